@@ -1,0 +1,34 @@
+# `make quickstart` and `make test` need Python 3.10+ and make; everything else is installed into .venv.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: quickstart test slow lint tables clean
+
+# Installed again when the pins or the package's requirements change.
+$(VENV)/installed: constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+quickstart: $(VENV)/installed
+	$(RUN) examples/quickstart.py
+
+test: $(VENV)/installed
+	$(RUN) -m pytest
+
+slow: $(VENV)/installed
+	$(RUN) -m pytest -m slow
+
+lint: $(VENV)/installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+# Rewrites the tables of README.md and model_cards/ from benchmarks/results/*.json.
+tables: $(VENV)/installed
+	$(RUN) benchmarks/update_tables.py
+
+clean:
+	rm -rf $(VENV) outputs

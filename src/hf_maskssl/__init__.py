@@ -1,0 +1,39 @@
+"""Masked self-supervised encoders for data that is not just web images or English, as ordinary Hugging Face models.
+
+Importing the package registers its configurations, models and processors with the Auto classes of transformers, so
+that `AutoModel.from_pretrained` opens their checkpoints.
+"""
+
+import importlib
+from typing import Any
+
+from .registration import register_all
+from .version import __version__
+
+
+# Public name -> the module that defines it; imported on first use.
+_PUBLIC = {
+    "MetaMAEConfig": "models.configuration_metamae",
+    "MetaMAEModel": "models.modeling_metamae",
+    "MetaMAEForPretraining": "models.modeling_metamae",
+    "MetaMAEForSequenceClassification": "models.modeling_metamae",
+    "MetaMAEForTokenClassification": "models.modeling_metamae",
+    "SeriesFeatureExtractor": "models.feature_extraction_series",
+    "SpectrogramFeatureExtractor": "models.feature_extraction_spectrogram",
+    "ArrayImageProcessor": "models.image_processing_array",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'hf_maskssl' has no attribute '{name}'")
+    return getattr(importlib.import_module(f".{_PUBLIC[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+register_all()

@@ -1,0 +1,28 @@
+"""Where batches come from: recipes, sources, preparation and collation."""
+
+from .arguments import DataArguments
+from .collators import BatchCollator
+from .labels import LabelSpace
+from .preparation import PreparedData, prepare_data
+from .processors import ImageTextProcessor, build_processor, load_processor
+from .recipe import build_config, load_recipe
+from .rows import PreparedRows, TransformedRows
+from .sources import load_splits
+from .tokenizers import build_character_tokenizer
+
+__all__ = [
+    "BatchCollator",
+    "DataArguments",
+    "ImageTextProcessor",
+    "LabelSpace",
+    "PreparedData",
+    "PreparedRows",
+    "TransformedRows",
+    "build_character_tokenizer",
+    "build_config",
+    "build_processor",
+    "load_processor",
+    "load_recipe",
+    "load_splits",
+    "prepare_data",
+]

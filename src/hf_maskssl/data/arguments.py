@@ -1,0 +1,189 @@
+"""What a recipe's `data` section may say."""
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+LOCAL_SOURCES = ("parquet", "csv", "json", "text", "numpy", "imagefolder", "audiofolder")
+
+Kind = Literal["tokens", "series", "tabular", "image", "spectrogram", "vision_language"]
+Task = Literal["classification", "regression", "token_classification"]
+
+
+@dataclass
+class DataArguments:
+    """Where rows come from, which columns matter and how they become model inputs.
+
+    Attributes:
+        source: `"digits"` (scikit-learn's 8x8 handwritten digits: columns `image`, `label`; splits `train` of 1,437
+            and `test` of 360 rows), a kind of local file (`"parquet"`, `"csv"`, `"json"`, `"text"`, `"numpy"`,
+            `"imagefolder"`, `"audiofolder"`), a folder written by `Dataset.save_to_disk`, or any Hub data set or
+            local path that `datasets.load_dataset` takes.
+        config_name: The data set's configuration (`name` of `load_dataset`).
+        revision: Branch, tag or commit of a Hub data set.
+        data_dir: Folder to read. For local sources, relative paths start at the current directory.
+        data_files: File, list of files or `{split: file or files}`. Environment variables such as `${HOME}` are
+            expanded here, in `data_dir` and in `source`. For `"numpy"`: one or more `.npz` files whose arrays are the
+            columns, or `.npy` files, one a column, named by their file name (`image.npy`, `label.npy`).
+        streaming: Read rows as they come (`IterableDataset`) instead of downloading and caching them first.
+        train_split: Name of the training split.
+        validation_split: Name of the validation split, or None.
+        test_split: Name of the test split, or None.
+        validation_fraction: Part of the training split, in [0, 1), set aside when there is no validation split.
+        split_seed: Seed of that cut and of the choice of rows under `max_*_samples`.
+        kind: What a row is. `"tokens"`: a string or a list of ids. `"series"`: channels x time steps. `"tabular"`: one
+            number per feature. `"image"`: an image or array with any number of channels. `"spectrogram"`: a waveform,
+            turned into a log-mel picture. `"vision_language"`: an image and a text.
+        input_column: Column that holds the input. `"series"` also takes a list of columns, one per channel;
+            `"tabular"` a list of columns, one per feature, or None for every numeric column but the label. The digits
+            need no name.
+        text_column: `"vision_language"`: the column of the text.
+        label_column: Column of the label, or None: nothing labelled is needed for pre-training.
+        label_mask_column: Token labels: a list as long as the labels, whose zeros mark labels to ignore (-100).
+        task: What the labels are: classes, one real number, or one class per token.
+        standardize: Subtract the mean and divide by the standard deviation: `"dataset"` takes both, per channel
+            (tabular: per feature), from the training split; `"sample"` from the sample itself; `"none"` leaves values.
+        scale: Raw values are multiplied by this first (1/255 for bytes, 1/32768 for 16-bit waveforms in a column;
+            waveforms in WAV files are in [-1, 1) already).
+        tokenizer: Hub name or folder of a tokenizer, for text.
+        alphabet: Characters of a one-token-per-character tokenizer, built here and saved with the checkpoint. Ids:
+            [PAD] 0, [UNK] 1, [MASK] 2, then the alphabet in this order, so `vocab_size` is its length + 3.
+        sampling_rate: Spectrograms: samples per second. Files with another rate are resampled.
+        frame_length: Spectrograms: samples in a frame; None means 25 ms.
+        hop_length: Spectrograms: samples between frames; None means 10 ms. The model's `image_size` is
+            `[mel bands, frames]`, so it covers `(frames - 1) * hop_length + frame_length` samples: shorter
+            sounds are padded with silence, longer ones cropped at the end.
+        fft_length: Spectrograms: None means the next power of two from `frame_length`.
+        min_frequency: Spectrograms: lower edge of the lowest mel band, in Hz.
+        max_frequency: Spectrograms: upper edge of the highest mel band; None means half the sampling rate.
+        max_train_samples: Keep so many training rows, chosen by `split_seed` (a stream: the first).
+        max_validation_samples: The same for validation.
+        max_test_samples: The same for the test split.
+        num_proc: Processes that prepare the rows; None means this one.
+        cache: Prepare every row once and keep the result in the datasets cache. False prepares rows each time they are
+            read, for sets whose prepared form is too large for the disk.
+    """
+
+    source: str = "digits"
+    config_name: str | None = None
+    revision: str | None = None
+    data_dir: str | None = None
+    data_files: str | list[str] | dict[str, str | list[str]] | None = None
+    streaming: bool = False
+    train_split: str = "train"
+    validation_split: str | None = None
+    test_split: str | None = None
+    validation_fraction: float = 0.0
+    split_seed: int = 0
+    kind: Kind = "image"
+    input_column: str | list[str] | None = None
+    text_column: str | None = None
+    label_column: str | None = None
+    label_mask_column: str | None = None
+    task: Task = "classification"
+    standardize: Literal["dataset", "sample", "none"] = "dataset"
+    scale: float = 1.0
+    tokenizer: str | None = None
+    alphabet: str | None = None
+    sampling_rate: int | None = None
+    frame_length: int | None = None
+    hop_length: int | None = None
+    fft_length: int | None = None
+    min_frequency: float = 0.0
+    max_frequency: float | None = None
+    max_train_samples: int | None = None
+    max_validation_samples: int | None = None
+    max_test_samples: int | None = None
+    num_proc: int | None = None
+    cache: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse combinations that cannot work.
+
+        Raises:
+            ValueError: Naming the fields, what was expected and what came.
+        """
+        if self.source == "digits" and self.input_column is None:
+            self.input_column = "image"
+        self._check_splits()
+        self._check_columns()
+        self._check_tokens()
+        if self.kind == "spectrogram" and self.sampling_rate is None:
+            raise ValueError("data.sampling_rate: kind 'spectrogram' needs the samples per second, such as 16000")
+        if self.scale == 0.0:
+            raise ValueError("data.scale: expected a number other than 0, which would erase the input")
+
+    def _check_splits(self) -> None:
+        if not 0.0 <= self.validation_fraction < 1.0:
+            raise ValueError(f"data.validation_fraction: expected a number in [0, 1), got {self.validation_fraction}")
+        if self.validation_fraction and self.validation_split is not None:
+            raise ValueError(
+                f"data.validation_fraction is {self.validation_fraction} although data.validation_split is "
+                f"{self.validation_split!r}: keep one of them"
+            )
+        if self.validation_fraction and self.streaming:
+            raise ValueError(
+                "data.validation_fraction: a stream cannot be cut the same way under every number of workers; "
+                "name a data.validation_split or set data.streaming to false"
+            )
+        for name in ("max_train_samples", "max_validation_samples", "max_test_samples", "num_proc"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"data.{name}: expected at least 1 or nothing, got {value}")
+        if self.source in LOCAL_SOURCES and self.data_files is None and self.data_dir is None:
+            raise ValueError(f"data.source {self.source!r} needs data.data_files or data.data_dir: the files to read")
+        if self.source == "numpy" and self.data_files is None:
+            raise ValueError("data.source 'numpy' needs data.data_files: the .npz or .npy files of each split")
+
+    def _check_columns(self) -> None:
+        if self.input_column is None and self.kind != "tabular":
+            raise ValueError(
+                f"data.input_column: kind {self.kind!r} needs the name of the column that holds the input"
+            )
+        if isinstance(self.input_column, list) and self.kind not in ("tabular", "series"):
+            raise ValueError(f"data.input_column: kind {self.kind!r} takes one column, got {self.input_column}")
+        if (self.text_column is None) == (self.kind == "vision_language"):
+            raise ValueError(
+                f"data.text_column is {self.text_column!r} with kind {self.kind!r}: "
+                "'vision_language' needs the column of the text, no other kind has one"
+            )
+        if self.label_mask_column is not None and self.task != "token_classification":
+            raise ValueError(
+                f"data.label_mask_column is {self.label_mask_column!r}, which only task 'token_classification' uses; "
+                f"task is {self.task!r}"
+            )
+        if self.task == "token_classification" and self.kind != "tokens":
+            raise ValueError(f"data.task 'token_classification' needs kind 'tokens', got {self.kind!r}")
+
+    def _check_tokens(self) -> None:
+        if self.tokenizer is not None and self.alphabet is not None:
+            raise ValueError("data.tokenizer and data.alphabet are both set: keep the one that reads the text")
+        has_text = self.kind in ("tokens", "vision_language")
+        for name in ("tokenizer", "alphabet"):
+            if getattr(self, name) is not None and not has_text:
+                raise ValueError(f"data.{name}: kind {self.kind!r} has no text; remove it")
+        if self.alphabet is not None and len(set(self.alphabet)) != len(self.alphabet):
+            repeated = sorted({letter for letter in self.alphabet if self.alphabet.count(letter) > 1})
+            raise ValueError(f"data.alphabet: these characters occur twice: {repeated}")
+        if self.alphabet == "":
+            raise ValueError("data.alphabet: expected at least one character, got an empty string")
+
+
+def expand_variables(text: str, field_name: str) -> str:
+    """Replace `$NAME`, `${NAME}` and a leading `~`.
+
+    Args:
+        text: A path or pattern as written in the recipe.
+        field_name: For the error, such as `"data.data_files"`.
+
+    Raises:
+        ValueError: When a variable is not set, naming it.
+    """
+    expanded = os.path.expanduser(os.path.expandvars(text))
+    if "$" in expanded:
+        start = expanded.index("$")
+        name = expanded[start:].split("/")[0]
+        raise ValueError(
+            f"{field_name}: the environment variable {name} in {text!r} is not set; export it or write the path out"
+        )
+    return expanded

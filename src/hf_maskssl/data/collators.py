@@ -1,0 +1,116 @@
+"""From prepared rows to the tensors a model takes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from .labels import IGNORED_LABEL
+
+
+class BatchCollator:
+    """Stacks rows, pads tokens and checks values while they are on the CPU.
+
+    Args:
+        columns: Batch name (`input_ids`, `input_values`, `pixel_values`) -> the raw column, for errors.
+        vocab_size: Ids must be below it; None where there are no tokens.
+        pad_token_id: Id to pad with; None means 0, and then no id in a row is taken for padding.
+        always_mask: Give `attention_mask` even when every text is equally long.
+    """
+
+    def __init__(
+        self,
+        columns: Mapping[str, str],
+        vocab_size: int | None = None,
+        pad_token_id: int | None = None,
+        always_mask: bool = False,
+    ) -> None:
+        self.columns = dict(columns)
+        self.vocab_size = vocab_size
+        self.pad_token_id = pad_token_id
+        self.always_mask = always_mask
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        """Make a batch.
+
+        Args:
+            rows: Prepared rows with equal keys: `input_values` (C, T), `pixel_values` (C, H, W), `input_ids` (N,),
+                `labels` (a number, or (N,)), `index` (row number).
+
+        Returns:
+            The tensors of those names: float32 values, int64 ids, labels and index (regression: float32 labels), and
+            int64 `attention_mask` (B, N), 1 = real, when lengths differ, a row holds padding, or `always_mask`.
+
+        Raises:
+            ValueError: No rows, values that are not finite, ids outside the vocabulary, or a row without a real token;
+                named by row index and column.
+        """
+        if not rows:
+            raise ValueError("cannot make a batch of no rows")
+        batch = {}
+        for name in ("pixel_values", "input_values"):
+            if name in rows[0]:
+                batch[name] = self._stack(rows, name)
+        if "input_ids" in rows[0]:
+            batch |= self._pad(rows)
+        if "labels" in rows[0]:
+            batch["labels"] = _collate_labels(rows)
+        if "index" in rows[0]:
+            batch["index"] = torch.tensor([int(row["index"]) for row in rows])
+        return batch
+
+    def _stack(self, rows: Sequence[Mapping[str, Any]], name: str) -> torch.Tensor:
+        samples = [np.asarray(row[name], dtype=np.float32) for row in rows]
+        for row, sample in zip(rows, samples, strict=True):
+            if sample.shape != samples[0].shape:
+                raise ValueError(
+                    f"{self._where(row, name)} has shape {sample.shape}, other rows of the batch {samples[0].shape}"
+                )
+        values = torch.from_numpy(np.stack(samples))
+        # One sum tells whether all is finite (an overflow of the sum only leads to the exact look below).
+        if not torch.isfinite(values.sum()):
+            is_finite = torch.isfinite(values.flatten(1)).all(dim=1)
+            if not is_finite.all():
+                row = rows[int((~is_finite).nonzero()[0])]
+                raise ValueError(f"{self._where(row, name)} has values that are not finite: fill or drop them")
+        return values
+
+    def _pad(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        lengths = np.array([len(row["input_ids"]) for row in rows])
+        is_real = np.arange(max(1, lengths.max())) < lengths[:, None]
+        ids = np.full(is_real.shape, self.pad_token_id or 0, dtype=np.int64)
+        ids[is_real] = np.concatenate([np.asarray(row["input_ids"]) for row in rows])
+        if self.pad_token_id is not None:
+            is_real &= ids != self.pad_token_id
+        self._check_ids(rows, ids, is_real)
+        padded = {"input_ids": torch.from_numpy(ids)}
+        if self.always_mask or not is_real.all():
+            padded["attention_mask"] = torch.from_numpy(is_real.astype(np.int64))
+        return padded
+
+    def _check_ids(self, rows: Sequence[Mapping[str, Any]], ids: np.ndarray, is_real: np.ndarray) -> None:
+        is_outside = (ids < 0) | (ids >= self.vocab_size) if self.vocab_size is not None else ids < 0
+        if is_outside.any():
+            place = int(is_outside.any(axis=1).argmax())
+            raise ValueError(
+                f"{self._where(rows[place], 'input_ids')} holds the id {ids[place][is_outside[place]][0]}, outside "
+                f"the vocabulary 0..{(self.vocab_size or 0) - 1} (model.vocab_size)"
+            )
+        if not is_real.any(axis=1).all():
+            place = int(is_real.any(axis=1).argmin())
+            raise ValueError(f"{self._where(rows[place], 'input_ids')} is empty or all padding: drop such rows")
+
+    def _where(self, row: Mapping[str, Any], name: str) -> str:
+        return f"row {row.get('index', '?')}, column {self.columns.get(name, name)!r}"
+
+
+def _collate_labels(rows: Sequence[Mapping[str, Any]]) -> torch.Tensor:
+    labels = [np.asarray(row["labels"]) for row in rows]
+    if labels[0].ndim == 1:
+        longest = max(len(row) for row in labels)
+        padded = np.full((len(labels), longest), IGNORED_LABEL, dtype=np.int64)
+        for place, row in enumerate(labels):
+            padded[place, : len(row)] = row
+        return torch.from_numpy(padded)
+    return torch.from_numpy(np.stack(labels))

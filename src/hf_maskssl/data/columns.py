@@ -1,0 +1,159 @@
+"""Reading single values of raw columns: images, waveforms, numbers."""
+
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import datasets
+import numpy as np
+from scipy.io import wavfile
+from scipy.signal import resample_poly
+
+from .sources import AnyDataset, column_names
+
+
+def require_columns(dataset: AnyDataset, wanted: dict[str, str | None], split: str) -> None:
+    """Check that columns exist.
+
+    Args:
+        dataset: Any split.
+        wanted: Recipe field -> column name (None: not asked for).
+        split: The split's name, for the error.
+
+    Raises:
+        ValueError: Naming the field, the column and the columns there are.
+    """
+    present = column_names(dataset)
+    for field, name in wanted.items():
+        if name is not None and name not in present:
+            raise ValueError(f"data.{field}: the {split} split has no column {name!r}; its columns are {present}")
+
+
+def numeric_columns(dataset: AnyDataset, without: Sequence[str | None]) -> list[str]:
+    """Columns with one number per row, in order, but those named in `without`.
+
+    Raises:
+        ValueError: There is none, or the column types are unknown (some streams).
+    """
+    if dataset.features is None:
+        raise ValueError("data.input_column: this stream does not tell its column types; list the feature columns")
+    found = [
+        name
+        for name, feature in dataset.features.items()
+        if name not in without and isinstance(feature, datasets.Value) and _is_number(feature.dtype)
+    ]
+    if not found:
+        raise ValueError(f"data.input_column: no column holds one number per row; there are {list(dataset.features)}")
+    return found
+
+
+def _is_number(dtype: str) -> bool:
+    return dtype == "bool" or dtype.startswith(("int", "uint", "float"))
+
+
+def undecoded(dataset: AnyDataset, columns: Sequence[str]) -> AnyDataset:
+    """Leave images and sounds as bytes, so that an unreadable one is met here, with its row number."""
+    for name in columns:
+        feature = (dataset.features or {}).get(name)
+        if isinstance(feature, datasets.Image):
+            dataset = dataset.cast_column(name, datasets.Image(mode=feature.mode, decode=False))
+        elif isinstance(feature, datasets.Audio):
+            dataset = dataset.cast_column(name, datasets.Audio(decode=False))
+    return dataset
+
+
+def read_image(value: Any) -> Any:
+    """A PIL image from encoded bytes or a path; anything else (PIL image, array) as it is.
+
+    Raises:
+        ValueError: Missing, or bytes that are no image.
+    """
+    if value is None:
+        raise ValueError("the image is missing")
+    if isinstance(value, bytes):
+        value = {"bytes": value, "path": None}
+    if not isinstance(value, dict):
+        return value
+    try:
+        return datasets.Image().decode_example(value)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"unreadable image {value.get('path') or ''}: {error}") from error
+
+
+def read_waveform(value: Any, sampling_rate: int, wanted_rate: int) -> np.ndarray:
+    """A mono waveform, resampled where its rate is not the one wanted.
+
+    Args:
+        value: Raw samples as they come; or `{"array", "sampling_rate"}`; or an audio file, as bytes or
+            `{"bytes", "path"}`, which is mixed down to one channel, in [-1, 1).
+        sampling_rate: Samples per second of raw samples; files know their own.
+        wanted_rate: Samples per second of the result.
+
+    Returns:
+        (samples,) float64 array.
+
+    Raises:
+        ValueError: Missing, unreadable, or not one-dimensional.
+    """
+    if value is None:
+        raise ValueError("the sound is missing")
+    if isinstance(value, bytes):
+        value = {"bytes": value, "path": None}
+    if isinstance(value, dict) and "array" in value:
+        return _at_rate(np.asarray(value["array"], dtype=np.float64), value["sampling_rate"], wanted_rate)
+    if isinstance(value, dict):
+        return _at_rate(*_read_audio_file(value), wanted_rate)
+    waveform = np.asarray(value)
+    if waveform.dtype.kind not in "iufb":
+        raise ValueError(f"expected a waveform, a list of numbers, got {value!r:.80}")
+    return _at_rate(waveform.astype(np.float64), sampling_rate, wanted_rate)
+
+
+def _read_audio_file(value: dict[str, Any]) -> tuple[np.ndarray, int]:
+    content = value.get("bytes")
+    path = value.get("path")
+    if content is None:
+        if path is None:
+            raise ValueError("the sound has neither bytes nor a path")
+        with open(path, "rb") as file:
+            content = file.read()
+    if content[:4] not in (b"RIFF", b"RIFX", b"RF64"):
+        return _decode_other_audio({"bytes": content, "path": path})
+    try:
+        rate, samples = wavfile.read(io.BytesIO(content))
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"unreadable WAV file {path or ''}: {error}") from error
+    if samples.ndim == 2:
+        samples = samples.mean(axis=1).astype(np.float64) if samples.dtype.kind == "f" else _unit(samples).mean(axis=1)
+        return samples, rate
+    return _unit(samples), rate
+
+
+def _unit(samples: np.ndarray) -> np.ndarray:
+    """Integers of a WAV file in [-1, 1); floats as they are."""
+    if samples.dtype == np.uint8:
+        return (samples.astype(np.float64) - 128.0) / 128.0
+    if samples.dtype.kind == "i":
+        return samples.astype(np.float64) / (np.iinfo(samples.dtype).max + 1.0)
+    return samples.astype(np.float64)
+
+
+def _decode_other_audio(value: dict[str, Any]) -> tuple[np.ndarray, int]:
+    try:
+        samples = datasets.Audio().decode_example(value).get_all_samples()
+    except ImportError as error:
+        raise ValueError(
+            f"{value['path'] or 'the sound'} is not a WAV file; to read other formats install torchcodec "
+            "(pip install torchcodec), or convert the files to WAV"
+        ) from error
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ValueError(f"unreadable sound {value['path'] or ''}: {error}") from error
+    return samples.data.numpy().mean(axis=0).astype(np.float64), int(samples.sample_rate)
+
+
+def _at_rate(waveform: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+    if rate == wanted or waveform.size == 0:
+        return waveform
+    divisor = math.gcd(rate, wanted)
+    return resample_poly(waveform, wanted // divisor, rate // divisor)

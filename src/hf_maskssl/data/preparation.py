@@ -1,0 +1,178 @@
+"""The one call from a recipe's data section to rows and batches."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from .arguments import DataArguments, Task
+from .collators import BatchCollator
+from .columns import require_columns
+from .labels import LabelSpace, measure_labels
+from .preparer import INPUT_NAMES, PreparedSplit, RowPreparer, prepare_split
+from .processors import (
+    Processor,
+    build_processor,
+    check_modality,
+    image_size,
+    input_columns,
+    split_processor,
+)
+from .sources import AnyDataset, limit_splits, read_splits
+from .tokenizers import check_tokenizer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Everything a training or evaluation run needs to know about its data.
+
+    Attributes:
+        train: Rows with the model's inputs, `labels` where asked for, and `index`, the row's number in its split (of a
+            stream read by several workers: in the worker's share).
+        validation: The same, or None.
+        test: The same, or None.
+        processor: What was applied; saved with the checkpoint. None for columns of ids.
+        collator: Rows -> batch.
+        task: What the labels are; None without labels.
+        num_labels: Outputs a head needs: classes, or 1 for regression; None without labels.
+        label_names: Names of the classes in the order of their ids; None without classes.
+    """
+
+    train: PreparedSplit
+    validation: PreparedSplit | None
+    test: PreparedSplit | None
+    processor: Processor
+    collator: BatchCollator
+    task: Task | None
+    num_labels: int | None
+    label_names: list[str] | None
+
+
+def prepare_data(
+    args: DataArguments, config: Any, processor: Processor = None, require_labels: bool = False
+) -> PreparedData:
+    """Read, measure and prepare the splits of a recipe.
+
+    Args:
+        args: The recipe's data section.
+        config: Model configuration: `modality` and the sizes that go with it are read.
+        processor: Of a checkpoint, with the statistics it was trained with; the recipe's own `standardize`, `scale`,
+            `tokenizer`, `alphabet` and mel settings are then not used. None builds one on the training split.
+        require_labels: Whether the caller cannot do without labels.
+
+    Returns:
+        Splits of map-style rows (`len`, `[i]`, `select`, `arrays`), or `IterableDataset` when streaming.
+
+    Raises:
+        ValueError: Data that cannot be read or do not fit the recipe or the model.
+        FileNotFoundError: A file or data set that does not exist.
+    """
+    check_modality(args, config)
+    if require_labels and args.label_column is None:
+        raise ValueError("data.label_column: labels are needed here; name the column that holds them")
+    full = read_splits(args)
+    for name, split in full.items():
+        _require_all_columns(args, split, name)
+    labels = measure_labels(args, full["train"])
+    splits = limit_splits(full, args)
+    if processor is None:
+        processor = build_processor(args, config, splits["train"])
+    else:
+        check_processor(processor, args, config)
+    prepared = {
+        name: prepare_split(split, _row_preparer(args, config, processor, labels, splits["train"], name), args)
+        for name, split in splits.items()
+    }
+    return PreparedData(
+        train=prepared["train"],
+        validation=prepared.get("validation"),
+        test=prepared.get("test"),
+        processor=processor,
+        collator=_collator(args, config, processor),
+        task=None if labels is None else labels.task,
+        num_labels=None if labels is None else labels.num_labels,
+        label_names=list(labels.names) or None if labels is not None else None,
+    )
+
+
+def check_processor(processor: Any, args: DataArguments, config: Any) -> None:
+    """Refuse a checkpoint's processor that does not fit the recipe or the model.
+
+    Raises:
+        ValueError: Naming what the processor makes and what is needed.
+    """
+    numeric, tokenizer = split_processor(processor)
+    if tokenizer is not None:
+        check_tokenizer(tokenizer, config)
+    needs_numbers = args.kind != "tokens"
+    name = type(processor).__name__
+    if needs_numbers == (numeric is None) or (needs_numbers and numeric.model_input_names != [INPUT_NAMES[args.kind]]):
+        raise ValueError(f"data.kind {args.kind!r} cannot be prepared by the checkpoint's processor, a {name}")
+    if (args.kind == "spectrogram") != hasattr(numeric, "num_mel_bins"):
+        raise ValueError(f"data.kind {args.kind!r} cannot be prepared by the checkpoint's processor, a {name}")
+    for wanted, given in _sizes(numeric, config):
+        if wanted != given:
+            raise ValueError(f"the checkpoint's processor makes inputs of size {given}, the model takes {wanted}")
+
+
+def _sizes(numeric: Any, config: Any) -> list[tuple[Any, Any]]:
+    if numeric is None:
+        return []
+    if hasattr(numeric, "series_length"):
+        return [([config.num_channels, config.series_length], [numeric.num_channels, numeric.series_length])]
+    if hasattr(numeric, "num_mel_bins"):
+        return [(image_size(config), [numeric.num_mel_bins, numeric.num_frames])]
+    return [([config.num_channels, *image_size(config)], [numeric.num_channels, *numeric.image_size])]
+
+
+def _require_all_columns(args: DataArguments, split: AnyDataset, name: str) -> None:
+    fields = ("text_column", "label_column", "label_mask_column")
+    require_columns(split, {field: getattr(args, field) for field in fields}, name)
+    columns = [args.input_column] if isinstance(args.input_column, str) else args.input_column or []
+    for column in columns:
+        require_columns(split, {"input_column": column}, name)
+
+
+def _row_preparer(
+    args: DataArguments,
+    config: Any,
+    processor: Any,
+    labels: LabelSpace | None,
+    train_split: AnyDataset,
+    split: str,
+) -> RowPreparer:
+    numeric, tokenizer = split_processor(processor)
+    has_tokens = args.kind in ("tokens", "vision_language")
+    return RowPreparer(
+        kind=args.kind,
+        columns=input_columns(args, numeric, train_split),
+        processor=numeric,
+        tokenizer=tokenizer,
+        text_column=args.text_column,
+        label_column=args.label_column,
+        label_mask_column=args.label_mask_column,
+        labels=labels,
+        max_length=config.max_position_embeddings if has_tokens else None,
+        sampling_rate=args.sampling_rate,
+        split=split,
+    )
+
+
+def _collator(args: DataArguments, config: Any, processor: Any) -> BatchCollator:
+    _, tokenizer = split_processor(processor)
+    has_tokens = args.kind in ("tokens", "vision_language")
+    # A list of feature columns has no one name; the row index then says where to look.
+    column = args.input_column if isinstance(args.input_column, str) else "the feature columns"
+    columns = {INPUT_NAMES.get(args.kind, "input_ids"): column}
+    if args.text_column is not None:
+        columns["input_ids"] = args.text_column
+    pad_token_id = getattr(config, "pad_token_id", None)
+    if pad_token_id is None and tokenizer is not None:
+        pad_token_id = tokenizer.pad_token_id
+    return BatchCollator(
+        columns,
+        vocab_size=config.vocab_size if has_tokens else None,
+        pad_token_id=pad_token_id if has_tokens else None,
+        always_mask=args.kind == "vision_language",
+    )

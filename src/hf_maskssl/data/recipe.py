@@ -1,0 +1,282 @@
+"""Recipes: YAML files whose sections become dataclasses, with overrides from the command line."""
+
+import dataclasses
+import difflib
+import re
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ForwardRef, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+from huggingface_hub.errors import StrictDataclassError
+from transformers import CONFIG_MAPPING, PreTrainedConfig
+
+KNOWN_SECTIONS = ("model", "data", "probe", "training")
+
+
+class RecipeLoader(yaml.SafeLoader):
+    """Safe YAML in which `1e-3` is a number (YAML 1.1 wants `1.0e-3`) and a key written twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuse repeated keys: the first value would be lost without a word."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        repeated = [key for position, key in enumerate(keys) if key in keys[:position]]
+        if repeated:
+            raise ValueError(f"line {node.start_mark.line + 1}: {repeated[0]!r} is written twice; keep one of them")
+        return super().construct_mapping(node, deep)
+
+
+RecipeLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9_]+)[eE][-+]?[0-9]+$"),
+    list("-+0123456789."),
+)
+
+
+def load_recipe(
+    path: str | Path, overrides: Sequence[str] = (), sections: Mapping[str, type] | None = None
+) -> dict[str, Any]:
+    """Read a recipe and check every field of the sections asked for.
+
+    Args:
+        path: YAML file with the sections `model`, `data`, `probe` and `training`, each optional.
+        overrides: Command-line words: `--field value`, `--section.field=value`, or `--flag` for a boolean. A bare
+            field name must belong to one section only.
+        sections: Section name -> dataclass to build of it; `"model": dict` keeps the model's fields as a plain
+            dictionary for `build_config`. None means `{"model": dict}`.
+
+    Returns:
+        Section name -> dataclass instance (`model`: dict). A section absent from the file gets its defaults.
+
+    Raises:
+        ValueError: An unknown section or field (with the nearest known name), a value of the wrong type, an override
+            that fits no field or several, or a file that is not YAML.
+        FileNotFoundError: No such file.
+    """
+    sections = dict(sections or {"model": dict})
+    raw = read_yaml(path)
+    for name in raw:
+        if name not in KNOWN_SECTIONS:
+            raise ValueError(
+                f"{path}: unknown section {name!r}{_nearest(name, KNOWN_SECTIONS)}; known: {list(KNOWN_SECTIONS)}"
+            )
+    values = {name: _section_values(path, name, raw.get(name)) for name in sections}
+    for section, field, value in _parse_overrides(overrides, sections, values):
+        values[section][field] = value
+    return {name: _build_section(name, kind, values[name]) for name, kind in sections.items()}
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The file's top-level mapping.
+
+    Raises:
+        ValueError: When the file is not YAML or holds no mapping.
+        FileNotFoundError: No such file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"recipe {path}: no such file")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=RecipeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        raise ValueError(f"recipe {path} is not readable YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"recipe {path}: expected sections such as 'model:' and 'data:', got {content!r}")
+    return content
+
+
+def build_config(fields: Mapping[str, Any]) -> PreTrainedConfig:
+    """The model configuration of a recipe's `model` section.
+
+    Args:
+        fields: `model_type` and any field of that configuration class.
+
+    Raises:
+        ValueError: An unknown model type or field, or a value the configuration refuses.
+    """
+    config_class = _config_class(fields)
+    known = _config_fields(config_class)
+    values: dict[str, Any] = {}
+    for name, value in fields.items():
+        if name == "model_type":
+            continue
+        if name not in known:
+            raise ValueError(f"unknown field model.{name}{_nearest(name, known)}")
+        # The configuration classes check their types strictly; only `1` for `1.0` is forgiven here.
+        values[name] = float(value) if known[name] is float and type(value) is int else value
+    try:
+        return config_class(**values)
+    except (StrictDataclassError, TypeError) as error:
+        raise ValueError(f"model section: {error}") from error
+
+
+def coerce(value: Any, expected: Any, name: str) -> Any:
+    """Check a value against a type annotation; `1` is accepted for a float, nothing else is converted.
+
+    Args:
+        value: What YAML gave.
+        expected: bool, int, float, str, list, dict, Literal, or a union of such.
+        name: `section.field`, for the error.
+
+    Returns:
+        The value, an int turned into a float where a float is expected.
+
+    Raises:
+        ValueError: Naming the field, the type expected and what came.
+    """
+    origin, arguments = get_origin(expected), get_args(expected)
+    if origin in (Union, types.UnionType):
+        return _coerce_union(value, arguments, expected, name)
+    if origin is Literal:
+        if value in arguments and type(value) in {type(argument) for argument in arguments}:
+            return value
+        nearest = _nearest(value, [str(argument) for argument in arguments]) if isinstance(value, str) else ""
+        raise ValueError(f"{name}: expected one of {list(arguments)}, got {value!r}{nearest}")
+    container = origin or expected
+    if container is float and type(value) is int:
+        return float(value)
+    # `type(...) is`: True must not pass for the integer 1.
+    if container is Any or type(value) is container:
+        if container is list and arguments:
+            return [coerce(item, arguments[0], f"{name}[{position}]") for position, item in enumerate(value)]
+        if container is dict and arguments:
+            return {
+                coerce(key, arguments[0], name): coerce(v, arguments[1], f"{name}.{key}") for key, v in value.items()
+            }
+        return value
+    raise ValueError(f"{name}: expected {_type_name(expected)}, got {value!r} ({type(value).__name__})")
+
+
+def _coerce_union(value: Any, choices: tuple[Any, ...], expected: Any, name: str) -> Any:
+    if value is None and type(None) in choices:
+        return None
+    choices = tuple(choice for choice in choices if choice is not type(None))
+    # An exact match first, so that 1 stays an int under `float | int`.
+    for choice in sorted(choices, key=lambda choice: type(value) is not (get_origin(choice) or choice)):
+        try:
+            return coerce(value, choice, name)
+        except ValueError:
+            if len(choices) == 1:
+                raise
+    raise ValueError(f"{name}: expected {_type_name(expected)}, got {value!r} ({type(value).__name__})")
+
+
+def _section_values(path: str | Path, name: str, content: Any) -> dict[str, Any]:
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: section {name!r} should hold fields (name: value), got {content!r}")
+    return dict(content)
+
+
+def _build_section(name: str, kind: type, values: dict[str, Any]) -> Any:
+    if kind is dict:
+        return values
+    hints = _field_types(kind)
+    for field in values:
+        if field not in hints:
+            raise ValueError(f"unknown field {name}.{field}{_nearest(field, hints)}; known: {sorted(hints)}")
+    return kind(**{field: coerce(value, hints[field], f"{name}.{field}") for field, value in values.items()})
+
+
+def _parse_overrides(
+    words: Sequence[str], sections: Mapping[str, type], values: Mapping[str, dict[str, Any]]
+) -> list[tuple[str, str, Any]]:
+    """Command-line words -> (section, field, value) triples, in order."""
+    known = {
+        name: _config_fields(_config_class(values[name])) if kind is dict else _field_types(kind)
+        for name, kind in (sections.items() if words else ())
+    }
+    found = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--") or word == "--":
+            raise ValueError(f"override {word!r}: expected --field value or --section.field value")
+        name, equals, text = word[2:].partition("=")
+        section, field = _locate(name, known)
+        if not equals:
+            # A negative number is a value; only another `--name` ends a bare flag.
+            takes_next = bool(rest) and not rest[0].startswith("--")
+            if not takes_next and not _accepts(known[section][field], bool):
+                raise ValueError(f"override --{name}: expected a value after it")
+            text = rest.pop(0) if takes_next else "true"
+        found.append((section, field, _parse_value(text, known[section][field], name)))
+    return found
+
+
+def _locate(name: str, known: Mapping[str, Mapping[str, Any]]) -> tuple[str, str]:
+    if "." in name:
+        section, field = name.split(".", 1)
+        if section not in known:
+            raise ValueError(
+                f"override --{name}: no section {section!r}{_nearest(section, known)}; here: {list(known)}"
+            )
+        if field not in known[section]:
+            raise ValueError(f"override --{name}: unknown field {field!r}{_nearest(field, known[section])}")
+        return section, field
+    owners = [section for section, fields in known.items() if name in fields]
+    if not owners:
+        every = [field for fields in known.values() for field in fields]
+        raise ValueError(f"override --{name}: unknown field{_nearest(name, every)}")
+    if len(owners) > 1:
+        choices = " or ".join(f"--{section}.{name}" for section in owners)
+        raise ValueError(f"override --{name}: the sections {owners} both have this field; write {choices}")
+    return owners[0], name
+
+
+def _parse_value(text: str, expected: Any, name: str) -> Any:
+    # A field that only takes text keeps it as written: `--revision 1e3` is a branch, not a thousand.
+    if not _accepts(expected, bool, int, float, list, dict):
+        return None if text in ("null", "~", "") and _accepts(expected, type(None)) else text
+    try:
+        value = yaml.load(text, Loader=RecipeLoader)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"override --{name}: {text!r} is not a YAML value: {error}") from error
+    # `--report_to tensorboard` for a list of one.
+    is_one_item = not isinstance(value, list) and not _accepts(expected, type(value))
+    return [value] if is_one_item and _accepts(expected, list) else value
+
+
+def _accepts(expected: Any, *wanted: Any) -> bool:
+    """Whether the annotation is, or is a union with, one of the wanted types; an unresolved name may be any."""
+    if isinstance(expected, (str, ForwardRef)):
+        return True
+    if get_origin(expected) in (Union, types.UnionType):
+        return any(_accepts(choice, *wanted) for choice in get_args(expected))
+    if get_origin(expected) is Literal:
+        return any(type(argument) in wanted for argument in get_args(expected))
+    return expected is Any or (get_origin(expected) or expected) in wanted
+
+
+def _field_types(kind: type) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind) if field.init}
+
+
+def _config_class(fields: Mapping[str, Any]) -> type[PreTrainedConfig]:
+    model_type = fields.get("model_type")
+    if model_type is None:
+        raise ValueError("model.model_type: missing; name the method, such as 'metamae'")
+    if model_type not in CONFIG_MAPPING:
+        raise ValueError(
+            f"model.model_type: transformers knows no {model_type!r}{_nearest(str(model_type), CONFIG_MAPPING)}; "
+            "`import hf_maskssl` registers the methods of this package"
+        )
+    return CONFIG_MAPPING[model_type]
+
+
+def _config_fields(config_class: type[PreTrainedConfig]) -> dict[str, Any]:
+    hints = {field.name: field.type for field in dataclasses.fields(config_class) if field.init}
+    aliases = {alias: hints[name] for alias, name in config_class.attribute_map.items() if name in hints}
+    return {"model_type": str, **hints, **aliases}
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    matches = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {matches[0]!r}?)" if matches else ""
+
+
+def _type_name(expected: Any) -> str:
+    return expected.__name__ if isinstance(expected, type) and not get_args(expected) else str(expected)

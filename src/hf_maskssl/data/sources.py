@@ -1,0 +1,257 @@
+"""Raw data sets by name: the embedded digits, local files, saved folders and the Hub."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import datasets
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset, IterableDataset
+
+from .arguments import LOCAL_SOURCES, DataArguments, expand_variables
+from .sound_folder import SoundFolder
+
+DIGITS_TEST_ROWS = 360
+PARQUET_BATCH_ROWS = 1000
+ARRAY_FEATURES = {3: datasets.Array2D, 4: datasets.Array3D, 5: datasets.Array4D, 6: datasets.Array5D}
+
+AnyDataset: TypeAlias = Dataset | IterableDataset
+
+
+def load_splits(args: DataArguments) -> dict[str, AnyDataset]:
+    """The raw splits a recipe names.
+
+    Args:
+        args: The recipe's data section.
+
+    Returns:
+        `"train"` and, where named (or cut by `validation_fraction`), `"validation"` and `"test"`, each limited to its
+        `max_*_samples`.
+
+    Raises:
+        ValueError: An unset environment variable, a split that is not there or has no rows, or an unreadable file.
+        FileNotFoundError: A file, folder or Hub data set that does not exist.
+    """
+    return limit_splits(read_splits(args), args)
+
+
+def read_splits(args: DataArguments) -> dict[str, AnyDataset]:
+    """As `load_splits`, before `max_*_samples` are applied."""
+    names = {"train": args.train_split, "validation": args.validation_split, "test": args.test_split}
+    splits = {role: _read_split(args, name) for role, name in names.items() if name is not None}
+    if args.validation_fraction:
+        splits["train"], splits["validation"] = _cut(splits["train"], args.validation_fraction, args.split_seed)
+    for role, split in splits.items():
+        _refuse_empty(split, role, names[role] or args.train_split)
+    return splits
+
+
+def limit_splits(splits: dict[str, AnyDataset], args: DataArguments) -> dict[str, AnyDataset]:
+    """At most `max_<split>_samples` rows of each split: a seeded choice in the original order; of a stream the first.
+
+    The choice is random because many sets are sorted by class.
+    """
+    limited = {}
+    for role, split in splits.items():
+        limit = getattr(args, f"max_{role}_samples")
+        if limit is not None and isinstance(split, IterableDataset):
+            split = split.take(limit)
+        elif limit is not None and limit < len(split):
+            split = choose_rows(split, limit, args.split_seed)
+        limited[role] = split
+    return limited
+
+
+def choose_rows(dataset: Dataset, count: int, seed: int) -> Dataset:
+    """`count` rows drawn without repetition, in their original order."""
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    return dataset.select(np.sort(order[:count]))
+
+
+def first_row(dataset: AnyDataset) -> dict[str, Any] | None:
+    """The first row, None when there is none. Streams are opened for it."""
+    return next(iter(dataset.take(1)), None)
+
+
+def column_names(dataset: AnyDataset) -> list[str]:
+    """Names of the columns; a stream that does not know them is asked for its first row."""
+    if dataset.column_names is not None:
+        return list(dataset.column_names)
+    return list(first_row(dataset) or {})
+
+
+def _read_split(args: DataArguments, split: str) -> AnyDataset:
+    source = expand_variables(args.source, "data.source")
+    if source == "digits":
+        dataset = _read_digits(split)
+        return dataset.to_iterable_dataset() if args.streaming else dataset
+    data_files = _expand_files(args, source)
+    if source == "numpy":
+        return _read_numpy(data_files, split, args.streaming)
+    if (Path(source) / "dataset_dict.json").is_file() or (Path(source) / "state.json").is_file():
+        return _read_saved(source, split, args.streaming)
+    data_dir = None if args.data_dir is None else expand_variables(args.data_dir, "data.data_dir")
+    if source in LOCAL_SOURCES and data_dir is not None and not Path(data_dir).is_dir():
+        raise FileNotFoundError(f"data.data_dir {data_dir}: no such folder")
+    options: dict[str, Any] = {"data_dir": data_dir, "data_files": data_files}
+    try:
+        if source == "audiofolder":
+            return _read_sounds(options, split, args.streaming)
+        if source == "parquet":
+            # Without a batch size, Parquet files without rows raise an error about that size.
+            options["batch_size"] = PARQUET_BATCH_ROWS
+        return datasets.load_dataset(
+            source, name=args.config_name, revision=args.revision, split=split, streaming=args.streaming, **options
+        )
+    except (datasets.exceptions.DatasetGenerationError, pa.ArrowException, ValueError, KeyError) as error:
+        if "corresponds to no data" in str(error):
+            raise ValueError(f"data.source {source!r}: split {split!r} has no rows: check data.data_files") from error
+        raise ValueError(
+            f"data.source {source!r}: split {split!r} cannot be read: {error.__cause__ or error}"
+        ) from error
+
+
+def _read_digits(split: str) -> Dataset:
+    # Imported here: only this source needs it.
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    if split not in ("train", "test"):
+        raise ValueError(f"data.source 'digits' has the splits 'train' and 'test', got {split!r}")
+    digits = load_digits()
+    train, test = train_test_split(
+        np.arange(len(digits.target)), test_size=DIGITS_TEST_ROWS, stratify=digits.target, random_state=0
+    )
+    rows = np.sort(train if split == "train" else test)
+    features = datasets.Features(
+        {"image": datasets.Array2D((8, 8), "float32"), "label": datasets.ClassLabel(names=[str(i) for i in range(10)])}
+    )
+    columns = {"image": digits.images[rows].astype(np.float32), "label": digits.target[rows]}
+    return Dataset.from_dict(columns, features=features, split=datasets.NamedSplit(split))
+
+
+def _read_sounds(options: dict[str, Any], split: str, streaming: bool) -> AnyDataset:
+    files = datasets.load_dataset_builder("audiofolder", **options).config.data_files
+    builder = SoundFolder(data_files=files)
+    if streaming:
+        return builder.as_streaming_dataset(split=split)
+    builder.download_and_prepare()
+    return builder.as_dataset(split=split)
+
+
+def _read_saved(source: str, split: str, streaming: bool) -> AnyDataset:
+    saved = datasets.load_from_disk(source)
+    if isinstance(saved, datasets.DatasetDict):
+        if split not in saved:
+            raise ValueError(f"data.source {source}: no split {split!r}; there are {sorted(saved)}")
+        saved = saved[split]
+    elif split != "train":
+        raise ValueError(f"data.source {source}: holds one data set, read as 'train'; there is no split {split!r}")
+    return saved.to_iterable_dataset() if streaming else saved
+
+
+def _expand_files(args: DataArguments, source: str) -> Any:
+    """`data_files` with variables expanded; local plain paths are checked to exist."""
+    if args.data_files is None:
+        return None
+    folder = "" if args.data_dir is None else expand_variables(args.data_dir, "data.data_dir")
+
+    def expand(name: str) -> str:
+        path = expand_variables(name, "data.data_files")
+        is_plain = source in LOCAL_SOURCES and "://" not in path and not set(path) & set("*?[")
+        if is_plain and not (Path(folder) / path).exists():
+            raise FileNotFoundError(f"data.data_files: {Path(folder) / path} does not exist")
+        return str(Path(folder) / path) if source == "numpy" else path
+
+    def expand_all(files: str | list[str]) -> str | list[str]:
+        return expand(files) if isinstance(files, str) else [expand(name) for name in files]
+
+    if isinstance(args.data_files, dict):
+        return {split: expand_all(files) for split, files in args.data_files.items()}
+    return expand_all(args.data_files)
+
+
+def _read_numpy(data_files: Any, split: str, streaming: bool) -> AnyDataset:
+    by_split = data_files if isinstance(data_files, dict) else {"train": data_files}
+    if split not in by_split:
+        raise ValueError(f"data.data_files: no files for split {split!r}; there are {sorted(by_split)}")
+    files = [by_split[split]] if isinstance(by_split[split], str) else by_split[split]
+    groups = _numpy_groups(files)
+    features = _numpy_features(groups[0])
+    # Size and time of the files belong to the fingerprint: a file written anew is read anew.
+    stamps = tuple((name, Path(name).stat().st_size, Path(name).stat().st_mtime_ns) for name in files)
+    kind = IterableDataset if streaming else Dataset
+    try:
+        return kind.from_generator(
+            _numpy_rows, features=features, gen_kwargs={"groups": tuple(groups), "stamps": stamps}
+        )
+    except datasets.exceptions.DatasetGenerationError as error:
+        raise ValueError(f"data.data_files: {files} cannot be read: {error.__cause__ or error}") from error
+
+
+def _numpy_groups(files: list[str]) -> list[tuple[str, ...]]:
+    """Files that together hold all columns: every `.npz` by itself, all `.npy` files as one."""
+    endings = {Path(name).suffix for name in files}
+    if endings == {".npz"}:
+        return [(name,) for name in files]
+    if endings == {".npy"}:
+        return [tuple(files)]
+    raise ValueError(f"data.data_files: expected .npz files or .npy files, not both and nothing else, got {files}")
+
+
+def _numpy_columns(group: tuple[str, ...]) -> dict[str, np.ndarray]:
+    try:
+        if group[0].endswith(".npz"):
+            with np.load(group[0]) as archive:
+                columns = {name: archive[name] for name in archive.files}
+        else:
+            columns = {Path(name).stem: np.load(name, mmap_mode="r") for name in group}
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"data.data_files: {list(group)} cannot be read as NumPy files: {error}") from error
+    lengths = {name: len(array) if array.ndim else None for name, array in columns.items()}
+    if len(set(lengths.values())) != 1 or None in lengths.values():
+        raise ValueError(f"data.data_files: {list(group)}: every array needs the same number of rows, got {lengths}")
+    return columns
+
+
+def _numpy_features(group: tuple[str, ...]) -> datasets.Features:
+    features: dict[str, Any] = {}
+    for name, array in _numpy_columns(group).items():
+        # NumPy strings such as "<U5" are plain strings to Arrow.
+        value = datasets.Value("string" if array.dtype.kind in "US" else str(array.dtype))
+        if array.ndim == 1:
+            features[name] = value
+        elif array.ndim == 2:
+            features[name] = datasets.List(value, length=array.shape[1])
+        elif array.ndim in ARRAY_FEATURES:
+            features[name] = ARRAY_FEATURES[array.ndim](array.shape[1:], str(array.dtype))
+        else:
+            raise ValueError(f"data.data_files: array {name!r} has {array.ndim} dimensions; at most 6 can be read")
+    return datasets.Features(features)
+
+
+def _numpy_rows(groups: tuple[tuple[str, ...], ...], stamps: tuple[Any, ...]) -> Iterator[dict[str, Any]]:
+    for group in groups:
+        columns = _numpy_columns(group)
+        for row in range(len(next(iter(columns.values())))):
+            yield {name: array[row] for name, array in columns.items()}
+
+
+def _cut(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
+    held_out = max(1, round(fraction * len(dataset)))
+    if held_out >= len(dataset):
+        raise ValueError(
+            f"data.validation_fraction {fraction} of {len(dataset)} training rows leaves none to train on"
+        )
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    return dataset.select(np.sort(order[held_out:])), dataset.select(np.sort(order[:held_out]))
+
+
+def _refuse_empty(split: AnyDataset, role: str, name: str) -> None:
+    try:
+        is_empty = first_row(split) is None if isinstance(split, IterableDataset) else len(split) == 0
+    except (datasets.exceptions.DatasetGenerationError, pa.ArrowException, ValueError) as error:
+        raise ValueError(f"the {role} split {name!r} cannot be read: {error.__cause__ or error}") from error
+    if is_empty:
+        raise ValueError(f"the {role} split {name!r} has no rows: check data.data_files and data.{role}_split")

@@ -1,0 +1,276 @@
+"""Frozen features: every sample through the encoder once, rows kept in memory or, when they are many, on disk."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+import torch
+from numpy.lib import format as npy
+from torch import nn
+from torch.utils.data import DataLoader
+
+from ..data.labels import IGNORED_LABEL
+
+Level = Literal["sequence", "token"]
+Collator = Callable[[list[Any]], Mapping[str, Any]]
+
+MEMORY_LIMIT = 2**30  # bytes of features; what exceeds them is kept on disk
+
+
+@dataclass
+class Features:
+    """Feature rows and their labels, row by row.
+
+    Attributes:
+        values: (n, D) float32; a read-only memory map when they are on disk.
+        labels: (n,) int64 classes or float32 values; None when the data has no labels.
+    """
+
+    values: np.ndarray
+    labels: np.ndarray | None
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 2:
+            raise ValueError(f"Features.values: expected a matrix (n, D), got shape {self.values.shape}")
+        if self.labels is not None and self.labels.shape != (len(self.values),):
+            raise ValueError(
+                f"Features.labels: expected one for each of the {len(self.values)} rows, got shape {self.labels.shape}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def select(self, rows: np.ndarray) -> "Features":
+        """The rows with these indices, in this order, copied into memory."""
+        return Features(np.asarray(self.values[rows]), None if self.labels is None else self.labels[rows])
+
+    def required_labels(self) -> np.ndarray:
+        """The labels.
+
+        Raises:
+            ValueError: There are none.
+        """
+        if self.labels is None:
+            raise ValueError("a probe needs labels and these features have none; name data.label_column in the recipe")
+        return self.labels
+
+
+def level_of_task(task: str) -> Level:
+    """Which features a task's probe looks at: one row a token for token classification, else one a sample."""
+    return "token" if task == "token_classification" else "sequence"
+
+
+def extract_features(
+    encoder: nn.Module,
+    loader_or_dataset: Any,
+    collator: Collator | None = None,
+    *,
+    batch_size: int = 256,
+    level: Level = "sequence",
+    device: str | torch.device = "cpu",
+    output: str | Path | None = None,
+    memory_limit: int = MEMORY_LIMIT,
+    max_rows: int | None = None,
+) -> Features:
+    """Features of every sample, in the order of the data, from the frozen encoder on unmasked inputs.
+
+    The encoder runs in evaluation mode without gradients; afterwards each of its modules is back in the mode it was
+    in.
+
+    Args:
+        encoder: Gives `pooler_output` (B, D) and `last_hidden_state` (B, 1 + N, D), the class token first. Is not
+            moved.
+        loader_or_dataset: Batches (a `DataLoader`), or rows for `collator`: a split of `PreparedData`, or whatever
+            else a `DataLoader` reads.
+        collator: List of rows -> batch. Left out for a `DataLoader`.
+        batch_size: Rows of a batch.
+        level: "sequence": one feature row a sample, `pooler_output`. "token": one for each token that has a label,
+            `last_hidden_state` without the class token where `labels` (B, N) is not -100.
+        device: Where the batches go; the encoder must be there.
+        output: `.npy` file that the features are streamed to (labels go beside it, to `<name>.labels.npy`). None keeps
+            them in memory as long as they fit `memory_limit`, and in an unnamed temporary file from there on.
+        memory_limit: Bytes of features that may be held in memory.
+        max_rows: Stop after so many feature rows.
+
+    Raises:
+        ValueError: There is no row, the encoder's output lacks the features or they are not finite, or the labels do
+            not fit the tokens.
+    """
+    batches = _batches(loader_or_dataset, collator, batch_size)
+    output = None if output is None else Path(output)
+    values, labels = RowStore(output, memory_limit), RowStore(labels_path(output), memory_limit)
+    with values, labels, evaluation_mode(encoder), torch.no_grad():
+        for position, batch in enumerate(batches):
+            inputs = {name: _to_device(batch[name], device) for name in batch if name not in ("labels", "index")}
+            rows, row_labels = _feature_rows(encoder(**inputs), batch.get("labels"), level)
+            if max_rows is not None:
+                rows = rows[: max_rows - len(values)]
+            if not np.isfinite(rows).all():
+                raise ValueError(
+                    f"the encoder gave NaN or infinite features for batch {position}; "
+                    "check its weights and the scale of the inputs"
+                )
+            values.append(rows)
+            if row_labels is not None:
+                labels.append(row_labels[: len(rows)])
+            if len(values) == max_rows:
+                break
+        if len(values) == 0:
+            raise ValueError("there are no features to extract: the data set is empty or no token has a label")
+        return Features(values.finish(), labels.finish() if len(labels) else None)
+
+
+@contextlib.contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """`module.eval()`, undone at the end: each part is back in the mode it was in, frozen ones too."""
+    was_training = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in was_training:
+            part.training = training
+
+
+def labels_path(output: Path | None) -> Path | None:
+    """Where the labels of the features in `output` are kept: `train.npy` -> `train.labels.npy`."""
+    return None if output is None else output.with_suffix(".labels.npy")
+
+
+def draw_indices(num_rows: int, count: int, seed: int) -> np.ndarray:
+    """`count` different row numbers below `num_rows`, ascending, drawn with the seed."""
+    return np.sort(np.random.default_rng(seed).choice(num_rows, count, replace=False))
+
+
+def _batches(source: Any, collator: Collator | None, batch_size: int) -> Iterable[Mapping[str, Any]]:
+    if isinstance(source, DataLoader):
+        return source
+    if collator is None:
+        raise ValueError("collator: rows of a data set need one to become batches; pass it, or pass a DataLoader")
+    # A loader draws a seed for its workers: from a generator of its own, so that a training run's random numbers go on
+    # as if nothing had happened.
+    return DataLoader(source, batch_size=batch_size, collate_fn=collator, generator=torch.Generator())
+
+
+def _to_device(value: Any, device: str | torch.device) -> Any:
+    return value.to(device) if isinstance(value, torch.Tensor) else value
+
+
+def _feature_rows(outputs: Any, labels: torch.Tensor | None, level: Level) -> tuple[np.ndarray, np.ndarray | None]:
+    """A batch's feature rows (rows, D) float32 and their labels (rows,)."""
+    if level == "sequence":
+        rows = outputs.pooler_output
+        if rows is None:
+            raise ValueError("the encoder's pooler_output is None; load the base model with AutoModel.from_pretrained")
+        if labels is not None and labels.ndim != 1:
+            raise ValueError(f"labels: expected one a sample, got shape {tuple(labels.shape)}; check data.task")
+    else:
+        tokens = outputs.last_hidden_state[:, 1:]
+        if labels is None or labels.shape != tokens.shape[:2]:
+            raise ValueError(
+                f"labels: expected shape (samples, tokens) = {tuple(tokens.shape[:2])}, -100 where there is none, "
+                f"got {'no labels' if labels is None else f'shape {tuple(labels.shape)}'}; "
+                "check data.label_column and data.task"
+            )
+        is_labelled = labels != IGNORED_LABEL
+        rows, labels = tokens[is_labelled.to(tokens.device)], labels[is_labelled]
+    return rows.float().cpu().numpy(), None if labels is None else labels.cpu().numpy()
+
+
+class RowStore:
+    """Rows appended one batch at a time, whose number is not known beforehand; `finish` gives them as one array.
+
+    Without a path they are held in memory and move to an unnamed temporary file, which vanishes with the array, when
+    they exceed the limit. With a path they are streamed to that `.npy` file, written aside and renamed when complete.
+    Use as a context: what is unfinished at its end is removed.
+    """
+
+    def __init__(self, path: Path | None, memory_limit: int) -> None:
+        self.path = path
+        self.memory_limit = memory_limit
+        self.num_rows = 0
+        self.num_bytes = 0
+        self._blocks: list[np.ndarray] = []  # empty once there is a file
+        self._file: IO[bytes] | None = None
+        self._row_shape: tuple[int, ...] = ()
+        self._dtype = np.dtype(np.float32)
+
+    def __len__(self) -> int:
+        return self.num_rows
+
+    def __enter__(self) -> "RowStore":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._file is not None:
+            self._file.close()
+            if self.path is not None:
+                self._aside(self.path).unlink(missing_ok=True)
+        self._file, self._blocks = None, []
+
+    def append(self, rows: np.ndarray) -> None:
+        """Add rows (n, ...); all must have the same shape and type but for n."""
+        if self.num_rows == 0:
+            self._row_shape, self._dtype = rows.shape[1:], rows.dtype
+        elif rows.shape[1:] != self._row_shape or rows.dtype != self._dtype:
+            raise ValueError(
+                f"rows: expected shape (n, *{self._row_shape}) of {self._dtype} like the rows before, "
+                f"got {rows.shape} of {rows.dtype}"
+            )
+        self.num_rows += len(rows)
+        self.num_bytes += rows.nbytes
+        self._blocks.append(rows)
+        if self._file is None and (self.path is not None or self.num_bytes > self.memory_limit):
+            self._open()
+        if self._file is not None:
+            self._write_blocks(self._file)
+
+    def finish(self) -> np.ndarray:
+        """All rows: an array, or a read-only memory map of the file they are in."""
+        if self._file is None:
+            return np.concatenate(self._blocks)
+        self._file.seek(0)
+        self._write_header(self._file)
+        self._file.flush()
+        offset = self._header_size
+        mapped = np.memmap(
+            self._file, dtype=self._dtype, mode="r", offset=offset, shape=(self.num_rows, *self._row_shape)
+        )
+        self._file.close()  # the map stays valid
+        self._file = None
+        if self.path is not None:
+            os.replace(self._aside(self.path), self.path)
+        return mapped
+
+    def _open(self) -> None:
+        if self.path is None:
+            self._file = tempfile.TemporaryFile()
+        else:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(self._aside(self.path), "w+b")
+        self._write_header(self._file)
+        self._header_size = self._file.tell()
+
+    def _write_header(self, file: IO[bytes]) -> None:
+        # NumPy pads the header so that the first dimension can grow in place: the size is the same for any number of
+        # rows.
+        header = {
+            "descr": npy.dtype_to_descr(self._dtype),
+            "fortran_order": False,
+            "shape": (self.num_rows, *self._row_shape),
+        }
+        npy.write_array_header_1_0(file, header)
+
+    def _write_blocks(self, file: IO[bytes]) -> None:
+        for block in self._blocks:
+            file.write(np.ascontiguousarray(block).data)
+        self._blocks = []
+
+    @staticmethod
+    def _aside(path: Path) -> Path:
+        return path.with_name(f".{path.name}.partial")

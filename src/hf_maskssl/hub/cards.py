@@ -1,0 +1,312 @@
+"""Model cards: the README.md of a checkpoint, written from the run that made it."""
+
+import dataclasses
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import accelerate
+import torch
+import transformers
+import yaml
+from accelerate import PartialState
+from accelerate.state import is_initialized
+from huggingface_hub import ModelCard, ModelCardData
+from transformers import AutoModel, AutoModelForPreTraining, PreTrainedConfig
+
+import hf_maskssl
+
+from ..data.arguments import LOCAL_SOURCES, DataArguments
+from ..data.recipe import build_config
+from ..evaluation.pictures import draw_curves
+from ..evaluation.reports import markdown_table
+from ..training.arguments import PretrainingRecipe
+from ..training.loop import RunState
+from .methods import Method, method_of
+from .snippets import loading_snippets
+
+CARD = "README.md"
+CURVES = "curves.png"
+# Stands for the repository until `publish` knows its name.
+PLACEHOLDER = "ORGANISATION/NAME"
+# Fields that say how this run was started or where it was to go, not how the model came about.
+NOT_REPRODUCED = ("resume", "push_to_hub", "hub_model_id", "hub_private")
+
+Section = tuple[str, str]  # title and text
+
+
+def write_model_card(folder: Path, recipe: PretrainingRecipe, state: RunState) -> None:
+    """Write README.md, and curves.png beside it, for a checkpoint of a run.
+
+    Args:
+        folder: A checkpoint folder; the processor in it decides how the card says to prepare inputs.
+        recipe: The run's recipe with all overrides.
+        state: Where the run stands; its history gives curves, losses and probe results.
+
+    Raises:
+        ValueError: The recipe's model type has no entry in `methods.METHODS`.
+    """
+    folder = Path(folder)
+    config = build_config(recipe.model)
+    method = method_of(config)
+    data = recipe.data
+    sections = [
+        ("Use", _usage(loading_snippets(folder, config, PLACEHOLDER, data))),
+        ("Data", _data_table(data)),
+        ("Training", _training(folder, recipe, state)),
+        ("Online probe", _probe(recipe, state)),
+        ("Recipe", f"```yaml\n{effective_recipe(recipe)}```"),
+        ("Limitations", _limitations(recipe, state)),
+        ("Citation", method.citation),
+    ]
+    kinds = dict.fromkeys([config.modality, data.kind])
+    header = _header(config, list(kinds), datasets=data.source if is_hub_name(data.source) else None)
+    title = f"{method.name} pre-trained on {_source_name(data)}"
+    _save(folder, header, title, _introduction(method, config), sections)
+
+
+def write_converted_card(folder: Path, config: PreTrainedConfig, checkpoint: str, assumed: Mapping[str, Any]) -> None:
+    """Write README.md for an official checkpoint that was converted.
+
+    Args:
+        folder: Where the converted model lies.
+        config: Its configuration.
+        checkpoint: Name of the authors' file.
+        assumed: Configuration fields that the file does not store, with the values taken.
+    """
+    method = method_of(config)
+    settings = markdown_table([[f"`{name}`", str(value)] for name, value in assumed.items()], ["field", "value"])
+    origin = (
+        f"The weights are those of `{checkpoint}`, the authors' file ({method.repository}), converted by "
+        f"`python -m hf_maskssl.hub.conversion` of hf_maskssl {hf_maskssl.__version__} and not trained further. "
+        "The file names neither the data it was trained on nor the following settings, for which these values were "
+        f"taken:\n\n{settings}"
+    )
+    limitations = (
+        "- Nothing was measured for this card.\n"
+        "- The file holds no processor: prepare inputs as the authors did.\n"
+        "- The licence of the weights is their authors' to say."
+    )
+    sections = [
+        ("Use", _usage(loading_snippets(folder, config, PLACEHOLDER))),
+        ("Origin", origin),
+        ("Limitations", limitations),
+        ("Citation", method.citation),
+    ]
+    title = f"{method.name}, converted from {checkpoint}"
+    _save(Path(folder), _header(config, [config.modality]), title, _introduction(method, config), sections)
+
+
+def complete_card(text: str, repo_id: str) -> str:
+    """The card with the repository's name in its snippets."""
+    return text.replace(PLACEHOLDER, repo_id)
+
+
+def effective_recipe(recipe: PretrainingRecipe) -> str:
+    """The recipe with every field written out, as YAML that `load_pretraining_recipe` reads."""
+    sections: dict[str, Any] = {"model": dict(recipe.model)}
+    for name in ("data", "probe", "training"):
+        sections[name] = dataclasses.asdict(getattr(recipe, name))
+    for name in NOT_REPRODUCED:
+        sections["training"].pop(name)
+    return yaml.safe_dump(sections, sort_keys=False, allow_unicode=True, width=110)
+
+
+def is_hub_name(source: str) -> bool:
+    """Whether a recipe's `data.source` names a data set of the Hub, not files of this machine."""
+    is_local = source == "digits" or source in LOCAL_SOURCES or Path(source).exists()
+    return not is_local and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source) is not None and not source.startswith(".")
+
+
+def _save(folder: Path, header: ModelCardData, title: str, introduction: str, sections: Sequence[Section]) -> None:
+    body = [f"# {title}", introduction, *(f"## {name}\n\n{text}" for name, text in sections if text)]
+    text = "\n\n".join(part.strip() for part in body)
+    ModelCard(f"---\n{header.to_yaml()}\n---\n\n{text}\n").save(folder / CARD)
+
+
+def _header(config: PreTrainedConfig, kinds: list[str], datasets: str | None = None) -> ModelCardData:
+    tags = ["self-supervised", "masked-autoencoder", "feature-extraction", config.model_type, *kinds]
+    return ModelCardData(
+        library_name="transformers",
+        pipeline_tag="feature-extraction",
+        tags=[tag.replace("_", "-") for tag in tags],
+        datasets=datasets,
+    )
+
+
+def _introduction(method: Method, config: PreTrainedConfig) -> str:
+    with torch.device("meta"):
+        encoder = AutoModel.from_config(config).num_parameters()
+        everything = AutoModelForPreTraining.from_config(config).num_parameters()
+    return (
+        f"{method.summary} ([{method.title}]({method.url})), in the implementation of hf_maskssl for transformers. "
+        f"`AutoModel` gives the encoder ({encoder:,} parameters), `AutoModelForPreTraining` the whole pre-training "
+        f"model ({everything:,} parameters)."
+    )
+
+
+def _usage(snippets: Sequence[Section]) -> str:
+    return "\n\n".join(f"{title}:\n\n```python\n{code}\n```" for title, code in snippets)
+
+
+# ---- data ---------------------------------------------------------------------------------------------------------
+
+
+def _source_name(data: DataArguments) -> str:
+    if data.source == "digits":
+        return "scikit-learn's handwritten digits"
+    if is_hub_name(data.source):
+        return data.source
+    return f"local {data.kind.replace('_', ' ')} data"
+
+
+def _data_table(data: DataArguments) -> str:
+    columns = [data.input_column] if isinstance(data.input_column, str) else data.input_column
+    rows: list[tuple[str, Any]] = [
+        ("source", f"`{data.source}`"),
+        ("configuration", data.config_name),
+        ("revision", data.revision),
+        ("kind", data.kind),
+        ("training split", _training_split(data)),
+        ("training rows", data.max_train_samples and f"at most {data.max_train_samples:,}"),
+        ("input column", ", ".join(columns) if columns else "every numeric column but the label"),
+        ("text column", data.text_column),
+        ("label column", data.label_column and f"{data.label_column} (not seen in pre-training; only by the probe)"),
+        ("standardised by", data.standardize),
+        ("values multiplied by", data.scale if data.scale != 1 else None),
+        ("sampling rate", data.sampling_rate and f"{data.sampling_rate:,} Hz"),
+        ("tokenizer", data.tokenizer or (data.alphabet and "one token per character")),
+    ]
+    return markdown_table([[name, str(value)] for name, value in rows if value is not None], ["data", ""])
+
+
+def _training_split(data: DataArguments) -> str:
+    if not data.validation_fraction:
+        return data.train_split
+    return f"{data.train_split}, without the {data.validation_fraction:.0%} set aside for validation"
+
+
+def _held_out(data: DataArguments) -> str:
+    """The split the online probe is scored on; it takes the validation split before the test split."""
+    if data.validation_fraction:
+        return f"{data.validation_fraction:.0%} of the split `{data.train_split}`, set aside for validation"
+    if data.validation_split is not None:
+        return f"the validation split `{data.validation_split}`"
+    return f"the test split `{data.test_split}`"
+
+
+# ---- the run ------------------------------------------------------------------------------------------------------
+
+
+def _training(folder: Path, recipe: PretrainingRecipe, state: RunState) -> str:
+    args = recipe.training
+    processes = state.layout.get("num_processes", 1)
+    effective = args.batch_size * processes * args.gradient_accumulation_steps
+    steps = f"{state.step:,}" if state.step == args.max_steps else f"{state.step:,} of {args.max_steps:,} planned"
+    rows = [
+        ("optimiser steps", steps),
+        (
+            "samples per step",
+            f"{effective:,} ({args.batch_size} per process x {processes} processes x "
+            f"{args.gradient_accumulation_steps} accumulated)",
+        ),
+        ("time", f"{state.seconds:,.0f} s, evaluation included"),
+        ("device", _device()),
+        ("precision", args.mixed_precision or "as `accelerate launch` was told"),
+        ("seed", str(args.seed)),
+        ("versions", _versions()),
+    ]
+    parts = [markdown_table([[name, value] for name, value in rows if value], ["training", ""]), _losses(state)]
+    if len(state.history) > 1:
+        draw_curves(state.history, folder / CURVES)
+        parts.append(f"![Losses and other logged values over the steps of the run]({CURVES})")
+    return "\n\n".join(part for part in parts if part)
+
+
+def _versions() -> str:
+    packages = {"hf_maskssl": hf_maskssl, "torch": torch, "transformers": transformers, "accelerate": accelerate}
+    versions = {name: package.__version__ for name, package in packages.items()} | {
+        "Python": platform.python_version()
+    }
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _device() -> str | None:
+    """What the run computed on; None when there was no run in this process."""
+    if not is_initialized():
+        return None
+    device = PartialState().device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+
+
+def _losses(state: RunState) -> str:
+    """The last logged value of each part of the loss."""
+    names = dict.fromkeys(
+        name.partition("/")[2]
+        for entry in state.history
+        for name in entry
+        if name.startswith(("train/", "validation/")) and name not in ("train/learning_rate", "train/grad_norm")
+    )
+    if not names:
+        return ""
+    splits = ("train", "validation")
+    cells = [[name, *(_number(state.latest(f"{split}/{name}")) for split in splits)] for name in names]
+    columns = ["last value of", "training", "validation"]
+    if all(cell[2] is None for cell in cells):
+        cells, columns = [cell[:2] for cell in cells], columns[:2]
+    return markdown_table(cells, columns)
+
+
+def _number(value: float | None) -> str | None:
+    return None if value is None else f"{value:.4g}"
+
+
+def _probe(recipe: PretrainingRecipe, state: RunState) -> str:
+    """First, best and last results of the online probe; nothing when none ran."""
+    entries = [entry for entry in state.history if any(name.startswith("probe/") for name in entry)]
+    if not entries:
+        return ""
+    names = list(dict.fromkeys(name for entry in entries for name in entry if name.startswith("probe/")))
+    headline = next((name for name in names if name.startswith("probe/linear_")), names[0])
+    best = max(entries, key=lambda entry: entry.get(headline, float("-inf")))
+    chosen: dict[int, list[str]] = {}
+    for title, entry in (("first", entries[0]), ("best", best), ("last", entries[-1])):
+        chosen.setdefault(entries.index(entry), []).append(title)
+    rows = [
+        [", ".join(titles), int(entries[index]["step"]), *(_score(name, entries[index].get(name)) for name in names)]
+        for index, titles in sorted(chosen.items())
+    ]
+    table = markdown_table(rows, ["", "step", *(_probe_title(name) for name in names)])
+    limit = f"{recipe.probe.max_samples:,}"
+    return (
+        f"Linear and kNN probes of the frozen encoder during training, on unmasked inputs: fitted to at most {limit} "
+        f"rows of the training split, scored on at most {limit} rows of {_held_out(recipe.data)}. Number of seeds: 1. "
+        "The best row was chosen by these very scores, so it flatters; the first is a trained encoder already, not the "
+        f"untrained one.\n\n{table}"
+    )
+
+
+def _score(name: str, value: float | None) -> float | None:
+    return value if value is None or name == "probe/rankme" else 100 * value
+
+
+def _probe_title(name: str) -> str:
+    if name == "probe/rankme":
+        return "RankMe"
+    kind, _, metric = name.removeprefix("probe/").partition("_")
+    return f"{'kNN' if kind == 'knn' else kind} {metric.replace('_', ' ')} (%)"
+
+
+def _limitations(recipe: PretrainingRecipe, state: RunState) -> str:
+    lines = []
+    if any(name.startswith("probe/") for entry in state.history for name in entry):
+        lines.append("Its frozen features were measured only by the online probe above; fine-tuning was not measured.")
+    else:
+        lines.append("Its features were not measured: no probe ran during pre-training.")
+    lines.append("It knows inputs of the sizes, channels, units and vocabulary of its data, and no others.")
+    if state.step < recipe.training.max_steps:
+        lines.append(f"The run was not complete: step {state.step:,} of {recipe.training.max_steps:,}.")
+    lines.append("Whatever its data is biased towards, its features are too; nobody has looked into it here.")
+    return "\n".join(f"- {line}" for line in lines)

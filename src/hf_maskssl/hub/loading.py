@@ -1,0 +1,105 @@
+"""Proof that a checkpoint folder loads both ways of the cargo rule, each in a fresh process."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, PreTrainedConfig
+
+import hf_maskssl
+
+SCRIPT = Path(__file__).with_name("load_checkpoint.py")
+TOLERANCE = 1e-5
+BATCH_SIZE = 2
+
+
+def check_loading(folder: Path) -> None:
+    """Load the encoder with the package registered, and with the package absent from the folder's own code.
+
+    Both run in processes of their own, without network, on one generated batch; what they give must agree.
+
+    Args:
+        folder: What `save_pretrained` wrote. Its code is run.
+
+    Raises:
+        ValueError: A way fails, leaves a weight random, or gives other outputs than the other; the message says which.
+    """
+    config = AutoConfig.from_pretrained(folder)
+    ways = {"with hf_maskssl imported": [], "without hf_maskssl, trust_remote_code=True": ["--without_package"]}
+    with tempfile.TemporaryDirectory() as scratch:
+        inputs = Path(scratch) / "inputs.safetensors"
+        save_file(example_inputs(config), inputs)
+        outputs, processes = [], []
+        for number, flags in enumerate(ways.values()):
+            outputs.append(Path(scratch) / f"outputs-{number}.safetensors")
+            processes.append(_start(folder, inputs, outputs[-1], flags, Path(scratch) / f"modules-{number}"))
+        # Both run at the same time, so both are waited for before either is judged.
+        errors = [process.communicate()[1] for process in processes]
+        for way, process, error in zip(ways, processes, errors, strict=True):
+            if process.returncode:
+                reason = error.strip().splitlines()[-1] if error.strip() else f"exit code {process.returncode}"
+                raise ValueError(f"{folder} does not load {way}: {reason}")
+        _compare(folder, *(load_file(path) for path in outputs))
+
+
+def _start(folder: Path, inputs: Path, outputs: Path, flags: list[str], modules: Path) -> subprocess.Popen[str]:
+    source = str(Path(hf_maskssl.__file__).resolve().parent.parent)  # may be known to this process alone
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")])),
+        "HF_MODULES_CACHE": str(modules),
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
+    command = [sys.executable, str(SCRIPT), str(folder), str(inputs), str(outputs), *flags]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    )
+
+
+def _compare(folder: Path, first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+    if set(first) != set(second):
+        raise ValueError(f"{folder}: the two ways of loading give {sorted(first)} and {sorted(second)}.")
+    for name, value in first.items():
+        distance = (value.float() - second[name].float()).abs().max().item()
+        if not distance <= TOLERANCE:  # NaN too
+            raise ValueError(
+                f"{folder}: `{name}` differs by {distance:.3g} between the package's code and the folder's own, which is "
+                "of another version: save the model again with the installed package."
+            )
+
+
+def example_inputs(config: PreTrainedConfig) -> dict[str, torch.Tensor]:
+    """A small random batch that a model of this configuration takes.
+
+    Raises:
+        ValueError: The model type is unknown here.
+    """
+    if config.model_type not in EXAMPLE_INPUTS:
+        raise ValueError(
+            f"model_type '{config.model_type}' is not of this package: expected one of {list(EXAMPLE_INPUTS)}."
+        )
+    return EXAMPLE_INPUTS[config.model_type](config)
+
+
+def _metamae_inputs(config: Any) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    inputs = {}
+    if config.has_patches:
+        name = "input_values" if config.modality == "series" else "pixel_values"
+        inputs[name] = torch.randn(BATCH_SIZE, config.num_channels, *config.signal_shape, generator=generator)
+    if config.has_tokens:
+        shape = (BATCH_SIZE, config.max_position_embeddings)
+        inputs["input_ids"] = torch.randint(config.vocab_size, shape, generator=generator)
+        inputs["attention_mask"] = torch.ones(shape, dtype=torch.int64)
+        inputs["attention_mask"][-1, shape[1] // 2 + 1 :] = 0  # a padded row
+    return inputs
+
+
+# A new method adds its line here: model type -> a batch for its encoder.
+EXAMPLE_INPUTS: dict[str, Callable[[Any], dict[str, torch.Tensor]]] = {"metamae": _metamae_inputs}

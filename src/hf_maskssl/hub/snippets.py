@@ -1,0 +1,142 @@
+"""The Python of model cards: loading an encoder and its processor, with the package and without it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+from ..data.arguments import DataArguments
+from ..data.processors import ImageTextProcessor, load_processor
+from ..models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
+from ..models.image_processing_array import ArrayImageProcessor
+
+WITH_PACKAGE = "With the package hf_maskssl installed"
+WITHOUT_PACKAGE = "Without it, by the code in the repository (read it first: it will run on your machine)"
+
+
+@dataclass(frozen=True)
+class Example:
+    """How two samples become the encoder's input.
+
+    Attributes:
+        imports: Lines that import what `lines` use, besides transformers.
+        processors: Variable -> Auto class.
+        lines: Lines that make the samples.
+        inputs: Expression of keyword arguments, such as `**processor(samples, return_tensors="pt")`.
+    """
+
+    imports: tuple[str, ...]
+    processors: dict[str, str]
+    lines: tuple[str, ...]
+    inputs: str
+
+
+def loading_snippets(
+    folder: Path, config: PreTrainedConfig, repository: str, data: DataArguments | None = None
+) -> list[tuple[str, str]]:
+    """(title, code) of both ways of loading the encoder and computing features of two samples.
+
+    Args:
+        folder: Its processor is looked at.
+        config: Of the model.
+        repository: What `from_pretrained` is given.
+        data: Of the recipe, for an example text; None where it is unknown.
+    """
+    example = _example(load_processor(folder), config, data)
+    return [
+        (WITH_PACKAGE, _code(example, config, repository, remote=False)),
+        (WITHOUT_PACKAGE, _code(example, config, repository, remote=True)),
+    ]
+
+
+def _code(example: Example, config: Any, repository: str, remote: bool) -> str:
+    trust = ", trust_remote_code=True" if remote else ""
+    auto_classes = sorted({"AutoModel", *example.processors.values()})
+    return "\n".join(
+        [
+            *(() if remote else ("import hf_maskssl  # registers its models and processors",)),
+            *example.imports,
+            f"from transformers import {', '.join(auto_classes)}",
+            "",
+            *(f'{name} = {kind}.from_pretrained("{repository}"{trust})' for name, kind in example.processors.items()),
+            f'encoder = AutoModel.from_pretrained("{repository}"{trust})',
+            *example.lines,
+            f"features = encoder({example.inputs}).pooler_output  # (2, {config.hidden_size})",
+        ]
+    )
+
+
+def _example(processor: Any, config: Any, data: DataArguments | None) -> Example:
+    if processor is None:
+        return _tensors(config)
+    if isinstance(processor, ImageTextProcessor):
+        pictures = _pictures(processor.image_processor)
+        if processor.tokenizer is None:
+            ids = _tensors(config, only_tokens=True)
+            return Example(
+                (*pictures.imports, *ids.imports),
+                pictures.processors,
+                (*pictures.lines, *ids.lines),
+                f"{pictures.inputs}, {ids.inputs}",
+            )
+        texts = _texts(processor.tokenizer, config, data)
+        return Example(
+            pictures.imports,
+            pictures.processors | texts.processors,
+            (*pictures.lines, *texts.lines),
+            f"{pictures.inputs}, {texts.inputs}",
+        )
+    if isinstance(processor, PreTrainedTokenizerBase):
+        return _texts(processor, config, data)
+    if isinstance(processor, ArrayImageProcessor):
+        return _pictures(processor)
+    if isinstance(processor, SpectrogramFeatureExtractor):
+        sample = f"waveforms = np.random.uniform(-1, 1, (2, {processor.num_samples}))"
+        sample += f"  # mono, {processor.sampling_rate} samples per second"
+        return _arrays("waveforms", sample, "AutoFeatureExtractor")
+    channels, length = processor.num_channels, processor.series_length
+    if processor.statistics_axis == "feature":
+        return _arrays("rows", f"rows = np.random.rand(2, {length})  # {length} features each", "AutoFeatureExtractor")
+    sample = f"series = np.random.rand(2, {channels}, {length})  # channels x time steps"
+    return _arrays("series", sample, "AutoFeatureExtractor")
+
+
+def _arrays(name: str, sample: str, auto_class: str) -> Example:
+    inputs = f'**processor({name}, return_tensors="pt")'
+    return Example(("import numpy as np",), {"processor": auto_class}, (sample,), inputs)
+
+
+def _pictures(processor: ArrayImageProcessor) -> Example:
+    shape = ", ".join(map(str, [2, processor.num_channels, *processor.image_size]))
+    kinds = "PIL images or arrays" if processor.num_channels in (1, 3, 4) else "arrays"
+    return _arrays("images", f"images = np.random.rand({shape})  # {kinds} of any size", "AutoImageProcessor")
+
+
+def _texts(tokenizer: PreTrainedTokenizerBase, config: Any, data: DataArguments | None) -> Example:
+    longest = config.max_position_embeddings
+    alphabet = data.alphabet if data is not None else None
+    text = (alphabet or "two samples of text")[: min(longest, 16)]
+    # As in pre-training: the model has a class token of its own, and knows neither segments nor other special tokens.
+    options = f"add_special_tokens=False, truncation=True, max_length={longest}"
+    if "token_type_ids" in tokenizer.model_input_names:
+        options += ", return_token_type_ids=False"
+    lines = (
+        f"texts = [{text!r}, {text!r}]",
+        f'tokens = tokenizer(texts, {options}, return_tensors="pt")',
+    )
+    return Example((), {"tokenizer": "AutoTokenizer"}, lines, "**tokens")
+
+
+def _tensors(config: Any, only_tokens: bool = False) -> Example:
+    """Inputs of a model whose folder has no processor: the data already had the model's form."""
+    lines, inputs = [], []
+    if config.has_patches and not only_tokens:
+        name = "input_values" if config.modality == "series" else "pixel_values"
+        shape = ", ".join(map(str, [2, config.num_channels, *config.signal_shape]))
+        lines.append(f"{name} = torch.randn({shape})  # prepared as in pre-training")
+        inputs.append(f"{name}={name}")
+    if config.has_tokens:
+        lines.append(f"input_ids = torch.randint({config.vocab_size}, (2, {config.max_position_embeddings}))")
+        inputs.append("input_ids=input_ids")
+    return Example(("import torch",), {}, tuple(lines), ", ".join(inputs))

@@ -1,0 +1,233 @@
+"""Configuration of MetaMAE (Jang et al. 2023, https://arxiv.org/abs/2310.16318)."""
+
+from typing import Any, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+from .masking import num_visible_tokens
+
+AUTO_MAP = {
+    "AutoConfig": "configuration_metamae.MetaMAEConfig",
+    "AutoModel": "modeling_metamae.MetaMAEModel",
+    "AutoModelForPreTraining": "modeling_metamae.MetaMAEForPretraining",
+    "AutoModelForSequenceClassification": "modeling_metamae.MetaMAEForSequenceClassification",
+    "AutoModelForTokenClassification": "modeling_metamae.MetaMAEForTokenClassification",
+}
+
+
+@strict
+class MetaMAEConfig(PreTrainedConfig):
+    """What MetaMAE reads, how large it is, and the objective it is pre-trained with.
+
+    Sizes default to Table 7 of the paper. Where the paper and its authors' released code differ, the default is what
+    produced
+    the published numbers, that is the code: LayerNorm epsilon 1e-5, no bias on query/key/value, an MLP of twice the
+        width
+    (Table 7 agrees), a projector D -> 4D -> 128 with BatchNorm and ReLU after its first layer and no biases (Table 7
+    writes 1028 and no activation), nearby tokens drawn one by one with probability `nearby_ratio` among the masked
+    tokens next to a visible one (Algorithm 1 asks for a fixed count), an inner gradient whose support loss is divided
+    by the batch's mean support size, mean squared error where Eq. 1 names the l2 norm, and support tokens kept in the
+    outer loss.
+
+    Args:
+        modality: what a sample is.
+            "tokens": `input_ids` (B, N); needs `vocab_size`, `max_position_embeddings`.
+            "series": `input_values` (B, C, T), also tabular rows as (B, 1, features); needs `series_length`,
+            `num_channels`, `patch_size`. "image": `pixel_values` (B, C, H, W), also spectrograms; needs `image_size`,
+            `num_channels`, `patch_size`. "vision_language": image patches and tokens in one sequence; needs what both
+            need.
+        vocab_size: number of token ids.
+        max_position_embeddings: longest token sequence.
+        series_length: time steps (or features) of a series, the longest when lengths differ.
+        image_size: height and width in pixels; one number for a square.
+        num_channels: channels of a series or an image.
+        patch_size: time steps of a series patch; height and width of an image patch, one number for a square.
+        hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: the encoder (Table 7).
+        hidden_dropout_prob: the encoder's dropout P_drop (Table 8: 0.1 for PAMAP2 and HIGGS, else 0). The decoder has
+            none.
+        attention_probs_dropout_prob: dropout on attention weights; none in the paper.
+        decoder_hidden_size, decoder_num_attention_heads, decoder_intermediate_size: the decoder (Table 7).
+        decoder_num_hidden_layers: decoder depth. 0 is the linear decoder of DABS (Tamkin et al. 2022): the encoder
+            then reads every position, masked embeddings set to zero, and ReLU + linear (tokens: the tied embedding
+            table) predicts.
+        projector_hidden_size: width of the projector's hidden layer; None is 4 * `hidden_size`.
+        projector_output_size: width of the contrasted representation.
+        mask_ratio: share of tokens hidden from the encoder, in (0, 1) (Table 8).
+        num_adaptation_steps: gradient steps on the latent (Table 15); 0 is plain MAE and needs `contrastive_weight=0`.
+        adaptation_step_size: alpha of Eq. 2.
+        first_order: leave out the derivative of the inner gradient; cheaper, and worse in the paper.
+        nearby_ratio: r, the probability that a masked token next to a visible one joins the support set.
+        contrastive_weight: lambda of Eq. 5; 0 leaves the task contrastive loss and its projector out.
+        contrastive_temperature: tau of Eq. 4.
+        initializer_range: standard deviation of the class and mask tokens and of new classification heads.
+        classifier_dropout: dropout in front of a classification head.
+
+    Raises:
+        ValueError: a size is missing for the modality, not positive, or does not divide as it must; or the mask ratio
+            leaves no token visible or none masked.
+    """
+
+    model_type = "metamae"
+
+    modality: Literal["tokens", "series", "image", "vision_language"] = "image"
+    vocab_size: int | None = None
+    max_position_embeddings: int | None = None
+    series_length: int | None = None
+    image_size: int | list[int] | tuple[int, ...] | None = None
+    num_channels: int = 3
+    patch_size: int | list[int] | tuple[int, ...] = 4
+    pad_token_id: int | None = None
+
+    hidden_size: int = 256
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 8
+    intermediate_size: int = 512
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float | int = 0.0
+    attention_probs_dropout_prob: float | int = 0.0
+    qkv_bias: bool = False
+    layer_norm_eps: float = 1e-5
+    initializer_range: float = 0.02
+    classifier_dropout: float | int = 0.0
+
+    decoder_hidden_size: int = 128
+    decoder_num_hidden_layers: int = 4
+    decoder_num_attention_heads: int = 4
+    decoder_intermediate_size: int = 256
+    projector_hidden_size: int | None = None
+    projector_output_size: int = 128
+
+    mask_ratio: float = 0.5
+    num_adaptation_steps: int = 1
+    adaptation_step_size: float | int = 0.5
+    first_order: bool = False
+    nearby_ratio: float | int = 0.1
+    contrastive_weight: float | int = 0.1
+    contrastive_temperature: float | int = 0.5
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.modality in ("image", "vision_language"):
+            # One number means a square; JSON turns tuples into lists, so lists it is.
+            if self.image_size is None and self.modality == "image":
+                self.image_size = 32
+            if isinstance(self.image_size, (int, tuple)):
+                self.image_size = _pair(self.image_size)
+            self.patch_size = _pair(self.patch_size)
+        # Every class of a checkpoint's code can be reached from it, not only the one that was saved.
+        kwargs.setdefault("auto_map", dict(AUTO_MAP))
+        super().__post_init__(**kwargs)
+
+    @property
+    def has_patches(self) -> bool:
+        return self.modality != "tokens"
+
+    @property
+    def has_tokens(self) -> bool:
+        return self.modality in ("tokens", "vision_language")
+
+    @property
+    def patch_shape(self) -> tuple[int, ...]:
+        """(p,) for a series, (h, w) for an image."""
+        return (self.patch_size,) if isinstance(self.patch_size, int) else tuple(self.patch_size)
+
+    @property
+    def signal_shape(self) -> tuple[int, ...]:
+        """(T,) for a series, (H, W) for an image, () for tokens alone."""
+        if self.modality == "series":
+            return (int(self.series_length or 0),)
+        if self.modality == "tokens" or self.image_size is None or isinstance(self.image_size, int):
+            return ()
+        return tuple(self.image_size)
+
+    @property
+    def grid_shape(self) -> tuple[int, ...]:
+        """Patches along each axis of the signal."""
+        return tuple(size // patch for size, patch in zip(self.signal_shape, self.patch_shape, strict=False))
+
+    @property
+    def num_patches(self) -> int:
+        """Patches of a full signal; 0 for tokens alone."""
+        count = 1 if self.has_patches else 0
+        for size in self.grid_shape:
+            count *= size
+        return count
+
+    @property
+    def num_tokens(self) -> int:
+        """Longest sequence the encoder sees, without the class token."""
+        return self.num_patches + (int(self.max_position_embeddings or 0) if self.has_tokens else 0)
+
+    def validate_input(self) -> None:
+        needed = {
+            "tokens": ["vocab_size", "max_position_embeddings"],
+            "series": ["series_length"],
+            "image": ["image_size"],
+            "vision_language": ["vocab_size", "max_position_embeddings", "image_size"],
+        }[self.modality]
+        for name in [*needed, *(["num_channels"] if self.has_patches else [])]:
+            value = getattr(self, name)
+            if value is None or (isinstance(value, int) and value < 1):
+                raise ValueError(f"modality='{self.modality}' needs a positive `{name}`, got {value}.")
+        if not self.has_patches:
+            return
+        if len(self.signal_shape) != len(self.patch_shape):
+            raise ValueError(
+                f"`patch_size` must have one number per axis of a {self.modality}, got {self.patch_size} for {self.signal_shape}."
+            )
+        for size, patch in zip(self.signal_shape, self.patch_shape, strict=True):
+            if patch < 1 or size < 1 or size % patch:
+                name = "series_length" if self.modality == "series" else "image_size"
+                raise ValueError(
+                    f"`{name}` {list(self.signal_shape)} must be a positive multiple of `patch_size` {list(self.patch_shape)}: "
+                    f"{size} is not a multiple of {patch}."
+                )
+
+    def validate_widths(self) -> None:
+        axes = 1 if self.modality in ("tokens", "series") else 2
+        for width_name, heads_name in (
+            ("hidden_size", "num_attention_heads"),
+            ("decoder_hidden_size", "decoder_num_attention_heads"),
+        ):
+            width, heads = getattr(self, width_name), getattr(self, heads_name)
+            if width < 1 or heads < 1 or width % heads or width % (2 * axes):
+                raise ValueError(
+                    f"`{width_name}` must be a positive multiple of `{heads_name}` and of {2 * axes} (sine-cosine positions in "
+                    f"{axes}-D), got {width} and {heads} heads."
+                )
+        for name in ("num_hidden_layers", "intermediate_size", "decoder_intermediate_size", "projector_output_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if self.decoder_num_hidden_layers < 0:
+            raise ValueError(
+                f"`decoder_num_hidden_layers` must be 0 (linear decoder) or more, got {self.decoder_num_hidden_layers}."
+            )
+        if self.projector_hidden_size is not None and self.projector_hidden_size < 1:
+            raise ValueError(f"`projector_hidden_size` must be at least 1 or None, got {self.projector_hidden_size}.")
+
+    def validate_objective(self) -> None:
+        if not 0 < self.mask_ratio < 1:
+            raise ValueError(f"`mask_ratio` must lie between 0 and 1, both excluded, got {self.mask_ratio}.")
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "nearby_ratio"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` is a probability, expected 0 to 1, got {getattr(self, name)}.")
+        for name in ("num_adaptation_steps", "contrastive_weight", "adaptation_step_size"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}.")
+        if self.contrastive_temperature <= 0:
+            raise ValueError(f"`contrastive_temperature` must be positive, got {self.contrastive_temperature}.")
+        if self.num_adaptation_steps == 0 and self.contrastive_weight > 0:
+            raise ValueError(
+                "`num_adaptation_steps=0` is plain MAE, whose amortised and adapted latents are the same: there is nothing to "
+                f"contrast. Set `contrastive_weight=0` as well (it is {self.contrastive_weight})."
+            )
+        total = self.num_tokens
+        if int(total * (1 - self.mask_ratio)) < 1 or num_visible_tokens(total, self.mask_ratio) >= total:
+            raise ValueError(
+                f"`mask_ratio={self.mask_ratio}` leaves {int(total * (1 - self.mask_ratio))} of {total} tokens visible; at least "
+                "one must stay visible and one be masked. Change `mask_ratio`, or use smaller patches."
+            )
+
+
+def _pair(value: Any) -> list[int]:
+    return [value, value] if isinstance(value, int) else list(value)

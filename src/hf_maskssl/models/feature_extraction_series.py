@@ -1,0 +1,136 @@
+"""Feature extractor for multi-channel series and tabular rows."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from transformers import BatchFeature
+from transformers.feature_extraction_utils import FeatureExtractionMixin
+from transformers.utils import TensorType
+
+from .standardization import check_statistics, standardize
+
+
+class SeriesFeatureExtractor(FeatureExtractionMixin):
+    """Turns series (channels x time steps) and tabular rows (one channel, one step per feature) into `input_values`.
+
+    Args:
+        num_channels: Channels C of a series; 1 for tabular rows.
+        series_length: Time steps T of a series, or features of a row.
+        scale: Raw values are multiplied by this first.
+        standardize: `"dataset"` (by `mean` and `std`), `"sample"` (per channel, by the sample's own) or `"none"`.
+        mean: For `"dataset"`: one number per channel, or per feature when `statistics_axis` is `"feature"`.
+        std: As `mean`, positive.
+        statistics_axis: `"channel"` for series, `"feature"` for tabular rows.
+        feature_names: Tabular rows: the columns in the order the model was trained on.
+
+    Raises:
+        ValueError: Statistics or names that do not fit the shape.
+    """
+
+    model_input_names = ["input_values"]
+
+    def __init__(
+        self,
+        num_channels: int = 1,
+        series_length: int = 1,
+        scale: float = 1.0,
+        standardize: str = "none",
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        statistics_axis: str = "channel",
+        feature_names: Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if statistics_axis not in ("channel", "feature"):
+            raise ValueError(f"statistics_axis: expected 'channel' or 'feature', got {statistics_axis!r}")
+        if feature_names is not None and len(feature_names) != series_length:
+            raise ValueError(f"feature_names: expected {series_length} names, got {len(feature_names)}")
+        self.num_channels = num_channels
+        self.series_length = series_length
+        self.scale = scale
+        self.standardize = standardize
+        self.statistics_axis = statistics_axis
+        count = num_channels if statistics_axis == "channel" else series_length
+        self.mean, self.std = check_statistics(standardize, mean, std, count)
+        self.feature_names = None if feature_names is None else list(feature_names)
+
+    def __call__(self, series: Any, return_tensors: str | TensorType | None = None, **kwargs: Any) -> BatchFeature:
+        """Prepare one sample or a batch.
+
+        Args:
+            series: One sample, (C, T) or (T,) when C is 1; or a batch: a sequence of samples or a (B, C, T) array,
+                also (B, T) when C is 1.
+            return_tensors: `"pt"` or `"np"` for one tensor, None for a list of arrays.
+
+        Returns:
+            `input_values`, (B, C, T) float32.
+
+        Raises:
+            ValueError: A sample of another shape, or values that are not finite.
+        """
+        samples = [self.prepare_sample(sample) for sample in self._as_batch(series)]
+        if not samples:
+            raise ValueError("series: expected at least one sample, got an empty batch")
+        return BatchFeature({"input_values": samples}, tensor_type=return_tensors)
+
+    def prepare_sample(self, sample: Any) -> np.ndarray:
+        """One sample, (C, T) or (T,) when C is 1, as a scaled and standardised (C, T) float32 array.
+
+        Raises:
+            ValueError: Another shape, or values that are not finite.
+        """
+        axis = 0 if self.statistics_axis == "channel" else 1
+        values = self.scaled_values(sample)
+        return standardize(values, self.standardize, self.mean, self.std, axis).astype(np.float32)
+
+    def scaled_values(self, sample: Any) -> np.ndarray:
+        """As `prepare_sample`, before standardising and in float64: what mean and standard deviation are taken of."""
+        values = self._as_array(sample)
+        channels, length = values.shape
+        if values.shape == (self.series_length, self.num_channels) != (self.num_channels, self.series_length):
+            raise ValueError(
+                f"got {channels} channels of {length} steps although the model has {self.num_channels} channels of "
+                f"{self.series_length} steps: the sample looks like time x channels, transpose it"
+            )
+        if channels != self.num_channels:
+            raise ValueError(f"expected {self.num_channels} channels (num_channels), got {channels}")
+        if length != self.series_length:
+            raise ValueError(
+                f"expected {self.series_length} steps (series_length), got {length}: cut or resample the series"
+            )
+        if not np.isfinite(values).all():
+            channel, step = np.argwhere(~np.isfinite(values))[0]
+            place = self.feature_names[step] if self.feature_names else f"channel {channel}, step {step}"
+            raise ValueError(f"{place} is {values[channel, step]}: fill or drop values that are not finite")
+        return values * self.scale
+
+    def _as_array(self, sample: Any) -> np.ndarray:
+        try:
+            values = np.asarray(sample, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"expected numbers, every channel equally long: {error}") from error
+        if values.ndim == 1 and self.num_channels == 1:
+            values = values[None, :]
+        if values.ndim != 2:
+            raise ValueError(
+                f"expected a sample of shape ({self.num_channels}, {self.series_length}), got {values.shape}"
+            )
+        return values
+
+    def _as_batch(self, series: Any) -> Sequence[Any]:
+        dimensions = _depth(series)
+        if dimensions == 1:
+            return [series]
+        if dimensions == 2:
+            # With one channel a matrix is a batch of rows, unless it is the one row itself.
+            return series if self.num_channels == 1 else [series]
+        return series
+
+
+def _depth(values: Any) -> int:
+    """How many levels of sequence there are, looking at the first entries only (the batch may be ragged)."""
+    if hasattr(values, "ndim"):
+        return int(values.ndim)
+    return 1 + _depth(values[0]) if isinstance(values, Sequence) and len(values) and not isinstance(values, str) else 0

@@ -1,0 +1,169 @@
+"""Feature extractor that turns waveforms into log-mel spectrograms of one size."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from transformers import BatchFeature
+from transformers.audio_utils import mel_filter_bank, optimal_fft_length, spectrogram, window_function
+from transformers.feature_extraction_utils import FeatureExtractionMixin
+from transformers.utils import TensorType
+
+from .standardization import check_statistics, standardize
+
+
+class SpectrogramFeatureExtractor(FeatureExtractionMixin):
+    """Waveform -> log-mel spectrogram in decibels as a one-channel picture, lowest mel band first.
+
+    The picture covers `(num_frames - 1) * hop_length + frame_length` samples: shorter waveforms are padded with
+    silence at the end, longer ones cropped there.
+
+    Args:
+        sampling_rate: Samples per second.
+        num_mel_bins: Mel bands H, the picture's height.
+        num_frames: Frames W, the picture's width.
+        frame_length: Samples in a frame; None means 25 ms.
+        hop_length: Samples from one frame to the next; None means 10 ms.
+        fft_length: None means the next power of two from `frame_length`.
+        min_frequency: Lower edge of the lowest band in Hz.
+        max_frequency: Upper edge of the highest band in Hz; None means half of `sampling_rate`.
+        db_range: Decibels kept below the loudest place of each sample.
+        scale: Raw samples are multiplied by this first (1/32768 for 16-bit integers).
+        standardize: `"dataset"` (by `mean` and `std`), `"sample"` or `"none"`.
+        mean: For `"dataset"`: one number, in decibels.
+        std: As `mean`, positive.
+
+    Raises:
+        ValueError: Sizes that cannot be, or statistics that do not fit.
+    """
+
+    model_input_names = ["pixel_values"]
+
+    def __init__(
+        self,
+        sampling_rate: int = 16000,
+        num_mel_bins: int = 64,
+        num_frames: int = 64,
+        frame_length: int | None = None,
+        hop_length: int | None = None,
+        fft_length: int | None = None,
+        min_frequency: float = 0.0,
+        max_frequency: float | None = None,
+        db_range: float = 80.0,
+        scale: float = 1.0,
+        standardize: str = "none",
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.sampling_rate = sampling_rate
+        self.num_mel_bins = num_mel_bins
+        self.num_frames = num_frames
+        self.frame_length = round(0.025 * sampling_rate) if frame_length is None else frame_length
+        self.hop_length = round(0.010 * sampling_rate) if hop_length is None else hop_length
+        for name in ("sampling_rate", "num_mel_bins", "num_frames", "frame_length", "hop_length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        self.fft_length = optimal_fft_length(self.frame_length) if fft_length is None else fft_length
+        if self.fft_length < self.frame_length:
+            raise ValueError(f"fft_length: expected at least frame_length {self.frame_length}, got {self.fft_length}")
+        self.min_frequency = min_frequency
+        self.max_frequency = sampling_rate / 2 if max_frequency is None else max_frequency
+        if not 0.0 <= self.min_frequency < self.max_frequency <= sampling_rate / 2:
+            raise ValueError(
+                f"min_frequency {self.min_frequency} and max_frequency {self.max_frequency}: expected "
+                f"0 <= min < max <= half of sampling_rate {sampling_rate}"
+            )
+        self.db_range = db_range
+        self.scale = scale
+        self.standardize = standardize
+        self.mean, self.std = check_statistics(standardize, mean, std, 1)
+        # `to_dict` of the base class leaves these two out of the saved file.
+        self.window = window_function(self.frame_length, "hann")
+        self.mel_filters = mel_filter_bank(
+            num_frequency_bins=self.fft_length // 2 + 1,
+            num_mel_filters=num_mel_bins,
+            min_frequency=self.min_frequency,
+            max_frequency=self.max_frequency,
+            sampling_rate=sampling_rate,
+            norm="slaney",
+            mel_scale="slaney",
+        )
+
+    @property
+    def num_samples(self) -> int:
+        """Samples the picture covers."""
+        return (self.num_frames - 1) * self.hop_length + self.frame_length
+
+    def __call__(
+        self,
+        waveforms: Any,
+        sampling_rate: int | None = None,
+        return_tensors: str | TensorType | None = None,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """Prepare one waveform or a batch.
+
+        Args:
+            waveforms: One mono waveform (a sequence of numbers or 1-D array), or a sequence of such.
+            sampling_rate: The waveforms' rate; an error when it is not the extractor's.
+            return_tensors: `"pt"` or `"np"` for one tensor, None for a list of arrays.
+
+        Returns:
+            `pixel_values`, (B, 1, H, W) float32.
+
+        Raises:
+            ValueError: Another sampling rate, an empty waveform, or values that are not finite.
+        """
+        if sampling_rate is not None and sampling_rate != self.sampling_rate:
+            raise ValueError(
+                f"sampling_rate: this extractor was made for {self.sampling_rate} samples per second, got "
+                f"{sampling_rate}; resample the waveforms first"
+            )
+        is_single = getattr(waveforms, "ndim", None) == 1 or (
+            not hasattr(waveforms, "ndim") and len(waveforms) > 0 and np.ndim(waveforms[0]) == 0
+        )
+        samples = [self.prepare_sample(waveform) for waveform in ([waveforms] if is_single else waveforms)]
+        if not samples:
+            raise ValueError("waveforms: expected at least one, got an empty batch")
+        return BatchFeature({"pixel_values": samples}, tensor_type=return_tensors)
+
+    def prepare_sample(self, sample: Any) -> np.ndarray:
+        """One mono waveform as a (1, H, W) float32 picture.
+
+        Raises:
+            ValueError: Not a sequence of numbers, empty, or not finite.
+        """
+        return standardize(self.scaled_values(sample), self.standardize, self.mean, self.std).astype(np.float32)
+
+    def scaled_values(self, sample: Any) -> np.ndarray:
+        """As `prepare_sample`, before standardising and in float64: what mean and standard deviation are taken of."""
+        try:
+            waveform = np.asarray(sample, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"expected a waveform, a sequence of numbers: {error}") from error
+        if waveform.ndim != 1:
+            raise ValueError(f"expected a mono waveform with one dimension, got shape {waveform.shape}")
+        if waveform.size == 0:
+            raise ValueError("the waveform is empty: drop this row")
+        if not np.isfinite(waveform).all():
+            place = int(np.argmax(~np.isfinite(waveform)))
+            raise ValueError(
+                f"sample {place} of the waveform is {waveform[place]}: fill or drop values that are not finite"
+            )
+        waveform = waveform[: self.num_samples] * self.scale
+        waveform = np.pad(waveform, (0, self.num_samples - waveform.size))
+        log_mel = spectrogram(
+            waveform,
+            self.window,
+            frame_length=self.frame_length,
+            hop_length=self.hop_length,
+            fft_length=self.fft_length,
+            power=2.0,
+            center=False,
+            mel_filters=self.mel_filters,
+            log_mel="dB",
+            db_range=self.db_range,
+        )
+        return log_mel[None].astype(np.float64)

@@ -1,0 +1,162 @@
+"""Image processor for pictures with any number of channels."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from transformers import BatchFeature
+from transformers.image_processing_utils import BaseImageProcessor
+from transformers.utils import TensorType
+
+from .standardization import check_statistics, standardize
+
+PILLOW_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+class ArrayImageProcessor(BaseImageProcessor):
+    """Resizes, scales and standardises PIL images and NumPy arrays with any number of channels.
+
+    Args:
+        num_channels: Channels C. PIL images are converted to grey (1), RGB (3) or RGBA (4).
+        image_size: [H, W] of the result, or one number for a square. The aspect ratio is not kept.
+        resample: `"nearest"`, `"bilinear"`, `"bicubic"` or `"lanczos"`, as Pillow does them.
+        scale: Raw values are multiplied by this after resizing (1/255 for bytes).
+        standardize: `"dataset"` (by `mean` and `std`), `"sample"` (per channel, by the sample's own) or `"none"`.
+        mean: For `"dataset"`: one number per channel, in scaled values.
+        std: As `mean`, positive.
+
+    Raises:
+        ValueError: Sizes that cannot be, or statistics that do not fit.
+    """
+
+    model_input_names = ["pixel_values"]
+
+    def __init__(
+        self,
+        num_channels: int = 3,
+        image_size: int | Sequence[int] = 224,
+        resample: str = "bilinear",
+        scale: float = 1.0,
+        standardize: str = "none",
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if resample not in RESAMPLING:
+            raise ValueError(f"resample: expected one of {list(RESAMPLING)}, got {resample!r}")
+        size = [image_size, image_size] if isinstance(image_size, int) else list(image_size)
+        if len(size) != 2 or min(size) < 1 or num_channels < 1:
+            raise ValueError(f"expected positive num_channels and image_size [H, W], got {num_channels} and {size}")
+        self.num_channels = num_channels
+        self.image_size = size
+        self.resample = resample
+        self.scale = scale
+        self.standardize = standardize
+        self.mean, self.std = check_statistics(standardize, mean, std, num_channels)
+
+    def __call__(
+        self, images: Any, *args: Any, return_tensors: str | TensorType | None = None, **kwargs: Any
+    ) -> BatchFeature:
+        """Prepare one image or a batch.
+
+        Args:
+            images: One image: PIL, or an array (or nested lists) of shape (H, W) when C is 1, (C, H, W) or (H, W, C).
+                Or a batch: a sequence of images or an array with four dimensions.
+            return_tensors: `"pt"` or `"np"` for one tensor, None for a list of arrays.
+
+        Returns:
+            `pixel_values`, (B, C, H, W) float32.
+
+        Raises:
+            ValueError: Another number of channels, or values that are not finite.
+        """
+        return self.preprocess(images, return_tensors=return_tensors)
+
+    def preprocess(
+        self, images: Any, *args: Any, return_tensors: str | TensorType | None = None, **kwargs: Any
+    ) -> BatchFeature:
+        """What a call does; see there."""
+        samples = [self.prepare_sample(image) for image in _as_batch(images)]
+        if not samples:
+            raise ValueError("images: expected at least one, got an empty batch")
+        return BatchFeature({"pixel_values": samples}, tensor_type=return_tensors)
+
+    def prepare_sample(self, sample: Any) -> np.ndarray:
+        """One image as a resized, scaled and standardised (C, H, W) float32 array.
+
+        Raises:
+            ValueError: Another number of channels, not an image, or values that are not finite.
+        """
+        return standardize(self.scaled_values(sample), self.standardize, self.mean, self.std).astype(np.float32)
+
+    def scaled_values(self, sample: Any) -> np.ndarray:
+        """As `prepare_sample`, before standardising and in float64: what mean and standard deviation are taken of."""
+        pixels = self._resize_picture(sample) if isinstance(sample, Image.Image) else self._resize_array(sample)
+        return pixels * self.scale
+
+    def _resize_picture(self, picture: Image.Image) -> np.ndarray:
+        if self.num_channels not in PILLOW_MODES:
+            raise ValueError(
+                f"expected {self.num_channels} channels (num_channels), got a picture in mode {picture.mode}; "
+                "pictures have 1, 3 or 4, give arrays instead"
+            )
+        # Sixteen-bit and float greys keep their values; converting them to bytes would clip.
+        is_deep = picture.mode in ("I", "F") or picture.mode.startswith("I;16")
+        if is_deep:
+            return self._resize_array(np.asarray(picture))
+        picture = picture.convert(PILLOW_MODES[self.num_channels])
+        height, width = self.image_size
+        if picture.size != (width, height):
+            picture = picture.resize((width, height), RESAMPLING[self.resample])
+        pixels = np.asarray(picture, dtype=np.float64)
+        return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+
+    def _resize_array(self, sample: Any) -> np.ndarray:
+        pixels = self._channels_first(sample)
+        if not np.isfinite(pixels).all():
+            channel, row, column = np.argwhere(~np.isfinite(pixels))[0]
+            raise ValueError(
+                f"channel {channel}, row {row}, column {column} is {pixels[channel, row, column]}: "
+                "fill or drop values that are not finite"
+            )
+        height, width = self.image_size
+        if pixels.shape[1:] == (height, width):
+            return pixels
+        # Pillow has no picture with other than 1, 3 or 4 channels, and only its grey mode is not limited to bytes.
+        resized = [
+            Image.fromarray(channel.astype(np.float32)).resize((width, height), RESAMPLING[self.resample])
+            for channel in pixels
+        ]
+        return np.stack([np.asarray(channel, dtype=np.float64) for channel in resized])
+
+    def _channels_first(self, sample: Any) -> np.ndarray:
+        try:
+            pixels = np.asarray(sample, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"expected an image, an array of numbers: {error}") from error
+        if pixels.ndim == 2:
+            pixels = pixels[None]
+        if pixels.ndim != 3 or 0 in pixels.shape:
+            raise ValueError(f"expected an image of shape (H, W), (C, H, W) or (H, W, C), got {pixels.shape}")
+        if pixels.shape[0] != self.num_channels and pixels.shape[-1] == self.num_channels:
+            pixels = np.moveaxis(pixels, -1, 0)
+        if pixels.shape[0] != self.num_channels:
+            raise ValueError(f"expected {self.num_channels} channels (num_channels), got an array {pixels.shape}")
+        return pixels
+
+
+def _as_batch(images: Any) -> Sequence[Any]:
+    if isinstance(images, Image.Image):
+        return [images]
+    if hasattr(images, "ndim"):
+        return images if images.ndim == 4 else [images]
+    holds_images = len(images) == 0 or isinstance(images[0], Image.Image) or hasattr(images[0], "ndim")
+    return images if holds_images or np.ndim(images[0]) == 3 else [images]

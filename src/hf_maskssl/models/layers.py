@@ -1,0 +1,234 @@
+"""Layers that the methods share: patches, fixed positions, attention, the pre-norm Transformer layer, pooling."""
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedConfig
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from .second_order import attention as attention_differentiable_twice
+from .second_order import gelu as gelu_differentiable_twice
+from .second_order import layer_norm as layer_norm_differentiable_twice
+
+
+def patchify(values: torch.Tensor, patch_shape: tuple[int, ...]) -> torch.Tensor:
+    """Cut a signal into non-overlapping patches.
+
+    Args:
+        values: (B, C, T) series or (B, C, H, W) image; each size a multiple of the patch's.
+        patch_shape: (p,) or (h, w).
+
+    Returns:
+        (B, N, P): N patches in row-major order, P = product of `patch_shape` times C, the channel varying fastest.
+    """
+    batch_size, num_channels, *sizes = values.shape
+    blocks: list[int] = []
+    for size, patch in zip(sizes, patch_shape, strict=True):
+        blocks += [size // patch, patch]
+    values = values.view(batch_size, num_channels, *blocks)
+    dims = len(patch_shape)
+    order = [0, *(2 + 2 * i for i in range(dims)), *(3 + 2 * i for i in range(dims)), 1]
+    return values.permute(order).reshape(batch_size, math.prod(blocks[::2]), -1)
+
+
+def unpatchify(
+    patches: torch.Tensor, patch_shape: tuple[int, ...], grid_shape: tuple[int, ...], num_channels: int
+) -> torch.Tensor:
+    """Inverse of `patchify`: (B, N, P) -> (B, C, *grid_shape * patch_shape)."""
+    dims = len(patch_shape)
+    values = patches.view(patches.shape[0], *grid_shape, *patch_shape, num_channels)
+    order = [0, 2 * dims + 1]
+    for i in range(dims):
+        order += [1 + i, 1 + dims + i]
+    sizes = [grid * patch for grid, patch in zip(grid_shape, patch_shape, strict=True)]
+    return values.permute(order).reshape(patches.shape[0], num_channels, *sizes)
+
+
+def sincos_positions(grid_shape: tuple[int, ...], width: int) -> torch.Tensor:
+    """Fixed sine-cosine position table (Vaswani et al. 2017; 2-D as in MAE, He et al. 2022).
+
+    One dimension: frequencies 10000^(-k / (D/2)), all sines then all cosines. Two dimensions: the first half of the
+        channels
+    encodes the column, the second half the row. Computed in float64, returned in float32.
+
+    Args:
+        grid_shape: (N,) or (rows, cols).
+        width: D, a multiple of 2 (one dimension) or 4 (two).
+
+    Returns:
+        (N, D) float32, row-major.
+    """
+
+    def encode(positions: torch.Tensor, channels: int) -> torch.Tensor:
+        frequency = 10000.0 ** (-torch.arange(channels // 2, dtype=torch.float64) / (channels / 2))
+        angle = positions.to(torch.float64)[:, None] * frequency
+        return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+    if len(grid_shape) == 1:
+        return encode(torch.arange(grid_shape[0]), width).float()
+    rows, cols = grid_shape
+    column = torch.arange(cols).repeat(rows)
+    row = torch.arange(rows).repeat_interleave(cols)
+    return torch.cat([encode(column, width // 2), encode(row, width // 2)], dim=1).float()
+
+
+def masked_mean(values: torch.Tensor, is_real: torch.Tensor | None) -> torch.Tensor:
+    """Mean over tokens, (B, N, D) -> (B, D), leaving out those that `is_real` (B, N) marks False."""
+    if is_real is None:
+        return values.mean(1)
+    weight = is_real.to(values.dtype).unsqueeze(-1)
+    return (values * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention written out. Unlike the fused kernels it can be differentiated twice.
+
+    Args:
+        query, key, value: (B, heads, N, head_dim).
+        attention_mask: additive, broadcastable to (B, heads, N_query, N_key), or None.
+
+    Returns:
+        (B, N, heads, head_dim) and the weights (B, heads, N_query, N_key).
+    """
+    scores = (query * scaling) @ key.transpose(-2, -1)
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    weights = nn.functional.dropout(scores.softmax(-1), p=dropout, training=module.training)
+    return (weights @ value).transpose(1, 2), weights
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with one fused projection (rows: all queries, all keys, all values).
+
+    The kernel is transformers' attention interface (`config._attn_implementation`: sdpa, flash_attention_2,
+    flex_attention, eager), or one with a second derivative when a call asks for `differentiable_twice`; the fused
+    kernels have none.
+    """
+
+    def __init__(
+        self, config: PreTrainedConfig, hidden_size: int, num_heads: int, dropout: float, attention_dropout: float
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.num_heads = num_heads
+        self.head_dim = hidden_size // num_heads
+        self.scaling = self.head_dim**-0.5
+        self.attention_dropout = attention_dropout
+        self.is_causal = False
+        self.qkv = nn.Linear(hidden_size, 3 * hidden_size, bias=config.qkv_bias)
+        self.output = nn.Linear(hidden_size, hidden_size)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        differentiable_twice: bool = False,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        batch_size, num_tokens, _ = hidden_states.shape
+        qkv = self.qkv(hidden_states).view(batch_size, num_tokens, 3, self.num_heads, self.head_dim)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        if differentiable_twice:
+            context = attention_differentiable_twice(query, key, value, attention_mask, self.scaling).transpose(1, 2)
+            weights = None
+        else:
+            attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
+            context, weights = attend(
+                self,
+                query,
+                key,
+                value,
+                attention_mask,
+                scaling=self.scaling,
+                dropout=self.attention_dropout if self.training else 0.0,
+                **kwargs,
+            )
+        return self.dropout(self.output(context.reshape(batch_size, num_tokens, -1))), weights
+
+
+class Mlp(nn.Module):
+    """Linear, activation, dropout, linear, dropout."""
+
+    def __init__(self, hidden_size: int, intermediate_size: int, activation: str, dropout: float) -> None:
+        super().__init__()
+        self.up = nn.Linear(hidden_size, intermediate_size)
+        self.activation = ACT2FN[activation]
+        self.activation_differentiable_twice = gelu_differentiable_twice if activation == "gelu" else self.activation
+        self.down = nn.Linear(intermediate_size, hidden_size)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, hidden_states: torch.Tensor, differentiable_twice: bool = False) -> torch.Tensor:
+        activation = self.activation_differentiable_twice if differentiable_twice else self.activation
+        return self.dropout(self.down(self.dropout(activation(self.up(hidden_states)))))
+
+
+class TransformerBlock(nn.Module):
+    """Pre-norm block: x + attention(norm(x)), then x + mlp(norm(x)). (B, N, D) -> (B, N, D).
+
+    `differentiable_twice=True` computes the same from operations whose second derivative is cheap (`second_order.py`);
+    its attention mask is additive. Gradient checkpointing is left to `TransformerLayer`, because recomputed
+    activations have no second derivative.
+    """
+
+    def __init__(
+        self,
+        config: PreTrainedConfig,
+        hidden_size: int,
+        num_heads: int,
+        intermediate_size: int,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.attention = SelfAttention(config, hidden_size, num_heads, dropout, attention_dropout)
+        self.mlp_norm = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.mlp = Mlp(hidden_size, intermediate_size, config.hidden_act, dropout)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        differentiable_twice: bool = False,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        attended, _ = self.attention(
+            normalize(hidden_states, self.attention_norm, differentiable_twice),
+            attention_mask,
+            differentiable_twice=differentiable_twice,
+            **kwargs,
+        )
+        hidden_states = hidden_states + attended
+        normalized = normalize(hidden_states, self.mlp_norm, differentiable_twice)
+        return hidden_states + self.mlp(normalized, differentiable_twice)
+
+
+def normalize(hidden_states: torch.Tensor, norm: nn.LayerNorm, differentiable_twice: bool) -> torch.Tensor:
+    """`norm(hidden_states)`, with a cheap second derivative when one is needed."""
+    return layer_norm_differentiable_twice(hidden_states, norm) if differentiable_twice else norm(hidden_states)
+
+
+class TransformerLayer(GradientCheckpointingLayer, TransformerBlock):
+    """`TransformerBlock` with gradient checkpointing: the layer of every encoder."""
+
+
+def init_linear_xavier(module: nn.Linear) -> None:
+    """Xavier-uniform weight and zero bias, as MAE (He et al. 2022) initialises every linear layer."""
+    init.xavier_uniform_(module.weight)
+    if module.bias is not None:
+        init.zeros_(module.bias)

@@ -1,0 +1,768 @@
+"""MetaMAE: masked auto-encoding as meta-learning (Jang et al. 2023, https://arxiv.org/abs/2310.16318).
+
+The file reads as a batch travels: inputs become tokens (`MetaMAEEmbeddings`), visible tokens become latents
+(`MetaMAEModel`), latents are adapted by the decoder's own gradient and decoded again (`MetaMAEForPretraining`).
+"""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput, TokenClassifierOutput
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from .configuration_metamae import MetaMAEConfig
+from .distributed import SyncBatchNorm1d, all_gather, global_mean_denominator, world_size
+from .layers import (
+    SelfAttention,
+    TransformerBlock,
+    TransformerLayer,
+    init_linear_xavier,
+    masked_mean,
+    normalize,
+    patchify,
+    sincos_positions,
+)
+from .masking import TokenMask, adjacent_to, gather_tokens, random_masking, visible_token_table
+
+# Patch predictions (B, N_patches, P) and token logits (B, N_tokens, V); None where the modality has none.
+Predictions = tuple[torch.Tensor | None, torch.Tensor | None]
+
+
+@dataclass
+class MetaMAEForPretrainingOutput(ModelOutput):
+    """What one pre-training forward pass gives.
+
+    Attributes:
+        loss: scalar, Eq. 5.
+        loss_parts: detached scalars: `reconstruction` (Eq. 2, after adaptation), `support` (the inner loss before the
+            first adaptation step), `contrastive` (Eq. 3, unweighted); with vision and language also
+            `reconstruction_patches` and `reconstruction_tokens`.
+        patch_predictions: (B, N_patches, P) values of every patch, channel fastest; None without patches.
+        token_logits: (B, N_tokens, V); None without tokens.
+        mask: (B, N) int64, 1 = hidden from the encoder and scored by the loss; image patches first, then tokens.
+        support_mask: (B, N) int64, 1 = scored by the inner loss (visible tokens and sampled nearby ones); None without
+            adaptation.
+        latents: (B, 1 + K, D) amortised latents of the class token and the visible tokens, in the order of their
+            draws.
+        adapted_latents: the same after adaptation; None without.
+        hidden_states, attentions: the encoder's, when asked for.
+    """
+
+    loss: torch.Tensor | None = None
+    loss_parts: dict[str, torch.Tensor] | None = None
+    patch_predictions: torch.Tensor | None = None
+    token_logits: torch.Tensor | None = None
+    mask: torch.Tensor | None = None
+    support_mask: torch.Tensor | None = None
+    latents: torch.Tensor | None = None
+    adapted_latents: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
+class TokenizedInput:
+    """`tokenize(x)` of section 2.1: a sample as a sequence of patches and / or ids, before any weight touches it.
+
+    Attributes:
+        patches: (B, N_patches, P) values, or None.
+        ids: (B, N_tokens) int64, or None.
+        attention_mask: (B, N) over both, 1 = real, or None when nothing is padded.
+    """
+
+    patches: torch.Tensor | None
+    ids: torch.Tensor | None
+    attention_mask: torch.Tensor | None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(B, N), patches and ids together."""
+        parts = [part for part in (self.patches, self.ids) if part is not None]
+        return parts[0].shape[0], sum(part.shape[1] for part in parts)
+
+    @property
+    def device(self) -> torch.device:
+        return (self.patches if self.patches is not None else self.ids).device  # type: ignore[union-attr]
+
+
+class MetaMAEEmbeddings(nn.Module):
+    """Tokens of any modality -> (B, 1 + N, D): projected, placed by fixed sine-cosine positions, class token in front."""
+
+    def __init__(self, config: MetaMAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        if config.has_patches:
+            patch_dim = math.prod(config.patch_shape) * config.num_channels
+            self.patch_projection = nn.Linear(patch_dim, config.hidden_size)
+        if config.has_tokens:
+            self.token_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
+        self.register_buffer("positions", position_table(config, config.hidden_size), persistent=False)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def tokenize(
+        self,
+        input_ids: torch.Tensor | None,
+        input_values: torch.Tensor | None,
+        pixel_values: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+    ) -> TokenizedInput:
+        """Check the inputs against the configuration and cut them into tokens. Shapes as in `MetaMAEModel.forward`."""
+        config = self.config
+        given = {"input_ids": input_ids, "input_values": input_values, "pixel_values": pixel_values}
+        expected = INPUT_NAMES[config.modality]
+        for name, tensor in given.items():
+            if (tensor is not None) != (name in expected):
+                present = [key for key, value in given.items() if value is not None]
+                raise ValueError(
+                    f"A MetaMAE of modality '{config.modality}' takes {' and '.join(expected)}, got {present or 'none of them'}."
+                )
+        patches = None
+        if config.has_patches:
+            name = "input_values" if config.modality == "series" else "pixel_values"
+            signal = self._check_signal(name, input_values if config.modality == "series" else pixel_values)
+            patches = patchify(signal, config.patch_shape)
+        if input_ids is not None:
+            self._check_ids(input_ids)
+        attention_mask = self._check_attention_mask(attention_mask, patches, input_ids)
+        return TokenizedInput(patches, input_ids, attention_mask)
+
+    def forward(
+        self,
+        tokens: TokenizedInput,
+        ids_keep: torch.Tensor | None = None,
+        is_masked: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """(B, 1 + N, D), or (B, 1 + K, D) of the tokens `ids_keep`; `is_masked` tokens become zero before positions are added."""
+        positions = self.positions[: tokens.shape[1]].to(self.cls_token.dtype)
+        if tokens.ids is None and tokens.patches is not None and ids_keep is not None:
+            # Project only what is kept: at a mask ratio of 0.85 most of the projection would be thrown away.
+            embedded = self.patch_projection(gather_tokens(tokens.patches, ids_keep).to(self.cls_token.dtype))
+            embedded = embedded + gather_tokens(positions, ids_keep)
+        else:
+            parts = []
+            if tokens.patches is not None:
+                parts.append(self.patch_projection(tokens.patches.to(self.cls_token.dtype)))
+            if tokens.ids is not None:
+                parts.append(self.token_embeddings(tokens.ids))
+            embedded = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+            if is_masked is not None:
+                embedded = embedded.masked_fill(is_masked.unsqueeze(-1), 0.0)
+            embedded = embedded + positions
+            if ids_keep is not None:
+                embedded = gather_tokens(embedded, ids_keep)
+        cls_token = self.cls_token.expand(embedded.shape[0], -1, -1).to(embedded.dtype)  # its position is all zeros
+        return self.dropout(torch.cat([cls_token, embedded], dim=1))
+
+    def _check_signal(self, name: str, signal: torch.Tensor | None) -> torch.Tensor:
+        config = self.config
+        axes = "(batch, channels, time)" if config.modality == "series" else "(batch, channels, height, width)"
+        if signal is None or signal.dim() != 2 + len(config.patch_shape):
+            got = None if signal is None else tuple(signal.shape)
+            raise ValueError(f"`{name}` must have the shape {axes}, got {got}.")
+        if not signal.is_floating_point():
+            raise ValueError(f"`{name}` must be floating point, got {signal.dtype}: scale and convert it first.")
+        if signal.shape[1] != config.num_channels:
+            raise ValueError(
+                f"`{name}` must have num_channels={config.num_channels} channels, got {signal.shape[1]} in {tuple(signal.shape)}."
+            )
+        sizes = tuple(signal.shape[2:])
+        if config.modality == "series":
+            if sizes[0] % config.patch_shape[0] or sizes[0] > config.signal_shape[0]:
+                raise ValueError(
+                    f"`{name}` must have a length of at most series_length={config.signal_shape[0]} that is a multiple of "
+                    f"patch_size={config.patch_shape[0]}, got {sizes[0]}: crop or pad it (with an attention_mask over patches)."
+                )
+        elif sizes != config.signal_shape:
+            raise ValueError(
+                f"`{name}` must have image_size={list(config.signal_shape)}, got {list(sizes)}: resize it, or change the config."
+            )
+        if values_are_readable(signal) and not torch.isfinite(signal).all():
+            rows = torch.nonzero(~torch.isfinite(signal).flatten(1).all(1)).flatten().tolist()
+            raise ValueError(f"`{name}` must be finite, found NaN or infinity in rows {rows[:8]} of the batch.")
+        return signal
+
+    def _check_ids(self, input_ids: torch.Tensor) -> None:
+        config = self.config
+        if input_ids.dim() != 2 or input_ids.dtype not in (torch.int64, torch.int32):
+            raise ValueError(
+                f"`input_ids` must be integers of the shape (batch, length), got {input_ids.dtype} of {tuple(input_ids.shape)}."
+            )
+        if not 1 <= input_ids.shape[1] <= int(config.max_position_embeddings or 0):
+            raise ValueError(
+                f"`input_ids` must have 1 to max_position_embeddings={config.max_position_embeddings} tokens, got "
+                f"{input_ids.shape[1]}: truncate the sequences."
+            )
+        if values_are_readable(input_ids):
+            low, high = int(input_ids.min()), int(input_ids.max())
+            if low < 0 or high >= int(config.vocab_size or 0):
+                raise ValueError(f"`input_ids` must lie in [0, vocab_size={config.vocab_size}), got {low} to {high}.")
+
+    def _check_attention_mask(
+        self, attention_mask: torch.Tensor | None, patches: torch.Tensor | None, input_ids: torch.Tensor | None
+    ) -> torch.Tensor | None:
+        if attention_mask is None:
+            return None
+        expected = input_ids if input_ids is not None else patches
+        if expected is None or attention_mask.shape != expected.shape[:2]:
+            shape = None if expected is None else tuple(expected.shape[:2])
+            raise ValueError(
+                f"`attention_mask` must have one entry per {'token' if input_ids is not None else 'patch'}, {shape}, got "
+                f"{tuple(attention_mask.shape)}."
+            )
+        if values_are_readable(attention_mask) and not attention_mask.bool().any(1).all():
+            rows = torch.nonzero(~attention_mask.bool().any(1)).flatten().tolist()
+            raise ValueError(
+                f"`attention_mask` marks nothing as real in rows {rows[:8]} of the batch: drop empty samples."
+            )
+        if patches is not None and input_ids is not None:  # image patches are always real
+            attention_mask = torch.cat([attention_mask.new_ones(patches.shape[:2]), attention_mask], dim=1)
+        return attention_mask
+
+
+class MetaMAEPreTrainedModel(PreTrainedModel):
+    config: MetaMAEConfig
+    base_model_prefix = "metamae"
+    main_input_name = "pixel_values"
+    input_modalities = ("image", "text", "time")
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["MetaMAEEmbeddings", "TransformerLayer", "TransformerBlock", "MetaMAEDecoder"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+    _can_record_outputs = {"hidden_states": TransformerLayer, "attentions": SelfAttention}
+
+    def __init__(self, config: MetaMAEConfig) -> None:
+        super().__init__(config)
+        self.main_input_name = INPUT_NAMES[config.modality][0]
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """As MAE: Xavier-uniform linear layers and tables, normal tokens; the projector keeps PyTorch's own initialisation."""
+        std = self.config.initializer_range
+        if isinstance(module, nn.Linear):
+            init_linear_xavier(module)
+        elif isinstance(module, nn.Embedding):
+            init.xavier_uniform_(module.weight)
+        elif isinstance(module, MetaMAEEmbeddings):
+            init.normal_(module.cls_token, std=std)
+            init.copy_(module.positions, position_table(self.config, self.config.hidden_size))
+        elif isinstance(module, MetaMAEDecoder):
+            init.normal_(module.mask_tokens, std=std)
+            init.copy_(module.positions, position_table(self.config, self.config.decoder_hidden_size))
+        elif isinstance(module, MetaMAEProjector):
+            for linear in (module.up, module.down):
+                init.kaiming_uniform_(linear.weight, a=math.sqrt(5))
+        elif isinstance(module, MetaMAEForPretraining):
+            init.copy_(module.visible_tokens, visible_token_table(self.config.num_tokens, self.config.mask_ratio))
+        elif isinstance(module, (MetaMAEForSequenceClassification, MetaMAEForTokenClassification)):
+            init.normal_(module.classifier.weight, std=std)
+        else:
+            super()._init_weights(module)
+
+
+class MetaMAEModel(MetaMAEPreTrainedModel):
+    """The encoder f_theta: 12 pre-norm layers and a final norm (Table 7)."""
+
+    def __init__(self, config: MetaMAEConfig) -> None:
+        super().__init__(config)
+        self.embeddings = MetaMAEEmbeddings(config)
+        self.layers = nn.ModuleList(
+            TransformerLayer(
+                config,
+                config.hidden_size,
+                config.num_attention_heads,
+                config.intermediate_size,
+                config.hidden_dropout_prob,
+                config.attention_probs_dropout_prob,
+            )
+            for _ in range(config.num_hidden_layers)
+        )
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The token table, or the patch projection where there are no tokens."""
+        return self.embeddings.token_embeddings if self.config.has_tokens else self.embeddings.patch_projection
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        setattr(self.embeddings, "token_embeddings" if self.config.has_tokens else "patch_projection", value)
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        input_values: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        ids_keep: torch.Tensor | None = None,
+        keep_mask: torch.Tensor | None = None,
+        is_masked: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPooling:
+        """Encode a batch, whole or in part.
+
+        Args:
+            input_ids: (B, N) int64, for modality "tokens" and "vision_language".
+            input_values: (B, C, T) float, for "series"; tabular rows are (B, 1, features).
+            pixel_values: (B, C, H, W) float, for "image" and "vision_language".
+            attention_mask: (B, N) over ids (over patches for a series), 1 = real, 0 = padding.
+            ids_keep: (B, K) int64, encode only these positions (image patches come first, then tokens).
+            keep_mask: (B, K), 0 = an unused entry of `ids_keep`.
+            is_masked: (B, N) bool, True = replace this token's embedding by zeros (linear-decoder MAE).
+
+        Returns:
+            `last_hidden_state` (B, 1 + N or 1 + K, D), class token first; `pooler_output` (B, D), the mean over real
+            tokens without the class token.
+
+        Raises:
+            ValueError: an input is missing, has another shape, type or channel count than the configuration says, or
+                (on the CPU, where looking costs no synchronisation) holds NaN, infinity, unknown ids or an empty
+                sample.
+        """
+        tokens = self.embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask)
+        hidden_states = self.embeddings(tokens, ids_keep, is_masked)
+        is_real = tokens.attention_mask if ids_keep is None else keep_mask
+        layer_mask = None
+        if is_real is not None:
+            layer_mask = create_bidirectional_mask(
+                config=self.config,
+                inputs_embeds=hidden_states,
+                attention_mask=F.pad(is_real.to(torch.int64), (1, 0), value=1),  # the class token is always real
+            )
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, layer_mask, **kwargs)
+        hidden_states = self.norm(hidden_states)
+        pooled = masked_mean(hidden_states[:, 1:], None if is_real is None else is_real.bool())
+        return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
+
+
+class MetaMAEDecoder(nn.Module):
+    """The decoder g_phi: latents of visible tokens -> a prediction for every token.
+
+    Depth 0 is the linear decoder of DABS: the latents already hold every position, and each is read off by itself.
+    """
+
+    def __init__(self, config: MetaMAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.decoder_hidden_size if config.decoder_num_hidden_layers else config.hidden_size
+        if config.decoder_num_hidden_layers:
+            self.embed = nn.Linear(config.hidden_size, width)
+            self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+            # One mask token per kind of token: patches and words are asked for differently.
+            self.mask_tokens = nn.Parameter(torch.zeros(config.has_patches + config.has_tokens, width))
+            self.register_buffer("positions", position_table(config, width), persistent=False)
+        self.layers = nn.ModuleList(
+            TransformerBlock(config, width, config.decoder_num_attention_heads, config.decoder_intermediate_size)
+            for _ in range(config.decoder_num_hidden_layers)
+        )
+        if config.has_patches:
+            self.patch_head = nn.Linear(width, math.prod(config.patch_shape) * config.num_channels)
+        if config.has_tokens and config.decoder_num_hidden_layers:
+            self.token_head = nn.Linear(width, config.hidden_size)
+
+    def forward(
+        self, latents: torch.Tensor, mask: TokenMask, token_table: torch.Tensor | None, differentiable_twice: bool
+    ) -> Predictions:
+        """Predict every token.
+
+        Args:
+            latents: (B, 1 + K, D); with depth 0 (B, 1 + N, D).
+            mask: which tokens the latents stand for.
+            token_table: (V, D), the input embedding table that reads words off (tied).
+            differentiable_twice: use attention that has a second derivative.
+
+        Returns:
+            Patch predictions (B, N_patches, P) or None, and logits (B, N_tokens, V) or None.
+        """
+        hidden_states = self._decode(latents, mask, differentiable_twice) if len(self.layers) else latents[:, 1:]
+        num_patches = hidden_states.shape[1] if token_table is None else self.config.num_patches
+        patch_predictions = token_logits = None
+        if self.config.has_patches:
+            states = hidden_states[:, :num_patches]
+            patch_predictions = self.patch_head(states if len(self.layers) else F.relu(states))
+        if token_table is not None:
+            states = hidden_states[:, num_patches:]
+            token_logits = (self.token_head(states) if len(self.layers) else states) @ token_table.to(states.dtype).T
+        return patch_predictions, token_logits
+
+    def _decode(self, latents: torch.Tensor, mask: TokenMask, differentiable_twice: bool) -> torch.Tensor:
+        """(B, 1 + K, D) -> (B, N, E): visible latents to their places, mask tokens elsewhere, then the layers."""
+        embedded = self.embed(latents)
+        num_tokens = mask.ids_restore.shape[1]
+        # Masked tokens fetch an arbitrary latent here and are overwritten by mask tokens on the next line.
+        restored = gather_tokens(embedded[:, 1:], mask.ids_restore.clamp(max=mask.ids_keep.shape[1] - 1))
+        is_visible = ~mask.is_masked if mask.is_real is None else ~mask.is_masked & mask.is_real
+        tokens = torch.where(is_visible.unsqueeze(-1), restored, self._mask_tokens(num_tokens).to(restored.dtype))
+        tokens = tokens + self.positions[:num_tokens].to(self.embed.weight.dtype)
+        hidden_states = torch.cat([embedded[:, :1], tokens], dim=1)
+        layer_mask = None
+        if mask.is_real is not None:
+            is_real = F.pad(mask.is_real, (1, 0), value=True)
+            if differentiable_twice:
+                layer_mask = torch.zeros_like(is_real, dtype=hidden_states.dtype)
+                layer_mask = layer_mask.masked_fill(~is_real, torch.finfo(hidden_states.dtype).min)[:, None, None]
+            else:
+                layer_mask = create_bidirectional_mask(
+                    config=self.config, inputs_embeds=hidden_states, attention_mask=is_real.to(torch.int64)
+                )
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, layer_mask, differentiable_twice=differentiable_twice)
+        return normalize(hidden_states[:, 1:], self.norm, differentiable_twice)
+
+    def _mask_tokens(self, num_tokens: int) -> torch.Tensor:
+        """(N, E) or (1, E): the mask token of each position."""
+        if len(self.mask_tokens) == 1:
+            return self.mask_tokens
+        kind = (torch.arange(num_tokens, device=self.mask_tokens.device) >= self.config.num_patches).long()
+        return self.mask_tokens[kind]
+
+
+class MetaMAEProjector(nn.Module):
+    """The projector h_psi of the task contrastive loss: (B, D) -> (B, projector_output_size)."""
+
+    def __init__(self, config: MetaMAEConfig) -> None:
+        super().__init__()
+        hidden = config.projector_hidden_size or 4 * config.hidden_size
+        self.up = nn.Linear(config.hidden_size, hidden, bias=False)
+        self.norm = SyncBatchNorm1d(hidden)
+        self.down = nn.Linear(hidden, config.projector_output_size, bias=False)
+
+    def forward(self, pooled: torch.Tensor) -> torch.Tensor:
+        return self.down(F.relu(self.norm(self.up(pooled))))
+
+
+class MetaMAEForPretraining(MetaMAEPreTrainedModel):
+    """MetaMAE's objective (Eqs. 1-5, Algorithm 1); plain MAE with `num_adaptation_steps=0, contrastive_weight=0`."""
+
+    def __init__(self, config: MetaMAEConfig) -> None:
+        super().__init__(config)
+        self.metamae = MetaMAEModel(config)
+        self.decoder = MetaMAEDecoder(config)
+        self.projector = MetaMAEProjector(config) if config.contrastive_weight > 0 else None
+        table = visible_token_table(config.num_tokens, config.mask_ratio)
+        self.register_buffer("visible_tokens", table, persistent=False)
+        self.post_init()
+
+    def compilable_modules(self) -> list[nn.Module]:
+        """Modules that `torch.compile` may replace in training: not those that are differentiated twice."""
+        adapted_twice = self.config.num_adaptation_steps > 0 and not self.config.first_order
+        return list(self.metamae.layers) if adapted_twice else [*self.metamae.layers, *self.decoder.layers]
+
+    def reason_against_fsdp(self) -> str | None:
+        """Why FSDP cannot shard this model, or None when it can."""
+        if self.config.num_adaptation_steps == 0:
+            return None
+        return (
+            "MetaMAE takes a gradient inside its forward pass, and FSDP's hooks free the decoder's gathered weights before that "
+            "gradient is taken. Train it with DDP (the model is small: 7.4 million parameters at the paper's size)."
+        )
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        input_values: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        noise: torch.Tensor | None = None,
+        nearby_noise: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> MetaMAEForPretrainingOutput:
+        """Mask, encode, adapt, decode, compare.
+
+        Args:
+            input_ids, input_values, pixel_values, attention_mask: as in `MetaMAEModel.forward`.
+            noise: (B, N) uniform draws in [0, 1); the smallest stay visible. Drawn here when absent.
+            nearby_noise: (B, N) uniform draws; masked tokens next to a visible one join the support set where it is
+                below `nearby_ratio`. Drawn here when absent.
+
+        Raises:
+            ValueError: as `MetaMAEModel.forward`, or draws of another shape.
+        """
+        config = self.config
+        embeddings = self.metamae.embeddings
+        tokens = embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask)
+        noise = self._draw("noise", noise, tokens)
+        mask = random_masking(noise, config.mask_ratio, tokens.attention_mask, self.visible_tokens)
+        encoded = self.metamae(
+            input_ids=input_ids,
+            input_values=input_values,
+            pixel_values=pixel_values,
+            attention_mask=attention_mask,
+            **(
+                {"ids_keep": mask.ids_keep, "keep_mask": mask.keep_mask}
+                if config.decoder_num_hidden_layers
+                else {"is_masked": mask.is_masked}
+            ),
+            **kwargs,
+        )
+        latents = encoded.last_hidden_state
+        table = embeddings.token_embeddings.weight if config.has_tokens else None
+
+        def decode(values: torch.Tensor, differentiable_twice: bool = False) -> Predictions:
+            return self.decoder(values, mask, table, differentiable_twice)
+
+        adapted, support, support_loss = latents, None, None
+        with _float32_where_half_underflows(latents):
+            if config.num_adaptation_steps:
+                support = self._support_set(mask, self._draw("nearby_noise", nearby_noise, tokens))
+                adapted, support_loss = self._adapt(latents, tokens, support, decode)
+            predictions = decode(adapted)
+            parts = self._reconstruction_losses(tokens, predictions, mask.is_masked)
+            loss = sum(parts.values(), latents.new_zeros((), dtype=torch.float32))
+            loss_parts = {"reconstruction": loss}
+            if len(parts) > 1:
+                loss_parts |= {f"reconstruction_{name}": part for name, part in parts.items()}
+            if support_loss is not None:
+                loss_parts["support"] = support_loss
+            if self.projector is not None:
+                contrastive = self._contrastive_loss(latents, adapted, mask)
+                loss_parts["contrastive"] = contrastive
+                loss = loss + config.contrastive_weight * contrastive
+        return MetaMAEForPretrainingOutput(
+            loss=loss,
+            loss_parts={name: part.detach() for name, part in loss_parts.items()},
+            patch_predictions=predictions[0],
+            token_logits=predictions[1],
+            mask=mask.is_masked.long(),
+            support_mask=None if support is None else support.long(),
+            latents=latents,
+            adapted_latents=adapted if config.num_adaptation_steps else None,
+            hidden_states=encoded.hidden_states,
+            attentions=encoded.attentions,
+        )
+
+    def _draw(self, name: str, draw: torch.Tensor | None, tokens: TokenizedInput) -> torch.Tensor:
+        if draw is None:
+            return torch.rand(tokens.shape, device=tokens.device)
+        if tuple(draw.shape) != tokens.shape:
+            raise ValueError(f"`{name}` must have one draw per token, {tokens.shape}, got {tuple(draw.shape)}.")
+        return draw
+
+    def _support_set(self, mask: TokenMask, nearby_noise: torch.Tensor) -> torch.Tensor:
+        """(B, N) bool: visible tokens and the sampled masked tokens next to one (Algorithm 1, line 7)."""
+        is_visible = ~mask.is_masked if mask.is_real is None else ~mask.is_masked & mask.is_real
+        num_patches = is_visible.shape[1] if not self.config.has_tokens else self.config.num_patches
+        near = []
+        if self.config.has_patches:
+            near.append(adjacent_to(is_visible[:, :num_patches], self.config.grid_shape))
+        if self.config.has_tokens:
+            near.append(adjacent_to(is_visible[:, num_patches:], (is_visible.shape[1] - num_patches,)))
+        is_near = near[0] if len(near) == 1 else torch.cat(near, dim=1)
+        return is_visible | (is_near & mask.is_masked & (nearby_noise < self.config.nearby_ratio))
+
+    def _adapt(
+        self,
+        latents: torch.Tensor,
+        tokens: TokenizedInput,
+        support: torch.Tensor,
+        decode: Callable[[torch.Tensor, bool], Predictions],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Z* = Z - alpha * gradient of the support loss (Eq. 2), `num_adaptation_steps` times.
+
+        The batch's support loss is multiplied by the batch size, so that a sample's step does not shrink as the batch
+        grows.
+
+        Returns:
+            The adapted latents, and the support loss before the first step.
+        """
+        second_order = torch.is_grad_enabled() and not self.config.first_order
+        first_loss = None
+        with torch.enable_grad():
+            adapted = latents if latents.requires_grad else latents.detach().requires_grad_()
+            for _ in range(self.config.num_adaptation_steps):
+                losses = self._reconstruction_losses(tokens, decode(adapted, second_order), support)
+                loss = sum(losses.values(), latents.new_zeros((), dtype=torch.float32))
+                first_loss = loss.detach() if first_loss is None else first_loss
+                (gradient,) = torch.autograd.grad(loss * latents.shape[0], adapted, create_graph=second_order)
+                adapted = adapted - self.config.adaptation_step_size * gradient
+        assert first_loss is not None  # num_adaptation_steps >= 1 here
+        return adapted, first_loss
+
+    def _reconstruction_losses(
+        self,
+        tokens: TokenizedInput,
+        predictions: Predictions,
+        is_scored: torch.Tensor,
+    ) -> dict[str, torch.Tensor]:
+        """Mean discrepancy over the scored tokens of all processes, per kind of token (Eq. 1).
+
+        Squared error averaged over a patch's values, cross-entropy for ids; `is_scored` is (B, N) bool.
+        """
+        patch_predictions, token_logits = predictions
+        losses = {}
+        num_patches = 0
+        if tokens.patches is not None and patch_predictions is not None:
+            num_patches = tokens.patches.shape[1]
+            discrepancy = SquaredError.apply(patch_predictions.float(), tokens.patches.float())
+            losses["patches"] = _mean_over_scored(discrepancy, is_scored[:, :num_patches])
+        if tokens.ids is not None and token_logits is not None:
+            discrepancy = F.cross_entropy(token_logits.float().transpose(1, 2), tokens.ids.long(), reduction="none")
+            losses["tokens"] = _mean_over_scored(discrepancy, is_scored[:, num_patches:])
+        return losses
+
+    def _contrastive_loss(self, latents: torch.Tensor, adapted: torch.Tensor, mask: TokenMask) -> torch.Tensor:
+        """Task contrastive loss (Eqs. 3-4): each sample's two latents against all others of all processes."""
+        assert self.projector is not None
+        is_real = mask.keep_mask if self.config.decoder_num_hidden_layers else mask.is_real
+        views = [self.projector(masked_mean(states[:, 1:], is_real)) for states in (latents, adapted)]
+        views = [F.normalize(view.float(), dim=-1) for view in views]
+        others = [all_gather(view) for view in views]
+        queries, keys = torch.cat(views), torch.cat(others)
+        batch_size, total = views[0].shape[0], others[0].shape[0]
+        rank = torch.distributed.get_rank() if world_size() > 1 else 0
+        own = torch.arange(batch_size, device=keys.device) + rank * batch_size
+        logits = queries @ keys.T / self.config.contrastive_temperature
+        itself = torch.cat([own, own + total])[:, None] == torch.arange(2 * total, device=keys.device)
+        return F.cross_entropy(logits.masked_fill(itself, -torch.inf), torch.cat([own + total, own]))
+
+
+class MetaMAEForSequenceClassification(MetaMAEPreTrainedModel):
+    """A linear layer on the mean of the encoded tokens; regression when `num_labels == 1`."""
+
+    def __init__(self, config: MetaMAEConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.metamae = MetaMAEModel(config)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        input_values: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> SequenceClassifierOutput:
+        """`labels`: (B,) class ids, (B,) or (B, 1) values for a regression, (B, num_labels) for several labels at once."""
+        outputs = self.metamae(
+            input_ids=input_ids,
+            input_values=input_values,
+            pixel_values=pixel_values,
+            attention_mask=attention_mask,
+            **kwargs,
+        )
+        logits = self.classifier(self.dropout(outputs.pooler_output))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config, **kwargs)
+        return SequenceClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+class MetaMAEForTokenClassification(MetaMAEPreTrainedModel):
+    """A linear layer on every encoded token but the class token; regression when `num_labels == 1`."""
+
+    def __init__(self, config: MetaMAEConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.metamae = MetaMAEModel(config)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        input_values: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> TokenClassifierOutput:
+        """`labels`: (B, N) class ids, or values for a regression; -100 is left out of the loss. Logits are (B, N, num_labels)."""
+        outputs = self.metamae(
+            input_ids=input_ids,
+            input_values=input_values,
+            pixel_values=pixel_values,
+            attention_mask=attention_mask,
+            **kwargs,
+        )
+        logits = self.classifier(self.dropout(outputs.last_hidden_state[:, 1:]))
+        loss = None
+        if labels is not None and self.num_labels == 1:
+            is_scored = labels != -100
+            error = (logits.squeeze(-1).float() - labels.float()).pow(2)
+            loss = error.masked_fill(~is_scored, 0.0).sum() / is_scored.sum().clamp(min=1)
+        elif labels is not None:
+            loss = self.loss_function(logits, labels, self.config, **kwargs)
+        return TokenClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+INPUT_NAMES = {
+    "tokens": ("input_ids",),
+    "series": ("input_values",),
+    "image": ("pixel_values",),
+    "vision_language": ("pixel_values", "input_ids"),
+}
+
+
+class SquaredError(torch.autograd.Function):
+    """Mean squared error of the last dimension, (..., P) twice -> (...), with one temporary of that size and not five."""
+
+    @staticmethod
+    def forward(ctx: Any, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(prediction, target)
+        error = prediction - target
+        return torch.linalg.vecdot(error, error) / error.shape[-1]
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        prediction, target = ctx.saved_tensors
+        return (grad * (2 / target.shape[-1])).unsqueeze(-1) * (prediction - target), None
+
+
+def position_table(config: MetaMAEConfig, width: int) -> torch.Tensor:
+    """(num_tokens, width) float32: positions of patches on their grid, then of tokens in their sequence."""
+    tables = []
+    if config.has_patches:
+        tables.append(sincos_positions(config.grid_shape, width))
+    if config.has_tokens:
+        tables.append(sincos_positions((int(config.max_position_embeddings or 0),), width))
+    return torch.cat(tables)
+
+
+def values_are_readable(tensor: torch.Tensor) -> bool:
+    """Whether looking at values is free: on the CPU, not while compiling. Elsewhere the data collator has looked already."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _mean_over_scored(discrepancy: torch.Tensor, is_scored: torch.Tensor) -> torch.Tensor:
+    weight = is_scored.to(discrepancy.dtype)
+    return (discrepancy * weight).sum() / global_mean_denominator(weight.sum())
+
+
+@contextlib.contextmanager
+def _float32_where_half_underflows(latents: torch.Tensor) -> Iterator[None]:
+    """Leave float16 autocast for the inner gradient: no loss scaling protects it from underflow. bfloat16 has the range."""
+    device_type = latents.device.type
+    if torch.is_autocast_enabled(device_type) and torch.get_autocast_dtype(device_type) == torch.float16:
+        with torch.autocast(device_type, enabled=False):
+            yield
+    else:
+        yield

@@ -1,0 +1,51 @@
+"""Makes the Auto classes of transformers know every model, and every saved checkpoint carry the code of all its
+classes."""
+
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForPreTraining,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
+
+from .models.configuration_metamae import MetaMAEConfig
+from .models.feature_extraction_series import SeriesFeatureExtractor
+from .models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
+from .models.image_processing_array import ArrayImageProcessor
+from .models.modeling_metamae import (
+    MetaMAEForPretraining,
+    MetaMAEForSequenceClassification,
+    MetaMAEForTokenClassification,
+    MetaMAEModel,
+)
+
+# A new method adds its line here: configuration -> the model class of each Auto class.
+MODELS = {
+    MetaMAEConfig: {
+        AutoModel: MetaMAEModel,
+        AutoModelForPreTraining: MetaMAEForPretraining,
+        AutoModelForSequenceClassification: MetaMAEForSequenceClassification,
+        AutoModelForTokenClassification: MetaMAEForTokenClassification,
+    },
+}
+FEATURE_EXTRACTORS = [SeriesFeatureExtractor, SpectrogramFeatureExtractor]
+IMAGE_PROCESSORS = [ArrayImageProcessor]
+
+
+def register_all() -> None:
+    """Register everything; doing it twice changes nothing."""
+    for config_class, classes in MODELS.items():
+        AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
+        config_class.register_for_auto_class()
+        for auto_class, model_class in classes.items():
+            auto_class.register(config_class, model_class, exist_ok=True)
+            model_class.register_for_auto_class(auto_class.__name__)
+    for extractor in FEATURE_EXTRACTORS:
+        AutoFeatureExtractor.register(extractor, extractor, exist_ok=True)
+        extractor.register_for_auto_class()
+    for processor in IMAGE_PROCESSORS:
+        AutoImageProcessor.register(processor, slow_image_processor_class=processor, exist_ok=True)
+        processor.register_for_auto_class()

@@ -1,0 +1,14 @@
+"""Pre-training through Accelerate: recipes, the loop, checkpoints."""
+
+from .arguments import PretrainingArguments, PretrainingRecipe, load_pretraining_recipe
+from .loop import NonFiniteLossError, Pretrainer, RunState, pretrain
+
+__all__ = [
+    "NonFiniteLossError",
+    "Pretrainer",
+    "PretrainingArguments",
+    "PretrainingRecipe",
+    "RunState",
+    "load_pretraining_recipe",
+    "pretrain",
+]

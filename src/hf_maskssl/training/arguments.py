@@ -1,0 +1,125 @@
+"""What a recipe's `training` section may say, and the whole recipe of a pre-training run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ..data.arguments import DataArguments
+from ..data.recipe import load_recipe
+from ..evaluation.arguments import ProbeArguments
+
+
+@dataclass
+class PretrainingArguments:
+    """How the model is optimised, watched and saved.
+
+    Attributes:
+        output_dir: folder of checkpoints, pictures and the final model.
+        seed: of initial weights, data order, masks and dropout.
+        max_steps: optimiser steps.
+        batch_size: samples per process and forward pass; the effective batch is this times processes times
+            `gradient_accumulation_steps`.
+        gradient_accumulation_steps: forward passes per optimiser step. The task contrastive loss sees the negatives of
+            one forward pass (of all processes) only.
+        learning_rate, weight_decay, adam_beta1, adam_beta2, adam_epsilon: AdamW.
+        decay_norm_and_bias: also decay biases, norms and single tokens, as the MetaMAE authors do.
+        lr_scheduler_type: after the warm-up.
+        warmup_steps: steps of linear warm-up from 0.
+        max_grad_norm: clip the gradient to this l2 norm; None does not clip.
+        mixed_precision: "no", "bf16" or "fp16"; None takes what `accelerate launch` or its configuration file says.
+        gradient_checkpointing: recompute the encoder's activations in the backward pass, for memory.
+        torch_compile: compile the layers that can be (a decoder that is differentiated twice cannot).
+        num_workers, pin_memory: of the data loader.
+        logging_steps: steps between two lines of the log and trackers, means over that window.
+        eval_steps: steps between two validation losses; 0 never.
+        eval_batches: at most so many validation batches.
+        save_steps: steps between two checkpoints; 0 saves at the end only.
+        save_total_limit: checkpoints to keep, the best one not counted.
+        save_best: keep the checkpoint with the lowest validation loss as `checkpoint-best`.
+        picture_steps: steps between two pictures of reconstructions; 0 never.
+        report_to: trackers of Accelerate: "tensorboard", "wandb", "trackio", ...
+        project_name: of the trackers.
+        resume: continue from the newest sound checkpoint in `output_dir`; starts anew where there is none.
+        push_to_hub: upload the final model to `hub_model_id`, private when `hub_private`.
+    """
+
+    output_dir: str = "outputs/run"
+    seed: int = 0
+    max_steps: int = 100_000
+    batch_size: int = 64
+    gradient_accumulation_steps: int = 1
+    learning_rate: float = 1e-4
+    weight_decay: float = 1e-4
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    adam_epsilon: float = 1e-8
+    decay_norm_and_bias: bool = True
+    lr_scheduler_type: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_steps: int = 0
+    max_grad_norm: float | None = None
+    mixed_precision: Literal["no", "bf16", "fp16"] | None = None
+    gradient_checkpointing: bool = False
+    torch_compile: bool = False
+    num_workers: int = 0
+    pin_memory: bool = True
+    logging_steps: int = 50
+    eval_steps: int = 0
+    eval_batches: int = 20
+    save_steps: int = 5000
+    save_total_limit: int = 2
+    save_best: bool = False
+    picture_steps: int = 0
+    report_to: list[str] = field(default_factory=list)
+    project_name: str = "hf_maskssl"
+    resume: bool = False
+    push_to_hub: bool = False
+    hub_model_id: str | None = None
+    hub_private: bool = False
+
+    def __post_init__(self) -> None:
+        at_least = {
+            "max_steps": 1,
+            "batch_size": 1,
+            "gradient_accumulation_steps": 1,
+            "logging_steps": 1,
+            "eval_batches": 1,
+            "save_total_limit": 1,
+            "warmup_steps": 0,
+            "eval_steps": 0,
+            "save_steps": 0,
+            "picture_steps": 0,
+            "num_workers": 0,
+        }
+        for name, smallest in at_least.items():
+            if getattr(self, name) < smallest:
+                raise ValueError(f"training.{name} must be at least {smallest}, got {getattr(self, name)}.")
+        if self.learning_rate <= 0:
+            raise ValueError(f"training.learning_rate must be positive, got {self.learning_rate}.")
+        if self.max_grad_norm is not None and self.max_grad_norm <= 0:
+            raise ValueError(f"training.max_grad_norm must be positive or absent, got {self.max_grad_norm}.")
+        if self.warmup_steps > self.max_steps:
+            raise ValueError(
+                f"training.warmup_steps={self.warmup_steps} is more than training.max_steps={self.max_steps}: the run would end "
+                "before the learning rate is reached."
+            )
+        if self.save_best and not self.eval_steps:
+            raise ValueError("training.save_best needs a validation loss: set training.eval_steps above 0.")
+        if self.push_to_hub and not self.hub_model_id:
+            raise ValueError("training.push_to_hub needs training.hub_model_id, such as 'org/metamae-pfam'.")
+
+
+@dataclass
+class PretrainingRecipe:
+    """A whole pre-training run: `model` holds `model_type` and configuration fields."""
+
+    model: dict[str, Any]
+    data: DataArguments
+    probe: ProbeArguments
+    training: PretrainingArguments
+
+
+def load_pretraining_recipe(path: str | Path, overrides: Sequence[str] = ()) -> PretrainingRecipe:
+    """Read a recipe and the command line's `--field value` overrides; errors as in `load_recipe`."""
+    sections = {"model": dict, "data": DataArguments, "probe": ProbeArguments, "training": PretrainingArguments}
+    return PretrainingRecipe(**load_recipe(path, overrides, sections))

@@ -1,0 +1,136 @@
+"""Checkpoint folders: written aside and renamed, checked before use, thinned out."""
+
+import json
+import logging
+import os
+import re
+import shutil
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+STATE_FILE = "trainer_state.json"
+BEST = "checkpoint-best"
+_NAME = re.compile(r"checkpoint-(\d+)")
+_INCOMPLETE = ".incomplete"
+
+
+def checkpoint_folder(output_dir: Path, step: int) -> Path:
+    return output_dir / f"checkpoint-{step:08d}"
+
+
+def list_checkpoints(output_dir: Path) -> list[Path]:
+    """Numbered checkpoints, oldest first."""
+    if not output_dir.is_dir():
+        return []
+    return sorted(path for path in output_dir.iterdir() if path.is_dir() and _NAME.fullmatch(path.name))
+
+
+def incomplete_folder(final: Path) -> Path:
+    """Where a checkpoint is written before it is complete; leftovers of a killed run are removed."""
+    folder = final.with_name(final.name + _INCOMPLETE)
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def seal(folder: Path, final: Path) -> None:
+    """Write the manifest, flush every file to disk, and give the folder its final name in one step."""
+    manifest = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        manifest[path.relative_to(folder).as_posix()] = _fingerprint(path)
+    _write_synced(folder / MANIFEST, json.dumps(manifest, indent=1))
+    if final.exists():  # a run resumed from an older checkpoint writes this step again
+        shutil.rmtree(final)
+    os.replace(folder, final)
+    _sync_directory(final.parent)
+
+
+def find_problem(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, or None when every file is as it was written."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+    except FileNotFoundError:
+        return f"it has no {MANIFEST}: it was not written to the end"
+    except ValueError as error:
+        return f"its {MANIFEST} is damaged: {error}"
+    for name, expected in manifest.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if _fingerprint(path) != expected:
+            return f"{name} differs from what was written"
+    return None
+
+
+def newest_sound_checkpoint(output_dir: Path) -> Path | None:
+    """The newest checkpoint whose files are intact; damaged ones are named in a warning and passed over."""
+    for folder in reversed(list_checkpoints(output_dir)):
+        problem = find_problem(folder)
+        if problem is None:
+            return folder
+        logger.warning("Skipping checkpoint %s: %s. Trying the one before.", folder, problem)
+    return None
+
+
+def thin_out(output_dir: Path, keep: int) -> None:
+    """Remove all but the newest `keep` numbered checkpoints, and what killed runs left half-written."""
+    for folder in list_checkpoints(output_dir)[:-keep]:
+        shutil.rmtree(folder)
+    for folder in output_dir.glob(f"checkpoint-*{_INCOMPLETE}"):
+        shutil.rmtree(folder)
+
+
+def copy_as(source: Path, final: Path) -> None:
+    """A copy of a sealed checkpoint under another name, complete or not there at all."""
+    folder = incomplete_folder(final)
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+    (folder / MANIFEST).unlink()
+    seal(folder, final)
+
+
+def replace_files(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a folder aside, then move its files into `folder` one by one, `config.json` last.
+
+    A reader finds either the former or the new version of each file, and no model before its weights are there.
+    """
+    aside = incomplete_folder(folder / "model")
+    write(aside)
+    for path in sorted(aside.iterdir(), key=lambda path: path.name == "config.json"):
+        os.replace(path, folder / path.name)
+    aside.rmdir()
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / STATE_FILE).read_text())
+
+
+def _fingerprint(path: Path) -> list[int]:
+    """[size in bytes, CRC-32]: finds truncation and flipped bits at the speed of the disk."""
+    checksum = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            checksum = zlib.crc32(block, checksum)
+    return [path.stat().st_size, checksum]
+
+
+def _write_synced(path: Path, text: str) -> None:
+    with path.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_directory(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,43 @@
+"""Fixtures every test may use. Nothing here needs the network."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """`shared_data("higgs_small")` is that folder of the small real data sets; the test is skipped where it is absent."""
+
+    def locate(name: str) -> Path:
+        root = Path(os.environ.get("HF_MASKSSL_SHARED", REPOSITORY.parent / "shared"))
+        folder = root / "data" / name
+        if not folder.exists():
+            pytest.skip(f"{name} of the shared data sets is not here")
+        return folder
+
+    return locate
+
+
+@pytest.fixture(scope="session")
+def shared_golden() -> Callable[[str], dict[str, Any]]:
+    """`shared_golden("metamae_image")` is that case of the authors' reference vectors, its description under "case"."""
+
+    def load(name: str) -> dict[str, Any]:
+        root = Path(os.environ.get("HF_MASKSSL_SHARED", REPOSITORY.parent / "shared")) / "golden"
+        if not (root / f"{name}.safetensors").exists():
+            pytest.skip(f"{name} of the reference vectors is not here")
+        case = json.loads((root / f"{name}.json").read_text(encoding="utf-8"))
+        return {**load_file(root / f"{name}.safetensors"), "case": case}
+
+    return load

@@ -1,0 +1,248 @@
+"""From a saved checkpoint and a recipe to files, as the example script does it; and the online probe."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import hf_maskssl.evaluation.evaluate_checkpoint as evaluation
+from hf_maskssl.data.arguments import DataArguments
+from hf_maskssl.data.preparation import PreparedData, prepare_data
+from hf_maskssl.evaluation.arguments import ProbeArguments
+from hf_maskssl.evaluation.evaluate_checkpoint import main, parse_arguments, summarise, writable_folder
+from hf_maskssl.evaluation.features import Features
+from hf_maskssl.evaluation.online import online_probe
+from hf_maskssl.models.configuration_metamae import MetaMAEConfig
+from hf_maskssl.models.modeling_metamae import MetaMAEForPretraining
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SMALL: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+DECODER: dict[str, Any] = {"decoder_hidden_size": 16, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2}
+RECIPE = """
+data:
+  source: digits
+  kind: image
+  input_column: image
+  label_column: label
+  test_split: test
+  max_train_samples: 300
+  max_test_samples: 100
+probe:
+  solver: exact
+training:
+  seed: 0
+"""
+
+
+def digits_config() -> MetaMAEConfig:
+    return MetaMAEConfig(modality="image", image_size=8, num_channels=1, patch_size=2, **SMALL, **DECODER)
+
+
+def digits_arguments(**fields: Any) -> DataArguments:
+    return DataArguments(
+        source="digits",
+        kind="image",
+        input_column="image",
+        label_column="label",
+        max_train_samples=300,
+        cache=False,
+        **fields,
+    )
+
+
+@pytest.fixture(scope="module")
+def digits() -> PreparedData:
+    return prepare_data(digits_arguments(test_split="test"), digits_config())
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory, digits: PreparedData) -> list[str]:
+    folders = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        folder = tmp_path_factory.mktemp("checkpoint") / f"seed-{seed}"
+        MetaMAEForPretraining(digits_config()).save_pretrained(folder)
+        digits.processor.save_pretrained(folder)  # type: ignore[union-attr]
+        folders.append(str(folder))
+    return folders
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> str:
+    path = tmp_path / "digits.yaml"
+    path.write_text(RECIPE, encoding="utf-8")
+    return str(path)
+
+
+def test_one_model_gives_json_table_and_plot(checkpoints: list[str], recipe: str, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    main([checkpoints[0], recipe, "--output", str(output), "--cache", "false"])
+    written = json.loads((output / "result.json").read_text(encoding="utf-8"))
+    (result,) = written["results"]
+    assert result["rows"] == {"train": 300, "test": 100} and result["test_split"] == "test"
+    # An untrained encoder of handwritten digits is far above chance (10 %) and far from perfect.
+    assert 0.2 < result["linear"][0]["accuracy"] < 0.95 and 0.2 < result["knn"][0]["accuracy"] < 0.95
+    lines = (output / "table.md").read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("| model | linear probe, accuracy (%) | kNN, accuracy (%) |")
+    assert f"{100 * result['linear'][0]['accuracy']:.2f}" in lines[2] and "±" not in lines[2]
+    assert Image.open(output / "scores.png").size[0] > 300
+    assert sorted(path.name for path in output.iterdir()) == ["result.json", "scores.png", "table.md"]
+
+
+def test_several_models_and_seeds_give_means_with_intervals(
+    checkpoints: list[str], recipe: str, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    overrides = ["--labels_per_class", "5", "--seeds", "[0, 1]", "--probe.metric", "weighted_f1"]
+    main([*checkpoints, recipe, *overrides, "--cache", "false", "--output", str(output), "--keep_features"])
+    written = json.loads((output / "result.json").read_text(encoding="utf-8"))
+    rows = written["table"]["rows"]
+    assert [row[0] for row in rows] == [*checkpoints, "mean of 2 models"]
+    scores = [[run["weighted_f1"] for run in result["linear"]] for result in written["results"]]
+    assert [len(runs) for runs in scores] == [2, 2] and scores[0][0] != scores[0][1]
+    assert rows[0][1]["mean"] == pytest.approx(100 * np.mean(scores[0]))
+    # Student's t with one degree of freedom: 12.7062 standard errors; of two values, half their difference.
+    assert rows[0][1]["half_width"] == pytest.approx(12.7062 * 100 * abs(scores[0][0] - scores[0][1]) / 2, rel=1e-4)
+    assert rows[2][1]["mean"] == pytest.approx(100 * np.mean(scores))
+    assert np.load(output / "features" / "1" / "train.npy").shape == (300, 16)
+
+
+def test_seeds_that_change_nothing_are_not_run(checkpoints: list[str]) -> None:
+    probe_args = ProbeArguments(solver="exact", seeds=[0, 1, 2])
+    result = evaluation.evaluate_checkpoint(checkpoints[0], digits_arguments(test_split="test"), probe_args)
+    assert (len(result["linear"]), len(result["knn"])) == (1, 1)
+    probe_args = ProbeArguments(solver="adam", num_epochs=1, seeds=[0, 1, 2])
+    result = evaluation.evaluate_checkpoint(checkpoints[0], digits_arguments(test_split="test"), probe_args)
+    assert (len(result["linear"]), len(result["knn"])) == (3, 1)
+
+
+def test_validation_stands_in_for_a_missing_test_split(checkpoints: list[str]) -> None:
+    arguments, probe_args = digits_arguments(validation_fraction=0.3), ProbeArguments(solver="exact")
+    result = evaluation.evaluate_checkpoint(checkpoints[0], arguments, probe_args)
+    assert result["test_split"] == "validation" and set(result["rows"]) == {"train", "validation"}
+
+
+def test_validation_beside_test_chooses_the_penalty(checkpoints: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def spy(*arguments: Any, validation: Features, **rest: Any) -> dict[str, float]:
+        seen.append(validation)
+        return {"accuracy": 0.5}
+
+    monkeypatch.setattr(evaluation, "linear_probe", spy)
+    arguments = digits_arguments(validation_fraction=0.3, test_split="test")
+    result = evaluation.evaluate_checkpoint(checkpoints[0], arguments, ProbeArguments(solver="exact"))
+    assert len(seen[0]) == result["rows"]["validation"] > 0
+
+
+def test_example_script_runs_as_the_command(
+    checkpoints: list[str], recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    script = REPOSITORY / "examples" / "run_linear_probe.py"
+    words = [str(script), checkpoints[0], recipe, "--cache", "false", "--output", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", words)
+    runpy.run_path(str(script), run_name="__main__")
+    assert "| linear probe, accuracy (%) |" in capsys.readouterr().out
+
+
+def test_command_line_is_models_then_recipe_then_fields(capsys: Any) -> None:
+    options, models, recipe, overrides = parse_arguments(["a", "b", "c.yaml", "--k", "5", "--output", "o", "--cache"])
+    assert (models, recipe, overrides, options.output) == (["a", "b"], "c.yaml", ["--k", "5", "--cache"], Path("o"))
+    for words in (["c.yaml"], ["a", "b"], ["--k", "5", "a", "c.yaml"]):
+        with pytest.raises(SystemExit):
+            parse_arguments(words)
+        assert "at least one MODEL and then a RECIPE.yaml" in capsys.readouterr().err
+
+
+def test_bad_input_is_an_error_before_any_work(checkpoints: list[str], recipe: str, tmp_path: Path) -> None:
+    output = str(tmp_path / "out")
+    with pytest.raises(FileNotFoundError, match="MODEL './no/such/folder'"):
+        main(["./no/such/folder", recipe, "--output", output])
+    with pytest.raises(FileNotFoundError, match="MODEL 'nobody/nothing'"):  # tests run with HF_HUB_OFFLINE
+        main(["nobody/nothing", recipe, "--output", output])
+    with pytest.raises(ValueError, match="solvr.*did you mean 'solver'"):
+        main([checkpoints[0], recipe, "--solvr", "exact", "--output", output])
+    with pytest.raises(ValueError, match="data.label_column"):
+        main([checkpoints[0], recipe, "--label_column", "null", "--output", output])
+    with pytest.raises(ValueError, match="data.test_split: a probe needs rows"):
+        main([checkpoints[0], recipe, "--test_split", "null", "--cache", "false", "--output", output])
+    with pytest.raises(ValueError, match="'spearman' does not measure a classification task"):
+        main([checkpoints[0], recipe, "--metric", "spearman", "--output", output])
+    with pytest.raises(OSError, match="--output: cannot write to this folder"):
+        writable_folder(Path(recipe))
+
+
+def test_summary_of_one_model_has_no_mean_row() -> None:
+    scores = {"linear": [{"spearman": 0.5}], "knn": [{"spearman": 0.25}]}
+    table = summarise([{"model": "m", "metric": "spearman", "rankme": 3.0, **scores}])
+    half = {"mean": 50.0, "half_width": None}
+    assert table["rows"] == [["m", half, {"mean": 25.0, "half_width": None}, 3.0, 1]]
+
+
+def test_online_probe_reports_three_numbers_and_leaves_the_run_alone(digits: PreparedData) -> None:
+    torch.manual_seed(0)
+    encoder = MetaMAEForPretraining(digits_config()).base_model.train()
+    args = ProbeArguments(every_steps=1, max_samples=200)
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    scores = online_probe(encoder, digits, args, torch.device("cpu"))
+    assert torch.equal(torch.rand(2), expected) and encoder.training
+    assert set(scores) == {"probe/linear_accuracy", "probe/knn_accuracy", "probe/rankme"}
+    assert 0.2 < scores["probe/linear_accuracy"] < 0.98 and 1.0 <= scores["probe/rankme"] <= 16.0
+    assert online_probe(encoder, digits, args, "cpu") == scores
+    assert all(isinstance(value, float) for value in scores.values())
+
+
+def test_online_probe_looks_at_no_more_rows_than_asked(digits: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = MetaMAEForPretraining(digits_config()).base_model
+    seen: list[int] = []
+    encoder.register_forward_hook(lambda module, args, output: seen.append(len(output.pooler_output)))
+    online_probe(encoder, digits, ProbeArguments(max_samples=60, batch_size=25), "cpu")
+    assert sum(seen) == 120 and max(seen) == 25
+
+
+def test_online_probe_of_tokens_scores_tokens(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for split in ("train", "test"):
+        with open(tmp_path / f"{split}.json", "w", encoding="utf-8") as file:
+            for _ in range(40):
+                letters = generator.choice(list("ABCD"), generator.integers(3, 9)).tolist()
+                # The class of a token is its letter's, so a linear probe of the tokens is right nearly everywhere.
+                labels = ["AB".find(letter) + 1 for letter in letters]
+                file.write(json.dumps({"text": "".join(letters), "labels": labels}) + "\n")
+    config = MetaMAEConfig(
+        modality="tokens", vocab_size=7, max_position_embeddings=8, pad_token_id=0, **SMALL, **DECODER
+    )
+    arguments = DataArguments(
+        source="json",
+        data_files={split: str(tmp_path / f"{split}.json") for split in ("train", "test")},
+        test_split="test",
+        kind="tokens",
+        alphabet="ABCD",
+        input_column="text",
+        label_column="labels",
+        task="token_classification",
+        cache=False,
+    )
+    torch.manual_seed(0)
+    encoder = MetaMAEForPretraining(config).base_model
+    scores = online_probe(encoder, prepare_data(arguments, config), ProbeArguments(), "cpu")
+    assert set(scores) == {"probe/linear_token_accuracy", "probe/knn_token_accuracy", "probe/rankme"}
+    assert scores["probe/linear_token_accuracy"] > 0.9
+
+
+def test_online_probe_without_labels_or_held_out_rows_says_what_to_set() -> None:
+    encoder = MetaMAEForPretraining(digits_config()).base_model
+    for arguments, field in (
+        (digits_arguments(), "data.validation_split"),
+        (DataArguments(source="digits", kind="image", input_column="image", cache=False), "data.label_column"),
+    ):
+        with pytest.raises(ValueError, match=field):
+            online_probe(encoder, prepare_data(arguments, digits_config()), ProbeArguments(), "cpu")

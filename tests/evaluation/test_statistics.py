@@ -1,0 +1,90 @@
+"""Intervals against scipy's, the effective rank on spectra that are known."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from hf_maskssl.evaluation import statistics
+from hf_maskssl.evaluation.statistics import mean_interval, rankme
+
+
+def matrix_with_spectrum(singular_values: list[float], num_rows: int, seed: int = 0) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    size = len(singular_values)
+    left, _ = np.linalg.qr(generator.normal(size=(num_rows, size)))
+    right, _ = np.linalg.qr(generator.normal(size=(size, size)))
+    return left @ np.diag(singular_values) @ right
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.floats(0, 100), min_size=2, max_size=8).filter(lambda scores: np.std(scores) > 1e-3),
+    st.sampled_from([0.9, 0.95, 0.99]),
+)
+def test_interval_is_scipys_student_interval(scores: list[float], confidence: float) -> None:
+    mean, half_width = mean_interval(scores, confidence)
+    low, high = stats.t.interval(confidence, len(scores) - 1, loc=np.mean(scores), scale=stats.sem(scores))
+    assert half_width is not None
+    assert (mean - half_width, mean + half_width) == pytest.approx((low, high))
+
+
+def test_interval_of_three_runs_by_hand() -> None:
+    # t(0.975, 2) = 4.302653, standard error 1 / sqrt(3)
+    assert mean_interval([1.0, 2.0, 3.0]) == pytest.approx((2.0, 4.302653 / math.sqrt(3)), rel=1e-6)
+
+
+def test_single_run_has_no_interval() -> None:
+    assert mean_interval([0.5]) == (0.5, None)
+
+
+@pytest.mark.parametrize("scores", [[], [1.0, math.nan], [math.inf]])
+def test_interval_refuses_nothing_and_nan(scores: list[float]) -> None:
+    with pytest.raises(ValueError, match="finite numbers"):
+        mean_interval(scores)
+
+
+def test_interval_refuses_a_confidence_in_percent() -> None:
+    with pytest.raises(ValueError, match="confidence.*95"):
+        mean_interval([1.0, 2.0], confidence=95)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 12), st.integers(12, 40))
+def test_rankme_counts_equal_singular_values(rank: int, num_rows: int) -> None:
+    spectrum = [3.0] * rank + [0.0] * (12 - rank)
+    assert rankme(matrix_with_spectrum(spectrum, num_rows)) == pytest.approx(rank, rel=1e-3)
+
+
+def test_rankme_is_the_exponential_of_the_entropy_of_shares() -> None:
+    shares = [0.5, 0.25, 0.125, 0.125]
+    entropy = -sum(share * math.log(share) for share in shares)
+    features = matrix_with_spectrum([8 * share for share in shares], 30)
+    assert rankme(features) == pytest.approx(math.exp(entropy), rel=1e-4)
+
+
+def test_rankme_does_not_depend_on_scale_and_does_not_centre() -> None:
+    features = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
+    assert rankme(100 * features) == pytest.approx(rankme(features), rel=1e-5)
+    assert rankme(features + 1000) < 1.1  # the mean dominates; centred, the rank would be close to 6
+
+
+def test_rankme_of_collapsed_features_is_one() -> None:
+    assert rankme(np.ones((20, 8), dtype=np.float32)) == pytest.approx(1.0, rel=1e-3)
+    assert rankme(np.zeros((20, 8), dtype=np.float32)) == pytest.approx(1.0, rel=1e-3)
+
+
+def test_rankme_thins_out_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Two halves in different directions: only rows from both show rank 2.
+    features = np.repeat(np.eye(2), 100, axis=0)
+    monkeypatch.setattr(statistics, "RANKME_MAX_ROWS", 10)
+    assert rankme(features) == pytest.approx(2.0, rel=1e-3)
+
+
+@pytest.mark.parametrize("features", [np.zeros((0, 3)), np.zeros(3), np.full((2, 2), np.nan)])
+def test_rankme_refuses_what_has_no_rank(features: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="features"):
+        rankme(features)

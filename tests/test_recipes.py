@@ -1,0 +1,325 @@
+"""Every recipe: read, sourced, built at its true size, and trained for one step on generated data of its shape."""
+
+import copy
+import dataclasses
+import io
+import json
+import math
+import re
+import string
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.utils import DistributedType
+from PIL import Image
+from scipy.io import wavfile
+from transformers import AutoModelForPreTraining, PreTrainedModel
+
+from hf_maskssl.data.arguments import LOCAL_SOURCES, DataArguments
+from hf_maskssl.data.preparation import PreparedData, prepare_data
+from hf_maskssl.data.recipe import build_config, load_recipe
+from hf_maskssl.data.tokenizers import build_character_tokenizer
+from hf_maskssl.evaluation.arguments import ProbeArguments
+from hf_maskssl.training.arguments import PretrainingArguments
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+RECIPES = sorted((EXAMPLES / "recipes").glob("*.yaml"))
+SECTIONS = {"model": dict, "data": DataArguments, "probe": ProbeArguments, "training": PretrainingArguments}
+SOURCE = re.compile(r"#\s(paper, (Table \d+|appendix A)|authors' code|DABS|the data set|ours)([;:\s(,].*)?$")
+ROWS = 8
+
+# Paper, Tables 8 and 16, copied a second time: alpha, lambda, decoder depth, P_drop, mask ratio, batch size, tokens.
+TABLE_8 = {
+    "metamae_pamap2": (0.5, 1.0, 4, 0.1, 0.85, 256, 320 // 5),
+    "metamae_higgs": (1.0, 1.0, 6, 0.1, 0.50, 256, 28),
+    "metamae_eurosat": (0.1, 1.0, 4, 0.0, 0.85, 64, (64 // 8) ** 2),
+    "metamae_genomics": (0.1, 0.01, 2, 0.0, 0.50, 32, 250),
+    "metamae_pfam": (0.1, 1.0, 4, 0.0, 0.15, 128, 128),
+    "metamae_librispeech": (0.1, 1.0, 4, 0.0, 0.85, 64, (224 // 16) ** 2),
+    "metamae_wafermap": (0.1, 0.1, 6, 0.0, 0.15, 128, (32 // 4) ** 2),
+    "metamae_imagenet32": (0.1, 0.1, 4, 0.0, 0.85, 64, (32 // 4) ** 2),
+    "metamae_mscoco": (0.5, 0.1, 2, 0.0, 0.5, 64, (224 // 16) ** 2 + 32),
+}
+READY = {"digits", "spoken_digits", "higgs_small", "japanese_vowels", "basic_motions", "protein_corpus", "own_data"}
+READY |= {"secondary_structure", "fluorescence", "clothing64"}
+
+
+def by_name(paths: list[Path]) -> Any:
+    return pytest.mark.parametrize("path", paths, ids=lambda path: path.stem)
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf_cache")
+
+
+def test_no_recipe_is_missing() -> None:
+    assert {path.stem for path in RECIPES} == set(TABLE_8) | READY
+
+
+@by_name(RECIPES)
+def test_every_value_names_its_source(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("# ")
+    values = [line for line in lines if line.startswith(" ")]
+    assert values
+    for line in values:
+        assert SOURCE.search(line), f"{path.name}: no source in {line!r}"
+
+
+@by_name(RECIPES)
+def test_recipe_is_read_with_every_section(path: Path) -> None:
+    recipe = load_recipe(path, (), SECTIONS)
+    assert isinstance(recipe["data"], DataArguments) and isinstance(recipe["probe"], ProbeArguments)
+    task = recipe["data"].task if recipe["data"].label_column else "classification"
+    recipe["probe"].headline_metric(task)
+
+
+@by_name([path for path in RECIPES if "training:" in path.read_text(encoding="utf-8")])
+def test_output_folder_is_named_after_the_recipe(path: Path) -> None:
+    assert load_recipe(path, (), SECTIONS)["training"].output_dir == f"outputs/{path.stem}"
+
+
+@by_name([path for path in RECIPES if path.stem in TABLE_8])
+def test_paper_recipe_has_the_values_of_tables_7_8_and_16(path: Path) -> None:
+    recipe = load_recipe(path, (), SECTIONS)
+    config, training = build_config(recipe["model"]), recipe["training"]
+    found = (
+        config.adaptation_step_size,
+        config.contrastive_weight,
+        config.decoder_num_hidden_layers,
+        config.hidden_dropout_prob,
+        config.mask_ratio,
+        training.batch_size,
+        config.num_tokens,
+    )
+    assert found == TABLE_8[path.stem]
+    encoder = (config.hidden_size, config.num_hidden_layers, config.num_attention_heads, config.intermediate_size)
+    decoder = (config.decoder_hidden_size, config.decoder_num_attention_heads, config.decoder_intermediate_size)
+    assert (encoder, decoder) == ((256, 12, 8, 512), (128, 4, 256))
+    assert (training.max_steps, training.learning_rate, training.weight_decay) == (100_000, 1e-4, 1e-4)
+
+
+@by_name([path for path in RECIPES if "model:" in path.read_text(encoding="utf-8")])
+def test_model_is_built_at_true_size(path: Path) -> None:
+    config = build_config(load_recipe(path, (), SECTIONS)["model"])
+    with torch.device("meta"):
+        model = AutoModelForPreTraining.from_config(config)
+    assert all(parameter.is_meta for parameter in model.parameters())
+    if path.stem == "metamae_pamap2":  # the authors' model has 7.37 million parameters there
+        assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(7.37e6, rel=1e-3)
+
+
+@by_name(RECIPES)
+def test_one_step_on_data_of_the_recipes_shape(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_MASKSSL_SHARED", str(tmp_path))
+    recipe = load_recipe(path, (), SECTIONS)
+    # A recipe without a model is for probing: it takes the checkpoint's, here the protein corpus's.
+    owner = recipe if recipe["model"] else load_recipe(EXAMPLES / "recipes" / "protein_corpus.yaml", (), SECTIONS)
+    config = build_config(shrink(owner["model"]))
+    data = write_raw_data(recipe["data"], config, tmp_path)
+    processor = None
+    if owner is not recipe:
+        processor = build_character_tokenizer(owner["data"].alphabet, config.max_position_embeddings)
+    prepared = prepare_data(data, config, processor)
+    torch.manual_seed(0)
+    model = AutoModelForPreTraining.from_config(config)
+    check_one_step(model, prepared, recipe["training"])
+    labelled = data.label_column is not None
+    assert (prepared.task == data.task) if labelled else (prepared.task is None)
+
+
+def check_one_step(model: PreTrainedModel, prepared: PreparedData, args: PretrainingArguments) -> None:
+    """Forward, backward, update: finite and not without effect anywhere."""
+    rows = [prepared.train[number] for number in range(4)]
+    batch = prepared.collator(rows)
+    assert ("labels" in batch) == (prepared.task is not None)
+    inputs = {name: value for name, value in batch.items() if name not in ("labels", "index")}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=args.learning_rate, weight_decay=args.weight_decay)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    loss = model(**inputs).loss
+    loss.backward()
+    optimizer.step()
+    assert math.isfinite(loss.item())
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.abs().max() > 0, name
+        assert not torch.equal(parameter, before[name]), name
+
+
+def shrink(model: dict[str, Any]) -> dict[str, Any]:
+    """The same model with few, narrow layers and short inputs; patches, channels and the objective stay."""
+    small = copy.deepcopy(model)
+    small |= {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    small |= {"decoder_hidden_size": 16, "decoder_num_attention_heads": 2, "decoder_intermediate_size": 32}
+    small["decoder_num_hidden_layers"] = 1
+    small["projector_hidden_size"] = small["projector_output_size"] = 16
+    patch: Any = small.get("patch_size")
+    if small["modality"] in ("image", "vision_language"):
+        small["image_size"] = [min(size, 4 * side) for size, side in zip(small["image_size"], patch, strict=True)]
+    if small["modality"] == "series" and patch > 1:
+        small["series_length"] = min(small["series_length"], 12 * patch)
+    if "max_position_embeddings" in small:
+        small["max_position_embeddings"] = min(small["max_position_embeddings"], 24)
+    if small.get("vocab_size", 0) > 100:
+        small["vocab_size"] = len(string.ascii_letters) + 4  # of the tokenizer that `write_raw_data` builds
+    return small
+
+
+def write_raw_data(args: DataArguments, config: Any, folder: Path) -> DataArguments:
+    """Files with the recipe's columns and splits in its own format (Hub sets: Parquet); the section, pointed there."""
+    if args.source == "digits":
+        return args
+    splits = {"train": args.train_split, "validation": args.validation_split, "test": args.test_split}
+    names = [part for split in splits.values() if split is not None for part in split.split("+")]
+    data = copy.deepcopy(args)
+    if args.source not in LOCAL_SOURCES:
+        data.source, data.config_name = "parquet", None
+    data.data_dir = None
+    data.data_files = {
+        name: write_file(data.source, folder / str(number), raw_columns(args, config, seed=number))
+        for number, name in enumerate(names)
+    }
+    if args.tokenizer is not None:
+        tokenizer = build_character_tokenizer(string.ascii_letters + " ", config.max_position_embeddings)
+        tokenizer.save_pretrained(folder / "tokenizer")
+        data.tokenizer = str(folder / "tokenizer")
+    return data
+
+
+def write_file(source: str, stem: Path, columns: dict[str, Any]) -> str | list[str]:
+    """Columns as a file of that kind; `.npy` files for NumPy."""
+    if source == "numpy":
+        stem.mkdir()
+        for name, values in columns.items():
+            np.save(stem / f"{name}.npy", np.asarray(values))
+        return [str(stem / f"{name}.npy") for name in columns]
+    columns = {name: values.tolist() if isinstance(values, np.ndarray) else values for name, values in columns.items()}
+    file = stem.with_suffix(f".{source}")
+    if source == "json":
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        file.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    elif source == "csv":
+        pa_csv.write_csv(pa.table(columns), file)
+    else:
+        assert source == "parquet"
+        pq.write_table(pa.table(columns), file)
+    return str(file)
+
+
+def raw_columns(args: DataArguments, config: Any, seed: int) -> dict[str, Any]:
+    """`ROWS` rows of the recipe's kind, at the size of `config`."""
+    random = np.random.default_rng(seed)
+    column: Any = args.input_column
+    columns: dict[str, Any] = {}
+    if args.kind == "tokens":
+        longest = config.max_position_embeddings + 4
+        # Lengths differ and reach beyond the longest the model takes, as in the real files; bases do not.
+        lengths = [longest if len(args.alphabet or "") == 4 else int(random.integers(8, longest)) for _ in range(ROWS)]
+        letters = list(args.alphabet or "ACDEFGHIKLMNPQRSTVWY")
+        columns[column] = ["".join(random.choice(letters, length)) for length in lengths]
+    elif args.kind == "tabular" and column is None:
+        columns = {f"f{number}": random.normal(size=ROWS) for number in range(config.series_length)}
+    elif args.kind == "tabular":
+        columns[column] = random.normal(size=(ROWS, config.series_length))
+    elif args.kind == "series":
+        columns[column] = random.normal(size=(ROWS, config.num_channels, config.series_length))
+    elif args.kind == "spectrogram":
+        noise = random.normal(scale=3000, size=(ROWS, 8000)).astype(np.int16)
+        waves = [wave[: 4000 + 500 * row] for row, wave in enumerate(noise)]
+        # Bare samples come with a scale; without one they come as sound files.
+        columns[column] = waves if args.scale != 1.0 else [wav_file(wave, args.sampling_rate or 0) for wave in waves]
+    else:
+        pixels = random.integers(0, 256, size=(ROWS, *config.image_size, config.num_channels), dtype=np.uint8)
+        columns[column] = [png_file(image) for image in pixels] if config.num_channels == 3 else pixels
+    if args.text_column is not None:
+        columns[args.text_column] = ["a man with a dog", "two people near an umbrella and a table"] * (ROWS // 2)
+    return columns | label_columns(args, columns, random)
+
+
+def wav_file(wave: np.ndarray, rate: int) -> dict[str, Any]:
+    """As a Hub data set with an `Audio` column stores it."""
+    buffer = io.BytesIO()
+    wavfile.write(buffer, rate, wave)
+    return {"bytes": buffer.getvalue(), "path": "sound.wav"}
+
+
+def png_file(pixels: np.ndarray) -> dict[str, Any]:
+    """As a Hub data set with an `Image` column stores it."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="png")
+    return {"bytes": buffer.getvalue(), "path": "image.png"}
+
+
+def label_columns(args: DataArguments, columns: dict[str, Any], random: np.random.Generator) -> dict[str, Any]:
+    if args.label_column is None:
+        return {}
+    if args.task == "regression":
+        return {args.label_column: random.normal(size=ROWS)}
+    if args.task == "classification":
+        return {args.label_column: np.arange(ROWS) % 3}
+    lengths = [len(text) for text in columns[str(args.input_column)]]
+    labels = {args.label_column: [random.integers(0, 3, length).tolist() for length in lengths]}
+    if args.label_mask_column is not None:
+        labels[args.label_mask_column] = [[int(place > 2) for place in range(length)] for length in lengths]
+    return labels
+
+
+@by_name([path for path in RECIPES if "HF_MASKSSL_SHARED" in path.read_text(encoding="utf-8")])
+def test_ready_recipe_fits_the_real_files(
+    path: Path, shared_data: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = re.search(r"HF_MASKSSL_SHARED}/data/([\w/]+)", path.read_text(encoding="utf-8"))
+    assert folder is not None
+    monkeypatch.setenv("HF_MASKSSL_SHARED", str(shared_data(folder[1]).parents[folder[1].count("/") + 1]))
+    recipe = load_recipe(path, (), SECTIONS)
+    owner = recipe if recipe["model"] else load_recipe(EXAMPLES / "recipes" / "protein_corpus.yaml", (), SECTIONS)
+    config = build_config(owner["model"])
+    processor = None
+    if owner is not recipe:
+        processor = build_character_tokenizer(owner["data"].alphabet, config.max_position_embeddings)
+    few = dataclasses.replace(recipe["data"], max_train_samples=12, max_validation_samples=4, max_test_samples=4)
+    prepared = prepare_data(few, config, processor)
+    assert len(prepared.train) == 12
+    batch = prepared.collator([prepared.train[number] for number in range(4)])
+    if "input_ids" in batch:
+        assert not (batch["input_ids"] == 1).any(), "letters outside the alphabet"
+    inputs = {name: value for name, value in batch.items() if name not in ("labels", "index")}
+    with torch.no_grad():
+        assert math.isfinite(AutoModelForPreTraining.from_config(config)(**inputs).loss.item())
+
+
+# The launch configurations beside the recipes.
+
+LAUNCHES = {
+    "one_gpu": (DistributedType.NO, 1, 1),
+    "eight_gpus": (DistributedType.MULTI_GPU, 8, 1),
+    "fsdp2": (DistributedType.FSDP, 8, 1),
+    "several_nodes": (DistributedType.MULTI_GPU, 16, 2),
+    "two_cpu_processes": (DistributedType.MULTI_GPU, 2, 1),
+}
+
+
+def test_no_launch_configuration_is_missing() -> None:
+    assert {path.stem for path in (EXAMPLES / "accelerate").glob("*.yaml")} == set(LAUNCHES)
+
+
+@pytest.mark.parametrize("name", LAUNCHES)
+def test_launch_configuration_is_understood_by_accelerate(name: str) -> None:
+    path = EXAMPLES / "accelerate" / f"{name}.yaml"
+    config = load_config_from_file(str(path))  # an unknown key is an error there
+    assert (config.distributed_type, config.num_processes, config.num_machines) == LAUNCHES[name]
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("# ") and f"--config_file examples/accelerate/{name}.yaml" in text
+    if name == "fsdp2":
+        assert yaml.safe_load(text)["fsdp_config"]["fsdp_version"] == 2
