@@ -31,7 +31,7 @@ def shared_data() -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def shared_golden() -> Callable[[str], dict[str, Any]]:
-    """`shared_golden("metamae_image")` is that case of the authors' reference vectors, its description under "case"."""
+    """`shared_golden("metamae_image")`: that case of the authors' reference vectors, its description under "case"."""
 
     def load(name: str) -> dict[str, Any]:
         root = Path(os.environ.get("HF_MASKSSL_SHARED", REPOSITORY.parent / "shared")) / "golden"

@@ -10,7 +10,6 @@ from typing import Any
 from .registration import register_all
 from .version import __version__
 
-
 # Public name -> the module that defines it; imported on first use.
 _PUBLIC = {
     "MetaMAEConfig": "models.configuration_metamae",

@@ -9,6 +9,9 @@ from transformers import (
     AutoModelForPreTraining,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
+    FeatureExtractionMixin,
+    PreTrainedConfig,
+    PreTrainedModel,
 )
 
 from .models.configuration_metamae import MetaMAEConfig
@@ -23,7 +26,7 @@ from .models.modeling_metamae import (
 )
 
 # A new method adds its line here: configuration -> the model class of each Auto class.
-MODELS = {
+MODELS: dict[type[PreTrainedConfig], dict[type, type[PreTrainedModel]]] = {
     MetaMAEConfig: {
         AutoModel: MetaMAEModel,
         AutoModelForPreTraining: MetaMAEForPretraining,
@@ -31,7 +34,7 @@ MODELS = {
         AutoModelForTokenClassification: MetaMAEForTokenClassification,
     },
 }
-FEATURE_EXTRACTORS = [SeriesFeatureExtractor, SpectrogramFeatureExtractor]
+FEATURE_EXTRACTORS: list[type[FeatureExtractionMixin]] = [SeriesFeatureExtractor, SpectrogramFeatureExtractor]
 IMAGE_PROCESSORS = [ArrayImageProcessor]
 
 
@@ -41,7 +44,7 @@ def register_all() -> None:
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
         config_class.register_for_auto_class()
         for auto_class, model_class in classes.items():
-            auto_class.register(config_class, model_class, exist_ok=True)
+            auto_class.register(config_class, model_class, exist_ok=True)  # type: ignore[attr-defined]
             model_class.register_for_auto_class(auto_class.__name__)
     for extractor in FEATURE_EXTRACTORS:
         AutoFeatureExtractor.register(extractor, extractor, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The authors' checkpoints through the command line: what the converted folder gives, against their reference vectors."""
+"""The authors' checkpoints through the command line: the converted folder against their reference vectors."""
 
 import json
 import os
@@ -242,7 +242,7 @@ def test_code_in_a_pickle_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert_nothing_written(tmp_path, {"evil.pth"})
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"\x80\x04}q\x00.", b"PK\x03\x04 cut off"])
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x80\x02}q\x00.", b"PK\x03\x04 cut off"])
 def test_damaged_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes) -> None:
     (tmp_path / "bad.pth").write_bytes(content)
     message = refuse(["metamae", str(tmp_path / "bad.pth"), str(tmp_path / "out")], capsys)
@@ -251,7 +251,9 @@ def test_damaged_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_other_methods_weights_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    save_as_authors({"global_tokens": torch.zeros(1, 1, 8), "encoder.0.norm1.weight": torch.ones(8)}, tmp_path / "m.pth")
+    save_as_authors(
+        {"global_tokens": torch.zeros(1, 1, 8), "encoder.0.norm1.weight": torch.ones(8)}, tmp_path / "m.pth"
+    )
     message = refuse(["metamae", str(tmp_path / "m.pth"), str(tmp_path / "out")], capsys)
     assert "not a MetaMAE checkpoint" in message and "cls_token" in message and "global_tokens" in message
     assert_nothing_written(tmp_path, {"m.pth"})

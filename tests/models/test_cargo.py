@@ -170,7 +170,7 @@ def prepare(path):
         inputs |= AutoTokenizer.from_pretrained(path, **remote)(
             ["ACCGT", "GT"], padding=True, add_special_tokens=False, return_tensors="pt")
     return inputs
-with torch.inference_mode():
+with torch.no_grad():
     for path in sorted(folder.iterdir()):
         inputs = prepare(path)
         encoder, info = AutoModel.from_pretrained(path, output_loading_info=True, **remote)

@@ -168,6 +168,12 @@ def test_bad_samples_are_refused(processor: Any, sample: Any, message: str) -> N
         processor(sample)
 
 
+@pytest.mark.parametrize(("processor", "sample"), list(zip(PROCESSORS, SAMPLES, strict=True)))
+def test_misspelt_arguments_are_refused(processor: Any, sample: np.ndarray) -> None:
+    with pytest.raises(TypeError, match="return_tensor"):
+        processor(sample, return_tensor="pt")
+
+
 def test_another_sampling_rate_is_refused() -> None:
     with pytest.raises(ValueError, match="made for 8000 samples per second, got 16000"):
         SOUND(np.zeros(10), sampling_rate=16000)

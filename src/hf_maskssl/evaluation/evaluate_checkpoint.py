@@ -77,7 +77,7 @@ def evaluate_checkpoint(
     ]
     is_thinned = few_labels or len(train) > probe_args.knn_max_samples
     knn = [
-        {"seed": seed, **knn_probe(train, test, task, probe_args, seed, device=device)}
+        {"seed": seed, **knn_probe(train, test, task, probe_args, seed)}
         for seed in (probe_args.seeds if is_thinned else probe_args.seeds[:1])
     ]
     logger.info("%s: linear probe %s, kNN %s", model, linear, knn)

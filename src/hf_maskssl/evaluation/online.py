@@ -69,7 +69,7 @@ def online_probe(
     metric = args.headline_metric(prepared.task)
     return {
         f"probe/linear_{metric}": linear_probe(train, test, prepared.task, fast, seed)[metric],
-        f"probe/knn_{metric}": knn_probe(train, test, prepared.task, fast, seed, device=device)[metric],
+        f"probe/knn_{metric}": knn_probe(train, test, prepared.task, fast, seed)[metric],
         "probe/rankme": rankme(train.values),
     }
 

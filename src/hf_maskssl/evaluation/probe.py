@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import normalize
 from torch import nn
 from torch.nn import functional as F
 
@@ -19,7 +21,7 @@ PENALTIES = (0.1, 1.0, 10.0, 100.0)
 DEFAULT_PENALTY = 1.0
 EXACT_MAX_ITERATIONS = 1000
 KNN_TEMPERATURE = 0.07  # Wu et al. 2018, also DINO
-CHUNK_ROWS = 4096  # rows of features that one matrix product touches
+CHUNK_ROWS = 4096  # rows of features that are read at a time
 
 
 def linear_probe(
@@ -76,20 +78,12 @@ def linear_probe(
     return _scores(targets.decode(predictions), test.required_labels(), task)
 
 
-def knn_probe(
-    train: Features,
-    test: Features,
-    task: str,
-    args: ProbeArguments,
-    seed: int,
-    *,
-    device: str | torch.device = "cpu",
-) -> dict[str, float]:
+def knn_probe(train: Features, test: Features, task: str, args: ProbeArguments, seed: int) -> dict[str, float]:
     """Scores on `test` of its nearest training rows by cosine similarity.
 
     In classification each of the `args.k` nearest votes with weight exp(similarity / 0.07) (Wu et al. 2018); in
     regression the nearest are averaged. With few labels at most `args.labels_per_class` are asked, since no class has
-    more to offer. Rows are compared in blocks; no matrix of all against all is held.
+    more to offer. It runs on the CPU, in blocks: no matrix of all against all is held.
 
     Args:
         train: Rows to look up; thinned out to `args.labels_per_class` a class and to `args.knn_max_samples`.
@@ -97,7 +91,6 @@ def knn_probe(
         task: "classification", "regression" or "token_classification" (one row a token).
         args: The probe's settings.
         seed: Of the draws that thin out.
-        device: Where similarities are computed.
 
     Returns:
         Metric name -> score, for every metric of the task.
@@ -110,19 +103,21 @@ def knn_probe(
     if len(train) > args.knn_max_samples:
         train = train.select(draw_indices(len(train), args.knn_max_samples, seed))
     targets = _Targets(train.required_labels(), task)
-    encoded = torch.from_numpy(targets.encoded).to(device)
     num_neighbours = min(args.k, args.labels_per_class or args.k, len(train))
+    index = NearestNeighbors(n_neighbors=num_neighbours, algorithm="brute").fit(normalize(train.values))
     said = []
-    for block in _blocks(test.values, device):
-        similarities, neighbours = _nearest(block, train.values, num_neighbours, device)
+    for start in range(0, len(test), CHUNK_ROWS):
+        similarities, neighbours = _nearest(test.values[start : start + CHUNK_ROWS], index)
+        answers = targets.encoded[neighbours]
         if targets.classes is None:
-            said.append(encoded[neighbours].mean(dim=1))
+            said.append(answers.mean(axis=1))
         else:
-            votes = torch.zeros(len(block), len(targets.classes), device=device)
+            votes = np.zeros((len(answers), len(targets.classes)), dtype=np.float32)
             # The nearest neighbour's weight is 1; without this shift exp(1 / 0.07) would swamp float32's digits.
-            weights = torch.exp((similarities - similarities[:, :1]) / KNN_TEMPERATURE)
-            said.append(votes.scatter_add_(1, encoded[neighbours], weights))
-    return _scores(targets.decode(torch.cat(said).cpu().numpy()), test.required_labels(), task)
+            weights = np.exp((similarities - similarities[:, :1]) / KNN_TEMPERATURE)
+            np.add.at(votes, (np.arange(len(answers))[:, None], answers), weights)
+            said.append(votes)
+    return _scores(targets.decode(np.concatenate(said)), test.required_labels(), task)
 
 
 def select_few(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
@@ -262,22 +257,12 @@ def _standardise(values: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.nd
     return standardised
 
 
-def _nearest(
-    queries: torch.Tensor, values: np.ndarray, k: int, device: str | torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosine similarities (m, k), highest first, of each query's k nearest rows of `values`, and their indices."""
-    queries = F.normalize(queries, dim=1)
-    similarities = torch.empty(len(queries), 0, device=device)
-    indices = torch.empty(len(queries), 0, dtype=torch.int64, device=device)
-    start = 0
-    for block in _blocks(values, device):
-        found = torch.arange(start, start + len(block), device=device).expand(len(queries), -1)
-        similarities = torch.cat([similarities, queries @ F.normalize(block, dim=1).T], dim=1)
-        indices = torch.cat([indices, found], dim=1)
-        similarities, best = similarities.topk(min(k, similarities.shape[1]), dim=1)
-        indices = indices.gather(1, best)
-        start += len(block)
-    return similarities, indices
+def _nearest(queries: np.ndarray, index: NearestNeighbors) -> tuple[np.ndarray, np.ndarray]:
+    """Cosine similarities (m, k) float32, highest first, of each query's nearest rows, and their indices (m, k)."""
+    # Between vectors of length 1 the Euclidean distance orders as the cosine does, d^2 = 2 - 2 cos, and scikit-learn
+    # has a fused kernel for it that keeps the k best of each row as it goes and never holds all against all.
+    distances, indices = index.kneighbors(normalize(queries))
+    return (1 - distances**2 / 2).astype(np.float32), indices
 
 
 def _blocks(values: np.ndarray, device: str | torch.device) -> Iterator[torch.Tensor]:

@@ -11,8 +11,7 @@ import accelerate
 import torch
 import transformers
 import yaml
-from accelerate import PartialState
-from accelerate.state import is_initialized
+from accelerate.state import AcceleratorState, is_initialized
 from huggingface_hub import ModelCard, ModelCardData
 from transformers import AutoModel, AutoModelForPreTraining, PreTrainedConfig
 
@@ -32,7 +31,7 @@ CURVES = "curves.png"
 # Stands for the repository until `publish` knows its name.
 PLACEHOLDER = "ORGANISATION/NAME"
 # Fields that say how this run was started or where it was to go, not how the model came about.
-NOT_REPRODUCED = ("resume", "push_to_hub", "hub_model_id", "hub_private")
+NOT_REPRODUCED = ("output_dir", "resume", "push_to_hub", "hub_model_id", "hub_private")
 
 Section = tuple[str, str]  # title and text
 
@@ -209,12 +208,12 @@ def _training(folder: Path, recipe: PretrainingRecipe, state: RunState) -> str:
         ("optimiser steps", steps),
         (
             "samples per step",
-            f"{effective:,} ({args.batch_size} per process x {processes} processes x "
-            f"{args.gradient_accumulation_steps} accumulated)",
+            f"{effective:,} (batch {args.batch_size} x processes {processes} x accumulation "
+            f"{args.gradient_accumulation_steps})",
         ),
         ("time", f"{state.seconds:,.0f} s, evaluation included"),
         ("device", _device()),
-        ("precision", args.mixed_precision or "as `accelerate launch` was told"),
+        ("mixed precision", AcceleratorState().mixed_precision if is_initialized() else args.mixed_precision),
         ("seed", str(args.seed)),
         ("versions", _versions()),
     ]
@@ -237,7 +236,7 @@ def _device() -> str | None:
     """What the run computed on; None when there was no run in this process."""
     if not is_initialized():
         return None
-    device = PartialState().device
+    device = AcceleratorState().device
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
 
 
@@ -283,8 +282,8 @@ def _probe(recipe: PretrainingRecipe, state: RunState) -> str:
     return (
         f"Linear and kNN probes of the frozen encoder during training, on unmasked inputs: fitted to at most {limit} "
         f"rows of the training split, scored on at most {limit} rows of {_held_out(recipe.data)}. Number of seeds: 1. "
-        "The best row was chosen by these very scores, so it flatters; the first is a trained encoder already, not the "
-        f"untrained one.\n\n{table}"
+        f"The best row is best in {_probe_title(headline).removesuffix(' (%)')}, chosen by these very scores, so it "
+        f"flatters; the first is a trained encoder already, not an untrained one.\n\n{table}"
     )
 
 

@@ -41,11 +41,14 @@ def check_loading(folder: Path) -> None:
             processes.append(_start(folder, inputs, outputs[-1], flags, Path(scratch) / f"modules-{number}"))
         # Both run at the same time, so both are waited for before either is judged.
         errors = [process.communicate()[1] for process in processes]
-        for way, process, error in zip(ways, processes, errors, strict=True):
-            if process.returncode:
-                reason = error.strip().splitlines()[-1] if error.strip() else f"exit code {process.returncode}"
-                raise ValueError(f"{folder} does not load {way}: {reason}")
-        _compare(folder, *(load_file(path) for path in outputs))
+        problems = [
+            f"{way}: {error.strip().splitlines()[-1] if error.strip() else f'exit code {process.returncode}'}"
+            for way, process, error in zip(ways, processes, errors, strict=True)
+            if process.returncode
+        ]
+        if problems:
+            raise ValueError("\n- ".join([f"{folder} does not load", *problems]))
+        compare_outputs(folder, *(load_file(path) for path in outputs))
 
 
 def _start(folder: Path, inputs: Path, outputs: Path, flags: list[str], modules: Path) -> subprocess.Popen[str]:
@@ -62,15 +65,20 @@ def _start(folder: Path, inputs: Path, outputs: Path, flags: list[str], modules:
     )
 
 
-def _compare(folder: Path, first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+def compare_outputs(folder: Path, first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+    """Refuse outputs of the two ways that differ.
+
+    Raises:
+        ValueError: Other names, or values further apart than `TOLERANCE`.
+    """
     if set(first) != set(second):
         raise ValueError(f"{folder}: the two ways of loading give {sorted(first)} and {sorted(second)}.")
     for name, value in first.items():
         distance = (value.float() - second[name].float()).abs().max().item()
         if not distance <= TOLERANCE:  # NaN too
             raise ValueError(
-                f"{folder}: `{name}` differs by {distance:.3g} between the package's code and the folder's own, which is "
-                "of another version: save the model again with the installed package."
+                f"{folder}: `{name}` differs by {distance:.3g} between the package's code and the folder's own, which "
+                "is of another version: save the model again with the installed package."
             )
 
 

@@ -70,27 +70,14 @@ def _code(example: Example, config: Any, repository: str, remote: bool) -> str:
 def _example(processor: Any, config: Any, data: DataArguments | None) -> Example:
     if processor is None:
         return _tensors(config)
-    if isinstance(processor, ImageTextProcessor):
-        pictures = _pictures(processor.image_processor)
-        if processor.tokenizer is None:
-            ids = _tensors(config, only_tokens=True)
-            return Example(
-                (*pictures.imports, *ids.imports),
-                pictures.processors,
-                (*pictures.lines, *ids.lines),
-                f"{pictures.inputs}, {ids.inputs}",
-            )
-        texts = _texts(processor.tokenizer, config, data)
-        return Example(
-            pictures.imports,
-            pictures.processors | texts.processors,
-            (*pictures.lines, *texts.lines),
-            f"{pictures.inputs}, {texts.inputs}",
-        )
     if isinstance(processor, PreTrainedTokenizerBase):
         return _texts(processor, config, data)
+    if isinstance(processor, ImageTextProcessor):
+        return _joined(_pictures(processor.image_processor), _texts(processor.tokenizer, config, data))
     if isinstance(processor, ArrayImageProcessor):
-        return _pictures(processor)
+        # Images whose texts were ids already leave a folder without tokenizer.
+        pictures = _pictures(processor)
+        return _joined(pictures, _tensors(config, only_tokens=True)) if config.has_tokens else pictures
     if isinstance(processor, SpectrogramFeatureExtractor):
         sample = f"waveforms = np.random.uniform(-1, 1, (2, {processor.num_samples}))"
         sample += f"  # mono, {processor.sampling_rate} samples per second"
@@ -100,6 +87,15 @@ def _example(processor: Any, config: Any, data: DataArguments | None) -> Example
         return _arrays("rows", f"rows = np.random.rand(2, {length})  # {length} features each", "AutoFeatureExtractor")
     sample = f"series = np.random.rand(2, {channels}, {length})  # channels x time steps"
     return _arrays("series", sample, "AutoFeatureExtractor")
+
+
+def _joined(first: Example, second: Example) -> Example:
+    return Example(
+        (*first.imports, *second.imports),
+        first.processors | second.processors,
+        (*first.lines, *second.lines),
+        f"{first.inputs}, {second.inputs}",
+    )
 
 
 def _arrays(name: str, sample: str, auto_class: str) -> Example:
@@ -113,7 +109,7 @@ def _pictures(processor: ArrayImageProcessor) -> Example:
     return _arrays("images", f"images = np.random.rand({shape})  # {kinds} of any size", "AutoImageProcessor")
 
 
-def _texts(tokenizer: PreTrainedTokenizerBase, config: Any, data: DataArguments | None) -> Example:
+def _texts(tokenizer: Any, config: Any, data: DataArguments | None) -> Example:
     longest = config.max_position_embeddings
     alphabet = data.alphabet if data is not None else None
     text = (alphabet or "two samples of text")[: min(longest, 16)]

@@ -60,7 +60,7 @@ class MetaMAEConfig(PreTrainedConfig):
         nearby_ratio: r, the probability that a masked token next to a visible one joins the support set.
         contrastive_weight: lambda of Eq. 5; 0 leaves the task contrastive loss and its projector out.
         contrastive_temperature: tau of Eq. 4.
-        initializer_range: standard deviation of the class and mask tokens and of new classification heads.
+        initializer_range: standard deviation of the class and mask tokens.
         classifier_dropout: dropout in front of a classification head.
 
     Raises:
@@ -173,14 +173,15 @@ class MetaMAEConfig(PreTrainedConfig):
             return
         if len(self.signal_shape) != len(self.patch_shape):
             raise ValueError(
-                f"`patch_size` must have one number per axis of a {self.modality}, got {self.patch_size} for {self.signal_shape}."
+                f"`patch_size` must have one number per axis of a {self.modality}, got {self.patch_size} for "
+                f"{self.signal_shape}."
             )
         for size, patch in zip(self.signal_shape, self.patch_shape, strict=True):
             if patch < 1 or size < 1 or size % patch:
                 name = "series_length" if self.modality == "series" else "image_size"
                 raise ValueError(
-                    f"`{name}` {list(self.signal_shape)} must be a positive multiple of `patch_size` {list(self.patch_shape)}: "
-                    f"{size} is not a multiple of {patch}."
+                    f"`{name}` {list(self.signal_shape)} must be a positive multiple of `patch_size` "
+                    f"{list(self.patch_shape)}: {size} is not a multiple of {patch}."
                 )
 
     def validate_widths(self) -> None:
@@ -192,15 +193,16 @@ class MetaMAEConfig(PreTrainedConfig):
             width, heads = getattr(self, width_name), getattr(self, heads_name)
             if width < 1 or heads < 1 or width % heads or width % (2 * axes):
                 raise ValueError(
-                    f"`{width_name}` must be a positive multiple of `{heads_name}` and of {2 * axes} (sine-cosine positions in "
-                    f"{axes}-D), got {width} and {heads} heads."
+                    f"`{width_name}` must be a positive multiple of `{heads_name}` and of {2 * axes} (sine-cosine "
+                    f"positions in {axes}-D), got {width} and {heads} heads."
                 )
         for name in ("num_hidden_layers", "intermediate_size", "decoder_intermediate_size", "projector_output_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         if self.decoder_num_hidden_layers < 0:
             raise ValueError(
-                f"`decoder_num_hidden_layers` must be 0 (linear decoder) or more, got {self.decoder_num_hidden_layers}."
+                "`decoder_num_hidden_layers` must be 0 (linear decoder) or more, got "
+                f"{self.decoder_num_hidden_layers}."
             )
         if self.projector_hidden_size is not None and self.projector_hidden_size < 1:
             raise ValueError(f"`projector_hidden_size` must be at least 1 or None, got {self.projector_hidden_size}.")
@@ -218,14 +220,14 @@ class MetaMAEConfig(PreTrainedConfig):
             raise ValueError(f"`contrastive_temperature` must be positive, got {self.contrastive_temperature}.")
         if self.num_adaptation_steps == 0 and self.contrastive_weight > 0:
             raise ValueError(
-                "`num_adaptation_steps=0` is plain MAE, whose amortised and adapted latents are the same: there is nothing to "
-                f"contrast. Set `contrastive_weight=0` as well (it is {self.contrastive_weight})."
+                "`num_adaptation_steps=0` is plain MAE, whose amortised and adapted latents are the same: there is "
+                f"nothing to contrast. Set `contrastive_weight=0` as well (it is {self.contrastive_weight})."
             )
         total = self.num_tokens
         if int(total * (1 - self.mask_ratio)) < 1 or num_visible_tokens(total, self.mask_ratio) >= total:
             raise ValueError(
-                f"`mask_ratio={self.mask_ratio}` leaves {int(total * (1 - self.mask_ratio))} of {total} tokens visible; at least "
-                "one must stay visible and one be masked. Change `mask_ratio`, or use smaller patches."
+                f"`mask_ratio={self.mask_ratio}` leaves {int(total * (1 - self.mask_ratio))} of {total} tokens visible; "
+                "at least one must stay visible and one be masked. Change `mask_ratio`, or use smaller patches."
             )
 
 

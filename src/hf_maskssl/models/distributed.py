@@ -87,6 +87,11 @@ class SyncBatchNorm1d(nn.BatchNorm1d):
     the plain `nn.BatchNorm1d` on one process or in evaluation mode.
     """
 
+    momentum: float
+    running_mean: torch.Tensor
+    running_var: torch.Tensor
+    num_batches_tracked: torch.Tensor
+
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         if world_size() == 1 or not self.training:
             return super().forward(input)
@@ -97,9 +102,8 @@ class SyncBatchNorm1d(nn.BatchNorm1d):
         variance = all_reduce_sum((values - mean).pow(2).sum(0)) / rows
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
-            momentum = 1.0 / self.num_batches_tracked if self.momentum is None else self.momentum
-            self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
             unbiased = variance * rows / (rows - 1).clamp(min=1)
-            self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)
+            self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
         normalised = (values - mean) * torch.rsqrt(variance + self.eps)
         return (normalised * self.weight + self.bias).to(input.dtype)

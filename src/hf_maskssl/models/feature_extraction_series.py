@@ -56,7 +56,7 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
         self.mean, self.std = check_statistics(standardize, mean, std, count)
         self.feature_names = None if feature_names is None else list(feature_names)
 
-    def __call__(self, series: Any, return_tensors: str | TensorType | None = None, **kwargs: Any) -> BatchFeature:
+    def __call__(self, series: Any, return_tensors: str | TensorType | None = None) -> BatchFeature:
         """Prepare one sample or a batch.
 
         Args:

@@ -101,7 +101,6 @@ class SpectrogramFeatureExtractor(FeatureExtractionMixin):
         waveforms: Any,
         sampling_rate: int | None = None,
         return_tensors: str | TensorType | None = None,
-        **kwargs: Any,
     ) -> BatchFeature:
         """Prepare one waveform or a batch.
 

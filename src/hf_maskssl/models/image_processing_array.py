@@ -62,10 +62,10 @@ class ArrayImageProcessor(BaseImageProcessor):
         self.standardize = standardize
         self.mean, self.std = check_statistics(standardize, mean, std, num_channels)
 
-    def __call__(
+    def preprocess(
         self, images: Any, *args: Any, return_tensors: str | TensorType | None = None, **kwargs: Any
     ) -> BatchFeature:
-        """Prepare one image or a batch.
+        """Prepare one image or a batch; calling the processor does this.
 
         Args:
             images: One image: PIL, or an array (or nested lists) of shape (H, W) when C is 1, (C, H, W) or (H, W, C).
@@ -77,13 +77,10 @@ class ArrayImageProcessor(BaseImageProcessor):
 
         Raises:
             ValueError: Another number of channels, or values that are not finite.
+            TypeError: Any other argument: what is done to an image is set when the processor is made.
         """
-        return self.preprocess(images, return_tensors=return_tensors)
-
-    def preprocess(
-        self, images: Any, *args: Any, return_tensors: str | TensorType | None = None, **kwargs: Any
-    ) -> BatchFeature:
-        """What a call does; see there."""
+        if args or kwargs:
+            raise TypeError(f"expected images and return_tensors alone, got also {[*args, *kwargs]}")
         samples = [self.prepare_sample(image) for image in _as_batch(images)]
         if not samples:
             raise ValueError("images: expected at least one, got an empty batch")

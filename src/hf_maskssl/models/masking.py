@@ -40,7 +40,7 @@ def num_visible_tokens(num_tokens: int, mask_ratio: float) -> int:
 
 
 def visible_token_table(max_tokens: int, mask_ratio: float) -> torch.Tensor:
-    """(max_tokens + 1,) int64: entry n is `num_visible_tokens(n, mask_ratio)`, to look up counts without leaving the device."""
+    """(max_tokens + 1,) int64: `num_visible_tokens(n, mask_ratio)` for every n, to look up without leaving the device."""
     return torch.tensor([num_visible_tokens(n, mask_ratio) for n in range(max_tokens + 1)], dtype=torch.int64)
 
 

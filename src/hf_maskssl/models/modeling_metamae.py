@@ -26,6 +26,7 @@ from .configuration_metamae import MetaMAEConfig
 from .distributed import SyncBatchNorm1d, all_gather, global_mean_denominator, world_size
 from .layers import (
     SelfAttention,
+    SquaredError,
     TransformerBlock,
     TransformerLayer,
     init_linear_xavier,
@@ -92,6 +93,10 @@ class TokenizedInput:
         parts = [part for part in (self.patches, self.ids) if part is not None]
         return parts[0].shape[0], sum(part.shape[1] for part in parts)
 
+    def clone(self) -> "TokenizedInput":
+        parts = (self.patches, self.ids, self.attention_mask)
+        return TokenizedInput(*(None if part is None else part.clone() for part in parts))
+
     @property
     def device(self) -> torch.device:
         return (self.patches if self.patches is not None else self.ids).device  # type: ignore[union-attr]
@@ -100,6 +105,8 @@ class TokenizedInput:
 class MetaMAEEmbeddings(nn.Module):
     """Tokens of any modality -> (B, 1 + N, D): projected, placed by fixed sine-cosine positions, class token in front."""
 
+    positions: torch.Tensor
+
     def __init__(self, config: MetaMAEConfig) -> None:
         super().__init__()
         self.config = config
@@ -107,7 +114,7 @@ class MetaMAEEmbeddings(nn.Module):
             patch_dim = math.prod(config.patch_shape) * config.num_channels
             self.patch_projection = nn.Linear(patch_dim, config.hidden_size)
         if config.has_tokens:
-            self.token_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+            self.token_embeddings = nn.Embedding(int(config.vocab_size or 0), config.hidden_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
         self.register_buffer("positions", position_table(config, config.hidden_size), persistent=False)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
@@ -236,7 +243,7 @@ class MetaMAEPreTrainedModel(PreTrainedModel):
     config: MetaMAEConfig
     base_model_prefix = "metamae"
     main_input_name = "pixel_values"
-    input_modalities = ("image", "text", "time")
+    input_modalities = ["image", "text", "time"]
     supports_gradient_checkpointing = True
     _no_split_modules = ["MetaMAEEmbeddings", "TransformerLayer", "TransformerBlock", "MetaMAEDecoder"]
     _supports_sdpa = True
@@ -254,7 +261,9 @@ class MetaMAEPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         """As MAE: Xavier-uniform linear layers and tables, normal tokens; the projector keeps PyTorch's own initialisation."""
         std = self.config.initializer_range
-        if isinstance(module, nn.Linear):
+        if isinstance(module, ProjectorLinear):
+            init.kaiming_uniform_(module.weight, a=math.sqrt(5))
+        elif isinstance(module, nn.Linear):
             init_linear_xavier(module)
         elif isinstance(module, nn.Embedding):
             init.xavier_uniform_(module.weight)
@@ -264,13 +273,8 @@ class MetaMAEPreTrainedModel(PreTrainedModel):
         elif isinstance(module, MetaMAEDecoder):
             init.normal_(module.mask_tokens, std=std)
             init.copy_(module.positions, position_table(self.config, self.config.decoder_hidden_size))
-        elif isinstance(module, MetaMAEProjector):
-            for linear in (module.up, module.down):
-                init.kaiming_uniform_(linear.weight, a=math.sqrt(5))
         elif isinstance(module, MetaMAEForPretraining):
             init.copy_(module.visible_tokens, visible_token_table(self.config.num_tokens, self.config.mask_ratio))
-        elif isinstance(module, (MetaMAEForSequenceClassification, MetaMAEForTokenClassification)):
-            init.normal_(module.classifier.weight, std=std)
         else:
             super()._init_weights(module)
 
@@ -358,6 +362,8 @@ class MetaMAEDecoder(nn.Module):
     Depth 0 is the linear decoder of DABS: the latents already hold every position, and each is read off by itself.
     """
 
+    positions: torch.Tensor
+
     def __init__(self, config: MetaMAEConfig) -> None:
         super().__init__()
         self.config = config
@@ -412,7 +418,7 @@ class MetaMAEDecoder(nn.Module):
         tokens = torch.where(is_visible.unsqueeze(-1), restored, self._mask_tokens(num_tokens).to(restored.dtype))
         tokens = tokens + self.positions[:num_tokens].to(self.embed.weight.dtype)
         hidden_states = torch.cat([embedded[:, :1], tokens], dim=1)
-        layer_mask = None
+        layer_mask: Any = None
         if mask.is_real is not None:
             is_real = F.pad(mask.is_real, (1, 0), value=True)
             if differentiable_twice:
@@ -434,15 +440,19 @@ class MetaMAEDecoder(nn.Module):
         return self.mask_tokens[kind]
 
 
+class ProjectorLinear(nn.Linear):
+    """A linear layer that keeps PyTorch's own initialisation, as the authors' projector does."""
+
+
 class MetaMAEProjector(nn.Module):
     """The projector h_psi of the task contrastive loss: (B, D) -> (B, projector_output_size)."""
 
     def __init__(self, config: MetaMAEConfig) -> None:
         super().__init__()
         hidden = config.projector_hidden_size or 4 * config.hidden_size
-        self.up = nn.Linear(config.hidden_size, hidden, bias=False)
+        self.up = ProjectorLinear(config.hidden_size, hidden, bias=False)
         self.norm = SyncBatchNorm1d(hidden)
-        self.down = nn.Linear(hidden, config.projector_output_size, bias=False)
+        self.down = ProjectorLinear(hidden, config.projector_output_size, bias=False)
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
         return self.down(F.relu(self.norm(self.up(pooled))))
@@ -450,6 +460,8 @@ class MetaMAEProjector(nn.Module):
 
 class MetaMAEForPretraining(MetaMAEPreTrainedModel):
     """MetaMAE's objective (Eqs. 1-5, Algorithm 1); plain MAE with `num_adaptation_steps=0, contrastive_weight=0`."""
+
+    visible_tokens: torch.Tensor
 
     def __init__(self, config: MetaMAEConfig) -> None:
         super().__init__(config)
@@ -526,14 +538,14 @@ class MetaMAEForPretraining(MetaMAEPreTrainedModel):
                 adapted, support_loss = self._adapt(latents, tokens, support, decode)
             predictions = decode(adapted)
             parts = self._reconstruction_losses(tokens, predictions, mask.is_masked)
-            loss = sum(parts.values(), latents.new_zeros((), dtype=torch.float32))
+            loss = torch.stack(list(parts.values())).sum()
             loss_parts = {"reconstruction": loss}
             if len(parts) > 1:
                 loss_parts |= {f"reconstruction_{name}": part for name, part in parts.items()}
             if support_loss is not None:
                 loss_parts["support"] = support_loss
             if self.projector is not None:
-                contrastive = self._contrastive_loss(latents, adapted, mask)
+                contrastive = self._contrastive_loss(self.projector, latents, adapted, mask)
                 loss_parts["contrastive"] = contrastive
                 loss = loss + config.contrastive_weight * contrastive
         return MetaMAEForPretrainingOutput(
@@ -584,16 +596,17 @@ class MetaMAEForPretraining(MetaMAEPreTrainedModel):
             The adapted latents, and the support loss before the first step.
         """
         second_order = torch.is_grad_enabled() and not self.config.first_order
-        first_loss = None
-        with torch.enable_grad():
+        first_loss = latents.new_zeros(())
+        with torch.inference_mode(False), torch.enable_grad():
+            if latents.is_inference():  # such tensors cannot take part in any gradient, their copies can
+                latents, tokens = latents.clone(), tokens.clone()
             adapted = latents if latents.requires_grad else latents.detach().requires_grad_()
-            for _ in range(self.config.num_adaptation_steps):
+            for step in range(self.config.num_adaptation_steps):
                 losses = self._reconstruction_losses(tokens, decode(adapted, second_order), support)
-                loss = sum(losses.values(), latents.new_zeros((), dtype=torch.float32))
-                first_loss = loss.detach() if first_loss is None else first_loss
+                loss = torch.stack(list(losses.values())).sum()
+                first_loss = loss.detach() if step == 0 else first_loss
                 (gradient,) = torch.autograd.grad(loss * latents.shape[0], adapted, create_graph=second_order)
                 adapted = adapted - self.config.adaptation_step_size * gradient
-        assert first_loss is not None  # num_adaptation_steps >= 1 here
         return adapted, first_loss
 
     def _reconstruction_losses(
@@ -611,19 +624,21 @@ class MetaMAEForPretraining(MetaMAEPreTrainedModel):
         num_patches = 0
         if tokens.patches is not None and patch_predictions is not None:
             num_patches = tokens.patches.shape[1]
-            discrepancy = SquaredError.apply(patch_predictions.float(), tokens.patches.float())
+            discrepancy = SquaredError.apply(*_at_least_float32(patch_predictions, tokens.patches))
             losses["patches"] = _mean_over_scored(discrepancy, is_scored[:, :num_patches])
         if tokens.ids is not None and token_logits is not None:
-            discrepancy = F.cross_entropy(token_logits.float().transpose(1, 2), tokens.ids.long(), reduction="none")
+            (logits,) = _at_least_float32(token_logits.transpose(1, 2))
+            discrepancy = F.cross_entropy(logits, tokens.ids.long(), reduction="none")
             losses["tokens"] = _mean_over_scored(discrepancy, is_scored[:, num_patches:])
         return losses
 
-    def _contrastive_loss(self, latents: torch.Tensor, adapted: torch.Tensor, mask: TokenMask) -> torch.Tensor:
+    def _contrastive_loss(
+        self, projector: nn.Module, latents: torch.Tensor, adapted: torch.Tensor, mask: TokenMask
+    ) -> torch.Tensor:
         """Task contrastive loss (Eqs. 3-4): each sample's two latents against all others of all processes."""
-        assert self.projector is not None
         is_real = mask.keep_mask if self.config.decoder_num_hidden_layers else mask.is_real
-        views = [self.projector(masked_mean(states[:, 1:], is_real)) for states in (latents, adapted)]
-        views = [F.normalize(view.float(), dim=-1) for view in views]
+        views = [projector(masked_mean(states[:, 1:], is_real)) for states in (latents, adapted)]
+        views = [F.normalize(view, dim=-1) for view in _at_least_float32(*views)]
         others = [all_gather(view) for view in views]
         queries, keys = torch.cat(views), torch.cat(others)
         batch_size, total = views[0].shape[0], others[0].shape[0]
@@ -642,7 +657,7 @@ class MetaMAEForSequenceClassification(MetaMAEPreTrainedModel):
         self.num_labels = config.num_labels
         self.metamae = MetaMAEModel(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(config.hidden_size, int(config.num_labels or 0))
         self.post_init()
 
     @can_return_tuple
@@ -680,7 +695,7 @@ class MetaMAEForTokenClassification(MetaMAEPreTrainedModel):
         self.num_labels = config.num_labels
         self.metamae = MetaMAEModel(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(config.hidden_size, int(config.num_labels or 0))
         self.post_init()
 
     @can_return_tuple
@@ -722,21 +737,6 @@ INPUT_NAMES = {
 }
 
 
-class SquaredError(torch.autograd.Function):
-    """Mean squared error of the last dimension, (..., P) twice -> (...), with one temporary of that size and not five."""
-
-    @staticmethod
-    def forward(ctx: Any, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(prediction, target)
-        error = prediction - target
-        return torch.linalg.vecdot(error, error) / error.shape[-1]
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
-        prediction, target = ctx.saved_tensors
-        return (grad * (2 / target.shape[-1])).unsqueeze(-1) * (prediction - target), None
-
-
 def position_table(config: MetaMAEConfig, width: int) -> torch.Tensor:
     """(num_tokens, width) float32: positions of patches on their grid, then of tokens in their sequence."""
     tables = []
@@ -755,6 +755,11 @@ def values_are_readable(tensor: torch.Tensor) -> bool:
 def _mean_over_scored(discrepancy: torch.Tensor, is_scored: torch.Tensor) -> torch.Tensor:
     weight = is_scored.to(discrepancy.dtype)
     return (discrepancy * weight).sum() / global_mean_denominator(weight.sum())
+
+
+def _at_least_float32(*tensors: torch.Tensor) -> list[torch.Tensor]:
+    """Half-precision tensors as float32; losses are sums over many terms."""
+    return [tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors]
 
 
 @contextlib.contextmanager

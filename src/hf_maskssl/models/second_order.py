@@ -67,7 +67,7 @@ class _Normalize(torch.autograd.Function):
 
 
 class _NormalizeGrad(torch.autograd.Function):
-    """rstd (g - mean(g) - n mean(g n)), with n = (x - mean) rstd; n and rstd are functions of x, which receives their gradient."""
+    """rstd (g - mean(g) - n mean(g n)) with n = (x - mean) rstd; x receives the gradient of n and rstd as well."""
 
     @staticmethod
     def forward(

@@ -176,7 +176,7 @@ class Pretrainer:
 
     def _build_loader(self) -> DataLoader:
         args = self.args
-        dataset = self.prepared.train
+        dataset: Any = self.prepared.train
         sized = hasattr(dataset, "__len__")
         needed = args.batch_size * self.accelerator.num_processes
         if sized and len(dataset) < needed:
@@ -409,9 +409,8 @@ class Pretrainer:
 
     def _validation_batches(self) -> Iterator[Batch]:
         """The same batches on every process, so that losses which gather over processes find partners of the same size."""
-        loader = DataLoader(
-            self.prepared.validation, batch_size=self.args.batch_size, collate_fn=self.prepared.collator
-        )
+        dataset: Any = self.prepared.validation
+        loader = DataLoader(dataset, batch_size=self.args.batch_size, collate_fn=self.prepared.collator)
         for number, batch in enumerate(loader):
             if number == self.args.eval_batches:
                 return
@@ -422,16 +421,17 @@ class Pretrainer:
         self._log(online_probe(encoder, self.prepared, self.recipe.probe, self.accelerator.device))
 
     def _draw(self) -> None:
-        if not self.accelerator.is_main_process:
-            return
+        """Reconstructions and curves. Every process computes them, because losses gather; the main process writes."""
         folder = self.output_dir / "pictures"
         folder.mkdir(exist_ok=True)
-        source = self.prepared.validation if self.prepared.validation is not None else self.prepared.train
+        source: Any = self.prepared.validation if self.prepared.validation is not None else self.prepared.train
         rows = [row for _, row in zip(range(8), source, strict=False)]
         batch = self.prepared.collator(rows)
         picture = folder / f"reconstruction-{self.state.step:08d}.png"
-        draw_reconstruction(self._bare_model, batch, picture, self.prepared.processor)
-        draw_curves(self.state.history, folder / "curves.png")
+        is_main = self.accelerator.is_main_process
+        draw_reconstruction(self._bare_model, batch, picture if is_main else None, self.prepared.processor)
+        if is_main:
+            draw_curves(self.state.history, folder / "curves.png")
 
     # saving and resuming
 

@@ -1,0 +1,120 @@
+"""Small runs of every modality, and what the training loop would have noted of one: material for cards."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from hf_maskssl import ArrayImageProcessor, SeriesFeatureExtractor, SpectrogramFeatureExtractor
+from hf_maskssl.data.processors import ImageTextProcessor
+from hf_maskssl.data.tokenizers import build_character_tokenizer
+from hf_maskssl.training.loop import RunState
+
+SIZES: dict[str, Any] = {
+    "model_type": "metamae",
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "decoder_hidden_size": 8,
+    "decoder_num_hidden_layers": 1,
+    "decoder_num_attention_heads": 2,
+    "decoder_intermediate_size": 16,
+    "projector_output_size": 8,
+}
+SERIES = {"modality": "series", "num_channels": 3, "series_length": 20, "patch_size": 5}
+TOKENS = {"modality": "tokens", "vocab_size": 8, "max_position_embeddings": 10}
+IMAGE = {"modality": "image", "num_channels": 1, "image_size": 8, "patch_size": 2}
+PAIRS = {**IMAGE, "modality": "vision_language", "vocab_size": 8, "max_position_embeddings": 6}
+ROWS = {"modality": "series", "num_channels": 1, "series_length": 6, "patch_size": 1}
+
+# Name -> model section, data section, what makes the processor.
+RUNS: dict[str, tuple[dict[str, Any], dict[str, Any], Callable[[], Any]]] = {
+    "image": (
+        IMAGE,
+        {"input_column": "image", "label_column": "label", "test_split": "test", "scale": 1 / 16},
+        lambda: ArrayImageProcessor(1, 8, scale=1 / 16, standardize="dataset", mean=[0.3], std=[0.4]),
+    ),
+    "series": (
+        SERIES,
+        {"source": "org/sensors", "kind": "series", "input_column": ["x", "y", "z"], "validation_split": "dev"},
+        lambda: SeriesFeatureExtractor(3, 20),
+    ),
+    "tabular": (
+        ROWS,
+        {
+            "source": "csv",
+            "data_files": "rows.csv",
+            "kind": "tabular",
+            "label_column": "y",
+            "validation_fraction": 0.1,
+        },
+        lambda: SeriesFeatureExtractor(1, 6, statistics_axis="feature", feature_names=list("abcdef")),
+    ),
+    "spectrogram": (
+        IMAGE,
+        {
+            "source": "org/sounds",
+            "kind": "spectrogram",
+            "input_column": "audio",
+            "sampling_rate": 8000,
+            "test_split": "test",
+        },
+        lambda: SpectrogramFeatureExtractor(8000, num_mel_bins=8, num_frames=8),
+    ),
+    "tokens": (
+        TOKENS,
+        {
+            "source": "text",
+            "data_files": "dna.txt",
+            "kind": "tokens",
+            "input_column": "text",
+            "alphabet": "ACGT",
+            "test_split": "test",
+        },
+        lambda: build_character_tokenizer("ACGT", 10),
+    ),
+    "ids": (
+        TOKENS,
+        {"source": "org/ids", "kind": "tokens", "input_column": "ids", "validation_split": "validation"},
+        lambda: None,
+    ),
+    "pairs": (
+        PAIRS,
+        {
+            "source": "org/pairs",
+            "kind": "vision_language",
+            "input_column": "image",
+            "text_column": "caption",
+            "alphabet": "ACGT",
+            "test_split": "test",
+        },
+        lambda: ImageTextProcessor(ArrayImageProcessor(1, 8), build_character_tokenizer("ACGT", 6)),
+    ),
+    "pairs_of_ids": (
+        PAIRS,
+        {
+            "source": "org/pairs",
+            "kind": "vision_language",
+            "input_column": "image",
+            "text_column": "ids",
+            "test_split": "test",
+        },
+        lambda: ImageTextProcessor(ArrayImageProcessor(1, 8), None),
+    ),
+}
+
+
+def finished_state() -> RunState:
+    """30 steps, probed at 10, 20 (the best) and 30."""
+    history: list[dict[str, float]] = [
+        {"step": step, "train/loss": 1 / step, "train/reconstruction": 0.5 / step, "train/learning_rate": 1e-4}
+        for step in (10, 20, 30)
+    ]
+    for entry, score in zip(history, (0.5, 0.75, 0.625), strict=True):
+        entry["validation/loss"] = 2 * entry["train/loss"]
+        entry["probe/linear_accuracy"] = score
+        entry["probe/knn_accuracy"] = score - 0.25
+        entry["probe/rankme"] = float(np.float32(4.5))
+    layout = {"num_processes": 2, "batch_size": 32, "gradient_accumulation_steps": 1, "seed": 7}
+    return RunState(step=30, seconds=12.3, history=history, layout=layout)

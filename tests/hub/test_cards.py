@@ -1,0 +1,226 @@
+"""Cards: what they say comes from the run, nothing in them is empty, and their Python runs."""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from card_runs import RUNS, finished_state
+from huggingface_hub import ModelCard
+
+import hf_maskssl
+from hf_maskssl.evaluation.pictures import draw_curves
+from hf_maskssl.hub import cards
+from hf_maskssl.hub.cards import PLACEHOLDER, complete_card, is_hub_name, write_converted_card, write_model_card
+from hf_maskssl.hub.methods import METHODS
+from hf_maskssl.hub.snippets import WITH_PACKAGE, WITHOUT_PACKAGE
+from hf_maskssl.registration import MODELS
+from hf_maskssl.training.arguments import load_pretraining_recipe
+from hf_maskssl.training.loop import RunState
+
+# Drawing takes a second: one test looks at the real picture.
+pytestmark = pytest.mark.usefixtures("blank_curves")
+
+
+def write(make_run: Any, name: str, state: RunState | None = None, **changes: Any) -> tuple[str, Path]:
+    recipe, finished, folder = make_run(name, **changes)
+    write_model_card(folder, recipe, finished if state is None else state)
+    return (folder / "README.md").read_text(encoding="utf-8"), folder
+
+
+def section(card: str, title: str) -> str:
+    return re.split(r"^## ", card.split(f"\n## {title}\n")[1], flags=re.MULTILINE)[0]
+
+
+def snippets(card: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+
+
+def run_snippet(code: str, folder: Path) -> Any:
+    variables: dict[str, Any] = {}
+    exec(complete_card(code, str(folder)), variables)
+    return variables["features"]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_snippets_run_and_keep_their_promise(make_run: Any, name: str) -> None:
+    card, folder = write(make_run, name)
+    codes = snippets(card)
+    assert len(codes) == 2 and "import hf_maskssl" in codes[0] and "trust_remote_code=True" in codes[1]
+    assert "hf_maskssl" not in codes[1]
+    for code in codes:
+        assert PLACEHOLDER in code
+        features = run_snippet(code, folder)
+        assert str(tuple(features.shape)) in code and features.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("name", "auto_classes"),
+    [
+        ("image", {"AutoImageProcessor"}),
+        ("series", {"AutoFeatureExtractor"}),
+        ("tabular", {"AutoFeatureExtractor"}),
+        ("spectrogram", {"AutoFeatureExtractor"}),
+        ("tokens", {"AutoTokenizer"}),
+        ("ids", set()),
+        ("pairs", {"AutoImageProcessor", "AutoTokenizer"}),
+    ],
+)
+def test_snippets_take_the_processor_of_the_modality(make_run: Any, name: str, auto_classes: set[str]) -> None:
+    card, _ = write(make_run, name)
+    for code in snippets(card):
+        assert set(re.findall(r"Auto\w+", code)) == auto_classes | {"AutoModel"}
+
+
+def test_header_is_what_the_hub_reads(make_run: Any) -> None:
+    card, folder = write(make_run, "spectrogram")
+    header = ModelCard.load(folder / "README.md").data
+    assert header.library_name == "transformers" and header.pipeline_tag == "feature-extraction"
+    assert header.tags == [
+        "self-supervised",
+        "masked-autoencoder",
+        "feature-extraction",
+        "metamae",
+        "image",
+        "spectrogram",
+    ]
+    assert header.datasets == ["org/sounds"] or header.datasets == "org/sounds"
+    assert header.license is None, "a licence is its owner's to choose"
+
+
+@pytest.mark.parametrize("name", ["image", "tabular"])
+def test_header_names_no_data_set_that_is_not_on_the_hub(make_run: Any, name: str) -> None:
+    _, folder = write(make_run, name)
+    assert ModelCard.load(folder / "README.md").data.datasets is None
+
+
+def test_hub_names_are_told_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine" / "set").mkdir(parents=True)
+    assert is_hub_name("imdb") and is_hub_name("org/some-set.v2")
+    for source in ("digits", "parquet", "mine/set", "./mine/other", "/data/set", "${HOME}/set", "~/set", "a/b/c"):
+        assert not is_hub_name(source), source
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_recipe_of_the_card_is_the_runs_recipe(make_run: Any, tmp_path: Path, name: str) -> None:
+    recipe, state, folder = make_run(name, output_dir="/home/me", push_to_hub=True, hub_model_id="org/me", resume=True)
+    write_model_card(folder, recipe, state)
+    text = section((folder / "README.md").read_text(), "Recipe").split("```yaml\n")[1].split("```")[0]
+    (tmp_path / "recipe.yaml").write_text(text)
+    again = load_pretraining_recipe(tmp_path / "recipe.yaml")
+    assert (again.model, again.data, again.probe) == (recipe.model, recipe.data, recipe.probe)
+    # Whoever runs it again must neither continue nor publish this run, nor learn where it lay.
+    as_default = {"output_dir": "outputs/run", "push_to_hub": False, "hub_model_id": None, "resume": False}
+    assert again.training == dataclasses.replace(recipe.training, **as_default)
+
+
+def test_curves_are_drawn_beside_the_card(make_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cards, "draw_curves", draw_curves)
+    card, folder = write(make_run, "image")
+    assert "(curves.png)" in section(card, "Training")
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_training_section_counts_right(make_run: Any) -> None:
+    card, _ = write(make_run, "image", gradient_accumulation_steps=3)
+    text = section(card, "Training")
+    assert "| optimiser steps | 30 |" in text
+    assert "| samples per step | 192 (batch 32 x processes 2 x accumulation 3) |" in text
+    assert "| seed | 7 |" in text and "12 s" in text
+    assert f"hf_maskssl {hf_maskssl.__version__}" in text and "torch 2" in text and "transformers 5" in text
+    assert "| loss | 0.03333 | 0.06667 |" in text
+
+
+def test_probe_table_has_first_best_and_last(make_run: Any) -> None:
+    card, _ = write(make_run, "image")
+    text = section(card, "Online probe")
+    rows = [line for line in text.splitlines() if re.match(r"\| (first|best|last)", line)]
+    assert rows == [
+        "| first | 10 | 50.00 | 25.00 | 4.50 |",
+        "| best | 20 | 75.00 | 50.00 | 4.50 |",
+        "| last | 30 | 62.50 | 37.50 | 4.50 |",
+    ]
+    assert "linear accuracy (%)" in text and "kNN accuracy (%)" in text
+    assert (
+        "the test split `test`" in text
+        and "Number of seeds: 1" in text
+        and "best in linear accuracy" in text
+        and "at most 500 rows" in text
+    )
+
+
+def test_probe_table_joins_rows_that_are_the_same(make_run: Any) -> None:
+    state = finished_state()
+    del state.history[1:]
+    card, _ = write(make_run, "image", state)
+    assert "| first, best, last | 10 | 50.00 |" in card
+
+
+@pytest.mark.parametrize(
+    ("name", "split"), [("series", "the validation split `dev`"), ("tabular", "10% of the split `train`")]
+)
+def test_probe_names_its_split(make_run: Any, name: str, split: str) -> None:
+    assert split in section(write(make_run, name)[0], "Online probe")
+
+
+def test_a_run_without_probe_says_so(make_run: Any) -> None:
+    state = finished_state()
+    state.history = [{"step": 10, "train/loss": 1.0}]
+    card, folder = write(make_run, "image", state)
+    assert "## Online probe" not in card
+    assert "not measured: no probe ran" in section(card, "Limitations")
+    assert not (folder / "curves.png").exists() and "curves.png" not in card
+
+
+def test_an_interrupted_run_says_so(make_run: Any) -> None:
+    card, _ = write(make_run, "image", max_steps=1000)
+    assert "30 of 1,000 planned" in section(card, "Training")
+    assert "step 30 of 1,000" in section(card, "Limitations")
+
+
+@pytest.mark.parametrize("state", [finished_state(), RunState()], ids=["finished", "at_the_start"])
+@pytest.mark.parametrize("name", RUNS)
+def test_no_section_is_empty(make_run: Any, name: str, state: RunState) -> None:
+    card, _ = write(make_run, name, state)
+    body = card.split("\n---\n", maxsplit=1)[1]
+    assert all(part.strip().count("\n") > 0 for part in re.split(r"^## ", body, flags=re.MULTILINE)[1:])
+    assert "None" not in body and "nan" not in body.lower().split()
+
+
+def test_plain_mae_is_not_called_metamae(make_run: Any) -> None:
+    card, _ = write(make_run, "image", model={"num_adaptation_steps": 0, "contrastive_weight": 0.0})
+    assert "# MAE pre-trained on scikit-learn's handwritten digits" in card
+    assert "arxiv.org/abs/2111.06377" in card
+    card, _ = write(make_run, "series")
+    assert "# MetaMAE pre-trained on org/sensors" in card and "arxiv.org/abs/2310.16318" in card
+
+
+def test_every_registered_model_has_a_card() -> None:
+    assert {config.model_type for config in MODELS} == set(METHODS)
+
+
+def test_unknown_method_is_refused(make_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, state, folder = make_run("image")
+    monkeypatch.delitem(METHODS, "metamae")
+    with pytest.raises(ValueError, match="'metamae' has no card"):
+        write_model_card(folder, recipe, state)
+
+
+def test_converted_card_says_what_was_assumed(make_run: Any) -> None:
+    _, _, folder = make_run("ids")
+    config = hf_maskssl.MetaMAEConfig.from_pretrained(folder)
+    write_converted_card(folder, config, "ckpt-100k.pth", {"mask_ratio": 0.35})
+    card = (folder / "README.md").read_text()
+    assert "ckpt-100k.pth" in card and "| `mask_ratio` | 0.35 |" in card
+    assert "## Training" not in card and "## Recipe" not in card
+    for code in snippets(card):
+        assert run_snippet(code, folder).shape == (2, 16)
+    assert yaml.safe_load(card.split("---\n")[1])["library_name"] == "transformers"
+
+
+def test_snippet_titles_say_what_each_needs(make_run: Any) -> None:
+    card, _ = write(make_run, "image")
+    assert card.index(WITH_PACKAGE) < card.index(WITHOUT_PACKAGE)

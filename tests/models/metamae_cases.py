@@ -1,0 +1,74 @@
+"""Small MetaMAEs of every modality, with batches and draws, for the tests of this folder."""
+
+from typing import Any
+
+import torch
+
+from hf_maskssl import MetaMAEConfig, MetaMAEForPretraining
+
+SMALL: dict[str, Any] = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "decoder_hidden_size": 8,
+    "decoder_num_hidden_layers": 2,
+    "decoder_num_attention_heads": 2,
+    "decoder_intermediate_size": 12,
+    "projector_output_size": 8,
+    "mask_ratio": 0.5,
+    "nearby_ratio": 0.5,
+    "contrastive_weight": 0.7,
+}
+MODALITIES: dict[str, dict[str, Any]] = {
+    "tokens": {"modality": "tokens", "vocab_size": 7, "max_position_embeddings": 9},
+    "series": {"modality": "series", "series_length": 12, "num_channels": 3, "patch_size": 2},
+    "tabular": {"modality": "series", "series_length": 6, "num_channels": 1, "patch_size": 1},
+    "image": {"modality": "image", "image_size": [4, 6], "num_channels": 5, "patch_size": [2, 3]},
+    "vision_language": {
+        "modality": "vision_language",
+        "image_size": 4,
+        "num_channels": 3,
+        "patch_size": 2,
+        "vocab_size": 7,
+        "max_position_embeddings": 5,
+    },
+}
+# Tokens with padding behave differently enough to be a case of their own.
+CASES = [*MODALITIES, "padded_tokens"]
+
+
+def small_config(case: str, **changes: Any) -> MetaMAEConfig:
+    return MetaMAEConfig(**(SMALL | MODALITIES[case.removeprefix("padded_")] | changes))
+
+
+def small_model(case: str, seed: int = 0, **changes: Any) -> MetaMAEForPretraining:
+    torch.manual_seed(seed)
+    return MetaMAEForPretraining(small_config(case, **changes))
+
+
+def make_batch(case: str, batch_size: int = 4, seed: int = 0) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    config = small_config(case)
+    batch: dict[str, torch.Tensor] = {}
+    if config.modality == "series":
+        batch["input_values"] = torch.randn(batch_size, config.num_channels, config.series_length, generator=generator)
+    if config.modality in ("image", "vision_language"):
+        batch["pixel_values"] = torch.randn(batch_size, config.num_channels, *config.image_size, generator=generator)
+    if config.has_tokens:
+        length = config.max_position_embeddings
+        batch["input_ids"] = torch.randint(0, config.vocab_size, (batch_size, length), generator=generator)
+        if case in ("padded_tokens", "vision_language"):
+            lengths = torch.tensor([length, length - 1, length - 2, max(2, length - 5)] * batch_size)[:batch_size]
+            batch["attention_mask"] = (torch.arange(length) < lengths[:, None]).long()
+    return batch
+
+
+def make_draws(case: str, batch_size: int = 4, seed: int = 1) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (batch_size, small_config(case).num_tokens)
+    return {"noise": torch.rand(shape, generator=generator), "nearby_noise": torch.rand(shape, generator=generator)}
+
+
+def to_double(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value.double() if value.is_floating_point() else value for name, value in batch.items()}

@@ -1,0 +1,71 @@
+"""Values against the ordinary operations; first and second derivatives against finite differences in float64."""
+
+import pytest
+import torch
+from torch.autograd import gradcheck, gradgradcheck
+from torch.nn import functional as F
+
+from hf_maskssl.models.layers import SquaredError
+from hf_maskssl.models.second_order import attention, gelu, layer_norm
+
+
+def leaf(*shape: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, dtype=torch.float64, generator=generator).requires_grad_()
+
+
+def additive_mask() -> torch.Tensor:
+    mask = torch.zeros(2, 1, 1, 5, dtype=torch.float64)
+    mask[0, ..., 3:] = torch.finfo(torch.float64).min
+    return mask
+
+
+def test_gelu() -> None:
+    x = leaf(3, 7)
+    torch.testing.assert_close(gelu(x), F.gelu(x))
+    assert gradcheck(gelu, x)
+    assert gradgradcheck(gelu, x)
+
+
+def test_layer_norm() -> None:
+    norm = torch.nn.LayerNorm(6).double()
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    x = leaf(2, 3, 6)
+    torch.testing.assert_close(layer_norm(x, norm), norm(x))
+
+    def apply(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(Wrapped(norm), {"norm.weight": weight, "norm.bias": bias}, (x,))
+
+    assert gradcheck(apply, (x, norm.weight, norm.bias))
+    assert gradgradcheck(apply, (x, norm.weight, norm.bias))
+
+
+class Wrapped(torch.nn.Module):
+    def __init__(self, norm: torch.nn.LayerNorm) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return layer_norm(x, self.norm)
+
+
+@pytest.mark.parametrize("mask", [None, additive_mask()], ids=["full", "padded"])
+def test_attention(mask: torch.Tensor | None) -> None:
+    query, key, value = (leaf(2, 2, 5, 3, seed=seed) for seed in range(3))
+
+    def apply(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        return attention(query, key, value, mask, 0.6)
+
+    expected = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=0.6)
+    torch.testing.assert_close(apply(query, key, value), expected)
+    assert gradcheck(apply, (query, key, value))
+    assert gradgradcheck(apply, (query, key, value))
+
+
+def test_squared_error() -> None:
+    prediction, target = leaf(2, 3, 4), leaf(2, 3, 4, seed=1).detach()
+    expected = (prediction - target).pow(2).mean(-1)
+    torch.testing.assert_close(SquaredError.apply(prediction, target), expected)
+    assert gradcheck(SquaredError.apply, (prediction, target))
+    assert gradgradcheck(SquaredError.apply, (prediction, target))
