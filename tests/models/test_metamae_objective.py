@@ -45,7 +45,7 @@ def slow_loss(model: MetaMAEForPretraining, batch: dict, draws: dict) -> dict[st
 
     def discrepancies(values: torch.Tensor) -> torch.Tensor:
         table = model.metamae.embeddings.token_embeddings.weight if config.has_tokens else None
-        patch_predictions, logits = model.decoder(values, mask, table, False)
+        patch_predictions, logits = model.decoder(values, mask, table)
         rows = []
         for row in range(batch_size):
             parts = []

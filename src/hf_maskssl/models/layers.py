@@ -1,6 +1,7 @@
 """Layers that the methods share: patches, fixed positions, attention, the pre-norm Transformer layer, pooling."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from .masking import gather_tokens
 from .second_order import attention as attention_differentiable_twice
 from .second_order import gelu as gelu_differentiable_twice
 from .second_order import layer_norm as layer_norm_differentiable_twice
@@ -153,11 +155,11 @@ class SelfAttention(nn.Module):
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         differentiable_twice: bool = False,
+        query_ids: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        batch_size, num_tokens, _ = hidden_states.shape
-        qkv = self.qkv(hidden_states).view(batch_size, num_tokens, 3, self.num_heads, self.head_dim)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        """(B, N, D) -> (B, N, D) and the weights; with `query_ids` (B, M) only those rows, (B, M, D)."""
+        query, key, value = self._project(hidden_states, query_ids)
         if differentiable_twice:
             context = attention_differentiable_twice(query, key, value, attention_mask, self.scaling).transpose(1, 2)
             weights = None
@@ -173,7 +175,20 @@ class SelfAttention(nn.Module):
                 dropout=self.attention_dropout if self.training else 0.0,
                 **kwargs,
             )
-        return self.dropout(self.output(context.reshape(batch_size, num_tokens, -1))), weights
+        return self.dropout(self.output(context.flatten(2))), weights
+
+    def _project(self, hidden_states: torch.Tensor, query_ids: torch.Tensor | None) -> Sequence[torch.Tensor]:
+        """Query, key and value, each (B, heads, N or M, head_dim)."""
+        if query_ids is None:
+            qkv = self.qkv(hidden_states).unflatten(-1, (3, self.num_heads, self.head_dim))
+            return qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        width = self.num_heads * self.head_dim
+        for_query, for_rest = self.qkv.weight.split([width, 2 * width])
+        query_bias, rest_bias = (None, None) if self.qkv.bias is None else self.qkv.bias.split([width, 2 * width])
+        query = nn.functional.linear(gather_tokens(hidden_states, query_ids), for_query, query_bias)
+        rest = nn.functional.linear(hidden_states, for_rest, rest_bias)
+        key, value = rest.unflatten(-1, (2, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
+        return query.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2), key, value
 
 
 class Mlp(nn.Module):
@@ -196,7 +211,8 @@ class TransformerBlock(nn.Module):
     """Pre-norm block: x + attention(norm(x)), then x + mlp(norm(x)). (B, N, D) -> (B, N, D).
 
     `differentiable_twice=True` computes the same from operations whose second derivative is cheap (`second_order.py`);
-    its attention mask is additive. Gradient checkpointing is left to `TransformerLayer`, because recomputed
+    its attention mask is additive. `query_ids` (B, M) asks for those rows of the output alone, (B, M, D): a last layer
+    need not compute what nobody reads. Gradient checkpointing is left to `TransformerLayer`, because recomputed
     activations have no second derivative.
     """
 
@@ -220,14 +236,18 @@ class TransformerBlock(nn.Module):
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         differentiable_twice: bool = False,
+        query_ids: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> torch.Tensor:
         attended, _ = self.attention(
             normalize(hidden_states, self.attention_norm, differentiable_twice),
             attention_mask,
             differentiable_twice=differentiable_twice,
+            query_ids=query_ids,
             **kwargs,
         )
+        if query_ids is not None:
+            hidden_states = gather_tokens(hidden_states, query_ids)
         hidden_states = hidden_states + attended
         normalized = normalize(hidden_states, self.mlp_norm, differentiable_twice)
         return hidden_states + self.mlp(normalized, differentiable_twice)

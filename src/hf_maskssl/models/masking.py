@@ -80,6 +80,17 @@ def gather_tokens(tokens: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     return tokens.index_select(0, ids.flatten()).view(*ids.shape, -1)
 
 
+def scored_first(is_scored: torch.Tensor, limit: int) -> torch.Tensor:
+    """Positions of every row's scored tokens, then of others to fill up, (B, N) bool -> (B, M) int64.
+
+    M is the largest number of scored tokens, where looking is free (on the CPU), else `limit`, which the caller knows that no
+    row exceeds: asking a GPU for the number would make the CPU wait for it.
+    """
+    if is_scored.device.type == "cpu":
+        limit = int(is_scored.sum(1).max())
+    return (~is_scored).to(torch.int8).argsort(dim=1, stable=True)[:, :limit]
+
+
 def adjacent_to(is_visible: torch.Tensor, grid_shape: tuple[int, ...]) -> torch.Tensor:
     """Tokens with a visible neighbour one step away along one axis: left/right in one dimension, 4-neighbourhood in
     two.

@@ -35,7 +35,15 @@ from .layers import (
     patchify,
     sincos_positions,
 )
-from .masking import TokenMask, adjacent_to, gather_tokens, random_masking, visible_token_table
+from .masking import (
+    TokenMask,
+    adjacent_to,
+    gather_tokens,
+    num_visible_tokens,
+    random_masking,
+    scored_first,
+    visible_token_table,
+)
 
 # Patch predictions (B, N_patches, P) and token logits (B, N_tokens, V); None where the modality has none.
 Predictions = tuple[torch.Tensor | None, torch.Tensor | None]
@@ -92,6 +100,11 @@ class TokenizedInput:
         """(B, N), patches and ids together."""
         parts = [part for part in (self.patches, self.ids) if part is not None]
         return parts[0].shape[0], sum(part.shape[1] for part in parts)
+
+    def select(self, ids: torch.Tensor) -> "TokenizedInput":
+        """The tokens at the positions `ids` (B, M) of a sequence of one kind."""
+        patches = None if self.patches is None else gather_tokens(self.patches, ids)
+        return TokenizedInput(patches, None if self.ids is None else self.ids.gather(1, ids), None)
 
     def clone(self) -> "TokenizedInput":
         parts = (self.patches, self.ids, self.attention_mask)
@@ -384,20 +397,29 @@ class MetaMAEDecoder(nn.Module):
             self.token_head = nn.Linear(width, config.hidden_size)
 
     def forward(
-        self, latents: torch.Tensor, mask: TokenMask, token_table: torch.Tensor | None, differentiable_twice: bool
+        self,
+        latents: torch.Tensor,
+        mask: TokenMask,
+        token_table: torch.Tensor | None,
+        differentiable_twice: bool = False,
+        ids: torch.Tensor | None = None,
     ) -> Predictions:
-        """Predict every token.
+        """Predict every token, or those that are asked for.
 
         Args:
             latents: (B, 1 + K, D); with depth 0 (B, 1 + N, D).
             mask: which tokens the latents stand for.
             token_table: (V, D), the input embedding table that reads words off (tied).
-            differentiable_twice: use attention that has a second derivative.
+            differentiable_twice: use operations whose second derivative is cheap.
+            ids: (B, M) positions to predict, of a sequence of one kind; None predicts all.
 
         Returns:
             Patch predictions (B, N_patches, P) or None, and logits (B, N_tokens, V) or None.
         """
-        hidden_states = self._decode(latents, mask, differentiable_twice) if len(self.layers) else latents[:, 1:]
+        if len(self.layers):
+            hidden_states = self._decode(latents, mask, differentiable_twice, ids)
+        else:
+            hidden_states = latents[:, 1:] if ids is None else gather_tokens(latents, ids + 1)
         num_patches = hidden_states.shape[1] if token_table is None else self.config.num_patches
         patch_predictions = token_logits = None
         if self.config.has_patches:
@@ -408,8 +430,10 @@ class MetaMAEDecoder(nn.Module):
             token_logits = (self.token_head(states) if len(self.layers) else states) @ token_table.to(states.dtype).T
         return patch_predictions, token_logits
 
-    def _decode(self, latents: torch.Tensor, mask: TokenMask, differentiable_twice: bool) -> torch.Tensor:
-        """(B, 1 + K, D) -> (B, N, E): visible latents to their places, mask tokens elsewhere, then the layers."""
+    def _decode(
+        self, latents: torch.Tensor, mask: TokenMask, differentiable_twice: bool, ids: torch.Tensor | None
+    ) -> torch.Tensor:
+        """(B, 1 + K, D) -> (B, N or M, E): visible latents to their places, mask tokens elsewhere, then the layers."""
         embedded = self.embed(latents)
         num_tokens = mask.ids_restore.shape[1]
         # Masked tokens fetch an arbitrary latent here and are overwritten by mask tokens on the next line.
@@ -428,9 +452,15 @@ class MetaMAEDecoder(nn.Module):
                 layer_mask = create_bidirectional_mask(
                     config=self.config, inputs_embeds=hidden_states, attention_mask=is_real.to(torch.int64)
                 )
-        for layer in self.layers:
+        for layer in self.layers[:-1]:
             hidden_states = layer(hidden_states, layer_mask, differentiable_twice=differentiable_twice)
-        return normalize(hidden_states[:, 1:], self.norm, differentiable_twice)
+        hidden_states = self.layers[-1](
+            hidden_states,
+            layer_mask,
+            differentiable_twice=differentiable_twice,
+            query_ids=None if ids is None else ids + 1,  # behind the class token
+        )
+        return normalize(hidden_states if ids is not None else hidden_states[:, 1:], self.norm, differentiable_twice)
 
     def _mask_tokens(self, num_tokens: int) -> torch.Tensor:
         """(N, E) or (1, E): the mask token of each position."""
@@ -528,8 +558,8 @@ class MetaMAEForPretraining(MetaMAEPreTrainedModel):
         latents = encoded.last_hidden_state
         table = embeddings.token_embeddings.weight if config.has_tokens else None
 
-        def decode(values: torch.Tensor, differentiable_twice: bool = False) -> Predictions:
-            return self.decoder(values, mask, table, differentiable_twice)
+        def decode(values: torch.Tensor, twice: bool = False, ids: torch.Tensor | None = None) -> Predictions:
+            return self.decoder(values, mask, table, twice, ids)
 
         adapted, support, support_loss = latents, None, None
         with _float32_where_half_underflows(latents):
@@ -585,7 +615,7 @@ class MetaMAEForPretraining(MetaMAEPreTrainedModel):
         latents: torch.Tensor,
         tokens: TokenizedInput,
         support: torch.Tensor,
-        decode: Callable[[torch.Tensor, bool], Predictions],
+        decode: Callable[[torch.Tensor, bool, torch.Tensor | None], Predictions],
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Z* = Z - alpha * gradient of the support loss (Eq. 2), `num_adaptation_steps` times.
 
@@ -596,13 +626,21 @@ class MetaMAEForPretraining(MetaMAEPreTrainedModel):
             The adapted latents, and the support loss before the first step.
         """
         second_order = torch.is_grad_enabled() and not self.config.first_order
+        ids = None
+        # A mask made for the attention interface has a row for every query, so padding without a second derivative decodes all.
+        if self.config.modality != "vision_language" and (second_order or tokens.attention_mask is None):
+            # Only the support set's predictions enter the inner loss: at high mask ratios that is a small part of all.
+            visible = num_visible_tokens(support.shape[1], self.config.mask_ratio)
+            neighbours = 2 * max(1, len(self.config.grid_shape))
+            ids = scored_first(support, limit=min(support.shape[1], visible * (1 + neighbours)))
+            tokens, support = tokens.select(ids), support.gather(1, ids)
         first_loss = latents.new_zeros(())
         with torch.inference_mode(False), torch.enable_grad():
             if latents.is_inference():  # such tensors cannot take part in any gradient, their copies can
                 latents, tokens = latents.clone(), tokens.clone()
             adapted = latents if latents.requires_grad else latents.detach().requires_grad_()
             for step in range(self.config.num_adaptation_steps):
-                losses = self._reconstruction_losses(tokens, decode(adapted, second_order), support)
+                losses = self._reconstruction_losses(tokens, decode(adapted, second_order, ids), support)
                 loss = torch.stack(list(losses.values())).sum()
                 first_loss = loss.detach() if step == 0 else first_loss
                 (gradient,) = torch.autograd.grad(loss * latents.shape[0], adapted, create_graph=second_order)
