@@ -51,8 +51,8 @@ STEPS = {
     "digits": 1000,
     "japanese_vowels": 800,
     "higgs_small": 800,
-    "spoken_digits": 800,
-    "clothing64": 800,
+    "spoken_digits": 600,
+    "clothing64": 600,
     "secondary_structure": 400,
 }
 LABELS_PER_CLASS = (5, 20)

@@ -17,7 +17,7 @@ from hf_maskssl import (
     MetaMAEForTokenClassification,
     MetaMAEModel,
 )
-from hf_maskssl.models.layers import patchify, sincos_positions, unpatchify
+from hf_maskssl.models.layers import enable_checkpointing, patchify, sincos_positions, unpatchify
 
 
 def encoder(case: str, **changes: Any) -> MetaMAEModel:
@@ -209,7 +209,7 @@ def test_gradient_checkpointing_gives_the_same_gradients() -> None:
     for use_checkpointing in (False, True):
         model = small_model("padded_tokens")
         if use_checkpointing:
-            model.activation_checkpointing_enable()
+            enable_checkpointing(model)
         model.train()(**batch, **draws).loss.backward()
         gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
     for name, gradient in gradients[0].items():

@@ -35,16 +35,20 @@ RecipeLoader.add_implicit_resolver(
 
 
 def load_recipe(
-    path: str | Path, overrides: Sequence[str] = (), sections: Mapping[str, type] | None = None
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    sections: Mapping[str, type] | None = None,
+    primary: str | None = None,
 ) -> dict[str, Any]:
     """Read a recipe and check every field of the sections asked for.
 
     Args:
         path: YAML file with the sections `model`, `data`, `probe` and `training`, each optional.
-        overrides: Command-line words: `--field value`, `--section.field=value`, or `--flag` for a boolean. A bare
-            field name must belong to one section only.
+        overrides: Command-line words: `--field value`, `--section.field=value`, or `--flag` for a boolean.
         sections: Section name -> dataclass to build of it; `"model": dict` keeps the model's fields as a plain
             dictionary for `build_config`. None means `{"model": dict}`.
+        primary: The section that a bare field name means when several have the field. None, or a section without it,
+            makes such a name an error.
 
     Returns:
         Section name -> dataclass instance (`model`: dict). A section absent from the file gets its defaults.
@@ -62,7 +66,7 @@ def load_recipe(
                 f"{path}: unknown section {name!r}{_nearest(name, KNOWN_SECTIONS)}; known: {list(KNOWN_SECTIONS)}"
             )
     values = {name: _section_values(path, name, raw.get(name)) for name in sections}
-    for section, field, value in _parse_overrides(overrides, sections, values):
+    for section, field, value in _parse_overrides(overrides, sections, values, primary):
         values[section][field] = value
     return {name: _build_section(name, kind, values[name]) for name, kind in sections.items()}
 
@@ -181,11 +185,14 @@ def _build_section(name: str, kind: type, values: dict[str, Any]) -> Any:
 
 
 def _parse_overrides(
-    words: Sequence[str], sections: Mapping[str, type], values: Mapping[str, dict[str, Any]]
+    words: Sequence[str],
+    sections: Mapping[str, type],
+    values: Mapping[str, dict[str, Any]],
+    primary: str | None,
 ) -> list[tuple[str, str, Any]]:
     """Command-line words -> (section, field, value) triples, in order."""
     known = {
-        name: _config_fields(_config_class(values[name])) if kind is dict else _field_types(kind)
+        name: _model_fields(values[name]) if kind is dict else _field_types(kind)
         for name, kind in (sections.items() if words else ())
     }
     found = []
@@ -195,7 +202,7 @@ def _parse_overrides(
         if not word.startswith("--") or word == "--":
             raise ValueError(f"override {word!r}: expected --field value or --section.field value")
         name, equals, text = word[2:].partition("=")
-        section, field = _locate(name, known)
+        section, field = _locate(name, known, primary)
         if not equals:
             # A negative number is a value; only another `--name` ends a bare flag.
             takes_next = bool(rest) and not rest[0].startswith("--")
@@ -206,7 +213,7 @@ def _parse_overrides(
     return found
 
 
-def _locate(name: str, known: Mapping[str, Mapping[str, Any]]) -> tuple[str, str]:
+def _locate(name: str, known: Mapping[str, Mapping[str, Any]], primary: str | None) -> tuple[str, str]:
     if "." in name:
         section, field = name.split(".", 1)
         if section not in known:
@@ -220,6 +227,8 @@ def _locate(name: str, known: Mapping[str, Mapping[str, Any]]) -> tuple[str, str
     if not owners:
         every = [field for fields in known.values() for field in fields]
         raise ValueError(f"override --{name}: unknown field{_nearest(name, every)}")
+    if len(owners) > 1 and primary in owners:
+        return str(primary), name
     if len(owners) > 1:
         choices = " or ".join(f"--{section}.{name}" for section in owners)
         raise ValueError(f"override --{name}: the sections {owners} both have this field; write {choices}")
@@ -265,6 +274,11 @@ def _config_class(fields: Mapping[str, Any]) -> type[PreTrainedConfig]:
             "`import hf_maskssl` registers the methods of this package"
         )
     return CONFIG_MAPPING[model_type]
+
+
+def _model_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What overrides may set in the model section: without a `model_type`, as in a recipe that only probes, just that."""
+    return {"model_type": str} if "model_type" not in fields else _config_fields(_config_class(fields))
 
 
 def _config_fields(config_class: type[PreTrainedConfig]) -> dict[str, Any]:

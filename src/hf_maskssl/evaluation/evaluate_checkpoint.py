@@ -195,7 +195,8 @@ def draw_scores(table: dict[str, Any], path: str | Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: `MODEL [MODEL ...] RECIPE.yaml [--any_field value] [--output FOLDER]`."""
     options, models, recipe_path, overrides = parse_arguments(arguments)
-    recipe = load_recipe(recipe_path, overrides, {"data": DataArguments, "probe": ProbeArguments})
+    sections = {"data": DataArguments, "probe": ProbeArguments}
+    recipe = load_recipe(recipe_path, overrides, sections, primary="probe")
     data_args, probe_args = recipe["data"], recipe["probe"]
     output = writable_folder(options.output)
     results = []

@@ -9,6 +9,7 @@ import torch
 from datasets import IterableDataset
 from torch import nn
 
+from ..data.arguments import Task
 from ..data.preparation import PreparedData
 from ..data.preparer import PreparedSplit
 from .arguments import ProbeArguments
@@ -40,17 +41,8 @@ def online_probe(
     Raises:
         ValueError: There is no held-out split, or no labels.
     """
-    if prepared.task is None:
-        raise ValueError(
-            "data.label_column: the online probe needs labels; name their column or set probe.every_steps to 0"
-        )
-    held_out = prepared.validation if prepared.validation is not None else prepared.test
-    if held_out is None:
-        raise ValueError(
-            "probe.every_steps: the online probe needs held-out rows; "
-            "set data.validation_split, data.validation_fraction or data.test_split, or probe.every_steps to 0"
-        )
-    level = level_of_task(prepared.task)
+    task, held_out = labelled_held_out(prepared)
+    level = level_of_task(task)
     max_rows = args.max_samples * (TOKENS_PER_SAMPLE if level == "token" else 1)
     seed = args.seeds[0]
     train, test = (
@@ -66,12 +58,31 @@ def online_probe(
         for split in (prepared.train, held_out)
     )
     fast = dataclasses.replace(args, solver="exact", labels_per_class=None)
-    metric = args.headline_metric(prepared.task)
+    metric = args.headline_metric(task)
     return {
-        f"probe/linear_{metric}": linear_probe(train, test, prepared.task, fast, seed)[metric],
-        f"probe/knn_{metric}": knn_probe(train, test, prepared.task, fast, seed)[metric],
+        f"probe/linear_{metric}": linear_probe(train, test, task, fast, seed)[metric],
+        f"probe/knn_{metric}": knn_probe(train, test, task, fast, seed)[metric],
         "probe/rankme": rankme(train.values),
     }
+
+
+def labelled_held_out(prepared: PreparedData) -> tuple[Task, PreparedSplit]:
+    """What the online probe needs of the data: its task, and the validation split, or the test split where there is none.
+
+    Raises:
+        ValueError: There is no held-out split, or no labels.
+    """
+    if prepared.task is None:
+        raise ValueError(
+            "data.label_column: the online probe needs labels; name their column or set probe.every_steps to 0"
+        )
+    held_out = prepared.validation if prepared.validation is not None else prepared.test
+    if held_out is None:
+        raise ValueError(
+            "probe.every_steps: the online probe needs held-out rows; "
+            "set data.validation_split, data.validation_fraction or data.test_split, or probe.every_steps to 0"
+        )
+    return prepared.task, held_out
 
 
 def draw_rows(split: PreparedSplit, max_samples: int, seed: int) -> PreparedSplit | list[Any]:

@@ -279,11 +279,12 @@ def _probe(recipe: PretrainingRecipe, state: RunState) -> str:
     ]
     table = markdown_table(rows, ["", "step", *(_probe_title(name) for name in names)])
     limit = f"{recipe.probe.max_samples:,}"
+    first = "the untrained encoder" if entries[0]["step"] == 0 else "a trained encoder already, not an untrained one"
     return (
         f"Linear and kNN probes of the frozen encoder during training, on unmasked inputs: fitted to at most {limit} "
         f"rows of the training split, scored on at most {limit} rows of {_held_out(recipe.data)}. Number of seeds: 1. "
         f"The best row is best in {_probe_title(headline).removesuffix(' (%)')}, chosen by these very scores, so it "
-        f"flatters; the first is a trained encoder already, not an untrained one.\n\n{table}"
+        f"flatters; the first is {first}.\n\n{table}"
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -260,6 +260,14 @@ def normalize(hidden_states: torch.Tensor, norm: nn.LayerNorm, differentiable_tw
 
 class TransformerLayer(GradientCheckpointingLayer, TransformerBlock):
     """`TransformerBlock` with gradient checkpointing: the layer of every encoder."""
+
+
+def enable_checkpointing(model: PreTrainedModel) -> None:
+    """Recompute the activations of `model`'s checkpointed layers in the backward pass."""
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable()
+    else:  # its name before transformers 5.21, the last releases for Python 3.10
+        model.gradient_checkpointing_enable()
 
 
 def init_linear_xavier(module: nn.Linear) -> None:

@@ -24,6 +24,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_metamae import MetaMAEConfig
 from .distributed import SyncBatchNorm1d, all_gather, global_mean_denominator, world_size
+from .input_checks import check_attention_mask, check_ids, check_signal
 from .layers import (
     SelfAttention,
     SquaredError,
@@ -151,12 +152,15 @@ class MetaMAEEmbeddings(nn.Module):
                 )
         patches = None
         if config.has_patches:
-            name = "input_values" if config.modality == "series" else "pixel_values"
-            signal = self._check_signal(name, input_values if config.modality == "series" else pixel_values)
+            signal = self._check_signal(input_values if config.modality == "series" else pixel_values)
             patches = patchify(signal, config.patch_shape)
         if input_ids is not None:
-            self._check_ids(input_ids)
-        attention_mask = self._check_attention_mask(attention_mask, patches, input_ids)
+            check_ids(input_ids, int(config.vocab_size or 0), int(config.max_position_embeddings or 0))
+        if attention_mask is not None:
+            masked, unit = (patches, "patch") if input_ids is None else (input_ids, "token")
+            check_attention_mask(attention_mask, tuple(masked.shape[:2]), unit)  # type: ignore[union-attr]
+            if patches is not None and input_ids is not None:  # image patches are always real
+                attention_mask = torch.cat([attention_mask.new_ones(patches.shape[:2]), attention_mask], dim=1)
         return TokenizedInput(patches, input_ids, attention_mask)
 
     def forward(
@@ -186,70 +190,24 @@ class MetaMAEEmbeddings(nn.Module):
         cls_token = self.cls_token.expand(embedded.shape[0], -1, -1).to(embedded.dtype)  # its position is all zeros
         return self.dropout(torch.cat([cls_token, embedded], dim=1))
 
-    def _check_signal(self, name: str, signal: torch.Tensor | None) -> torch.Tensor:
+    def _check_signal(self, signal: torch.Tensor | None) -> torch.Tensor:
         config = self.config
-        axes = "(batch, channels, time)" if config.modality == "series" else "(batch, channels, height, width)"
-        if signal is None or signal.dim() != 2 + len(config.patch_shape):
-            got = None if signal is None else tuple(signal.shape)
-            raise ValueError(f"`{name}` must have the shape {axes}, got {got}.")
-        if not signal.is_floating_point():
-            raise ValueError(f"`{name}` must be floating point, got {signal.dtype}: scale and convert it first.")
-        if signal.shape[1] != config.num_channels:
-            raise ValueError(
-                f"`{name}` must have num_channels={config.num_channels} channels, got {signal.shape[1]} in {tuple(signal.shape)}."
-            )
-        sizes = tuple(signal.shape[2:])
         if config.modality == "series":
-            if sizes[0] % config.patch_shape[0] or sizes[0] > config.signal_shape[0]:
+            signal = check_signal("input_values", signal, config.num_channels, ("time",))
+            if signal.shape[2] % config.patch_shape[0] or signal.shape[2] > config.signal_shape[0]:
                 raise ValueError(
-                    f"`{name}` must have a length of at most series_length={config.signal_shape[0]} that is a multiple of "
-                    f"patch_size={config.patch_shape[0]}, got {sizes[0]}: crop or pad it (with an attention_mask over patches)."
+                    f"`input_values` must have a length of at most series_length={config.signal_shape[0]} that is a "
+                    f"multiple of patch_size={config.patch_shape[0]}, got {signal.shape[2]}: crop or pad it (with an "
+                    "attention_mask over patches)."
                 )
-        elif sizes != config.signal_shape:
+            return signal
+        signal = check_signal("pixel_values", signal, config.num_channels, ("height", "width"))
+        if tuple(signal.shape[2:]) != config.signal_shape:
             raise ValueError(
-                f"`{name}` must have image_size={list(config.signal_shape)}, got {list(sizes)}: resize it, or change the config."
+                f"`pixel_values` must have image_size={list(config.signal_shape)}, got {list(signal.shape[2:])}: resize "
+                "it, or change the config."
             )
-        if values_are_readable(signal) and not torch.isfinite(signal).all():
-            rows = torch.nonzero(~torch.isfinite(signal).flatten(1).all(1)).flatten().tolist()
-            raise ValueError(f"`{name}` must be finite, found NaN or infinity in rows {rows[:8]} of the batch.")
         return signal
-
-    def _check_ids(self, input_ids: torch.Tensor) -> None:
-        config = self.config
-        if input_ids.dim() != 2 or input_ids.dtype not in (torch.int64, torch.int32):
-            raise ValueError(
-                f"`input_ids` must be integers of the shape (batch, length), got {input_ids.dtype} of {tuple(input_ids.shape)}."
-            )
-        if not 1 <= input_ids.shape[1] <= int(config.max_position_embeddings or 0):
-            raise ValueError(
-                f"`input_ids` must have 1 to max_position_embeddings={config.max_position_embeddings} tokens, got "
-                f"{input_ids.shape[1]}: truncate the sequences."
-            )
-        if values_are_readable(input_ids):
-            low, high = int(input_ids.min()), int(input_ids.max())
-            if low < 0 or high >= int(config.vocab_size or 0):
-                raise ValueError(f"`input_ids` must lie in [0, vocab_size={config.vocab_size}), got {low} to {high}.")
-
-    def _check_attention_mask(
-        self, attention_mask: torch.Tensor | None, patches: torch.Tensor | None, input_ids: torch.Tensor | None
-    ) -> torch.Tensor | None:
-        if attention_mask is None:
-            return None
-        expected = input_ids if input_ids is not None else patches
-        if expected is None or attention_mask.shape != expected.shape[:2]:
-            shape = None if expected is None else tuple(expected.shape[:2])
-            raise ValueError(
-                f"`attention_mask` must have one entry per {'token' if input_ids is not None else 'patch'}, {shape}, got "
-                f"{tuple(attention_mask.shape)}."
-            )
-        if values_are_readable(attention_mask) and not attention_mask.bool().any(1).all():
-            rows = torch.nonzero(~attention_mask.bool().any(1)).flatten().tolist()
-            raise ValueError(
-                f"`attention_mask` marks nothing as real in rows {rows[:8]} of the batch: drop empty samples."
-            )
-        if patches is not None and input_ids is not None:  # image patches are always real
-            attention_mask = torch.cat([attention_mask.new_ones(patches.shape[:2]), attention_mask], dim=1)
-        return attention_mask
 
 
 class MetaMAEPreTrainedModel(PreTrainedModel):
@@ -294,6 +252,9 @@ class MetaMAEPreTrainedModel(PreTrainedModel):
 
 class MetaMAEModel(MetaMAEPreTrainedModel):
     """The encoder f_theta: 12 pre-norm layers and a final norm (Table 7)."""
+
+    # A pre-training checkpoint opened as an encoder is complete without them.
+    _keys_to_ignore_on_load_unexpected = [r"^decoder\.", r"^projector\.", r"^classifier\."]
 
     def __init__(self, config: MetaMAEConfig) -> None:
         super().__init__(config)
@@ -687,16 +648,22 @@ class MetaMAEForPretraining(MetaMAEPreTrainedModel):
         return F.cross_entropy(logits.masked_fill(itself, -torch.inf), torch.cat([own + total, own]))
 
 
-class MetaMAEForSequenceClassification(MetaMAEPreTrainedModel):
-    """A linear layer on the mean of the encoded tokens; regression when `num_labels == 1`."""
+class MetaMAEHead(MetaMAEPreTrainedModel):
+    """An encoder with a new linear layer: what the two task models share."""
+
+    _keys_to_ignore_on_load_unexpected = [r"^decoder\.", r"^projector\."]
 
     def __init__(self, config: MetaMAEConfig) -> None:
         super().__init__(config)
-        self.num_labels = config.num_labels
+        self.num_labels = int(config.num_labels or 0)
         self.metamae = MetaMAEModel(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.hidden_size, int(config.num_labels or 0))
+        self.classifier = nn.Linear(config.hidden_size, self.num_labels)
         self.post_init()
+
+
+class MetaMAEForSequenceClassification(MetaMAEHead):
+    """A linear layer on the mean of the encoded tokens; regression when `num_labels == 1`."""
 
     @can_return_tuple
     def forward(
@@ -709,13 +676,7 @@ class MetaMAEForSequenceClassification(MetaMAEPreTrainedModel):
         **kwargs: Unpack[TransformersKwargs],
     ) -> SequenceClassifierOutput:
         """`labels`: (B,) class ids, (B,) or (B, 1) values for a regression, (B, num_labels) for several labels at once."""
-        outputs = self.metamae(
-            input_ids=input_ids,
-            input_values=input_values,
-            pixel_values=pixel_values,
-            attention_mask=attention_mask,
-            **kwargs,
-        )
+        outputs = self.metamae(input_ids, input_values, pixel_values, attention_mask, **kwargs)
         logits = self.classifier(self.dropout(outputs.pooler_output))
         loss = None
         if labels is not None:
@@ -725,16 +686,8 @@ class MetaMAEForSequenceClassification(MetaMAEPreTrainedModel):
         )
 
 
-class MetaMAEForTokenClassification(MetaMAEPreTrainedModel):
+class MetaMAEForTokenClassification(MetaMAEHead):
     """A linear layer on every encoded token but the class token; regression when `num_labels == 1`."""
-
-    def __init__(self, config: MetaMAEConfig) -> None:
-        super().__init__(config)
-        self.num_labels = config.num_labels
-        self.metamae = MetaMAEModel(config)
-        self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.hidden_size, int(config.num_labels or 0))
-        self.post_init()
 
     @can_return_tuple
     def forward(
@@ -746,14 +699,8 @@ class MetaMAEForTokenClassification(MetaMAEPreTrainedModel):
         labels: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> TokenClassifierOutput:
-        """`labels`: (B, N) class ids, or values for a regression; -100 is left out of the loss. Logits are (B, N, num_labels)."""
-        outputs = self.metamae(
-            input_ids=input_ids,
-            input_values=input_values,
-            pixel_values=pixel_values,
-            attention_mask=attention_mask,
-            **kwargs,
-        )
+        """`labels`: (B, N) class ids or values, -100 left out of the loss. Logits are (B, N, num_labels)."""
+        outputs = self.metamae(input_ids, input_values, pixel_values, attention_mask, **kwargs)
         logits = self.classifier(self.dropout(outputs.last_hidden_state[:, 1:]))
         loss = None
         if labels is not None and self.num_labels == 1:
@@ -783,11 +730,6 @@ def position_table(config: MetaMAEConfig, width: int) -> torch.Tensor:
     if config.has_tokens:
         tables.append(sincos_positions((int(config.max_position_embeddings or 0),), width))
     return torch.cat(tables)
-
-
-def values_are_readable(tensor: torch.Tensor) -> bool:
-    """Whether looking at values is free: on the CPU, not while compiling. Elsewhere the data collator has looked already."""
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def _mean_over_scored(discrepancy: torch.Tensor, is_scored: torch.Tensor) -> torch.Tensor:

@@ -57,8 +57,8 @@ class _Normalize(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, eps: float) -> torch.Tensor:
-        normalized, _, rstd = torch.native_layer_norm(x, x.shape[-1:], None, None, eps)
-        ctx.save_for_backward(x, normalized, rstd)
+        normalized, mean, rstd = torch.native_layer_norm(x, x.shape[-1:], None, None, eps)
+        ctx.save_for_backward(x, normalized, mean, rstd)
         return normalized
 
     @staticmethod
@@ -67,37 +67,40 @@ class _Normalize(torch.autograd.Function):
 
 
 class _NormalizeGrad(torch.autograd.Function):
-    """rstd (g - mean(g) - n mean(g n)) with n = (x - mean) rstd; x receives the gradient of n and rstd as well."""
+    """P(g) = rstd (g - mean(g) - n mean(g n)), with n = (x - mean) rstd; x receives the gradient of n and rstd as well."""
 
     @staticmethod
     def forward(
-        ctx: Any, grad: torch.Tensor, x: torch.Tensor, normalized: torch.Tensor, rstd: torch.Tensor
+        ctx: Any,
+        grad: torch.Tensor,
+        x: torch.Tensor,
+        normalized: torch.Tensor,
+        mean: torch.Tensor,
+        rstd: torch.Tensor,
     ) -> torch.Tensor:
-        ctx.save_for_backward(grad, normalized, rstd)
-        return _project(grad, normalized, rstd)
+        projected = _project(grad, x, mean, rstd)
+        ctx.save_for_backward(grad, x, normalized, mean, rstd, projected)
+        return projected
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, cotangent: torch.Tensor) -> Tensors:
-        grad, normalized, rstd = ctx.saved_tensors
-        grad_mean, cotangent_mean = grad.mean(-1, keepdim=True), cotangent.mean(-1, keepdim=True)
-        grad_along = _row_mean(grad, normalized)
-        cotangent_along = _row_mean(cotangent, normalized)
-        both = _row_mean(grad, cotangent)
-        along = both - grad_mean * cotangent_mean - 3 * grad_along * cotangent_along
-        for_x = grad * cotangent_along
-        for_x.addcmul_(cotangent, grad_along).addcmul_(normalized, along)
-        for_x.sub_(grad_mean * cotangent_along + cotangent_mean * grad_along).mul_(-rstd.square())
-        return _project(cotangent, normalized, rstd), for_x, None, None
+        grad, x, normalized, mean, rstd, projected = ctx.saved_tensors
+        for_grad = _project(cotangent, x, mean, rstd)  # the projection is symmetric
+        # -rstd (n mean(P(g) c) + P(g) mean(c n) + P(c) mean(g n)), with the cotangent c
+        for_x = normalized * _row_mean(projected, cotangent)
+        for_x.addcmul_(projected, _row_mean(cotangent, normalized))
+        for_x.addcmul_(for_grad, _row_mean(grad, normalized)).mul_(-rstd)
+        return for_grad, for_x, None, None, None
 
 
 def _row_mean(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     return torch.linalg.vecdot(left, right).unsqueeze(-1) / left.shape[-1]
 
 
-def _project(grad: torch.Tensor, normalized: torch.Tensor, rstd: torch.Tensor) -> torch.Tensor:
-    result = torch.addcmul(grad, normalized, _row_mean(grad, normalized), value=-1)
-    return result.sub_(grad.mean(-1, keepdim=True)).mul_(rstd)
+def _project(grad: torch.Tensor, x: torch.Tensor, mean: torch.Tensor, rstd: torch.Tensor) -> torch.Tensor:
+    wanted = [True, False, False]  # the gradient of x alone
+    return torch.ops.aten.native_layer_norm_backward(grad, x, x.shape[-1:], mean, rstd, None, None, wanted)[0]
 
 
 def layer_norm(x: torch.Tensor, norm: nn.LayerNorm) -> torch.Tensor:
@@ -115,13 +118,14 @@ class _Attention(torch.autograd.Function):
         mask: torch.Tensor | None,
         scaling: float,
     ) -> torch.Tensor:
-        scores = (query @ key.transpose(-2, -1)).mul_(scaling)
+        scores = (query * scaling) @ key.transpose(-2, -1)
         if mask is not None:
             scores.add_(mask)
         weights = scores.softmax(-1).to(value.dtype)  # autocast gives float32
-        ctx.save_for_backward(query, key, value, weights)
+        context = weights @ value
+        ctx.save_for_backward(query, key, value, weights, context)
         ctx.scaling = scaling
-        return weights @ value
+        return context
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> Tensors:
@@ -129,7 +133,11 @@ class _Attention(torch.autograd.Function):
 
 
 class _AttentionGrad(torch.autograd.Function):
-    """Gradients of query, key and value. The weights are a function of query and key, which receive their gradient."""
+    """Gradients of query, key and value. The weights are a function of query and key, which receive their gradient.
+
+    With the weights W, the gradient G that arrives and D = rowsum(G o context): the softmax passes on S = W o C, where
+    C = G value^T - D. Everything is proportional to `scaling`, which is applied to the small factors of each product.
+    """
 
     @staticmethod
     def forward(
@@ -139,37 +147,32 @@ class _AttentionGrad(torch.autograd.Function):
         key: torch.Tensor,
         value: torch.Tensor,
         weights: torch.Tensor,
+        context: torch.Tensor,
         scaling: float,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        # weights o (dW - rowsum(dW o weights)), the softmax's gradient, scaled once for query and key alike
-        weights_grad = grad @ value.transpose(-2, -1)
-        offset = torch.linalg.vecdot(weights_grad, weights).unsqueeze(-1)
-        weights_grad.sub_(offset)
-        scores_grad = (weights_grad * weights).mul_(scaling)
-        ctx.save_for_backward(grad, query, key, value, weights, weights_grad, offset, scores_grad)
+        centred = (grad @ value.transpose(-2, -1)).sub_(torch.linalg.vecdot(grad, context).unsqueeze(-1))
+        scores_grad = centred * weights
+        ctx.save_for_backward(grad, query, key, value, weights, centred, scores_grad)
         ctx.scaling = scaling
-        return scores_grad @ key, scores_grad.transpose(-2, -1) @ query, weights.transpose(-2, -1) @ grad
+        for_query = (scores_grad @ key).mul_(scaling)
+        return for_query, scores_grad.transpose(-2, -1) @ (query * scaling), weights.transpose(-2, -1) @ grad
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, to_query: torch.Tensor, to_key: torch.Tensor, to_value: torch.Tensor) -> Tensors:
-        grad, query, key, value, weights, centred, offset, scores_grad = ctx.saved_tensors
-        # What arrives at scores_grad / scaling, from dQ = S K and dK = S^T Q
+        grad, query, key, value, weights, centred, scores_grad = ctx.saved_tensors
+        to_query, to_key = to_query * ctx.scaling, to_key * ctx.scaling
+        # What arrives at S from S key and S^T query, less its mean under the weights
         arriving = torch.cat([to_query, query], -1) @ torch.cat([key, to_key], -1).transpose(-2, -1)
-        arriving.mul_(ctx.scaling)
-        row = torch.linalg.vecdot(arriving, weights).unsqueeze(-1)
-        # dW = grad V^T receives weights o (arriving - row)
-        to_weights_grad = (arriving - row).mul_(weights)
-        # weights receive arriving o (dW - offset) - row dW, and grad to_value^T from dV = W^T grad
-        to_weights = arriving.mul_(centred).addcmul_(centred + offset, row, value=-1)
-        to_weights.add_(grad @ to_value.transpose(-2, -1))
-        to_scores = (
-            to_weights.sub_(torch.linalg.vecdot(to_weights, weights).unsqueeze(-1)).mul_(weights).mul_(ctx.scaling)
-        )
-        for_grad = weights @ to_value + to_weights_grad @ value
-        for_query = scores_grad @ to_key + to_scores @ key
-        for_key = scores_grad.transpose(-2, -1) @ to_query + to_scores.transpose(-2, -1) @ query
-        return for_grad, for_query, for_key, to_weights_grad.transpose(-2, -1) @ grad, None, None
+        arriving.sub_(torch.linalg.vecdot(arriving, weights).unsqueeze(-1))
+        to_products = arriving * weights  # what arrives at G value^T
+        # What arrives at W, from S and from W^T G, and what the softmax passes on of it
+        to_weights = arriving.mul_(centred).add_(grad @ to_value.transpose(-2, -1))
+        to_scores = torch._softmax_backward_data(to_weights, weights, -1, weights.dtype)
+        for_grad = (weights @ to_value).add_(to_products @ value)
+        for_query = (scores_grad @ to_key).add_(to_scores @ (key * ctx.scaling))
+        for_key = (scores_grad.transpose(-2, -1) @ to_query).add_(to_scores.transpose(-2, -1) @ (query * ctx.scaling))
+        return for_grad, for_query, for_key, to_products.transpose(-2, -1) @ grad, None, None, None
 
 
 def attention(

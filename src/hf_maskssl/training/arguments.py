@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from huggingface_hub.utils import validate_repo_id
+
 from ..data.arguments import DataArguments
 from ..data.recipe import load_recipe
 from ..evaluation.arguments import ProbeArguments
@@ -105,8 +107,21 @@ class PretrainingArguments:
             )
         if self.save_best and not self.eval_steps:
             raise ValueError("training.save_best needs a validation loss: set training.eval_steps above 0.")
+        self._check_hub()
+
+    def _check_hub(self) -> None:
+        """A name that the Hub would refuse after days of training is refused now."""
         if self.push_to_hub and not self.hub_model_id:
             raise ValueError("training.push_to_hub needs training.hub_model_id, such as 'org/metamae-pfam'.")
+        if self.hub_model_id is not None:
+            try:
+                validate_repo_id(self.hub_model_id)
+            except ValueError as error:
+                raise ValueError(f"training.hub_model_id: {error}") from error
+            if "/" not in self.hub_model_id:
+                raise ValueError(
+                    f"training.hub_model_id must be 'organisation/name', such as 'org/metamae-pfam', got '{self.hub_model_id}'."
+                )
 
 
 @dataclass
@@ -120,6 +135,9 @@ class PretrainingRecipe:
 
 
 def load_pretraining_recipe(path: str | Path, overrides: Sequence[str] = ()) -> PretrainingRecipe:
-    """Read a recipe and the command line's `--field value` overrides; errors as in `load_recipe`."""
+    """Read a recipe and the command line's `--field value` overrides; errors as in `load_recipe`.
+
+    A bare field name that several sections know means the training section's.
+    """
     sections = {"model": dict, "data": DataArguments, "probe": ProbeArguments, "training": PretrainingArguments}
-    return PretrainingRecipe(**load_recipe(path, overrides, sections))
+    return PretrainingRecipe(**load_recipe(path, overrides, sections, primary="training"))

@@ -1,14 +1,18 @@
 """Checkpoint folders: written aside and renamed, checked before use, thinned out."""
 
+import dataclasses
 import json
 import logging
 import os
 import re
 import shutil
+import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from transformers import PreTrainedConfig
 
 logger = logging.getLogger(__name__)
 
@@ -16,7 +20,7 @@ MANIFEST = "manifest.json"
 STATE_FILE = "trainer_state.json"
 BEST = "checkpoint-best"
 _NAME = re.compile(r"checkpoint-(\d+)")
-_INCOMPLETE = ".incomplete"
+INCOMPLETE = ".incomplete"
 
 
 def checkpoint_folder(output_dir: Path, step: int) -> Path:
@@ -32,7 +36,7 @@ def list_checkpoints(output_dir: Path) -> list[Path]:
 
 def incomplete_folder(final: Path) -> Path:
     """Where a checkpoint is written before it is complete; leftovers of a killed run are removed."""
-    folder = final.with_name(final.name + _INCOMPLETE)
+    folder = final.with_name(final.name + INCOMPLETE)
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
@@ -47,6 +51,8 @@ def seal(folder: Path, final: Path) -> None:
             os.fsync(file.fileno())
         manifest[path.relative_to(folder).as_posix()] = _fingerprint(path)
     _write_synced(folder / MANIFEST, json.dumps(manifest, indent=1))
+    for path in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
+        _sync_directory(path)
     if final.exists():  # a run resumed from an older checkpoint writes this step again
         shutil.rmtree(final)
     os.replace(folder, final)
@@ -80,11 +86,14 @@ def newest_sound_checkpoint(output_dir: Path) -> Path | None:
     return None
 
 
-def thin_out(output_dir: Path, keep: int) -> None:
-    """Remove all but the newest `keep` numbered checkpoints, and what killed runs left half-written."""
-    for folder in list_checkpoints(output_dir)[:-keep]:
+def thin_out(output_dir: Path, keep: int, newest: Path) -> None:
+    """Remove all but the last `keep` numbered checkpoints up to `newest`, and what killed runs left half-written.
+
+    Checkpoints beyond `newest` are damaged ones that a resumed run has passed over and will write again.
+    """
+    for folder in [folder for folder in list_checkpoints(output_dir) if folder.name <= newest.name][:-keep]:
         shutil.rmtree(folder)
-    for folder in output_dir.glob(f"checkpoint-*{_INCOMPLETE}"):
+    for folder in output_dir.glob(f"checkpoint-*{INCOMPLETE}"):
         shutil.rmtree(folder)
 
 
@@ -110,6 +119,45 @@ def replace_files(folder: Path, write: Callable[[Path], None]) -> None:
 
 def read_state(folder: Path) -> dict[str, Any]:
     return json.loads((folder / STATE_FILE).read_text())
+
+
+def check_same_model(folder: Path, config: PreTrainedConfig) -> None:
+    """Refuse a checkpoint of another method, or of the same one in another shape.
+
+    Raises:
+        ValueError: naming what differs.
+    """
+    saved = json.loads((folder / "config.json").read_text())
+    advice = "name another training.output_dir, or take back the change."
+    if saved.get("model_type") != config.model_type:
+        raise ValueError(
+            f"{folder} is a checkpoint of model_type '{saved.get('model_type')}', the recipe's model_type is "
+            f"'{config.model_type}': {advice}"
+        )
+    former = type(config).from_pretrained(folder)
+    common = {field.name for field in dataclasses.fields(PreTrainedConfig)}
+    names = [field.name for field in dataclasses.fields(config) if field.name not in common]
+    changed = [name for name in names if getattr(former, name) != getattr(config, name)]
+    if changed:
+        values = ", ".join(f"model.{name}={getattr(former, name)!r}" for name in changed)
+        raise ValueError(f"{folder} was written with {values}; the recipe says otherwise: {advice}")
+
+
+def writable_folder(folder: Path) -> Path:
+    """`folder`, made if need be, before hours are spent on what is to be written there.
+
+    Raises:
+        ValueError: it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"training.output_dir {folder} cannot be written: {error}. Name a folder you may write to."
+        ) from error
+    return folder
 
 
 def _fingerprint(path: Path) -> list[int]:

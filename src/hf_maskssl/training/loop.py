@@ -1,38 +1,46 @@
 """The one pre-training loop: any model whose forward returns `loss` and `loss_parts`, on one process or many."""
 
 import collections
+import contextlib
 import dataclasses
-import json
 import logging
 import math
 import shutil
-import signal
-import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DataLoaderConfiguration, DistributedType, skip_first_batches
-from accelerate.utils import GradientAccumulationPlugin, set_seed
+from accelerate.accelerator import Accelerator
+from accelerate.data_loader import skip_first_batches
+from accelerate.utils import (
+    DataLoaderConfiguration,
+    DistributedType,
+    GradientAccumulationPlugin,
+    parse_flag_from_env,
+    set_seed,
+)
 from safetensors.torch import load_model
-from torch.utils.data import DataLoader
+from torch.distributed.tensor import DTensor
 from tqdm.auto import tqdm
 from transformers import AutoModelForPreTraining, PreTrainedModel, get_scheduler
 
 from ..data.preparation import PreparedData, prepare_data
 from ..data.recipe import build_config
-from ..evaluation.online import online_probe
+from ..evaluation.online import labelled_held_out, online_probe
 from ..evaluation.pictures import draw_curves, draw_reconstruction
 from ..evaluation.reports import write_json
 from .arguments import PretrainingArguments, PretrainingRecipe
+from .batches import Batch, training_loader, validation_batches
 from .checkpoints import (
     BEST,
+    INCOMPLETE,
     MANIFEST,
     STATE_FILE,
+    check_same_model,
     checkpoint_folder,
     copy_as,
     find_problem,
@@ -43,12 +51,15 @@ from .checkpoints import (
     replace_files,
     seal,
     thin_out,
+    writable_folder,
 )
+from .signals import SigtermWatch
 
 logger = logging.getLogger(__name__)
 
-Batch = dict[str, torch.Tensor]
 NOT_INPUTS = ("index", "labels")  # of a batch: for error messages and for probes
+# Steps after which processes on GPUs agree on whether to stop: agreeing makes the CPU wait for the device.
+AGREEMENT_STEPS = 10
 # Writes README.md, given the folder, the recipe and the run's state so far.
 CardWriter = Callable[[Path, PretrainingRecipe, "RunState"], None]
 
@@ -62,8 +73,9 @@ class RunState:
         epoch: passes over the data finished.
         batches_in_epoch: batches of the current pass already used (per process).
         seconds: training time, summed over resumptions.
-        best_loss: lowest validation loss.
+        best_loss, best_step: lowest validation loss, and when it was.
         history: one dict per logged step: `step` and named values.
+        window, window_batches: sums since the last logged step, and over how many batches.
         interrupted: whether SIGTERM ended the run.
         layout: processes, batch size and accumulation the data order depends on.
     """
@@ -73,7 +85,10 @@ class RunState:
     batches_in_epoch: int = 0
     seconds: float = 0.0
     best_loss: float | None = None
+    best_step: int | None = None
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    window: dict[str, float] = dataclasses.field(default_factory=dict)
+    window_batches: int = 0
     interrupted: bool = False
     layout: dict[str, int] = dataclasses.field(default_factory=dict)
 
@@ -83,7 +98,7 @@ class RunState:
 
 
 class NonFiniteLossError(ValueError):
-    """The loss became NaN or infinite."""
+    """The loss or the weights became NaN or infinite."""
 
 
 def pretrain(recipe: PretrainingRecipe, write_card: CardWriter | None = None) -> RunState:
@@ -110,23 +125,25 @@ class Pretrainer:
         self.recipe = recipe
         self.args: PretrainingArguments = recipe.training
         self.write_card = write_card
-        self.output_dir = _writable_folder(Path(self.args.output_dir))
+        self.output_dir = writable_folder(Path(self.args.output_dir))
         self.accelerator = self._build_accelerator()
         self.state = RunState()
         self.stop_requested = False  # agreed on by all processes
-        self._signal_received = False
+        self._sigterm = SigtermWatch()
         # Losses not yet looked at: on a GPU looking waits for the device, so it is done every `logging_steps`.
         self._unchecked: collections.deque[tuple[int, torch.Tensor | None, torch.Tensor]] = collections.deque()
         self._window: dict[str, torch.Tensor] = {}
         self._window_batches = 0
         self._grad_norm: torch.Tensor | None = None
+        self._learning_rate = 0.0  # of the last step
+        self._rows: list[torch.Tensor] = []  # of the last step
 
     # set-up
 
     def _build_accelerator(self) -> Accelerator:
         args = self.args
         try:
-            return Accelerator(
+            accelerator = Accelerator(
                 mixed_precision=args.mixed_precision,
                 log_with=args.report_to or None,
                 project_dir=str(self.output_dir),
@@ -134,11 +151,28 @@ class Pretrainer:
                 gradient_accumulation_plugin=GradientAccumulationPlugin(
                     num_steps=args.gradient_accumulation_steps, sync_with_dataloader=False
                 ),
-                dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=args.seed),
+                dataloader_config=DataLoaderConfiguration(
+                    use_seedable_sampler=True, data_seed=args.seed, non_blocking=args.pin_memory
+                ),
                 step_scheduler_with_optimizer=False,
             )
         except ValueError as error:
-            raise ValueError(f"training.report_to={args.report_to} or training.mixed_precision: {error}") from error
+            raise ValueError(
+                f"training.report_to={args.report_to} or training.mixed_precision={args.mixed_precision}: {error}"
+            ) from error
+        if parse_flag_from_env("ACCELERATE_USE_FSDP") and accelerator.distributed_type != DistributedType.FSDP:
+            raise ValueError(
+                f"the launch asks for FSDP, which Accelerate does not do on the device '{accelerator.device.type}': launch "
+                "without it, as examples/accelerate/two_cpu_processes.yaml does."
+            )
+        # Accelerate passes over trackers whose package is absent; whoever asked for one waits for its curves in vain.
+        found = {str(tracker) for tracker in accelerator.log_with}
+        absent = [name for name in args.report_to if name not in found and name != "all"]
+        if absent:
+            raise ValueError(
+                f"training.report_to: the package of {', '.join(absent)} is not installed: install it, or leave it out."
+            )
+        return accelerator
 
     def _build_model(self) -> PreTrainedModel:
         set_seed(self.args.seed)
@@ -147,6 +181,9 @@ class Pretrainer:
             reason = model.reason_against_fsdp() if hasattr(model, "reason_against_fsdp") else None
             if reason:
                 raise ValueError(f"{type(model).__name__} cannot be sharded by FSDP. {reason}")
+            plugin = self.accelerator.state.fsdp_plugin
+            if plugin.transformer_cls_names_to_wrap is None:
+                plugin.transformer_cls_names_to_wrap = _fsdp_units(model)
         if self.args.gradient_checkpointing:
             model.activation_checkpointing_enable()
         if self.args.torch_compile:
@@ -174,39 +211,19 @@ class Pretrainer:
             fused=self.accelerator.device.type in ("cuda", "cpu"),
         )
 
-    def _build_loader(self) -> DataLoader:
-        args = self.args
-        dataset: Any = self.prepared.train
-        sized = hasattr(dataset, "__len__")
-        needed = args.batch_size * self.accelerator.num_processes
-        if sized and len(dataset) < needed:
-            raise ValueError(
-                f"the training split has {len(dataset)} rows, fewer than one batch of "
-                f"training.batch_size={args.batch_size} on each of {self.accelerator.num_processes} process(es): lower "
-                f"training.batch_size to {len(dataset) // self.accelerator.num_processes} or less."
-            )
-        if not sized:
-            dataset = dataset.shuffle(seed=args.seed, buffer_size=max(1000, 10 * args.batch_size))
-        return DataLoader(
-            dataset,
-            batch_size=args.batch_size,
-            shuffle=sized or None,
-            drop_last=True,
-            collate_fn=self.prepared.collator,
-            num_workers=args.num_workers,
-            pin_memory=args.pin_memory and self.accelerator.device.type == "cuda",
-            persistent_workers=args.num_workers > 0,
-            # Workers' seeds come from this generator: making an iterator leaves the model's random numbers alone.
-            generator=torch.Generator().manual_seed(args.seed),
-        )
-
     def _set_up(self) -> None:
         args = self.args
+        if not args.resume and list_checkpoints(self.output_dir):
+            raise ValueError(
+                f"training.output_dir {self.output_dir} holds checkpoints of an earlier run: pass --resume to continue "
+                "it, or name another folder."
+            )
         config = build_config(self.recipe.model)
         with self.accelerator.main_process_first():
             self.prepared: PreparedData = prepare_data(self.recipe.data, config)
+        self._check_evaluation()
         model = self._build_model()
-        loader = self._build_loader()
+        self.loader = training_loader(self.prepared, args, self.accelerator)
         optimizer = self._build_optimizer(model)
         self.scheduler = get_scheduler(
             "constant_with_warmup" if args.lr_scheduler_type == "constant" else args.lr_scheduler_type,
@@ -214,7 +231,8 @@ class Pretrainer:
             num_warmup_steps=args.warmup_steps,
             num_training_steps=args.max_steps,
         )
-        self.model, self.optimizer, self.loader = self.accelerator.prepare(model, optimizer, loader)
+        with _embedding_in_root(model):
+            self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.accelerator.register_for_checkpointing(self.scheduler)
         self.state.layout = {
             "num_processes": self.accelerator.num_processes,
@@ -229,6 +247,23 @@ class Pretrainer:
         if args.report_to:
             self.accelerator.init_trackers(args.project_name, config=_flat_settings(self.recipe))
 
+    def _check_evaluation(self) -> None:
+        """What is looked at every so many steps must be there before the first of them."""
+        validation: Any = self.prepared.validation
+        processes = self.accelerator.num_processes
+        if self.args.eval_steps and validation is None:
+            raise ValueError(
+                "training.eval_steps needs validation data: name data.validation_split or data.validation_fraction."
+            )
+        if self.args.eval_steps and hasattr(validation, "__len__") and len(validation) < processes:
+            raise ValueError(
+                f"training.eval_steps: the validation split has {len(validation)} rows for {processes} processes: give "
+                "each at least one."
+            )
+        if self.recipe.probe.every_steps:
+            task, _ = labelled_held_out(self.prepared)
+            self.recipe.probe.headline_metric(task)
+
     @property
     def _bare_model(self) -> PreTrainedModel:
         return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
@@ -239,12 +274,6 @@ class Pretrainer:
         self._set_up()
         if self.args.resume:
             self._resume()
-        elif list_checkpoints(self.output_dir):
-            raise ValueError(
-                f"training.output_dir {self.output_dir} holds checkpoints of an earlier run: pass --resume to continue "
-                "it, or name another folder."
-            )
-        self._watch_signals()
         started = time.perf_counter() - self.state.seconds
         progress = tqdm(
             total=self.args.max_steps,
@@ -253,14 +282,16 @@ class Pretrainer:
             unit="step",
             disable=not self.accelerator.is_local_main_process,
         )
-        batches = self._batches()
-        while self.state.step < self.args.max_steps and not self.stop_requested:
-            self._step(batches)
-            self.state.seconds = time.perf_counter() - started
-            progress.update()
-            self._after_step(progress)
-        progress.close()
-        self._finish()
+        with self._sigterm, progress:
+            if self.recipe.probe.every_steps and self.state.step == 0:
+                self._probe()  # the untrained encoder, to compare with
+            batches = self._batches()
+            while self.state.step < self.args.max_steps and not self.stop_requested:
+                self._step(batches)
+                self.state.seconds = time.perf_counter() - started
+                progress.update()
+                self._after_step(progress)
+            self._finish()
         return self.state
 
     def _batches(self) -> Iterator[Batch]:
@@ -287,12 +318,16 @@ class Pretrainer:
     def _step(self, batches: Iterator[Batch]) -> None:
         """One optimiser step: `gradient_accumulation_steps` batches."""
         step = self.state.step + 1
+        self._learning_rate = self.scheduler.get_last_lr()[0]
+        self._rows = []
         for part in range(self.args.gradient_accumulation_steps):
             batch = next(batches)
             # Masks and dropout are a function of seed, step, part and process alone: there is nothing to restore.
             set_seed(_mix(self.args.seed, step, part, self.accelerator.process_index))
             rows = batch.pop("index", None)
             batch.pop("labels", None)
+            if rows is not None:
+                self._rows.append(rows)
             with self.accelerator.accumulate(self.model):
                 outputs = self.model(**batch)
                 self._record(step, rows, outputs)
@@ -307,7 +342,7 @@ class Pretrainer:
 
     def _clip_gradients(self, step: int) -> None:
         limit = self.args.max_grad_norm
-        if limit is None and step % self.args.logging_steps:
+        if limit is None and not self._is_due(self.args.logging_steps, step):
             return  # the norm is only wanted for the log
         limit = math.inf if limit is None else limit
         self._grad_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), limit)
@@ -325,34 +360,44 @@ class Pretrainer:
         while self._unchecked:
             step, rows, loss = self._unchecked.popleft()
             if not torch.isfinite(loss):
-                last = newest_sound_checkpoint(self.output_dir)
                 raise NonFiniteLossError(
-                    f"the loss is {loss.item()} at step {step} on process {self.accelerator.process_index}; the batch's "
-                    f"rows are {'unknown' if rows is None else rows.tolist()}. The last good checkpoint is "
-                    f"{last or 'none yet'}. Look at those rows, lower training.learning_rate, or set "
-                    "training.max_grad_norm."
+                    f"the loss is {loss.item()} at step {step} on "
+                    f"{self._describe_rows(*([] if rows is None else [rows]))}"
                 )
+
+    def _describe_rows(self, *rows: torch.Tensor) -> str:
+        """Where the trouble came from and what can be done: the end of an error message."""
+        numbers = torch.cat(rows).tolist() if rows else "unknown"
+        return (
+            f"process {self.accelerator.process_index}; the batch's rows are {numbers}. The last good checkpoint is "
+            f"{newest_sound_checkpoint(self.output_dir) or 'none yet'}. Look at those rows, lower "
+            "training.learning_rate, or set training.max_grad_norm."
+        )
 
     def _after_step(self, progress: tqdm) -> None:
         args, step = self.args, self.state.step
-        last = step == args.max_steps
-        if step % args.logging_steps == 0 or last:
+        if self._is_due(args.logging_steps, step):
             self._log_window(progress)
-            if self.accelerator.num_processes > 1:
-                # Processes must leave the loop at the same step, so they agree here rather than at every step.
-                self.stop_requested = self._any_process(self._signal_received)
-        if self.accelerator.num_processes == 1:
-            self.stop_requested = self._signal_received
-        if args.eval_steps and (step % args.eval_steps == 0 or last):
-            self._validate()
-        if self.recipe.probe.every_steps and (step % self.recipe.probe.every_steps == 0 or last):
+        # Processes must leave the loop at the same step.
+        is_cheap = self.accelerator.num_processes == 1 or self.accelerator.device.type == "cpu"
+        if is_cheap or self._is_due(min(args.logging_steps, AGREEMENT_STEPS), step):
+            self.stop_requested = self._any_process(self._sigterm.received)
+        is_best = self._validate() if self._is_due(args.eval_steps, step) else False
+        if self._is_due(self.recipe.probe.every_steps, step):
             self._probe()
-        if args.picture_steps and (step % args.picture_steps == 0 or last):
+        if self._is_due(args.picture_steps, step):
             self._draw()
-        if args.save_steps and step % args.save_steps == 0 and not last:
-            self._save()
+        # Last, so that the checkpoint holds everything known about its step.
+        if is_best or self._is_due(args.save_steps, step):
+            self._save(best=is_best)
+
+    def _is_due(self, every: int, step: int) -> bool:
+        """Whether something done `every` so many steps (0 never) is done after `step`; the last step counts always."""
+        return every > 0 and (step % every == 0 or step == self.args.max_steps)
 
     def _any_process(self, flag: bool) -> bool:
+        if self.accelerator.num_processes == 1:
+            return flag
         flags = torch.tensor(float(flag), device=self.accelerator.device)
         return bool(self.accelerator.reduce(flags, reduction="sum").item() > 0)
 
@@ -370,55 +415,68 @@ class Pretrainer:
 
     def _log_window(self, progress: tqdm) -> None:
         self._check_finite()
-        names = sorted(self._window)
-        means = torch.stack([self._window[name].reshape(()) for name in names]) / self._window_batches
-        means = self.accelerator.reduce(means, reduction="mean")
-        values = {f"train/{name}": value for name, value in zip(names, means.tolist(), strict=True)}
-        values["train/learning_rate"] = self.scheduler.get_last_lr()[0]
+        sums = self._window_sums()
+        values = {f"train/{name}": value / self._window_batches for name, value in sums.items()}
+        values["train/learning_rate"] = self._learning_rate
         if self._grad_norm is not None:
             values["train/grad_norm"] = float(self._grad_norm)
         self._window, self._window_batches, self._grad_norm = {}, 0, None
         self._log(values)
-        progress.set_postfix({name: f"{values[f'train/{name}']:.4g}" for name in names}, refresh=False)
+        progress.set_postfix({name: f"{values[f'train/{name}']:.4g}" for name in sums}, refresh=False)
+
+    def _window_sums(self) -> dict[str, float]:
+        """What was summed since the last log, the mean over processes."""
+        if not self._window:
+            return {}
+        names = sorted(self._window)
+        sums = torch.stack([self._window[name].reshape(()) for name in names])
+        return dict(zip(names, self.accelerator.reduce(sums, reduction="mean").tolist(), strict=True))
 
     @torch.no_grad()
-    def _validate(self) -> None:
-        """Mean validation loss over at most `eval_batches` batches, with the same masks every time."""
-        if self.prepared.validation is None:
-            raise ValueError(
-                "training.eval_steps needs validation data: name data.validation_split or data.validation_fraction."
-            )
-        model = self.model
-        model.eval()
-        set_seed(_mix(self.args.seed, 0, 0, 0))
-        totals: dict[str, float] = {}
-        count = 0
-        for batch in self._validation_batches():
-            rows = len(next(iter(batch.values())))
-            outputs = model(**batch)
-            for name, value in {"loss": outputs.loss, **(outputs.loss_parts or {})}.items():
-                totals[name] = totals.get(name, 0.0) + rows * float(value)
-            count += rows
-        model.train()
-        values = {f"validation/{name}": value / count for name, value in totals.items()}
-        self._log(values)
-        loss = values["validation/loss"]
-        if self.args.save_best and (self.state.best_loss is None or loss < self.state.best_loss):
-            self.state.best_loss = loss
-            self._save(best=True)
+    def _validate(self) -> bool:
+        """Log the mean validation loss, with the same rows and masks every time.
 
-    def _validation_batches(self) -> Iterator[Batch]:
-        """The same batches on every process, so that losses which gather over processes find partners of the same size."""
-        dataset: Any = self.prepared.validation
-        loader = DataLoader(dataset, batch_size=self.args.batch_size, collate_fn=self.prepared.collator)
-        for number, batch in enumerate(loader):
-            if number == self.args.eval_batches:
-                return
-            yield {name: part.to(self.accelerator.device) for name, part in batch.items() if name not in NOT_INPUTS}
+        Returns:
+            Whether it is the lowest so far and to be kept as such.
+        """
+        self.model.eval()
+        totals: dict[str, torch.Tensor] = {}
+        count = 0
+        for number, (rows, batch) in enumerate(validation_batches(self.prepared, self.args, self.accelerator)):
+            set_seed(_mix(self.args.seed, 0, number, self.accelerator.process_index))
+            inputs = {name: part.to(self.accelerator.device) for name, part in batch.items() if name not in NOT_INPUTS}
+            outputs = self.model(**inputs)
+            for name, value in {"loss": outputs.loss, **(outputs.loss_parts or {})}.items():
+                totals[name] = totals.get(name, 0.0) + rows * value.double()
+            count += rows
+        self.model.train()
+        if not count:
+            raise ValueError("training.eval_steps: the validation stream gave fewer rows than there are processes.")
+        sums = self.accelerator.reduce(torch.stack(list(totals.values())), reduction="mean").tolist()
+        self._log({f"validation/{name}": value / count for name, value in zip(totals, sums, strict=True)})
+        loss = sums[0] / count
+        if not self.args.save_best or not (self.state.best_loss is None or loss < self.state.best_loss):
+            return False
+        self.state.best_loss, self.state.best_step = loss, self.state.step
+        return True
 
     def _probe(self) -> None:
-        encoder = self._bare_model.base_model
-        self._log(online_probe(encoder, self.prepared, self.recipe.probe, self.accelerator.device))
+        """Log the online probe. The main process alone runs it; the others wait for it at their next exchange."""
+        encoder = self._whole_encoder()
+        if encoder is not None:
+            self._log(online_probe(encoder, self.prepared, self.recipe.probe, self.accelerator.device))
+
+    def _whole_encoder(self) -> PreTrainedModel | None:
+        """The encoder for the main process; under FSDP a copy with all weights, which every process helps to gather."""
+        is_main = self.accelerator.is_main_process
+        if self.accelerator.distributed_type != DistributedType.FSDP:
+            return cast(PreTrainedModel, self._bare_model.base_model) if is_main else None
+        weights = self.accelerator.get_state_dict(self.model)
+        if not is_main:
+            return None
+        copy = AutoModelForPreTraining.from_config(self._bare_model.config)
+        copy.load_state_dict(weights)
+        return cast(PreTrainedModel, copy.to(self.accelerator.device).base_model)
 
     def _draw(self) -> None:
         """Reconstructions and curves. Every process computes them, because losses gather; the main process writes."""
@@ -438,22 +496,36 @@ class Pretrainer:
     def _save(self, best: bool = False) -> None:
         """A sealed checkpoint of this step; `best` also keeps it as `checkpoint-best`."""
         self._check_finite()
+        self._check_weights()
         final = checkpoint_folder(self.output_dir, self.state.step)
-        folder = final.with_name(final.name + ".incomplete")
+        folder = final.with_name(final.name + INCOMPLETE)
         if not final.exists() or find_problem(final) is not None:
             if self.accelerator.is_main_process:
                 folder = incomplete_folder(final)
             self.accelerator.wait_for_everyone()
             self.accelerator.save_state(str(folder / "training_state"), safe_serialization=True)
+            self.state.window, self.state.window_batches = self._window_sums(), self._window_batches
             self._save_model(folder)
             self.accelerator.wait_for_everyone()
             if self.accelerator.is_main_process:
                 write_json(folder / STATE_FILE, dataclasses.asdict(self.state))
                 seal(folder, final)
-                thin_out(self.output_dir, self.args.save_total_limit)
-        if best and self.accelerator.is_main_process:
-            copy_as(final, self.output_dir / BEST)
+        if self.accelerator.is_main_process:
+            if best:
+                copy_as(final, self.output_dir / BEST)
+            thin_out(self.output_dir, self.args.save_total_limit, newest=final)
         self.accelerator.wait_for_everyone()
+
+    def _check_weights(self) -> None:
+        """A gradient that overflowed spoils the weights one step before the loss shows it: such weights are not saved."""
+        parts = chain(self.model.parameters(), self.model.buffers())
+        local = [part.to_local() if isinstance(part, DTensor) else part for part in parts]
+        is_finite = torch.stack([torch.isfinite(part).all() for part in local]).all()
+        if self._any_process(not is_finite):
+            raise NonFiniteLossError(
+                f"the weights are NaN or infinite after step {self.state.step}, although its loss was finite: the gradient "
+                f"overflowed on {self._describe_rows(*self._rows)}"
+            )
 
     def _save_model(self, folder: Path) -> None:
         """What `save_pretrained` writes for model and processor, and the card."""
@@ -471,13 +543,8 @@ class Pretrainer:
         if folder is None:
             logger.warning("No sound checkpoint in %s: starting from the beginning.", self.output_dir)
             return
-        saved = json.loads((folder / "config.json").read_text())
         model = self._bare_model
-        if saved.get("model_type") != model.config.model_type:
-            raise ValueError(
-                f"{folder} is a checkpoint of model_type '{saved.get('model_type')}', the recipe's model_type is "
-                f"'{model.config.model_type}': name another training.output_dir."
-            )
+        check_same_model(folder, model.config)
         state = RunState(**read_state(folder))
         if state.layout != self.state.layout:
             raise ValueError(
@@ -489,13 +556,15 @@ class Pretrainer:
         self.accelerator.load_state(str(folder / "training_state"))
         state.interrupted = False
         self.state = state
+        device = self.accelerator.device
+        self._window = {name: torch.tensor(value, device=device) for name, value in state.window.items()}
+        self._window_batches = state.window_batches
+        best = self.output_dir / BEST
+        if self.accelerator.is_main_process and self.args.save_best and state.best_step == state.step:
+            # The run may have ended between the two copies of this checkpoint.
+            if find_problem(best) is not None or read_state(best)["step"] != state.step:
+                copy_as(folder, best)
         logger.info("Resumed from %s at step %d.", folder, state.step)
-
-    def _watch_signals(self) -> None:
-        def request_stop(number: int, frame: FrameType | None) -> None:
-            self._signal_received = True
-
-        signal.signal(signal.SIGTERM, request_stop)
 
     def _finish(self) -> None:
         """Save the last step; a complete run also puts its model at the top of `output_dir`."""
@@ -504,9 +573,10 @@ class Pretrainer:
         if self.accelerator.is_main_process and not self.state.interrupted:
             last = checkpoint_folder(self.output_dir, self.state.step)
             replace_files(self.output_dir, lambda folder: _copy_model_files(last, folder))
+        elif self.accelerator.is_main_process:
+            logger.warning("SIGTERM: stopped and saved at step %d; --resume continues.", self.state.step)
         self.accelerator.wait_for_everyone()
-        if self.args.report_to:
-            self.accelerator.end_training()
+        self.accelerator.end_training()
 
 
 def _copy_model_files(checkpoint: Path, folder: Path) -> None:
@@ -516,16 +586,29 @@ def _copy_model_files(checkpoint: Path, folder: Path) -> None:
             shutil.copy2(path, folder / path.name)
 
 
-def _writable_folder(folder: Path) -> Path:
+def _fsdp_units(model: PreTrainedModel) -> list[str]:
+    """Names of the classes that FSDP shards one by one: those of the model's blocks that do not hold its input embedding."""
+    embedding = model.get_input_embeddings()
+    around = {
+        type(module).__name__
+        for module in model.modules()
+        if module is not embedding and any(part is embedding for part in module.modules())
+    }
+    return [name for name in model._no_split_modules or [] if name not in around]
+
+
+@contextlib.contextmanager
+def _embedding_in_root(model: PreTrainedModel) -> Iterator[None]:
+    """While FSDP shards the model, hide its input embedding, of which Accelerate would make a unit.
+
+    A unit is whole during its own forward only, but a tied head reads words off the embedding's table later on. What is
+    in no unit is whole throughout.
+    """
+    setattr(model, "get_input_embeddings", lambda: None)  # noqa: B010  a method, to the type checker
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ValueError(
-            f"training.output_dir {folder} cannot be written: {error}. Name a folder you may write to."
-        ) from error
-    return folder
+        yield
+    finally:
+        del model.__dict__["get_input_embeddings"]
 
 
 def _mix(*numbers: int) -> int:

@@ -1,0 +1,120 @@
+"""Batches of a run: which rows each process gets, in an order that a resumed run finds again."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from accelerate.accelerator import Accelerator
+from accelerate.data_loader import DataLoaderShard, prepare_data_loader
+from torch.utils.data import DataLoader
+
+from ..data.collators import BatchCollator
+from ..data.preparation import PreparedData
+from .arguments import PretrainingArguments
+from .signals import ignore_sigterm
+
+Batch = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class ShareCollator:
+    """Makes a batch of one process's share of rows that all processes have read.
+
+    Attributes:
+        collator: rows -> batch.
+        process: number of this process.
+        num_processes: equal shares that the rows are cut into.
+    """
+
+    collator: BatchCollator
+    process: int
+    num_processes: int
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> Batch:
+        share = len(rows) // self.num_processes
+        return self.collator(rows[self.process * share : (self.process + 1) * share])
+
+
+def training_loader(prepared: PreparedData, args: PretrainingArguments, accelerator: Accelerator) -> DataLoaderShard:
+    """The loader of this process, its batches put on the device; `set_epoch(e)` decides the order of pass e.
+
+    Rows are dealt out in batches, each process taking its turn. Of a stream every process reads all rows and keeps its
+    part: processes then agree on where a pass ends however the stream is cut into files, and batches may be ragged.
+
+    Raises:
+        ValueError: there are fewer rows than one batch on every process.
+    """
+    dataset: Any = prepared.train
+    is_stream = not hasattr(dataset, "__len__")
+    processes = accelerator.num_processes
+    if not is_stream and len(dataset) < args.batch_size * processes:
+        raise ValueError(
+            f"the training split has {len(dataset)} rows, fewer than one batch of training.batch_size={args.batch_size} "
+            f"on each of {processes} process(es): lower training.batch_size to {len(dataset) // processes} or less, or "
+            "add data."
+        )
+    if is_stream:
+        dataset = dataset.shuffle(seed=args.seed, buffer_size=max(1000, 10 * args.batch_size))
+    loader = DataLoader(
+        dataset,
+        batch_size=args.batch_size * (processes if is_stream else 1),
+        shuffle=None if is_stream else True,
+        drop_last=True,
+        collate_fn=(
+            ShareCollator(prepared.collator, accelerator.process_index, processes) if is_stream else prepared.collator
+        ),
+        num_workers=args.num_workers,
+        pin_memory=pins_memory(args, accelerator),
+        persistent_workers=args.num_workers > 0,
+        worker_init_fn=ignore_sigterm,
+        # Workers' seeds come from this generator: making an iterator leaves the model's random numbers alone.
+        generator=torch.Generator().manual_seed(args.seed),
+    )
+    if is_stream:
+        return prepare_data_loader(
+            loader,
+            accelerator.device,
+            num_processes=1,
+            process_index=0,
+            put_on_device=True,
+            dispatch_batches=False,
+            non_blocking=pins_memory(args, accelerator),
+        )
+    return accelerator.prepare(loader)
+
+
+def pins_memory(args: PretrainingArguments, accelerator: Accelerator) -> bool:
+    """Whether batches are copied to a GPU from pinned memory, which the CPU need not wait for."""
+    return args.pin_memory and accelerator.device.type == "cuda"
+
+
+def validation_batches(
+    prepared: PreparedData, args: PretrainingArguments, accelerator: Accelerator
+) -> Iterator[tuple[int, Batch]]:
+    """(rows of all processes, this process's part) of at most `eval_batches` batches, the same ones every time.
+
+    Every process gets equally many rows of each batch, because losses gather over processes; up to
+    `num_processes - 1` rows at the end are left out.
+    """
+    processes, process = accelerator.num_processes, accelerator.process_index
+    dataset: Any = prepared.validation
+    size = args.batch_size * processes
+    if hasattr(dataset, "__len__"):
+        usable = len(dataset) - len(dataset) % processes
+        sizes = [min(size, usable - start) for start in range(0, usable, size)][: args.eval_batches]
+        shares = []
+        for number, rows in enumerate(sizes):
+            first = number * size + process * (rows // processes)
+            shares.append(list(range(first, first + rows // processes)))
+        loader = DataLoader(dataset, batch_sampler=shares, collate_fn=prepared.collator)
+        yield from zip(sizes, loader, strict=True)
+        return
+    stream = iter(dataset)
+    share = ShareCollator(prepared.collator, process, processes)
+    for _ in range(args.eval_batches):
+        rows = list(islice(stream, size))
+        if len(rows) < processes:
+            return
+        yield len(rows) - len(rows) % processes, share(rows)

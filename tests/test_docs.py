@@ -1,0 +1,264 @@
+"""What the documentation says is so: tables, code, recipes, commands, paths and names."""
+
+import ast
+import importlib.util
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from transformers import AutoModelForPreTraining
+
+import hf_maskssl
+from hf_maskssl.data.arguments import DataArguments
+from hf_maskssl.data.preparation import prepare_data
+from hf_maskssl.data.recipe import build_config, load_recipe
+from hf_maskssl.evaluation.arguments import ProbeArguments
+from hf_maskssl.evaluation.evaluate_checkpoint import parse_arguments
+from hf_maskssl.evaluation.reports import update_tables
+from hf_maskssl.training import load_pretraining_recipe
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "src" / "hf_maskssl"
+DOCUMENTS = ("README.md", "CONTRIBUTING.md")
+HEADINGS = [
+    "# hf_maskssl",
+    "## Try it",
+    "## Pre-train on your own data",
+    "## Load the frozen encoder",
+    "## Methods",
+    "## Results",
+]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+MARKED = re.compile(r"^<!-- ((?:table|output):[\w./-]+) -->\n(.*?)^<!-- /\1 -->$", re.MULTILINE | re.DOTALL)
+# Folders of one machine, places to install from, and what was left undone.
+UNFIT = re.compile(r"(?<![\w.~}])/(?:work|tmp|home|root|mnt|Users)/\w|index-url|\b(?:TODO|FIXME|XXX)\b")
+TEXT = {".py", ".md", ".yaml", ".json", ".toml", ".txt", ".cfg"}
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return [body for name, body in FENCE.findall(text) if name == language]
+
+
+def section(heading: str) -> str:
+    """The README's text under a heading."""
+    _, found, rest = read("README.md").partition(f"\n{heading}\n")
+    assert found, f"README.md has no heading {heading!r}"
+    return re.split(r"^## ", rest, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def commands(text: str) -> list[list[str]]:
+    """The words of every command of the shell blocks; a backslash joins lines."""
+    lines = "\n".join(blocks(text, "bash")).replace("\\\n", " ").splitlines()
+    return [words for words in (shlex.split(line, comments=True) for line in lines) if words]
+
+
+# Tables and headings
+
+
+def test_readme_has_its_headings_in_order() -> None:
+    found = [line for line in read("README.md").splitlines() if line.startswith(("# ", "## "))]
+    assert [line for line in found if line in HEADINGS] == HEADINGS
+
+
+def test_tables_are_those_of_the_results() -> None:
+    files = [ROOT / "README.md", *sorted((ROOT / "model_cards").glob("*.md"))]
+    outdated = update_tables(files, ROOT / "benchmarks" / "results", check=True)
+    assert outdated == [], "run `make tables`"
+
+
+def test_nothing_between_markers_is_left_empty() -> None:
+    marked = MARKED.findall(read("README.md"))
+    assert {"table:metamae_probe", "table:step_time"} <= {name for name, _ in marked}
+    assert [name for name, body in marked if not body.strip()] == []
+
+
+# Python
+
+
+def save_digits_encoder(folder: Path) -> None:
+    """What `make quickstart` leaves there, untrained."""
+    torch.manual_seed(0)
+    config = build_config(load_recipe(ROOT / "examples" / "recipes" / "digits.yaml")["model"])
+    AutoModelForPreTraining.from_config(config).save_pretrained(folder)
+    processor = hf_maskssl.ArrayImageProcessor(1, [8, 8], scale=1 / 16, standardize="dataset", mean=[0.3], std=[0.4])
+    processor.save_pretrained(folder)
+
+
+def run_block(code: str, name: str) -> None:
+    """Run it, and compare every `value = ...  # (2, 64)` with the shape that it promises."""
+    namespace: dict[str, object] = {"__name__": "snippet"}
+    exec(compile(code, name, "exec"), namespace)
+    for variable, shape in re.findall(r"^(\w+) = .*#\s*(\([\d, ]+\))", code, flags=re.MULTILINE):
+        value = namespace[variable]
+        assert isinstance(value, torch.Tensor) and tuple(value.shape) == ast.literal_eval(shape), f"{name}: {variable}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_python_blocks_run(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code_blocks = blocks(read(document), "python")
+    assert code_blocks
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    for number, code in enumerate(code_blocks):
+        for folder in set(re.findall(r'from_pretrained\(\s*"([^"]+)"', code)):
+            if not Path(folder).exists():
+                save_digits_encoder(tmp_path / folder)
+        run_block(code, f"{document}, Python block {number}")
+
+
+def test_a_block_that_breaks_its_promise_is_found() -> None:
+    with pytest.raises(AssertionError, match="features"):
+        run_block("import torch\nfeatures = torch.ones(3, 64)  # (2, 64)", "test")
+    with pytest.raises(ImportError):
+        run_block("from hf_maskssl import MetaMAEForDreaming", "test")
+
+
+def test_loading_the_encoder_takes_five_lines() -> None:
+    (code,) = blocks(section("## Load the frozen encoder"), "python")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 5
+    assert "AutoModel.from_pretrained(" in code
+
+
+# The recipe of the README and the commands beside it
+
+
+def test_readme_recipe_works_with_the_commands_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    text = section("## Pre-train on your own data")
+    (recipe_text,) = blocks(text, "yaml")
+    assert len(recipe_text.splitlines()) <= 10
+    by_script = {Path(word).name: words for words in commands(text) for word in words if word.endswith(".py")}
+    pretrain, probe = by_script["run_pretrain.py"], by_script["run_linear_probe.py"]
+
+    place = next(place for place, word in enumerate(pretrain) if word.endswith(".yaml"))
+    Path(pretrain[place]).write_text(recipe_text, encoding="utf-8")
+    small = ["--hidden_size", "16", "--num_hidden_layers", "1", "--num_attention_heads", "2"]
+    recipe = load_pretraining_recipe(pretrain[place], [*pretrain[place + 1 :], *small])
+    config = build_config(recipe.model)
+    _, models, probe_recipe, overrides = parse_arguments(probe[2:])
+    sections = load_recipe(probe_recipe, overrides, {"data": DataArguments, "probe": ProbeArguments}, primary="probe")
+    labelled = sections["data"]
+    assert models == [recipe.training.output_dir], "the probe opens what pre-training writes"
+
+    # Data of the recipe's shape in the file that it names: what both commands begin with.
+    assert recipe.data.kind == "series" and isinstance(recipe.data.data_files, str)
+    series = np.random.default_rng(0).normal(size=(40, config.num_channels, config.series_length))
+    columns = {recipe.data.input_column: series.tolist(), labelled.label_column: [row % 4 for row in range(40)]}
+    pq.write_table(pa.table(columns), recipe.data.data_files)
+    prepared = prepare_data(recipe.data, config)
+    batch = prepared.collator([prepared.train[row] for row in range(4)])
+    batch.pop("index")
+    assert torch.isfinite(AutoModelForPreTraining.from_config(config)(**batch).loss)
+    measured = prepare_data(labelled, config, prepared.processor, require_labels=True)
+    assert measured.num_labels == 4 and (measured.test is not None or measured.validation is not None)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_name_modules_and_targets_that_exist(document: str) -> None:
+    text = read(document)
+    modules = re.findall(r"python -m ([\w.]+)", text)
+    targets = set(re.findall(r"^(?:```bash\n)?make (\w+)|`make (\w+)`", text, flags=re.MULTILINE))
+    known = re.findall(r"^(\w+):", read("Makefile"), flags=re.MULTILINE)
+    assert [name for name in modules if importlib.util.find_spec(name) is None] == []
+    assert {one or other for one, other in targets} - set(known) == set()
+
+
+# Paths and names
+
+
+def mentioned_paths(text: str) -> set[str]:
+    """Link targets, and what in code looks like a path into the repository or the package; NAME stands for any."""
+    found = {target for target in re.findall(r"\]\(([^)#\s]+)", text) if "://" not in target}
+    folders = {path.name for root in (ROOT, PACKAGE) for path in root.iterdir() if path.is_dir()} - {"outputs"}
+    code = [*re.findall(r"`([^`\n]+)`", FENCE.sub("", text)), *(body for _, body in FENCE.findall(text))]
+    for word in re.findall(r"(?<![\w./<$-])[\w.*-]+(?:/[\w.*-]+)+(?![\w<])", "\n".join(code)):
+        if word.split("/")[0] in folders and "NAME" not in word:
+            found.add(word.rstrip("."))
+    return found
+
+
+def resolve(path: str) -> list[Path]:
+    return [match for root in (ROOT, PACKAGE, ROOT / "src") for match in root.glob(path)]
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, "CHANGELOG.md", "model_cards/README.md"])
+def test_mentioned_paths_exist(document: str) -> None:
+    assert sorted(path for path in mentioned_paths(read(document)) if not resolve(path)) == []
+
+
+def test_paths_are_seen_in_links_and_code() -> None:
+    text = "[a](docs/a.png) [b](https://x.org/b.md) `models/none.py`, `models/<method>.py` `models/NAME.py` `a/b`\n```bash\nls src/x.py\n```\n"
+    assert mentioned_paths(text) == {"docs/a.png", "models/none.py", "src/x.py"}
+
+
+def test_functions_named_beside_a_file_are_in_it() -> None:
+    """Rows `| `file.py` | `name`, `name` | ... |` of CONTRIBUTING.md."""
+    rows = re.findall(r"^\| `([\w/]+\.py)` \| ([^|]+)\|", read("CONTRIBUTING.md"), flags=re.MULTILINE)
+    assert rows
+    for path, cell in rows:
+        (file,) = resolve(path)
+        source = file.read_text(encoding="utf-8")
+        for name in re.findall(r"`(?:\w+\.)?(\w+)`", cell):
+            assert re.search(rf"\b(?:def|class) {name}\b|^{name}\b\s*[:=]", source, re.MULTILINE), f"{path}: {name}"
+
+
+# What no file of the repository should hold
+
+
+def text_files() -> list[Path]:
+    top = [path for path in ROOT.iterdir() if path.is_file() and (path.suffix in TEXT or path.name == "Makefile")]
+    folders = [ROOT / name for name in ("src", "examples", "benchmarks", "model_cards", ".ci")]
+    inside = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return sorted(top + [path for path in inside if path.suffix in TEXT or path.parent.name == ".ci"])
+
+
+def test_no_file_names_a_place_on_one_machine_or_is_unfinished() -> None:
+    files = text_files()
+    assert {ROOT / "README.md", ROOT / "Makefile", PACKAGE / "__init__.py"} <= set(files)
+    found = []
+    for path in files:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            if UNFIT.search(line):
+                found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:80]}")
+    assert found == []
+
+
+@pytest.mark.parametrize("line", ["see /home/me/data", "--extra-index-url x", "# TODO: later", 'open("/tmp/x")'])
+def test_unfit_lines_are_seen(line: str) -> None:
+    assert UNFIT.search(line)
+
+
+@pytest.mark.parametrize("line", ["https://x.org/home/a", "../shared/work/a", "${HOME}/work/a", "~/tmp/a", "a/root/b"])
+def test_other_lines_pass(line: str) -> None:
+    assert not UNFIT.search(line)
+
+
+def test_update_tables_checks_the_same_files(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    spec = importlib.util.spec_from_file_location("update_tables", ROOT / "benchmarks" / "update_tables.py")
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert {path.name for path in script.files_with_tables()} >= {"README.md"}
+    asked: dict[str, object] = {}
+
+    def pretend(files: list[Path], results: Path, check: bool) -> list[Path]:
+        asked.update(results=results, check=check)
+        return files[:1]
+
+    monkeypatch.setattr(script, "update_tables", pretend)
+    for words, code, message in ((["--check"], 1, "README.md is out of date"), ([], 0, "README.md was rewritten")):
+        monkeypatch.setattr(sys, "argv", ["update_tables.py", *words])
+        assert script.main() == code
+        assert message in capsys.readouterr().out
+        assert asked == {"results": ROOT / "benchmarks" / "results", "check": bool(words)}

@@ -1,0 +1,84 @@
+"""Tiny runs for the tests of this folder: a recipe of a few lines, and ways to look at what a run left behind."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from hf_maskssl.data.arguments import DataArguments
+from hf_maskssl.evaluation.arguments import ProbeArguments
+from hf_maskssl.training import Pretrainer, PretrainingArguments, PretrainingRecipe, RunState
+
+MODEL: dict[str, Any] = {
+    "model_type": "metamae",
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "decoder_hidden_size": 8,
+    "decoder_num_hidden_layers": 1,
+    "decoder_num_attention_heads": 2,
+    "decoder_intermediate_size": 16,
+    "projector_output_size": 8,
+    "modality": "image",
+    "image_size": [8, 8],
+    "num_channels": 1,
+    "patch_size": [2, 2],
+    "mask_ratio": 0.75,
+}
+PLAIN_MAE: dict[str, Any] = {"num_adaptation_steps": 0, "contrastive_weight": 0.0}
+# 42 rows in batches of 4: an epoch is 10 batches, and two rows are left over.
+DATA: dict[str, Any] = {"source": "digits", "kind": "image", "scale": 0.0625, "max_train_samples": 42, "cache": True}
+LABELLED: dict[str, Any] = {"label_column": "label", "test_split": "test", "max_test_samples": 30}
+TRAINING: dict[str, Any] = {"max_steps": 4, "batch_size": 4, "learning_rate": 1e-3, "logging_steps": 1, "save_steps": 0}
+
+
+def make_recipe(
+    output_dir: Path,
+    model: dict[str, Any] | None = None,
+    data: dict[str, Any] | None = None,
+    probe: dict[str, Any] | None = None,
+    **training: Any,
+) -> PretrainingRecipe:
+    """A recipe of MetaMAE on a few digits, with these changes."""
+    return PretrainingRecipe(
+        model=MODEL | (model or {}),
+        data=DataArguments(**(DATA | (data or {}))),
+        probe=ProbeArguments(**(probe or {})),
+        training=PretrainingArguments(**(TRAINING | {"output_dir": str(output_dir)} | training)),
+    )
+
+
+def write_recipe(recipe: PretrainingRecipe, path: Path) -> Path:
+    """The recipe as a file, for a run in another process."""
+    sections = {name: dataclasses.asdict(getattr(recipe, name)) for name in ("data", "probe", "training")}
+    path.write_text(yaml.safe_dump({"model": recipe.model, **sections}))
+    return path
+
+
+def train(recipe: PretrainingRecipe) -> tuple[Pretrainer, RunState]:
+    trainer = Pretrainer(recipe)
+    return trainer, trainer.run()
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """What a finished run, or one of its checkpoints, holds."""
+    return load_file(folder / "model.safetensors")
+
+
+def assert_same_weights(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+    """Bit for bit."""
+    assert first.keys() == second.keys() and first
+    different = [name for name in first if not torch.equal(first[name], second[name])]
+    assert not different
+
+
+def without_time(state: RunState) -> dict[str, Any]:
+    return {name: value for name, value in dataclasses.asdict(state).items() if name != "seconds"}
+
+
+class Killed(BaseException):
+    """Ends a run as nothing in it expects, from within the test's process."""

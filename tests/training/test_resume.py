@@ -1,0 +1,191 @@
+"""A run that is killed and resumed ends with the very weights of one that was not."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from runs import PLAIN_MAE, Killed, assert_same_weights, make_recipe, train, weights, without_time
+from transformers import AutoModel
+
+from hf_maskssl.training import Pretrainer, PretrainingRecipe, checkpoints, loop
+
+DROPOUT = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.1}
+TEXT_MODEL = {"modality": "tokens", "vocab_size": 7, "max_position_embeddings": 9, "mask_ratio": 0.5}
+# 42 rows: 10 batches of 4 a pass. With two batches a step, a pass ends within the runs below at steps 5 and 10.
+CASES: dict[str, dict[str, Any]] = {
+    "dropout_and_accumulation": {"model": DROPOUT, "gradient_accumulation_steps": 2, "max_grad_norm": 1.0},
+    "accumulation_across_epochs": {"gradient_accumulation_steps": 3, "lr_scheduler_type": "cosine", "warmup_steps": 3},
+    "stream": {"model": DROPOUT, "data": {"streaming": True}, "gradient_accumulation_steps": 2},
+    "workers": {"num_workers": 2, "gradient_accumulation_steps": 2},
+    "ragged_tokens": {"model": TEXT_MODEL | DROPOUT, "data": "text", "lr_scheduler_type": "linear"},
+}
+
+
+def recipe_of(case: str, tmp_path: Path, name: str, **changes: Any) -> PretrainingRecipe:
+    fields = dict(CASES[case])
+    if fields.get("data") == "text":
+        file = tmp_path / "text.txt"
+        file.write_text("\n".join("ACGTTGCAAC"[: 3 + row % 6] + "ACGT"[row % 4] for row in range(42)))
+        fields["data"] = {"source": "text", "data_files": str(file), "kind": "tokens", "input_column": "text"}
+        fields["data"] |= {"alphabet": "ACGT", "scale": 1.0}
+    settings = {"max_steps": 12, "save_steps": 3, "logging_steps": 5, "batch_size": 4}
+    return make_recipe(tmp_path / name, **(fields | settings | changes))
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, step: int, where: str) -> None:
+    """End the next run at a step: after it, or at some point of writing its checkpoint."""
+    if where == "after_the_step":
+        original: Callable[..., None] = Pretrainer._after_step
+
+        def stop(self: Pretrainer, progress: Any) -> None:
+            if self.state.step == step:
+                raise Killed
+            original(self, progress)
+
+        monkeypatch.setattr(Pretrainer, "_after_step", stop)
+        return
+    name = {"before_the_rename": "seal", "while_the_model_is_written": "write_json", "while_thinning": "thin_out"}[where]
+    original = getattr(loop, name)
+
+    def interrupt(path: Path, *rest: Any, **options: Any) -> None:
+        if f"checkpoint-{step:08d}" in f"{path} {options}":
+            raise Killed
+        original(path, *rest, **options)
+
+    monkeypatch.setattr(loop, name, interrupt)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_killed_and_resumed_is_as_if_nothing_happened(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, expected = train(recipe_of(case, tmp_path, "whole"))
+    for step in (8, 11):  # twice, resumed from steps 6 and 9
+        with monkeypatch.context() as patch:
+            kill_at(patch, step, "after_the_step")
+            with pytest.raises(Killed):
+                train(recipe_of(case, tmp_path, "killed", resume=step > 8))
+    _, state = train(recipe_of(case, tmp_path, "killed", resume=True))
+    assert_same_weights(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
+    assert without_time(state) == without_time(expected)  # the logged means too, though the log was cut in its window
+    assert_same_optimizers(tmp_path)
+
+
+def assert_same_optimizers(tmp_path: Path) -> None:
+    first, second = (
+        torch.load(tmp_path / name / "checkpoint-00000012" / "training_state" / "optimizer.bin")["state"]
+        for name in ("whole", "killed")
+    )
+    assert first.keys() == second.keys() and first
+    assert all(torch.equal(first[key][part], second[key][part]) for key in first for part in first[key])
+
+
+@pytest.mark.parametrize("where", ["while_the_model_is_written", "before_the_rename", "while_thinning"])
+def test_killed_while_a_checkpoint_is_written(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(recipe_of("dropout_and_accumulation", tmp_path, "whole"))
+    with monkeypatch.context() as patch:
+        kill_at(patch, 9, where)
+        with pytest.raises(Killed):
+            train(recipe_of("dropout_and_accumulation", tmp_path, "killed"))
+    newest = checkpoints.newest_sound_checkpoint(tmp_path / "killed")
+    assert newest is not None and newest.name == ("checkpoint-00000009" if where == "while_thinning" else "checkpoint-00000006")
+    AutoModel.from_pretrained(newest)
+    train(recipe_of("dropout_and_accumulation", tmp_path, "killed", resume=True))
+    assert_same_weights(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
+    assert not list((tmp_path / "killed").glob("*.incomplete"))
+
+
+def test_resume_without_a_checkpoint_starts_anew(tmp_path: Path) -> None:
+    train(recipe_of("stream", tmp_path, "whole"))
+    train(recipe_of("stream", tmp_path, "resumed", resume=True))
+    assert_same_weights(weights(tmp_path / "resumed"), weights(tmp_path / "whole"))
+
+
+def test_a_finished_run_is_left_as_it_is_or_made_longer(tmp_path: Path) -> None:
+    recipe_of_steps = {steps: recipe_of("dropout_and_accumulation", tmp_path, "run", max_steps=steps) for steps in (6, 12)}
+    train(recipe_of_steps[6])
+    before = weights(tmp_path / "run")
+    recipe_of_steps[6].training.resume = recipe_of_steps[12].training.resume = True
+    train(recipe_of_steps[6])
+    assert_same_weights(weights(tmp_path / "run"), before)
+    train(recipe_of_steps[12])
+    train(recipe_of("dropout_and_accumulation", tmp_path, "whole"))
+    assert_same_weights(weights(tmp_path / "run"), weights(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing", "flipped", "unsealed"])
+def test_a_damaged_checkpoint_is_passed_over(damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = {"model": PLAIN_MAE, "max_steps": 6, "save_steps": 2, "save_total_limit": 3}
+    train(make_recipe(tmp_path / "run", **settings))
+    expected = weights(tmp_path / "run")
+    newest = tmp_path / "run" / "checkpoint-00000006"
+    file = newest / {"missing": "training_state/optimizer.bin", "unsealed": "manifest.json"}.get(damage, "model.safetensors")
+    content = file.read_bytes()
+    if damage == "truncated":
+        file.write_bytes(content[:-100])
+    elif damage == "flipped":
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    else:
+        file.unlink()
+    (tmp_path / "run" / "checkpoint-00000008.incomplete").mkdir()
+    _, state = train(make_recipe(tmp_path / "run", **settings | {"resume": True, "save_total_limit": 1}))
+    assert f"Skipping checkpoint {newest}" in caplog.text
+    assert state.step == 6
+    assert_same_weights(weights(newest), expected)  # written again, the damaged one replaced
+    assert [path.name for path in checkpoints.list_checkpoints(tmp_path / "run")] == ["checkpoint-00000006"]
+
+
+def test_a_new_checkpoint_is_not_thinned_out_for_a_damaged_later_one(tmp_path: Path) -> None:
+    settings = {"model": PLAIN_MAE, "save_total_limit": 1}
+    train(make_recipe(tmp_path / "run", max_steps=6, save_steps=2, **settings | {"save_total_limit": 3}))
+    for step in (4, 6):
+        (tmp_path / "run" / f"checkpoint-{step:08d}" / "model.safetensors").unlink()
+    train(make_recipe(tmp_path / "run", max_steps=3, resume=True, **settings))
+    newest = checkpoints.newest_sound_checkpoint(tmp_path / "run")
+    assert newest is not None and newest.name == "checkpoint-00000003"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 8}, r"'batch_size': 4.*'batch_size': 8.*data order"),
+        ({"gradient_accumulation_steps": 2}, "gradient_accumulation_steps"),
+        ({"seed": 1}, "data order"),
+        ({"model": PLAIN_MAE | {"hidden_size": 24}}, "model.hidden_size=16"),
+        ({"model": {}}, "model.num_adaptation_steps=0"),
+        ({"resume": False}, "pass --resume to continue"),
+    ],
+)
+def test_what_cannot_be_resumed_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    train(make_recipe(tmp_path / "run", model=PLAIN_MAE))
+    before = weights(tmp_path / "run")
+    settings = {"model": PLAIN_MAE, "resume": True, "max_steps": 6} | changes
+    with pytest.raises(ValueError, match=message):
+        train(make_recipe(tmp_path / "run", **settings))
+    assert_same_weights(weights(tmp_path / "run"), before)
+
+
+def test_a_checkpoint_of_another_method_is_refused(tmp_path: Path) -> None:
+    train(make_recipe(tmp_path / "run", model=PLAIN_MAE))
+    folder = tmp_path / "run" / "checkpoint-00000004"
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace('"model_type": "metamae"', '"model_type": "vit_mae"'))
+    (folder / "manifest.json").unlink()
+    checkpoints.seal(folder, folder.with_name("checkpoint-00000005"))
+    with pytest.raises(ValueError, match="checkpoint of model_type 'vit_mae', the recipe's model_type is 'metamae'"):
+        train(make_recipe(tmp_path / "run", model=PLAIN_MAE, resume=True))
+
+
+def test_the_best_checkpoint_is_completed_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"model": PLAIN_MAE, "data": {"validation_fraction": 0.2}, "eval_steps": 2, "save_best": True, "save_steps": 2}
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "copy_as", lambda source, final: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            train(make_recipe(tmp_path / "run", **settings))
+    best = tmp_path / "run" / "checkpoint-best"
+    assert not best.exists()
+    _, state = train(make_recipe(tmp_path / "run", **settings | {"resume": True, "max_steps": 2}))
+    assert state.best_step == 2
+    assert_same_weights(weights(best), weights(tmp_path / "run" / "checkpoint-00000002"))
