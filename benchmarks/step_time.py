@@ -67,7 +67,7 @@ class Setting:
 
     @property
     def variants(self) -> list[str]:
-        # Compiling the first-order decoder takes a CPU longer than all else here together.
+        # Its decoder is compiled in three forms, which on a CPU takes about as long as all else in the process.
         skipped = {"metamae_first_order"} if self.mode == "compiled" and self.device == "cpu" else set()
         return [name for name in VARIANTS if name not in skipped]
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,10 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+# Caches of data sets, metrics and travelling code last as long as the test run, here and in the processes tests start.
+# The Hugging Face libraries read this when they are imported, which is after this file.
+_CACHES = tempfile.TemporaryDirectory(prefix="hf_maskssl-tests-")
+os.environ["HF_HOME"] = _CACHES.name
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 

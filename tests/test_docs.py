@@ -198,8 +198,8 @@ def test_mentioned_paths_exist(document: str) -> None:
 
 
 def test_paths_are_seen_in_links_and_code() -> None:
-    text = "[a](docs/a.png) [b](https://x.org/b.md) `models/none.py`, `models/<method>.py` `models/NAME.py` `a/b`\n```bash\nls src/x.py\n```\n"
-    assert mentioned_paths(text) == {"docs/a.png", "models/none.py", "src/x.py"}
+    text = "[a](docs/a.png) [b](https://x.org/b.md) `models/none.py`, `models/<method>.py` `models/NAME.py` `a/b`\n"
+    assert mentioned_paths(text + "```bash\nls src/x.py\n```\n") == {"docs/a.png", "models/none.py", "src/x.py"}
 
 
 def test_functions_named_beside_a_file_are_in_it() -> None:

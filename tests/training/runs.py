@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from hf_maskssl.data.arguments import DataArguments
 from hf_maskssl.evaluation.arguments import ProbeArguments
+from hf_maskssl.models.modeling_metamae import TokenizedInput
 from hf_maskssl.training import Pretrainer, PretrainingArguments, PretrainingRecipe, RunState
 
 MODEL: dict[str, Any] = {
@@ -29,6 +30,7 @@ MODEL: dict[str, Any] = {
     "patch_size": [2, 2],
     "mask_ratio": 0.75,
 }
+TEXT_MODEL: dict[str, Any] = {"modality": "tokens", "vocab_size": 7, "max_position_embeddings": 9, "mask_ratio": 0.5}
 PLAIN_MAE: dict[str, Any] = {"num_adaptation_steps": 0, "contrastive_weight": 0.0}
 # 42 rows in batches of 4: an epoch is 10 batches, and two rows are left over.
 DATA: dict[str, Any] = {"source": "digits", "kind": "image", "scale": 0.0625, "max_train_samples": 42, "cache": True}
@@ -62,6 +64,20 @@ def write_recipe(recipe: PretrainingRecipe, path: Path) -> Path:
 def train(recipe: PretrainingRecipe) -> tuple[Pretrainer, RunState]:
     trainer = Pretrainer(recipe)
     return trainer, trainer.run()
+
+
+def draws_of_the_sample(self: Any, name: str, draw: torch.Tensor | None, tokens: TokenizedInput) -> torch.Tensor:
+    """In place of `MetaMAEForPretraining._draw`: masks that a sample gets in whatever batch it is."""
+    content = tokens.patches.sum(-1) if tokens.patches is not None else tokens.ids.cumsum(-1)  # type: ignore[union-attr]
+    noise = content * 12.9898 + torch.arange(content.shape[1]) * (78.233 if name == "noise" else 37.719)
+    return (torch.sin(noise) * 43758.5453) % 1
+
+
+def write_text(path: Path) -> dict[str, Any]:
+    """A file of 42 short texts of different lengths, and the data section that reads it."""
+    path.write_text("\n".join("ACGTTGCAAC"[: 3 + row % 6] + "ACGT"[row % 4] for row in range(42)))
+    text = {"source": "text", "data_files": str(path), "kind": "tokens", "input_column": "text", "alphabet": "ACGT"}
+    return {**text, "scale": 1.0}
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

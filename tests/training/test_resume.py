@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-from runs import PLAIN_MAE, Killed, assert_same_weights, make_recipe, train, weights, without_time
+from runs import PLAIN_MAE, TEXT_MODEL, Killed, assert_same_weights, make_recipe, train, weights, without_time, write_text
 from transformers import AutoModel
 
 from hf_maskssl.training import Pretrainer, PretrainingRecipe, checkpoints, loop
 
 DROPOUT = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.1}
-TEXT_MODEL = {"modality": "tokens", "vocab_size": 7, "max_position_embeddings": 9, "mask_ratio": 0.5}
 # 42 rows: 10 batches of 4 a pass. With two batches a step, a pass ends within the runs below at steps 5 and 10.
 CASES: dict[str, dict[str, Any]] = {
     "dropout_and_accumulation": {"model": DROPOUT, "gradient_accumulation_steps": 2, "max_grad_norm": 1.0},
     "accumulation_across_epochs": {"gradient_accumulation_steps": 3, "lr_scheduler_type": "cosine", "warmup_steps": 3},
+    "at_the_end_of_an_epoch": {"gradient_accumulation_steps": 2, "save_steps": 5},
     "stream": {"model": DROPOUT, "data": {"streaming": True}, "gradient_accumulation_steps": 2},
     "workers": {"num_workers": 2, "gradient_accumulation_steps": 2},
     "ragged_tokens": {"model": TEXT_MODEL | DROPOUT, "data": "text", "lr_scheduler_type": "linear"},
@@ -26,12 +26,9 @@ CASES: dict[str, dict[str, Any]] = {
 def recipe_of(case: str, tmp_path: Path, name: str, **changes: Any) -> PretrainingRecipe:
     fields = dict(CASES[case])
     if fields.get("data") == "text":
-        file = tmp_path / "text.txt"
-        file.write_text("\n".join("ACGTTGCAAC"[: 3 + row % 6] + "ACGT"[row % 4] for row in range(42)))
-        fields["data"] = {"source": "text", "data_files": str(file), "kind": "tokens", "input_column": "text"}
-        fields["data"] |= {"alphabet": "ACGT", "scale": 1.0}
+        fields["data"] = write_text(tmp_path / "text.txt")
     settings = {"max_steps": 12, "save_steps": 3, "logging_steps": 5, "batch_size": 4}
-    return make_recipe(tmp_path / name, **(fields | settings | changes))
+    return make_recipe(tmp_path / name, **(settings | fields | changes))
 
 
 def kill_at(monkeypatch: pytest.MonkeyPatch, step: int, where: str) -> None:
@@ -62,7 +59,7 @@ def test_killed_and_resumed_is_as_if_nothing_happened(
     case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, expected = train(recipe_of(case, tmp_path, "whole"))
-    for step in (8, 11):  # twice, resumed from steps 6 and 9
+    for step in (8, 11):  # twice; resumed from steps 6 and 9, or 5 and 10
         with monkeypatch.context() as patch:
             kill_at(patch, step, "after_the_step")
             with pytest.raises(Killed):

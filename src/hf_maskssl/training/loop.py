@@ -160,19 +160,25 @@ class Pretrainer:
             raise ValueError(
                 f"training.report_to={args.report_to} or training.mixed_precision={args.mixed_precision}: {error}"
             ) from error
+        self._refuse_silent_changes(accelerator)
+        return accelerator
+
+    def _refuse_silent_changes(self, accelerator: Accelerator) -> None:
+        """What Accelerate leaves out without a word, and whoever asked for it would wait for in vain."""
+        device = accelerator.device.type
         if parse_flag_from_env("ACCELERATE_USE_FSDP") and accelerator.distributed_type != DistributedType.FSDP:
             raise ValueError(
-                f"the launch asks for FSDP, which Accelerate does not do on the device '{accelerator.device.type}': launch "
-                "without it, as examples/accelerate/two_cpu_processes.yaml does."
+                f"the launch asks for FSDP, which Accelerate does not do on the device '{device}': launch without it, as "
+                "examples/accelerate/two_cpu_processes.yaml does."
             )
-        # Accelerate passes over trackers whose package is absent; whoever asked for one waits for its curves in vain.
+        if accelerator.mixed_precision == "fp16" and device == "cpu":
+            raise ValueError("training.mixed_precision 'fp16' needs a GPU, this run is on the CPU: take 'bf16' or 'no'.")
         found = {str(tracker) for tracker in accelerator.log_with}
-        absent = [name for name in args.report_to if name not in found and name != "all"]
+        absent = [name for name in self.args.report_to if name not in found and name != "all"]
         if absent:
             raise ValueError(
                 f"training.report_to: the package of {', '.join(absent)} is not installed: install it, or leave it out."
             )
-        return accelerator
 
     def _build_model(self) -> PreTrainedModel:
         set_seed(self.args.seed)

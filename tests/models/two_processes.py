@@ -1,0 +1,121 @@
+"""What two processes compute together on gloo, for comparison with one process. Each process runs `work`."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from metamae_cases import CASES, make_batch, make_draws, small_model
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from hf_maskssl.models.distributed import SyncBatchNorm1d, all_gather, all_reduce_sum, global_mean_denominator
+
+BATCH_SIZE = 8
+# Name -> case, changes of the configuration.
+OBJECTIVES: dict[str, tuple[str, dict[str, Any]]] = {
+    **{case: (case, {}) for case in CASES},
+    "two_steps": ("image", {"num_adaptation_steps": 2}),
+    "first_order": ("padded_tokens", {"first_order": True}),
+    "plain_mae": ("padded_tokens", {"num_adaptation_steps": 0, "contrastive_weight": 0.0}),
+    "linear_decoder": ("padded_tokens", {"decoder_num_hidden_layers": 0}),
+}
+
+
+def share(tensor: torch.Tensor, rank: int) -> torch.Tensor:
+    half = len(tensor) // 2
+    return tensor[rank * half : (rank + 1) * half]
+
+
+def objective_inputs(case: str) -> dict[str, torch.Tensor]:
+    return make_batch(case, BATCH_SIZE) | make_draws(case, BATCH_SIZE)
+
+
+def unequal(case: str, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Samples in an order that gives the first half far fewer real tokens than the second."""
+    if "attention_mask" not in inputs:
+        return inputs
+    order = inputs["attention_mask"].sum(1).argsort(stable=True)
+    return {name: value[order] for name, value in inputs.items()}
+
+
+def run_objective(name: str, rank: int | None) -> dict[str, torch.Tensor]:
+    """Loss, parts, gradients and buffers of a case: of the whole batch, or averaged by DDP over two halves."""
+    case, changes = OBJECTIVES[name]
+    model = small_model(case, **changes).train()
+    inputs = unequal(case, objective_inputs(case))
+    if rank is None:
+        outputs = model(**inputs)
+    else:
+        parallel = DistributedDataParallel(model)  # lives until the backward pass, which its hooks take part in
+        outputs = parallel(**{key: share(value, rank) for key, value in inputs.items()})
+    outputs.loss.backward()
+    found = {"loss": outputs.loss.detach()} | {f"loss_parts.{key}": value for key, value in outputs.loss_parts.items()}
+    if rank is not None:
+        for value in found.values():
+            dist.all_reduce(value)
+            value /= 2
+    found |= {f"gradient.{key}": value.grad for key, value in model.named_parameters() if value.grad is not None}
+    return found | {f"buffer.{key}": value for key, value in model.named_buffers()}
+
+
+def collective_inputs() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return {name: torch.randn(6, 4, generator=generator) for name in ("values", "first", "second")}
+
+
+def run_collectives(rank: int) -> dict[str, torch.Tensor]:
+    """Each process has a loss of its own that depends on both processes' values."""
+    given = collective_inputs()
+    weight = given["first"] if rank == 0 else given["second"]
+    found = {}
+    values = share(given["values"], rank).clone().requires_grad_()
+    gathered = all_gather(values)
+    (gathered.sin() * weight).sum().backward()
+    found["gathered"], found["gather_gradient"] = gathered.detach(), values.grad
+    values = share(given["values"], rank).clone().requires_grad_()
+    total = all_reduce_sum(values)
+    (total.sin() * share(weight, rank)).sum().backward()
+    found["total"], found["reduce_gradient"] = total.detach(), values.grad
+    found["denominator"] = global_mean_denominator(torch.tensor([3.0, 8.0][rank]))
+    found["denominator_of_nothing"] = global_mean_denominator(torch.tensor(0.0))
+    return found
+
+
+def batch_norm_case(kind: type[nn.BatchNorm1d]) -> tuple[nn.BatchNorm1d, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(5)
+    norm = kind(3)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    return norm, 3 * torch.randn(8, 3) + 5, torch.randn(8, 3)
+
+
+def run_batch_norm(rank: int) -> dict[str, torch.Tensor]:
+    """Three rows here, five there; training twice, then evaluation."""
+    norm, values, weight = batch_norm_case(SyncBatchNorm1d)
+    rows = slice(0, 3) if rank == 0 else slice(3, 8)
+    mine = values[rows].clone().requires_grad_()
+    for _ in range(2):
+        output = norm(mine)
+    (output.sin() * weight[rows]).sum().backward()
+    found = {"output": output.detach(), "gradient": mine.grad, "weight": norm.weight.grad, "bias": norm.bias.grad}
+    found |= {key: value.clone() for key, value in norm.named_buffers()}
+    return found | {"evaluated": norm.eval()(values[rows]).detach()}
+
+
+def work(rank: int, folder: str) -> None:
+    """One of the two processes; writes what it found to `folder`/rank.pt."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    found = {
+        "collectives": run_collectives(rank),
+        "batch_norm": run_batch_norm(rank),
+        "objectives": {name: run_objective(name, rank) for name in OBJECTIVES},
+    }
+    torch.save(found, Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    work(int(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,186 @@
+"""Real processes: two of them in step, and one that is killed."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from runs import (
+    LABELLED,
+    PLAIN_MAE,
+    TEXT_MODEL,
+    assert_same_weights,
+    draws_of_the_sample,
+    make_recipe,
+    train,
+    weights,
+    without_time,
+    write_recipe,
+    write_text,
+)
+from transformers import AutoModel, AutoModelForPreTraining
+
+from hf_maskssl import MetaMAEForPretraining
+from hf_maskssl.training import RunState, checkpoints
+
+FOLDER = Path(__file__).resolve().parent
+EXAMPLES = FOLDER.parents[1] / "examples"
+ENVIRONMENT = {
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+    "ACCELERATE_USE_CPU": "true",
+    "PYTHONPATH": os.pathsep.join([str(FOLDER), *sys.path]),
+}
+
+
+def launch(config: Path, recipes: list[Path]) -> None:
+    """`accelerate launch` of the example script on two processes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", str(config)]
+    command += ["--main_process_port", str(port), str(FOLDER / "launched.py"), *map(str, recipes)]
+    ended = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr[-5000:]
+
+
+def assert_one_run(folder: Path, state: RunState, expected: Path) -> None:
+    """Two processes logged and learnt what one did with batches of twice the size."""
+    found = RunState(**checkpoints.read_state(folder))
+    assert found.layout["num_processes"] == 2
+    assert len(found.history) == len(state.history)
+    for mine, theirs in zip(found.history, state.history, strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-3, abs=1e-5)
+    assert [path.name for path in checkpoints.list_checkpoints(folder)] == [f"checkpoint-{found.step:08d}"]
+    AutoModel.from_pretrained(folder)
+    for name, value in weights(expected).items():
+        torch.testing.assert_close(weights(folder)[name], value, rtol=1e-3, atol=2e-4)
+    first, second = (torch.load(folder / f"process-{process}.pt") for process in (0, 1))
+    assert_same_weights({key.removeprefix("module."): part for key, part in first.items()}, weights(folder))
+    if second:  # FSDP gathers the weights on the main process alone
+        assert_same_weights(first, second)
+
+
+def recipes_for_two(tmp_path: Path) -> dict[str, dict[str, Any]]:
+    digits = LABELLED | {"validation_fraction": 0.01}
+    every = {"max_steps": 8, "logging_steps": 2, "learning_rate": 1e-3}
+    return {
+        "digits": {
+            **every,
+            "data": digits,
+            "probe": {"every_steps": 4, "max_samples": 20, "k": 3},
+            "eval_steps": 4,
+            "picture_steps": 4,
+            "gradient_accumulation_steps": 2,
+            "max_grad_norm": 1.0,
+        },
+        "ragged_stream": {
+            **every,
+            "model": TEXT_MODEL,
+            "data": write_text(tmp_path / "text.txt") | {"streaming": True},
+            "max_steps": 12,
+        },
+    }
+
+
+def test_two_processes_are_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = recipes_for_two(tmp_path)
+    files = []
+    for name, fields in cases.items():
+        recipe = make_recipe(tmp_path / name, **fields, batch_size=4)
+        files.append(write_recipe(recipe, tmp_path / f"{name}.yaml"))
+    launch(EXAMPLES / "accelerate" / "two_cpu_processes.yaml", files)
+    monkeypatch.setattr(MetaMAEForPretraining, "_draw", draws_of_the_sample)
+    for name, fields in cases.items():
+        _, state = train(make_recipe(tmp_path / f"{name}-alone", **fields, batch_size=8))
+        assert_one_run(tmp_path / name, state, tmp_path / f"{name}-alone")
+    assert (tmp_path / "digits" / "pictures" / "reconstruction-00000008.png").exists()
+
+
+def test_fsdp_trains_saves_resumes_and_its_model_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain MAE, whose forward pass takes no gradient. Words are read off the embedding's table after its own forward."""
+    config = yaml.safe_load((EXAMPLES / "accelerate" / "fsdp2.yaml").read_text())
+    del config["use_cpu"]
+    (tmp_path / "fsdp.yaml").write_text(yaml.safe_dump(config | {"num_processes": 2, "mixed_precision": "no"}))
+    text = {"model": TEXT_MODEL | PLAIN_MAE, "data": write_text(tmp_path / "text.txt")}
+    image = {
+        "model": PLAIN_MAE,
+        "data": LABELLED | {"validation_fraction": 0.01},
+        "probe": {"every_steps": 2, "max_samples": 20, "k": 3},
+        "eval_steps": 2,
+        "picture_steps": 2,
+        "max_grad_norm": 1.0,
+    }
+    files = []
+    for name, fields in (("image", image), ("text", text)):
+        for steps in (2, 4):  # the second goes on where the first ended
+            recipe = make_recipe(tmp_path / name, **fields, max_steps=steps, resume=True, save_total_limit=1)
+            files.append(write_recipe(recipe, tmp_path / f"{name}-{steps}.yaml"))
+    launch(tmp_path / "fsdp.yaml", files)
+    monkeypatch.setattr(MetaMAEForPretraining, "_draw", draws_of_the_sample)
+    for name, fields in (("image", image), ("text", text)):
+        _, state = train(make_recipe(tmp_path / f"{name}-alone", **fields, batch_size=8))
+        assert_one_run(tmp_path / name, state, tmp_path / f"{name}-alone")
+        _, info = AutoModelForPreTraining.from_pretrained(tmp_path / name, output_loading_info=True)
+        assert not any(info.values())
+
+
+# ---- one process ---------------------------------------------------------------------------------------------------
+
+SETTINGS: dict[str, Any] = {
+    "model": {"hidden_dropout_prob": 0.2},
+    "gradient_accumulation_steps": 2,
+    "save_steps": 3,
+    "logging_steps": 2,
+    "save_total_limit": 100,
+}
+
+
+def test_sigkill_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write_recipe(make_recipe(tmp_path / "killed", **SETTINGS, max_steps=9), tmp_path / "recipe.yaml")
+    command = [sys.executable, str(FOLDER / "launched.py"), str(file)]
+    ended = subprocess.run(command, env=ENVIRONMENT | {"DIE_AT": "6"}, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr[-5000:]
+    assert (tmp_path / "killed" / "checkpoint-00000006.incomplete").exists()
+    assert checkpoints.newest_sound_checkpoint(tmp_path / "killed") == tmp_path / "killed" / "checkpoint-00000003"
+    monkeypatch.setattr(MetaMAEForPretraining, "_draw", draws_of_the_sample)
+    _, resumed = train(make_recipe(tmp_path / "killed", **SETTINGS, max_steps=9, resume=True))
+    _, expected = train(make_recipe(tmp_path / "whole", **SETTINGS, max_steps=9))
+    assert_same_weights(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
+    assert without_time(resumed) == without_time(expected)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_at_any_moment(number: signal.Signals, tmp_path: Path) -> None:
+    """SIGTERM, to workers too, saves and exits with 0; SIGKILL leaves the last checkpoint. Both runs can be resumed."""
+    recipe = make_recipe(tmp_path / "run", **SETTINGS, max_steps=10_000, num_workers=1)
+    file = write_recipe(recipe, tmp_path / "recipe.yaml")
+    command = [sys.executable, str(EXAMPLES / "run_pretrain.py"), str(file)]
+    process = subprocess.Popen(
+        command, env=ENVIRONMENT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 100
+    while not (tmp_path / "run" / "checkpoint-00000003").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, number)
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == (0 if number == signal.SIGTERM else -number), errors[-5000:]
+    newest = checkpoints.newest_sound_checkpoint(tmp_path / "run")
+    assert newest is not None
+    AutoModel.from_pretrained(newest)
+    state = checkpoints.read_state(newest)
+    assert state["interrupted"] == (number == signal.SIGTERM)
+    if number == signal.SIGTERM:
+        assert f"SIGTERM: stopped and saved at step {state['step']}" in errors
+    steps = state["step"] + 2
+    train(make_recipe(tmp_path / "run", **SETTINGS, max_steps=steps, resume=True))
+    train(make_recipe(tmp_path / "whole", **SETTINGS | {"save_steps": 0}, max_steps=steps))
+    assert_same_weights(weights(tmp_path / "run"), weights(tmp_path / "whole"))
