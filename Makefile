@@ -28,7 +28,7 @@ lint: $(VENV)/installed
 
 # Rewrites the tables of README.md and model_cards/ from benchmarks/results/*.json.
 tables: $(VENV)/installed
-	$(RUN) benchmarks/update_tables.py
+	$(RUN) -m hf_maskssl.evaluation.reports
 
 clean:
 	rm -rf $(VENV) outputs

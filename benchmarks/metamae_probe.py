@@ -57,6 +57,7 @@ STEPS = {
 }
 LABELS_PER_CLASS = (5, 20)
 FEW_LABEL_DRAWS = 5
+SHOWN = ("dataset", "variant", "seed", "seconds", "linear", "knn", "rankme")
 # Labels per residue run into millions: this many proteins are probed, drawn with the run's seed.
 MAX_TOKEN_LEVEL_SAMPLES = 1000
 
@@ -68,14 +69,25 @@ def run(dataset: str, variant: str, seed: int) -> dict[str, Any]:
         overrides = [
             *VARIANTS[variant],
             *("--training.seed", str(seed), "--training.output_dir", folder, "--training.save_steps", "0"),
-            *("--training.max_steps", str(steps), "--training.warmup_steps", str(steps // 10), "--probe.every_steps", "0"),
+            *(
+                "--training.max_steps",
+                str(steps),
+                "--training.warmup_steps",
+                str(steps // 10),
+                "--probe.every_steps",
+                "0",
+            ),
         ]
         recipe = load_pretraining_recipe(ROOT / "examples" / "recipes" / f"{dataset}.yaml", overrides)
         started = time.perf_counter()
         if variant == "untrained":
             torch.manual_seed(seed)
             config = build_config(recipe.model)
-            model, prepared, losses = AutoModelForPreTraining.from_config(config), prepare_data(recipe.data, config), {}
+            model, prepared, losses = (
+                AutoModelForPreTraining.from_config(config),
+                prepare_data(recipe.data, config),
+                {},
+            )
         else:
             trainer = Pretrainer(recipe)
             state = trainer.run()
@@ -98,7 +110,7 @@ def run(dataset: str, variant: str, seed: int) -> dict[str, Any]:
 
 def probe(encoder: torch.nn.Module, prepared: PreparedData, recipe: PretrainingRecipe, seed: int) -> dict[str, Any]:
     """Scores of the frozen encoder on the test split, with all labels and with few."""
-    task = prepared.task
+    task = recipe.data.task
     level = level_of_task(task)
     splits: dict[str, Features] = {}
     for name in ("train", "test"):
@@ -116,7 +128,9 @@ def probe(encoder: torch.nn.Module, prepared: PreparedData, recipe: PretrainingR
     }
     for count in LABELS_PER_CLASS:
         few = dataclasses.replace(args, labels_per_class=count)
-        draws = [linear_probe(splits["train"], splits["test"], task, few, draw)[metric] for draw in range(FEW_LABEL_DRAWS)]
+        draws = [
+            linear_probe(splits["train"], splits["test"], task, few, draw)[metric] for draw in range(FEW_LABEL_DRAWS)
+        ]
         scores[f"linear_{count}_labels"] = float(np.mean(draws))
     return scores
 
@@ -143,7 +157,7 @@ def write_tables() -> None:
         "linear_20_labels": "linear probe, 20 labels a class",
     }
     present = [dataset for dataset in STEPS if any(result["dataset"] == dataset for result in runs)]
-    tables = {}
+    tables: dict[str, dict[str, list[Any]]] = {}
     for measure in measures:
         rows = []
         for dataset in present:
@@ -163,7 +177,7 @@ def write_tables() -> None:
             "seeds": sorted({result["seed"] for result in runs}),
             "hardware": "2 CPU cores, float32",
             "versions": {"torch": torch.__version__},
-            "runs": [{key: result[key] for key in ("dataset", "variant", "seed", "seconds", "linear", "knn", "rankme")} for result in runs],
+            "runs": [{key: result[key] for key in SHOWN} for result in runs],
         },
     )
     draw(tables["linear"]["rows"], RESULTS / "metamae_probe.png")
@@ -202,7 +216,9 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of one run")
-    parser.add_argument("--tables_only", action="store_true", help="make the table and the plot of the runs that have ended")
+    parser.add_argument(
+        "--tables_only", action="store_true", help="make the table and the plot of the runs that have ended"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     datasets.disable_progress_bars()
@@ -212,7 +228,10 @@ def main() -> None:
         for dataset, variant, seed, path in pending(options.datasets, options.variants, options.seeds):
             result = run(dataset, variant, seed)
             write_json(path, result)
-            print(f"{path.stem}: linear {result['linear']:.3f}, kNN {result['knn']:.3f}, {result['seconds']} s", flush=True)
+            print(
+                f"{path.stem}: linear {result['linear']:.3f}, kNN {result['knn']:.3f}, {result['seconds']} s",
+                flush=True,
+            )
     write_tables()
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+from accelerate.utils import set_seed
 from transformers import AutoModelForPreTraining
 
 from hf_maskssl.data import build_config, prepare_data
@@ -20,7 +21,7 @@ from hf_maskssl.evaluation.arguments import ProbeArguments
 from hf_maskssl.evaluation.evaluate_checkpoint import evaluate_checkpoint
 from hf_maskssl.evaluation.reports import markdown_table, write_json
 from hf_maskssl.hub.cards import write_model_card
-from hf_maskssl.training import load_pretraining_recipe, pretrain
+from hf_maskssl.training import PretrainingRecipe, load_pretraining_recipe, pretrain
 
 RECIPE = Path(__file__).resolve().parent / "recipes" / "digits.yaml"
 OUTPUT = Path("outputs") / "quickstart"
@@ -39,7 +40,7 @@ def main() -> None:
     for name, (title, changes) in METHODS.items():
         recipe = load_pretraining_recipe(RECIPE, [*changes, "--output_dir", str(OUTPUT / name)])
         if name == "untrained":
-            save_untrained(recipe.model, recipe.data, recipe.training.seed, OUTPUT / name)
+            save_untrained(recipe)
             continue
         print(f"\n{title}: {recipe.training.max_steps} steps", flush=True)
         steps = pretrain(recipe, write_card=write_model_card).step
@@ -61,15 +62,14 @@ def main() -> None:
     print(f"\n{steps} steps each, {seconds} s in all. Pictures and checkpoint: {OUTPUT}/")
 
 
-def save_untrained(model_fields: dict, data: DataArguments, seed: int, folder: Path) -> None:
+def save_untrained(recipe: PretrainingRecipe) -> None:
     """The encoder that the other two start from."""
-    from accelerate.utils import set_seed
-
-    config = build_config(model_fields)
-    processor = prepare_data(data, config).processor
-    set_seed(seed)
-    AutoModelForPreTraining.from_config(config).save_pretrained(folder)
-    processor.save_pretrained(folder)
+    config = build_config(recipe.model)
+    set_seed(recipe.training.seed)
+    AutoModelForPreTraining.from_config(config).save_pretrained(recipe.training.output_dir)
+    processor = prepare_data(recipe.data, config).processor
+    if processor is not None:
+        processor.save_pretrained(recipe.training.output_dir)
 
 
 def measure() -> None:
@@ -78,7 +78,9 @@ def measure() -> None:
     result = {}
     for name in METHODS:
         scores = evaluate_checkpoint(str(OUTPUT / name), sections["data"], sections["probe"])
-        result[name] = {probe: 100 * scores[key][0]["accuracy"] for probe, key in (("linear_probe", "linear"), ("knn", "knn"))}
+        result[name] = {
+            probe: 100 * scores[key][0]["accuracy"] for probe, key in (("linear_probe", "linear"), ("knn", "knn"))
+        }
     write_json(OUTPUT / "result.json", result)
 
 

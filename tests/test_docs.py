@@ -4,7 +4,6 @@ import ast
 import importlib.util
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -242,23 +241,3 @@ def test_unfit_lines_are_seen(line: str) -> None:
 @pytest.mark.parametrize("line", ["https://x.org/home/a", "../shared/work/a", "${HOME}/work/a", "~/tmp/a", "a/root/b"])
 def test_other_lines_pass(line: str) -> None:
     assert not UNFIT.search(line)
-
-
-def test_update_tables_checks_the_same_files(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    spec = importlib.util.spec_from_file_location("update_tables", ROOT / "benchmarks" / "update_tables.py")
-    assert spec is not None and spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    assert {path.name for path in script.files_with_tables()} >= {"README.md"}
-    asked: dict[str, object] = {}
-
-    def pretend(files: list[Path], results: Path, check: bool) -> list[Path]:
-        asked.update(results=results, check=check)
-        return files[:1]
-
-    monkeypatch.setattr(script, "update_tables", pretend)
-    for words, code, message in ((["--check"], 1, "README.md is out of date"), ([], 0, "README.md was rewritten")):
-        monkeypatch.setattr(sys, "argv", ["update_tables.py", *words])
-        assert script.main() == code
-        assert message in capsys.readouterr().out
-        assert asked == {"results": ROOT / "benchmarks" / "results", "check": bool(words)}

@@ -94,6 +94,31 @@ def test_overrides_that_fit_nothing_are_refused(recipe: Path, words: list[str], 
         load_recipe(recipe, words, SECTIONS)
 
 
+@pytest.mark.parametrize("section", ["training", "probe"])
+def test_an_ambiguous_name_belongs_to_the_primary_section(recipe: Path, section: str) -> None:
+    loaded = load_recipe(recipe, ["--learning_rate", "7e-4"], SECTIONS, primary=section)
+    rates = {name: loaded[name].learning_rate for name in ("training", "probe")}
+    assert rates == {"training": 5e-4, "probe": 1e-3, section: 7e-4}
+    other = {"training": "probe", "probe": "training"}[section]
+    loaded = load_recipe(recipe, [f"--{other}.learning_rate", "7e-4", "--seeds", "[3]"], SECTIONS, primary=section)
+    assert loaded[other].learning_rate == 7e-4 and loaded["probe"].seeds == [3]
+
+
+def test_an_ambiguous_name_that_the_primary_section_lacks_is_refused(recipe: Path) -> None:
+    with pytest.raises(ValueError, match=r"\['training', 'probe'\] both have this field"):
+        load_recipe(recipe, ["--learning_rate", "1e-3"], SECTIONS, primary="data")
+
+
+def test_overrides_need_no_model_section(recipe: Path) -> None:
+    recipe.write_text("data: {source: digits}\n")
+    loaded = load_recipe(recipe, ["--scale", "2", "--max_steps", "3"], SECTIONS)
+    assert (loaded["data"].scale, loaded["training"].max_steps, loaded["model"]) == (2.0, 3, {})
+    loaded = load_recipe(recipe, ["--model_type", "bert"], SECTIONS)
+    assert loaded["model"] == {"model_type": "bert"}
+    with pytest.raises(ValueError, match="hidden_size: unknown field"):
+        load_recipe(recipe, ["--hidden_size", "3"], SECTIONS)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

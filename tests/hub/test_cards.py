@@ -152,6 +152,17 @@ def test_probe_table_has_first_best_and_last(make_run: Any) -> None:
     )
 
 
+def test_probe_says_whether_its_first_row_is_of_an_untrained_encoder(make_run: Any) -> None:
+    card, _ = write(make_run, "image")
+    assert "the first is a trained encoder already, not an untrained one." in card
+    state = finished_state()
+    scores = {"probe/linear_accuracy": 0.25, "probe/knn_accuracy": 0.125, "probe/rankme": 2.0}
+    state.history.insert(0, {"step": 0, **scores})
+    card, _ = write(make_run, "image", state)
+    assert "| first | 0 | 25.00 | 12.50 | 2.00 |" in card
+    assert "the first is the untrained encoder." in card
+
+
 def test_probe_table_joins_rows_that_are_the_same(make_run: Any) -> None:
     state = finished_state()
     del state.history[1:]

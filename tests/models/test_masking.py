@@ -15,7 +15,9 @@ from hf_maskssl.models.masking import (
 )
 
 
-@pytest.mark.parametrize(("tokens", "ratio", "visible"), [(64, 0.85, 9), (128, 0.15, 108), (24, 0.35, 15), (28, 0.5, 14)])
+@pytest.mark.parametrize(
+    ("tokens", "ratio", "visible"), [(64, 0.85, 9), (128, 0.15, 108), (24, 0.35, 15), (28, 0.5, 14)]
+)
 def test_visible_counts_of_the_authors_runs(tokens: int, ratio: float, visible: int) -> None:
     assert num_visible_tokens(tokens, ratio) == visible
 
@@ -66,7 +68,10 @@ def slow_neighbours(visible: np.ndarray) -> np.ndarray:
     return near
 
 
-@given(grid=st.one_of(st.tuples(st.integers(1, 9)), st.tuples(st.integers(1, 5), st.integers(1, 5))), seed=st.integers(0, 999))
+@given(
+    grid=st.one_of(st.tuples(st.integers(1, 9)), st.tuples(st.integers(1, 5), st.integers(1, 5))),
+    seed=st.integers(0, 999),
+)
 def test_adjacent_to_is_the_four_neighbourhood(grid: tuple[int, ...], seed: int) -> None:
     visible = np.random.default_rng(seed).random((3, *grid)) < 0.3
     near = adjacent_to(torch.from_numpy(visible.reshape(3, -1)), grid).numpy().reshape(3, *grid)

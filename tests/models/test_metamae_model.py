@@ -48,7 +48,9 @@ INPUTS = ("input_ids", "input_values", "pixel_values", "attention_mask")
 @pytest.mark.parametrize("case", ["padded_tokens", "vision_language"])
 def test_padding_is_never_read(case: str) -> None:
     batch, draws = make_batch(case), make_draws(case)
-    changed = batch | {"input_ids": torch.where(batch["attention_mask"].bool(), batch["input_ids"], 6 - batch["input_ids"])}
+    changed = batch | {
+        "input_ids": torch.where(batch["attention_mask"].bool(), batch["input_ids"], 6 - batch["input_ids"])
+    }
     assert not torch.equal(batch["input_ids"], changed["input_ids"])
     model = small_model(case).eval()
     first, second = model(**batch, **draws), model(**changed, **draws)
@@ -225,7 +227,9 @@ def test_compiled_layers_give_the_same_gradients() -> None:
     for model in (plain, compiled):
         model(**batch, **draws).loss.backward()
     for (name, left), (_, right) in zip(plain.named_parameters(), compiled.named_parameters(), strict=True):
-        torch.testing.assert_close(left.grad, right.grad, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            left.grad, right.grad, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 # Outputs
@@ -266,7 +270,9 @@ def test_sequence_classification_and_regression() -> None:
     batch = make_batch("series")
     head = MetaMAEForSequenceClassification(small_config("series", num_labels=3))
     output = head(**batch, labels=torch.tensor([0, 1, 2, 0]))
-    torch.testing.assert_close(output.loss, torch.nn.functional.cross_entropy(output.logits, torch.tensor([0, 1, 2, 0])))
+    torch.testing.assert_close(
+        output.loss, torch.nn.functional.cross_entropy(output.logits, torch.tensor([0, 1, 2, 0]))
+    )
     regression = MetaMAEForSequenceClassification(small_config("series", num_labels=1))
     output = regression(**batch, labels=torch.tensor([0.1, 0.2, 0.3, 0.4]))
     expected = (output.logits.squeeze(-1) - torch.tensor([0.1, 0.2, 0.3, 0.4])).pow(2).mean()
@@ -309,7 +315,10 @@ def test_resizing_the_token_table() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"modality": "series", "series_length": 10, "patch_size": 3}, r"series_length.*multiple of `patch_size`.*10.*3"),
+        (
+            {"modality": "series", "series_length": 10, "patch_size": 3},
+            r"series_length.*multiple of `patch_size`.*10.*3",
+        ),
         ({"modality": "image", "image_size": [8, 9], "patch_size": 4}, r"image_size.*multiple"),
         ({"modality": "tokens"}, "vocab_size"),
         ({"modality": "series"}, "series_length"),
@@ -349,7 +358,10 @@ BAD_INPUTS: list[tuple[str, dict[str, Any], str]] = [
     ("tokens", {"input_ids": torch.zeros(2, 10, dtype=torch.int64)}, "max_position_embeddings=9.*10"),
     (
         "tokens",
-        {"input_ids": torch.zeros(2, 4, dtype=torch.int64), "attention_mask": torch.tensor([[1, 1, 1, 1], [0, 0, 0, 0]])},
+        {
+            "input_ids": torch.zeros(2, 4, dtype=torch.int64),
+            "attention_mask": torch.tensor([[1, 1, 1, 1], [0, 0, 0, 0]]),
+        },
         r"nothing as real in rows \[1\]",
     ),
 ]

@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+from metamae_cases import CASES, make_batch, make_draws, small_model, to_double
 from torch.nn import functional as F
 
 from hf_maskssl import MetaMAEForPretraining
 from hf_maskssl.models.layers import patchify
-
-from metamae_cases import CASES, make_batch, make_draws, small_model, to_double
 
 
 def double_model(case: str, **changes: Any) -> MetaMAEForPretraining:
@@ -133,7 +132,9 @@ def neighbours(place: int, num_patches: int, grid: tuple[int, ...]) -> set[int]:
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("changes", [{}, {"num_adaptation_steps": 2}, {"first_order": True}, {"decoder_num_hidden_layers": 0}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"num_adaptation_steps": 2}, {"first_order": True}, {"decoder_num_hidden_layers": 0}]
+)
 def test_loss_and_gradient_are_those_of_the_equations(case: str, changes: dict) -> None:
     model = double_model(case, **changes)
     batch, draws = to_double(make_batch(case)), make_draws(case)
@@ -149,7 +150,9 @@ def test_loss_and_gradient_are_those_of_the_equations(case: str, changes: dict) 
         torch.testing.assert_close(output.loss_parts[name], slow[name].detach(), rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(output.loss, slow["loss"], rtol=1e-9, atol=1e-9)
     for name, parameter in model.named_parameters():
-        torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-7, atol=1e-9, msg=lambda text: f"{name}: {text}")
+        torch.testing.assert_close(
+            parameter.grad, expected[name], rtol=1e-7, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -187,7 +190,9 @@ def central_difference(model: MetaMAEForPretraining, batch: dict, draws: dict, d
 def test_every_parameter_has_a_gradient(case: str) -> None:
     model = small_model(case)
     model(**make_batch(case), **make_draws(case)).loss.backward()
-    without = [name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    without = [
+        name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()
+    ]
     assert not without
 
 
@@ -250,7 +255,10 @@ def test_masked_content_reaches_the_prediction_only_through_the_support_set(case
         window = tuple(slice(i * p, (i + 1) * p) for i, p in zip(index, patch, strict=True))
         changed[name][(0, slice(None), *window)] += 3.0
     second = model(**changed, **draws)
-    for left, right in ((first.patch_predictions, second.patch_predictions), (first.token_logits, second.token_logits)):
+    for left, right in (
+        (first.patch_predictions, second.patch_predictions),
+        (first.token_logits, second.token_logits),
+    ):
         if left is not None:
             torch.testing.assert_close(left[0], right[0])
     assert first.loss != second.loss

@@ -8,6 +8,7 @@ import runpy
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
@@ -44,6 +45,23 @@ def die_while_writing(step: int) -> None:
     loop.seal = seal
 
 
+def interrupt_the_second_process(step: int) -> None:
+    """SIGTERM to one of the processes after a step of the run whose folder is called `interrupted`."""
+    original = Pretrainer._step
+
+    def interrupted(self: Pretrainer, batches: Any) -> None:
+        original(self, batches)
+        if self.output_dir.name == "interrupted" and self.accelerator.process_index == 1 and self.state.step == step:
+            signal.raise_signal(signal.SIGTERM)
+
+    Pretrainer._step = interrupted  # type: ignore[method-assign]
+
+
+def keep_the_process_group() -> None:
+    """For the next recipe: a second group would meet the addresses of the first in the launcher's store."""
+    PartialState.destroy_process_group = lambda self, group=None: None  # type: ignore[method-assign]
+
+
 def allow_fsdp_on_cpu() -> None:
     """Accelerate shards on accelerators only, by the name of the distributed type; torch itself shards on gloo as well."""
     PartialState(cpu=True)
@@ -53,15 +71,19 @@ def allow_fsdp_on_cpu() -> None:
 def main() -> None:
     MetaMAEForPretraining._draw = draws_of_the_sample  # type: ignore[method-assign]
     keep_weights_of_each_process()
+    keep_the_process_group()
     if "DIE_AT" in os.environ:
         die_while_writing(int(os.environ["DIE_AT"]))
+    interrupt_the_second_process(step=3)
     for recipe in sys.argv[1:]:
         if os.environ.get("ACCELERATE_USE_FSDP") == "true":
             allow_fsdp_on_cpu()
         sys.argv = [str(EXAMPLE), recipe]
         runpy.run_path(str(EXAMPLE), run_name="__main__")
-        AcceleratorState._reset_state(reset_partial_state=True)
+        AcceleratorState._reset_state()
         GradientState._reset_state()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -35,7 +35,13 @@ PLAIN_MAE: dict[str, Any] = {"num_adaptation_steps": 0, "contrastive_weight": 0.
 # 42 rows in batches of 4: an epoch is 10 batches, and two rows are left over.
 DATA: dict[str, Any] = {"source": "digits", "kind": "image", "scale": 0.0625, "max_train_samples": 42, "cache": True}
 LABELLED: dict[str, Any] = {"label_column": "label", "test_split": "test", "max_test_samples": 30}
-TRAINING: dict[str, Any] = {"max_steps": 4, "batch_size": 4, "learning_rate": 1e-3, "logging_steps": 1, "save_steps": 0}
+TRAINING: dict[str, Any] = {
+    "max_steps": 4,
+    "batch_size": 4,
+    "learning_rate": 1e-3,
+    "logging_steps": 1,
+    "save_steps": 0,
+}
 
 
 def make_recipe(

@@ -36,7 +36,9 @@ def poison(monkeypatch: pytest.MonkeyPatch, step: int, value: float, what: str) 
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_stops_the_run(value: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_is_not_finite_stops_the_run(
+    value: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     poison(monkeypatch, 5, value, "loss")
     rows: list[list[int]] = []
     original = Pretrainer._record
@@ -50,16 +52,23 @@ def test_a_loss_that_is_not_finite_stops_the_run(value: float, tmp_path: Path, m
     with pytest.raises(NonFiniteLossError) as caught:
         train(recipe)
     message = str(caught.value)
-    assert message.startswith("the loss is nan at step 5 on process 0") or message.startswith("the loss is inf at step 5")
+    assert message.startswith("the loss is nan at step 5 on process 0") or message.startswith(
+        "the loss is inf at step 5"
+    )
     assert str(rows[4]) in message and len(rows) == 5
     assert str(tmp_path / "checkpoint-00000004") in message
-    assert [path.name for path in checkpoints.list_checkpoints(tmp_path)] == ["checkpoint-00000002", "checkpoint-00000004"]
+    assert [path.name for path in checkpoints.list_checkpoints(tmp_path)] == [
+        "checkpoint-00000002",
+        "checkpoint-00000004",
+    ]
     assert all(value.isfinite().all() for value in weights(tmp_path / "checkpoint-00000004").values())
 
 
 def test_weights_spoilt_by_the_gradient_are_not_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     poison(monkeypatch, 2, math.nan, "gradient")
-    with pytest.raises(NonFiniteLossError, match=r"weights are NaN or infinite after step 2.*rows are \[\d+, .*none yet"):
+    with pytest.raises(
+        NonFiniteLossError, match=r"weights are NaN or infinite after step 2.*rows are \[\d+, .*none yet"
+    ):
         train(make_recipe(tmp_path, PLAIN_MAE, save_steps=2))
     assert not list(tmp_path.glob("checkpoint*"))
 
@@ -82,7 +91,10 @@ SET_UP_ERRORS: dict[str, tuple[dict[str, Any], str]] = {
     "unknown_tracker": ({"report_to": ["tensorbord"]}, r"training.report_to=\['tensorbord'\].*tensorboard"),
     "precision": ({"mixed_precision": "fp16"}, "training.mixed_precision 'fp16' needs a GPU"),
     "wrong_channels": ({"model": {"num_channels": 3}}, "channel"),
-    "unknown_model_field": ({"model": {"hiden_size": 3}}, "unknown field model.hiden_size .did you mean 'hidden_size'"),
+    "unknown_model_field": (
+        {"model": {"hiden_size": 3}},
+        "unknown field model.hiden_size .did you mean 'hidden_size'",
+    ),
     "nothing_visible": ({"model": {"mask_ratio": 0.99}}, "mask_ratio"),
 }
 
@@ -120,7 +132,9 @@ def test_a_stream_without_a_full_batch(tmp_path: Path) -> None:
 def test_fsdp_is_refused_with_the_reason(tmp_path: Path) -> None:
     trainer = Pretrainer(make_recipe(tmp_path))
     trainer.accelerator = SimpleNamespace(distributed_type=DistributedType.FSDP)  # type: ignore[assignment]
-    with pytest.raises(ValueError, match="MetaMAEForPretraining cannot be sharded by FSDP. MetaMAE takes a gradient inside"):
+    with pytest.raises(
+        ValueError, match="MetaMAEForPretraining cannot be sharded by FSDP. MetaMAE takes a gradient inside"
+    ):
         trainer._build_model()
 
 
@@ -218,8 +232,12 @@ def test_a_failed_upload_says_how_to_try_again(example: Any, monkeypatch: pytest
     module, _ = example
 
     def fail(*_: Any, **__: Any) -> None:
-        raise UploadError("the upload to org/name failed: no network\nTry again with:\n  python -m hf_maskssl.hub.publish")
+        raise UploadError(
+            "the upload to org/name failed: no network\nTry again with:\n  python -m hf_maskssl.hub.publish"
+        )
 
     monkeypatch.setattr(module, "publish", fail)
-    with pytest.raises(SystemExit, match="error: the upload to org/name failed(.|\n)*python -m hf_maskssl.hub.publish"):
+    with pytest.raises(
+        SystemExit, match="error: the upload to org/name failed(.|\n)*python -m hf_maskssl.hub.publish"
+    ):
         module.main()

@@ -66,11 +66,18 @@ def test_weight_decay_of_every_parameter_or_of_matrices_alone(tmp_path: Path) ->
 
     trainer, _ = train(make_recipe(tmp_path / "some", max_steps=1, weight_decay=0.1, decay_norm_and_bias=False))
     names = {id(parameter): name for name, parameter in trainer.model.named_parameters()}
-    decayed, plain = ({names[id(parameter)] for parameter in group["params"]} for group in trainer.optimizer.param_groups)
+    decayed, plain = (
+        {names[id(parameter)] for parameter in group["params"]} for group in trainer.optimizer.param_groups
+    )
     assert [group["weight_decay"] for group in trainer.optimizer.param_groups] == [0.1, 0.0]
     assert decayed | plain == set(names.values()) and not decayed & plain
     assert all(name.endswith(".weight") and "norm" not in name for name in decayed)
-    assert {"metamae.norm.weight", "metamae.embeddings.cls_token", "decoder.mask_tokens", "decoder.embed.bias"} <= plain
+    assert {
+        "metamae.norm.weight",
+        "metamae.embeddings.cls_token",
+        "decoder.mask_tokens",
+        "decoder.embed.bias",
+    } <= plain
 
 
 def test_accumulated_batches_are_one_large_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +41,21 @@ ENVIRONMENT = {
 }
 
 
-def launch(config: Path, recipes: list[Path]) -> None:
-    """`accelerate launch` of the example script on two processes."""
+def launch(config: Path, recipes: list[Path]) -> str:
+    """`accelerate launch` of the example script on two processes; returns what they wrote to stderr."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", str(config)]
     command += ["--main_process_port", str(port), str(FOLDER / "launched.py"), *map(str, recipes)]
-    ended = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
-    assert ended.returncode == 0, ended.stderr[-5000:]
+    process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        _, errors = process.communicate(timeout=150)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # the launcher alone would leave its processes behind
+        raise
+    assert process.returncode == 0, errors[-20000:]
+    return errors
 
 
 def assert_one_run(folder: Path, state: RunState, expected: Path) -> None:
@@ -58,7 +65,7 @@ def assert_one_run(folder: Path, state: RunState, expected: Path) -> None:
     assert len(found.history) == len(state.history)
     for mine, theirs in zip(found.history, state.history, strict=True):
         assert mine == pytest.approx(theirs, rel=1e-3, abs=1e-5)
-    assert [path.name for path in checkpoints.list_checkpoints(folder)] == [f"checkpoint-{found.step:08d}"]
+    assert checkpoints.list_checkpoints(folder)[-1].name == f"checkpoint-{found.step:08d}"
     AutoModel.from_pretrained(folder)
     for name, value in weights(expected).items():
         torch.testing.assert_close(weights(folder)[name], value, rtol=1e-3, atol=2e-4)
@@ -87,6 +94,7 @@ def recipes_for_two(tmp_path: Path) -> dict[str, dict[str, Any]]:
             "data": write_text(tmp_path / "text.txt") | {"streaming": True},
             "max_steps": 12,
         },
+        "interrupted": {"model": {"num_adaptation_steps": 2}, "resume": True, "logging_steps": 100},
     }
 
 
@@ -94,9 +102,10 @@ def test_two_processes_are_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     cases = recipes_for_two(tmp_path)
     files = []
     for name, fields in cases.items():
-        recipe = make_recipe(tmp_path / name, **fields, batch_size=4)
-        files.append(write_recipe(recipe, tmp_path / f"{name}.yaml"))
-    launch(EXAMPLES / "accelerate" / "two_cpu_processes.yaml", files)
+        files.append(write_recipe(make_recipe(tmp_path / name, **fields), tmp_path / f"{name}.yaml"))
+    errors = launch(EXAMPLES / "accelerate" / "two_cpu_processes.yaml", [*files, files[-1]])
+    assert "SIGTERM: stopped and saved at step 3" in errors  # both at the same step, though only one was told
+    assert errors.count("checkpoint-00000003 at step 3.") == 2
     monkeypatch.setattr(MetaMAEForPretraining, "_draw", draws_of_the_sample)
     for name, fields in cases.items():
         _, state = train(make_recipe(tmp_path / f"{name}-alone", **fields, batch_size=8))
@@ -123,7 +132,8 @@ def test_fsdp_trains_saves_resumes_and_its_model_loads(tmp_path: Path, monkeypat
         for steps in (2, 4):  # the second goes on where the first ended
             recipe = make_recipe(tmp_path / name, **fields, max_steps=steps, resume=True, save_total_limit=1)
             files.append(write_recipe(recipe, tmp_path / f"{name}-{steps}.yaml"))
-    launch(tmp_path / "fsdp.yaml", files)
+    errors = launch(tmp_path / "fsdp.yaml", files)
+    assert errors.count("checkpoint-00000002 at step 2.") == 4  # two runs resumed, on two processes each
     monkeypatch.setattr(MetaMAEForPretraining, "_draw", draws_of_the_sample)
     for name, fields in (("image", image), ("text", text)):
         _, state = train(make_recipe(tmp_path / f"{name}-alone", **fields, batch_size=8))
@@ -143,22 +153,25 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def test_sigkill_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sigkill_while_a_checkpoint_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resumed_at: Callable[[], list[int]]
+) -> None:
     file = write_recipe(make_recipe(tmp_path / "killed", **SETTINGS, max_steps=9), tmp_path / "recipe.yaml")
     command = [sys.executable, str(FOLDER / "launched.py"), str(file)]
     ended = subprocess.run(command, env=ENVIRONMENT | {"DIE_AT": "6"}, capture_output=True, text=True, timeout=120)
-    assert ended.returncode == -signal.SIGKILL, ended.stderr[-5000:]
+    assert ended.returncode == -signal.SIGKILL, ended.stderr[-20000:]
     assert (tmp_path / "killed" / "checkpoint-00000006.incomplete").exists()
     assert checkpoints.newest_sound_checkpoint(tmp_path / "killed") == tmp_path / "killed" / "checkpoint-00000003"
     monkeypatch.setattr(MetaMAEForPretraining, "_draw", draws_of_the_sample)
     _, resumed = train(make_recipe(tmp_path / "killed", **SETTINGS, max_steps=9, resume=True))
+    assert resumed_at() == [3]
     _, expected = train(make_recipe(tmp_path / "whole", **SETTINGS, max_steps=9))
     assert_same_weights(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
     assert without_time(resumed) == without_time(expected)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_signal_at_any_moment(number: signal.Signals, tmp_path: Path) -> None:
+def test_a_signal_at_any_moment(number: signal.Signals, tmp_path: Path, resumed_at: Callable[[], list[int]]) -> None:
     """SIGTERM, to workers too, saves and exits with 0; SIGKILL leaves the last checkpoint. Both runs can be resumed."""
     recipe = make_recipe(tmp_path / "run", **SETTINGS, max_steps=10_000, num_workers=1)
     file = write_recipe(recipe, tmp_path / "recipe.yaml")
@@ -182,5 +195,6 @@ def test_a_signal_at_any_moment(number: signal.Signals, tmp_path: Path) -> None:
         assert f"SIGTERM: stopped and saved at step {state['step']}" in errors
     steps = state["step"] + 2
     train(make_recipe(tmp_path / "run", **SETTINGS, max_steps=steps, resume=True))
+    assert resumed_at() == [state["step"]]
     train(make_recipe(tmp_path / "whole", **SETTINGS | {"save_steps": 0}, max_steps=steps))
     assert_same_weights(weights(tmp_path / "run"), weights(tmp_path / "whole"))

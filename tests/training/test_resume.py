@@ -6,7 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-from runs import PLAIN_MAE, TEXT_MODEL, Killed, assert_same_weights, make_recipe, train, weights, without_time, write_text
+from runs import (
+    PLAIN_MAE,
+    TEXT_MODEL,
+    Killed,
+    assert_same_weights,
+    make_recipe,
+    train,
+    weights,
+    without_time,
+    write_text,
+)
 from transformers import AutoModel
 
 from hf_maskssl.training import Pretrainer, PretrainingRecipe, checkpoints, loop
@@ -43,7 +53,9 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, step: int, where: str) -> None:
 
         monkeypatch.setattr(Pretrainer, "_after_step", stop)
         return
-    name = {"before_the_rename": "seal", "while_the_model_is_written": "write_json", "while_thinning": "thin_out"}[where]
+    name = {"before_the_rename": "seal", "while_the_model_is_written": "write_json", "while_thinning": "thin_out"}[
+        where
+    ]
     original = getattr(loop, name)
 
     def interrupt(path: Path, *rest: Any, **options: Any) -> None:
@@ -56,7 +68,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, step: int, where: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_killed_and_resumed_is_as_if_nothing_happened(
-    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resumed_at: Callable[[], list[int]]
 ) -> None:
     _, expected = train(recipe_of(case, tmp_path, "whole"))
     for step in (8, 11):  # twice; resumed from steps 6 and 9, or 5 and 10
@@ -65,6 +77,7 @@ def test_killed_and_resumed_is_as_if_nothing_happened(
             with pytest.raises(Killed):
                 train(recipe_of(case, tmp_path, "killed", resume=step > 8))
     _, state = train(recipe_of(case, tmp_path, "killed", resume=True))
+    assert resumed_at() == ([5, 10] if case == "at_the_end_of_an_epoch" else [6, 9])
     assert_same_weights(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
     assert without_time(state) == without_time(expected)  # the logged means too, though the log was cut in its window
     assert_same_optimizers(tmp_path)
@@ -80,17 +93,22 @@ def assert_same_optimizers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["while_the_model_is_written", "before_the_rename", "while_thinning"])
-def test_killed_while_a_checkpoint_is_written(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_while_a_checkpoint_is_written(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resumed_at: Callable[[], list[int]]
+) -> None:
     train(recipe_of("dropout_and_accumulation", tmp_path, "whole"))
     with monkeypatch.context() as patch:
         kill_at(patch, 9, where)
         with pytest.raises(Killed):
             train(recipe_of("dropout_and_accumulation", tmp_path, "killed"))
     newest = checkpoints.newest_sound_checkpoint(tmp_path / "killed")
-    assert newest is not None and newest.name == ("checkpoint-00000009" if where == "while_thinning" else "checkpoint-00000006")
+    assert newest is not None and newest.name == (
+        "checkpoint-00000009" if where == "while_thinning" else "checkpoint-00000006"
+    )
     AutoModel.from_pretrained(newest)
     train(recipe_of("dropout_and_accumulation", tmp_path, "killed", resume=True))
     assert_same_weights(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
+    assert resumed_at() == [9 if where == "while_thinning" else 6]
     assert not list((tmp_path / "killed").glob("*.incomplete"))
 
 
@@ -100,25 +118,32 @@ def test_resume_without_a_checkpoint_starts_anew(tmp_path: Path) -> None:
     assert_same_weights(weights(tmp_path / "resumed"), weights(tmp_path / "whole"))
 
 
-def test_a_finished_run_is_left_as_it_is_or_made_longer(tmp_path: Path) -> None:
-    recipe_of_steps = {steps: recipe_of("dropout_and_accumulation", tmp_path, "run", max_steps=steps) for steps in (6, 12)}
+def test_a_finished_run_is_left_as_it_is_or_made_longer(tmp_path: Path, resumed_at: Callable[[], list[int]]) -> None:
+    recipe_of_steps = {
+        steps: recipe_of("dropout_and_accumulation", tmp_path, "run", max_steps=steps) for steps in (6, 12)
+    }
     train(recipe_of_steps[6])
     before = weights(tmp_path / "run")
     recipe_of_steps[6].training.resume = recipe_of_steps[12].training.resume = True
     train(recipe_of_steps[6])
     assert_same_weights(weights(tmp_path / "run"), before)
     train(recipe_of_steps[12])
+    assert resumed_at() == [6, 6]
     train(recipe_of("dropout_and_accumulation", tmp_path, "whole"))
     assert_same_weights(weights(tmp_path / "run"), weights(tmp_path / "whole"))
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing", "flipped", "unsealed"])
-def test_a_damaged_checkpoint_is_passed_over(damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_checkpoint_is_passed_over(
+    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, resumed_at: Callable[[], list[int]]
+) -> None:
     settings = {"model": PLAIN_MAE, "max_steps": 6, "save_steps": 2, "save_total_limit": 3}
     train(make_recipe(tmp_path / "run", **settings))
     expected = weights(tmp_path / "run")
     newest = tmp_path / "run" / "checkpoint-00000006"
-    file = newest / {"missing": "training_state/optimizer.bin", "unsealed": "manifest.json"}.get(damage, "model.safetensors")
+    file = newest / {"missing": "training_state/optimizer.bin", "unsealed": "manifest.json"}.get(
+        damage, "model.safetensors"
+    )
     content = file.read_bytes()
     if damage == "truncated":
         file.write_bytes(content[:-100])
@@ -129,7 +154,7 @@ def test_a_damaged_checkpoint_is_passed_over(damage: str, tmp_path: Path, caplog
     (tmp_path / "run" / "checkpoint-00000008.incomplete").mkdir()
     _, state = train(make_recipe(tmp_path / "run", **settings | {"resume": True, "save_total_limit": 1}))
     assert f"Skipping checkpoint {newest}" in caplog.text
-    assert state.step == 6
+    assert state.step == 6 and resumed_at() == [4]
     assert_same_weights(weights(newest), expected)  # written again, the damaged one replaced
     assert [path.name for path in checkpoints.list_checkpoints(tmp_path / "run")] == ["checkpoint-00000006"]
 
@@ -176,7 +201,13 @@ def test_a_checkpoint_of_another_method_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_best_checkpoint_is_completed_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = {"model": PLAIN_MAE, "data": {"validation_fraction": 0.2}, "eval_steps": 2, "save_best": True, "save_steps": 2}
+    settings = {
+        "model": PLAIN_MAE,
+        "data": {"validation_fraction": 0.2},
+        "eval_steps": 2,
+        "save_best": True,
+        "save_steps": 2,
+    }
     with monkeypatch.context() as patch:
         patch.setattr(loop, "copy_as", lambda source, final: (_ for _ in ()).throw(Killed()))
         with pytest.raises(Killed):

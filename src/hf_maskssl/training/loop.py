@@ -558,7 +558,7 @@ class Pretrainer:
                 "them. Resume with the former values, or start another training.output_dir."
             )
         if self.accelerator.distributed_type != DistributedType.FSDP:
-            load_model(model, folder / "model.safetensors", device=str(self.accelerator.device))
+            load_model(model, folder / "model.safetensors")  # into the weights where they are
         self.accelerator.load_state(str(folder / "training_state"))
         state.interrupted = False
         self.state = state

@@ -1,0 +1,71 @@
+"""Checkpoint folders by themselves."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hf_maskssl.training import checkpoints
+
+
+def seal_one(output_dir: Path, step: int, text: str = "weights") -> Path:
+    final = checkpoints.checkpoint_folder(output_dir, step)
+    folder = checkpoints.incomplete_folder(final)
+    (folder / "state").mkdir()
+    (folder / "model.safetensors").write_text(text)
+    (folder / "state" / "optimizer.bin").write_text("moments")
+    checkpoints.seal(folder, final)
+    return final
+
+
+def test_a_sealed_checkpoint_is_sound_until_touched(tmp_path: Path) -> None:
+    folder = seal_one(tmp_path, 3)
+    assert folder.name == "checkpoint-00000003" and checkpoints.find_problem(folder) is None
+    (folder / "state" / "optimizer.bin").write_text("momentS")
+    assert checkpoints.find_problem(folder) == "state/optimizer.bin differs from what was written"
+    (folder / "state" / "optimizer.bin").unlink()
+    assert checkpoints.find_problem(folder) == "state/optimizer.bin is missing"
+    (folder / "manifest.json").write_text("{")
+    assert "manifest.json is damaged" in str(checkpoints.find_problem(folder))
+
+
+def test_leftovers_of_a_killed_run_are_not_mixed_in(tmp_path: Path) -> None:
+    final = checkpoints.checkpoint_folder(tmp_path, 3)
+    (checkpoints.incomplete_folder(final) / "stale").write_text("")
+    assert not list(checkpoints.incomplete_folder(final).iterdir())
+    assert checkpoints.list_checkpoints(tmp_path) == []
+
+
+def test_thinning_keeps_the_newest_and_what_is_not_numbered(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 10):
+        seal_one(tmp_path, step)
+    checkpoints.copy_as(tmp_path / "checkpoint-00000001", tmp_path / checkpoints.BEST)
+    (tmp_path / "checkpoint-00000011.incomplete").mkdir()
+    checkpoints.thin_out(tmp_path, 2, newest=tmp_path / "checkpoint-00000003")
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"checkpoint-00000002", "checkpoint-00000003", "checkpoint-00000010", "checkpoint-best"}
+    assert checkpoints.find_problem(tmp_path / checkpoints.BEST) is None
+
+
+def test_a_copy_replaces_a_former_one(tmp_path: Path) -> None:
+    for step, text in ((1, "old"), (2, "new")):
+        checkpoints.copy_as(seal_one(tmp_path, step, text), tmp_path / checkpoints.BEST)
+    assert (tmp_path / checkpoints.BEST / "model.safetensors").read_text() == "new"
+    assert checkpoints.find_problem(tmp_path / checkpoints.BEST) is None
+
+
+def test_config_comes_last_so_that_no_model_is_there_before_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved: list[str] = []
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", lambda old, new: (moved.append(Path(new).name), replace(old, new)))
+
+    def write(folder: Path) -> None:
+        for name in ("config.json", "zebra.py", "model.safetensors"):
+            (folder / name).write_text("new")
+
+    (tmp_path / "config.json").write_text("old")
+    checkpoints.replace_files(tmp_path, write)
+    assert moved == ["model.safetensors", "zebra.py", "config.json"]
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(moved, "new")
