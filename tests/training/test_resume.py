@@ -1,5 +1,6 @@
 """A run that is killed and resumed ends with the very weights of one that was not."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,17 +54,22 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, step: int, where: str) -> None:
 
         monkeypatch.setattr(Pretrainer, "_after_step", stop)
         return
-    name = {"before_the_rename": "seal", "while_the_model_is_written": "write_json", "while_thinning": "thin_out"}[
-        where
-    ]
-    original = getattr(loop, name)
+    places: dict[str, tuple[Any, str]] = {
+        "while_files_are_written": (loop, "write_json"),
+        "before_it_is_sealed": (loop, "seal"),
+        "before_the_rename": (os, "replace"),
+        "while_thinning": (loop, "thin_out"),
+    }
+    module, name = places[where]
+    function = getattr(module, name)
 
     def interrupt(path: Path, *rest: Any, **options: Any) -> None:
-        if f"checkpoint-{step:08d}" in f"{path} {options}":
+        is_in_time = name != "replace" or Path(path).is_dir()
+        if f"checkpoint-{step:08d}" in f"{path} {options}" and is_in_time:
             raise Killed
-        original(path, *rest, **options)
+        function(path, *rest, **options)
 
-    monkeypatch.setattr(loop, name, interrupt)
+    monkeypatch.setattr(module, name, interrupt)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -92,7 +98,9 @@ def assert_same_optimizers(tmp_path: Path) -> None:
     assert all(torch.equal(first[key][part], second[key][part]) for key in first for part in first[key])
 
 
-@pytest.mark.parametrize("where", ["while_the_model_is_written", "before_the_rename", "while_thinning"])
+@pytest.mark.parametrize(
+    "where", ["while_files_are_written", "before_it_is_sealed", "before_the_rename", "while_thinning"]
+)
 def test_killed_while_a_checkpoint_is_written(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resumed_at: Callable[[], list[int]]
 ) -> None:

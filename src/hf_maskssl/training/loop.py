@@ -172,7 +172,9 @@ class Pretrainer:
                 "examples/accelerate/two_cpu_processes.yaml does."
             )
         if accelerator.mixed_precision == "fp16" and device == "cpu":
-            raise ValueError("training.mixed_precision 'fp16' needs a GPU, this run is on the CPU: take 'bf16' or 'no'.")
+            raise ValueError(
+                "training.mixed_precision 'fp16' needs a GPU, this run is on the CPU: take 'bf16' or 'no'."
+            )
         found = {str(tracker) for tracker in accelerator.log_with}
         absent = [name for name in self.args.report_to if name not in found and name != "all"]
         if absent:
