@@ -33,6 +33,7 @@ from ..data.recipe import build_config
 from ..evaluation.online import labelled_held_out, online_probe
 from ..evaluation.pictures import draw_curves, draw_reconstruction
 from ..evaluation.reports import write_json
+from ..models.layers import enable_checkpointing
 from .arguments import PretrainingArguments, PretrainingRecipe
 from .batches import Batch, training_loader, validation_batches
 from .checkpoints import (
@@ -146,6 +147,8 @@ class Pretrainer:
             accelerator = Accelerator(
                 mixed_precision=args.mixed_precision,
                 log_with=args.report_to or None,
+                # Running statistics are synchronised where they are computed; position tables never change.
+                kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
                 project_dir=str(self.output_dir),
                 # Every `gradient_accumulation_steps` batches are one step, also across the end of an epoch.
                 gradient_accumulation_plugin=GradientAccumulationPlugin(
@@ -193,7 +196,7 @@ class Pretrainer:
             if plugin.transformer_cls_names_to_wrap is None:
                 plugin.transformer_cls_names_to_wrap = _fsdp_units(model)
         if self.args.gradient_checkpointing:
-            model.activation_checkpointing_enable()
+            enable_checkpointing(model)
         if self.args.torch_compile:
             for module in model.compilable_modules() if hasattr(model, "compilable_modules") else [model]:
                 module.compile()
