@@ -18,6 +18,7 @@ from accelerate.accelerator import Accelerator
 from accelerate.data_loader import skip_first_batches
 from accelerate.utils import (
     DataLoaderConfiguration,
+    DistributedDataParallelKwargs,
     DistributedType,
     GradientAccumulationPlugin,
     parse_flag_from_env,
