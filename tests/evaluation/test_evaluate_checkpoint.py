@@ -15,9 +15,10 @@ import hf_maskssl.evaluation.evaluate_checkpoint as evaluation
 from hf_maskssl.data.arguments import DataArguments
 from hf_maskssl.data.preparation import PreparedData, prepare_data
 from hf_maskssl.evaluation.arguments import ProbeArguments
-from hf_maskssl.evaluation.evaluate_checkpoint import main, parse_arguments, summarise, writable_folder
+from hf_maskssl.evaluation.evaluate_checkpoint import main, parse_arguments, summarise
 from hf_maskssl.evaluation.features import Features
 from hf_maskssl.evaluation.online import online_probe
+from hf_maskssl.evaluation.reports import writable_folder
 from hf_maskssl.models.configuration_metamae import MetaMAEConfig
 from hf_maskssl.models.modeling_metamae import MetaMAEForPretraining
 
@@ -174,8 +175,8 @@ def test_bad_input_is_an_error_before_any_work(checkpoints: list[str], recipe: s
         main([checkpoints[0], recipe, "--test_split", "null", "--cache", "false", "--output", output])
     with pytest.raises(ValueError, match="'spearman' does not measure a classification task"):
         main([checkpoints[0], recipe, "--metric", "spearman", "--output", output])
-    with pytest.raises(OSError, match="--output: cannot write to this folder"):
-        writable_folder(Path(recipe))
+    with pytest.raises(ValueError, match="--output .* cannot be written: .*Name a folder"):
+        writable_folder(Path(recipe), "--output")
 
 
 def test_summary_of_one_model_has_no_mean_row() -> None:

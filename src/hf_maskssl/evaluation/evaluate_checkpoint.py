@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import logging
-import tempfile
 from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -24,7 +23,7 @@ from ..data.recipe import load_recipe
 from .arguments import ProbeArguments
 from .features import Features, extract_features, level_of_task
 from .probe import knn_probe, linear_probe
-from .reports import markdown_table, write_json
+from .reports import markdown_table, writable_folder, write_json
 from .statistics import mean_interval, rankme
 
 PROBES = {"linear": "linear probe", "knn": "kNN"}
@@ -198,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sections = {"data": DataArguments, "probe": ProbeArguments}
     recipe = load_recipe(recipe_path, overrides, sections, primary="probe")
     data_args, probe_args = recipe["data"], recipe["probe"]
-    output = writable_folder(options.output)
+    output = writable_folder(options.output, "--output")
     results = []
     for position, model in enumerate(models):
         features_dir = output / "features" / str(position) if options.keep_features else None
@@ -233,18 +232,3 @@ def parse_arguments(arguments: Sequence[str] | None) -> tuple[argparse.Namespace
     if len(names) < 2 or Path(names[-1]).suffix not in (".yaml", ".yml"):
         parser.error(f"expected at least one MODEL and then a RECIPE.yaml before any --field, got {names}")
     return options, names[:-1], names[-1], words[len(names) :]
-
-
-def writable_folder(path: Path) -> Path:
-    """`path`, made if need be, before hours are spent on what is to be written there.
-
-    Raises:
-        OSError: It cannot be made or written to; names the folder.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path).close()
-    except OSError as error:
-        message = f"--output: cannot write to this folder ({error.strerror}); name another"
-        raise OSError(error.errno, message, str(path)) from error
-    return path

@@ -28,6 +28,25 @@ import numpy as np
 MARKER = re.compile(r"^<!-- (?P<closing>/?)table:(?P<name>[\w.-]+(?:/[\w.-]+)?) -->[ \t]*$", re.MULTILINE)
 
 
+def writable_folder(folder: Path, field: str) -> Path:
+    """`folder`, made if need be, before hours are spent on what is to be written there.
+
+    Args:
+        folder: where results are to go.
+        field: who asked for it, for the error: "training.output_dir".
+
+    Raises:
+        ValueError: it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"{field} {folder} cannot be written: {error}. Name a folder you may write to.") from error
+    return folder
+
+
 def write_json(path: str | Path, data: Any) -> None:
     """Write `data` as JSON. It is written aside and renamed: the file is the old one or the new one, never half of
     one.

@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import shutil
-import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -141,23 +140,6 @@ def check_same_model(folder: Path, config: PreTrainedConfig) -> None:
     if changed:
         values = ", ".join(f"model.{name}={getattr(former, name)!r}" for name in changed)
         raise ValueError(f"{folder} was written with {values}; the recipe says otherwise: {advice}")
-
-
-def writable_folder(folder: Path) -> Path:
-    """`folder`, made if need be, before hours are spent on what is to be written there.
-
-    Raises:
-        ValueError: it cannot be made or written to.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ValueError(
-            f"training.output_dir {folder} cannot be written: {error}. Name a folder you may write to."
-        ) from error
-    return folder
 
 
 def _fingerprint(path: Path) -> list[int]:

@@ -33,7 +33,7 @@ from ..data.preparation import PreparedData, prepare_data
 from ..data.recipe import build_config
 from ..evaluation.online import labelled_held_out, online_probe
 from ..evaluation.pictures import draw_curves, draw_reconstruction
-from ..evaluation.reports import write_json
+from ..evaluation.reports import writable_folder, write_json
 from ..models.layers import enable_checkpointing
 from .arguments import PretrainingArguments, PretrainingRecipe
 from .batches import Batch, training_loader, validation_batches
@@ -53,7 +53,6 @@ from .checkpoints import (
     replace_files,
     seal,
     thin_out,
-    writable_folder,
 )
 from .signals import SigtermWatch
 
@@ -127,7 +126,7 @@ class Pretrainer:
         self.recipe = recipe
         self.args: PretrainingArguments = recipe.training
         self.write_card = write_card
-        self.output_dir = writable_folder(Path(self.args.output_dir))
+        self.output_dir = writable_folder(Path(self.args.output_dir), "training.output_dir")
         self.accelerator = self._build_accelerator()
         self.state = RunState()
         self.stop_requested = False  # agreed on by all processes
