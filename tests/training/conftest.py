@@ -20,6 +20,15 @@ def resumed_at(caplog: pytest.LogCaptureFixture) -> Callable[[], list[int]]:
 
 
 @pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sums in another order differ in the last bit: here as in the processes that tests start, one thread adds up."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
 def fresh_accelerate() -> Iterator[None]:
     """Without this, the precision of the first run would be that of all."""
     torch.manual_seed(0)
