@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from .models.configuration_metamae import MetaMAEConfig
+from .models.configuration_sma import SMAConfig
 from .models.feature_extraction_series import SeriesFeatureExtractor
 from .models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from .models.image_processing_array import ArrayImageProcessor
@@ -24,6 +25,12 @@ from .models.modeling_metamae import (
     MetaMAEForTokenClassification,
     MetaMAEModel,
 )
+from .models.modeling_sma import (
+    SMAForMaskedModeling,
+    SMAForSequenceClassification,
+    SMAForTokenClassification,
+    SMAModel,
+)
 
 # A new method adds its line here: configuration -> the model class of each Auto class.
 MODELS: dict[type[PreTrainedConfig], dict[type, type[PreTrainedModel]]] = {
@@ -32,6 +39,12 @@ MODELS: dict[type[PreTrainedConfig], dict[type, type[PreTrainedModel]]] = {
         AutoModelForPreTraining: MetaMAEForPretraining,
         AutoModelForSequenceClassification: MetaMAEForSequenceClassification,
         AutoModelForTokenClassification: MetaMAEForTokenClassification,
+    },
+    SMAConfig: {
+        AutoModel: SMAModel,
+        AutoModelForPreTraining: SMAForMaskedModeling,
+        AutoModelForSequenceClassification: SMAForSequenceClassification,
+        AutoModelForTokenClassification: SMAForTokenClassification,
     },
 }
 FEATURE_EXTRACTORS: list[type[FeatureExtractionMixin]] = [SeriesFeatureExtractor, SpectrogramFeatureExtractor]

@@ -374,7 +374,7 @@ def test_bad_input_is_refused(case: str, batch: dict, message: str) -> None:
 
 
 def test_draws_of_another_shape_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"`noise` must have one draw per token, \(4, 6\), got \(4, 5\)"):
+    with pytest.raises(ValueError, match=r"`noise` must have one draw per place, the shape \(4, 6\), got \(4, 5\)"):
         small_model("series")(**make_batch("series"), noise=torch.rand(4, 5))
 
 

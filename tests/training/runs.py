@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from hf_maskssl.data.arguments import DataArguments
 from hf_maskssl.evaluation.arguments import ProbeArguments
-from hf_maskssl.models.modeling_metamae import TokenizedInput
+from hf_maskssl.models.tokenized_input import TokenizedInput
 from hf_maskssl.training import Pretrainer, PretrainingArguments, PretrainingRecipe, RunState
 
 MODEL: dict[str, Any] = {

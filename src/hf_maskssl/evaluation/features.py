@@ -83,14 +83,14 @@ def extract_features(
     in.
 
     Args:
-        encoder: Gives `pooler_output` (B, D) and `last_hidden_state` (B, 1 + N, D), the class token first. Is not
-            moved.
+        encoder: Gives `pooler_output` (B, D) and `last_hidden_state` (B, P + N, D), where P is its
+            `num_prefix_tokens` (1, a class token, where it does not say). Is not moved.
         loader_or_dataset: Batches (a `DataLoader`), or rows for `collator`: a split of `PreparedData`, or whatever
             else a `DataLoader` reads.
         collator: List of rows -> batch. Left out for a `DataLoader`.
         batch_size: Rows of a batch.
         level: "sequence": one feature row a sample, `pooler_output`. "token": one for each token that has a label,
-            `last_hidden_state` without the class token where `labels` (B, N) is not -100.
+            `last_hidden_state` without the prefix where `labels` (B, N) is not -100.
         device: Where the batches go; the encoder must be there.
         output: `.npy` file that the features are streamed to (labels go beside it, to `<name>.labels.npy`). None keeps
             them in memory as long as they fit `memory_limit`, and in an unnamed temporary file from there on.
@@ -104,10 +104,11 @@ def extract_features(
     batches = _batches(loader_or_dataset, collator, batch_size)
     output = None if output is None else Path(output)
     values, labels = RowStore(output, memory_limit), RowStore(labels_path(output), memory_limit)
+    num_prefix_tokens = getattr(encoder, "num_prefix_tokens", 1)
     with values, labels, evaluation_mode(encoder), torch.no_grad():
         for position, batch in enumerate(batches):
             inputs = {name: _to_device(batch[name], device) for name in batch if name not in ("labels", "index")}
-            rows, row_labels = _feature_rows(encoder(**inputs), batch.get("labels"), level)
+            rows, row_labels = _feature_rows(encoder(**inputs), batch.get("labels"), level, num_prefix_tokens)
             if max_rows is not None:
                 rows = rows[: max_rows - len(values)]
             if not np.isfinite(rows).all():
@@ -161,7 +162,9 @@ def _to_device(value: Any, device: str | torch.device) -> Any:
     return value.to(device) if isinstance(value, torch.Tensor) else value
 
 
-def _feature_rows(outputs: Any, labels: torch.Tensor | None, level: Level) -> tuple[np.ndarray, np.ndarray | None]:
+def _feature_rows(
+    outputs: Any, labels: torch.Tensor | None, level: Level, num_prefix_tokens: int
+) -> tuple[np.ndarray, np.ndarray | None]:
     """A batch's feature rows (rows, D) float32 and their labels (rows,)."""
     if level == "sequence":
         rows = outputs.pooler_output
@@ -170,7 +173,7 @@ def _feature_rows(outputs: Any, labels: torch.Tensor | None, level: Level) -> tu
         if labels is not None and labels.ndim != 1:
             raise ValueError(f"labels: expected one a sample, got shape {tuple(labels.shape)}; check data.task")
     else:
-        tokens = outputs.last_hidden_state[:, 1:]
+        tokens = outputs.last_hidden_state[:, num_prefix_tokens:]
         if labels is None or labels.shape != tokens.shape[:2]:
             raise ValueError(
                 f"labels: expected shape (samples, tokens) = {tuple(tokens.shape[:2])}, -100 where there is none, "

@@ -21,14 +21,12 @@ class MetaMAEConfig(PreTrainedConfig):
     """What MetaMAE reads, how large it is, and the objective it is pre-trained with.
 
     Sizes default to Table 7 of the paper. Where the paper and its authors' released code differ, the default is what
-    produced
-    the published numbers, that is the code: LayerNorm epsilon 1e-5, no bias on query/key/value, an MLP of twice the
-        width
-    (Table 7 agrees), a projector D -> 4D -> 128 with BatchNorm and ReLU after its first layer and no biases (Table 7
-    writes 1028 and no activation), nearby tokens drawn one by one with probability `nearby_ratio` among the masked
-    tokens next to a visible one (Algorithm 1 asks for a fixed count), an inner gradient whose support loss is divided
-    by the batch's mean support size, mean squared error where Eq. 1 names the l2 norm, and support tokens kept in the
-    outer loss.
+    produced the published numbers, that is the code: LayerNorm epsilon 1e-5, no bias on query/key/value, an MLP of
+    twice the width (Table 7 agrees), a projector D -> 4D -> 128 with BatchNorm and ReLU after its first layer and no
+    biases (Table 7 writes 1028 and no activation), nearby tokens drawn one by one with probability `nearby_ratio`
+    among the masked tokens next to a visible one (Algorithm 1 asks for a fixed count), an inner gradient whose support
+    loss is divided by the batch's mean support size, mean squared error where Eq. 1 names the l2 norm, and support
+    tokens kept in the outer loss.
 
     Args:
         modality: what a sample is.

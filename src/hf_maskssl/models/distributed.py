@@ -80,6 +80,12 @@ def global_mean_denominator(count: torch.Tensor) -> torch.Tensor:
     return (all_reduce_sum(count.detach()) / world_size()).clamp(min=1e-8)
 
 
+def mean_over_scored(values: torch.Tensor, is_scored: torch.Tensor) -> torch.Tensor:
+    """Mean of `values` over the entries of all processes that `is_scored`, of the same shape, marks True."""
+    weight = is_scored.to(values.dtype)
+    return (values * weight).sum() / global_mean_denominator(weight.sum())
+
+
 class SyncBatchNorm1d(nn.BatchNorm1d):
     """`nn.BatchNorm1d` on (B, C) whose training statistics are those of all processes' rows.
 

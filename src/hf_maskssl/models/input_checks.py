@@ -12,22 +12,39 @@ def values_are_readable(tensor: torch.Tensor) -> bool:
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
-def check_signal(name: str, signal: torch.Tensor | None, num_channels: int, axes: tuple[str, ...]) -> torch.Tensor:
+def check_given(given: dict[str, torch.Tensor | None], expected: tuple[str, ...], model: str) -> None:
+    """Exactly the inputs that a model takes.
+
+    Raises:
+        ValueError: one is missing, or another one came.
+    """
+    present = [name for name, tensor in given.items() if tensor is not None]
+    if set(present) != set(expected):
+        raise ValueError(f"{model} takes {' and '.join(expected)}, got {present or 'none of them'}.")
+
+
+def check_signal(
+    name: str, signal: torch.Tensor | None, num_channels: int, axes: tuple[str, ...], channels_last: bool = False
+) -> torch.Tensor:
     """A finite floating-point signal of the shape (batch, `num_channels`, one size per name in `axes`).
+
+    With `channels_last` the channels come after the axes.
 
     Raises:
         ValueError: another number of axes, type or number of channels, or NaN or infinity, naming the rows.
     """
     if signal is None or signal.dim() != 2 + len(axes):
-        shape = f"(batch, channels, {', '.join(axes)})"
+        names = [*axes, "channels"] if channels_last else ["channels", *axes]
+        shape = f"(batch, {', '.join(names)})"
         raise ValueError(
             f"`{name}` must have the shape {shape}, got {None if signal is None else tuple(signal.shape)}."
         )
     if not signal.is_floating_point():
         raise ValueError(f"`{name}` must be floating point, got {signal.dtype}: scale and convert it first.")
-    if signal.shape[1] != num_channels:
+    channels = signal.shape[-1 if channels_last else 1]
+    if channels != num_channels:
         raise ValueError(
-            f"`{name}` must have num_channels={num_channels} channels, got {signal.shape[1]} in {tuple(signal.shape)}."
+            f"`{name}` must have num_channels={num_channels} channels, got {channels} in {tuple(signal.shape)}."
         )
     if values_are_readable(signal) and not torch.isfinite(signal).all():
         rows = torch.nonzero(~torch.isfinite(signal).flatten(1).all(1)).flatten().tolist()
@@ -72,3 +89,28 @@ def check_attention_mask(attention_mask: torch.Tensor, shape: tuple[int, ...], u
         raise ValueError(
             f"`attention_mask` marks nothing as real in rows {rows[:8]} of the batch: drop empty samples."
         )
+
+
+def check_draw(name: str, draw: torch.Tensor | None, shape: tuple[int, ...]) -> None:
+    """A random draw that the caller passed, if any, has the shape it is drawn in.
+
+    Raises:
+        ValueError: another shape.
+    """
+    if draw is not None and tuple(draw.shape) != shape:
+        raise ValueError(f"`{name}` must have one draw per place, the shape {shape}, got {tuple(draw.shape)}.")
+
+
+def check_explicit_mask(is_masked: torch.Tensor, shape: tuple[int, ...], is_real: torch.Tensor | None) -> torch.Tensor:
+    """A mask that the caller passed, (B, N) bool without padding, that leaves every sample something to read.
+
+    Raises:
+        ValueError: another shape, or rows in which everything is masked.
+    """
+    check_draw("is_masked", is_masked, shape)
+    is_masked = is_masked.bool() if is_real is None else is_masked.bool() & is_real
+    is_visible = ~is_masked if is_real is None else ~is_masked & is_real
+    if values_are_readable(is_visible) and not is_visible.any(1).all():
+        rows = torch.nonzero(~is_visible.any(1)).flatten().tolist()
+        raise ValueError(f"`is_masked` hides every token in rows {rows[:8]} of the batch: leave at least one visible.")
+    return is_masked

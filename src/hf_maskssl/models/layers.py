@@ -191,15 +191,106 @@ class SelfAttention(nn.Module):
         return query.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2), key, value
 
 
+class CrossAttention(nn.Module):
+    """Multi-head attention of queries to a context, each side with widths of its own.
+
+    The kernel is transformers' attention interface. Fused kernels want queries, keys and values of one width per head:
+    the narrower are filled up with zeros, which changes no score and no value.
+
+    Args:
+        query_size, context_size, output_size: widths of what comes in and goes out.
+        qk_size, v_size: width of all heads' queries and keys, and of their values, together.
+    """
+
+    def __init__(
+        self,
+        config: PreTrainedConfig,
+        query_size: int,
+        context_size: int,
+        num_heads: int,
+        qk_size: int,
+        v_size: int,
+        output_size: int,
+        bias: bool,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.num_heads = num_heads
+        self.widths = (qk_size, v_size)
+        self.scaling = (qk_size // num_heads) ** -0.5
+        self.attention_dropout = attention_dropout
+        self.is_causal = False
+        self.query = nn.Linear(query_size, qk_size, bias=bias)
+        self.key_value = nn.Linear(context_size, qk_size + v_size, bias=bias)
+        self.output = nn.Linear(v_size, output_size, bias=bias)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        queries: torch.Tensor,
+        context: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        query_ids: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Attend.
+
+        Args:
+            queries: (B, M, query_size), or (1, M, query_size) shared by the batch, which is projected once.
+            context: (B, N, context_size).
+            attention_mask: as transformers makes it for the kernel, or None.
+            query_ids: (B, K) int64, attend from these rows of shared queries alone.
+
+        Returns:
+            (B, M or K, output_size), and the weights where the kernel gives them.
+        """
+        query = self.query(queries)
+        if query_ids is not None:
+            query = gather_tokens(query[0], query_ids)
+        elif query.shape[0] != context.shape[0]:
+            query = query.expand(context.shape[0], -1, -1)
+        key, value = self.key_value(context).split(self.widths, dim=-1)
+        query, key, value = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in (query, key, value))
+        qk_dim, v_dim = key.shape[-1], value.shape[-1]
+        if qk_dim < v_dim:
+            query, key = (nn.functional.pad(part, (0, v_dim - qk_dim)) for part in (query, key))
+        elif v_dim < qk_dim:
+            value = nn.functional.pad(value, (0, qk_dim - v_dim))
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
+        attended, weights = attend(
+            self,
+            query,
+            key,
+            value,
+            attention_mask,
+            scaling=self.scaling,
+            dropout=self.attention_dropout if self.training else 0.0,
+            **kwargs,
+        )
+        return self.dropout(self.output(attended[..., :v_dim].flatten(2))), weights
+
+
+def drop_path(hidden_states: torch.Tensor, rate: float, training: bool) -> torch.Tensor:
+    """Drop a residual branch for whole samples, (B, ...), and scale the others up (stochastic depth, Huang et al. 2016)."""
+    if rate == 0.0 or not training:
+        return hidden_states
+    keep = hidden_states.new_empty(hidden_states.shape[0], *[1] * (hidden_states.dim() - 1)).bernoulli_(1 - rate)
+    return hidden_states * keep / (1 - rate)
+
+
 class Mlp(nn.Module):
     """Linear, activation, dropout, linear, dropout."""
 
-    def __init__(self, hidden_size: int, intermediate_size: int, activation: str, dropout: float) -> None:
+    def __init__(
+        self, hidden_size: int, intermediate_size: int, activation: str, dropout: float, bias: bool = True
+    ) -> None:
         super().__init__()
-        self.up = nn.Linear(hidden_size, intermediate_size)
+        self.up = nn.Linear(hidden_size, intermediate_size, bias=bias)
         self.activation = ACT2FN[activation]
         self.activation_differentiable_twice = gelu_differentiable_twice if activation == "gelu" else self.activation
-        self.down = nn.Linear(intermediate_size, hidden_size)
+        self.down = nn.Linear(intermediate_size, hidden_size, bias=bias)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, hidden_states: torch.Tensor, differentiable_twice: bool = False) -> torch.Tensor:
@@ -275,3 +366,22 @@ def init_linear_xavier(module: nn.Linear) -> None:
     init.xavier_uniform_(module.weight)
     if module.bias is not None:
         init.zeros_(module.bias)
+
+
+def at_least_float32(*tensors: torch.Tensor) -> list[torch.Tensor]:
+    """Half-precision tensors as float32; losses are sums over many terms."""
+    return [tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors]
+
+
+def token_classification_loss(
+    model: PreTrainedModel, logits: torch.Tensor, labels: torch.Tensor, **kwargs: Any
+) -> torch.Tensor:
+    """transformers' loss of (B, N, num_labels) logits; squared error of real values when there is one label.
+
+    -100 is left out of both.
+    """
+    if logits.shape[-1] > 1:
+        return model.loss_function(logits, labels, model.config, **kwargs)
+    is_scored = labels != -100
+    error = (logits.squeeze(-1).float() - labels.float()).pow(2)
+    return error.masked_fill(~is_scored, 0.0).sum() / is_scored.sum().clamp(min=1)

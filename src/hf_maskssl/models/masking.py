@@ -1,5 +1,6 @@
 """Which tokens the encoder sees. Every random choice comes from a uniform draw that the caller may pass."""
 
+from ctypes import c_float
 from dataclasses import dataclass
 
 import torch
@@ -42,6 +43,92 @@ def num_visible_tokens(num_tokens: int, mask_ratio: float) -> int:
 def visible_token_table(max_tokens: int, mask_ratio: float) -> torch.Tensor:
     """(max_tokens + 1,) int64: `num_visible_tokens(n, mask_ratio)` for every n, to look up without leaving the device."""
     return torch.tensor([num_visible_tokens(n, mask_ratio) for n in range(max_tokens + 1)], dtype=torch.int64)
+
+
+def num_masked_tokens(num_tokens: int, mask_ratio: float) -> int:
+    """Masked tokens of a sample with `num_tokens` real ones: N r rounded, in single precision and half to even.
+
+    That is SMA's rule (Eq. 5) as its authors run it. Short samples always keep one token visible and, from two tokens
+    on, one masked.
+    """
+    if num_tokens <= 1:
+        return 0
+    product = c_float(c_float(mask_ratio).value * num_tokens).value
+    return min(max(round(product), 1), num_tokens - 1)
+
+
+def mask_top_scores(
+    scores: torch.Tensor, num_masked: torch.Tensor | int, limit: int, is_real: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Mask each sample's highest-scored real tokens (Eq. 3).
+
+    Args:
+        scores: (B, N), floating point or integer.
+        num_masked: how many, one number for all samples or (B,) int64, at most the sample's real tokens.
+        limit: the largest of these numbers, known without looking at the device.
+        is_real: (B, N) bool, True = not padding; None when nothing is padded.
+
+    Returns:
+        (B, N) bool, True = masked.
+    """
+    num_tokens = scores.shape[1]
+    if isinstance(num_masked, int) and is_real is None and 2 * num_masked > num_tokens:
+        # Choosing the smaller side is faster.
+        lowest = scores.topk(num_tokens - num_masked, dim=1, largest=False, sorted=False).indices
+        return torch.ones_like(scores, dtype=torch.bool).scatter_(1, lowest, False)
+    if is_real is not None:
+        lowest_score = -torch.inf if scores.is_floating_point() else torch.iinfo(scores.dtype).min
+        scores = scores.masked_fill(~is_real, lowest_score)
+    same = isinstance(num_masked, int)
+    highest = scores.topk(limit, dim=1, sorted=not same).indices
+    is_masked = torch.zeros_like(scores, dtype=torch.bool)
+    if isinstance(num_masked, int):
+        return is_masked.scatter_(1, highest[:, :num_masked], True)
+    return is_masked.scatter_(1, highest, torch.arange(limit, device=scores.device) < num_masked[:, None])
+
+
+def word_groups(input_ids: torch.Tensor, delimiter_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Words as the text between delimiters.
+
+    Returns:
+        (B, N) int64, a number below N per word and per delimiter, and (B, N) bool, True = a delimiter.
+    """
+    is_delimiter = input_ids == delimiter_id
+    starts = is_delimiter.clone()
+    starts[:, 1:] |= is_delimiter[:, :-1]
+    starts[:, 0] = False
+    return starts.cumsum(1), is_delimiter
+
+
+def span_groups(span_noise: torch.Tensor, mean_length: float) -> torch.Tensor:
+    """Segments whose lengths are geometric with this mean (as SpanBERT's, Joshi et al. 2020): (B, N) uniform draws ->
+    (B, N) int64, a number below N per segment."""
+    starts = span_noise < 1 / mean_length
+    starts[:, 0] = False
+    return starts.cumsum(1)
+
+
+def patch_groups(grid_shape: tuple[int, ...], patch_size: int, device: torch.device | None = None) -> torch.Tensor:
+    """Squares of pixels: (rows * cols,) int64, the number of each pixel's patch in row-major order."""
+    rows, cols = grid_shape
+    row = torch.arange(rows, device=device)[:, None] // patch_size
+    col = torch.arange(cols, device=device) // patch_size
+    return (row * (cols // patch_size) + col).flatten()
+
+
+def group_scores(noise: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
+    """Scores whose top tokens are whole groups, in the order of the groups' draws; the last group is cut from its end.
+
+    Args:
+        noise: (B, N) uniform draws; group g takes the draw of place g.
+        groups: (B, N) int64, numbers below N.
+
+    Returns:
+        (B, N) int64, to be given to `mask_top_scores`.
+    """
+    num_tokens = noise.shape[1]
+    rank = noise.argsort(dim=1).argsort(dim=1).gather(1, groups)
+    return rank * num_tokens - torch.arange(num_tokens, device=noise.device)
 
 
 def random_masking(

@@ -23,18 +23,20 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_metamae import MetaMAEConfig
-from .distributed import SyncBatchNorm1d, all_gather, global_mean_denominator, world_size
-from .input_checks import check_attention_mask, check_ids, check_signal
+from .distributed import SyncBatchNorm1d, all_gather, mean_over_scored, world_size
+from .input_checks import check_attention_mask, check_draw, check_given, check_ids, check_signal
 from .layers import (
     SelfAttention,
     SquaredError,
     TransformerBlock,
     TransformerLayer,
+    at_least_float32,
     init_linear_xavier,
     masked_mean,
     normalize,
     patchify,
     sincos_positions,
+    token_classification_loss,
 )
 from .masking import (
     TokenMask,
@@ -45,6 +47,7 @@ from .masking import (
     scored_first,
     visible_token_table,
 )
+from .tokenized_input import TokenizedInput
 
 # Patch predictions (B, N_patches, P) and token logits (B, N_tokens, V); None where the modality has none.
 Predictions = tuple[torch.Tensor | None, torch.Tensor | None]
@@ -82,40 +85,6 @@ class MetaMAEForPretrainingOutput(ModelOutput):
     attentions: tuple[torch.Tensor, ...] | None = None
 
 
-@dataclass
-class TokenizedInput:
-    """`tokenize(x)` of section 2.1: a sample as a sequence of patches and / or ids, before any weight touches it.
-
-    Attributes:
-        patches: (B, N_patches, P) values, or None.
-        ids: (B, N_tokens) int64, or None.
-        attention_mask: (B, N) over both, 1 = real, or None when nothing is padded.
-    """
-
-    patches: torch.Tensor | None
-    ids: torch.Tensor | None
-    attention_mask: torch.Tensor | None
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(B, N), patches and ids together."""
-        parts = [part for part in (self.patches, self.ids) if part is not None]
-        return parts[0].shape[0], sum(part.shape[1] for part in parts)
-
-    def select(self, ids: torch.Tensor) -> "TokenizedInput":
-        """The tokens at the positions `ids` (B, M) of a sequence of one kind."""
-        patches = None if self.patches is None else gather_tokens(self.patches, ids)
-        return TokenizedInput(patches, None if self.ids is None else self.ids.gather(1, ids), None)
-
-    def clone(self) -> "TokenizedInput":
-        parts = (self.patches, self.ids, self.attention_mask)
-        return TokenizedInput(*(None if part is None else part.clone() for part in parts))
-
-    @property
-    def device(self) -> torch.device:
-        return (self.patches if self.patches is not None else self.ids).device  # type: ignore[union-attr]
-
-
 class MetaMAEEmbeddings(nn.Module):
     """Tokens of any modality -> (B, 1 + N, D): projected, placed by fixed sine-cosine positions, class token in front."""
 
@@ -143,13 +112,7 @@ class MetaMAEEmbeddings(nn.Module):
         """Check the inputs against the configuration and cut them into tokens. Shapes as in `MetaMAEModel.forward`."""
         config = self.config
         given = {"input_ids": input_ids, "input_values": input_values, "pixel_values": pixel_values}
-        expected = INPUT_NAMES[config.modality]
-        for name, tensor in given.items():
-            if (tensor is not None) != (name in expected):
-                present = [key for key, value in given.items() if value is not None]
-                raise ValueError(
-                    f"A MetaMAE of modality '{config.modality}' takes {' and '.join(expected)}, got {present or 'none of them'}."
-                )
+        check_given(given, INPUT_NAMES[config.modality], f"A MetaMAE of modality '{config.modality}'")
         patches = None
         if config.has_patches:
             signal = self._check_signal(input_values if config.modality == "series" else pixel_values)
@@ -223,6 +186,7 @@ class MetaMAEPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
     _can_compile_fullgraph = True
     _can_record_outputs = {"hidden_states": TransformerLayer, "attentions": SelfAttention}
+    num_prefix_tokens = 1  # the class token leads `last_hidden_state`
 
     def __init__(self, config: MetaMAEConfig) -> None:
         super().__init__(config)
@@ -553,11 +517,8 @@ class MetaMAEForPretraining(MetaMAEPreTrainedModel):
         )
 
     def _draw(self, name: str, draw: torch.Tensor | None, tokens: TokenizedInput) -> torch.Tensor:
-        if draw is None:
-            return torch.rand(tokens.shape, device=tokens.device)
-        if tuple(draw.shape) != tokens.shape:
-            raise ValueError(f"`{name}` must have one draw per token, {tokens.shape}, got {tuple(draw.shape)}.")
-        return draw
+        check_draw(name, draw, tokens.shape)
+        return torch.rand(tokens.shape, device=tokens.device) if draw is None else draw
 
     def _support_set(self, mask: TokenMask, nearby_noise: torch.Tensor) -> torch.Tensor:
         """(B, N) bool: visible tokens and the sampled masked tokens next to one (Algorithm 1, line 7)."""
@@ -623,12 +584,12 @@ class MetaMAEForPretraining(MetaMAEPreTrainedModel):
         num_patches = 0
         if tokens.patches is not None and patch_predictions is not None:
             num_patches = tokens.patches.shape[1]
-            discrepancy = SquaredError.apply(*_at_least_float32(patch_predictions, tokens.patches))
-            losses["patches"] = _mean_over_scored(discrepancy, is_scored[:, :num_patches])
+            discrepancy = SquaredError.apply(*at_least_float32(patch_predictions, tokens.patches))
+            losses["patches"] = mean_over_scored(discrepancy, is_scored[:, :num_patches])
         if tokens.ids is not None and token_logits is not None:
-            (logits,) = _at_least_float32(token_logits.transpose(1, 2))
+            (logits,) = at_least_float32(token_logits.transpose(1, 2))
             discrepancy = F.cross_entropy(logits, tokens.ids.long(), reduction="none")
-            losses["tokens"] = _mean_over_scored(discrepancy, is_scored[:, num_patches:])
+            losses["tokens"] = mean_over_scored(discrepancy, is_scored[:, num_patches:])
         return losses
 
     def _contrastive_loss(
@@ -637,7 +598,7 @@ class MetaMAEForPretraining(MetaMAEPreTrainedModel):
         """Task contrastive loss (Eqs. 3-4): each sample's two latents against all others of all processes."""
         is_real = mask.keep_mask if self.config.decoder_num_hidden_layers else mask.is_real
         views = [projector(masked_mean(states[:, 1:], is_real)) for states in (latents, adapted)]
-        views = [F.normalize(view, dim=-1) for view in _at_least_float32(*views)]
+        views = [F.normalize(view, dim=-1) for view in at_least_float32(*views)]
         others = [all_gather(view) for view in views]
         queries, keys = torch.cat(views), torch.cat(others)
         batch_size, total = views[0].shape[0], others[0].shape[0]
@@ -703,12 +664,8 @@ class MetaMAEForTokenClassification(MetaMAEHead):
         outputs = self.metamae(input_ids, input_values, pixel_values, attention_mask, **kwargs)
         logits = self.classifier(self.dropout(outputs.last_hidden_state[:, 1:]))
         loss = None
-        if labels is not None and self.num_labels == 1:
-            is_scored = labels != -100
-            error = (logits.squeeze(-1).float() - labels.float()).pow(2)
-            loss = error.masked_fill(~is_scored, 0.0).sum() / is_scored.sum().clamp(min=1)
-        elif labels is not None:
-            loss = self.loss_function(logits, labels, self.config, **kwargs)
+        if labels is not None:
+            loss = token_classification_loss(self, logits, labels, **kwargs)
         return TokenClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
@@ -730,16 +687,6 @@ def position_table(config: MetaMAEConfig, width: int) -> torch.Tensor:
     if config.has_tokens:
         tables.append(sincos_positions((int(config.max_position_embeddings or 0),), width))
     return torch.cat(tables)
-
-
-def _mean_over_scored(discrepancy: torch.Tensor, is_scored: torch.Tensor) -> torch.Tensor:
-    weight = is_scored.to(discrepancy.dtype)
-    return (discrepancy * weight).sum() / global_mean_denominator(weight.sum())
-
-
-def _at_least_float32(*tensors: torch.Tensor) -> list[torch.Tensor]:
-    """Half-precision tensors as float32; losses are sums over many terms."""
-    return [tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors]
 
 
 @contextlib.contextmanager

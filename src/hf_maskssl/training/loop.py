@@ -297,7 +297,11 @@ class Pretrainer:
             if self.recipe.probe.every_steps and self.state.step == 0:
                 self._probe()  # the untrained encoder, to compare with
             batches = self._batches()
+            # A model whose objective changes over training is told how far it is.
+            set_progress = getattr(self._bare_model, "set_training_progress", None)
             while self.state.step < self.args.max_steps and not self.stop_requested:
+                if set_progress is not None:
+                    set_progress(self.state.step / self.args.max_steps)
                 self._step(batches)
                 self.state.seconds = time.perf_counter() - started
                 progress.update()

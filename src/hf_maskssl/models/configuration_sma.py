@@ -1,0 +1,333 @@
+"""Configuration of SMA, self-guided masked autoencoders (Xie et al. 2024, https://arxiv.org/abs/2402.14789)."""
+
+from typing import Any, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+from .masking import num_masked_tokens
+
+AUTO_MAP = {
+    "AutoConfig": "configuration_sma.SMAConfig",
+    "AutoModel": "modeling_sma.SMAModel",
+    "AutoModelForPreTraining": "modeling_sma.SMAForMaskedModeling",
+    "AutoModelForSequenceClassification": "modeling_sma.SMAForSequenceClassification",
+    "AutoModelForTokenClassification": "modeling_sma.SMAForTokenClassification",
+}
+
+
+@strict
+class SMAConfig(PreTrainedConfig):
+    """What SMA reads, how large it is, and how it chooses what to hide.
+
+    Sizes default to the chemistry model (Table 9). Tables 8 to 12 leave the width of the MLPs, the biases and the
+    decoder open: there the defaults are those of the authors' released code (MLPs as wide as the hidden states, no
+    biases, a decoder of one cross-attention with one head and no residual around it).
+
+    Args:
+        modality: what a sample is.
+            "tokens": `input_ids` (B, N); needs `vocab_size`, `max_position_embeddings`.
+            "series": `input_values` (B, N, C), also tabular rows as (B, features, 1); needs `series_length`,
+            `num_channels`. "image": `pixel_values` (B, C, H, W), one token per pixel; needs `image_size`,
+            `num_channels`.
+        vocab_size: number of token ids.
+        max_position_embeddings: longest token sequence: the rows of the learned position table.
+        series_length: time steps (or features) of a series, the longest when lengths differ.
+        image_size: height and width in pixels; one number for a square.
+        num_channels: values per time step or pixel (the paper's d_raw).
+        encoder_type: "self_attention": the embedded inputs are their own queries (chemistry, physics).
+            "cross_attention": `num_latents` learned queries read the input once (Perceiver IO; proteins, text, images).
+        num_latents: l, learned latents of a cross-attention encoder.
+        hidden_size: width D of the hidden states.
+        embedding_size: width E of the embedded inputs and of the position table ("embed dimension"); None is
+            `hidden_size`, which a self-attention encoder needs.
+        qk_channels, v_channels: width of all heads' queries and keys, and of their values, together; None is
+            `hidden_size`.
+        num_hidden_layers: all layers of the encoder, the first one, which reads the input, included.
+        num_layer_repeats: how often the layers after the first are applied, with the same weights.
+        num_attention_heads: heads of every layer. num_cross_attention_heads: heads of a cross-attention encoder's
+            first layer; None is the same number.
+        intermediate_size: width of the MLPs; None is `hidden_size`. cross_intermediate_size: of a cross-attention
+            encoder's first layer; None is the same width.
+        use_bias: biases in the linear layers of the attention layers and their MLPs.
+        drop_path_rate: stochastic depth of the last layer, rising linearly from 0 over the layers after the first.
+        layer_norm_eps: epsilon of the norms in attention layers; embedding_layer_norm_eps: of the norm of the embedded
+            inputs and of the decoder's output.
+        decoder_qk_channels, decoder_v_channels, decoder_intermediate_size: the decoder's widths; None is
+            `embedding_size`. decoder_num_attention_heads: its heads.
+        decoder_query_residual: add the queries to the decoder's attended values.
+        decoder_mask_token: add a learned vector to the queries of the positions that are asked for.
+        decoder_shared_positions: the decoder's queries are the input's position embeddings (Eq. 6); False gives it a
+            table of its own.
+        decoder_tied_embeddings: tokens are read off with the input embedding table.
+        masking: how tokens are chosen. "guided": Eqs. 3-5. "iterative": the exact procedure that Eq. 5 approximates,
+            one top-k per query (appendix D). "random": every token alone. "word": whole words, the text between
+            `word_delimiter_id`. "span": segments of geometric length with mean `mean_span_length`. "patch": squares
+            of `mask_patch_size` pixels.
+        mask_ratio: r, the share of a sample's tokens that is masked, in (0, 1).
+        num_masked_per_query: tokens masked for each chosen query: the set R has round(N r / num_masked_per_query)
+            queries, at least one and at most all.
+        head_aggregation: "mean": over all heads (the sum of Eq. 5, scaled). "random": of one random head per query.
+        mask_queries: the chosen queries' own tokens are masked first (self-attention).
+        mask_schedule: how random masking turns into guided masking, with c falling from 1 to 0 as a half cosine over
+            the first `mask_schedule_fraction` of training. "none": guided from the start. "mix": a share
+            `mask_schedule_start` * c of the masked tokens is drawn at random among those the attention did not choose.
+            "widen": masked tokens are drawn at random among the best-attended share r + (`mask_schedule_start` - r) c.
+        reconstruct_visible: score every real position and not only the masked ones.
+        target_mean, target_std, target_clip: continuous targets become (x - mean) / std, then are clipped to
+            [-clip, clip]; a number, or one per channel for mean and std; None leaves them.
+        classifier_pooling: how a sequence classifier reads the encoder. "query": a learned query attends to the hidden
+            states, as in the authors' code; "mean": their mean.
+
+    Raises:
+        ValueError: a size is missing for the modality or does not divide as it must; the mask ratio masks no token or
+            every one; no query would be chosen; or a masking needs a field that is not set.
+    """
+
+    model_type = "sma"
+
+    modality: Literal["tokens", "series", "image"] = "tokens"
+    vocab_size: int | None = None
+    max_position_embeddings: int | None = None
+    series_length: int | None = None
+    image_size: int | list[int] | tuple[int, ...] | None = None
+    num_channels: int = 1
+    pad_token_id: int | None = None
+
+    encoder_type: Literal["self_attention", "cross_attention"] = "self_attention"
+    num_latents: int = 256
+    hidden_size: int = 768
+    embedding_size: int | None = None
+    qk_channels: int | None = None
+    v_channels: int | None = None
+    num_hidden_layers: int = 12
+    num_layer_repeats: int = 1
+    num_attention_heads: int = 12
+    num_cross_attention_heads: int | None = None
+    intermediate_size: int | None = None
+    cross_intermediate_size: int | None = None
+    use_bias: bool = False
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float | int = 0.0
+    attention_probs_dropout_prob: float | int = 0.0
+    drop_path_rate: float | int = 0.0
+    layer_norm_eps: float = 1e-5
+    embedding_layer_norm_eps: float = 1e-12
+    initializer_range: float = 0.02
+    classifier_dropout: float | int = 0.0
+    classifier_pooling: Literal["query", "mean"] = "query"
+
+    decoder_qk_channels: int | None = None
+    decoder_v_channels: int | None = None
+    decoder_intermediate_size: int | None = None
+    decoder_num_attention_heads: int = 1
+    decoder_query_residual: bool = False
+    decoder_mask_token: bool = False
+    decoder_shared_positions: bool = True
+    decoder_tied_embeddings: bool = False
+
+    masking: Literal["guided", "iterative", "random", "word", "span", "patch"] = "guided"
+    mask_ratio: float = 0.3
+    num_masked_per_query: int = 4
+    head_aggregation: Literal["mean", "random"] = "mean"
+    mask_queries: bool = False
+    mask_schedule: Literal["none", "mix", "widen"] = "none"
+    mask_schedule_start: float | int = 1.0
+    mask_schedule_fraction: float | int = 1.0
+    word_delimiter_id: int | None = None
+    mean_span_length: float | int = 3.0
+    mask_patch_size: int = 16
+    reconstruct_visible: bool = False
+    target_mean: float | list[float] | None = None
+    target_std: float | list[float] | None = None
+    target_clip: float | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.modality == "image":
+            # One number means a square; JSON turns tuples into lists, so lists it is.
+            size = self.image_size
+            self.image_size = [size, size] if isinstance(size, int) else None if size is None else list(size)
+        # Every class of a checkpoint's code can be reached from it, not only the one that was saved.
+        kwargs.setdefault("auto_map", dict(AUTO_MAP))
+        super().__post_init__(**kwargs)
+
+    @property
+    def channels_last(self) -> bool:
+        """A series is (B, N, C): any array of values is a row of tokens."""
+        return True
+
+    @property
+    def has_tokens(self) -> bool:
+        return self.modality == "tokens"
+
+    @property
+    def has_patches(self) -> bool:
+        return self.modality != "tokens"
+
+    @property
+    def is_cross_attention(self) -> bool:
+        return self.encoder_type == "cross_attention"
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether masks come from attention."""
+        return self.masking in ("guided", "iterative")
+
+    @property
+    def patch_shape(self) -> tuple[int, ...]:
+        """Every time step and every pixel is a token."""
+        return (1, 1) if self.modality == "image" else (1,)
+
+    @property
+    def signal_shape(self) -> tuple[int, ...]:
+        """(T,) for a series, (H, W) for an image, () for tokens."""
+        if self.modality == "series":
+            return (int(self.series_length or 0),)
+        if self.modality == "image" and isinstance(self.image_size, list):
+            return tuple(self.image_size)
+        return ()
+
+    @property
+    def grid_shape(self) -> tuple[int, ...]:
+        return self.signal_shape
+
+    @property
+    def num_tokens(self) -> int:
+        """N, the longest sequence of inputs: the rows of the position table."""
+        if self.has_tokens:
+            return int(self.max_position_embeddings or 0)
+        count = 1 if self.signal_shape else 0
+        for size in self.signal_shape:
+            count *= size
+        return count
+
+    @property
+    def embedding_width(self) -> int:
+        return self.embedding_size or self.hidden_size
+
+    @property
+    def decoder_width(self) -> int:
+        """Width of the decoder's values, and so of its hidden states."""
+        return self.decoder_v_channels or self.embedding_width
+
+    @property
+    def num_queries(self) -> int:
+        """Queries of the first layer for a sample of full length: the rows of the attention map of Eq. 2."""
+        return self.num_latents if self.is_cross_attention else self.num_tokens
+
+    @property
+    def output_size(self) -> int:
+        """What is predicted at a position: V logits or C values."""
+        return int(self.vocab_size or 0) if self.has_tokens else self.num_channels
+
+    def num_chosen_queries(self, num_tokens: int) -> int:
+        """Size of the set R for a sample of `num_tokens` real tokens."""
+        wanted = round(num_masked_tokens(num_tokens, self.mask_ratio) / self.num_masked_per_query)
+        return max(1, min(wanted, self.num_latents if self.is_cross_attention else num_tokens))
+
+    def validate_input(self) -> None:
+        needed = {
+            "tokens": ["vocab_size", "max_position_embeddings"],
+            "series": ["series_length", "num_channels"],
+            "image": ["image_size", "num_channels"],
+        }[self.modality]
+        for name in needed:
+            value = getattr(self, name)
+            sizes = value if isinstance(value, list) else [value]
+            if any(size is None or size < 1 for size in sizes):
+                raise ValueError(f"modality='{self.modality}' needs a positive `{name}`, got {value}.")
+        if self.modality == "image" and len(self.signal_shape) != 2:
+            raise ValueError(f"`image_size` must be a height and a width, or one number, got {self.image_size}.")
+        for name in ("target_mean", "target_std"):
+            value = getattr(self, name)
+            if value is not None and self.has_tokens:
+                raise ValueError(f"`{name}` standardises continuous targets; modality 'tokens' has none: remove it.")
+            if isinstance(value, list) and len(value) != self.num_channels:
+                raise ValueError(f"`{name}` must have one number per channel, {self.num_channels}, got {value}.")
+        stds = self.target_std if isinstance(self.target_std, list) else [self.target_std]
+        if any(std is not None and std <= 0 for std in stds):
+            raise ValueError(f"`target_std` must be positive, got {self.target_std}.")
+        if self.target_clip is not None and self.target_clip <= 0:
+            raise ValueError(f"`target_clip` must be positive, got {self.target_clip}.")
+
+    def validate_widths(self) -> None:
+        if not self.is_cross_attention and self.embedding_width != self.hidden_size:
+            raise ValueError(
+                f"`embedding_size` {self.embedding_size} must equal `hidden_size` {self.hidden_size} (or be left out) "
+                "when encoder_type is 'self_attention': the embedded inputs are the first hidden states."
+            )
+        hidden, embedding, heads = self.hidden_size, self.embedding_width, "num_attention_heads"
+        widths = [("qk_channels", hidden, heads), ("v_channels", hidden, heads)]
+        if self.is_cross_attention and self.num_cross_attention_heads is not None:
+            cross_heads = "num_cross_attention_heads"
+            widths += [("qk_channels", hidden, cross_heads), ("v_channels", hidden, cross_heads)]
+        decoder_heads = "decoder_num_attention_heads"
+        widths += [("decoder_qk_channels", embedding, decoder_heads), ("decoder_v_channels", embedding, decoder_heads)]
+        for width_name, default, heads_name in widths:
+            width, count = getattr(self, width_name) or default, getattr(self, heads_name)
+            if width < 1 or count < 1 or width % count:
+                raise ValueError(
+                    f"`{width_name}` must be a positive multiple of `{heads_name}`, got {width} and {count} heads."
+                )
+        for name in ("hidden_size", "num_hidden_layers", "num_layer_repeats", "num_latents"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if self.decoder_query_residual and self.decoder_width != embedding:
+            raise ValueError(
+                f"`decoder_query_residual` adds queries of `embedding_size` {embedding} to values of "
+                f"`decoder_v_channels` {self.decoder_width}: make them equal."
+            )
+        if self.decoder_tied_embeddings and (not self.has_tokens or self.decoder_width != embedding):
+            raise ValueError(
+                "`decoder_tied_embeddings` reads tokens off with the input table: it needs modality 'tokens' and "
+                f"`decoder_v_channels` equal to `embedding_size`, got '{self.modality}', {self.decoder_width} and "
+                f"{embedding}."
+            )
+
+    def validate_probabilities(self) -> None:
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate", "classifier_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"`{name}` is a probability, expected 0 to below 1, got {getattr(self, name)}.")
+
+    def validate_masking(self) -> None:
+        if not 0 < self.mask_ratio < 1:
+            raise ValueError(f"`mask_ratio` must lie between 0 and 1, both excluded, got {self.mask_ratio}.")
+        total = self.num_tokens
+        rounded = round(total * self.mask_ratio)
+        if not 0 < rounded < total:
+            raise ValueError(
+                f"`mask_ratio={self.mask_ratio}` masks {rounded} of {total} tokens; at least one must be masked and "
+                "one stay visible: change `mask_ratio`."
+            )
+        if self.num_masked_per_query < 1:
+            raise ValueError(f"`num_masked_per_query` must be at least 1, got {self.num_masked_per_query}.")
+        if self.is_guided and round(rounded / self.num_masked_per_query) < 1:
+            raise ValueError(
+                f"`num_masked_per_query={self.num_masked_per_query}` chooses no query: {rounded} tokens are masked, so "
+                f"it may be at most {2 * rounded - 1}."
+            )
+        if self.mask_queries and self.is_cross_attention:
+            raise ValueError("`mask_queries` needs encoder_type 'self_attention': latents are no tokens to mask.")
+        if self.mask_schedule != "none" and self.masking != "guided":
+            raise ValueError(f"`mask_schedule` leads to guided masking, but `masking` is '{self.masking}': remove it.")
+        for name in ("mask_schedule_start", "mask_schedule_fraction"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` must be above 0 and at most 1, got {getattr(self, name)}.")
+        if self.mask_schedule == "widen" and self.mask_schedule_start < self.mask_ratio:
+            raise ValueError(
+                f"`mask_schedule_start` {self.mask_schedule_start} is the share that mask_schedule 'widen' starts "
+                f"from: it must be at least `mask_ratio` {self.mask_ratio}."
+            )
+        if self.masking == "word" and (not self.has_tokens or self.word_delimiter_id is None):
+            raise ValueError(
+                "masking='word' needs modality 'tokens' and `word_delimiter_id`, the id of the blank, got "
+                f"'{self.modality}' and {self.word_delimiter_id}."
+            )
+        if self.masking == "span" and self.mean_span_length < 1:
+            raise ValueError(f"`mean_span_length` must be at least 1, got {self.mean_span_length}.")
+        if self.masking == "patch" and self.modality != "image":
+            raise ValueError(f"masking='patch' needs modality 'image', got '{self.modality}'.")
+        if self.masking == "patch" and (
+            self.mask_patch_size < 1 or any(size % self.mask_patch_size for size in self.signal_shape)
+        ):
+            raise ValueError(f"`mask_patch_size` {self.mask_patch_size} must divide `image_size` {self.image_size}.")

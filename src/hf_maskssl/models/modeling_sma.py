@@ -1,0 +1,883 @@
+"""SMA: self-guided masked autoencoders (Xie et al. 2024, https://arxiv.org/abs/2402.14789).
+
+The file reads as a batch travels: inputs become tokens (`SMAEmbeddings`), a few queries of the first layer say which
+tokens to hide (`SMAForMaskedModeling.sample_mask`), the encoder reads the others (`SMAModel`), and the positions of the
+hidden ones ask the decoder for them (`SMADecoder`).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput, TokenClassifierOutput
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from .configuration_sma import SMAConfig
+from .distributed import mean_over_scored
+from .guided_masking import attention_per_query, attention_received, iterative_mask
+from .input_checks import (
+    check_attention_mask,
+    check_draw,
+    check_explicit_mask,
+    check_given,
+    check_ids,
+    check_signal,
+    values_are_readable,
+)
+from .layers import (
+    CrossAttention,
+    Mlp,
+    SquaredError,
+    at_least_float32,
+    drop_path,
+    masked_mean,
+    patchify,
+    token_classification_loss,
+)
+from .masking import (
+    gather_tokens,
+    group_scores,
+    mask_top_scores,
+    num_masked_tokens,
+    patch_groups,
+    scored_first,
+    span_groups,
+    word_groups,
+)
+from .tokenized_input import TokenizedInput
+
+
+@dataclass
+class SMAForMaskedModelingOutput(ModelOutput):
+    """What one pre-training forward pass gives.
+
+    Attributes:
+        loss: scalar, the reconstruction loss over masked positions (section 4.2).
+        loss_parts: detached scalars: `reconstruction`.
+        logits: (B, M, V) of the positions `masked_ids`; None for continuous inputs.
+        predictions: (B, M, C) values of the positions `masked_ids`, standardised as the targets are; None for tokens.
+        masked_ids: (B, M) int64, the positions that were predicted. Rows with fewer masked tokens than M carry further
+            positions, which `mask` marks 0 and the loss leaves out.
+        mask: (B, N) int64, 1 = hidden from the encoder and scored by the loss.
+        query_mask: (B, L) int64, 1 = a query of the set R; None when the mask does not come from attention.
+        latents: (B, L, D) the encoder's output: latents (cross-attention) or visible tokens in their order.
+        hidden_states, attentions: the encoder's, when asked for.
+    """
+
+    loss: torch.Tensor | None = None
+    loss_parts: dict[str, torch.Tensor] | None = None
+    logits: torch.Tensor | None = None
+    predictions: torch.Tensor | None = None
+    masked_ids: torch.Tensor | None = None
+    mask: torch.Tensor | None = None
+    query_mask: torch.Tensor | None = None
+    latents: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
+class ChosenQueries:
+    """The set R of Eq. 4.
+
+    Attributes:
+        ids: (B, R) int64, rows of the attention map.
+        weights: (B, heads, R) float, how much each counts; 0 for the unused places of samples with fewer queries.
+        mask: (B, L) bool, True = chosen.
+        is_ragged: whether samples may have different numbers of them.
+    """
+
+    ids: torch.Tensor
+    weights: torch.Tensor
+    mask: torch.Tensor
+    is_ragged: bool
+
+
+class SMAEmbeddings(nn.Module):
+    """Inputs of any kind -> (B, N, E): one vector per token plus its learned position, then a norm."""
+
+    def __init__(self, config: SMAConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.embedding_width
+        if config.has_tokens:
+            self.token_embeddings = nn.Embedding(int(config.vocab_size or 0), width)
+        else:
+            self.value_projection = nn.Linear(config.num_channels, width)
+        self.position_embeddings = nn.Embedding(config.num_tokens, width)
+        self.norm = nn.LayerNorm(width, eps=config.embedding_layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def tokenize(
+        self,
+        input_ids: torch.Tensor | None,
+        input_values: torch.Tensor | None,
+        pixel_values: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+    ) -> TokenizedInput:
+        """Check the inputs against the configuration and flatten them. Shapes as in `SMAModel.forward`."""
+        config = self.config
+        given = {"input_ids": input_ids, "input_values": input_values, "pixel_values": pixel_values}
+        check_given(given, (INPUT_NAMES[config.modality],), f"An SMA of modality '{config.modality}'")
+        values = None
+        if input_ids is not None:
+            check_ids(input_ids, int(config.vocab_size or 0), config.num_tokens)
+        elif config.modality == "series":
+            values = check_signal("input_values", input_values, config.num_channels, ("tokens",), channels_last=True)
+            if not 1 <= values.shape[1] <= config.num_tokens:
+                raise ValueError(
+                    f"`input_values` must have 1 to series_length={config.num_tokens} tokens, got {values.shape[1]}: "
+                    "crop them."
+                )
+        else:
+            signal = check_signal("pixel_values", pixel_values, config.num_channels, ("height", "width"))
+            if tuple(signal.shape[2:]) != config.signal_shape:
+                raise ValueError(
+                    f"`pixel_values` must have image_size={list(config.signal_shape)}, got {list(signal.shape[2:])}: "
+                    "resize it, or change the config."
+                )
+            values = patchify(signal, config.patch_shape)
+        tokens = TokenizedInput(values, input_ids, attention_mask)
+        if attention_mask is not None:
+            check_attention_mask(attention_mask, tokens.shape, "token")
+        return tokens
+
+    def forward(self, tokens: TokenizedInput, ids: torch.Tensor | None = None) -> torch.Tensor:
+        """(B, N, E), or (B, K, E) of the positions `ids` alone."""
+        positions = self.position_embeddings.weight[: tokens.shape[1]]
+        if ids is not None:
+            # Embed only what is kept: at a mask ratio of 0.75 most of the work would be thrown away.
+            tokens, positions = tokens.select(ids), gather_tokens(positions, ids)
+        if tokens.ids is not None:
+            embedded = self.token_embeddings(tokens.ids)
+        else:
+            embedded = self.value_projection(tokens.patches.to(positions.dtype))  # type: ignore[union-attr]
+        return self.dropout(self.norm(embedded + positions))
+
+
+class SMALayer(GradientCheckpointingLayer):
+    """x + attention(norm(x), context), then x + mlp(norm(x)); the context is the normed x itself where none is given.
+
+    Only the queries' side is normed: the first layer's keys and values come from embeddings that were normed already.
+    """
+
+    def __init__(
+        self,
+        config: SMAConfig,
+        query_size: int,
+        context_size: int,
+        num_heads: int,
+        qk_size: int,
+        v_size: int,
+        hidden_size: int,
+        intermediate_size: int,
+        drop_path_rate: float = 0.0,
+        residual: bool = True,
+    ) -> None:
+        super().__init__()
+        dropout = config.hidden_dropout_prob
+        self.attention_norm = nn.LayerNorm(query_size, eps=config.layer_norm_eps)
+        self.attention = CrossAttention(
+            config,
+            query_size,
+            context_size,
+            num_heads,
+            qk_size,
+            v_size,
+            hidden_size,
+            config.use_bias,
+            dropout,
+            config.attention_probs_dropout_prob,
+        )
+        self.mlp_norm = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.mlp = Mlp(hidden_size, intermediate_size, config.hidden_act, dropout, config.use_bias)
+        self.drop_path_rate = drop_path_rate
+        self.residual = residual
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        context: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        query_ids: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """(B, M, query_size), or (1, M, query_size) shared by the batch, and (B, N, context_size) -> (B, M, D).
+
+        With `query_ids` (B, K) only those rows of shared queries, (B, K, D).
+        """
+        normed = self.attention_norm(hidden_states)
+        attended, _ = self.attention(
+            normed, normed if context is None else context, attention_mask, query_ids=query_ids, **kwargs
+        )
+        attended = drop_path(attended, self.drop_path_rate, self.training)
+        if self.residual:
+            attended = attended + (hidden_states if query_ids is None else gather_tokens(hidden_states[0], query_ids))
+        return attended + drop_path(self.mlp(self.mlp_norm(attended)), self.drop_path_rate, self.training)
+
+
+class SMAInputLayer(SMALayer):
+    """The first layer, which reads the inputs, and whose attention says what to hide."""
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        context: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        query_ids: torch.Tensor | None = None,
+        chosen: ChosenQueries | None = None,
+        is_real: torch.Tensor | None = None,
+        per_query: bool = False,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """As `SMALayer.forward`; with `chosen` queries the attention that the context receives from them instead.
+
+        The scores have a way through `forward` because sharded weights exist only while it runs. They need no
+        gradient, and no more than the chosen rows of the map.
+
+        Returns:
+            As `SMALayer.forward`; or (B, N), or (B, R, N) when `per_query`, summed over heads.
+        """
+        if chosen is None or context is None:
+            return super().forward(hidden_states, context, attention_mask, query_ids, **kwargs)
+        attention = self.attention
+        if hidden_states.shape[0] == 1:  # latents
+            queries = gather_tokens(attention.query(self.attention_norm(hidden_states))[0], chosen.ids)
+        else:
+            queries = attention.query(self.attention_norm(gather_tokens(hidden_states, chosen.ids)))
+        heads, (qk_size, _) = attention.num_heads, attention.widths
+        queries = queries.unflatten(-1, (heads, -1)).transpose(1, 2) * attention.scaling
+        # A bias of the keys adds the same to a whole row, which the softmax takes away again.
+        key_weight = attention.key_value.weight[:qk_size]
+        num_chosen, width = chosen.ids.shape[1], context.shape[-1]
+        if num_chosen * heads * width < qk_size * (width + num_chosen):
+            # (q W) x instead of q (W x): for few queries, projecting them is cheaper than projecting every token.
+            queries, keys = queries @ key_weight.unflatten(0, (heads, -1)), context
+        else:
+            keys = F.linear(context, key_weight).unflatten(-1, (heads, -1)).transpose(1, 2)
+        reduce = attention_per_query if per_query else attention_received
+        return reduce(queries, keys, chosen.weights, is_real)
+
+
+class SMAPreTrainedModel(PreTrainedModel):
+    config: SMAConfig
+    base_model_prefix = "sma"
+    main_input_name = "input_ids"
+    input_modalities = ["image", "text", "time"]
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["SMAEmbeddings", "SMALayer", "SMAInputLayer", "SMADecoder"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+    _can_record_outputs = {"hidden_states": SMALayer, "attentions": CrossAttention}
+    num_prefix_tokens = 0
+
+    def __init__(self, config: SMAConfig) -> None:
+        super().__init__(config)
+        self.main_input_name = INPUT_NAMES[config.modality]
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Normal linear layers, tables, latents and tokens (transformers' rule, and the authors'); zero biases."""
+        std = self.config.initializer_range
+        super()._init_weights(module)
+        if isinstance(module, SMAModel) and module.latents is not None:
+            init.normal_(module.latents, std=std)
+        elif isinstance(module, SMADecoder):
+            if module.mask_token is not None:
+                init.normal_(module.mask_token, std=std)
+            if module.output_bias is not None:
+                init.zeros_(module.output_bias)
+        elif isinstance(module, SMAForSequenceClassification) and module.query is not None:
+            init.normal_(module.query, std=std)
+        elif isinstance(module, SMAForMaskedModeling):
+            for name, table in module.count_tables().items():
+                init.copy_(getattr(module, name), table)
+
+
+class SMAModel(SMAPreTrainedModel):
+    """The encoder: one layer that reads the inputs, then self-attention layers on its output."""
+
+    # A pre-training checkpoint opened as an encoder is complete without them.
+    _keys_to_ignore_on_load_unexpected = [r"^decoder\.", r"^classifier", r"^query"]
+
+    def __init__(self, config: SMAConfig) -> None:
+        super().__init__(config)
+        hidden_size = config.hidden_size
+        sizes = {
+            "qk_size": config.qk_channels or hidden_size,
+            "v_size": config.v_channels or hidden_size,
+            "hidden_size": hidden_size,
+        }
+        heads, intermediate_size = config.num_attention_heads, config.intermediate_size or hidden_size
+        self.embeddings = SMAEmbeddings(config)
+        self.latents = None
+        if config.is_cross_attention:
+            self.latents = nn.Parameter(torch.zeros(config.num_latents, hidden_size))
+            heads = config.num_cross_attention_heads or heads
+            intermediate_size = config.cross_intermediate_size or intermediate_size
+        self.input_layer = SMAInputLayer(
+            config,
+            query_size=hidden_size,
+            context_size=config.embedding_width,
+            num_heads=heads,
+            intermediate_size=intermediate_size,
+            **sizes,
+        )
+        depth = config.num_hidden_layers - 1
+        self.layers = nn.ModuleList(
+            SMALayer(
+                config,
+                query_size=hidden_size,
+                context_size=hidden_size,
+                num_heads=config.num_attention_heads,
+                intermediate_size=config.intermediate_size or hidden_size,
+                drop_path_rate=config.drop_path_rate * (layer + 1) / depth,
+                **sizes,
+            )
+            for layer in range(depth)
+        )
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The token table, or the projection of values where there are no tokens."""
+        return self.embeddings.token_embeddings if self.config.has_tokens else self.embeddings.value_projection
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        setattr(self.embeddings, "token_embeddings" if self.config.has_tokens else "value_projection", value)
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        input_values: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        ids_keep: torch.Tensor | None = None,
+        keep_mask: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPooling:
+        """Encode a batch, whole or in part.
+
+        Args:
+            input_ids: (B, N) int64, for modality "tokens".
+            input_values: (B, N, C) float, for "series"; tabular rows are (B, features, 1).
+            pixel_values: (B, C, H, W) float, for "image": N = H W tokens in row-major order.
+            attention_mask: (B, N), 1 = real, 0 = padding, anywhere in the row.
+            ids_keep: (B, K) int64, encode only these positions.
+            keep_mask: (B, K), 0 = an unused entry of `ids_keep`.
+
+        Returns:
+            `last_hidden_state`: (B, L, D) latents of a cross-attention encoder, (B, N or K, D) tokens of a
+            self-attention encoder. `pooler_output`: (B, D), their mean, padding left out.
+
+        Raises:
+            ValueError: an input is missing, has another shape, type or channel count than the configuration says, is
+                longer than the position table, or (on the CPU, where looking costs no synchronisation) holds NaN,
+                infinity, unknown ids or an empty sample.
+        """
+        tokens = self.embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask)
+        embedded = self.embeddings(tokens, ids_keep)
+        is_real = tokens.attention_mask if ids_keep is None else keep_mask
+        queries = self.queries(embedded)
+        mask = self.layer_mask(queries, embedded, is_real)
+        hidden_states = self.input_layer(queries, embedded, mask, **kwargs)
+        if self.latents is not None:  # every latent is real
+            mask, is_real = None, None
+        for _ in range(self.config.num_layer_repeats):
+            for layer in self.layers:
+                hidden_states = layer(hidden_states, None, mask, **kwargs)
+        pooled = masked_mean(hidden_states, None if is_real is None else is_real.bool())
+        return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
+
+    def queries(self, embedded: torch.Tensor) -> torch.Tensor:
+        """What the first layer asks with: (1, L, D) latents, or the embedded inputs (B, N, D) themselves."""
+        return embedded if self.latents is None else self.latents.unsqueeze(0).to(embedded.dtype)
+
+    def layer_mask(
+        self, queries: torch.Tensor, context: torch.Tensor, is_real: torch.Tensor | None
+    ) -> torch.Tensor | None:
+        """The kernel's mask over a context (B, N, ·) of which `is_real` (B, N) marks padding 0."""
+        if is_real is None:
+            return None
+        return create_bidirectional_mask(  # type: ignore[return-value]  # flex attention has a type of its own
+            config=self.config,
+            inputs_embeds=queries,
+            attention_mask=is_real.to(torch.int64),
+            encoder_hidden_states=context,
+        )
+
+    @torch.no_grad()
+    def attention_to_inputs(
+        self, tokens: TokenizedInput, chosen: ChosenQueries, per_query: bool = False
+    ) -> torch.Tensor:
+        """Attention that every token receives in the first layer from the chosen queries, (B, N) or (B, R, N)."""
+        embedded = self.embeddings(tokens)
+        is_real = None if tokens.attention_mask is None else tokens.attention_mask.bool()
+        return self.input_layer(self.queries(embedded), embedded, chosen=chosen, is_real=is_real, per_query=per_query)
+
+
+class SMADecoder(nn.Module):
+    """Positions ask the encoder's output for their content: one cross-attention layer and an MLP (Eq. 6)."""
+
+    def __init__(self, config: SMAConfig) -> None:
+        super().__init__()
+        self.config = config
+        embedding, width = config.embedding_width, config.decoder_width
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.positions = None if config.decoder_shared_positions else nn.Embedding(config.num_tokens, embedding)
+        self.mask_token = nn.Parameter(torch.zeros(embedding)) if config.decoder_mask_token else None
+        self.layer = SMALayer(
+            config,
+            query_size=embedding,
+            context_size=config.hidden_size,
+            num_heads=config.decoder_num_attention_heads,
+            qk_size=config.decoder_qk_channels or embedding,
+            v_size=width,
+            hidden_size=width,
+            intermediate_size=config.decoder_intermediate_size or embedding,
+            residual=config.decoder_query_residual,
+        )
+        self.output_norm = nn.LayerNorm(width, eps=config.embedding_layer_norm_eps)
+        tied = config.decoder_tied_embeddings
+        self.output = None if tied else nn.Linear(width, config.output_size)
+        self.output_bias = nn.Parameter(torch.zeros(config.output_size)) if tied else None
+
+    def forward(
+        self,
+        latents: torch.Tensor,
+        latents_mask: torch.Tensor | None,
+        embeddings: SMAEmbeddings,
+        is_masked: torch.Tensor,
+        ids: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Predict what stands at masked positions.
+
+        Args:
+            latents: (B, L, D), the encoder's output.
+            latents_mask: the kernel's mask over them, or None.
+            embeddings: the encoder's, for their tables.
+            is_masked: (B, N) bool.
+            ids: (B, M), the positions to predict, masked ones; None predicts all.
+
+        Returns:
+            (B, M or N, V or C).
+        """
+        table = embeddings.position_embeddings if self.positions is None else self.positions
+        queries = table.weight[None, : is_masked.shape[1]]
+        if self.mask_token is not None:
+            queries = queries + (self.mask_token if ids is not None else is_masked.unsqueeze(-1) * self.mask_token)
+        hidden_states = self.layer(queries, self.norm(latents), latents_mask, ids)
+        hidden_states = self.output_norm(hidden_states)
+        if self.output is not None:
+            return self.output(hidden_states)
+        return F.linear(hidden_states, embeddings.token_embeddings.weight, self.output_bias)
+
+
+class SMAForMaskedModeling(SMAPreTrainedModel):
+    """SMA's objective (Algorithm 1); with another `masking` the paper's baselines on the same architecture."""
+
+    masked_counts: torch.Tensor
+    chosen_counts: torch.Tensor
+    random_share: torch.Tensor
+
+    def __init__(self, config: SMAConfig) -> None:
+        super().__init__(config)
+        self.sma = SMAModel(config)
+        self.decoder = SMADecoder(config)
+        for name, table in self.count_tables().items():
+            self.register_buffer(name, table, persistent=False)
+        self.post_init()
+
+    def count_tables(self) -> dict[str, torch.Tensor]:
+        """What a sample of n real tokens needs, to look up without leaving the device, and the state of the schedule."""
+        config = self.config
+        lengths = range(config.num_tokens + 1)
+        return {
+            "masked_counts": torch.tensor([num_masked_tokens(n, config.mask_ratio) for n in lengths]),
+            "chosen_counts": torch.tensor([config.num_chosen_queries(n) for n in lengths]),
+            "random_share": torch.zeros(()),
+        }
+
+    def compilable_modules(self) -> list[nn.Module]:
+        """Modules that `torch.compile` may replace in training."""
+        return [self.sma.input_layer, *self.sma.layers, self.decoder.layer]
+
+    def set_training_progress(self, fraction: float) -> None:
+        """Move the schedule from random to guided masking: `fraction` of training is done. Called before each step.
+
+        c of `mask_schedule` is (1 + cos(pi t)) / 2 at t = fraction / `mask_schedule_fraction`, and 0 after t = 1.
+        Without a call, masking is guided.
+        """
+        if self.config.mask_schedule != "none":
+            time = torch.tensor(min(fraction / self.config.mask_schedule_fraction, 1.0), dtype=torch.float64)
+            self.random_share.fill_(float((1 + torch.cos(torch.pi * time)) / 2))
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        input_values: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        is_masked: torch.Tensor | None = None,
+        query_mask: torch.Tensor | None = None,
+        query_heads: torch.Tensor | None = None,
+        noise: torch.Tensor | None = None,
+        span_noise: torch.Tensor | None = None,
+        predict_all: bool = False,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> SMAForMaskedModelingOutput:
+        """Mask, encode what is visible, predict what is masked, compare.
+
+        Args:
+            input_ids, input_values, pixel_values, attention_mask: as in `SMAModel.forward`.
+            is_masked, query_mask, query_heads, noise, span_noise: as in `sample_mask`.
+            predict_all: predict every position and not only the scored ones; the loss is the same.
+
+        Raises:
+            ValueError: as `SMAModel.forward` and `sample_mask`.
+        """
+        tokens = self.sma.embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask)
+        is_given = is_masked is not None
+        is_masked, chosen = self._choose(tokens, is_masked, query_mask, query_heads, noise, span_noise)
+        num_tokens = tokens.shape[1]
+        num_masked = num_masked_tokens(num_tokens, self.config.mask_ratio)
+        is_real = None if tokens.attention_mask is None else tokens.attention_mask.bool()
+        is_visible = ~is_masked if is_real is None else ~is_masked & is_real
+        # Samples of one length have the same numbers of masked and visible tokens.
+        is_ragged = is_given or is_real is not None
+        ids_keep = scored_first(is_visible, limit=num_tokens if is_given else num_tokens - num_masked)
+        keep_mask = is_visible.gather(1, ids_keep) if is_ragged else None
+        encoded = self.sma(
+            input_ids=input_ids,
+            input_values=input_values,
+            pixel_values=pixel_values,
+            attention_mask=attention_mask,
+            ids_keep=ids_keep,
+            keep_mask=keep_mask,
+            **kwargs,
+        )
+        latents = encoded.last_hidden_state
+        is_scored = is_masked if not self.config.reconstruct_visible else is_masked | is_visible
+        ids = None
+        if not (predict_all or self.config.reconstruct_visible):
+            ids = scored_first(is_masked, limit=num_tokens if is_given else num_masked)
+            is_scored = is_masked.gather(1, ids)
+        latents_mask = (
+            None if self.config.is_cross_attention else self._latents_mask(latents, keep_mask, ids, num_tokens)
+        )
+        predictions = self.decoder(latents, latents_mask, self.sma.embeddings, is_masked, ids)
+        loss = self._reconstruction_loss(tokens if ids is None else tokens.select(ids), predictions, is_scored)
+        if ids is None:
+            ids = torch.arange(num_tokens, device=is_masked.device).expand_as(is_masked)
+        return SMAForMaskedModelingOutput(
+            loss=loss,
+            loss_parts={"reconstruction": loss.detach()},
+            logits=predictions if self.config.has_tokens else None,
+            predictions=None if self.config.has_tokens else predictions,
+            masked_ids=ids,
+            mask=is_masked.long(),
+            query_mask=None if chosen is None else chosen.mask.long(),
+            latents=latents,
+            hidden_states=encoded.hidden_states,
+            attentions=encoded.attentions,
+        )
+
+    @torch.no_grad()
+    def sample_mask(
+        self,
+        input_ids: torch.Tensor | None = None,
+        input_values: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        query_mask: torch.Tensor | None = None,
+        query_heads: torch.Tensor | None = None,
+        noise: torch.Tensor | None = None,
+        span_noise: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The mask alone, without encoding: (B, N) bool, True = masked.
+
+        Args:
+            input_ids, input_values, pixel_values, attention_mask: as in `SMAModel.forward`.
+            query_mask: (B, L) bool, the set R: rows of the first layer's attention map (tokens of a self-attention
+                encoder, latents of a cross-attention one). Drawn here when absent, as all that follow.
+            query_heads: (B, L) int64, the head each query is read from, with `head_aggregation="random"`.
+            noise: (B, N) uniform draws; the largest are masked where masking is random, wholly or in part.
+            span_noise: (B, N) uniform draws; spans begin where they are small.
+
+        Raises:
+            ValueError: as `SMAModel.forward`, or draws of another shape, or an empty set R.
+        """
+        tokens = self.sma.embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask)
+        return self._choose(tokens, None, query_mask, query_heads, noise, span_noise)[0]
+
+    def _choose(
+        self,
+        tokens: TokenizedInput,
+        is_masked: torch.Tensor | None,
+        query_mask: torch.Tensor | None,
+        query_heads: torch.Tensor | None,
+        noise: torch.Tensor | None,
+        span_noise: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, ChosenQueries | None]:
+        is_real = None if tokens.attention_mask is None else tokens.attention_mask.bool()
+        if is_masked is not None:
+            return check_explicit_mask(is_masked, tokens.shape, is_real), None
+        for name, draw in (("noise", noise), ("span_noise", span_noise)):
+            check_draw(name, draw, tokens.shape)
+        if self.config.is_guided:
+            chosen = self._choose_queries(tokens, query_mask, query_heads)
+            return self._guided_mask(tokens, chosen, is_real, noise), chosen
+        noise = torch.rand(tokens.shape, device=tokens.device) if noise is None else noise
+        scores = self._random_scores(tokens, noise, span_noise)
+        return mask_top_scores(scores, *self._num_masked(tokens, is_real), is_real), None
+
+    def _num_masked(self, tokens: TokenizedInput, is_real: torch.Tensor | None) -> tuple[torch.Tensor | int, int]:
+        """k of Eq. 3, one number or (B,), and the largest it can be."""
+        limit = num_masked_tokens(tokens.shape[1], self.config.mask_ratio)
+        return limit if is_real is None else self.masked_counts[is_real.sum(1)], limit
+
+    def _random_scores(
+        self, tokens: TokenizedInput, noise: torch.Tensor, span_noise: torch.Tensor | None
+    ) -> torch.Tensor:
+        """(B, N) scores of the maskings that do not look at the model: tokens, words, spans or patches at random."""
+        config = self.config
+        if config.masking == "word":
+            assert tokens.ids is not None and config.word_delimiter_id is not None  # the configuration saw to it
+            groups, is_delimiter = word_groups(tokens.ids, config.word_delimiter_id)
+            scores = group_scores(noise, groups)
+            return torch.where(is_delimiter, scores - (tokens.shape[1] + 1) ** 2, scores)  # after all words
+        if config.masking == "span":
+            span_noise = torch.rand(tokens.shape, device=tokens.device) if span_noise is None else span_noise
+            return group_scores(noise, span_groups(span_noise, config.mean_span_length))
+        if config.masking == "patch":
+            groups = patch_groups(config.grid_shape, config.mask_patch_size, tokens.device)
+            return group_scores(noise, groups.expand_as(noise))
+        return noise
+
+    def _choose_queries(
+        self, tokens: TokenizedInput, query_mask: torch.Tensor | None, query_heads: torch.Tensor | None
+    ) -> ChosenQueries:
+        """Draw R (Eq. 4), or take the one that is given. Padding is never a query."""
+        batch_size, num_tokens = tokens.shape
+        num_queries = self.config.num_latents if self.config.is_cross_attention else num_tokens
+        heads = self.sma.input_layer.attention.num_heads
+        if query_mask is not None:
+            check_draw("query_mask", query_mask, (batch_size, num_queries))
+            mask = query_mask.bool()
+            if values_are_readable(mask) and not mask.any(1).all():
+                raise ValueError("`query_mask` must choose at least one query in every row: the set R is empty.")
+            ids = scored_first(mask, limit=num_queries)
+            is_used = mask.gather(1, ids)
+        else:
+            draws = torch.rand(batch_size, num_queries, device=tokens.device)
+            if tokens.attention_mask is not None and not self.config.is_cross_attention:
+                draws = draws.masked_fill(~tokens.attention_mask.bool(), torch.inf)
+            ids = draws.topk(self.config.num_chosen_queries(num_tokens), dim=1, largest=False).indices
+            is_used = torch.ones_like(ids, dtype=torch.bool)
+            if tokens.attention_mask is not None:
+                wanted = self.chosen_counts[tokens.attention_mask.bool().sum(1)]
+                is_used = torch.arange(ids.shape[1], device=ids.device) < wanted[:, None]
+            mask = torch.zeros(batch_size, num_queries, dtype=torch.bool, device=ids.device).scatter_(1, ids, is_used)
+        weights = is_used[:, None].expand(-1, heads, -1) / heads
+        if self.config.head_aggregation == "random":
+            check_draw("query_heads", query_heads, (batch_size, num_queries))
+            drawn = (
+                torch.randint(heads, ids.shape, device=ids.device)
+                if query_heads is None
+                else query_heads.gather(1, ids)
+            )
+            weights = weights * heads * F.one_hot(drawn, heads).transpose(1, 2)
+        return ChosenQueries(ids, weights, mask, query_mask is not None or tokens.attention_mask is not None)
+
+    def _guided_mask(
+        self, tokens: TokenizedInput, chosen: ChosenQueries, is_real: torch.Tensor | None, noise: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Eqs. 3-5: the tokens that the chosen queries attend to most, (B, N) bool."""
+        config = self.config
+        num_masked, limit = self._num_masked(tokens, is_real)
+        if config.masking == "iterative":
+            attention = self.sma.attention_to_inputs(tokens, chosen, per_query=True)
+            counts = torch.as_tensor(num_masked, device=tokens.device).expand(tokens.shape[0])
+            most = limit if chosen.is_ragged else -(-limit // chosen.ids.shape[1])
+            return iterative_mask(attention, chosen.weights.any(1).sum(1), counts, most)
+        received = self.sma.attention_to_inputs(tokens, chosen)
+        if config.mask_queries:
+            received = received.masked_fill(chosen.mask, self.sma.input_layer.attention.num_heads)
+        if config.mask_schedule == "none":
+            return mask_top_scores(received, num_masked, limit, is_real)
+        noise = torch.rand(tokens.shape, device=tokens.device) if noise is None else noise
+        length = torch.full_like(noise[:, 0], tokens.shape[1]) if is_real is None else is_real.sum(1).to(noise.dtype)
+        start, ratio = config.mask_schedule_start, config.mask_ratio
+        counts = torch.as_tensor(num_masked, device=tokens.device).expand(tokens.shape[0])
+        if config.mask_schedule == "mix":
+            guided = (ratio * (1 - start * self.random_share) * length).round().long().minimum(counts)
+            by_attention = mask_top_scores(received, guided, limit, is_real)
+            others = mask_top_scores(noise.masked_fill(by_attention, -1.0), counts - guided, limit, is_real)
+            return by_attention | others
+        share = ratio + (start - ratio) * self.random_share
+        candidates = mask_top_scores(
+            received, (length * share).round().long().maximum(counts), tokens.shape[1], is_real
+        )
+        return mask_top_scores(noise.masked_fill(~candidates, -1.0), num_masked, limit, is_real)
+
+    def _latents_mask(
+        self, latents: torch.Tensor, keep_mask: torch.Tensor | None, ids: torch.Tensor | None, num_tokens: int
+    ) -> torch.Tensor | None:
+        """The decoder's mask over the visible tokens of a self-attention encoder."""
+        if keep_mask is None:
+            return None
+        num_queries = num_tokens if ids is None else ids.shape[1]
+        return self.sma.layer_mask(latents.new_empty(1, num_queries, 1), latents, keep_mask)
+
+    def _reconstruction_loss(
+        self, tokens: TokenizedInput, predictions: torch.Tensor, is_scored: torch.Tensor
+    ) -> torch.Tensor:
+        """Mean over the scored positions of all processes: cross-entropy for ids, squared error for values."""
+        (predictions,) = at_least_float32(predictions)
+        if tokens.ids is not None:
+            losses = F.cross_entropy(predictions.transpose(1, 2), tokens.ids.long(), reduction="none")
+        else:
+            assert tokens.patches is not None  # tokens hold one or the other
+            losses = SquaredError.apply(predictions, self.targets(tokens.patches).to(predictions.dtype))
+        return mean_over_scored(losses, is_scored)
+
+    def targets(self, values: torch.Tensor) -> torch.Tensor:
+        """What is to be predicted: `values` (..., C), standardised and clipped where the configuration asks for it."""
+        config = self.config
+        if config.target_mean is not None:
+            values = values - torch.as_tensor(config.target_mean, dtype=values.dtype, device=values.device)
+        if config.target_std is not None:
+            values = values / torch.as_tensor(config.target_std, dtype=values.dtype, device=values.device)
+        return values if config.target_clip is None else values.clamp(-config.target_clip, config.target_clip)
+
+
+class SMAForSequenceClassification(SMAPreTrainedModel):
+    """A linear layer on what a learned query, or the mean, reads from the encoder; regression when `num_labels == 1`."""
+
+    _keys_to_ignore_on_load_unexpected = [r"^decoder\."]
+
+    def __init__(self, config: SMAConfig) -> None:
+        super().__init__(config)
+        self.num_labels = int(config.num_labels or 0)
+        self.sma = SMAModel(config)
+        width = config.hidden_size
+        self.query = self.query_layer = self.query_norm = self.hidden_norm = None
+        if config.classifier_pooling == "query":
+            self.query = nn.Parameter(torch.zeros(1, 1, width))
+            self.hidden_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+            self.query_layer = SMALayer(
+                config,
+                query_size=width,
+                context_size=width,
+                num_heads=config.num_attention_heads,
+                qk_size=config.qk_channels or width,
+                v_size=config.v_channels or width,
+                hidden_size=width,
+                intermediate_size=config.intermediate_size or width,
+            )
+            self.query_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(width, self.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        input_values: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> SequenceClassifierOutput:
+        """`labels`: (B,) class ids, (B,) or (B, 1) values for a regression, (B, num_labels) for several labels at once."""
+        outputs = self.sma(input_ids, input_values, pixel_values, attention_mask, **kwargs)
+        pooled = outputs.pooler_output
+        if self.query is not None:
+            assert self.query_layer is not None and self.query_norm is not None and self.hidden_norm is not None
+            hidden_states = self.hidden_norm(outputs.last_hidden_state)
+            query = self.query.to(hidden_states.dtype)
+            is_real = None if self.config.is_cross_attention else attention_mask
+            mask = self.sma.layer_mask(query, hidden_states, is_real)
+            pooled = self.query_norm(self.query_layer(query, hidden_states, mask))[:, 0]
+        logits = self.classifier(self.dropout(pooled))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config, **kwargs)
+        return SequenceClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+class SMAForTokenClassification(SMAPreTrainedModel):
+    """A linear layer on every token; regression when `num_labels == 1`.
+
+    A cross-attention encoder has no vector per token: there each embedded token asks the latents for one, as Perceiver
+    IO's dense tasks do (Jaegle et al. 2021, section 3.2).
+    """
+
+    _keys_to_ignore_on_load_unexpected = [r"^decoder\."]
+
+    def __init__(self, config: SMAConfig) -> None:
+        super().__init__(config)
+        self.num_labels = int(config.num_labels or 0)
+        self.sma = SMAModel(config)
+        width = config.embedding_width
+        self.query_layer = self.hidden_norm = self.query_norm = None
+        if config.is_cross_attention:
+            self.hidden_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+            self.query_layer = SMALayer(
+                config,
+                query_size=width,
+                context_size=config.hidden_size,
+                num_heads=config.decoder_num_attention_heads,
+                qk_size=config.decoder_qk_channels or width,
+                v_size=config.decoder_width,
+                hidden_size=width,
+                intermediate_size=config.decoder_intermediate_size or width,
+            )
+        self.query_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(width, self.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        input_values: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> TokenClassifierOutput:
+        """`labels`: (B, N) class ids or values, -100 left out of the loss. Logits are (B, N, num_labels)."""
+        outputs = self.sma(input_ids, input_values, pixel_values, attention_mask, **kwargs)
+        hidden_states = outputs.last_hidden_state
+        if self.query_layer is not None and self.hidden_norm is not None:
+            tokens = self.sma.embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask)
+            hidden_states = self.query_layer(self.sma.embeddings(tokens), self.hidden_norm(hidden_states))
+        logits = self.classifier(self.dropout(self.query_norm(hidden_states)))
+        loss = None
+        if labels is not None:
+            loss = token_classification_loss(self, logits, labels, **kwargs)
+        return TokenClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+INPUT_NAMES = {"tokens": "input_ids", "series": "input_values", "image": "pixel_values"}
