@@ -73,8 +73,8 @@ def test_the_running_statistics_are_those_of_the_whole_batch(both: list[dict[str
 
 def test_the_halves_differ_in_what_they_score() -> None:
     """Otherwise a mean of two means would pass for the mean over both."""
-    for case in ("padded_tokens", "vision_language"):
-        mask = unequal(case, objective_inputs(case))["attention_mask"]
+    for name in ("padded_tokens", "vision_language", "sma-padded-self-tokens"):
+        mask = unequal(objective_inputs(name))["attention_mask"]
         assert share(mask, 0).sum() < share(mask, 1).sum()
 
 

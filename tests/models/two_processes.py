@@ -4,22 +4,26 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import metamae_cases
+import sma_cases
 import torch
 import torch.distributed as dist
-from metamae_cases import CASES, make_batch, make_draws, small_model
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hf_maskssl.models.distributed import SyncBatchNorm1d, all_gather, all_reduce_sum, global_mean_denominator
 
 BATCH_SIZE = 8
-# Name -> case, changes of the configuration.
-OBJECTIVES: dict[str, tuple[str, dict[str, Any]]] = {
-    **{case: (case, {}) for case in CASES},
-    "two_steps": ("image", {"num_adaptation_steps": 2}),
-    "first_order": ("padded_tokens", {"first_order": True}),
-    "plain_mae": ("padded_tokens", {"num_adaptation_steps": 0, "contrastive_weight": 0.0}),
-    "linear_decoder": ("padded_tokens", {"decoder_num_hidden_layers": 0}),
+# Name -> the method's cases, one of them, changes of the configuration.
+OBJECTIVES: dict[str, tuple[Any, str, dict[str, Any]]] = {
+    **{case: (metamae_cases, case, {}) for case in metamae_cases.CASES},
+    "two_steps": (metamae_cases, "image", {"num_adaptation_steps": 2}),
+    "first_order": (metamae_cases, "padded_tokens", {"first_order": True}),
+    "plain_mae": (metamae_cases, "padded_tokens", {"num_adaptation_steps": 0, "contrastive_weight": 0.0}),
+    "linear_decoder": (metamae_cases, "padded_tokens", {"decoder_num_hidden_layers": 0}),
+    **{f"sma-{case}": (sma_cases, case, {}) for case in ("self-series", "cross-image", *sma_cases.PADDED_CASES)},
+    "sma-random": (sma_cases, "padded-self-tokens", {"masking": "random"}),
+    "sma-all": (sma_cases, "padded-cross-tokens", {"reconstruct_visible": True}),
 }
 
 
@@ -28,11 +32,12 @@ def share(tensor: torch.Tensor, rank: int) -> torch.Tensor:
     return tensor[rank * half : (rank + 1) * half]
 
 
-def objective_inputs(case: str) -> dict[str, torch.Tensor]:
-    return make_batch(case, BATCH_SIZE) | make_draws(case, BATCH_SIZE)
+def objective_inputs(name: str) -> dict[str, torch.Tensor]:
+    cases, case, _ = OBJECTIVES[name]
+    return cases.make_batch(case, BATCH_SIZE) | cases.make_draws(case, BATCH_SIZE)
 
 
-def unequal(case: str, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def unequal(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Samples in an order that gives the first half far fewer real tokens than the second."""
     if "attention_mask" not in inputs:
         return inputs
@@ -42,9 +47,9 @@ def unequal(case: str, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tenso
 
 def run_objective(name: str, rank: int | None) -> dict[str, torch.Tensor]:
     """Loss, parts, gradients and buffers of a case: of the whole batch, or averaged by DDP over two halves."""
-    case, changes = OBJECTIVES[name]
-    model = small_model(case, **changes).train()
-    inputs = unequal(case, objective_inputs(case))
+    cases, case, changes = OBJECTIVES[name]
+    model = cases.small_model(case, **changes).train()
+    inputs = unequal(objective_inputs(name))
     if rank is None:
         outputs = model(**inputs)
     else:

@@ -25,8 +25,10 @@ def attention_received(
     """
     received = None
     for head in range(queries.shape[1]):
-        attention = _attention(queries[:, head], keys if keys.dim() == 3 else keys[:, head], is_real)
-        part = (weights[:, head, None].to(attention.dtype) @ attention).squeeze(1)
+        powers = _powers(queries[:, head], keys if keys.dim() == 3 else keys[:, head], is_real)
+        # The softmax's sum joins the weight of the row: the normalised map is never written.
+        weight = weights[:, head].to(powers.dtype) / powers.sum(-1)
+        part = (weight[:, None] @ powers).squeeze(1)
         received = part if received is None else received + part
     assert received is not None  # there is at least one head
     return received
@@ -39,19 +41,20 @@ def attention_per_query(
     """As `attention_received` with the queries kept apart, (B, R, N): what the iterative procedure needs."""
     total = None
     for head in range(queries.shape[1]):
-        attention = _attention(queries[:, head], keys if keys.dim() == 3 else keys[:, head], is_real)
-        part = attention * weights[:, head, :, None].to(attention.dtype)
+        powers = _powers(queries[:, head], keys if keys.dim() == 3 else keys[:, head], is_real)
+        part = powers.mul_((weights[:, head].to(powers.dtype) / powers.sum(-1)).unsqueeze(-1))
         total = part if total is None else total.add_(part)
     assert total is not None
     return total
 
 
-def _attention(queries: torch.Tensor, keys: torch.Tensor, is_real: torch.Tensor | None) -> torch.Tensor:
-    """Softmax over keys, (B, R, F) and (B, N, F) -> (B, R, N), in float32 at least."""
+def _powers(queries: torch.Tensor, keys: torch.Tensor, is_real: torch.Tensor | None) -> torch.Tensor:
+    """exp(q k - its row's largest), (B, R, F) and (B, N, F) -> (B, R, N), in float32 at least: a softmax before its sum."""
     scores = queries @ keys.transpose(1, 2)
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     if is_real is not None:
-        scores = scores.masked_fill(~is_real[:, None], -torch.inf)
-    return scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+        scores = scores.masked_fill_(~is_real[:, None], -torch.inf)
+    return scores.sub_(scores.amax(-1, keepdim=True)).exp_()
 
 
 @torch.no_grad()

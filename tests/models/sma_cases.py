@@ -1,0 +1,87 @@
+"""Small SMAs of both encoders and every modality, with batches and draws, for the tests of this folder."""
+
+from typing import Any
+
+import torch
+
+from hf_maskssl import SMAConfig, SMAForMaskedModeling
+
+SMALL: dict[str, Any] = {
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "decoder_intermediate_size": 12,
+    "mask_ratio": 0.4,
+    "num_masked_per_query": 2,
+    "initializer_range": 0.3,  # attention that is far from uniform
+}
+ENCODERS: dict[str, dict[str, Any]] = {
+    "self": {"encoder_type": "self_attention"},
+    "cross": {
+        "encoder_type": "cross_attention",
+        "num_latents": 5,
+        "embedding_size": 12,
+        "qk_channels": 8,
+        "v_channels": 24,
+        "num_cross_attention_heads": 4,
+        "cross_intermediate_size": 20,
+        "decoder_qk_channels": 8,
+        "decoder_v_channels": 10,
+        "decoder_num_attention_heads": 2,
+        "use_bias": True,
+    },
+}
+MODALITIES: dict[str, dict[str, Any]] = {
+    "tokens": {"modality": "tokens", "vocab_size": 11, "max_position_embeddings": 12},
+    "series": {"modality": "series", "series_length": 10, "num_channels": 3},
+    "image": {"modality": "image", "image_size": [4, 6], "num_channels": 2},
+}
+# "self-tokens", ..., and with padding at the end of rows and in the middle of one.
+CASES = [f"{encoder}-{modality}" for encoder in ENCODERS for modality in MODALITIES]
+PADDED_CASES = ["padded-self-tokens", "padded-cross-tokens", "padded-self-series", "padded-cross-series"]
+
+
+def small_config(case: str, **changes: Any) -> SMAConfig:
+    encoder, modality = case.removeprefix("padded-").split("-")
+    return SMAConfig(**(SMALL | ENCODERS[encoder] | MODALITIES[modality] | changes))
+
+
+def small_model(case: str, seed: int = 0, **changes: Any) -> SMAForMaskedModeling:
+    torch.manual_seed(seed)
+    return SMAForMaskedModeling(small_config(case, **changes))
+
+
+def make_batch(case: str, batch_size: int = 4, seed: int = 0) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    config = small_config(case)
+    length = config.num_tokens
+    batch: dict[str, torch.Tensor] = {}
+    if config.modality == "tokens":
+        batch["input_ids"] = torch.randint(0, config.vocab_size, (batch_size, length), generator=generator)
+    elif config.modality == "series":
+        batch["input_values"] = torch.randn(batch_size, length, config.num_channels, generator=generator)
+    else:
+        shape = (batch_size, config.num_channels, *config.image_size)
+        batch["pixel_values"] = torch.randn(shape, generator=generator)
+    if case.startswith("padded"):
+        lengths = torch.tensor([length, length - 1, length - 4, 4] * batch_size)[:batch_size]
+        mask = (torch.arange(length) < lengths[:, None]).long()
+        mask[1, 2:4] = 0  # holes
+        batch["attention_mask"] = mask
+    return batch
+
+
+def make_draws(case: str, batch_size: int = 4, seed: int = 1) -> dict[str, torch.Tensor]:
+    """Two queries for every sample, and noise."""
+    generator = torch.Generator().manual_seed(seed)
+    config, batch = small_config(case), make_batch(case, batch_size)
+    draws = torch.rand(batch_size, config.num_queries, generator=generator)
+    if "attention_mask" in batch and not config.is_cross_attention:
+        draws = draws.masked_fill(batch["attention_mask"] == 0, 2.0)
+    query_mask = torch.zeros_like(draws, dtype=torch.bool).scatter(1, draws.argsort(1)[:, :2], True)
+    return {"query_mask": query_mask, "noise": torch.rand(batch_size, config.num_tokens, generator=generator)}
+
+
+def to_double(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value.double() if value.is_floating_point() else value for name, value in batch.items()}
