@@ -171,8 +171,9 @@ def test_training_step_under_bfloat16_autocast(case: str) -> None:
     model, batch, draws = small_model(case), make_batch(case), make_draws(case)
     expected = model(**batch, **draws).loss
     with torch.autocast("cpu", torch.bfloat16):
-        loss = model(**batch, **draws).loss
-    assert loss.dtype == torch.float32
+        output = model(**batch, **draws)
+    loss = output.loss
+    assert {part.dtype for part in (loss, *output.loss_parts.values())} == {torch.float32}
     loss.backward()
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
     torch.testing.assert_close(loss, expected, rtol=0.05, atol=0.05)

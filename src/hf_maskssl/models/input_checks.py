@@ -114,3 +114,14 @@ def check_explicit_mask(is_masked: torch.Tensor, shape: tuple[int, ...], is_real
         rows = torch.nonzero(~is_visible.any(1)).flatten().tolist()
         raise ValueError(f"`is_masked` hides every token in rows {rows[:8]} of the batch: leave at least one visible.")
     return is_masked
+
+
+def check_no_padding(name: str, chosen: torch.Tensor, is_real: torch.Tensor) -> None:
+    """Tokens that the caller chose, (B, N) bool, are real ones.
+
+    Raises:
+        ValueError: rows in which padding is chosen.
+    """
+    if values_are_readable(chosen) and (chosen & ~is_real).any():
+        rows = torch.nonzero((chosen & ~is_real).any(1)).flatten().tolist()
+        raise ValueError(f"`{name}` chooses padding in rows {rows[:8]} of the batch: choose among real tokens.")

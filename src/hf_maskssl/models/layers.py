@@ -93,8 +93,8 @@ class SquaredError(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(prediction, target)
-        error = prediction - target
-        return torch.linalg.vecdot(error, error) / error.shape[-1]
+        # Not a dot product, which autocast would compute in half precision.
+        return (prediction - target).square_().mean(-1)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:

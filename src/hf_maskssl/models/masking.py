@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
+from .input_checks import values_are_readable
+
 
 @dataclass
 class TokenMask:
@@ -173,7 +175,7 @@ def scored_first(is_scored: torch.Tensor, limit: int) -> torch.Tensor:
     M is the largest number of scored tokens, where looking is free (on the CPU), else `limit`, which the caller knows that no
     row exceeds: asking a GPU for the number would make the CPU wait for it.
     """
-    if is_scored.device.type == "cpu":
+    if values_are_readable(is_scored):
         limit = int(is_scored.sum(1).max())
     return (~is_scored).to(torch.int8).argsort(dim=1, stable=True)[:, :limit]
 

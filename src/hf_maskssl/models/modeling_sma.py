@@ -30,6 +30,7 @@ from .input_checks import (
     check_explicit_mask,
     check_given,
     check_ids,
+    check_no_padding,
     check_signal,
     values_are_readable,
 )
@@ -302,7 +303,7 @@ class SMAPreTrainedModel(PreTrainedModel):
         elif isinstance(module, SMAForSequenceClassification) and module.query is not None:
             init.normal_(module.query, std=std)
         elif isinstance(module, SMAForMaskedModeling):
-            for name, table in module.count_tables().items():
+            for name, table in module.tables().items():
                 init.copy_(getattr(module, name), table)
 
 
@@ -315,7 +316,7 @@ class SMAModel(SMAPreTrainedModel):
     def __init__(self, config: SMAConfig) -> None:
         super().__init__(config)
         hidden_size = config.hidden_size
-        sizes = {
+        sizes: dict[str, Any] = {
             "qk_size": config.qk_channels or hidden_size,
             "v_size": config.v_channels or hidden_size,
             "hidden_size": hidden_size,
@@ -497,17 +498,19 @@ class SMAForMaskedModeling(SMAPreTrainedModel):
         super().__init__(config)
         self.sma = SMAModel(config)
         self.decoder = SMADecoder(config)
-        for name, table in self.count_tables().items():
+        lengths = range(config.num_tokens + 1)
+        # For samples of n real tokens: on the host, where all samples have one length, and as buffers on the device.
+        self.num_masked = [num_masked_tokens(n, config.mask_ratio) for n in lengths]
+        self.num_chosen = [config.num_chosen_queries(n) for n in lengths]
+        for name, table in self.tables().items():
             self.register_buffer(name, table, persistent=False)
         self.post_init()
 
-    def count_tables(self) -> dict[str, torch.Tensor]:
-        """What a sample of n real tokens needs, to look up without leaving the device, and the state of the schedule."""
-        config = self.config
-        lengths = range(config.num_tokens + 1)
+    def tables(self) -> dict[str, torch.Tensor]:
+        """The buffers: numbers of masked tokens and of chosen queries to look up on the device, and c of the schedule."""
         return {
-            "masked_counts": torch.tensor([num_masked_tokens(n, config.mask_ratio) for n in lengths]),
-            "chosen_counts": torch.tensor([config.num_chosen_queries(n) for n in lengths]),
+            "masked_counts": torch.tensor(self.num_masked),
+            "chosen_counts": torch.tensor(self.num_chosen),
             "random_share": torch.zeros(()),
         }
 
@@ -554,7 +557,7 @@ class SMAForMaskedModeling(SMAPreTrainedModel):
         is_given = is_masked is not None
         is_masked, chosen = self._choose(tokens, is_masked, query_mask, query_heads, noise, span_noise)
         num_tokens = tokens.shape[1]
-        num_masked = num_masked_tokens(num_tokens, self.config.mask_ratio)
+        num_masked = self.num_masked[num_tokens]
         is_real = None if tokens.attention_mask is None else tokens.attention_mask.bool()
         is_visible = ~is_masked if is_real is None else ~is_masked & is_real
         # Samples of one length have the same numbers of masked and visible tokens.
@@ -647,7 +650,7 @@ class SMAForMaskedModeling(SMAPreTrainedModel):
 
     def _num_masked(self, tokens: TokenizedInput, is_real: torch.Tensor | None) -> tuple[torch.Tensor | int, int]:
         """k of Eq. 3, one number or (B,), and the largest it can be."""
-        limit = num_masked_tokens(tokens.shape[1], self.config.mask_ratio)
+        limit = self.num_masked[tokens.shape[1]]
         return limit if is_real is None else self.masked_counts[is_real.sum(1)], limit
 
     def _random_scores(
@@ -680,13 +683,15 @@ class SMAForMaskedModeling(SMAPreTrainedModel):
             mask = query_mask.bool()
             if values_are_readable(mask) and not mask.any(1).all():
                 raise ValueError("`query_mask` must choose at least one query in every row: the set R is empty.")
+            if tokens.attention_mask is not None and not self.config.is_cross_attention:
+                check_no_padding("query_mask", mask, tokens.attention_mask.bool())
             ids = scored_first(mask, limit=num_queries)
             is_used = mask.gather(1, ids)
         else:
             draws = torch.rand(batch_size, num_queries, device=tokens.device)
             if tokens.attention_mask is not None and not self.config.is_cross_attention:
                 draws = draws.masked_fill(~tokens.attention_mask.bool(), torch.inf)
-            ids = draws.topk(self.config.num_chosen_queries(num_tokens), dim=1, largest=False).indices
+            ids = draws.topk(self.num_chosen[num_tokens], dim=1, largest=False).indices
             is_used = torch.ones_like(ids, dtype=torch.bool)
             if tokens.attention_mask is not None:
                 wanted = self.chosen_counts[tokens.attention_mask.bool().sum(1)]
@@ -837,7 +842,7 @@ class SMAForTokenClassification(SMAPreTrainedModel):
         self.num_labels = int(config.num_labels or 0)
         self.sma = SMAModel(config)
         width = config.embedding_width
-        self.query_layer = self.hidden_norm = self.query_norm = None
+        self.query_layer = self.hidden_norm = None
         if config.is_cross_attention:
             self.hidden_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
             self.query_layer = SMALayer(
