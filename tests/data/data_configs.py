@@ -16,3 +16,8 @@ def image_config(channels: int, height: int, width: int) -> SimpleNamespace:
 def token_config(vocabulary: int, length: int, pad: int | None = None) -> SimpleNamespace:
     """The same for tokens."""
     return SimpleNamespace(modality="tokens", vocab_size=vocabulary, max_position_embeddings=length, pad_token_id=pad)
+
+
+def channels_last(config: SimpleNamespace) -> SimpleNamespace:
+    """The same for a model that takes series as (B, T, C), as SMA does."""
+    return SimpleNamespace(**vars(config), channels_last=True)

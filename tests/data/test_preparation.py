@@ -17,7 +17,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from data_configs import image_config, series_config, token_config
+from data_configs import channels_last, image_config, series_config, token_config
 from datasets import IterableDataset
 from PIL import Image
 from torch.utils.data import DataLoader
@@ -31,7 +31,7 @@ from hf_maskssl.data import (
     prepare_data,
 )
 from hf_maskssl.data.rows import PreparedRows, TransformedRows
-from hf_maskssl.data.sources import load_splits
+from hf_maskssl.data.splits import load_splits
 
 MODES = [{}, {"cache": False}, {"streaming": True}]
 MODE_NAMES = ["cached", "on the fly", "streaming"]
@@ -96,6 +96,26 @@ def test_series_of_nested_lists_and_of_a_column_per_channel(
         assert "labels" not in batch
         # The file's own column of that name is not taken for the row number.
         assert batch["index"].tolist() == list(range(6))
+
+
+@modes
+def test_models_with_channels_last_get_a_token_per_step(
+    write_parquet: Callable[..., str], mode: dict[str, Any], tmp_path: Path
+) -> None:
+    series = np.random.default_rng(0).normal(size=(6, 2, 4)).astype(np.float32)
+    path = write_parquet("train", s=series.tolist(), a=series[:, 0, 0], b=series[:, 0, 1])
+    sequences = DataArguments("parquet", data_files=path, kind="series", input_column="s", **mode)
+    rows = DataArguments("parquet", data_files=path, kind="tabular", input_column=["a", "b"], **mode)
+    for args, config in ((sequences, series_config(2, 4)), (rows, series_config(1, 2))):
+        expected = whole_batch(prepare_data(args, config))["input_values"]
+        data = prepare_data(args, channels_last(config))
+        torch.testing.assert_close(whole_batch(data)["input_values"], expected.transpose(1, 2))
+        data.processor.save_pretrained(tmp_path / "checkpoint")
+        loaded = load_processor(tmp_path / "checkpoint")
+        again = whole_batch(prepare_data(args, channels_last(config), processor=loaded))
+        torch.testing.assert_close(again["input_values"], expected.transpose(1, 2))
+        with pytest.raises(ValueError, match="gives time x channels .channels_last., the model takes channels x time"):
+            prepare_data(args, config, processor=loaded)
 
 
 @modes

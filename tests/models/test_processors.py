@@ -24,8 +24,9 @@ ROW = SeriesFeatureExtractor(
 )
 SOUND = SpectrogramFeatureExtractor(8000, 16, 10, standardize="dataset", mean=[-40.0], std=[20.0])
 PICTURE = ArrayImageProcessor(13, [4, 6], standardize="dataset", mean=[0.5] * 13, std=[2.0] * 13)
-PROCESSORS = [SERIES, ROW, SOUND, PICTURE]
-SAMPLES: list[Any] = [np.ones((2, 3)), np.ones(2), np.sin(np.arange(500)), np.ones((13, 8, 8))]
+TRANSPOSED = SeriesFeatureExtractor(2, 3, standardize="dataset", mean=[1, -1], std=[2, 4], channels_last=True)
+PROCESSORS = [SERIES, ROW, SOUND, PICTURE, TRANSPOSED]
+SAMPLES: list[Any] = [np.ones((2, 3)), np.ones(2), np.sin(np.arange(500)), np.ones((13, 8, 8)), np.ones((2, 3))]
 
 
 def output(features: Any) -> Any:
@@ -46,6 +47,24 @@ def test_rows_are_standardised_by_feature() -> None:
     np.testing.assert_allclose(
         ROW([[1.0, 4.0], [0.0, 2.0]], return_tensors="np")["input_values"], [[[0, 1]], [[-1, 0]]]
     )
+
+
+def test_channels_can_come_last_and_old_files_have_them_first(tmp_path: Path) -> None:
+    values = np.arange(6.0).reshape(2, 3)
+    result = TRANSPOSED(values, return_tensors="pt")["input_values"]
+    assert result.shape == (1, 3, 2) and result.is_contiguous()
+    np.testing.assert_allclose(result[0].T, (values - [[1.0], [-1.0]]) / [[2.0], [4.0]], rtol=1e-6)
+    row = SeriesFeatureExtractor(**{**ROW.to_dict(), "channels_last": True})
+    np.testing.assert_allclose(row([1.0, 4.0], return_tensors="np")["input_values"], [[[0], [1]]])
+    own = SeriesFeatureExtractor(2, 3, standardize="sample")
+    last = SeriesFeatureExtractor(2, 3, standardize="sample", channels_last=True)
+    np.testing.assert_array_equal(last.prepare_sample(values).T, own.prepare_sample(values))
+    SERIES.save_pretrained(tmp_path)
+    file = tmp_path / "preprocessor_config.json"
+    settings = json.loads(file.read_text())
+    del settings["channels_last"]
+    file.write_text(json.dumps(settings))
+    assert SeriesFeatureExtractor.from_pretrained(tmp_path).channels_last is False
 
 
 @pytest.mark.parametrize(("processor", "sample"), list(zip(PROCESSORS, SAMPLES, strict=True)))
@@ -77,7 +96,7 @@ def test_auto_classes_find_them_with_and_without_this_package(processor: Any, tm
     auto = AutoImageProcessor if isinstance(processor, ArrayImageProcessor) else AutoFeatureExtractor
     processor.save_pretrained(tmp_path / "saved")
     assert type(auto.from_pretrained(tmp_path / "saved")) is type(processor)
-    if processor is ROW:
+    if processor in (ROW, TRANSPOSED):
         return  # the same class as SERIES: one fresh process is enough
     program = (
         f"import sys; from transformers import {auto.__name__}\n"

@@ -7,8 +7,8 @@ from .preparation import PreparedData, prepare_data
 from .processors import ImageTextProcessor, build_processor, load_processor
 from .recipe import build_config, load_recipe
 from .rows import PreparedRows, TransformedRows
-from .sources import load_splits
-from .tokenizers import build_character_tokenizer
+from .splits import load_splits
+from .tokenizers import build_byte_tokenizer, build_character_tokenizer
 
 __all__ = [
     "BatchCollator",
@@ -18,6 +18,7 @@ __all__ = [
     "PreparedData",
     "PreparedRows",
     "TransformedRows",
+    "build_byte_tokenizer",
     "build_character_tokenizer",
     "build_config",
     "build_processor",

@@ -1,13 +1,14 @@
 """What a recipe's `data` section may say."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 LOCAL_SOURCES = ("parquet", "csv", "json", "text", "numpy", "imagefolder", "audiofolder")
 
 Kind = Literal["tokens", "series", "tabular", "image", "spectrogram", "vision_language"]
 Task = Literal["classification", "regression", "token_classification"]
+DEFAULT_FRACTIONS = (0.8, 0.1, 0.1)
 
 
 @dataclass
@@ -30,24 +31,41 @@ class DataArguments:
         validation_split: Name of the validation split, or None.
         test_split: Name of the test split, or None.
         validation_fraction: Part of the training split, in [0, 1), set aside when there is no validation split.
-        split_seed: Seed of that cut and of the choice of rows under `max_*_samples`.
+        split_seed: Seed of that cut, of `split` and of the choice of rows under `max_*_samples`.
+        split: `"given"`: the splits named above. Otherwise all three are cut out of the training split: `"random"` by
+            `split_seed`; `"scaffold"` keeps molecules of one Bemis-Murcko scaffold together, the most common scaffolds
+            first into training (deepchem's rule, without chance); `"scaffold_random"` deals the scaffolds out in an
+            order drawn from `split_seed`, those with more rows than half a validation or test split first. SMILES
+            that RDKit cannot read are left out with a warning. Scaffolds need RDKit: `pip install hf_maskssl[chem]`.
+        split_fractions: Parts of training, validation and test rows under such a `split`, together 1; 0 leaves out
+            validation or test.
+        split_column: Scaffold splits: the column of the SMILES, None for the input column. `"random"`: rows with an
+            equal value here stay together, None for each row by itself.
         kind: What a row is. `"tokens"`: a string or a list of ids. `"series"`: channels x time steps. `"tabular"`: one
             number per feature. `"image"`: an image or array with any number of channels. `"spectrogram"`: a waveform,
             turned into a log-mel picture. `"vision_language"`: an image and a text.
         input_column: Column that holds the input. `"series"` also takes a list of columns, one per channel;
-            `"tabular"` a list of columns, one per feature, or None for every numeric column but the label. The digits
+            `"tabular"` a list of columns, one per feature, or None for every numeric column but the label; `"tokens"`
+            a list of two columns, a sentence pair. A text may be a list of words, which blanks then join. The digits
             need no name.
         text_column: `"vision_language"`: the column of the text.
         label_column: Column of the label, or None: nothing labelled is needed for pre-training.
         label_mask_column: Token labels: a list as long as the labels, whose zeros mark labels to ignore (-100).
+        drop_missing_labels: Leave out rows whose label is null or NaN, with a warning that counts them. Otherwise
+            they are an error.
         task: What the labels are: classes, one real number, or one class per token.
         standardize: Subtract the mean and divide by the standard deviation: `"dataset"` takes both, per channel
             (tabular: per feature), from the training split; `"sample"` from the sample itself; `"none"` leaves values.
         scale: Raw values are multiplied by this first (1/255 for bytes, 1/32768 for 16-bit waveforms in a column;
             waveforms in WAV files are in [-1, 1) already).
-        tokenizer: Hub name or folder of a tokenizer, for text.
+        tokenizer: Hub name or folder of a tokenizer, for text; or `"utf-8"`, the built-in tokenizer of bytes: [PAD] 0,
+            [BOS] 1, [EOS] 2, [MASK] 3, [CLS] 4, [SEP] 5, byte b at b + 6, so `vocab_size` is 262. Its texts end with
+            [SEP].
         alphabet: Characters of a one-token-per-character tokenizer, built here and saved with the checkpoint. Ids:
             [PAD] 0, [UNK] 1, [MASK] 2, then the alphabet in this order, so `vocab_size` is its length + 3.
+        pack: Pre-training on texts: lay them end to end, each followed by the tokenizer's separator, and cut sequences
+            of exactly the model's `max_position_embeddings`. Every 1,000 texts the rest that fills no sequence is
+            dropped. `max_*_samples` count texts, and `index` is the text in which a sequence begins.
         sampling_rate: Spectrograms: samples per second. Files with another rate are resampled.
         frame_length: Spectrograms: samples in a frame; None means 25 ms.
         hop_length: Spectrograms: samples between frames; None means 10 ms. The model's `image_size` is
@@ -75,16 +93,21 @@ class DataArguments:
     test_split: str | None = None
     validation_fraction: float = 0.0
     split_seed: int = 0
+    split: Literal["given", "random", "scaffold", "scaffold_random"] = "given"
+    split_fractions: list[float] = field(default_factory=lambda: list(DEFAULT_FRACTIONS))
+    split_column: str | None = None
     kind: Kind = "image"
     input_column: str | list[str] | None = None
     text_column: str | None = None
     label_column: str | None = None
     label_mask_column: str | None = None
+    drop_missing_labels: bool = False
     task: Task = "classification"
     standardize: Literal["dataset", "sample", "none"] = "dataset"
     scale: float = 1.0
     tokenizer: str | None = None
     alphabet: str | None = None
+    pack: bool = False
     sampling_rate: int | None = None
     frame_length: int | None = None
     hop_length: int | None = None
@@ -106,8 +129,10 @@ class DataArguments:
         if self.source == "digits" and self.input_column is None:
             self.input_column = "image"
         self._check_splits()
+        self._check_cut()
         self._check_columns()
         self._check_tokens()
+        self._check_pack()
         if self.kind == "spectrogram" and self.sampling_rate is None:
             raise ValueError("data.sampling_rate: kind 'spectrogram' needs the samples per second, such as 16000")
         if self.scale == 0.0:
@@ -135,13 +160,48 @@ class DataArguments:
         if self.source == "numpy" and self.data_files is None:
             raise ValueError("data.source 'numpy' needs data.data_files: the .npz or .npy files of each split")
 
+    def _check_cut(self) -> None:
+        if self.split == "given":
+            for name, default in (("split_fractions", list(DEFAULT_FRACTIONS)), ("split_column", None)):
+                if getattr(self, name) != default:
+                    raise ValueError(
+                        f"data.{name} is {getattr(self, name)}, which data.split 'given' does not use: set data.split "
+                        "to 'random', 'scaffold' or 'scaffold_random', or remove it"
+                    )
+            return
+        for name in ("validation_split", "test_split", "validation_fraction", "streaming"):
+            if getattr(self, name):
+                raise ValueError(
+                    f"data.{name} is {getattr(self, name)!r} although data.split {self.split!r} cuts all splits out of "
+                    "the whole training split: keep one of them"
+                )
+        fractions = self.split_fractions
+        if len(fractions) != 3 or min(fractions) < 0.0 or fractions[0] == 0.0 or abs(sum(fractions) - 1.0) > 1e-6:
+            raise ValueError(
+                "data.split_fractions: expected three numbers for training (above 0), validation and test, together "
+                f"1, got {fractions}"
+            )
+        if self.split != "random" and self.split_column is None and not isinstance(self.input_column, str):
+            raise ValueError(
+                f"data.split_column: split {self.split!r} needs the column of the SMILES; data.input_column is "
+                f"{self.input_column}"
+            )
+
     def _check_columns(self) -> None:
         if self.input_column is None and self.kind != "tabular":
             raise ValueError(
                 f"data.input_column: kind {self.kind!r} needs the name of the column that holds the input"
             )
         if isinstance(self.input_column, list) and self.kind not in ("tabular", "series"):
-            raise ValueError(f"data.input_column: kind {self.kind!r} takes one column, got {self.input_column}")
+            if self.kind != "tokens":
+                raise ValueError(f"data.input_column: kind {self.kind!r} takes one column, got {self.input_column}")
+            if len(self.input_column) != 2:
+                raise ValueError(
+                    "data.input_column: kind 'tokens' takes one column, or two for sentence pairs, got "
+                    f"{self.input_column}"
+                )
+            if self.task == "token_classification":
+                raise ValueError(f"data.input_column {self.input_column}: sentence pairs have no labels per token")
         if (self.text_column is None) == (self.kind == "vision_language"):
             raise ValueError(
                 f"data.text_column is {self.text_column!r} with kind {self.kind!r}: "
@@ -154,6 +214,11 @@ class DataArguments:
             )
         if self.task == "token_classification" and self.kind != "tokens":
             raise ValueError(f"data.task 'token_classification' needs kind 'tokens', got {self.kind!r}")
+        if self.drop_missing_labels and (self.streaming or self.label_column is None):
+            raise ValueError(
+                f"data.drop_missing_labels is true with data.label_column {self.label_column!r} and data.streaming "
+                f"{self.streaming}: it needs a label column, and rows that can be counted beforehand (streaming false)"
+            )
 
     def _check_tokens(self) -> None:
         if self.tokenizer is not None and self.alphabet is not None:
@@ -167,6 +232,22 @@ class DataArguments:
             raise ValueError(f"data.alphabet: these characters occur twice: {repeated}")
         if self.alphabet == "":
             raise ValueError("data.alphabet: expected at least one character, got an empty string")
+
+    def _check_pack(self) -> None:
+        if not self.pack:
+            return
+        unfit = {
+            "kind": self.kind != "tokens",
+            "input_column": isinstance(self.input_column, list),
+            "label_column": self.label_column is not None,
+            "cache": not self.cache and not self.streaming,
+        }
+        for name, is_unfit in unfit.items():
+            if is_unfit:
+                raise ValueError(
+                    f"data.pack: data.{name} is {getattr(self, name)!r}, but packing needs kind 'tokens', one text "
+                    "column, no labels, and rows that are cached or streamed"
+                )
 
 
 def expand_variables(text: str, field_name: str) -> str:

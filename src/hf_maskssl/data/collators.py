@@ -35,7 +35,8 @@ class BatchCollator:
         """Make a batch.
 
         Args:
-            rows: Prepared rows with equal keys: `input_values` (C, T), `pixel_values` (C, H, W), `input_ids` (N,),
+            rows: Prepared rows with equal keys: `input_values` (C, T), or (T, C) for
+                models with `channels_last`, `pixel_values` (C, H, W), `input_ids` (N,),
                 `labels` (a number, or (N,)), `index` (row number).
 
         Returns:

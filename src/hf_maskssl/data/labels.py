@@ -8,13 +8,14 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import IterableDataset
+from datasets import Dataset, IterableDataset
 
 from .arguments import DataArguments, Task
 from .sources import AnyDataset
 
 IGNORED_LABEL = -100
 STREAM_ROWS = 10_000
+NAMED_ROWS = 5
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class LabelSpace:
         """
         value = value.item() if isinstance(value, np.generic) else value
         if value is None or (isinstance(value, float) and not np.isfinite(value)):
-            raise ValueError(f"the label is {value}: drop the row or give it a label")
+            raise ValueError(f"the label is {value}: drop the row or give it a label (data.drop_missing_labels)")
         if not self.are_strings and not isinstance(value, (int, float)):
             raise ValueError(f"expected one number as label (task {self.task!r}), got {value!r:.60}")
         if self.task == "regression":
@@ -118,6 +119,48 @@ def measure_labels(args: DataArguments, train_split: AnyDataset) -> LabelSpace |
             f"{sorted(map(str, found))[:10]}; for real numbers set data.task to regression"
         )
     return LabelSpace(args.task, tuple(str(number) for number in range(int(max(ids)) + 1)))
+
+
+def drop_missing_labels(split: AnyDataset, args: DataArguments, role: str) -> AnyDataset:
+    """The rows of a split whose label is there; a warning counts the others. Nothing without a label column.
+
+    Args:
+        split: Raw rows; not a stream, whose rows cannot be counted beforehand.
+        args: `label_column` is read.
+        role: For the warning.
+    """
+    missing = missing_labels(split, args.label_column)
+    if len(missing) == 0 or isinstance(split, IterableDataset):
+        return split
+    logger.warning("%s; they are dropped", _missing_words(split, args.label_column, role, missing))
+    return split.select(np.setdiff1d(np.arange(len(split)), missing))
+
+
+def refuse_missing_labels(split: AnyDataset, args: DataArguments, role: str) -> None:
+    """Refuse a split with missing labels; in a stream they are met when their row is prepared.
+
+    Raises:
+        ValueError: Naming the column, the first rows and how many there are.
+    """
+    missing = missing_labels(split, args.label_column)
+    if len(missing):
+        raise ValueError(
+            f"{_missing_words(split, args.label_column, role, missing)}: fill them, or set data.drop_missing_labels "
+            "to true to leave such rows out"
+        )
+
+
+def missing_labels(split: AnyDataset, column: str | None) -> np.ndarray:
+    """(n,) numbers of the rows whose label is null or NaN; none for streams and for columns that are not there."""
+    if not isinstance(split, Dataset) or column not in split.column_names:
+        return np.zeros(0, dtype=np.int64)
+    labels = split.select_columns([column]).with_format("arrow")[:].column(0)
+    return np.flatnonzero(pc.is_null(labels, nan_is_null=True).to_numpy())
+
+
+def _missing_words(split: AnyDataset, column: str | None, role: str, rows: np.ndarray) -> str:
+    named = ", ".join(map(str, rows[:NAMED_ROWS])) + (", ..." if len(rows) > NAMED_ROWS else "")
+    return f"{role} split, row {named}, column {column!r}: the label is missing in {len(rows)} of {len(split)} rows"
 
 
 def _class_label_names(feature: Any) -> list[str] | None:

@@ -7,7 +7,7 @@ from typing import Any
 from .arguments import DataArguments, Task
 from .collators import BatchCollator
 from .columns import require_columns
-from .labels import LabelSpace, measure_labels
+from .labels import LabelSpace, measure_labels, refuse_missing_labels
 from .preparer import INPUT_NAMES, PreparedSplit, RowPreparer, prepare_split
 from .processors import (
     Processor,
@@ -16,8 +16,10 @@ from .processors import (
     image_size,
     input_columns,
     split_processor,
+    takes_channels_last,
 )
-from .sources import AnyDataset, limit_splits, read_splits
+from .sources import AnyDataset
+from .splits import limit_splits, read_splits
 from .tokenizers import check_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -76,6 +78,8 @@ def prepare_data(
         _require_all_columns(args, split, name)
     labels = measure_labels(args, full["train"])
     splits = limit_splits(full, args)
+    for name, split in splits.items():
+        refuse_missing_labels(split, args, name)
     if processor is None:
         processor = build_processor(args, config, splits["train"])
     else:
@@ -114,6 +118,12 @@ def check_processor(processor: Any, args: DataArguments, config: Any) -> None:
     for wanted, given in _sizes(numeric, config):
         if wanted != given:
             raise ValueError(f"the checkpoint's processor makes inputs of size {given}, the model takes {wanted}")
+    if hasattr(numeric, "series_length") and numeric.channels_last != takes_channels_last(config):
+        layouts = {True: "time x channels", False: "channels x time"}
+        raise ValueError(
+            f"the checkpoint's processor gives {layouts[numeric.channels_last]} (channels_last), the model "
+            f"takes {layouts[takes_channels_last(config)]}: use a processor made for this model"
+        )
 
 
 def _sizes(numeric: Any, config: Any) -> list[tuple[Any, Any]]:
@@ -132,6 +142,7 @@ def _require_all_columns(args: DataArguments, split: AnyDataset, name: str) -> N
     columns = [args.input_column] if isinstance(args.input_column, str) else args.input_column or []
     for column in columns:
         require_columns(split, {"input_column": column}, name)
+    require_columns(split, {"split_column": args.split_column}, name)
 
 
 def _row_preparer(
@@ -162,8 +173,10 @@ def _row_preparer(
 def _collator(args: DataArguments, config: Any, processor: Any) -> BatchCollator:
     _, tokenizer = split_processor(processor)
     has_tokens = args.kind in ("tokens", "vision_language")
-    # A list of feature columns has no one name; the row index then says where to look.
-    column = args.input_column if isinstance(args.input_column, str) else "the feature columns"
+    column = args.input_column
+    if not isinstance(column, str):
+        # A list of feature columns has no one name; the row index then says where to look.
+        column = " and ".join(column) if column is not None and args.kind == "tokens" else "the feature columns"
     columns = {INPUT_NAMES.get(args.kind, "input_ids"): column}
     if args.text_column is not None:
         columns["input_ids"] = args.text_column

@@ -1,28 +1,29 @@
-"""From raw rows to model inputs: the function that `map` runs, and how its results are kept."""
+"""From raw rows to model inputs: the function that `map` runs, and in which form its results are kept."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import datasets
 import numpy as np
 from datasets import Dataset, IterableDataset
-from datasets.fingerprint import Hasher
 from transformers import PreTrainedTokenizerBase
 
 from .arguments import DataArguments, Kind
+from .caching import BATCH_ROWS, cached_map
 from .columns import read_image, read_waveform, undecoded
-from .labels import LabelSpace
+from .labels import IGNORED_LABEL, LabelSpace
+from .packing import pack_split
 from .rows import Column, PreparedRows, Rows, TransformedRows, to_table
 from .sources import AnyDataset, column_names
+from .texts import TextPreparer, describe_tokenizer, row_place
+from .unknown import warn_of_unknown
 
 # Part of every cache key: raise it when prepared values change, so that old caches are not taken for new ones.
-PREPARATION_VERSION = 1
+PREPARATION_VERSION = 2
 INPUT_NAMES = {"series": "input_values", "tabular": "input_values", "image": "pixel_values"}
 INPUT_NAMES |= {"spectrogram": "pixel_values", "vision_language": "pixel_values"}
-BATCH_ROWS = 256
 
 PreparedSplit: TypeAlias = PreparedRows | TransformedRows | IterableDataset
 
@@ -33,7 +34,7 @@ class RowPreparer:
 
     Attributes:
         kind: What a row is.
-        columns: Input columns; more than one for tabular rows and for series with a column per channel.
+        columns: Input columns; more than one for tabular rows, series with a column per channel, and sentence pairs.
         processor: Object with `prepare_sample` for the numeric part of the input, None for tokens.
         tokenizer: For the text; None where the column holds ids.
         text_column: The text of an image.
@@ -63,6 +64,12 @@ class RowPreparer:
         named = [*self.columns, self.text_column, self.label_column, self.label_mask_column]
         return list(dict.fromkeys(name for name in named if name is not None))
 
+    @property
+    def texts(self) -> TextPreparer:
+        """The part that prepares text or ids."""
+        columns = self.columns if self.text_column is None else (self.text_column,)
+        return TextPreparer(columns, self.tokenizer, self.max_length, self.split)
+
     def __call__(self, batch: Rows, indices: Sequence[int]) -> dict[str, Column]:
         """Prepare a batch.
 
@@ -71,20 +78,24 @@ class RowPreparer:
             indices: Row numbers.
 
         Returns:
-            `input_values` (n, C, T) or `pixel_values` (n, C, H, W) float32, `input_ids` list of (N,) integer arrays,
-            `labels` (n,) int64 or float32 or list of (N,) int64 arrays, `index` (n,) int64.
+            `input_values` (n, C, T), or (n, T, C) for models with `channels_last`, or `pixel_values` (n, C, H, W)
+            float32, `input_ids` list of (N,) integer arrays, `labels` (n,) int64 or float32 or list of (N,) int64
+            arrays, `index` (n,) int64.
 
         Raises:
             ValueError: A value that cannot be prepared, naming split, row and column.
         """
         prepared: dict[str, Column] = {}
+        ids: list[np.ndarray] = []
         full_lengths: list[int] = []
         if self.processor is not None:
             prepared[INPUT_NAMES[self.kind]] = self.numbers(batch, indices, self.processor.prepare_sample)
         if self.kind in ("tokens", "vision_language"):
-            prepared["input_ids"], full_lengths = self._tokens(batch, indices)
+            ids, full_lengths = self.texts(batch, indices)
+            prepared["input_ids"] = ids
         if self.labels is not None and self.label_column is not None:
-            prepared["labels"] = self._labels(self.labels, self.label_column, batch, indices, full_lengths)
+            labels = self._labels(self.labels, self.label_column, batch, indices, full_lengths)
+            prepared["labels"] = self._token_labels(labels, ids) if ids and np.ndim(labels[0]) else labels
         prepared["index"] = np.asarray(indices, dtype=np.int64)
         return prepared
 
@@ -113,47 +124,6 @@ class RowPreparer:
         # A single column holds the whole sample, unless it is the one feature of a table.
         return values if len(self.columns) > 1 or np.ndim(values[0]) == 0 else values[0]
 
-    def _tokens(self, batch: Rows, indices: Sequence[int]) -> tuple[list[np.ndarray], list[int]]:
-        """Ids of each row, cut to `max_length`, and how many there were before."""
-        column = self.text_column or self.columns[0]
-        values = list(batch[column])
-        for value, index in zip(values, indices, strict=True):
-            if value is None or len(value) == 0:
-                raise ValueError(f"{self._where(index, column)}: the sequence is {value!r}: drop empty rows")
-            if isinstance(value, str) != (self.tokenizer is not None):
-                advice = (
-                    "name its data.tokenizer or data.alphabet"
-                    if isinstance(value, str)
-                    else "remove data.tokenizer and data.alphabet, which are for text"
-                )
-                raise ValueError(f"{self._where(index, column)} holds {type(value).__name__} {value!r:.60}: {advice}")
-        if self.tokenizer is None:
-            full = [self._ids(value, index, column) for value, index in zip(values, indices, strict=True)]
-        else:
-            # No special tokens: the model has its own class token, and labels stand for characters.
-            encoded = self.tokenizer(values, add_special_tokens=False, return_attention_mask=False, verbose=False)
-            full = [np.asarray(ids, dtype=np.int32) for ids in encoded["input_ids"]]
-            self._refuse_unknown(full, values, indices, column)
-        return [ids[: self.max_length] for ids in full], [len(ids) for ids in full]
-
-    def _ids(self, value: Any, index: int, column: str) -> np.ndarray:
-        ids = np.asarray(value)
-        if ids.ndim != 1 or ids.dtype.kind not in "iu":
-            raise ValueError(f"{self._where(index, column)}: expected a list of integer ids, got {value!r:.60}")
-        # Not narrower: an id far outside the vocabulary must not wrap into it.
-        return ids.astype(np.int64)
-
-    def _refuse_unknown(self, full: list[np.ndarray], values: list[str], indices: Sequence[int], column: str) -> None:
-        unknown = getattr(self.tokenizer, "unk_token_id", None)
-        for ids, value, index in zip(full, values, indices, strict=True):
-            if len(ids) == 0:
-                raise ValueError(f"{self._where(index, column)}: {value!r:.60} gives no token: drop such rows")
-            if unknown is not None and (ids == unknown).all():
-                raise ValueError(
-                    f"{self._where(index, column)}: the tokenizer knows nothing of {value!r:.60}: check "
-                    "data.alphabet or data.tokenizer (upper and lower case differ)"
-                )
-
     def _labels(
         self, space: LabelSpace, column: str, batch: Rows, indices: Sequence[int], lengths: list[int]
     ) -> Column:
@@ -163,8 +133,7 @@ class RowPreparer:
         for place, index in enumerate(indices):
             try:
                 if space.task == "token_classification":
-                    row = space.encode_tokens(values[place], masks[place], lengths[place])
-                    encoded.append(row[: self.max_length])
+                    encoded.append(space.encode_tokens(values[place], masks[place], lengths[place]))
                 else:
                     encoded.append(space.encode(values[place]))
             except ValueError as error:
@@ -173,25 +142,26 @@ class RowPreparer:
             return encoded
         return np.asarray(encoded, dtype=np.float32 if space.task == "regression" else np.int64)
 
+    def _token_labels(self, labels: Column, ids: list[np.ndarray]) -> list[np.ndarray]:
+        """Labels cut as the ids were; a separator has none."""
+        room = self.texts.room
+        cut = [row[:room] for row in labels]
+        return [
+            np.append(row, np.full(len(tokens) - len(row), IGNORED_LABEL))
+            for row, tokens in zip(cut, ids, strict=True)
+        ]
+
     def _where(self, index: int, *columns: str) -> str:
-        names = repr(columns[0]) if len(columns) == 1 else f"{columns[0]!r}..{columns[-1]!r}"
-        return f"{self.split} split, row {index}, column {names}"
+        return row_place(self.split, index, *columns)
 
     def description(self) -> str:
         """All that decides the result, as text: equal in every process, unlike a pickle of live objects."""
-        tokenizer = None
-        if self.tokenizer is not None:
-            vocabulary = sorted(self.tokenizer.get_vocab().items(), key=lambda item: item[1])
-            backend = getattr(self.tokenizer, "backend_tokenizer", None)
-            state = {} if backend is None else json.loads(backend.to_str())
-            # Truncation and padding are left from the last call, not settings.
-            tokenizer = [vocabulary, {name: state[name] for name in state if name not in ("truncation", "padding")}]
         return json.dumps(
             {
                 "version": PREPARATION_VERSION,
                 "columns": [self.kind, self.columns, self.text_column, self.label_column, self.label_mask_column],
                 "processor": None if self.processor is None else self.processor.to_json_string(),
-                "tokenizer": tokenizer,
+                "tokenizer": describe_tokenizer(self.tokenizer),
                 "labels": None if self.labels is None else [self.labels.task, self.labels.names],
                 "sizes": [self.max_length, self.sampling_rate],
             },
@@ -215,12 +185,14 @@ def prepare_split(dataset: AnyDataset, preparer: RowPreparer, args: DataArgument
     Args:
         dataset: The raw split.
         preparer: What to do with its rows.
-        args: `cache` and `num_proc` are read.
+        args: `cache`, `pack` and `num_proc` are read.
 
     Raises:
         ValueError: A value that cannot be prepared, naming split, row and column.
     """
     dataset = raw_columns(dataset, preparer)
+    if args.pack:
+        return pack_split(dataset, preparer.texts, preparer.description(), args.num_proc)
     if isinstance(dataset, IterableDataset):
         return dataset.map(
             preparer, with_indices=True, batched=True, batch_size=BATCH_ROWS, remove_columns=column_names(dataset)
@@ -233,7 +205,10 @@ def prepare_split(dataset: AnyDataset, preparer: RowPreparer, args: DataArgument
         name: values.shape[1:] for name, values in first.items() if isinstance(values, np.ndarray) and values.ndim > 1
     }
     table = cached_map(dataset, TablePreparer(preparer), preparer.description(), args.num_proc)
-    return PreparedRows(table, shapes)
+    rows = PreparedRows(table, shapes)
+    if preparer.tokenizer is not None:
+        warn_of_unknown(rows, preparer.texts, dataset)
+    return rows
 
 
 def raw_columns(dataset: AnyDataset, preparer: RowPreparer) -> AnyDataset:
@@ -244,35 +219,6 @@ def raw_columns(dataset: AnyDataset, preparer: RowPreparer) -> AnyDataset:
         # Not the default float32, which would round large values before their mean is subtracted.
         return dataset.with_format("numpy", dtype=np.float64)
     return dataset
-
-
-def cached_map(dataset: Dataset, function: Any, description: str, num_proc: int | None = None) -> Dataset:
-    """`Dataset.map` in batches with row numbers, its result kept in the datasets cache under a key equal everywhere.
-
-    Data sets that live in memory stay there: nothing is written for them.
-
-    Args:
-        dataset: Raw rows.
-        function: Takes columns and row numbers, returns columns or an Arrow table.
-        description: Text that decides the result together with the data set.
-        num_proc: Processes.
-    """
-    fingerprint = Hasher.hash([type(function).__name__, description, dataset._fingerprint])
-    options: dict[str, Any] = {"keep_in_memory": True}
-    if dataset.cache_files:
-        folder = Path(datasets.config.HF_DATASETS_CACHE) / "hf_maskssl"
-        folder.mkdir(parents=True, exist_ok=True)
-        options = {"cache_file_name": str(folder / f"{fingerprint}.arrow"), "num_proc": num_proc}
-    return dataset.map(
-        function,
-        with_indices=True,
-        batched=True,
-        batch_size=BATCH_ROWS,
-        remove_columns=dataset.column_names,
-        new_fingerprint=fingerprint,
-        desc="Preparing",
-        **options,
-    )
 
 
 def merge_moments(moments: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:

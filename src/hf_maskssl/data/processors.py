@@ -16,8 +16,9 @@ from ..models.feature_extraction_series import SeriesFeatureExtractor
 from ..models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from ..models.image_processing_array import ArrayImageProcessor
 from .arguments import DataArguments
+from .caching import BATCH_ROWS, cached_map
 from .columns import numeric_columns, require_columns
-from .preparer import BATCH_ROWS, RowPreparer, cached_map, merge_moments, raw_columns
+from .preparer import RowPreparer, merge_moments, raw_columns
 from .rows import Rows
 from .sources import AnyDataset, choose_rows
 from .tokenizers import check_tokenizer, load_tokenizer
@@ -154,6 +155,11 @@ def image_size(config: Any) -> list[int]:
     return [size, size] if isinstance(size, int) else list(size)
 
 
+def takes_channels_last(config: Any) -> bool:
+    """Whether a model takes series as (B, T, C), each step a token, rather than (B, C, T)."""
+    return bool(getattr(config, "channels_last", False))
+
+
 def _single(column: str | list[str] | None) -> str | None:
     return column if isinstance(column, str) else None
 
@@ -182,6 +188,7 @@ def _numeric_processor(args: DataArguments, config: Any, train_split: AnyDataset
         )
     if args.kind in ("image", "vision_language"):
         return ArrayImageProcessor(num_channels=config.num_channels, image_size=image_size(config), **common)
+    common["channels_last"] = takes_channels_last(config)
     if args.kind == "series":
         return SeriesFeatureExtractor(config.num_channels, config.series_length, **common)
     columns = input_columns(args, None, train_split)

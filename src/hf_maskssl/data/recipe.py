@@ -12,7 +12,7 @@ import yaml
 from huggingface_hub.errors import StrictDataclassError
 from transformers import CONFIG_MAPPING, PreTrainedConfig
 
-KNOWN_SECTIONS = ("model", "data", "probe", "training")
+KNOWN_SECTIONS = ("model", "data", "probe", "training", "finetuning")
 
 
 class RecipeLoader(yaml.SafeLoader):
@@ -43,7 +43,7 @@ def load_recipe(
     """Read a recipe and check every field of the sections asked for.
 
     Args:
-        path: YAML file with the sections `model`, `data`, `probe` and `training`, each optional.
+        path: YAML file with the sections `model`, `data`, `probe`, `training` and `finetuning`, each optional.
         overrides: Command-line words: `--field value`, `--section.field=value`, or `--flag` for a boolean.
         sections: Section name -> dataclass to build of it; `"model": dict` keeps the model's fields as a plain
             dictionary for `build_config`. None means `{"model": dict}`.

@@ -1,5 +1,6 @@
 """Prepared rows: stored once in Arrow and read without copies, or prepared each time they are read."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -159,7 +160,7 @@ def _to_arrow(values: Column) -> pa.Array:
         return pa.array(values)
     if isinstance(values, np.ndarray):
         flat = np.ascontiguousarray(values).reshape(-1)
-        return pa.FixedSizeListArray.from_arrays(pa.array(flat), values.size // len(values))
+        return pa.FixedSizeListArray.from_arrays(pa.array(flat), math.prod(values.shape[1:]))
     offsets = np.cumsum([0, *(len(value) for value in values)], dtype=np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(values)))
 

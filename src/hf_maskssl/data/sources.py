@@ -19,69 +19,13 @@ ARRAY_FEATURES = {3: datasets.Array2D, 4: datasets.Array3D, 5: datasets.Array4D,
 AnyDataset: TypeAlias = Dataset | IterableDataset
 
 
-def load_splits(args: DataArguments) -> dict[str, AnyDataset]:
-    """The raw splits a recipe names.
-
-    Args:
-        args: The recipe's data section.
-
-    Returns:
-        `"train"` and, where named (or cut by `validation_fraction`), `"validation"` and `"test"`, each limited to its
-        `max_*_samples`.
+def read_split(args: DataArguments, split: str) -> AnyDataset:
+    """One split of the source by its name there, whole.
 
     Raises:
-        ValueError: An unset environment variable, a split that is not there or has no rows, or an unreadable file.
+        ValueError: An unset environment variable, a split that is not there, or an unreadable file.
         FileNotFoundError: A file, folder or Hub data set that does not exist.
     """
-    return limit_splits(read_splits(args), args)
-
-
-def read_splits(args: DataArguments) -> dict[str, AnyDataset]:
-    """As `load_splits`, before `max_*_samples` are applied."""
-    names = {"train": args.train_split, "validation": args.validation_split, "test": args.test_split}
-    splits = {role: _read_split(args, name) for role, name in names.items() if name is not None}
-    if args.validation_fraction:
-        splits["train"], splits["validation"] = _cut(splits["train"], args.validation_fraction, args.split_seed)
-    for role, split in splits.items():
-        _refuse_empty(split, role, names[role] or args.train_split)
-    return splits
-
-
-def limit_splits(splits: dict[str, AnyDataset], args: DataArguments) -> dict[str, AnyDataset]:
-    """At most `max_<split>_samples` rows of each split: a seeded choice in the original order; of a stream the first.
-
-    The choice is random because many sets are sorted by class.
-    """
-    limited = {}
-    for role, split in splits.items():
-        limit = getattr(args, f"max_{role}_samples")
-        if limit is not None and isinstance(split, IterableDataset):
-            split = split.take(limit)
-        elif limit is not None and limit < len(split):
-            split = choose_rows(split, limit, args.split_seed)
-        limited[role] = split
-    return limited
-
-
-def choose_rows(dataset: Dataset, count: int, seed: int) -> Dataset:
-    """`count` rows drawn without repetition, in their original order."""
-    order = np.random.default_rng(seed).permutation(len(dataset))
-    return dataset.select(np.sort(order[:count]))
-
-
-def first_row(dataset: AnyDataset) -> dict[str, Any] | None:
-    """The first row, None when there is none. Streams are opened for it."""
-    return next(iter(dataset.take(1)), None)
-
-
-def column_names(dataset: AnyDataset) -> list[str]:
-    """Names of the columns; a stream that does not know them is asked for its first row."""
-    if dataset.column_names is not None:
-        return list(dataset.column_names)
-    return list(first_row(dataset) or {})
-
-
-def _read_split(args: DataArguments, split: str) -> AnyDataset:
     source = expand_variables(args.source, "data.source")
     if source == "digits":
         dataset = _read_digits(split)
@@ -110,6 +54,24 @@ def _read_split(args: DataArguments, split: str) -> AnyDataset:
         raise ValueError(
             f"data.source {source!r}: split {split!r} cannot be read: {error.__cause__ or error}"
         ) from error
+
+
+def choose_rows(dataset: Dataset, count: int, seed: int) -> Dataset:
+    """`count` rows drawn without repetition, in their original order."""
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    return dataset.select(np.sort(order[:count]))
+
+
+def first_row(dataset: AnyDataset) -> dict[str, Any] | None:
+    """The first row, None when there is none. Streams are opened for it."""
+    return next(iter(dataset.take(1)), None)
+
+
+def column_names(dataset: AnyDataset) -> list[str]:
+    """Names of the columns; a stream that does not know them is asked for its first row."""
+    if dataset.column_names is not None:
+        return list(dataset.column_names)
+    return list(first_row(dataset) or {})
 
 
 def _read_digits(split: str) -> Dataset:
@@ -236,22 +198,3 @@ def _numpy_rows(groups: tuple[tuple[str, ...], ...], stamps: tuple[Any, ...]) ->
         columns = _numpy_columns(group)
         for row in range(len(next(iter(columns.values())))):
             yield {name: array[row] for name, array in columns.items()}
-
-
-def _cut(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
-    held_out = max(1, round(fraction * len(dataset)))
-    if held_out >= len(dataset):
-        raise ValueError(
-            f"data.validation_fraction {fraction} of {len(dataset)} training rows leaves none to train on"
-        )
-    order = np.random.default_rng(seed).permutation(len(dataset))
-    return dataset.select(np.sort(order[held_out:])), dataset.select(np.sort(order[:held_out]))
-
-
-def _refuse_empty(split: AnyDataset, role: str, name: str) -> None:
-    try:
-        is_empty = first_row(split) is None if isinstance(split, IterableDataset) else len(split) == 0
-    except (datasets.exceptions.DatasetGenerationError, pa.ArrowException, ValueError) as error:
-        raise ValueError(f"the {role} split {name!r} cannot be read: {error.__cause__ or error}") from error
-    if is_empty:
-        raise ValueError(f"the {role} split {name!r} has no rows: check data.data_files and data.{role}_split")

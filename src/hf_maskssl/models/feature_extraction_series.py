@@ -23,6 +23,7 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
         std: As `mean`, positive.
         statistics_axis: `"channel"` for series, `"feature"` for tabular rows.
         feature_names: Tabular rows: the columns in the order the model was trained on.
+        channels_last: Give (T, C), one token per time step, instead of (C, T). Samples go in as (C, T) either way.
 
     Raises:
         ValueError: Statistics or names that do not fit the shape.
@@ -40,6 +41,7 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
         std: Sequence[float] | None = None,
         statistics_axis: str = "channel",
         feature_names: Sequence[str] | None = None,
+        channels_last: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -55,6 +57,7 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
         count = num_channels if statistics_axis == "channel" else series_length
         self.mean, self.std = check_statistics(standardize, mean, std, count)
         self.feature_names = None if feature_names is None else list(feature_names)
+        self.channels_last = channels_last
 
     def __call__(self, series: Any, return_tensors: str | TensorType | None = None) -> BatchFeature:
         """Prepare one sample or a batch.
@@ -65,7 +68,7 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
             return_tensors: `"pt"` or `"np"` for one tensor, None for a list of arrays.
 
         Returns:
-            `input_values`, (B, C, T) float32.
+            `input_values`, (B, C, T) float32, or (B, T, C) under `channels_last`.
 
         Raises:
             ValueError: A sample of another shape, or values that are not finite.
@@ -76,17 +79,21 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
         return BatchFeature({"input_values": samples}, tensor_type=return_tensors)
 
     def prepare_sample(self, sample: Any) -> np.ndarray:
-        """One sample, (C, T) or (T,) when C is 1, as a scaled and standardised (C, T) float32 array.
+        """One sample, (C, T) or (T,) when C is 1, as a scaled and standardised float32 array.
+
+        Returns:
+            (C, T), or (T, C) under `channels_last`.
 
         Raises:
             ValueError: Another shape, or values that are not finite.
         """
         axis = 0 if self.statistics_axis == "channel" else 1
         values = self.scaled_values(sample)
-        return standardize(values, self.standardize, self.mean, self.std, axis).astype(np.float32)
+        values = standardize(values, self.standardize, self.mean, self.std, axis).astype(np.float32)
+        return np.ascontiguousarray(values.T) if self.channels_last else values
 
     def scaled_values(self, sample: Any) -> np.ndarray:
-        """As `prepare_sample`, before standardising and in float64: what mean and standard deviation are taken of."""
+        """(C, T) float64 before standardising, in either layout: what mean and standard deviation are taken of."""
         values = self._as_array(sample)
         channels, length = values.shape
         if values.shape == (self.series_length, self.num_channels) != (self.num_channels, self.series_length):

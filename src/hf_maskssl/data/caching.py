@@ -1,0 +1,42 @@
+"""`Dataset.map` whose results are found again by every process and every run."""
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+from datasets import Dataset
+from datasets.fingerprint import Hasher
+
+BATCH_ROWS = 256
+
+
+def cached_map(
+    dataset: Dataset, function: Any, description: str, num_proc: int | None = None, batch_rows: int = BATCH_ROWS
+) -> Dataset:
+    """`Dataset.map` in batches with row numbers, its result kept in the datasets cache under a key equal everywhere.
+
+    Data sets that live in memory stay there: nothing is written for them.
+
+    Args:
+        dataset: Raw rows.
+        function: Takes columns and row numbers, returns columns or an Arrow table.
+        description: Text that decides the result together with the data set.
+        num_proc: Processes.
+        batch_rows: Rows that the function gets at once.
+    """
+    fingerprint = Hasher.hash([type(function).__name__, description, dataset._fingerprint])
+    options: dict[str, Any] = {"keep_in_memory": True}
+    if dataset.cache_files:
+        folder = Path(datasets.config.HF_DATASETS_CACHE) / "hf_maskssl"
+        folder.mkdir(parents=True, exist_ok=True)
+        options = {"cache_file_name": str(folder / f"{fingerprint}.arrow"), "num_proc": num_proc}
+    return dataset.map(
+        function,
+        with_indices=True,
+        batched=True,
+        batch_size=batch_rows,
+        remove_columns=dataset.column_names,
+        new_fingerprint=fingerprint,
+        desc="Preparing",
+        **options,
+    )
