@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_maskssl.evaluation.metrics import METRICS, Accuracy, load_metric
+from hf_maskssl.evaluation.metrics import (
+    LOWER_IS_BETTER,
+    METRICS,
+    Accuracy,
+    load_metric,
+    metrics_of_outputs,
+    score_outputs,
+)
 
 CLASS_PAIRS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30)
 
@@ -86,12 +93,80 @@ def test_token_accuracy_refuses_what_it_cannot_score() -> None:
         compute("token_accuracy", [[0, 1]], [[0, 1, 1]])
 
 
+# 2 true positives, 1 false positive, 1 false negative, 4 true negatives.
+BINARY_SAID = [1, 1, 1, 0, 0, 0, 0, 0]
+BINARY_TRUE = [1, 1, 0, 1, 0, 0, 0, 0]
+
+
+def test_f1_is_that_of_class_1() -> None:
+    assert compute("f1", BINARY_SAID, BINARY_TRUE) == pytest.approx(2 * 2 / (2 * 2 + 1 + 1))
+    # Of the other class it would be 2 * 4 / (2 * 4 + 1 + 1).
+    swapped = [[1 - value for value in values] for values in (BINARY_SAID, BINARY_TRUE)]
+    assert compute("f1", *swapped) == pytest.approx(0.8)
+    assert compute("f1", [0, 0], [0, 1]) == 0.0
+
+
+def test_matthews_by_hand() -> None:
+    assert compute("matthews", BINARY_SAID, BINARY_TRUE) == pytest.approx((2 * 4 - 1 * 1) / math.sqrt(3 * 3 * 5 * 5))
+    assert compute("matthews", [1, 1, 1], [0, 1, 1]) == 0.0
+    assert compute("matthews", [1, 0], [0, 1]) == pytest.approx(-1.0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.integers(-3, 3), st.integers(0, 1)), min_size=2, max_size=15))
+def test_roc_auc_is_the_share_of_pairs_in_order(pairs: list[tuple[int, int]]) -> None:
+    ones = [score for score, label in pairs if label]
+    zeros = [score for score, label in pairs if not label]
+    said, true = (list(column) for column in zip(*pairs, strict=True))
+    if not ones or not zeros:
+        with pytest.raises(ValueError, match="all .* references are"):
+            compute("roc_auc", said, true)
+        return
+    in_order = sum((one > zero) + 0.5 * (one == zero) for one in ones for zero in zeros)
+    assert compute("roc_auc", said, true) == pytest.approx(in_order / (len(ones) * len(zeros)))
+
+
+@pytest.mark.parametrize("name", ["f1", "roc_auc"])
+def test_two_class_scores_refuse_a_third_class(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"{name} is for the classes 0 and 1.*\[2\]"):
+        compute(name, [0, 1, 0], [0, 1, 2])
+
+
+def test_rmse_is_in_the_labels_unit_and_lower_is_better() -> None:
+    assert compute("rmse", [1.0, 2.0, 3.0], [1.0, 4.0, 6.0]) == pytest.approx(math.sqrt((0 + 4 + 9) / 3))
+    assert LOWER_IS_BETTER == {"rmse"}
+
+
+def test_outputs_of_a_head_are_scored_by_every_metric_of_the_task() -> None:
+    # The difference of the logits orders the samples 2 > 0 > 1 > 3: one of the four pairs of a 1 and a 0 is out of order.
+    logits = np.array([[0.0, 1.0], [5.0, 5.5], [-2.0, 3.0], [1.0, 0.0]])
+    scores = score_outputs(logits, np.array([0, 1, 1, 0]), "classification")
+    assert scores == pytest.approx(
+        {"accuracy": 0.75, "weighted_f1": (2 / 3 + 0.8) / 2, "matthews": 1 / math.sqrt(3), "f1": 0.8, "roc_auc": 0.75}
+    )
+    three = score_outputs(np.eye(3), np.array([0, 1, 0]), "classification")
+    assert list(three) == ["accuracy", "weighted_f1", "matthews"] and three["accuracy"] == pytest.approx(2 / 3)
+    values = score_outputs(np.array([1.0, 2.0, 4.0]), np.array([1.0, 2.0, 3.0]), "regression")
+    assert values == pytest.approx({"spearman": 1.0, "rmse": math.sqrt(1 / 3)})
+    tokens = score_outputs(np.array([[1, 0], [1, 1]]), np.array([[1, -100], [0, 1]]), "token_classification")
+    assert tokens == pytest.approx({"token_accuracy": 2 / 3})
+    with pytest.raises(ValueError, match="task: expected classification"):
+        metrics_of_outputs("ranking", 2)
+
+
+def test_split_of_one_class_has_no_roc_auc_unless_that_is_asked_for() -> None:
+    outputs, references = np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([1, 1])
+    assert "roc_auc" not in score_outputs(outputs, references, "classification", "accuracy")
+    with pytest.raises(ValueError, match="all 2 references are 1"):
+        score_outputs(outputs, references, "classification", "roc_auc")
+
+
 @pytest.mark.parametrize("name", list(METRICS))
 def test_metrics_score_batches_and_write_no_data_file(name: str, tmp_path: Path) -> None:
     metric = METRICS[name](cache_dir=str(tmp_path))
     metric.add_batch(predictions=[0, 1], references=[0, 1])
-    metric.add_batch(predictions=[2, 3], references=[2, 3])
-    assert metric.compute()[name] == pytest.approx(1.0)
+    metric.add_batch(predictions=[1, 0], references=[1, 0])
+    assert metric.compute()[name] == pytest.approx(0.0 if name in LOWER_IS_BETTER else 1.0)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
@@ -100,5 +175,5 @@ def test_metric_is_described() -> None:
 
 
 def test_unknown_metric_names_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="'f1'.*weighted_f1"):
-        load_metric("f1")
+    with pytest.raises(ValueError, match="'f2'.*weighted_f1"):
+        load_metric("f2")

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import hf_maskssl
-from hf_maskssl.data.tokenizers import build_character_tokenizer
+from hf_maskssl.data.tokenizers import build_byte_tokenizer, build_character_tokenizer
 
 MODELS = Path(hf_maskssl.__file__).resolve().parent / "models"
 FILES = sorted(path for path in MODELS.glob("*.py") if path.name != "__init__.py")
@@ -120,7 +120,7 @@ SIZES: dict[str, Any] = {
     "projector_output_size": 8,
     "num_labels": 3,
 }
-CHECKPOINTS: dict[str, dict[str, Any]] = {
+METAMAE: dict[str, dict[str, Any]] = {
     "image": {"modality": "image", "image_size": [8, 12], "num_channels": 2, "patch_size": 4},
     "series": {"modality": "series", "series_length": 20, "num_channels": 3, "patch_size": 5},
     "spectrogram": {"modality": "image", "image_size": [8, 8], "num_channels": 1, "patch_size": 2},
@@ -134,6 +134,28 @@ CHECKPOINTS: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 6,
     },
 }
+SMA_SIZES: dict[str, Any] = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_masked_per_query": 1,
+    "num_labels": 3,
+    "classifier_pooling": "mean",  # no layer of the head is new but the last
+}
+SMA: dict[str, dict[str, Any]] = {
+    "sma-image": {"modality": "image", "image_size": [8, 12], "num_channels": 2, "encoder_type": "cross_attention"},
+    "sma-series": {"modality": "series", "series_length": 20, "num_channels": 3},
+    "sma-tokens": {"modality": "tokens", "vocab_size": 8, "max_position_embeddings": 10},
+    "sma-bytes": {
+        "modality": "tokens",
+        "vocab_size": 262,
+        "max_position_embeddings": 12,
+        "encoder_type": "cross_attention",
+        "num_latents": 4,
+        "embedding_size": 8,
+    },
+}
+CHECKPOINTS = [*METAMAE, *SMA]
 # Run in a process of its own: opens every checkpoint under FOLDER through the Auto classes, writes what they give.
 SCRIPT = """
 import importlib.abc, json, sys
@@ -156,17 +178,17 @@ from transformers import (AutoFeatureExtractor, AutoImageProcessor, AutoModel, A
 results, report = {}, {}
 def prepare(path):
     inputs = {}
-    if path.name in ("image", "pairs"):
+    if path.name in ("image", "pairs", "sma-image"):
         processor = AutoImageProcessor.from_pretrained(path, **remote)
         size = (2, processor.num_channels, 9, 7)
         inputs |= processor(np.random.default_rng(0).random(size), return_tensors="pt")
-    if path.name == "series":
+    if path.name.endswith("series"):
         inputs |= AutoFeatureExtractor.from_pretrained(path, **remote)(
             np.random.default_rng(0).random((2, 3, 20)), return_tensors="pt")
     if path.name == "spectrogram":
         inputs |= AutoFeatureExtractor.from_pretrained(path, **remote)(
             np.random.default_rng(0).random((2, 2000)), return_tensors="pt")
-    if path.name in ("tokens", "pairs"):
+    if path.name in ("tokens", "pairs", "sma-tokens", "sma-bytes"):
         inputs |= AutoTokenizer.from_pretrained(path, **remote)(
             ["ACCGT", "GT"], padding=True, add_special_tokens=False, return_tensors="pt")
     return inputs
@@ -179,16 +201,12 @@ with torch.no_grad():
         outputs = encoder(**inputs)
         results[f"{path.name}/states"] = outputs.last_hidden_state
         results[f"{path.name}/pooled"] = outputs.pooler_output
-        results[f"{path.name}/positions"] = encoder.embeddings.positions
         results |= {f"{path.name}/inputs/{name}": value for name, value in inputs.items()}
         whole, info = AutoModelForPreTraining.from_pretrained(path, output_loading_info=True, **remote)
         report[path.name]["whole"] = sorted({*info["missing_keys"], *info["unexpected_keys"]})
-        noise = torch.linspace(0, 0.99, whole.config.num_tokens).flip(0)
-        tokens = outputs.last_hidden_state.shape[1] - 1
-        draws = {"noise": noise[:tokens].expand(2, -1), "nearby_noise": noise[:tokens].expand(2, -1)}
-        results[f"{path.name}/loss"] = whole(**inputs, **draws).loss
-        results[f"{path.name}/decoder_positions"] = whole.decoder.positions
-        results[f"{path.name}/visible_tokens"] = whole.visible_tokens
+        torch.manual_seed(0)
+        results[f"{path.name}/loss"] = whole(**inputs).loss
+        results |= {f"{path.name}/buffers/{name}": value for name, value in whole.named_buffers()}
         for auto_class in (AutoModelForSequenceClassification, AutoModelForTokenClassification):
             head, info = auto_class.from_pretrained(path, output_loading_info=True, **remote)
             report[path.name][auto_class.__name__] = sorted(info["missing_keys"])
@@ -202,16 +220,19 @@ print(json.dumps(report))
 
 
 def save_processor(name: str, folder: Path) -> None:
-    if name in ("image", "pairs"):
-        config = CHECKPOINTS[name]
+    if name in ("image", "pairs", "sma-image"):
+        config = (METAMAE | SMA)[name]
         hf_maskssl.ArrayImageProcessor(config["num_channels"], config["image_size"]).save_pretrained(folder)
-    if name == "series":
+    if name.endswith("series"):
         statistics: dict[str, Any] = {"standardize": "dataset", "mean": [0.0, 1.0, 2.0], "std": [1.0, 2.0, 3.0]}
+        statistics["channels_last"] = name == "sma-series"
         hf_maskssl.SeriesFeatureExtractor(3, 20, **statistics).save_pretrained(folder)
     if name == "spectrogram":
         hf_maskssl.SpectrogramFeatureExtractor(8000, num_mel_bins=8, num_frames=8).save_pretrained(folder)
-    if name in ("tokens", "pairs"):
+    if name in ("tokens", "pairs", "sma-tokens"):
         build_character_tokenizer("ACGT", 10).save_pretrained(folder)
+    if name == "sma-bytes":
+        build_byte_tokenizer(12).save_pretrained(folder)
 
 
 @pytest.fixture(scope="module")
@@ -219,9 +240,13 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[st
     """Folders of pre-training checkpoints, and the models they were saved from."""
     root = tmp_path_factory.mktemp("cargo") / "checkpoints"
     models = {}
-    for number, (name, fields) in enumerate(CHECKPOINTS.items()):
+    for number, name in enumerate(CHECKPOINTS):
         torch.manual_seed(number)
-        models[name] = hf_maskssl.MetaMAEForPretraining(hf_maskssl.MetaMAEConfig(**SIZES, **fields)).eval()
+        models[name] = (
+            hf_maskssl.MetaMAEForPretraining(hf_maskssl.MetaMAEConfig(**SIZES, **METAMAE[name])).eval()
+            if name in METAMAE
+            else hf_maskssl.SMAForMaskedModeling(hf_maskssl.SMAConfig(**SMA_SIZES, **SMA[name])).eval()
+        )
         models[name].save_pretrained(root / name)
         save_processor(name, root / name)
     return root, models
@@ -252,7 +277,8 @@ def test_each_process_ran_the_code_it_was_meant_to(loaded: dict[str, Any]) -> No
     registered, absent = loaded["registered"][1], loaded["absent"][1]
     assert registered["package"] and not absent["package"]
     for name in CHECKPOINTS:
-        assert registered[name]["class"] == "hf_maskssl.models.modeling_metamae.MetaMAEModel"
+        expected = "modeling_metamae.MetaMAEModel" if name in METAMAE else "modeling_sma.SMAModel"
+        assert registered[name]["class"] == f"hf_maskssl.models.{expected}"
         assert absent[name]["class"].startswith("transformers_modules.")
 
 
@@ -273,7 +299,9 @@ def test_encoder_of_a_pretraining_checkpoint_is_complete(loaded: dict[str, Any],
     assert all(key.startswith(("decoder.", "projector.")) for key in report["unexpected_keys"])
     assert report["whole"] == []
     for head in ("AutoModelForSequenceClassification", "AutoModelForTokenClassification"):
-        assert report[head] == ["classifier.bias", "classifier.weight"]
+        parts = {"classifier"} if name in METAMAE else {"classifier", "hidden_norm", "query_layer", "query_norm"}
+        assert {"classifier.bias", "classifier.weight"} <= set(report[head])
+        assert {key.split(".")[0] for key in report[head]} <= parts
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
@@ -288,6 +316,5 @@ def test_loaded_models_are_the_saved_ones(
     torch.testing.assert_close(tensors[f"{name}/states"], outputs.last_hidden_state, rtol=0, atol=1e-6)
     torch.testing.assert_close(tensors[f"{name}/pooled"], outputs.pooler_output, rtol=0, atol=1e-6)
     # Buffers that no file holds are made anew while loading; uninitialised memory would show here.
-    assert torch.equal(tensors[f"{name}/positions"], model.metamae.embeddings.positions)
-    assert torch.equal(tensors[f"{name}/decoder_positions"], model.decoder.positions)
-    assert torch.equal(tensors[f"{name}/visible_tokens"], model.visible_tokens)
+    for key, buffer in model.named_buffers():
+        assert torch.equal(tensors[f"{name}/buffers/{key}"], buffer), key

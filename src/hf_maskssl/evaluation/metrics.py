@@ -7,11 +7,14 @@ import datasets
 import evaluate
 import numpy as np
 from scipy.stats import spearmanr
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, roc_auc_score, root_mean_squared_error
 
 from ..data.labels import IGNORED_LABEL
 
 _CLASS_FEATURES = datasets.Features({"predictions": datasets.Value("int64"), "references": datasets.Value("int64")})
+_VALUE_FEATURES = datasets.Features(
+    {"predictions": datasets.Value("float64"), "references": datasets.Value("float64")}
+)
 _INPUTS = """
 Args:
     predictions: what the model said, one entry a sample.
@@ -75,9 +78,7 @@ class Spearman(_Metric):
             description="Spearman's rank correlation of predicted and true values.",
             citation="",
             inputs_description=_INPUTS,
-            features=datasets.Features(
-                {"predictions": datasets.Value("float64"), "references": datasets.Value("float64")}
-            ),
+            features=_VALUE_FEATURES,
             format="numpy",
         )
 
@@ -123,12 +124,158 @@ class TokenAccuracy(_Metric):
         return {"token_accuracy": float(np.mean(said[counts] == true[counts]))}
 
 
+class F1(_Metric):
+    """F1 of class 1 against class 0 (scikit-learn): {"f1": 0 to 1}; 0 where class 1 is neither said nor true.
+
+    GLUE's score for QQP and MRPC (SMA paper, Table 4).
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="F1 of class 1 in a task of two classes.",
+            citation="",
+            inputs_description=_INPUTS,
+            features=_CLASS_FEATURES,
+            format="numpy",
+        )
+
+    def _compute(self, predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
+        _require_two_classes("f1", references)
+        return {"f1": float(f1_score(references, predictions, zero_division=0.0))}
+
+
+class Matthews(_Metric):
+    """Matthews correlation of predicted and true classes (scikit-learn): {"matthews": -1 to 1}; 0 without any relation,
+    and where all predictions or all references are one class.
+
+    GLUE's score for CoLA (SMA paper, Table 4).
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="Matthews correlation of predicted and true classes.",
+            citation="",
+            inputs_description=_INPUTS,
+            features=_CLASS_FEATURES,
+            format="numpy",
+        )
+
+    def _compute(self, predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
+        if np.ptp(predictions) == 0 or np.ptp(references) == 0:
+            return {"matthews": 0.0}
+        return {"matthews": float(matthews_corrcoef(references, predictions))}
+
+
+class RocAuc(_Metric):
+    """Area under the ROC curve of class 1 against class 0 (scikit-learn): {"roc_auc": 0 to 1}.
+
+    It judges an order: `predictions` are real-valued scores, higher meaning class 1, such as a probability, a logit or
+    the difference of two logits; `references` are the classes 0 and 1. (MoleculeNet; SMA paper, Table 2.)
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="Area under the ROC curve; predictions are scores, higher meaning class 1.",
+            citation="",
+            inputs_description=_INPUTS,
+            features=datasets.Features(
+                {"predictions": datasets.Value("float64"), "references": datasets.Value("int64")}
+            ),
+            format="numpy",
+        )
+
+    def _compute(self, predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
+        _require_two_classes("roc_auc", references)
+        if len(np.unique(references)) < 2:
+            raise ValueError(
+                f"roc_auc compares samples of class 1 with samples of class 0, but all {len(references)} references are "
+                f"{references[0]}: take more rows or another split."
+            )
+        return {"roc_auc": float(roc_auc_score(references, predictions))}
+
+
+class Rmse(_Metric):
+    """Root of the mean squared error (scikit-learn), in the labels' unit: {"rmse": 0 or more}, lower is better."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="Root of the mean squared error; lower is better.",
+            citation="",
+            inputs_description=_INPUTS,
+            features=_VALUE_FEATURES,
+            format="numpy",
+        )
+
+    def _compute(self, predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
+        return {"rmse": float(root_mean_squared_error(references, predictions))}
+
+
 METRICS: dict[str, type[evaluate.Metric]] = {
     "accuracy": Accuracy,
     "weighted_f1": WeightedF1,
+    "f1": F1,
+    "matthews": Matthews,
+    "roc_auc": RocAuc,
     "spearman": Spearman,
+    "rmse": Rmse,
     "token_accuracy": TokenAccuracy,
 }
+LOWER_IS_BETTER = frozenset({"rmse"})
+# What a fine-tuned model is scored by, its task's headline first. The last two need exactly two classes.
+CLASS_METRICS = ("accuracy", "weighted_f1", "matthews", "f1", "roc_auc")
+TWO_CLASS_METRICS = frozenset({"f1", "roc_auc"})
+VALUE_METRICS = ("spearman", "rmse")
+
+
+def metrics_of_outputs(task: str, num_labels: int) -> tuple[str, ...]:
+    """Every metric that `score_outputs` gives for a task, the default one first.
+
+    Raises:
+        ValueError: the task is unknown.
+    """
+    if task == "classification":
+        return tuple(name for name in CLASS_METRICS if num_labels == 2 or name not in TWO_CLASS_METRICS)
+    if task == "regression":
+        return VALUE_METRICS
+    if task == "token_classification":
+        return ("token_accuracy",)
+    raise ValueError(f"task: expected classification, regression or token_classification, got {task!r}")
+
+
+def score_outputs(
+    outputs: np.ndarray, references: np.ndarray, task: str, headline: str | None = None
+) -> dict[str, float]:
+    """Every metric of a task, from what a model's head gives; without the ROC-AUC where all references are one class.
+
+    Args:
+        outputs: classification: (n, classes) logits; regression: (n,) values; token classification: (n, N) classes.
+        references: (n,) classes or values; (n, N) classes, -100 where there is nothing to score.
+        task: "classification", "regression" or "token_classification".
+        headline: A metric that cannot be left out.
+
+    Returns:
+        Metric name -> score.
+
+    Raises:
+        ValueError: The headline cannot be computed.
+    """
+    said = outputs.argmax(axis=-1) if task == "classification" else outputs
+    if task == "token_classification":
+        said, references = said.reshape(-1), references.reshape(-1)
+    scores = {}
+    for name in metrics_of_outputs(task, outputs.shape[-1]):
+        if name == "roc_auc" != headline and np.ptp(references) == 0:
+            continue
+        # Softmax grows with the difference of two logits, and the curve depends on the order alone.
+        predictions = outputs[:, 1] - outputs[:, 0] if name == "roc_auc" else said
+        scores[name] = load_metric(name).compute(predictions=predictions, references=references)[name]
+    return scores
+
+
+def _require_two_classes(name: str, references: np.ndarray) -> None:
+    others = sorted(set(np.unique(references).tolist()) - {0, 1})
+    if others:
+        raise ValueError(f"{name} is for the classes 0 and 1; references also hold {others[:5]}.")
 
 
 def load_metric(name: str) -> evaluate.Metric:

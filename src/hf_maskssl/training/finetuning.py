@@ -1,0 +1,589 @@
+"""Fine-tuning through transformers' Trainer: every seed and learning rate, chosen on validation, scored on test."""
+
+import copy
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.state import PartialState
+from accelerate.utils import broadcast_object_list
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    EarlyStoppingCallback,
+    EvalPrediction,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.integrations import TensorBoardCallback
+
+from ..data.collators import BatchCollator
+from ..data.preparation import prepare_data
+from ..data.processors import load_processor
+from ..data.recipe import build_config
+from ..evaluation.evaluate_checkpoint import checkpoint_folder
+from ..evaluation.metrics import LOWER_IS_BETTER, score_outputs
+from ..evaluation.reports import writable_folder, write_json
+from .checkpoints import incomplete_folder
+from .finetuning_arguments import FinetuningRecipe
+from .finetuning_results import Run, read_runs, summarise, write_results
+
+# What may change between two calls without changing what a run gives.
+IMMATERIAL = {"output_dir", "overwrite", "seeds", "learning_rate", "eval_batch_size", "num_workers", "logging_steps"}
+IMMATERIAL |= {"report_to", "save_model", "cache", "num_proc"}
+LABEL_ROWS = 1024  # rows of which labels are read at a time
+
+logger = logging.getLogger(__name__)
+
+
+def finetune(recipe: FinetuningRecipe) -> dict[str, Any]:
+    """Fine-tune on every seed with every learning rate; returns what results.json holds (see `Finetuner.run`)."""
+    return Finetuner(recipe).run()
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelUnit:
+    """Labels as a regression learns them: (label - mean) / std."""
+
+    mean: float = 0.0
+    std: float = 1.0
+
+    def to_learnt(self, labels: torch.Tensor) -> torch.Tensor:
+        return (labels - self.mean) / self.std
+
+    def to_original(self, values: np.ndarray) -> np.ndarray:
+        return values.astype(np.float64) * self.std + self.mean
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuningCollator:
+    """The data's collator without the row numbers, which no forward pass takes, and with labels as they are learnt.
+
+    Trainer's own way, `remove_unused_columns`, takes the numbers out of the rows before they are collated, and errors
+    could no longer name the row.
+    """
+
+    collator: BatchCollator
+    unit: LabelUnit
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        batch = self.collator(rows)
+        batch.pop("index", None)
+        if torch.is_floating_point(batch["labels"]):
+            batch["labels"] = self.unit.to_learnt(batch["labels"])
+        return batch
+
+
+class ScoreLogger(TrainerCallback):
+    """One line of the log for each validation."""
+
+    def __init__(self, run: Run, metric: str) -> None:
+        self.run, self.metric = run, metric
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero:
+            score = kwargs["metrics"][f"eval_{self.metric}"]
+            logger.info("%s, epoch %.4g: validation %s %.4f", self.run.title, state.epoch or 0, self.metric, score)
+
+
+class Finetuner:
+    """A recipe's runs, those that are stored already left out.
+
+    Args:
+        recipe: What to do.
+
+    Raises:
+        ValueError: A recipe whose parts do not fit each other, the data or what `output_dir` holds already.
+        FileNotFoundError: No such checkpoint or data.
+    """
+
+    def __init__(self, recipe: FinetuningRecipe) -> None:
+        self.recipe, self.args = recipe, recipe.finetuning
+        self.state = PartialState()
+        self.folder = writable_folder(Path(self.args.output_dir), "finetuning.output_dir")
+        self.checkpoint = None if self.args.checkpoint is None else self._find_checkpoint(self.args.checkpoint)
+        self.config = read_config(recipe.model, self.checkpoint)
+        processor = None if self.checkpoint is None else load_processor(self.checkpoint)
+        with self.state.main_process_first():  # the others find the prepared rows in the cache
+            self.data = prepare_data(recipe.data, self.config, processor, require_labels=True)
+        self.task = str(self.data.task)
+        self.num_labels = int(self.data.num_labels or 0)
+        self._check_data()
+        self.metric = self.args.headline_metric(self.task, self.num_labels)
+        self._set_labels()
+        self._check_recipe_of_runs()
+
+    def run(self) -> dict[str, Any]:
+        """Train what is missing, choose the learning rate, score the test split, write results.json and results.md.
+
+        Returns:
+            What results.json holds: "scores" {split: {metric: {"mean", "half_width"}}} of the chosen "learning_rate",
+            "runs" with every seed and learning rate, "selection" in words, "table", "settings".
+        """
+        records: dict[Run, dict[str, Any]] = self._broadcast(read_runs(self.folder))
+        rates, seeds = self.args.learning_rates, self.args.seeds
+        for run in [Run(rate, seed) for rate in rates for seed in seeds]:
+            if run in records:
+                logger.info("%s: stored already", run.title)
+            else:
+                records[run] = self._train(run)
+        chosen = self._best_rate(records)
+        for run in [Run(chosen, seed) for seed in seeds]:
+            if self.data.test is not None and records[run]["test"] is None:
+                records[run] = self._score_stored(run, records[run])
+        results = summarise(
+            {run: records[run] for run in records if run.learning_rate in rates and run.seed in seeds},
+            chosen,
+            self.metric,
+        )
+        results |= self._description()
+        if self.args.save_model:
+            results["model"] = dataclasses.asdict(self._keep_best(records, chosen))
+        self._remove_scratch()
+        if self.state.is_main_process:
+            self._clean_up()
+            write_results(self.folder, results)
+        self.state.wait_for_everyone()
+        return results
+
+    # Before the runs.
+
+    def _find_checkpoint(self, name: str) -> Path:
+        try:
+            return checkpoint_folder(name)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"finetuning.checkpoint: {error}") from error
+
+    def _check_data(self) -> None:
+        if not hasattr(self.data.train, "__len__"):
+            raise ValueError("data.streaming: fine-tuning draws its rows in random order; set it to false.")
+        if self.task != "regression" and self.num_labels < 2:
+            raise ValueError(f"data.label_column: expected at least two classes, found {self.data.label_names}.")
+        wanted = self.args.labelled_samples
+        if wanted is not None and wanted > len(self.data.train):
+            raise ValueError(
+                f"finetuning.labelled_samples is {wanted}; there are {len(self.data.train)} training rows."
+            )
+        if self.data.validation is None and self.data.test is None:
+            raise ValueError(
+                "data.test_split: fine-tuning needs rows to score that it was not trained on; set data.test_split, "
+                "data.validation_split or data.validation_fraction."
+            )
+        if self.data.validation is None:
+            needs = {"learning_rate": len(self.args.learning_rates) > 1, "eval_steps": self.args.eval_steps > 0}
+            needs["early_stopping_patience"] = self.args.early_stopping_patience > 0
+            for name in [name for name, is_needed in needs.items() if is_needed]:
+                raise ValueError(
+                    f"finetuning.{name}={getattr(self.args, name)} needs a validation split to choose on; set "
+                    "data.validation_split or data.validation_fraction."
+                )
+
+    def _set_labels(self) -> None:
+        config, names = self.config, self.data.label_names
+        config.num_labels = self.num_labels
+        if names is not None:
+            config.id2label = dict(enumerate(names))
+            config.label2id = {name: number for number, name in enumerate(names)}
+        if self.task != "token_classification":
+            config.problem_type = "regression" if self.task == "regression" else "single_label_classification"
+
+    def _check_recipe_of_runs(self) -> None:
+        """Stored runs of another recipe are refused, or removed where that is asked for."""
+        path = self.folder / "runs" / "recipe.json"
+        material = json.loads(json.dumps(self._material()))
+        stored = self._broadcast(json.loads(path.read_text(encoding="utf-8")) if path.is_file() else material)
+        changed = [name for name in {**stored, **material} if stored.get(name) != material.get(name)]
+        if changed and not self.args.overwrite:
+            changes = ", ".join(f"{name} was {stored.get(name)!r}, is now {material.get(name)!r}" for name in changed)
+            raise ValueError(
+                f"{self.folder} holds runs of another recipe ({changes}): take back the change, name another "
+                "finetuning.output_dir, or set finetuning.overwrite to throw those runs away."
+            )
+        if self.state.is_main_process:
+            if changed:
+                shutil.rmtree(self.folder / "runs")
+                for name in ("results.json", "results.md"):
+                    (self.folder / name).unlink(missing_ok=True)
+            write_json(path, material)
+        self.state.wait_for_everyone()
+
+    def _material(self) -> dict[str, Any]:
+        """All that decides what a run gives, as flat `section.field` names."""
+        sections = {name: dataclasses.asdict(getattr(self.recipe, name)) for name in ("data", "finetuning")}
+        flat = {
+            f"{section}.{name}": value
+            for section, fields in {"model": self.recipe.model, **sections}.items()
+            for name, value in fields.items()
+            if name not in IMMATERIAL
+        }
+        weights = None if self.checkpoint is None else weights_digest(self.checkpoint)
+        return flat | {"weights": weights, "rows": self._rows(), "processes": self.state.num_processes}
+
+    def _rows(self) -> dict[str, int]:
+        splits = {"train": self.data.train, "validation": self.data.validation, "test": self.data.test}
+        return {name: len(split) for name, split in splits.items() if split is not None}
+
+    def _broadcast(self, value: Any) -> Any:
+        """The main process's value, in every process: files may appear while others read."""
+        values = [value]
+        broadcast_object_list(values)
+        return values[0]
+
+    # A run.
+
+    def _train(self, run: Run) -> dict[str, Any]:
+        """One seed with one learning rate; its record is stored before this returns, and its model where needed."""
+        started = time.perf_counter()
+        rows = self._training_rows(run.seed)
+        unit = self._label_unit(rows)
+        self._remove_scratch()
+        set_seed(run.seed)
+        model = self._new_model()
+        trainer = self._trainer(model, run, unit, rows)
+        output = trainer.train()
+        validation, place = self._chosen_scores(trainer)
+        several_rates = len(self.args.learning_rates) > 1
+        record = {
+            "learning_rate": run.learning_rate,
+            "seed": run.seed,
+            **place,
+            "validation": validation,
+            "test": None if self.data.test is None or several_rates else self._score(trainer, self.data.test),
+            "steps": trainer.state.global_step,
+            "training_loss": output.training_loss,
+            "seconds": round(time.perf_counter() - started, 1),
+        }
+        if self.state.is_main_process:
+            if self.args.save_model or several_rates:
+                self._save(trainer, run, unit)
+            write_json(run.record_path(self.folder), record)
+        self._remove_scratch()
+        return record
+
+    def _training_rows(self, seed: int) -> Any:
+        rows: Any = self.data.train
+        if self.args.labelled_samples is None:
+            return rows
+        order = np.random.default_rng(seed).permutation(len(rows))
+        return rows.select(np.sort(order[: self.args.labelled_samples]).tolist())
+
+    def _label_unit(self, rows: Any) -> LabelUnit:
+        if self.task != "regression" or not self.args.standardize_labels:
+            return LabelUnit()
+        numbers = range(len(rows))
+        parts = [rows.__getitems__(numbers[start : start + LABEL_ROWS]) for start in numbers[::LABEL_ROWS]]
+        labels = np.array([row["labels"] for part in parts for row in part], dtype=np.float64)
+        return LabelUnit(float(labels.mean()), float(labels.std()) or 1.0)
+
+    def _new_model(self) -> PreTrainedModel:
+        is_pretrained = self.checkpoint is not None and not self.args.from_scratch
+        model = load_model(self.task, copy.deepcopy(self.config), self.checkpoint if is_pretrained else None)
+        if self.args.freeze_encoder:
+            model.base_model.requires_grad_(False)
+        return model
+
+    def _trainer(self, model: PreTrainedModel, run: Run, unit: LabelUnit, rows: Any = None) -> Trainer:
+        """A Trainer for a run, or, without rows to train on, for scoring."""
+        trackers = [] if rows is None else self.args.report_to
+        selects = rows is not None and self.data.validation is not None
+        trainer = Trainer(
+            model=model,
+            args=self._training_arguments(run, selects, [name for name in trackers if name != "tensorboard"]),
+            data_collator=FinetuningCollator(self.data.collator, unit),
+            train_dataset=rows,
+            eval_dataset=self.data.validation,
+            compute_metrics=Scorer(self.task, self.metric, unit, run),
+            preprocess_logits_for_metrics=head_outputs if self.task != "token_classification" else predicted_classes,
+            callbacks=self._callbacks(run, selects, "tensorboard" in trackers),
+        )
+        trainer.remove_callback(PrinterCallback)
+        if self.task == "regression":
+            # transformers' loss of a regression is a mean over the batch and knows no `num_items_in_batch`: Trainer
+            # must divide it by the accumulated batches.
+            trainer.model_accepts_loss_kwargs = False
+        return trainer
+
+    def _training_arguments(self, run: Run, selects: bool, trackers: list[str]) -> TrainingArguments:
+        args = self.args
+        strategy = "steps" if args.eval_steps else "epoch"
+        return TrainingArguments(
+            output_dir=str(self._scratch()),
+            use_cpu=self.state.device.type
+            == "cpu",  # said, because mixed precision looks for an accelerator otherwise
+            run_name=f"{self.folder.name}-{run.name}",
+            seed=run.seed,
+            learning_rate=run.learning_rate,
+            num_train_epochs=args.num_train_epochs,
+            max_steps=args.max_steps or -1,
+            per_device_train_batch_size=args.batch_size,
+            per_device_eval_batch_size=args.eval_batch_size,
+            gradient_accumulation_steps=args.gradient_accumulation_steps,
+            weight_decay=args.weight_decay,
+            adam_beta1=args.adam_beta1,
+            adam_beta2=args.adam_beta2,
+            adam_epsilon=args.adam_epsilon,
+            warmup_steps=args.warmup_ratio or args.warmup_steps,
+            lr_scheduler_type=args.lr_scheduler_type,
+            max_grad_norm=args.max_grad_norm or 0.0,
+            bf16=args.mixed_precision == "bf16",
+            fp16=args.mixed_precision == "fp16",
+            eval_strategy=strategy if selects else "no",
+            eval_steps=args.eval_steps or None,
+            # A model is written when it is the best so far, and read back at the end.
+            save_strategy="best" if selects else "no",
+            save_total_limit=1,
+            save_only_model=True,
+            load_best_model_at_end=selects,
+            metric_for_best_model=self.metric,
+            greater_is_better=self.metric not in LOWER_IS_BETTER,
+            dataloader_num_workers=args.num_workers,
+            dataloader_pin_memory=torch.cuda.is_available(),
+            logging_steps=args.logging_steps,
+            report_to=trackers or "none",
+            disable_tqdm=not sys.stderr.isatty(),
+            remove_unused_columns=False,
+            label_names=["labels"],
+        )
+
+    def _callbacks(self, run: Run, selects: bool, with_tensorboard: bool) -> list[TrainerCallback]:
+        callbacks: list[TrainerCallback] = [ScoreLogger(run, self.metric)] if selects else []
+        if selects and self.args.early_stopping_patience:
+            callbacks.append(EarlyStoppingCallback(self.args.early_stopping_patience))
+        if with_tensorboard:
+            tensorboard = TensorBoardCallback()
+            tensorboard.logging_dir = str(self.folder / "logs" / run.name)  # Trainer's own place is removed
+            callbacks.append(tensorboard)
+        return callbacks
+
+    def _chosen_scores(self, trainer: Trainer) -> tuple[dict[str, float] | None, dict[str, Any]]:
+        """Validation scores of the model that is kept, and which epoch that is of."""
+        state = trainer.state
+        if self.data.validation is None:
+            return None, {"epoch": state.epoch}
+        history = [entry for entry in state.log_history if f"eval_{self.metric}" in entry]
+        best = next(entry for entry in history if entry["step"] == state.best_global_step)
+        return metric_scores(best, "eval_"), {"epoch": best["epoch"], "validations": len(history)}
+
+    def _score(self, trainer: Trainer, split: Any) -> dict[str, float]:
+        return metric_scores(trainer.predict(split).metrics or {}, "test_")
+
+    def _save(self, trainer: Trainer, run: Run, unit: LabelUnit) -> None:
+        """The run's model and its processor, complete or not there at all; its outputs in the labels' own unit."""
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        to_original_unit(model, unit)
+        final = run.model_folder(self.folder)
+        folder = incomplete_folder(final)
+        model.save_pretrained(folder)
+        if self.data.processor is not None:
+            self.data.processor.save_pretrained(folder)
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(folder, final)
+
+    def _scratch(self) -> Path:
+        """Trainer's own folder."""
+        return self.folder / "trainer"
+
+    def _remove_scratch(self) -> None:
+        self.state.wait_for_everyone()  # another process may still be reading the best model
+        if self.state.is_main_process:
+            shutil.rmtree(self._scratch(), ignore_errors=True)
+        self.state.wait_for_everyone()
+
+    # After the runs.
+
+    def _best_rate(self, records: Mapping[Run, dict[str, Any]]) -> float:
+        def mean_score(rate: float) -> float:
+            scores = [records[Run(rate, seed)]["validation"][self.metric] for seed in self.args.seeds]
+            return float(np.mean(scores)) * (-1 if self.metric in LOWER_IS_BETTER else 1)
+
+        rates = self.args.learning_rates
+        return rates[0] if len(rates) == 1 else max(rates, key=mean_score)
+
+    def _score_stored(self, run: Run, record: dict[str, Any]) -> dict[str, Any]:
+        """The record of a run with its test scores, which several learning rates put off until one is chosen."""
+        folder = self._stored_model(run)
+        model = load_model(self.task, copy.deepcopy(self.config), folder)
+        trainer = self._trainer(model, run, LabelUnit())
+        record = record | {"test": self._score(trainer, self.data.test)}
+        if self.state.is_main_process:
+            write_json(run.record_path(self.folder), record)
+        self.state.wait_for_everyone()
+        return record
+
+    def _stored_model(self, run: Run) -> Path:
+        """The folder of a run's model; trained again where an earlier call had no use for it and threw it away."""
+        folder = run.model_folder(self.folder)
+        if not self._broadcast(folder.is_dir()):
+            self._train(run)
+        return folder
+
+    def _keep_best(self, records: Mapping[Run, dict[str, Any]], chosen: float) -> Run:
+        runs = [Run(chosen, seed) for seed in self.args.seeds]
+        best = runs[0]
+        if self.data.validation is not None:
+            sign = -1 if self.metric in LOWER_IS_BETTER else 1
+            best = max(runs, key=lambda run: sign * records[run]["validation"][self.metric])
+        final = self.folder / "model"
+        if not self._broadcast(self._kept_run() == best and final.is_dir()):
+            source = self._stored_model(best)
+            if self.state.is_main_process:
+                shutil.rmtree(final, ignore_errors=True)
+                os.replace(source, final)
+        return best
+
+    def _kept_run(self) -> Run | None:
+        """Whose model `output_dir`/model is."""
+        path = self.folder / "results.json"
+        kept = json.loads(path.read_text(encoding="utf-8")).get("model") if path.is_file() else None
+        return None if kept is None else Run(**kept)
+
+    def _clean_up(self) -> None:
+        """Remove models that turned out not to be wanted."""
+        for path in (self.folder / "runs").iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+
+    def _description(self) -> dict[str, Any]:
+        sections = {name: dataclasses.asdict(getattr(self.recipe, name)) for name in ("data", "finetuning")}
+        return {
+            "task": self.task,
+            "num_labels": self.num_labels,
+            "label_names": self.data.label_names,
+            "rows": self._rows(),
+            "settings": {"model": self.recipe.model, **sections},
+            "configuration": self.config.to_diff_dict(),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Scorer:
+    """Trainer's `compute_metrics`: every metric of the task, in the labels' own unit."""
+
+    task: str
+    headline: str
+    unit: LabelUnit
+    run: Run
+
+    def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
+        outputs, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+        if not np.isfinite(outputs).all():
+            raise ValueError(
+                f"{self.run.title}: the model gives NaN or infinite outputs; lower finetuning.learning_rate, set "
+                "finetuning.max_grad_norm or train without mixed precision."
+            )
+        if self.task == "regression":
+            outputs, labels = self.unit.to_original(outputs.reshape(-1)), self.unit.to_original(labels)
+        return score_outputs(outputs, labels, self.task, self.headline)
+
+
+def head_outputs(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
+    """(B, L) float32 of what Trainer keeps of a forward pass: some models give more than logits."""
+    return (outputs[0] if isinstance(outputs, tuple) else outputs).float()
+
+
+def predicted_classes(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
+    """(B, N) classes: of all tokens of a split, logits might not fit into memory."""
+    return head_outputs(outputs, labels).argmax(dim=-1)
+
+
+def metric_scores(metrics: Mapping[str, Any], prefix: str) -> dict[str, float]:
+    """Trainer's metrics without their prefix and without times and losses, which depend on the machine and the unit."""
+    names = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
+    dropped = ("loss", "runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
+    return {name: float(value) for name, value in names.items() if name not in dropped}
+
+
+def read_config(fields: Mapping[str, Any], checkpoint: Path | None) -> PreTrainedConfig:
+    """The checkpoint's configuration with the `model` section's changes, or the section's alone.
+
+    Raises:
+        ValueError: Neither is given, an unknown or impossible field, or another `model_type` than the checkpoint's.
+    """
+    if checkpoint is None:
+        if not fields:
+            raise ValueError(
+                "finetuning.checkpoint: name the encoder to start from, or give the recipe a model section to start from "
+                "random weights."
+            )
+        return build_config(fields)
+    saved = AutoConfig.from_pretrained(checkpoint)
+    if fields.get("model_type", saved.model_type) != saved.model_type:
+        raise ValueError(
+            f"model.model_type is {fields['model_type']!r}, but finetuning.checkpoint {checkpoint} is of "
+            f"{saved.model_type!r}: correct one of them."
+        )
+    common = {field.name for field in dataclasses.fields(PreTrainedConfig)}
+    own = {field.name: getattr(saved, field.name) for field in dataclasses.fields(saved) if field.name not in common}
+    return build_config({"model_type": saved.model_type, **own, **fields})
+
+
+def load_model(task: str, config: PreTrainedConfig, checkpoint: Path | None) -> PreTrainedModel:
+    """A float32 model with the head of a task: its encoder from a checkpoint, or all of it random.
+
+    Raises:
+        ValueError: The checkpoint lacks weights of the encoder, or has them in other shapes.
+    """
+    auto_class: Any = (
+        AutoModelForTokenClassification if task == "token_classification" else AutoModelForSequenceClassification
+    )
+    if checkpoint is None:
+        return auto_class.from_config(config)
+    model, info = auto_class.from_pretrained(
+        checkpoint, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
+    )
+    # The head is new, or of another task. Anything else left random would go unnoticed.
+    own = f"{model.base_model_prefix}."
+    missing = sorted(name for name in info["missing_keys"] if name.startswith(own))
+    shapes = [key if isinstance(key, str) else str(key[0]) for key in info["mismatched_keys"]]
+    reshaped = sorted(name for name in shapes if name.startswith(own))
+    if missing or reshaped:
+        raise ValueError(
+            f"finetuning.checkpoint {checkpoint} does not fit the model: missing weights {missing[:5]}, other shapes "
+            f"{reshaped[:5]}; take the fields back that the model section changes, or name another checkpoint."
+        )
+    return model
+
+
+def to_original_unit(model: PreTrainedModel, unit: LabelUnit) -> None:
+    """Let a model of one output that has learnt standardised labels give labels in their own unit."""
+    if unit == LabelUnit():
+        return
+    layers = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
+    if not layers or layers[-1].out_features != 1 or layers[-1].bias is None:
+        raise ValueError(
+            f"finetuning.standardize_labels: {type(model).__name__} does not end in a linear layer of one output with a "
+            "bias, into which the labels' unit could be put; set it to false."
+        )
+    with torch.no_grad():
+        layers[-1].weight.mul_(unit.std)
+        layers[-1].bias.mul_(unit.std).add_(unit.mean)
+
+
+def weights_digest(checkpoint: Path) -> str:
+    """Tells checkpoints of one name apart: a hash of the weights' files."""
+    digest = hashlib.sha256()
+    for path in sorted(checkpoint.glob("*.safetensors")):
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,163 @@
+"""Fine-tuning runs on disk: one record for each seed and learning rate, and the summary over seeds."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..evaluation.metrics import LOWER_IS_BETTER
+from ..evaluation.reports import markdown_table, write_json
+from ..evaluation.statistics import mean_interval
+
+SPLITS = ("validation", "test")
+
+
+@dataclass(frozen=True, order=True)
+class Run:
+    """One seed with one learning rate."""
+
+    learning_rate: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+        return f"learning_rate_{self.learning_rate!r}-seed_{self.seed}"
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"learning rate {self.learning_rate:g}, seed {self.seed}"
+
+    def record_path(self, folder: Path) -> Path:
+        """The run's scores; there once it has ended."""
+        return folder / "runs" / f"{self.name}.json"
+
+    def model_folder(self, folder: Path) -> Path:
+        """The run's model, kept until it is known which one is wanted."""
+        return folder / "runs" / self.name
+
+
+def read_runs(folder: Path) -> dict[Run, dict[str, Any]]:
+    """Records of the runs that have ended."""
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in (folder / "runs").glob("learning_rate_*.json")]
+    return {Run(record["learning_rate"], record["seed"]): record for record in records}
+
+
+def summarise(records: Mapping[Run, dict[str, Any]], chosen: float, metric: str) -> dict[str, Any]:
+    """Means over the seeds with their 95 % intervals (Student's t).
+
+    Args:
+        records: Every run: "validation" and "test" are {metric: score} or None.
+        chosen: The learning rate to report.
+        metric: The headline.
+
+    Returns:
+        {"metric", "learning_rate", "selection": how it was chosen, in words, "scores": {split: {metric: interval}},
+        "learning_rates": the validation interval of each, "runs", "table": what reports draw}.
+    """
+    ordered = [records[run] for run in sorted(records)]
+    reported = [record for record in ordered if record["learning_rate"] == chosen]
+    splits = [split for split in SPLITS if reported[0][split] is not None]
+    scores = {
+        split: {name: _interval([record[split][name] for record in reported]) for name in reported[0][split]}
+        for split in splits
+    }
+    # A small split may lack a score: the ROC-AUC of a single class.
+    names = sorted({name: None for split in splits for name in scores[split]}, key=lambda name: name != metric)
+    rates = sorted({run.learning_rate for run in records})
+    return {
+        "metric": metric,
+        "learning_rate": chosen,
+        "selection": _selection(splits, len(rates) > 1),
+        "scores": scores,
+        "learning_rates": _validation_of_rates(ordered, rates, metric) if "validation" in splits else [],
+        "runs": ordered,
+        "table": {
+            "columns": ["score", *splits, "runs"],
+            "rows": [
+                [_title(name), *(_shown(scores[split].get(name), name) for split in splits), len(reported)]
+                for name in names
+            ],
+        },
+    }
+
+
+def write_results(folder: Path, results: Mapping[str, Any]) -> None:
+    """results.json and results.md, each complete or as it was before."""
+    aside = folder / ".results.md.partial"
+    aside.write_text(_markdown(folder.name, results), encoding="utf-8")
+    os.replace(aside, folder / "results.md")
+    write_json(folder / "results.json", results)
+
+
+def _interval(values: Sequence[float]) -> dict[str, float | None]:
+    mean, half_width = mean_interval(values)
+    return {"mean": mean, "half_width": half_width}
+
+
+def _validation_of_rates(records: Sequence[dict[str, Any]], rates: Sequence[float], metric: str) -> list[Any]:
+    return [
+        {"learning_rate": rate}
+        | _interval([record["validation"][metric] for record in records if record["learning_rate"] == rate])
+        for rate in rates
+    ]
+
+
+def _selection(splits: Sequence[str], several_rates: bool) -> str:
+    what = "The epoch and the learning rate were" if several_rates else "The epoch was"
+    if "validation" not in splits:
+        return "There is no validation split: nothing was chosen, and the last epoch is scored on the test split."
+    if "test" not in splits:
+        return f"{what} chosen on the validation split, and there is no test split: the scores are optimistic."
+    return f"{what} chosen on the validation split; the test split was scored with that choice alone."
+
+
+def _title(metric: str) -> str:
+    return metric if metric in LOWER_IS_BETTER else f"{metric} (%)"
+
+
+def _shown(interval: Mapping[str, float | None] | None, metric: str) -> dict[str, float | None] | None:
+    """An interval as tables show it: in percent, but for errors, which have the labels' unit."""
+    if interval is None:
+        return None
+    factor = 1 if metric in LOWER_IS_BETTER else 100
+    return {name: None if value is None else factor * value for name, value in interval.items()}
+
+
+def _markdown(title: str, results: Mapping[str, Any]) -> str:
+    metric, chosen = results["metric"], results["learning_rate"]
+    settings = results["settings"]["finetuning"]
+    start = "random weights" if settings["checkpoint"] is None else f"`{settings['checkpoint']}`"
+    if settings["from_scratch"]:
+        start = f"random weights, configured as {start}"
+    rows = ", ".join(f"{count:,} {split}" for split, count in results["rows"].items())
+    if settings["labelled_samples"] is not None:
+        rows += f" ({settings['labelled_samples']:,} of the training rows are used)"
+    lines = [
+        f"# {title}",
+        "",
+        f"Fine-tuned from {start}{', the encoder frozen' if settings['freeze_encoder'] else ''}; learning rate "
+        f"{chosen:g}. Rows: {rows}. Means over runs with 95 % t intervals.",
+        results["selection"],
+        "",
+        markdown_table(results["table"]["rows"], results["table"]["columns"]),
+        "",
+        "Each run:",
+        "",
+        _runs_table(results["runs"], metric),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _runs_table(records: Sequence[dict[str, Any]], metric: str) -> str:
+    factor = 1 if metric in LOWER_IS_BETTER else 100
+    splits = [split for split in SPLITS if any(record[split] is not None for record in records)]
+    rows = []
+    for record in records:
+        scores = [None if record[split] is None else factor * record[split][metric] for split in splits]
+        rows.append([f"{record['learning_rate']:g}", record["seed"], record["epoch"], *scores, record["seconds"]])
+    columns = ["learning rate", "seed", "epoch", *(f"{split}, {_title(metric)}" for split in splits), "seconds"]
+    return markdown_table(rows, columns)
