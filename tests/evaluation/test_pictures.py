@@ -13,10 +13,11 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from transformers import AutoModelForPreTraining, PreTrainedModel
 
-from hf_maskssl.data.tokenizers import build_character_tokenizer
+from hf_maskssl.data.tokenizers import build_byte_tokenizer, build_character_tokenizer
 from hf_maskssl.evaluation import pictures
 from hf_maskssl.evaluation.pictures import draw_curves, draw_reconstruction, fill_masked_patches, reconstruct
 from hf_maskssl.models.configuration_metamae import MetaMAEConfig
+from hf_maskssl.models.configuration_sma import SMAConfig
 from hf_maskssl.models.feature_extraction_series import SeriesFeatureExtractor
 from hf_maskssl.models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from hf_maskssl.models.image_processing_array import ArrayImageProcessor
@@ -35,12 +36,21 @@ SHAPES: dict[str, dict[str, Any]] = {
     "tabular": {"modality": "series", "series_length": 9, "patch_size": 1, "num_channels": 1},
     "tokens": {"modality": "tokens", **TOKENS},
     "vision_language": {"modality": "vision_language", "image_size": [8, 8], "patch_size": [4, 4], **TOKENS},
+    "sma_rgb": {"modality": "image", "image_size": [8, 8], "num_channels": 3},
+    "sma_series": {"modality": "series", "series_length": 20, "num_channels": 6},
+    "sma_tabular": {"modality": "series", "series_length": 9, "num_channels": 1},
+    "sma_tokens": {"modality": "tokens", **TOKENS},
 }
+SMALL_SMA: dict[str, Any] = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "mask_ratio": 0.4}
+SMALL_SMA |= {"num_masked_per_query": 1, "hidden_dropout_prob": 0.1}
+LATENTS: dict[str, Any] = {"encoder_type": "cross_attention", "num_latents": 4}
 
 
-def make_model(name: str) -> PreTrainedModel:
+def make_model(name: str, **fields: Any) -> PreTrainedModel:
     torch.manual_seed(0)
-    return AutoModelForPreTraining.from_config(MetaMAEConfig(**SMALL, **SHAPES[name]))
+    if name.startswith("sma_"):
+        return AutoModelForPreTraining.from_config(SMAConfig(**SMALL_SMA, **SHAPES[name], **fields))
+    return AutoModelForPreTraining.from_config(MetaMAEConfig(**SMALL, **SHAPES[name], **fields))
 
 
 def make_batch(name: str, samples: int = 3) -> dict[str, torch.Tensor]:
@@ -52,7 +62,8 @@ def make_batch(name: str, samples: int = 3) -> dict[str, torch.Tensor]:
         batch["pixel_values"] = torch.randn(size, generator=generator)
     if "series_length" in shape:
         size = (samples, shape["num_channels"], shape["series_length"])
-        batch["input_values"] = torch.randn(size, generator=generator)
+        values = torch.randn(size, generator=generator)
+        batch["input_values"] = values.transpose(1, 2).contiguous() if name.startswith("sma_") else values
     if "vocab_size" in shape:
         batch["input_ids"] = torch.randint(3, 7, (samples, 12), generator=generator)
         batch["attention_mask"] = (torch.arange(12) < torch.tensor([[12], [7], [9]])[:samples]).long()
@@ -123,6 +134,49 @@ def test_predictions_stand_at_masked_places_only() -> None:
     assert (result.filled[hidden] != result.values[hidden]).all()
     steps = expected.mask.repeat_interleave(5, dim=1).bool().numpy()
     np.testing.assert_array_equal(result.is_hidden, steps)
+
+
+@pytest.mark.parametrize("fields", [{}, LATENTS])
+@pytest.mark.parametrize("name", ["sma_rgb", "sma_series", "sma_tabular"])
+def test_positions_of_sma_are_filled_with_its_predictions(name: str, fields: dict[str, Any]) -> None:
+    """Also with standardised targets: the picture is in the input's units."""
+    channels = SHAPES[name]["num_channels"]
+    mean, std = [1.0 + c for c in range(channels)], [2.0 + c for c in range(channels)]
+    model = make_model(name, target_mean=mean, target_std=std, **fields).eval()
+    batch = {key: value for key, value in make_batch(name).items() if key.endswith("values")}
+    result = reconstruct(model, batch)
+    assert result.values is not None and result.filled is not None
+    torch.manual_seed(0)
+    with torch.no_grad():
+        expected = model(**batch, predict_all=True)
+    signal = batch["pixel_values"] if "pixel_values" in batch else batch["input_values"].transpose(1, 2)
+    np.testing.assert_array_equal(result.values, signal.numpy())
+    # One token per pixel or step, row by row.
+    predictions = (expected.predictions * torch.tensor(std) + torch.tensor(mean)).transpose(1, 2).view(signal.shape)
+    is_masked = expected.mask.bool().view(3, *signal.shape[2:])
+    np.testing.assert_array_equal(result.is_hidden, is_masked.numpy())
+    wanted = torch.where(is_masked[:, None], predictions, signal)
+    np.testing.assert_allclose(result.filled, wanted.numpy(), atol=1e-5)
+
+
+def test_tokens_of_sma_stand_at_their_places() -> None:
+    model, batch = make_model("sma_tokens").eval(), make_batch("sma_tokens")
+    result = reconstruct(model, batch)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        expected = model(batch["input_ids"], attention_mask=batch["attention_mask"], predict_all=True)
+    assert result.predicted_ids is not None
+    np.testing.assert_array_equal(result.predicted_ids, expected.logits.argmax(-1).numpy())
+    np.testing.assert_array_equal(result.is_hidden_token, expected.mask.bool().numpy())
+    assert not (result.is_hidden_token & ~result.is_real_token).any()
+
+
+def test_univariate_series_are_curves_and_rows_are_columns() -> None:
+    model = make_model("sma_tabular")
+    assert pictures.is_table(model, None)
+    assert pictures.is_table(model, SeriesFeatureExtractor(1, 9, statistics_axis="feature", channels_last=True))
+    assert not pictures.is_table(model, SeriesFeatureExtractor(1, 9, channels_last=True))
+    assert not pictures.is_table(make_model("sma_series"), None) and not pictures.is_table(make_model("series"), None)
 
 
 @settings(max_examples=25, deadline=None)
@@ -218,6 +272,15 @@ def test_tokens_are_written_as_the_tokenizer_writes_them() -> None:
     assert {words[number] for number in np.unique(result.ids[result.is_real_token])} <= set("ACGT")
     _, bare = pictures._lay_out(result, None)
     assert bare[int(result.ids[0, 0])] == str(result.ids[0, 0])
+
+
+def test_bytes_are_written_as_text() -> None:
+    tokenizer = build_byte_tokenizer(30)
+    ids = np.array([tokenizer("a b\né")["input_ids"]])
+    flags = np.ones(ids.shape, dtype=bool)
+    result = pictures.Reconstruction(ids=ids, predicted_ids=ids, is_hidden_token=flags, is_real_token=flags)
+    _, words = pictures._lay_out(result, tokenizer)
+    assert [words[token] for token in ids[0]] == ["a", "␣", "b", "↵", "\ufffd", "\ufffd", "[SEP]"]
 
 
 def test_long_texts_are_wrapped_and_cut() -> None:

@@ -1,4 +1,4 @@
-"""Small runs of every modality, and what the training loop would have noted of one: material for cards."""
+"""Small runs of every method and modality, and what the training loop would have noted of one: material for cards."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,10 +7,10 @@ import numpy as np
 
 from hf_maskssl import ArrayImageProcessor, SeriesFeatureExtractor, SpectrogramFeatureExtractor
 from hf_maskssl.data.processors import ImageTextProcessor
-from hf_maskssl.data.tokenizers import build_character_tokenizer
+from hf_maskssl.data.tokenizers import build_byte_tokenizer, build_character_tokenizer
 from hf_maskssl.training.loop import RunState
 
-SIZES: dict[str, Any] = {
+METAMAE: dict[str, Any] = {
     "model_type": "metamae",
     "hidden_size": 16,
     "num_hidden_layers": 1,
@@ -27,8 +27,16 @@ TOKENS = {"modality": "tokens", "vocab_size": 8, "max_position_embeddings": 10}
 IMAGE = {"modality": "image", "num_channels": 1, "image_size": 8, "patch_size": 2}
 PAIRS = {**IMAGE, "modality": "vision_language", "vocab_size": 8, "max_position_embeddings": 6}
 ROWS = {"modality": "series", "num_channels": 1, "series_length": 6, "patch_size": 1}
+SMA = {
+    "model_type": "sma",
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_masked_per_query": 1,
+}
+LATENTS = {"encoder_type": "cross_attention", "num_latents": 4, "embedding_size": 8}
 
-# Name -> model section, data section, what makes the processor.
+# Name -> model section (the sizes of `model_section` left out), data section, what makes the processor.
 RUNS: dict[str, tuple[dict[str, Any], dict[str, Any], Callable[[], Any]]] = {
     "image": (
         IMAGE,
@@ -103,6 +111,56 @@ RUNS: dict[str, tuple[dict[str, Any], dict[str, Any], Callable[[], Any]]] = {
         lambda: ImageTextProcessor(ArrayImageProcessor(1, 8), None),
     ),
 }
+RUNS |= {
+    "sma_text": (
+        {**SMA, "modality": "tokens", "vocab_size": 262, "max_position_embeddings": 24, "pad_token_id": 0},
+        {"source": "org/texts", "kind": "tokens", "input_column": "text", "tokenizer": "utf-8", "pack": True}
+        | {"test_split": "test"},
+        lambda: build_byte_tokenizer(24),
+    ),
+    "sma_words": (
+        {**SMA, **LATENTS, "modality": "tokens", "vocab_size": 262, "max_position_embeddings": 24}
+        | {"masking": "word", "word_delimiter_id": 38},
+        {"source": "text", "data_files": "text.txt", "kind": "tokens", "input_column": "text", "tokenizer": "utf-8"}
+        | {"test_split": "test"},
+        lambda: build_byte_tokenizer(24),
+    ),
+    "sma_molecules": (
+        {**SMA, "modality": "tokens", "vocab_size": 8, "max_position_embeddings": 10},
+        {"source": "csv", "data_files": "smiles.csv", "kind": "tokens", "input_column": "smiles", "alphabet": "CNO=1"}
+        | {"split": "scaffold"},
+        lambda: build_character_tokenizer("CNO=1", 10),
+    ),
+    "sma_tabular": (
+        {**SMA, "modality": "series", "num_channels": 1, "series_length": 6},
+        {"source": "csv", "data_files": "rows.csv", "kind": "tabular", "label_column": "y"}
+        | {"validation_fraction": 0.1},
+        lambda: SeriesFeatureExtractor(
+            1, 6, statistics_axis="feature", feature_names=list("abcdef"), channels_last=True
+        ),
+    ),
+    "sma_series": (
+        {**SMA, "modality": "series", "num_channels": 3, "series_length": 20},
+        {"source": "org/sensors", "kind": "series", "input_column": ["x", "y", "z"], "validation_split": "dev"},
+        lambda: SeriesFeatureExtractor(3, 20, channels_last=True),
+    ),
+    "sma_values": (
+        {**SMA, "modality": "series", "num_channels": 3, "series_length": 20},
+        {"source": "org/sensors", "kind": "series", "input_column": ["x", "y", "z"], "validation_split": "dev"},
+        lambda: None,
+    ),
+    "sma_image": (
+        {**SMA, **LATENTS, "modality": "image", "num_channels": 3, "image_size": 8},
+        {"source": "org/pictures", "input_column": "image", "test_split": "test"},
+        lambda: ArrayImageProcessor(3, 8),
+    ),
+}
+
+
+def model_section(name: str) -> dict[str, Any]:
+    """The whole model section of a run."""
+    fields = RUNS[name][0]
+    return fields if "model_type" in fields else {**METAMAE, **fields}
 
 
 def finished_state() -> RunState:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from card_runs import RUNS, SIZES, finished_state
+from card_runs import RUNS, finished_state, model_section
 from transformers import AutoModelForPreTraining
 
 from hf_maskssl.data.arguments import DataArguments
@@ -23,9 +23,9 @@ def make_run(tmp_path: Path) -> MakeRun:
     """`make_run("image")` is (recipe, state, checkpoint folder with model and processor, no card yet)."""
 
     def make(name: str, model: dict[str, Any] | None = None, **training: Any) -> tuple[PretrainingRecipe, Any, Path]:
-        fields, data, build_processor = RUNS[name]
+        _, data, build_processor = RUNS[name]
         recipe = PretrainingRecipe(
-            model={**SIZES, **fields, **(model or {})},
+            model={**model_section(name), **(model or {})},
             data=DataArguments(**data),
             probe=ProbeArguments(every_steps=10, max_samples=500),
             training=PretrainingArguments(**{"max_steps": 30, "batch_size": 32, "seed": 7, **training}),

@@ -15,6 +15,7 @@ from hf_maskssl.evaluation.pictures import draw_curves
 from hf_maskssl.hub import cards
 from hf_maskssl.hub.cards import PLACEHOLDER, complete_card, is_hub_name, write_converted_card, write_model_card
 from hf_maskssl.hub.methods import METHODS
+from hf_maskssl.hub.official_files import Converted
 from hf_maskssl.hub.snippets import WITH_PACKAGE, WITHOUT_PACKAGE
 from hf_maskssl.registration import MODELS
 from hf_maskssl.training.arguments import load_pretraining_recipe
@@ -66,6 +67,9 @@ def test_snippets_run_and_keep_their_promise(make_run: Any, name: str) -> None:
         ("tokens", {"AutoTokenizer"}),
         ("ids", set()),
         ("pairs", {"AutoImageProcessor", "AutoTokenizer"}),
+        ("sma_text", {"AutoTokenizer"}),
+        ("sma_tabular", {"AutoFeatureExtractor"}),
+        ("sma_image", {"AutoImageProcessor"}),
     ],
 )
 def test_snippets_take_the_processor_of_the_modality(make_run: Any, name: str, auto_classes: set[str]) -> None:
@@ -220,16 +224,49 @@ def test_unknown_method_is_refused(make_run: Any, monkeypatch: pytest.MonkeyPatc
         write_model_card(folder, recipe, state)
 
 
+def test_baselines_of_sma_are_not_called_sma(make_run: Any) -> None:
+    card, _ = write(make_run, "sma_text")
+    assert "# SMA pre-trained on org/texts" in card and "arxiv.org/abs/2402.14789" in card
+    assert "2107.14795" not in card, "an encoder without latents is no Perceiver IO"
+    card, _ = write(make_run, "sma_words")
+    assert "# MAE with word masking pre-trained on local tokens data" in card
+    assert "a baseline of SMA" in card and "xie2024sma" in card and "arxiv.org/abs/2107.14795" in card
+
+
+def test_bibtex_is_balanced() -> None:
+    for method in METHODS.values():
+        assert method.bibtex.count("{") == method.bibtex.count("}")
+        assert "\\\\" not in method.bibtex
+
+
+def test_data_of_texts_and_molecules_is_described(make_run: Any) -> None:
+    text = section(write(make_run, "sma_text")[0], "Data")
+    assert "| tokenizer | one token per byte (UTF-8) |" in text and "| texts | end to end" in text
+    card, _ = write(make_run, "sma_molecules")
+    assert "| training split | 80% of train, cut by scaffold |" in section(card, "Data")
+    assert "10% of the split `train`, set aside" in section(card, "Online probe")
+
+
+def test_byte_tokenizer_is_used_as_in_pretraining(make_run: Any) -> None:
+    """The separator that ends a text was there in pre-training, a tokenizer's class token was not."""
+    assert "add_special_tokens" not in write(make_run, "sma_text")[0]
+    assert "add_special_tokens=False" in write(make_run, "sma_molecules")[0]
+
+
 def test_converted_card_says_what_was_assumed(make_run: Any) -> None:
     _, _, folder = make_run("ids")
-    config = hf_maskssl.MetaMAEConfig.from_pretrained(folder)
-    write_converted_card(folder, config, "ckpt-100k.pth", {"mask_ratio": 0.35})
+    model = hf_maskssl.MetaMAEForPretraining.from_pretrained(folder)
+    converted = Converted(model, {"mask_ratio": 0.35}, notes=["One thing differs."])
+    write_converted_card(folder, "ckpt-100k.pth", converted)
     card = (folder / "README.md").read_text()
     assert "ckpt-100k.pth" in card and "| `mask_ratio` | 0.35 |" in card
+    assert "- One thing differs." in section(card, "Limitations") and "no processor" in section(card, "Limitations")
     assert "## Training" not in card and "## Recipe" not in card
     for code in snippets(card):
         assert run_snippet(code, folder).shape == (2, 16)
     assert yaml.safe_load(card.split("---\n")[1])["library_name"] == "transformers"
+    write_converted_card(folder, "ckpt-100k.pth", Converted(model, {}))
+    assert "| `mask_ratio`" not in (folder / "README.md").read_text()
 
 
 def test_snippet_titles_say_what_each_needs(make_run: Any) -> None:

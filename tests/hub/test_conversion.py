@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModel, AutoModelForPreTraining
 
 import hf_maskssl
-from hf_maskssl.hub import conversion
+from hf_maskssl.hub import conversion, conversion_metamae
 
 CASES = ["metamae_token", "metamae_image"]
 VALUES = 1e-5  # absolute, float32
@@ -81,7 +81,7 @@ def assert_close(actual: torch.Tensor, expected: torch.Tensor) -> None:
 
 
 def assert_gradients(model: Any, expected: dict[str, torch.Tensor]) -> None:
-    renamed = conversion._metamae_state(expected)
+    renamed = conversion_metamae._metamae_state(expected)
     actual = {name: parameter.grad for name, parameter in model.named_parameters()}
     assert set(actual) == set(renamed)
     for name, value in renamed.items():
@@ -178,7 +178,7 @@ def authors_state() -> dict[str, torch.Tensor]:
         decoder_intermediate_size=16,
     )
     model = hf_maskssl.MetaMAEForPretraining(config)
-    renames = [(new, old) for old, new in [*conversion.METAMAE_NAMES, *conversion.BLOCK_NAMES]]
+    renames = [(new, old) for old, new in [*conversion_metamae.METAMAE_NAMES, *conversion_metamae.BLOCK_NAMES]]
     state = {}
     for name, value in model.state_dict().items():
         if name.endswith("patch_projection.weight"):

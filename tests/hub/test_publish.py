@@ -199,7 +199,9 @@ def test_outputs_that_differ_are_found(folder: Path) -> None:
         compare_outputs(folder, first, {"logits": torch.zeros(2, 4)})
 
 
-@pytest.mark.parametrize("name", ["image", "series", "tabular", "tokens", "pairs"])
+@pytest.mark.parametrize(
+    "name", ["image", "series", "tabular", "tokens", "pairs", "sma_text", "sma_series", "sma_image"]
+)
 def test_example_inputs_fit_their_model(make_run: Any, name: str) -> None:
     from transformers import AutoModel
 

@@ -165,8 +165,8 @@ def test_queries_are_drawn_among_real_ones_in_the_right_number(case: str) -> Non
         torch.manual_seed(seed)
         query_mask = model(**batch).query_mask
         for row in range(4):
-            masked = num_masked_tokens(row_length(batch, row, model.config.num_tokens), model.config.mask_ratio)
-            assert query_mask[row].sum() == max(1, min(round(masked / 2), query_mask.shape[1]))
+            wanted = round(row_length(batch, row, model.config.num_tokens) * model.config.mask_ratio / 2)
+            assert query_mask[row].sum() == max(1, min(wanted, query_mask.shape[1]))
         seen += query_mask
     if "attention_mask" in batch and not model.config.is_cross_attention:
         assert (seen[batch["attention_mask"] == 0] == 0).all()

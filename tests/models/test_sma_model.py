@@ -312,7 +312,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (TOKENS | {"mask_ratio": 0.01}, r"`mask_ratio=0.01` masks 0 of 20 tokens"),
     (TOKENS | {"mask_ratio": 0.99}, r"`mask_ratio=0.99` masks 20 of 20 tokens"),
     (TOKENS | {"mask_ratio": 1.0}, "`mask_ratio` must lie between 0 and 1"),
-    (TOKENS | {"num_masked_per_query": 12}, "`num_masked_per_query=12` chooses no query: 6 tokens.*at most 11"),
+    (
+        TOKENS | {"num_masked_per_query": 12},
+        "`num_masked_per_query=12` chooses no query for 20 tokens of which 6.*at most about 11",
+    ),
     (TOKENS | {"num_masked_per_query": 0}, "`num_masked_per_query` must be at least 1"),
     (TOKENS | {"hidden_size": 30}, "`qk_channels` must be a positive multiple of `num_attention_heads`"),
     (TOKENS | {"v_channels": 30}, "`v_channels` must be a positive multiple"),

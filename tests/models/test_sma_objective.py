@@ -72,7 +72,7 @@ def slow_loss(model: SMAForMaskedModeling, batch: dict[str, torch.Tensor], mask:
             if not is_scored:
                 continue
             query = queries[place : place + 1]
-            if decoder.mask_token is not None and mask[row, place]:
+            if decoder.mask_token is not None:
                 query = query + decoder.mask_token
             state = slow_layer(decoder.layer, query, decoder.norm(hidden), config.decoder_query_residual)
             state = decoder.output_norm(state)

@@ -8,8 +8,10 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from hf_maskssl import SMAForMaskedModeling
 from hf_maskssl.data.arguments import DataArguments
 from hf_maskssl.evaluation.arguments import ProbeArguments
+from hf_maskssl.models.modeling_sma import ChosenQueries
 from hf_maskssl.models.tokenized_input import TokenizedInput
 from hf_maskssl.training import Pretrainer, PretrainingArguments, PretrainingRecipe, RunState
 
@@ -32,6 +34,30 @@ MODEL: dict[str, Any] = {
 }
 TEXT_MODEL: dict[str, Any] = {"modality": "tokens", "vocab_size": 7, "max_position_embeddings": 9, "mask_ratio": 0.5}
 PLAIN_MAE: dict[str, Any] = {"num_adaptation_steps": 0, "contrastive_weight": 0.0}
+SMA_MODEL: dict[str, Any] = {
+    "model_type": "sma",
+    "modality": "image",
+    "image_size": [8, 8],
+    "num_channels": 1,
+    "encoder_type": "cross_attention",
+    "num_latents": 6,
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "num_masked_per_query": 8,
+    "initializer_range": 0.3,  # attention far from uniform: ties would let rounding choose the mask
+}
+SMA_TEXT_MODEL: dict[str, Any] = {
+    "model_type": "sma",
+    "modality": "tokens",
+    "vocab_size": 7,
+    "max_position_embeddings": 9,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_masked_per_query": 1,
+    "initializer_range": 0.3,
+}
 # 42 rows in batches of 4: an epoch is 10 batches, and two rows are left over.
 DATA: dict[str, Any] = {"source": "digits", "kind": "image", "scale": 0.0625, "max_train_samples": 42, "cache": True}
 LABELLED: dict[str, Any] = {"label_column": "label", "test_split": "test", "max_test_samples": 30}
@@ -51,9 +77,10 @@ def make_recipe(
     probe: dict[str, Any] | None = None,
     **training: Any,
 ) -> PretrainingRecipe:
-    """A recipe of MetaMAE on a few digits, with these changes."""
+    """A recipe of MetaMAE on a few digits, with these changes; `model` stands alone when it names its type."""
+    model = model or {}
     return PretrainingRecipe(
-        model=MODEL | (model or {}),
+        model=model if "model_type" in model else MODEL | model,
         data=DataArguments(**(DATA | (data or {}))),
         probe=ProbeArguments(**(probe or {})),
         training=PretrainingArguments(**(TRAINING | {"output_dir": str(output_dir)} | training)),
@@ -77,6 +104,24 @@ def draws_of_the_sample(self: Any, name: str, draw: torch.Tensor | None, tokens:
     content = tokens.patches.sum(-1) if tokens.patches is not None else tokens.ids.cumsum(-1)  # type: ignore[union-attr]
     noise = content * 12.9898 + torch.arange(content.shape[1]) * (78.233 if name == "noise" else 37.719)
     return (torch.sin(noise) * 43758.5453) % 1
+
+
+choose_queries = SMAForMaskedModeling._choose_queries
+
+
+def queries_of_the_sample(self: Any, tokens: TokenizedInput, query_mask: Any, query_heads: Any) -> ChosenQueries:
+    """In place of `SMAForMaskedModeling._choose_queries`: two queries that a sample gets in whatever batch it is."""
+    if tokens.patches is not None:
+        content = tokens.patches.sum((1, 2))
+    else:  # the batch decides how much padding follows a sample
+        ids = tokens.ids if tokens.attention_mask is None else tokens.ids * tokens.attention_mask  # type: ignore[operator]
+        content = (ids * (1 + torch.arange(ids.shape[1]))).sum(1)  # type: ignore[union-attr]
+    length = tokens.shape[1] if self.sma.latents is None else self.config.num_latents
+    noise = (torch.sin(content[:, None] * 12.9898 + torch.arange(length) * 78.233) * 43758.5453) % 1
+    if tokens.attention_mask is not None and self.sma.latents is None:
+        noise = noise.masked_fill(tokens.attention_mask == 0, -1.0)
+    chosen = torch.zeros_like(noise, dtype=torch.bool).scatter(1, noise.topk(2, dim=1).indices, True)
+    return choose_queries(self, tokens, chosen, query_heads)
 
 
 def write_text(path: Path) -> dict[str, Any]:

@@ -16,10 +16,13 @@ import yaml
 from runs import (
     LABELLED,
     PLAIN_MAE,
+    SMA_MODEL,
+    SMA_TEXT_MODEL,
     TEXT_MODEL,
     assert_same_weights,
     draws_of_the_sample,
     make_recipe,
+    queries_of_the_sample,
     train,
     weights,
     without_time,
@@ -28,7 +31,7 @@ from runs import (
 )
 from transformers import AutoModel, AutoModelForPreTraining
 
-from hf_maskssl import MetaMAEForPretraining
+from hf_maskssl import MetaMAEForPretraining, SMAForMaskedModeling
 from hf_maskssl.training import RunState, checkpoints
 
 FOLDER = Path(__file__).resolve().parent
@@ -94,6 +97,7 @@ def recipes_for_two(tmp_path: Path) -> dict[str, dict[str, Any]]:
             "data": write_text(tmp_path / "text.txt") | {"streaming": True},
             "max_steps": 12,
         },
+        "sma": {**every, "model": SMA_TEXT_MODEL, "data": write_text(tmp_path / "text.txt")},
         "interrupted": {"model": {"num_adaptation_steps": 2}, "resume": True, "logging_steps": 100},
     }
 
@@ -107,6 +111,7 @@ def test_two_processes_are_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "SIGTERM: stopped and saved at step 3" in errors  # both at the same step, though only one was told
     assert errors.count("checkpoint-00000003 at step 3.") == 2
     monkeypatch.setattr(MetaMAEForPretraining, "_draw", draws_of_the_sample)
+    monkeypatch.setattr(SMAForMaskedModeling, "_choose_queries", queries_of_the_sample)
     for name, fields in cases.items():
         _, state = train(make_recipe(tmp_path / f"{name}-alone", **fields, batch_size=8))
         assert_one_run(tmp_path / name, state, tmp_path / f"{name}-alone")
@@ -114,7 +119,10 @@ def test_two_processes_are_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_fsdp_trains_saves_resumes_and_its_model_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plain MAE, whose forward pass takes no gradient. Words are read off the embedding's table after its own forward."""
+    """Plain MAE, whose forward pass takes no gradient, and SMA, which scores with the first layer before it runs.
+
+    Words are read off the embedding's table after its own forward.
+    """
     config = yaml.safe_load((EXAMPLES / "accelerate" / "fsdp2.yaml").read_text())
     del config["use_cpu"]
     (tmp_path / "fsdp.yaml").write_text(yaml.safe_dump(config | {"num_processes": 2, "mixed_precision": "no"}))
@@ -127,15 +135,18 @@ def test_fsdp_trains_saves_resumes_and_its_model_loads(tmp_path: Path, monkeypat
         "picture_steps": 2,
         "max_grad_norm": 1.0,
     }
+    sma = {"model": SMA_MODEL, "picture_steps": 2}
+    cases = {"image": image, "text": text, "sma": sma}
     files = []
-    for name, fields in (("image", image), ("text", text)):
+    for name, fields in cases.items():
         for steps in (2, 4):  # the second goes on where the first ended
             recipe = make_recipe(tmp_path / name, **fields, max_steps=steps, resume=True, save_total_limit=1)
             files.append(write_recipe(recipe, tmp_path / f"{name}-{steps}.yaml"))
     errors = launch(tmp_path / "fsdp.yaml", files)
-    assert errors.count("checkpoint-00000002 at step 2.") == 4  # two runs resumed, on two processes each
+    assert errors.count("checkpoint-00000002 at step 2.") == 6  # three runs resumed, on two processes each
     monkeypatch.setattr(MetaMAEForPretraining, "_draw", draws_of_the_sample)
-    for name, fields in (("image", image), ("text", text)):
+    monkeypatch.setattr(SMAForMaskedModeling, "_choose_queries", queries_of_the_sample)
+    for name, fields in cases.items():
         _, state = train(make_recipe(tmp_path / f"{name}-alone", **fields, batch_size=8))
         assert_one_run(tmp_path / name, state, tmp_path / f"{name}-alone")
         _, info = AutoModelForPreTraining.from_pretrained(tmp_path / name, output_loading_info=True)

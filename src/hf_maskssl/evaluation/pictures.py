@@ -2,7 +2,9 @@
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ INPUT_COLOR, PREDICTION_COLOR = "#3d3d3d", "#D55E00"
 RIGHT_COLOR, WRONG_COLOR = "#9fdcc4", "#f6b89a"
 SHADE_COLOR = "#dbe4f2"
 HIDDEN_PIXEL = (0.66, 0.72, 0.83)  # blue-grey: neither a grey level nor a colour of the heat map
+LINE_SYMBOLS = {"\n": "↵", "\r": "↵", "\t": "→"}
+BLANK = "␣"
 MAX_CURVE_CHANNELS = 4
 MAX_TOKENS_SHOWN = 120
 TOKEN_LINE_WIDTH = 84
@@ -78,7 +82,8 @@ def draw_reconstruction(
     give the same file, byte for byte.
 
     Args:
-        model: A pre-training model whose output has `patch_predictions` and / or `token_logits` and `mask`.
+        model: A pre-training model whose output has `mask` with `patch_predictions` or `predictions`, and / or
+            `token_logits` or `logits`.
         batch: What its collator gives; labels and row numbers are left aside.
         path: PNG, PDF or SVG file to write; its folder is made. None writes nothing: in a run of several processes the
             losses are gathered, so every process must call this, and one of them gives a path.
@@ -98,23 +103,23 @@ def draw_reconstruction(
     if path is None:
         return None
     if picture.values is None:
-        figure = _new_figure(TEXT_FIGURE_WIDTH, _text_height(picture, processor))
+        figure = new_figure(TEXT_FIGURE_WIDTH, _text_height(picture, processor))
         _draw_tokens(figure, picture, processor)
     elif picture.values.ndim == 4 and picture.ids is not None:
         picture_height, text_height = _pictures_height(picture), _text_height(picture, processor)
-        figure = _new_figure(TEXT_FIGURE_WIDTH, picture_height + text_height)
+        figure = new_figure(TEXT_FIGURE_WIDTH, picture_height + text_height)
         parts: Any = figure.subfigures(2, 1, height_ratios=[picture_height, text_height])
         _draw_pictures(parts[0], picture, processor)
         _draw_tokens(parts[1], picture, processor)
     elif picture.values.ndim == 4:
         width, _ = _cell_size(picture)
-        figure = _new_figure(max(0.5 + width * len(picture.values), 3.4), _pictures_height(picture))
+        figure = new_figure(max(0.5 + width * len(picture.values), 3.4), _pictures_height(picture))
         _draw_pictures(figure, picture, processor)
-    elif picture.values.shape[1] == 1 and model.config.patch_size == 1:
+    elif is_table(model, processor):
         figure = _draw_columns(picture, processor)
     else:
         figure = _draw_series(picture)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def draw_curves(
@@ -150,10 +155,10 @@ def draw_curves(
         raise ValueError(f"history holds no number to draw; groups: {dict(groups)}, numbers: {sorted(curves)}")
     columns = min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure = _new_figure(4.2 * columns, 3.0 * rows)
+    figure = new_figure(4.2 * columns, 3.0 * rows)
     for axes, (title, names) in zip(_panels(figure, rows, columns, len(panels)), panels.items(), strict=True):
         _draw_panel(axes, title, {label: curves[name] for label, name in zip(_labels(names), names, strict=True)})
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def reconstruct(
@@ -167,28 +172,14 @@ def reconstruct(
     inputs = _model_inputs(model, batch, max_samples)
     if noise is not None:
         inputs["noise"] = noise[:max_samples].to(model.device)
-    was_training = model.training
-    devices = range(torch.cuda.device_count()) if model.device.type == "cuda" else []
-    try:
-        model.eval()
-        with torch.random.fork_rng(devices=devices), torch.no_grad():
-            torch.manual_seed(0)
-            outputs = model(**inputs)
-    finally:
-        model.train(was_training)
-    predictions, logits = outputs.get("patch_predictions"), outputs.get("token_logits")
-    if (predictions is None and logits is None) or outputs.get("mask") is None:
-        raise ValueError(
-            f"{type(model).__name__} gives no `mask` with `patch_predictions` or `token_logits`: "
-            "draw a pre-training model"
-        )
-    is_masked = outputs["mask"].bool().cpu()
+    with undisturbed(model, seed=0):
+        predictions, logits, is_masked = _predict(model, inputs)
     attention_mask = inputs.get("attention_mask")
     result = Reconstruction()
     num_patches = 0
     if predictions is not None:
         num_patches = predictions.shape[1]
-        signal = inputs["input_values"] if "input_values" in inputs else inputs["pixel_values"]
+        signal = channels_first(model, inputs["input_values"]) if "input_values" in inputs else inputs["pixel_values"]
         is_real_patch = attention_mask if logits is None else None
         _add_patches(result, model, signal, predictions, is_masked[:, :num_patches], is_real_patch, processor)
     if logits is not None:
@@ -198,6 +189,46 @@ def reconstruct(
         real = torch.ones_like(ids) if attention_mask is None else attention_mask.cpu()
         result.is_real_token = real.bool().numpy()
     return result
+
+
+@contextmanager
+def undisturbed(model: PreTrainedModel, seed: int) -> Iterator[None]:
+    """The model in evaluation mode, without gradients, and draws from `seed`; mode and random state come back after."""
+    was_training = model.training
+    devices = range(torch.cuda.device_count()) if model.device.type == "cuda" else []
+    try:
+        model.eval()
+        with torch.random.fork_rng(devices=devices), torch.no_grad():
+            torch.manual_seed(seed)
+            yield
+    finally:
+        model.train(was_training)
+
+
+def _predict(
+    model: PreTrainedModel, inputs: Mapping[str, torch.Tensor]
+) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor]:
+    """Predictions (B, N, P) in the input's units, logits (B, N, V), and the mask (B, N) bool on the CPU."""
+    # A method that predicts masked places only is asked for all of them.
+    options = {"predict_all": True} if "predict_all" in inspect.signature(model.forward).parameters else {}
+    outputs = model(**inputs, **options)
+    predictions = outputs.get("patch_predictions", outputs.get("predictions"))
+    logits = outputs.get("token_logits", outputs.get("logits"))
+    if (predictions is None and logits is None) or outputs.get("mask") is None:
+        raise ValueError(
+            f"{type(model).__name__} gives no `mask` with predictions (`patch_predictions` or `predictions`) or logits "
+            "(`token_logits` or `logits`): draw a pre-training model"
+        )
+    if predictions is not None:
+        mean, std = (getattr(model.config, f"target_{name}", None) for name in ("mean", "std"))
+        predictions = predictions * predictions.new_tensor(1.0 if std is None else std)
+        predictions = predictions + predictions.new_tensor(0.0 if mean is None else mean)
+    return predictions, logits, outputs["mask"].bool().cpu()
+
+
+def channels_first(model: PreTrainedModel, values: torch.Tensor) -> torch.Tensor:
+    """A batch of series as (B, C, T), whichever way the model takes it."""
+    return values.transpose(1, 2) if getattr(model.config, "channels_last", False) else values
 
 
 def fill_masked_patches(
@@ -262,14 +293,14 @@ def _add_patches(
     patch_shape = model.config.patch_shape
     signal = signal.float().cpu()
     filled = fill_masked_patches(signal, predictions.float().cpu(), is_masked, patch_shape)
-    result.values = _undo_standardization(signal.numpy(), processor)
-    result.filled = _undo_standardization(filled.numpy(), processor)
+    result.values = undo_standardization(signal.numpy(), processor)
+    result.filled = undo_standardization(filled.numpy(), processor)
     result.is_hidden = spread_over_patches(is_masked, signal, patch_shape).numpy()
     real = torch.ones_like(is_masked) if is_real is None else is_real.bool().cpu()
     result.is_real = spread_over_patches(real, signal, patch_shape).numpy()
 
 
-def _undo_standardization(values: np.ndarray, processor: Any) -> np.ndarray:
+def undo_standardization(values: np.ndarray, processor: Any) -> np.ndarray:
     """Back to the data's own units where the processor knows the way: it does not for `standardize: sample`."""
     processor = _part(processor, "image_processor")
     mean, std = getattr(processor, "mean", None), getattr(processor, "std", None)
@@ -282,6 +313,12 @@ def _undo_standardization(values: np.ndarray, processor: Any) -> np.ndarray:
     return values
 
 
+def is_table(model: PreTrainedModel, processor: Any) -> bool:
+    """Whether series are tabular rows: one channel, every value by itself, and no processor of time series."""
+    is_single = model.config.num_channels == 1 and math.prod(model.config.patch_shape) == 1
+    return is_single and getattr(processor, "statistics_axis", "feature") == "feature"
+
+
 def _part(processor: Any, name: str) -> Any:
     """`image_processor` or `tokenizer` of a combined processor (object or mapping), else the processor itself."""
     if isinstance(processor, Mapping):
@@ -289,7 +326,7 @@ def _part(processor: Any, name: str) -> Any:
     return getattr(processor, name, processor)
 
 
-def _new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """A figure that no global state knows of, so that threads and notebooks are left alone."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
@@ -304,7 +341,7 @@ def _panels(figure: Figure, rows: int, columns: int, count: int) -> list[Axes]:
     return grid[:count]
 
 
-def _save(figure: Figure, path: str | Path) -> Path:
+def save_figure(figure: Figure, path: str | Path) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Without the metadata of the library's version and the date the same picture is the same file.
@@ -374,8 +411,8 @@ def _draw_pictures(figure: Figure | SubFigure, picture: Reconstruction, processo
     count = len(picture.values)
     grid = figure.subplots(3, count, squeeze=False)
     for column in range(count):
-        low, high = _display_range(picture.values[column])
-        shown = [_to_rgb(values[column], low, high, is_spectrogram) for values in (picture.values, picture.filled)]
+        low, high = display_range(picture.values[column])
+        shown = [to_rgb(values[column], low, high, is_spectrogram) for values in (picture.values, picture.filled)]
         masked = hide_pixels(shown[0], picture.is_hidden[column])
         for row, pixels in enumerate([shown[0], masked, shown[1]]):
             axes = grid[row][column]
@@ -394,7 +431,7 @@ def _draw_pictures(figure: Figure | SubFigure, picture: Reconstruction, processo
         figure.suptitle("log-mel spectrogram: time to the right, frequency upwards", fontsize=9)
 
 
-def _display_range(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def display_range(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(C, 1, 1) lowest and highest value to show: shared by an ordinary picture's channels, else of each channel."""
     if values.shape[0] <= 3:
         low, high = np.full((1, 1, 1), values.min()), np.full((1, 1, 1), values.max())
@@ -403,7 +440,7 @@ def _display_range(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return low, np.maximum(high, low + 1e-6)
 
 
-def _to_rgb(values: np.ndarray, low: np.ndarray, high: np.ndarray, as_heat: bool) -> np.ndarray:
+def to_rgb(values: np.ndarray, low: np.ndarray, high: np.ndarray, as_heat: bool) -> np.ndarray:
     """(C, H, W) -> (H, W, 3) in [0, 1], on the input's scale, so that a reconstruction keeps its errors of level."""
     scaled = np.clip((values - low) / (high - low), 0.0, 1.0)
     if values.shape[0] >= 3:
@@ -422,7 +459,7 @@ def _draw_series(picture: Reconstruction) -> Figure:
     assert picture.values is not None and picture.filled is not None
     samples, channels, _ = picture.values.shape
     shown = min(channels, MAX_CURVE_CHANNELS)
-    figure = _new_figure(max(2.9 * shown, 7.5), 0.7 + 1.25 * samples)
+    figure = new_figure(max(2.9 * shown, 7.5), 0.7 + 1.25 * samples)
     grid = figure.subplots(samples, shown, squeeze=False, sharex=True)
     for sample in range(samples):
         length = int(picture.is_real[sample].sum())
@@ -430,11 +467,11 @@ def _draw_series(picture: Reconstruction) -> Figure:
         for channel in range(shown):
             axes = grid[sample][channel]
             values = picture.values[sample, channel, :length]
-            _shade_spans(axes, is_hidden)
+            shade_spans(axes, is_hidden)
             axes.plot(values, color=INPUT_COLOR, lw=1.1)
             _plot_hidden(axes, picture.filled[sample, channel, :length], is_hidden)
             axes.set_xlim(-0.5, picture.values.shape[-1] - 0.5)
-            _style_small(axes)
+            style_small(axes)
         grid[sample][0].set_ylabel(f"sample {sample + 1}", fontsize=8)
     for channel in range(shown):
         grid[0][channel].set_title(f"channel {channel + 1}", fontsize=9)
@@ -465,17 +502,17 @@ def _draw_columns(picture: Reconstruction, processor: Any) -> Figure:
     names = getattr(processor, "feature_names", None) or [str(number) for number in range(features)]
     columns = 1 if features > 16 or samples == 1 else 2
     rows = math.ceil(samples / columns)
-    figure = _new_figure(max(6.5, 0.32 * features) * columns, 0.9 + 1.55 * rows)
+    figure = new_figure(max(6.5, 0.32 * features) * columns, 0.9 + 1.55 * rows)
     for sample, axes in enumerate(_panels(figure, rows, columns, samples)):
         is_hidden, places = picture.is_hidden[sample], np.arange(features)
         truth, guess = picture.values[sample, 0], picture.filled[sample, 0]
-        _shade_spans(axes, is_hidden)
+        shade_spans(axes, is_hidden)
         axes.vlines(places[is_hidden], truth[is_hidden], guess[is_hidden], color=PREDICTION_COLOR, lw=1.0)
         axes.scatter(places, truth, s=18, color=INPUT_COLOR, zorder=3)
         axes.scatter(places[is_hidden], guess[is_hidden], s=26, marker="D", color=PREDICTION_COLOR, zorder=4)
         axes.set_xlim(-0.6, features - 0.4)
         is_last = sample >= samples - columns
-        _style_small(axes)
+        style_small(axes)
         axes.set_xticks(places, names if is_last else [""] * features, rotation=90 if max(map(len, names)) > 2 else 0)
         axes.set_ylabel(f"sample {sample + 1}", fontsize=8)
     handles = [
@@ -488,13 +525,13 @@ def _draw_columns(picture: Reconstruction, processor: Any) -> Figure:
     return figure
 
 
-def _style_small(axes: Axes) -> None:
+def style_small(axes: Axes) -> None:
     axes.tick_params(labelsize=7)
     axes.yaxis.set_major_locator(MaxNLocator(3))
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _shade_spans(axes: Axes, is_hidden: np.ndarray) -> None:
+def shade_spans(axes: Axes, is_hidden: np.ndarray) -> None:
     for start, end in _spans(is_hidden):
         axes.axvspan(start - 0.5, end - 0.5, color=SHADE_COLOR, lw=0)
 
@@ -543,12 +580,26 @@ def _lay_out(picture: Reconstruction, processor: Any) -> tuple[list[_TextLine], 
 
 
 def _words(ids: np.ndarray, processor: Any) -> dict[int, str]:
-    """Text of every id: the tokenizer's own, else the number."""
+    """Text of every id as the tokenizer reads it, else the number."""
     tokenizer = _part(processor, "tokenizer")
     if not hasattr(tokenizer, "convert_ids_to_tokens"):
         return {int(token): str(token) for token in ids}
-    texts = tokenizer.convert_ids_to_tokens([int(token) for token in ids])
-    return {int(token): (text or "?") for token, text in zip(ids, texts, strict=True)}
+    return {int(token): _word(int(token), tokenizer) for token in ids}
+
+
+def _word(token: int, tokenizer: Any) -> str:
+    """One token as text, a blank as something to see; a token that alone is no text, such as a byte above 127, as a
+    question mark."""
+    text = tokenizer.decode([token], clean_up_tokenization_spaces=False)
+    text = "".join(visible(character) for character in text) or tokenizer.convert_ids_to_tokens(token)
+    return BLANK if text == " " else text
+
+
+def visible(character: str) -> str:
+    """Something to see for characters that have no shape of their own."""
+    if character in LINE_SYMBOLS:
+        return LINE_SYMBOLS[character]
+    return "·" if unicodedata.category(character).startswith("C") else character
 
 
 def _text_height(picture: Reconstruction, processor: Any) -> float:

@@ -3,7 +3,7 @@
 import dataclasses
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,13 @@ import hf_maskssl
 
 from ..data.arguments import LOCAL_SOURCES, DataArguments
 from ..data.recipe import build_config
+from ..data.tokenizers import BYTE_TOKENIZER
 from ..evaluation.pictures import draw_curves
 from ..evaluation.reports import markdown_table
 from ..training.arguments import PretrainingRecipe
 from ..training.loop import RunState
 from .methods import Method, method_of
+from .official_files import Converted
 from .snippets import loading_snippets
 
 CARD = "README.md"
@@ -66,32 +68,33 @@ def write_model_card(folder: Path, recipe: PretrainingRecipe, state: RunState) -
     _save(folder, header, title, _introduction(method, config), sections)
 
 
-def write_converted_card(folder: Path, config: PreTrainedConfig, checkpoint: str, assumed: Mapping[str, Any]) -> None:
+def write_converted_card(folder: Path, checkpoint: str, converted: Converted) -> None:
     """Write README.md for an official checkpoint that was converted.
 
     Args:
-        folder: Where the converted model lies.
-        config: Its configuration.
-        checkpoint: Name of the authors' file.
-        assumed: Configuration fields that the file does not store, with the values taken.
+        folder: Where the converted model lies, with its processor if it has one.
+        checkpoint: Name of the authors' file or folder.
+        converted: The model, and what its card should say.
     """
+    config = converted.model.config
     method = method_of(config)
-    settings = markdown_table([[f"`{name}`", str(value)] for name, value in assumed.items()], ["field", "value"])
     origin = (
-        f"The weights are those of `{checkpoint}`, the authors' file ({method.repository}), converted by "
+        f"The weights are those of `{checkpoint}`, the authors' checkpoint ({method.repository}), converted by "
         f"`python -m hf_maskssl.hub.conversion` of hf_maskssl {hf_maskssl.__version__} and not trained further. "
-        "The file names neither the data it was trained on nor the following settings, for which these values were "
-        f"taken:\n\n{settings}"
+        "The file does not name the data it was trained on."
     )
-    limitations = (
-        "- Nothing was measured for this card.\n"
-        "- The file holds no processor: prepare inputs as the authors did.\n"
-        "- The licence of the weights is their authors' to say."
-    )
+    if converted.assumed:
+        rows = [[f"`{name}`", str(value)] for name, value in converted.assumed.items()]
+        settings = markdown_table(rows, ["field", "value"])
+        origin += f" Neither does it store the following settings, for which these values were taken:\n\n{settings}"
+    limitations = ["Nothing was measured for this card.", *converted.notes]
+    if converted.processor is None:
+        limitations.append("The file holds no processor: prepare inputs as the authors did.")
+    limitations.append("The licence of the weights is their authors' to say.")
     sections = [
         ("Use", _usage(loading_snippets(folder, config, PLACEHOLDER))),
         ("Origin", origin),
-        ("Limitations", limitations),
+        ("Limitations", "\n".join(f"- {line}" for line in limitations)),
         ("Citation", method.citation),
     ]
     title = f"{method.name}, converted from {checkpoint}"
@@ -176,12 +179,22 @@ def _data_table(data: DataArguments) -> str:
         ("standardised by", data.standardize),
         ("values multiplied by", data.scale if data.scale != 1 else None),
         ("sampling rate", data.sampling_rate and f"{data.sampling_rate:,} Hz"),
-        ("tokenizer", data.tokenizer or (data.alphabet and "one token per character")),
+        ("tokenizer", _tokenizer(data)),
+        ("texts", "end to end, cut into full sequences" if data.pack else None),
     ]
     return markdown_table([[name, str(value)] for name, value in rows if value is not None], ["data", ""])
 
 
+def _tokenizer(data: DataArguments) -> str | None:
+    if data.tokenizer == BYTE_TOKENIZER:
+        return "one token per byte (UTF-8)"
+    return data.tokenizer or (data.alphabet and "one token per character")
+
+
 def _training_split(data: DataArguments) -> str:
+    if data.split != "given":
+        how = {"random": "at random", "scaffold": "by scaffold", "scaffold_random": "by scaffold, in random order"}
+        return f"{data.split_fractions[0]:.0%} of {data.train_split}, cut {how[data.split]}"
     if not data.validation_fraction:
         return data.train_split
     return f"{data.train_split}, without the {data.validation_fraction:.0%} set aside for validation"
@@ -189,6 +202,9 @@ def _training_split(data: DataArguments) -> str:
 
 def _held_out(data: DataArguments) -> str:
     """The split the online probe is scored on; it takes the validation split before the test split."""
+    if data.split != "given":
+        _, validation, test = data.split_fractions
+        return f"{validation or test:.0%} of the split `{data.train_split}`, set aside"
     if data.validation_fraction:
         return f"{data.validation_fraction:.0%} of the split `{data.train_split}`, set aside for validation"
     if data.validation_split is not None:

@@ -95,12 +95,14 @@ def example_inputs(config: PreTrainedConfig) -> dict[str, torch.Tensor]:
     return EXAMPLE_INPUTS[config.model_type](config)
 
 
-def _metamae_inputs(config: Any) -> dict[str, torch.Tensor]:
+def _signal_and_tokens(config: Any) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     inputs = {}
     if config.has_patches:
         name = "input_values" if config.modality == "series" else "pixel_values"
-        inputs[name] = torch.randn(BATCH_SIZE, config.num_channels, *config.signal_shape, generator=generator)
+        signal = torch.randn(BATCH_SIZE, config.num_channels, *config.signal_shape, generator=generator)
+        is_channels_last = config.modality == "series" and getattr(config, "channels_last", False)
+        inputs[name] = signal.transpose(1, 2).contiguous() if is_channels_last else signal
     if config.has_tokens:
         shape = (BATCH_SIZE, config.max_position_embeddings)
         inputs["input_ids"] = torch.randint(config.vocab_size, shape, generator=generator)
@@ -110,4 +112,7 @@ def _metamae_inputs(config: Any) -> dict[str, torch.Tensor]:
 
 
 # A new method adds its line here: model type -> a batch for its encoder.
-EXAMPLE_INPUTS: dict[str, Callable[[Any], dict[str, torch.Tensor]]] = {"metamae": _metamae_inputs}
+EXAMPLE_INPUTS: dict[str, Callable[[Any], dict[str, torch.Tensor]]] = {
+    "metamae": _signal_and_tokens,
+    "sma": _signal_and_tokens,
+}

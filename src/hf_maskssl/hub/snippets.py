@@ -8,6 +8,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from ..data.arguments import DataArguments
 from ..data.processors import ImageTextProcessor, load_processor
+from ..data.texts import appended_separator
 from ..models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from ..models.image_processing_array import ArrayImageProcessor
 
@@ -113,8 +114,10 @@ def _texts(tokenizer: Any, config: Any, data: DataArguments | None) -> Example:
     longest = config.max_position_embeddings
     alphabet = data.alphabet if data is not None else None
     text = (alphabet or "two samples of text")[: min(longest, 16)]
-    # As in pre-training: the model has a class token of its own, and knows neither segments nor other special tokens.
-    options = f"add_special_tokens=False, truncation=True, max_length={longest}"
+    # As in pre-training: the model has a class token of its own or none, and knows neither segments nor other special
+    # tokens, save a separator that the tokenizer only appends.
+    special = "" if appended_separator(tokenizer) is not None else "add_special_tokens=False, "
+    options = f"{special}truncation=True, max_length={longest}"
     if "token_type_ids" in tokenizer.model_input_names:
         options += ", return_token_type_ids=False"
     lines = (
@@ -129,7 +132,10 @@ def _tensors(config: Any, only_tokens: bool = False) -> Example:
     lines, inputs = [], []
     if config.has_patches and not only_tokens:
         name = "input_values" if config.modality == "series" else "pixel_values"
-        shape = ", ".join(map(str, [2, config.num_channels, *config.signal_shape]))
+        sizes = [config.num_channels, *config.signal_shape]
+        if config.modality == "series" and getattr(config, "channels_last", False):
+            sizes.reverse()
+        shape = ", ".join(map(str, [2, *sizes]))
         lines.append(f"{name} = torch.randn({shape})  # prepared as in pre-training")
         inputs.append(f"{name}={name}")
     if config.has_tokens:

@@ -5,8 +5,6 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from .masking import num_masked_tokens
-
 AUTO_MAP = {
     "AutoConfig": "configuration_sma.SMAConfig",
     "AutoModel": "modeling_sma.SMAModel",
@@ -222,7 +220,7 @@ class SMAConfig(PreTrainedConfig):
 
     def num_chosen_queries(self, num_tokens: int) -> int:
         """Size of the set R for a sample of `num_tokens` real tokens."""
-        wanted = round(num_masked_tokens(num_tokens, self.mask_ratio) / self.num_masked_per_query)
+        wanted = round(num_tokens * self.mask_ratio / self.num_masked_per_query)
         return max(1, min(wanted, self.num_latents if self.is_cross_attention else num_tokens))
 
     def validate_input(self) -> None:
@@ -301,10 +299,10 @@ class SMAConfig(PreTrainedConfig):
             )
         if self.num_masked_per_query < 1:
             raise ValueError(f"`num_masked_per_query` must be at least 1, got {self.num_masked_per_query}.")
-        if self.is_guided and round(rounded / self.num_masked_per_query) < 1:
+        if self.is_guided and round(total * self.mask_ratio / self.num_masked_per_query) < 1:
             raise ValueError(
-                f"`num_masked_per_query={self.num_masked_per_query}` chooses no query: {rounded} tokens are masked, so "
-                f"it may be at most {2 * rounded - 1}."
+                f"`num_masked_per_query={self.num_masked_per_query}` chooses no query for {total} tokens of which "
+                f"{rounded} are masked: it may be at most about {2 * rounded - 1}."
             )
         if self.mask_queries and self.is_cross_attention:
             raise ValueError("`mask_queries` needs encoder_type 'self_attention': latents are no tokens to mask.")

@@ -461,25 +461,25 @@ class SMADecoder(nn.Module):
         latents: torch.Tensor,
         latents_mask: torch.Tensor | None,
         embeddings: SMAEmbeddings,
-        is_masked: torch.Tensor,
+        is_scored: torch.Tensor,
         ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Predict what stands at masked positions.
+        """Predict what stands at positions.
 
         Args:
             latents: (B, L, D), the encoder's output.
             latents_mask: the kernel's mask over them, or None.
             embeddings: the encoder's, for their tables.
-            is_masked: (B, N) bool.
-            ids: (B, M), the positions to predict, masked ones; None predicts all.
+            is_scored: (B, N) bool, the positions that enter the loss: there the mask token is added.
+            ids: (B, M), the positions to predict, scored ones; None predicts all.
 
         Returns:
             (B, M or N, V or C).
         """
         table = embeddings.position_embeddings if self.positions is None else self.positions
-        queries = table.weight[None, : is_masked.shape[1]]
+        queries = table.weight[None, : is_scored.shape[1]]
         if self.mask_token is not None:
-            queries = queries + (self.mask_token if ids is not None else is_masked.unsqueeze(-1) * self.mask_token)
+            queries = queries + (self.mask_token if ids is not None else is_scored.unsqueeze(-1) * self.mask_token)
         hidden_states = self.layer(queries, self.norm(latents), latents_mask, ids)
         hidden_states = self.output_norm(hidden_states)
         if self.output is not None:
@@ -578,12 +578,13 @@ class SMAForMaskedModeling(SMAPreTrainedModel):
         ids = None
         if not (predict_all or self.config.reconstruct_visible):
             ids = scored_first(is_masked, limit=num_tokens if is_given else num_masked)
-            is_scored = is_masked.gather(1, ids)
         latents_mask = (
             None if self.config.is_cross_attention else self._latents_mask(latents, keep_mask, ids, num_tokens)
         )
-        predictions = self.decoder(latents, latents_mask, self.sma.embeddings, is_masked, ids)
-        loss = self._reconstruction_loss(tokens if ids is None else tokens.select(ids), predictions, is_scored)
+        predictions = self.decoder(latents, latents_mask, self.sma.embeddings, is_scored, ids)
+        if ids is not None:
+            tokens, is_scored = tokens.select(ids), is_scored.gather(1, ids)
+        loss = self._reconstruction_loss(tokens, predictions, is_scored)
         if ids is None:
             ids = torch.arange(num_tokens, device=is_masked.device).expand_as(is_masked)
         return SMAForMaskedModelingOutput(

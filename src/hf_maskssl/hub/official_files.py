@@ -1,0 +1,76 @@
+"""What converters of official checkpoints share: reading the authors' files and filling a model completely."""
+
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+State = dict[str, torch.Tensor]
+
+
+@dataclass
+class Converted:
+    """An official checkpoint as a model of this package.
+
+    Attributes:
+        model: With the authors' weights.
+        assumed: Configuration fields that the file does not store, with the values taken.
+        processor: Saved beside the model; None where the file implies none.
+        notes: Sentences for the card, on what differs from the authors' code.
+    """
+
+    model: PreTrainedModel
+    assumed: dict[str, Any]
+    processor: Any = None
+    notes: list[str] = field(default_factory=list)
+
+
+def read_checkpoint(path: str | Path) -> State:
+    """Weights of a `torch.save`d checkpoint, read without running any code in it.
+
+    Args:
+        path: a file whose top level is a state dict, or a dict that holds one under "model".
+
+    Returns:
+        Name -> tensor, without the `module.` prefix of data-parallel runs.
+
+    Raises:
+        ValueError: the file is absent, damaged, or holds something other than tensors and plain containers.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"checkpoint {path} is not a file: give the path of the authors' file.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    # A file that is no pickle at all may also fail as a KeyError, IndexError, ... inside the reader.
+    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"checkpoint {path} cannot be read: expected a file written by torch.save that holds tensors and plain "
+            f"containers only. Nothing else in it was run. {_reason(error)}"
+        ) from error
+    state = content.get("model", content) if isinstance(content, dict) else content
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ValueError(f"checkpoint {path} holds no state dict (name -> tensor) at its top level or under 'model'.")
+    return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def _reason(error: Exception) -> str:
+    """What the reader objected to, without torch's advice to read the file unsafely."""
+    lines = [line for line in str(error).splitlines() if line.strip() and "weights_only" not in line]
+    return f"The reader says: {lines[0].strip()}" if lines else f"The reader gave up with a {type(error).__name__}."
+
+
+def load_completely(model: PreTrainedModel, state: State) -> None:
+    """Give a model all its weights.
+
+    Raises:
+        ValueError: A tensor is missing, left over or of another shape.
+    """
+    try:
+        missing, unexpected = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # a tensor of another shape
+        raise ValueError(f"the checkpoint does not fit the model: {error}") from error
+    if missing or unexpected:
+        raise ValueError(f"the checkpoint does not fit the model: missing {missing[:8]}, unexpected {unexpected[:8]}.")
