@@ -8,7 +8,6 @@ are passed over: the table can be made in pieces, by several processes. The smal
 
 import argparse
 import dataclasses
-import json
 import os
 import tempfile
 import time
@@ -19,6 +18,7 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+from common import RECIPES, RESULTS, ROOT, grouped_bars, interval, read_runs
 from matplotlib.figure import Figure
 from transformers import AutoModelForPreTraining
 
@@ -27,11 +27,9 @@ from hf_maskssl.evaluation.features import Features, extract_features, level_of_
 from hf_maskssl.evaluation.online import draw_rows
 from hf_maskssl.evaluation.probe import knn_probe, linear_probe
 from hf_maskssl.evaluation.reports import write_json
-from hf_maskssl.evaluation.statistics import mean_interval, rankme
+from hf_maskssl.evaluation.statistics import rankme
 from hf_maskssl.training import Pretrainer, PretrainingRecipe, load_pretraining_recipe
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
 RUNS = RESULTS / "metamae_probe"
 PLAIN_MAE = ["--num_adaptation_steps", "0", "--contrastive_weight", "0.0"]
 VARIANTS: dict[str, list[str]] = {
@@ -78,7 +76,7 @@ def run(dataset: str, variant: str, seed: int) -> dict[str, Any]:
                 "0",
             ),
         ]
-        recipe = load_pretraining_recipe(ROOT / "examples" / "recipes" / f"{dataset}.yaml", overrides)
+        recipe = load_pretraining_recipe(RECIPES / f"{dataset}.yaml", overrides)
         started = time.perf_counter()
         if variant == "untrained":
             torch.manual_seed(seed)
@@ -135,21 +133,9 @@ def probe(encoder: torch.nn.Module, prepared: PreparedData, recipe: PretrainingR
     return scores
 
 
-def read_runs() -> list[dict[str, Any]]:
-    return [json.loads(path.read_text()) for path in sorted(RUNS.glob("*.json"))]
-
-
-def percent(values: list[float]) -> dict[str, float | None] | None:
-    """Mean and 95 % half width over seeds, in per cent; None where no run has ended."""
-    if not values:
-        return None
-    mean, half_width = mean_interval([100 * value for value in values])
-    return {"mean": mean, "half_width": half_width}
-
-
 def write_tables() -> None:
     """benchmarks/results/metamae_probe.json and .png from whatever runs have ended."""
-    runs = read_runs()
+    runs = read_runs(RUNS)
     measures = {
         "linear": "linear probe",
         "knn": "kNN",
@@ -164,7 +150,7 @@ def write_tables() -> None:
             row: list[Any] = [dataset, STEPS[dataset]]
             for variant in VARIANTS:
                 chosen = [r for r in runs if r["dataset"] == dataset and r["variant"] == variant]
-                row.append(percent([result[measure] for result in chosen]))
+                row.append(interval([result[measure] for result in chosen]))
             rows.append(row)
         tables[measure] = {"columns": ["data set", "steps", *TITLES.values()], "rows": rows}
     write_json(
@@ -186,17 +172,11 @@ def write_tables() -> None:
 def draw(rows: list[list[Any]], path: Path) -> None:
     figure = Figure(figsize=(10, 4), layout="constrained")
     axes = figure.subplots()
-    width = 0.8 / len(VARIANTS)
-    for number, title in enumerate(TITLES.values()):
-        places = [place + (number - (len(VARIANTS) - 1) / 2) * width for place in range(len(rows))]
-        cells = [row[2 + number] or {"mean": float("nan"), "half_width": 0.0} for row in rows]
-        errors = [cell["half_width"] or 0.0 for cell in cells]
-        axes.bar(places, [cell["mean"] for cell in cells], width, yerr=errors, label=title, capsize=2)
-    axes.set_xticks(range(len(rows)), [f"{row[0]}\n{row[1]} steps" for row in rows])
+    labels = [f"{row[0]}\n{row[1]} steps" for row in rows]
+    grouped_bars(axes, labels, {title: [row[2 + n] for row in rows] for n, title in enumerate(TITLES.values())})
     axes.set_ylabel("test accuracy of a linear probe (%)")
     axes.set_title("Frozen encoders, mean over seeds with 95 % intervals")
     axes.legend(ncols=len(VARIANTS), loc="upper center", bbox_to_anchor=(0.5, -0.15), frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
 
 

@@ -1,31 +1,34 @@
-"""Time and memory of a training step of MetaMAE and of plain MAE, at the paper's model size.
+"""Time and memory of a training step at the papers' model sizes: MetaMAE beside plain MAE, or SMA's maskings.
 
     python benchmarks/step_time.py [--shapes pamap2 pfam eurosat] [--device cpu|cuda] [--batch_size N] [--steps N] [--tables_only]
+    python benchmarks/step_time.py --method sma [--shapes pfam imagenet100] ...
 
 A step is forward, backward, AdamW and zero_grad on a random batch of the recipe's shape; "compiled" is the training loop's
 `torch_compile`. Each combination of shape, precision and mode has a process of its own, in which the models take turns step by
 step, so that whatever else the machine does meets all of them. Its result is written to
-benchmarks/results/step_time/DEVICE-SHAPE-PRECISION-MODE.json as it ends; step_time.json and .png are made of all that are there.
-Memory is the most that PyTorch's allocator holds for one model during a step: weights, optimiser state, activations, gradients.
+benchmarks/results/step_time/DEVICE-SHAPE-PRECISION-MODE.json as it ends; step_time.json and .png are made of all that are there
+(SMA: step_time_sma). Memory is the most that PyTorch's allocator holds for one model during a step: weights, optimiser state,
+activations, gradients. SMA's steps are also timed without all but the choice of the mask (`sample_mask`), and on a CPU the most
+memory that a fresh process with the guided model ever held is noted, Python and libraries included.
 """
 
 import argparse
 import json
 import multiprocessing
 import os
-import platform
-import re
+import resource
 import tempfile
 import textwrap
 import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from common import RECIPES, RESULTS, device_name, read_runs, synchronize
 from matplotlib.figure import Figure
 from transformers import AutoModelForPreTraining, PreTrainedConfig
 
@@ -33,26 +36,87 @@ from hf_maskssl.data import build_config
 from hf_maskssl.evaluation.reports import markdown_table, write_json
 from hf_maskssl.training import load_pretraining_recipe
 
-ROOT = Path(__file__).resolve().parent.parent
-SHAPES = {"pamap2": "PAMAP2", "pfam": "Pfam", "eurosat": "EuroSAT"}
-# Variant -> title, changes to the recipe. The first is what the others are compared with.
-VARIANTS: dict[str, tuple[str, list[str]]] = {
-    "mae": ("MAE", ["--num_adaptation_steps", "0", "--contrastive_weight", "0.0"]),
-    "metamae": ("MetaMAE", []),
-    "metamae_first_order": ("first order", ["--first_order", "true"]),
+
+@dataclass(frozen=True)
+class Method:
+    """What of a method is measured.
+
+    Attributes:
+        name: also of its results: step_time.json for MetaMAE, step_time_sma.json for SMA.
+        shapes: recipe without the method's name -> title.
+        variants: name -> title, changes to the recipe.
+        baseline: the variant that the others are compared with.
+        claim: the variant that has the goal; `goal` and `paper` are its time over the baseline's.
+        batch_sizes: device -> shape -> rows in a batch, where it is neither the recipe's nor `CPU_BATCH_SIZE`.
+        selection_goal: of a masked model whose choice of masks is timed: the largest share of a step it may take.
+    """
+
+    name: str
+    shapes: dict[str, str]
+    variants: dict[str, tuple[str, list[str]]]
+    baseline: str
+    claim: str
+    goal: float
+    paper: float | None = None
+    batch_sizes: dict[str, dict[str, int]] = field(default_factory=dict)
+    selection_goal: float | None = None
+
+    @property
+    def results_name(self) -> str:
+        return "step_time" if self.name == "metamae" else f"step_time_{self.name}"
+
+    @property
+    def versus(self) -> str:
+        return f"{self.variants[self.claim][0]} / {self.variants[self.baseline][0]}"
+
+
+METHODS = {
+    "metamae": Method(
+        name="metamae",
+        shapes={"pamap2": "PAMAP2", "pfam": "Pfam", "eurosat": "EuroSAT"},
+        variants={
+            "mae": ("MAE", ["--num_adaptation_steps", "0", "--contrastive_weight", "0.0"]),
+            "metamae": ("MetaMAE", []),
+            "metamae_first_order": ("first order", ["--first_order", "true"]),
+        },
+        baseline="mae",
+        claim="metamae",
+        goal=1.6,
+        paper=1.4,  # section 3.3, computational efficiency
+    ),
+    "sma": Method(
+        name="sma",
+        shapes={"pfam": "Pfam", "imagenet100": "ImageNet-100"},
+        variants={
+            # The guided run's ratio: what is compared is the choice of the mask, not how much is encoded.
+            "random": ("random", ["--masking", "random"]),
+            "guided": ("guided", []),
+            "iterative": ("iterative", ["--masking", "iterative"]),
+        },
+        baseline="random",
+        claim="guided",
+        goal=1.05,
+        batch_sizes={
+            "cpu": {"pfam": 4, "imagenet100": 4},
+            "cuda": {"pfam": 64, "imagenet100": 32},
+        },  # cuda: authors' code
+        selection_goal=0.02,  # appendix D: less than 2 % of a step
+    ),
 }
-BASELINE = "mae"
 PRECISIONS = ("float32", "bf16")
 MODES = ("eager", "compiled")
 WARM_UP_STEPS = 3  # the first compiles, the second may compile again for another number of support tokens
 CPU_BATCH_SIZE = 32  # on a GPU the paper's
-GOAL, PAPER = 1.6, 1.4  # MetaMAE's time over MAE's; the paper: section 3.3, computational efficiency
+MEMORY_STEPS = 2  # the second has the optimiser's state
+MEMORY_BATCH_SIZE = 4
+MEMORY_GOAL = 8 * 2**10  # MiB, of the image configuration in float32
 
 
 @dataclass(frozen=True)
 class Setting:
     """One combination to measure; all that its process needs to know."""
 
+    method: str
     device: str
     shape: str
     precision: str
@@ -69,14 +133,14 @@ class Setting:
     def variants(self) -> list[str]:
         # Its decoder is compiled in three forms, which on a CPU takes about as long as all else in the process.
         skipped = {"metamae_first_order"} if self.mode == "compiled" and self.device == "cpu" else set()
-        return [name for name in VARIANTS if name not in skipped]
+        return [name for name in METHODS[self.method].variants if name not in skipped]
 
 
 class Step:
     """A model with its optimiser and a batch; calling it trains one step and returns the seconds that took."""
 
     def __init__(self, setting: Setting, variant: str) -> None:
-        recipe = load_recipe(setting.shape, variant)
+        recipe = load_recipe(METHODS[setting.method], setting.shape, variant)
         config = build_config(recipe.model)
         torch.manual_seed(0)
         self.setting = setting
@@ -101,6 +165,16 @@ class Step:
         synchronize(self.setting.device)
         return time.perf_counter() - started
 
+    @torch.no_grad()
+    def select(self) -> float:
+        """Seconds that it takes to choose the masks alone."""
+        synchronize(self.setting.device)
+        started = time.perf_counter()
+        with torch.autocast(self.setting.device, torch.bfloat16, enabled=self.setting.precision == "bf16"):
+            self.model.sample_mask(**self.batch)
+        synchronize(self.setting.device)
+        return time.perf_counter() - started
+
     def peak_bytes(self) -> int:
         """The most that this model holds at any time of a step, with what it keeps between steps."""
         states = [value for state in self.optimizer.state.values() for value in state.values()]
@@ -108,9 +182,8 @@ class Step:
         return kept + (peak_growth_cuda(self) if self.setting.device == "cuda" else peak_growth_cpu(self))
 
 
-def load_recipe(shape: str, variant: str) -> Any:
-    path = ROOT / "examples" / "recipes" / f"metamae_{shape}.yaml"
-    return load_pretraining_recipe(path, VARIANTS[variant][1])
+def load_recipe(method: Method, shape: str, variant: str) -> Any:
+    return load_pretraining_recipe(RECIPES / f"{method.name}_{shape}.yaml", method.variants[variant][1])
 
 
 def make_batch(config: PreTrainedConfig, batch_size: int, device: str) -> dict[str, torch.Tensor]:
@@ -120,12 +193,9 @@ def make_batch(config: PreTrainedConfig, batch_size: int, device: str) -> dict[s
         ids = torch.randint(config.vocab_size, (batch_size, config.max_position_embeddings), generator=generator)
         return {"input_ids": ids.to(device)}
     values = torch.randn(batch_size, config.num_channels, *config.signal_shape, generator=generator)
+    if config.modality == "series" and getattr(config, "channels_last", False):
+        values = values.transpose(1, 2)
     return {"input_values" if config.modality == "series" else "pixel_values": values.to(device)}
-
-
-def synchronize(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
 
 
 def peak_growth_cuda(step: Step) -> int:
@@ -150,6 +220,7 @@ def peak_growth_cpu(step: Step) -> int:
 def measure(setting: Setting) -> dict[str, Any]:
     """The result of one file; runs in a process of its own."""
     torch.set_num_threads(setting.threads)
+    method = METHODS[setting.method]
     # Instead of running on uncompiled with a warning after too many compilations, which would be timed as compiled.
     torch._dynamo.config.fail_on_recompile_limit_hit = True
     steps: dict[str, Step] = {}
@@ -163,18 +234,24 @@ def measure(setting: Setting) -> dict[str, Any]:
         except RuntimeError as error:  # compilers' errors and exhausted memory are of this class
             errors[variant] = describe(error)
     seconds: dict[str, list[float]] = {variant: [] for variant in steps}
+    selections: dict[str, list[float]] = {variant: [] for variant in steps}
     order = list(steps)
     for _ in range(setting.steps):
         for variant in order:
             seconds[variant].append(steps[variant]())
+            if method.selection_goal is not None:
+                selections[variant].append(steps[variant].select())
         order = order[1:] + order[:1]  # nobody is always first
     variants: dict[str, Any] = {variant: {"error": error} for variant, error in errors.items()}
     for variant, step in steps.items():
         variants[variant] = {
             "seconds": summary(seconds[variant]),
-            "times_baseline": compare(seconds[variant], seconds.get(BASELINE)),
+            "times_baseline": compare(seconds[variant], seconds.get(method.baseline)),
             "peak_mib": step.peak_bytes() / 2**20,
         }
+        if selections[variant]:
+            variants[variant]["selection_seconds"] = summary(selections[variant])
+            variants[variant]["selection_share"] = compare(selections[variant], seconds[variant])
     return describe_setting(setting) | {"variants": variants}
 
 
@@ -204,47 +281,71 @@ def describe_setting(setting: Setting) -> dict[str, Any]:
     }
 
 
-def device_name(device: str, threads: int) -> str:
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    name = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").is_file():
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
-    name = " ".join(re.sub(r"\((R|TM)\)|CPU|Processor|@.*", " ", name).split())
-    return f"{name}, {threads} thread{'s' if threads > 1 else ''}"
+def measure_memory(setting: Setting) -> float:
+    """MiB that this process held at most, having trained the variant with the goal; runs in a process of its own."""
+    torch.set_num_threads(setting.threads)
+    step = Step(setting, METHODS[setting.method].claim)
+    for _ in range(MEMORY_STEPS):
+        step()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # Linux counts in KiB
 
 
 def measure_apart(setting: Setting) -> dict[str, Any]:
     """`measure` in a fresh process; one that is killed, for its memory say, is a result as well."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with fresh_process() as pool:
         try:
-            return pool.submit(measure, setting).result()
+            result = pool.submit(measure, setting).result()
         except BrokenProcessPool as error:
             failed = {variant: {"error": describe(error)} for variant in setting.variants}
             return describe_setting(setting) | {"variants": failed}
+    if setting.method == "sma" and (setting.device, setting.precision, setting.mode) == ("cpu", "float32", "eager"):
+        small = replace(setting, batch_size=MEMORY_BATCH_SIZE)
+        with fresh_process() as pool:
+            result["process_peak"] = {
+                "batch_size": small.batch_size,
+                "mib": pool.submit(measure_memory, small).result(),
+            }
+    return result
+
+
+def fresh_process() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
 
 
 # The table and the plot.
 
 
-def read_results(folder: Path) -> list[dict[str, Any]]:
+def read_results(method: Method, folder: Path) -> list[dict[str, Any]]:
     """All measurements, by device, shape, precision and mode."""
-    results = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
-    order = {name: place for place, name in enumerate([*SHAPES, *PRECISIONS, *MODES])}
-    return sorted(results, key=lambda r: (r["device"], order[r["shape"]], order[r["precision"]], order[r["mode"]]))
+    order = {name: place for place, name in enumerate([*method.shapes, *PRECISIONS, *MODES])}
+    return sorted(
+        read_runs(folder), key=lambda r: (r["device"], order[r["shape"]], order[r["precision"]], order[r["mode"]])
+    )
 
 
-def table_row(result: dict[str, Any]) -> list[Any]:
-    found = {name: result["variants"].get(name) for name in VARIANTS}
+def table_columns(method: Method) -> list[str]:
+    titles = [title for title, _ in method.variants.values()]
+    baseline = method.variants[method.baseline][0]
+    columns = ["device", "shape × batch", "precision", "mode", *(f"{title}, ms" for title in titles)]
+    columns += [f"{title} / {baseline}" for title in titles if title != baseline]
+    if method.selection_goal is not None:
+        columns += [f"choosing the mask, {title}, %" for title in titles]
+    return columns + [f"{title}, MiB" for title in titles]
+
+
+def table_row(method: Method, result: dict[str, Any]) -> list[Any]:
+    found = {name: result["variants"].get(name) for name in method.variants}
     row = [
         result["device_name"],
-        f"{SHAPES[result['shape']]} × {result['batch_size']}",
+        f"{method.shapes[result['shape']]} × {result['batch_size']}",
         result["precision"],
         result["mode"],
     ]
-    row += [time_cell(found[name]) for name in VARIANTS]
-    row += [ratio_of(found[name]) for name in VARIANTS if name != BASELINE]
+    row += [time_cell(found[name]) for name in method.variants]
+    row += [ratio_of(found[name]) for name in method.variants if name != method.baseline]
+    if method.selection_goal is not None:
+        shares = [share_of(found[name]) for name in method.variants]
+        row += [None if share is None else 100 * share for share in shares]
     row += [round(entry["peak_mib"]) if entry and "peak_mib" in entry else None for entry in found.values()]
     return row
 
@@ -262,45 +363,89 @@ def ratio_of(entry: dict[str, Any] | None) -> float | None:
     return entry["times_baseline"]["median"] if entry and entry.get("times_baseline") else None
 
 
-def write_tables(output: Path) -> None:
+def share_of(entry: dict[str, Any] | None) -> float | None:
+    """The part of a step that goes into choosing the mask."""
+    return entry["selection_share"]["median"] if entry and entry.get("selection_share") else None
+
+
+def goals(method: Method, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What was aimed at, and in how many of the measurements it was reached."""
+    ratios = [ratio_of(result["variants"].get(method.claim)) for result in results]
+    found = [goal(f"{method.versus}, time of a step", method.goal, ratios) | {"paper": method.paper}]
+    if method.selection_goal is not None:
+        shares = [share_of(result["variants"].get(method.claim)) for result in results]
+        found.append(goal("choosing the mask, share of a step", method.selection_goal, shares))
+        peaks = [peak_of(method, r) for r in results if (r["shape"], r["precision"]) == ("imagenet100", "float32")]
+        found.append(goal(f"images, batch {MEMORY_BATCH_SIZE} in float32, MiB", MEMORY_GOAL, peaks))
+    return found
+
+
+def goal(what: str, at_most: float, values: list[float | None]) -> dict[str, Any]:
+    measured = [value for value in values if value is not None]
+    reached = sum(value <= at_most for value in measured)
+    return {
+        "what": what,
+        "at_most": at_most,
+        "worst": max(measured, default=None),
+        "reached": reached,
+        "of": len(measured),
+    }
+
+
+def peak_of(method: Method, result: dict[str, Any]) -> float | None:
+    """MiB at `MEMORY_BATCH_SIZE`: of the whole process, on a GPU of its allocator."""
+    if "process_peak" in result:
+        return result["process_peak"]["mib"]
+    entry = result["variants"].get(method.claim) or {}
+    return entry.get("peak_mib") if result["batch_size"] == MEMORY_BATCH_SIZE else None
+
+
+def write_tables(method: Method, output: Path) -> None:
     """step_time.json and .png in `output`, and the table on the screen."""
-    results = read_results(output / "step_time")
+    results = read_results(method, output / method.results_name)
     if not results:
-        raise SystemExit(f"There is no measurement in {output / 'step_time'}: run without --tables_only first.")
-    titles = [title for title, _ in VARIANTS.values()]
-    columns = ["device", "shape × batch", "precision", "mode", *(f"{title}, ms" for title in titles)]
-    columns += [f"{title} / {VARIANTS[BASELINE][0]}" for name, (title, _) in VARIANTS.items() if name != BASELINE]
-    columns += [f"{title}, MiB" for title in titles]
-    rows = [table_row(result) for result in results]
-    ratios = [ratio_of(result["variants"].get("metamae")) for result in results]
-    reached = sum(ratio is not None and ratio <= GOAL for ratio in ratios)
+        raise SystemExit(
+            f"There is no measurement in {output / method.results_name}: run without --tables_only first."
+        )
+    columns = table_columns(method)
+    rows = [table_row(method, result) for result in results]
+    reached = goals(method, results)
+    goal_rows = [
+        [entry["what"], entry["at_most"], entry["worst"], f"{entry['reached']} of {entry['of']}"] for entry in reached
+    ]
+    tables: dict[str, dict[str, list[Any]]] = {"times": {"columns": columns, "rows": rows}}
+    tables["goals"] = {"columns": ["goal", "at most", "worst", "reached"], "rows": goal_rows}
     write_json(
-        output / "step_time.json",
+        output / f"{method.results_name}.json",
         {
             "what": "a training step: median milliseconds (quartiles), median ratio of neighbouring steps, peak memory",
-            "goal": {"metamae_over_mae_at_most": GOAL, "paper": PAPER, "reached": reached, "of": len(ratios)},
-            "table": {"columns": columns, "rows": rows},
+            "goals": reached,
+            "table": tables["times"],
+            "tables": tables,
             "measurements": results,
         },
     )
-    draw(results, output / "step_time.png")
-    print(markdown_table(rows, columns))
-    print(f"\nMetaMAE / MAE: goal at most {GOAL} (paper {PAPER}), reached in {reached} of {len(ratios)}.")
+    draw(method, results, output / f"{method.results_name}.png")
+    for table in tables.values():
+        print(markdown_table(table["rows"], table["columns"]), end="\n\n")
 
 
-def draw(results: list[dict[str, Any]], path: Path) -> None:
-    """A row of panels for each device: time, time over MAE's, memory."""
+def draw(method: Method, results: list[dict[str, Any]], path: Path) -> None:
+    """A row of panels for each device: time, time over the baseline's, memory."""
+    baseline = method.variants[method.baseline][0]
     devices = list(dict.fromkeys(result["device_name"] for result in results))
     figure = Figure(figsize=(16, 4.6 * len(devices)), layout="constrained")
     for device, panels in zip(devices, figure.subplots(len(devices), 3, squeeze=False), strict=True):
         chosen = [result for result in results if result["device_name"] == device]
-        labels = [f"{SHAPES[result['shape']]}\n{result['precision']}\n{result['mode']}" for result in chosen]
-        for axes, title in zip(panels, ("milliseconds per step", "time / MAE's", "peak memory, MiB"), strict=True):
+        labels = [f"{method.shapes[result['shape']]}\n{result['precision']}\n{result['mode']}" for result in chosen]
+        for axes, title in zip(
+            panels, ("milliseconds per step", f"time / {baseline}'s", "peak memory, MiB"), strict=True
+        ):
             axes.set_xticks(range(len(chosen)), labels, fontsize=6)
             axes.set_xlim(-0.5, len(chosen) - 0.5)  # also where all bars failed
             axes.set_title(f"{device}: {title}", fontsize=9)
             axes.spines[["top", "right"]].set_visible(False)
-        for number, (name, (title, _)) in enumerate(VARIANTS.items()):
+        for number, (name, (title, _)) in enumerate(method.variants.items()):
             places = [place + (number - 1) * 0.27 for place in range(len(chosen))]
             entries = [result["variants"].get(name) or {} for result in chosen]
             times = [entry.get("seconds") for entry in entries]
@@ -309,7 +454,9 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
             panels[0].bar(places, medians, 0.27, yerr=np.transpose(spread), label=title, capsize=1.5)
             panels[1].bar(places, [ratio_of(entry) or np.nan for entry in entries], 0.27)
             panels[2].bar(places, [entry.get("peak_mib", np.nan) for entry in entries], 0.27)
-        for value, name in ((GOAL, "goal"), (PAPER, "paper")):
+        for value, name in ((method.goal, "goal"), (method.paper, "paper")):
+            if value is None:
+                continue
             panels[1].axhline(value, color="black", linewidth=0.8, linestyle="--" if name == "goal" else ":")
             panels[1].annotate(f"{name} {value}", (len(chosen) - 0.5, value), fontsize=7, va="center")
         panels[0].legend(frameon=False, fontsize=8)
@@ -321,39 +468,51 @@ def quartile_distances(found: dict[str, float]) -> list[float]:
     return [1000 * (median - found["lower_quartile"]), 1000 * (found["upper_quartile"] - median)]
 
 
+def default_batch_size(method: Method, shape: str, device: str) -> int:
+    """The method's for the device; else the recipe's on a GPU and `CPU_BATCH_SIZE` on a CPU."""
+    if shape in method.batch_sizes.get(device, {}):
+        return method.batch_sizes[device][shape]
+    return load_recipe(method, shape, method.baseline).training.batch_size if device == "cuda" else CPU_BATCH_SIZE
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=list(SHAPES))
+    parser.add_argument("--method", choices=list(METHODS), default="metamae")
+    parser.add_argument("--shapes", nargs="+", help="recipes without the method's name; default: all")
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS)
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--batch_size", type=int, help=f"default: the paper's on a GPU, {CPU_BATCH_SIZE} on a CPU")
+    parser.add_argument("--batch_size", type=int, help="default: the paper's on a GPU, smaller on a CPU")
     parser.add_argument("--steps", type=int, help="timed steps of each model; default: 50 on a GPU, 10 on a CPU")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of a CPU")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the results")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
     parser.add_argument("--tables_only", action="store_true", help="make the table and the plot of what was measured")
     options = parser.parse_args()
+    method = METHODS[options.method]
+    shapes = options.shapes or list(method.shapes)
+    if unknown := [shape for shape in shapes if shape not in method.shapes]:
+        parser.error(f"--shapes {' '.join(unknown)}: {method.name} has {', '.join(method.shapes)}")
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler of the processes to come: no lines of its own
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: PyTorch finds no GPU here")
-    combinations = [(s, p, m) for s in options.shapes for p in options.precisions for m in options.modes]
+    combinations = [(s, p, m) for s in shapes for p in options.precisions for m in options.modes]
     for shape, precision, mode in [] if options.tables_only else combinations:
-        paper_batch_size = load_recipe(shape, BASELINE).training.batch_size
         setting = Setting(
+            method=method.name,
             device=options.device,
             shape=shape,
             precision=precision,
             mode=mode,
-            batch_size=options.batch_size or (paper_batch_size if options.device == "cuda" else CPU_BATCH_SIZE),
+            batch_size=options.batch_size or default_batch_size(method, shape, options.device),
             steps=options.steps or (50 if options.device == "cuda" else 10),
             threads=options.threads,
         )
         started = time.perf_counter()
         result = measure_apart(setting)
-        write_json(options.output / "step_time" / f"{setting.name}.json", result)
+        write_json(options.output / method.results_name / f"{setting.name}.json", result)
         found = {name: ratio_of(entry) or entry.get("error") for name, entry in result["variants"].items()}
         print(f"{setting.name}: {found} ({time.perf_counter() - started:.0f} s)", flush=True)
-    write_tables(options.output)
+    write_tables(method, options.output)
 
 
 if __name__ == "__main__":
