@@ -197,7 +197,14 @@ def test_gradient_checkpointing_gives_the_same_gradients(case: str) -> None:
 @pytest.mark.parametrize("case", ["padded-self-tokens", "cross-image"])
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"masking": "iterative"}, {"masking": "span"}, {"mask_schedule": "mix"}, {"mask_schedule": "widen"}],
+    [
+        {},
+        {"masking": "iterative"},
+        {"masking": "span"},
+        {"mask_schedule": "mix"},
+        {"mask_schedule": "widen"},
+        {"head_aggregation": "random"},
+    ],
     ids=str,
 )
 def test_no_value_is_read_while_training(case: str, changes: dict[str, Any]) -> None:

@@ -277,7 +277,9 @@ class SMAPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _no_split_modules = ["SMAEmbeddings", "SMALayer", "SMAInputLayer", "SMADecoder"]
     _supports_sdpa = True
-    _supports_flash_attn = True
+    # transformers' own flash path takes the padding of keys for that of queries where their numbers differ, and heads
+    # of at most 256 channels. sdpa calls the flash kernel where it can.
+    _supports_flash_attn = False
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
