@@ -424,3 +424,14 @@ def test_one_token_can_be_encoded_and_has_nothing_to_mask() -> None:
         input_ids=torch.tensor([[3, 1, 2], [4, 0, 0]]), attention_mask=torch.tensor([[1, 1, 1], [1, 0, 0]])
     )
     assert outputs.mask.sum(1).tolist() == [1, 0] and torch.isfinite(outputs.loss)
+
+
+@pytest.mark.parametrize("head_class", [SMAForSequenceClassification, SMAForTokenClassification])
+def test_a_heads_output_keeps_its_digits_under_autocast(head_class: Any) -> None:
+    """Years near 2000 are eight apart in bfloat16."""
+    model = head_class(small_config("self-tokens", num_labels=1)).eval()
+    with torch.no_grad():
+        model.classifier.bias.fill_(2000.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(**make_batch("self-tokens")).logits
+    assert logits.dtype == torch.float32 and logits.flatten().unique().numel() == logits.numel()

@@ -373,6 +373,15 @@ def at_least_float32(*tensors: torch.Tensor) -> list[torch.Tensor]:
     return [tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors]
 
 
+def linear_in_full_precision(linear: nn.Linear, values: torch.Tensor) -> torch.Tensor:
+    """`linear(values)` in the weights' own precision, under autocast too.
+
+    A head's output in half precision would have 8 or 11 bits: of years near 2000, in bfloat16, one in eight.
+    """
+    with torch.autocast(values.device.type, enabled=False):
+        return linear(values.to(linear.weight.dtype))
+
+
 def token_classification_loss(
     model: PreTrainedModel, logits: torch.Tensor, labels: torch.Tensor, **kwargs: Any
 ) -> torch.Tensor:

@@ -32,6 +32,7 @@ from .layers import (
     TransformerLayer,
     at_least_float32,
     init_linear_xavier,
+    linear_in_full_precision,
     masked_mean,
     normalize,
     patchify,
@@ -638,7 +639,7 @@ class MetaMAEForSequenceClassification(MetaMAEHead):
     ) -> SequenceClassifierOutput:
         """`labels`: (B,) class ids, (B,) or (B, 1) values for a regression, (B, num_labels) for several labels at once."""
         outputs = self.metamae(input_ids, input_values, pixel_values, attention_mask, **kwargs)
-        logits = self.classifier(self.dropout(outputs.pooler_output))
+        logits = linear_in_full_precision(self.classifier, self.dropout(outputs.pooler_output))
         loss = None
         if labels is not None:
             loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config, **kwargs)
@@ -662,7 +663,7 @@ class MetaMAEForTokenClassification(MetaMAEHead):
     ) -> TokenClassifierOutput:
         """`labels`: (B, N) class ids or values, -100 left out of the loss. Logits are (B, N, num_labels)."""
         outputs = self.metamae(input_ids, input_values, pixel_values, attention_mask, **kwargs)
-        logits = self.classifier(self.dropout(outputs.last_hidden_state[:, 1:]))
+        logits = linear_in_full_precision(self.classifier, self.dropout(outputs.last_hidden_state[:, 1:]))
         loss = None
         if labels is not None:
             loss = token_classification_loss(self, logits, labels, **kwargs)

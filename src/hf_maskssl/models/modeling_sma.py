@@ -40,6 +40,7 @@ from .layers import (
     SquaredError,
     at_least_float32,
     drop_path,
+    linear_in_full_precision,
     masked_mean,
     patchify,
     token_classification_loss,
@@ -822,7 +823,7 @@ class SMAForSequenceClassification(SMAPreTrainedModel):
             is_real = None if self.config.is_cross_attention else attention_mask
             mask = self.sma.layer_mask(query, hidden_states, is_real)
             pooled = self.query_norm(self.query_layer(query, hidden_states, mask))[:, 0]
-        logits = self.classifier(self.dropout(pooled))
+        logits = linear_in_full_precision(self.classifier, self.dropout(pooled))
         loss = None
         if labels is not None:
             loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config, **kwargs)
@@ -879,7 +880,7 @@ class SMAForTokenClassification(SMAPreTrainedModel):
         if self.query_layer is not None and self.hidden_norm is not None:
             tokens = self.sma.embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask)
             hidden_states = self.query_layer(self.sma.embeddings(tokens), self.hidden_norm(hidden_states))
-        logits = self.classifier(self.dropout(self.query_norm(hidden_states)))
+        logits = linear_in_full_precision(self.classifier, self.dropout(self.query_norm(hidden_states)))
         loss = None
         if labels is not None:
             loss = token_classification_loss(self, logits, labels, **kwargs)
