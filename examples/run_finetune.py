@@ -4,11 +4,14 @@
     accelerate launch examples/run_finetune.py RECIPE.yaml [--any_field value ...]
 
 `--checkpoint` names the encoder: a folder that run_pretrain.py wrote, or a Hub name. Any other field of the recipe can be
-changed as well; where sections share a name, the `finetuning` section is meant. The same command again goes on where it
-was stopped.
+changed as well; where sections share a name, the `finetuning` section is meant.
 
 Writes results.json, results.md and the best model (for AutoModelForSequenceClassification or
-AutoModelForTokenClassification) to `output_dir`.
+AutoModelForTokenClassification, with its card) to `output_dir`. After an interruption, give the same command again: the
+seeds and learning rates that have ended are kept, the one that was interrupted starts anew from its first step.
+
+Runs on one device or data-parallel on several; not with FSDP or DeepSpeed. The model is put on the Hub by
+`python -m hf_maskssl.hub.publish OUTPUT_DIR/model org/name`.
 """
 
 import logging
@@ -16,7 +19,7 @@ import sys
 
 from accelerate.state import PartialState
 
-import hf_maskssl  # noqa: F401  registers the package's models with the Auto classes
+from hf_maskssl.hub.cards import write_finetuned_card
 from hf_maskssl.training.finetuning import finetune
 from hf_maskssl.training.finetuning_arguments import load_finetuning_recipe
 
@@ -25,7 +28,7 @@ def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
         raise SystemExit(__doc__)
     recipe = load_finetuning_recipe(sys.argv[1], sys.argv[2:])
-    finetune(recipe)
+    finetune(recipe, write_card=write_finetuned_card)
     if PartialState().is_main_process:
         with open(f"{recipe.finetuning.output_dir}/results.md", encoding="utf-8") as report:
             print(report.read())

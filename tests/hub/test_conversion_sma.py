@@ -99,7 +99,7 @@ def test_configuration_is_the_files(folder: Path, golden: dict[str, Any]) -> Non
     config = AutoModel.from_pretrained(folder).config
     assert (config.encoder_type, config.num_hidden_layers, config.intermediate_size) == ("self_attention", 3, 128)
     assert (config.decoder_num_attention_heads, config.decoder_intermediate_size) == (2, 64)
-    assert config.decoder_query_residual and config.decoder_mask_token and config.decoder_tied_embeddings
+    assert config.decoder_query_residual and config.decoder_mask_token and config.tie_word_embeddings
     assert (config.masking, config.mask_ratio, config.num_masked_per_query) == ("guided", 0.3, 2)
     assert not config.reconstruct_visible and config.mask_schedule == "none"
 
@@ -243,7 +243,7 @@ def test_latents_biases_and_tables_of_its_own(tmp_path: Path) -> None:
     assert (config.num_latents, config.num_layer_repeats, config.num_hidden_layers) == (5, 2, 2)
     assert (config.num_cross_attention_heads, config.num_attention_heads) == (2, 4)
     assert (config.cross_intermediate_size, config.intermediate_size) == (32, 48)
-    assert config.use_bias and not config.decoder_shared_positions and not config.decoder_tied_embeddings
+    assert config.use_bias and not config.decoder_shared_positions and not config.tie_word_embeddings
     assert config.pad_token_id == 0
     weights = model.state_dict()
     first = "perceiver.encoder.cross_attention.attention.attention"

@@ -266,6 +266,13 @@ def test_iterative_masking_takes_the_queries_in_turn(seed: int, tokens: int, que
         assert places(found[row]) == set(masked) and len(masked) == counts[row]
 
 
+def test_padding_that_ties_with_real_tokens_is_not_masked() -> None:
+    attention = torch.tensor([[[1.0, 0.0, 0.0, 0.0, 0.0, 0.0]]])
+    is_real = torch.tensor([[True, True, True, True, False, False]])
+    found = iterative_mask(attention, torch.tensor([1]), torch.tensor([3]), 3, is_real)
+    assert found.sum() == 3 and not found[0, 4:].any()
+
+
 @pytest.mark.parametrize("case", ["cross-image", "self-tokens", "padded-self-tokens", "padded-cross-series"])
 @torch.no_grad()
 def test_an_iterative_model_masks_the_right_number(case: str) -> None:

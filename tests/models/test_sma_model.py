@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import accelerate
 import pytest
 import torch
 from sma_cases import CASES, PADDED_CASES, make_batch, make_draws, small_config, small_model
-from transformers import AutoModel, AutoModelForPreTraining
+from transformers import AutoModel, AutoModelForPreTraining, masking_utils
 
 from hf_maskssl import SMAConfig, SMAForSequenceClassification, SMAForTokenClassification, SMAModel
+from hf_maskssl.models import input_checks, layers, masking, modeling_sma
 from hf_maskssl.models.layers import drop_path, enable_checkpointing
 
 ALL = [*CASES, *PADDED_CASES]
@@ -107,17 +109,20 @@ def test_only_the_head_is_new_after_pretraining(case: str, head_class: Any, tmp_
     }  # fmt: skip
     for name, parameter in AutoModel.from_pretrained(tmp_path).named_parameters():
         assert torch.equal(parameter, dict(head.sma.named_parameters())[name])
+    head.save_pretrained(tmp_path / "head")
+    _, info = SMAModel.from_pretrained(tmp_path / "head", output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
     assert all(torch.isfinite(parameter).all() for parameter in head.parameters())
 
 
 def test_missing_weights_and_buffers_are_made_anew(tmp_path: Path) -> None:
-    fields: dict[str, Any] = {"decoder_mask_token": True, "decoder_tied_embeddings": True, "decoder_v_channels": 12}
+    fields: dict[str, Any] = {"decoder_mask_token": True, "tie_word_embeddings": True, "decoder_v_channels": 12}
     torch.manual_seed(0)
     SMAModel(small_config("cross-tokens", **fields)).save_pretrained(tmp_path)
     model = AutoModelForPreTraining.from_pretrained(tmp_path)
     for name, buffer in small_model("cross-tokens", **fields).named_buffers():
         assert torch.equal(dict(model.named_buffers())[name], buffer), name
-    assert 0.1 < model.decoder.mask_token.std().item() < 0.6 and not model.decoder.output_bias.any()
+    assert 0.1 < model.decoder.mask_token.std().item() < 0.6 and not model.decoder.output.bias.any()
     head = SMAForSequenceClassification.from_pretrained(tmp_path)
     assert 0.1 < head.query.std().item() < 0.6
 
@@ -171,6 +176,59 @@ def test_training_step_under_bfloat16_autocast(case: str) -> None:
     found.loss.backward()
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
     torch.testing.assert_close(found.loss, expected.loss, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("masking", ["guided", "iterative"])
+def test_masks_under_autocast_are_those_of_float32(dtype: torch.dtype, masking: str) -> None:
+    """Sums of a fresh model's nearly uniform attention differ in digits that half precision does not have."""
+    fields: dict[str, Any] = {"max_position_embeddings": 256, "initializer_range": 0.02, "num_masked_per_query": 10}
+    model = small_model("cross-tokens", masking=masking, num_latents=64, **fields)
+    batch = {"input_ids": torch.randint(0, 11, (4, 256), generator=torch.Generator().manual_seed(0))}
+    query_mask = torch.rand(4, 64).argsort(1) < 10
+    expected = model.sample_mask(**batch, query_mask=query_mask)
+    with torch.autocast("cpu", dtype):
+        found = model.sample_mask(**batch, query_mask=query_mask)
+    assert (found & expected).sum() > 0.97 * expected.sum()
+
+
+def test_the_schedule_ends_in_guided_masks_in_a_bfloat16_model() -> None:
+    batch = {"input_values": torch.randn(2, 1024, 3, dtype=torch.bfloat16)}
+    fields: dict[str, Any] = {"series_length": 1024, "mask_ratio": 0.7, "num_masked_per_query": 100}
+    query_mask = torch.rand(2, 1024).argsort(1) < 7
+    masks = []
+    for schedule in ("none", "mix", "widen"):
+        model = small_model("self-series", mask_schedule=schedule, **fields).to(torch.bfloat16)
+        masks.append(model.sample_mask(**batch, query_mask=query_mask))
+    assert torch.equal(masks[0], masks[1]) and torch.equal(masks[0], masks[2])
+
+
+@pytest.mark.parametrize("case", ["padded-self-tokens", "padded-cross-series"])
+def test_padding_is_not_looked_at_where_that_would_wait(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: no part of a padded step may ask whether a mask is all ones."""
+    for module in (layers, masking, input_checks, modeling_sma):
+        monkeypatch.setattr(module, "values_are_readable", lambda tensor: False)
+    looked: list[int] = []
+    original = masking_utils._ignore_bidirectional_mask_sdpa
+    monkeypatch.setattr(
+        masking_utils,
+        "_ignore_bidirectional_mask_sdpa",
+        lambda *args, **kwargs: looked.append(1) or original(*args, **kwargs),
+    )
+    model, batch, draws = small_model(case), make_batch(case), make_draws(case)
+    found = model(**batch, **draws)
+    assert not looked
+    monkeypatch.undo()
+    torch.testing.assert_close(found.loss, model(**batch, **draws).loss)
+
+
+@pytest.mark.parametrize("case", ["self-tokens", "cross-series"])
+def test_weights_may_wait_elsewhere(case: str) -> None:
+    """Offloaded weights arrive when their module's forward begins: none may be read before."""
+    model, batch = encoder(case), make_batch(case)
+    expected = model(**batch).pooler_output
+    offloaded = accelerate.cpu_offload(model, torch.device("cpu"))
+    torch.testing.assert_close(offloaded(**batch).pooler_output, expected)
 
 
 @pytest.mark.parametrize("case", ["padded-self-tokens", "cross-image"])
@@ -303,10 +361,19 @@ def test_token_classification_sees_every_token(case: str) -> None:
     torch.testing.assert_close(output.loss, (output.logits[..., 0] - labels)[is_scored].pow(2).mean())
 
 
-def test_resizing_the_token_table() -> None:
-    model = small_model("self-tokens")
+@pytest.mark.parametrize("is_tied", [False, True])
+def test_resizing_the_token_table(is_tied: bool, tmp_path: Path) -> None:
+    model = small_model("self-tokens", tie_word_embeddings=is_tied)
     model.resize_token_embeddings(15)
     assert model.sma.embeddings.token_embeddings.weight.shape == (15, 16) and model.config.vocab_size == 15
+    assert (model.decoder.output.weight is model.sma.embeddings.token_embeddings.weight) == is_tied
+    batch = {"input_ids": torch.full((2, 8), 14), "query_mask": torch.eye(8)[:2]}
+    expected = model(**batch)
+    assert expected.logits.shape[-1] == 15
+    model.save_pretrained(tmp_path)
+    again = AutoModelForPreTraining.from_pretrained(tmp_path)
+    torch.testing.assert_close(again(**batch).loss, expected.loss)
+    assert small_model("self-series").get_output_embeddings() is None
 
 
 # Bad input
@@ -342,7 +409,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"modality": "image", "image_size": 20, "num_channels": 1, "masking": "patch"}, "must divide `image_size`"),
     (TOKENS | {"decoder_v_channels": 8, "decoder_query_residual": True}, "`decoder_query_residual` adds queries"),
-    (TOKENS | {"decoder_v_channels": 8, "decoder_tied_embeddings": True}, "`decoder_tied_embeddings` reads tokens"),
+    (TOKENS | {"decoder_v_channels": 8, "tie_word_embeddings": True}, "`tie_word_embeddings` reads tokens"),
     (TOKENS | {"drop_path_rate": 1.5}, "`drop_path_rate` is a probability"),
 ]
 

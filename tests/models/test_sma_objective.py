@@ -76,8 +76,8 @@ def slow_loss(model: SMAForMaskedModeling, batch: dict[str, torch.Tensor], mask:
                 query = query + decoder.mask_token
             state = slow_layer(decoder.layer, query, decoder.norm(hidden), config.decoder_query_residual)
             state = decoder.output_norm(state)
-            if config.decoder_tied_embeddings:
-                output = state @ encoder.embeddings.token_embeddings.weight.T + decoder.output_bias
+            if config.tie_word_embeddings:
+                output = state @ encoder.embeddings.token_embeddings.weight.T + decoder.output.bias
             else:
                 output = decoder.output(state)
             if config.has_tokens:
@@ -96,7 +96,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *((case, {}) for case in [*CASES, *PADDED_CASES]),
     (
         "padded-self-tokens",
-        {"decoder_mask_token": True, "decoder_query_residual": True, "decoder_tied_embeddings": True},
+        {"decoder_mask_token": True, "decoder_query_residual": True, "tie_word_embeddings": True},
     ),
     ("padded-self-tokens", {"reconstruct_visible": True, "decoder_mask_token": True}),
     ("cross-tokens", {"decoder_shared_positions": False, "num_layer_repeats": 2}),

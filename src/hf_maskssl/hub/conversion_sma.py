@@ -163,7 +163,10 @@ def convert_folder(
     except StrictDataclassError as error:
         raise ValueError(f"the checkpoint's settings and the arguments do not make an SMA: {error}") from error
     model = hf_maskssl.SMAForMaskedModeling(config)
-    load_completely(model, rename(state))
+    renamed = rename(state)
+    if config.tie_word_embeddings:  # the file has one table
+        renamed["decoder.output.weight"] = renamed["sma.embeddings.token_embeddings.weight"]
+    load_completely(model, renamed)
     assumed = {name: getattr(config, name) for name in _not_stored(settings)}
     tokenizer = None
     if config.vocab_size == BYTE_VOCABULARY:  # theirs is of bytes, numbered alike
@@ -314,7 +317,7 @@ def _decoder_fields(settings: dict[str, Any], state: State) -> dict[str, Any]:
         "decoder_query_residual": decoder["use_query_residual"],
         # Their code shares tables under conditions; the tensors say what came of it.
         "decoder_shared_positions": f"{DECODER}decoder_latents.latents" not in state,
-        "decoder_tied_embeddings": f"{DECODER}final_project.weight" not in state,
+        "tie_word_embeddings": f"{DECODER}final_project.weight" not in state,
         "decoder_mask_token": f"{DECODER}learned_mask_token" in state,
         "target_mean": _floats(teacher["target_mean"]),
         "target_std": _floats(teacher["target_std"]),
@@ -411,8 +414,6 @@ def rename(state: State) -> State:
         ValueError: A name is unknown.
     """
     renamed = {_our_name(name): value for name, value in state.items()}
-    if f"{DECODER}final_project.weight" not in state and "decoder.output.bias" in renamed:
-        renamed["decoder.output_bias"] = renamed.pop("decoder.output.bias")
     for name in [name for name in renamed if ".attention.key." in name]:
         value = renamed.pop(name.replace(".key.", ".value."), renamed[name][:0])
         renamed[name.replace(".key.", ".key_value.")] = torch.cat([renamed.pop(name), value])

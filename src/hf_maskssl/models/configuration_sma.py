@@ -57,7 +57,7 @@ class SMAConfig(PreTrainedConfig):
         decoder_mask_token: add a learned vector to the queries of the positions that are asked for.
         decoder_shared_positions: the decoder's queries are the input's position embeddings (Eq. 6); False gives it a
             table of its own.
-        decoder_tied_embeddings: tokens are read off with the input embedding table.
+        tie_word_embeddings: tokens are read off with the input embedding table.
         masking: how tokens are chosen. "guided": Eqs. 3-5. "iterative": the exact procedure that Eq. 5 approximates,
             one top-k per query (appendix D). "random": every token alone. "word": whole words, the text between
             `word_delimiter_id`. "span": segments of geometric length with mean `mean_span_length`. "patch": squares
@@ -122,7 +122,7 @@ class SMAConfig(PreTrainedConfig):
     decoder_query_residual: bool = False
     decoder_mask_token: bool = False
     decoder_shared_positions: bool = True
-    decoder_tied_embeddings: bool = False
+    tie_word_embeddings: bool = False
 
     masking: Literal["guided", "iterative", "random", "word", "span", "patch"] = "guided"
     mask_ratio: float = 0.3
@@ -275,9 +275,9 @@ class SMAConfig(PreTrainedConfig):
                 f"`decoder_query_residual` adds queries of `embedding_size` {embedding} to values of "
                 f"`decoder_v_channels` {self.decoder_width}: make them equal."
             )
-        if self.decoder_tied_embeddings and (not self.has_tokens or self.decoder_width != embedding):
+        if self.tie_word_embeddings and (not self.has_tokens or self.decoder_width != embedding):
             raise ValueError(
-                "`decoder_tied_embeddings` reads tokens off with the input table: it needs modality 'tokens' and "
+                "`tie_word_embeddings` reads tokens off with the input table: it needs modality 'tokens' and "
                 f"`decoder_v_channels` equal to `embedding_size`, got '{self.modality}', {self.decoder_width} and "
                 f"{embedding}."
             )

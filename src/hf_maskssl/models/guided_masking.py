@@ -28,7 +28,8 @@ def attention_received(
         powers = _powers(queries[:, head], keys if keys.dim() == 3 else keys[:, head], is_real)
         # The softmax's sum joins the weight of the row: the normalised map is never written.
         weight = weights[:, head].to(powers.dtype) / powers.sum(-1)
-        part = (weight[:, None] @ powers).squeeze(1)
+        with torch.autocast(powers.device.type, enabled=False):  # half precision would make most of the sums equal
+            part = (weight[:, None] @ powers).squeeze(1)
         received = part if received is None else received + part
     assert received is not None  # there is at least one head
     return received
@@ -59,22 +60,29 @@ def _powers(queries: torch.Tensor, keys: torch.Tensor, is_real: torch.Tensor | N
 
 @torch.no_grad()
 def iterative_mask(
-    attention: torch.Tensor, num_queries: torch.Tensor, num_masked: torch.Tensor, limit: int
+    attention: torch.Tensor,
+    num_queries: torch.Tensor,
+    num_masked: torch.Tensor,
+    limit: int,
+    is_real: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Every chosen query masks its own top tokens among those still visible, one query after the other (appendix D).
 
     The procedure that Eq. 5 approximates with a single top-k. It cannot be done in parallel over queries.
 
     Args:
-        attention: (B, R, N), summed over heads; padding receives 0.
+        attention: (B, R, N), summed over heads.
         num_queries: (B,) int64, rows of `attention` that count, the first ones.
         num_masked: (B,) int64, tokens to mask in all; a query's share is `ceil(num_masked / num_queries)`.
         limit: the largest share, known without looking at the device.
+        is_real: (B, N) bool, True = not padding, which is never masked; None when nothing is padded.
 
     Returns:
         (B, N) bool, True = masked.
     """
     share = -(-num_masked // num_queries)
+    if is_real is not None:  # behind real tokens that receive nothing, before those that are masked already
+        attention = attention.masked_fill(~is_real[:, None], -1.0)
     is_masked = torch.zeros_like(attention[:, 0], dtype=torch.bool)
     place = torch.arange(min(limit, attention.shape[2]), device=attention.device)
     missing = num_masked

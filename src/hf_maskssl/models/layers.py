@@ -9,9 +9,11 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
+from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from .input_checks import values_are_readable
 from .masking import gather_tokens
 from .second_order import attention as attention_differentiable_twice
 from .second_order import gelu as gelu_differentiable_twice
@@ -126,6 +128,31 @@ def eager_attention_forward(
         scores = scores + attention_mask
     weights = nn.functional.dropout(scores.softmax(-1), p=dropout, training=module.training)
     return (weights @ value).transpose(1, 2), weights
+
+
+def padding_mask(
+    config: PreTrainedConfig,
+    queries: torch.Tensor,
+    is_real: torch.Tensor | None,
+    context: torch.Tensor | None = None,
+) -> torch.Tensor | None:
+    """The attention kernel's mask for padded keys, or None where nothing is padded.
+
+    Args:
+        queries: (B or 1, M, ·); their number, type and device are read.
+        is_real: (B, N), 1 = real, 0 = padding.
+        context: (B, N, ·), what is attended to; None is the queries themselves.
+    """
+    if is_real is None:
+        return None
+    return create_bidirectional_mask(  # type: ignore[return-value]  # flex attention has a type of its own
+        config=config,
+        inputs_embeds=queries,
+        attention_mask=is_real.to(torch.int64),
+        encoder_hidden_states=context,
+        # Whether a mask is all ones can be seen on the CPU; a GPU would have to be waited for.
+        allow_is_bidirectional_skip=values_are_readable(is_real),
+    )
 
 
 class SelfAttention(nn.Module):

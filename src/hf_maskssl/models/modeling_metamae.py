@@ -15,7 +15,6 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput, TokenClassifierOutput
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs
@@ -35,6 +34,7 @@ from .layers import (
     linear_in_full_precision,
     masked_mean,
     normalize,
+    padding_mask,
     patchify,
     sincos_positions,
     token_classification_loss,
@@ -281,13 +281,9 @@ class MetaMAEModel(MetaMAEPreTrainedModel):
         tokens = self.embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask)
         hidden_states = self.embeddings(tokens, ids_keep, is_masked)
         is_real = tokens.attention_mask if ids_keep is None else keep_mask
-        layer_mask = None
-        if is_real is not None:
-            layer_mask = create_bidirectional_mask(
-                config=self.config,
-                inputs_embeds=hidden_states,
-                attention_mask=F.pad(is_real.to(torch.int64), (1, 0), value=1),  # the class token is always real
-            )
+        # The class token is always real.
+        with_class = None if is_real is None else F.pad(is_real.to(torch.int64), (1, 0), value=1)
+        layer_mask = padding_mask(self.config, hidden_states, with_class)
         for layer in self.layers:
             hidden_states = layer(hidden_states, layer_mask, **kwargs)
         hidden_states = self.norm(hidden_states)
@@ -375,9 +371,7 @@ class MetaMAEDecoder(nn.Module):
                 layer_mask = torch.zeros_like(is_real, dtype=hidden_states.dtype)
                 layer_mask = layer_mask.masked_fill(~is_real, torch.finfo(hidden_states.dtype).min)[:, None, None]
             else:
-                layer_mask = create_bidirectional_mask(
-                    config=self.config, inputs_embeds=hidden_states, attention_mask=is_real.to(torch.int64)
-                )
+                layer_mask = padding_mask(self.config, hidden_states, is_real)
         for layer in self.layers[:-1]:
             hidden_states = layer(hidden_states, layer_mask, differentiable_twice=differentiable_twice)
         hidden_states = self.layers[-1](

@@ -13,7 +13,6 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput, TokenClassifierOutput
 from transformers.processing_utils import Unpack
@@ -42,6 +41,7 @@ from .layers import (
     drop_path,
     linear_in_full_precision,
     masked_mean,
+    padding_mask,
     patchify,
     token_classification_loss,
 )
@@ -155,10 +155,11 @@ class SMAEmbeddings(nn.Module):
 
     def forward(self, tokens: TokenizedInput, ids: torch.Tensor | None = None) -> torch.Tensor:
         """(B, N, E), or (B, K, E) of the positions `ids` alone."""
-        positions = self.position_embeddings.weight[: tokens.shape[1]]
+        places = torch.arange(tokens.shape[1], device=tokens.device)
         if ids is not None:
             # Embed only what is kept: at a mask ratio of 0.75 most of the work would be thrown away.
-            tokens, positions = tokens.select(ids), gather_tokens(positions, ids)
+            tokens, places = tokens.select(ids), ids
+        positions = self.position_embeddings(places)
         if tokens.ids is not None:
             embedded = self.token_embeddings(tokens.ids)
         else:
@@ -298,11 +299,8 @@ class SMAPreTrainedModel(PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, SMAModel) and module.latents is not None:
             init.normal_(module.latents, std=std)
-        elif isinstance(module, SMADecoder):
-            if module.mask_token is not None:
-                init.normal_(module.mask_token, std=std)
-            if module.output_bias is not None:
-                init.zeros_(module.output_bias)
+        elif isinstance(module, SMADecoder) and module.mask_token is not None:
+            init.normal_(module.mask_token, std=std)
         elif isinstance(module, SMAForSequenceClassification) and module.query is not None:
             init.normal_(module.query, std=std)
         elif isinstance(module, SMAForMaskedModeling):
@@ -314,7 +312,7 @@ class SMAModel(SMAPreTrainedModel):
     """The encoder: one layer that reads the inputs, then self-attention layers on its output."""
 
     # A pre-training checkpoint opened as an encoder is complete without them.
-    _keys_to_ignore_on_load_unexpected = [r"^decoder\.", r"^classifier", r"^query"]
+    _keys_to_ignore_on_load_unexpected = [r"^decoder\.", r"^classifier", r"^query", r"^hidden_norm"]
 
     def __init__(self, config: SMAConfig) -> None:
         super().__init__(config)
@@ -385,7 +383,8 @@ class SMAModel(SMAPreTrainedModel):
 
         Returns:
             `last_hidden_state`: (B, L, D) latents of a cross-attention encoder, (B, N or K, D) tokens of a
-            self-attention encoder. `pooler_output`: (B, D), their mean, padding left out.
+            self-attention encoder. `pooler_output`: (B, D), their mean, padding left out. The first of `hidden_states`
+            is what enters the first layer: of a cross-attention encoder the latents, (1, L, D), shared by the batch.
 
         Raises:
             ValueError: an input is missing, has another shape, type or channel count than the configuration says, is
@@ -396,7 +395,7 @@ class SMAModel(SMAPreTrainedModel):
         embedded = self.embeddings(tokens, ids_keep)
         is_real = tokens.attention_mask if ids_keep is None else keep_mask
         queries = self.queries(embedded)
-        mask = self.layer_mask(queries, embedded, is_real)
+        mask = padding_mask(self.config, queries, is_real, embedded)
         hidden_states = self.input_layer(queries, embedded, mask, **kwargs)
         if self.latents is not None:  # every latent is real
             mask, is_real = None, None
@@ -409,19 +408,6 @@ class SMAModel(SMAPreTrainedModel):
     def queries(self, embedded: torch.Tensor) -> torch.Tensor:
         """What the first layer asks with: (1, L, D) latents, or the embedded inputs (B, N, D) themselves."""
         return embedded if self.latents is None else self.latents.unsqueeze(0).to(embedded.dtype)
-
-    def layer_mask(
-        self, queries: torch.Tensor, context: torch.Tensor, is_real: torch.Tensor | None
-    ) -> torch.Tensor | None:
-        """The kernel's mask over a context (B, N, ·) of which `is_real` (B, N) marks padding 0."""
-        if is_real is None:
-            return None
-        return create_bidirectional_mask(  # type: ignore[return-value]  # flex attention has a type of its own
-            config=self.config,
-            inputs_embeds=queries,
-            attention_mask=is_real.to(torch.int64),
-            encoder_hidden_states=context,
-        )
 
     @torch.no_grad()
     def attention_to_inputs(
@@ -455,9 +441,7 @@ class SMADecoder(nn.Module):
             residual=config.decoder_query_residual,
         )
         self.output_norm = nn.LayerNorm(width, eps=config.embedding_layer_norm_eps)
-        tied = config.decoder_tied_embeddings
-        self.output = None if tied else nn.Linear(width, config.output_size)
-        self.output_bias = nn.Parameter(torch.zeros(config.output_size)) if tied else None
+        self.output = nn.Linear(width, config.output_size)
 
     def forward(
         self,
@@ -472,7 +456,7 @@ class SMADecoder(nn.Module):
         Args:
             latents: (B, L, D), the encoder's output.
             latents_mask: the kernel's mask over them, or None.
-            embeddings: the encoder's, for their tables.
+            embeddings: the encoder's, for their table of positions.
             is_scored: (B, N) bool, the positions that enter the loss: there the mask token is added.
             ids: (B, M), the positions to predict, scored ones; None predicts all.
 
@@ -480,22 +464,23 @@ class SMADecoder(nn.Module):
             (B, M or N, V or C).
         """
         table = embeddings.position_embeddings if self.positions is None else self.positions
-        queries = table.weight[None, : is_scored.shape[1]]
+        queries = table(torch.arange(is_scored.shape[1], device=is_scored.device)).unsqueeze(0)
         if self.mask_token is not None:
             queries = queries + (self.mask_token if ids is not None else is_scored.unsqueeze(-1) * self.mask_token)
         hidden_states = self.layer(queries, self.norm(latents), latents_mask, ids)
-        hidden_states = self.output_norm(hidden_states)
-        if self.output is not None:
-            return self.output(hidden_states)
-        return F.linear(hidden_states, embeddings.token_embeddings.weight, self.output_bias)
+        return self.output(self.output_norm(hidden_states))
 
 
 class SMAForMaskedModeling(SMAPreTrainedModel):
     """SMA's objective (Algorithm 1); with another `masking` the paper's baselines on the same architecture."""
 
+    _tied_weights_keys = {"decoder.output.weight": "sma.embeddings.token_embeddings.weight"}
+
     masked_counts: torch.Tensor
     chosen_counts: torch.Tensor
     random_share: torch.Tensor
+    target_mean: torch.Tensor
+    target_std: torch.Tensor
 
     def __init__(self, config: SMAConfig) -> None:
         super().__init__(config)
@@ -510,12 +495,23 @@ class SMAForMaskedModeling(SMAPreTrainedModel):
         self.post_init()
 
     def tables(self) -> dict[str, torch.Tensor]:
-        """The buffers: numbers of masked tokens and of chosen queries to look up on the device, and c of the schedule."""
+        """The buffers: numbers of masked tokens and of chosen queries to look up on the device, c of the schedule, and
+        the targets' mean and standard deviation, one number or one per channel."""
+        mean, std = self.config.target_mean, self.config.target_std
         return {
             "masked_counts": torch.tensor(self.num_masked),
             "chosen_counts": torch.tensor(self.num_chosen),
             "random_share": torch.zeros(()),
+            "target_mean": torch.tensor(0.0 if mean is None else mean),
+            "target_std": torch.tensor(1.0 if std is None else std),
         }
+
+    def get_output_embeddings(self) -> nn.Module | None:
+        """The layer that gives logits; None for continuous inputs, whose outputs are no vocabulary."""
+        return self.decoder.output if self.config.has_tokens else None
+
+    def set_output_embeddings(self, value: nn.Module) -> None:
+        self.decoder.output = value  # type: ignore[assignment]
 
     def compilable_modules(self) -> list[nn.Module]:
         """Modules that `torch.compile` may replace in training."""
@@ -550,7 +546,9 @@ class SMAForMaskedModeling(SMAPreTrainedModel):
 
         Args:
             input_ids, input_values, pixel_values, attention_mask: as in `SMAModel.forward`.
-            is_masked, query_mask, query_heads, noise, span_noise: as in `sample_mask`.
+            is_masked: (B, N), nonzero = masked: taken as it is, and nothing is drawn. Padding in it is left out; a
+                token of every row must stay visible.
+            query_mask, query_heads, noise, span_noise: as in `sample_mask`.
             predict_all: predict every position and not only the scored ones; the loss is the same.
 
         Raises:
@@ -657,6 +655,10 @@ class SMAForMaskedModeling(SMAPreTrainedModel):
         limit = self.num_masked[tokens.shape[1]]
         return limit if is_real is None else self.masked_counts[is_real.sum(1)], limit
 
+    def _per_sample(self, count: torch.Tensor | int, tokens: TokenizedInput) -> torch.Tensor:
+        """(B,) int64 on the device, without a copy from the host that would be waited for."""
+        return count if isinstance(count, torch.Tensor) else self.masked_counts.new_full((tokens.shape[0],), count)
+
     def _random_scores(
         self, tokens: TokenizedInput, noise: torch.Tensor, span_noise: torch.Tensor | None
     ) -> torch.Tensor:
@@ -720,24 +722,25 @@ class SMAForMaskedModeling(SMAPreTrainedModel):
         num_masked, limit = self._num_masked(tokens, is_real)
         if config.masking == "iterative":
             attention = self.sma.attention_to_inputs(tokens, chosen, per_query=True)
-            counts = torch.as_tensor(num_masked, device=tokens.device).expand(tokens.shape[0])
             most = limit if chosen.is_ragged else -(-limit // chosen.ids.shape[1])
-            return iterative_mask(attention, chosen.weights.any(1).sum(1), counts, most)
+            counts = self._per_sample(num_masked, tokens)
+            return iterative_mask(attention, chosen.weights.any(1).sum(1), counts, most, is_real)
         received = self.sma.attention_to_inputs(tokens, chosen)
         if config.mask_queries:
             received = received.masked_fill(chosen.mask, self.sma.input_layer.attention.num_heads)
         if config.mask_schedule == "none":
             return mask_top_scores(received, num_masked, limit, is_real)
         noise = torch.rand(tokens.shape, device=tokens.device) if noise is None else noise
-        length = torch.full_like(noise[:, 0], tokens.shape[1]) if is_real is None else is_real.sum(1).to(noise.dtype)
+        length = (self._per_sample(tokens.shape[1], tokens) if is_real is None else is_real.sum(1)).float()
         start, ratio = config.mask_schedule_start, config.mask_ratio
-        counts = torch.as_tensor(num_masked, device=tokens.device).expand(tokens.shape[0])
+        random_share = self.random_share.float()  # a half-precision model casts its buffers
+        counts = self._per_sample(num_masked, tokens)
         if config.mask_schedule == "mix":
-            guided = (ratio * (1 - start * self.random_share) * length).round().long().minimum(counts)
+            guided = (ratio * (1 - start * random_share) * length).round().long().minimum(counts)
             by_attention = mask_top_scores(received, guided, limit, is_real)
             others = mask_top_scores(noise.masked_fill(by_attention, -1.0), counts - guided, limit, is_real)
             return by_attention | others
-        share = ratio + (start - ratio) * self.random_share
+        share = ratio + (start - ratio) * random_share
         candidates = mask_top_scores(
             received, (length * share).round().long().maximum(counts), tokens.shape[1], is_real
         )
@@ -750,7 +753,7 @@ class SMAForMaskedModeling(SMAPreTrainedModel):
         if keep_mask is None:
             return None
         num_queries = num_tokens if ids is None else ids.shape[1]
-        return self.sma.layer_mask(latents.new_empty(1, num_queries, 1), latents, keep_mask)
+        return padding_mask(self.config, latents.new_empty(1, num_queries, 1), keep_mask, latents)
 
     def _reconstruction_loss(
         self, tokens: TokenizedInput, predictions: torch.Tensor, is_scored: torch.Tensor
@@ -767,10 +770,8 @@ class SMAForMaskedModeling(SMAPreTrainedModel):
     def targets(self, values: torch.Tensor) -> torch.Tensor:
         """What is to be predicted: `values` (..., C), standardised and clipped where the configuration asks for it."""
         config = self.config
-        if config.target_mean is not None:
-            values = values - torch.as_tensor(config.target_mean, dtype=values.dtype, device=values.device)
-        if config.target_std is not None:
-            values = values / torch.as_tensor(config.target_std, dtype=values.dtype, device=values.device)
+        if config.target_mean is not None or config.target_std is not None:
+            values = (values - self.target_mean.to(values.dtype)) / self.target_std.to(values.dtype)
         return values if config.target_clip is None else values.clamp(-config.target_clip, config.target_clip)
 
 
@@ -821,7 +822,7 @@ class SMAForSequenceClassification(SMAPreTrainedModel):
             hidden_states = self.hidden_norm(outputs.last_hidden_state)
             query = self.query.to(hidden_states.dtype)
             is_real = None if self.config.is_cross_attention else attention_mask
-            mask = self.sma.layer_mask(query, hidden_states, is_real)
+            mask = padding_mask(self.config, query, is_real, hidden_states)
             pooled = self.query_norm(self.query_layer(query, hidden_states, mask))[:, 0]
         logits = linear_in_full_precision(self.classifier, self.dropout(pooled))
         loss = None
