@@ -80,6 +80,20 @@ def test_tabular_rows_are_standardised_by_feature_of_the_training_split(
     assert data.processor.feature_names == ["a", "b"]
 
 
+def test_labels_are_never_among_the_features(write_parquet: Callable[..., str]) -> None:
+    columns: dict[str, Any] = {name: np.arange(8.0) + offset for offset, name in enumerate(["f0", "year", "plant"])}
+    path = write_parquet("train", **columns)
+    unlabelled = prepare_data(tabular(path), series_config(1, 3)).processor
+    with pytest.raises(ValueError, match="pre-trained with the label column 'year' among its features"):
+        prepare_data(tabular(path, label_column="year", task="regression"), series_config(1, 3), unlabelled)
+    with pytest.raises(ValueError, match="data.label_column: 'year' is also an input column"):
+        tabular(path, input_column=["f0", "year"], label_column="year")
+    # Nor is the column by which rows are kept together, which tells one part of the data from another.
+    cut = {"split": "random", "split_fractions": [0.5, 0.25, 0.25], "split_column": "plant"}
+    data: Any = prepare_data(tabular(path, label_column="year", task="regression", **cut), series_config(1, 1))
+    assert data.processor.feature_names == ["f0"]
+
+
 @modes
 def test_series_of_nested_lists_and_of_a_column_per_channel(
     write_parquet: Callable[..., str], mode: dict[str, Any]

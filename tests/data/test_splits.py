@@ -12,11 +12,13 @@ from data_configs import token_config
 from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
-from rdkit import Chem, rdBase
-from rdkit.Chem.Scaffolds.MurckoScaffold import MurckoScaffoldSmiles
 
 from hf_maskssl.data import DataArguments, load_splits, prepare_data
 from hf_maskssl.data.splits import fill_parts
+
+pytest.importorskip("rdkit")
+from rdkit import Chem, rdBase
+from rdkit.Chem.Scaffolds.MurckoScaffold import MurckoScaffoldSmiles
 
 ROLES = ("train", "validation", "test")
 # Benzenes, pyridines, chains, a cyclohexane and rings of their own, some molecules written twice.

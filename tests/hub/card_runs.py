@@ -1,13 +1,18 @@
 """Small runs of every method and modality, and what the training loop would have noted of one: material for cards."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hf_maskssl import ArrayImageProcessor, SeriesFeatureExtractor, SpectrogramFeatureExtractor
+from hf_maskssl.data.arguments import DataArguments
 from hf_maskssl.data.processors import ImageTextProcessor
 from hf_maskssl.data.tokenizers import build_byte_tokenizer, build_character_tokenizer
+from hf_maskssl.hub.cards import write_finetuned_card
+from hf_maskssl.training.finetuning import finetune
+from hf_maskssl.training.finetuning_arguments import FinetuningArguments, FinetuningRecipe
 from hf_maskssl.training.loop import RunState
 
 METAMAE: dict[str, Any] = {
@@ -176,3 +181,14 @@ def finished_state() -> RunState:
         entry["probe/rankme"] = float(np.float32(4.5))
     layout = {"num_processes": 2, "batch_size": 32, "gradient_accumulation_steps": 1, "seed": 7}
     return RunState(step=30, seconds=12.3, history=history, layout=layout)
+
+
+def finetune_digits(folder: Path, **finetuning: Any) -> Path:
+    """One step of fine-tuning on a few digits; the model that is kept, with its card."""
+    fields = {"seeds": [3, 4], "max_steps": 1, "batch_size": 8, "output_dir": str(folder / "run")}
+    data = DataArguments(
+        test_split="test", label_column="label", validation_fraction=0.1, max_train_samples=32, max_test_samples=20
+    )
+    recipe = FinetuningRecipe(METAMAE | IMAGE, data, FinetuningArguments(**(fields | finetuning)))
+    finetune(recipe, write_card=write_finetuned_card)
+    return folder / "run" / "model"

@@ -1,14 +1,16 @@
 """Cards: what they say comes from the run, nothing in them is empty, and their Python runs."""
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from card_runs import RUNS, finished_state
+from card_runs import RUNS, finetune_digits, finished_state
 from huggingface_hub import ModelCard
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 import hf_maskssl
 from hf_maskssl.evaluation.pictures import draw_curves
@@ -16,9 +18,10 @@ from hf_maskssl.hub import cards
 from hf_maskssl.hub.cards import PLACEHOLDER, complete_card, is_hub_name, write_converted_card, write_model_card
 from hf_maskssl.hub.methods import METHODS
 from hf_maskssl.hub.official_files import Converted
-from hf_maskssl.hub.snippets import WITH_PACKAGE, WITHOUT_PACKAGE
+from hf_maskssl.hub.snippets import WITH_PACKAGE, WITHOUT_PACKAGE, loading_snippets
 from hf_maskssl.registration import MODELS
 from hf_maskssl.training.arguments import load_pretraining_recipe
+from hf_maskssl.training.finetuning_arguments import load_finetuning_recipe
 from hf_maskssl.training.loop import RunState
 
 # Drawing takes a second: one test looks at the real picture.
@@ -39,10 +42,10 @@ def snippets(card: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
 
 
-def run_snippet(code: str, folder: Path) -> Any:
+def run_snippet(code: str, folder: Path, result: str = "features") -> Any:
     variables: dict[str, Any] = {}
     exec(complete_card(code, str(folder)), variables)
-    return variables["features"]
+    return variables[result]
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -272,3 +275,44 @@ def test_converted_card_says_what_was_assumed(make_run: Any) -> None:
 def test_snippet_titles_say_what_each_needs(make_run: Any) -> None:
     card, _ = write(make_run, "image")
     assert card.index(WITH_PACKAGE) < card.index(WITHOUT_PACKAGE)
+
+
+def test_card_of_a_finetuned_model(tmp_path: Path, make_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, _, checkpoint = make_run("image")
+    folder = finetune_digits(tmp_path, checkpoint=str(checkpoint))
+    card = (folder / "README.md").read_text()
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert "# MetaMAE fine-tuned on scikit-learn's handwritten digits" in card and "from `image`" in card
+    score = 100 * results["scores"]["test"]["accuracy"]["mean"]
+    assert f"{score:.2f} ±" in section(card, "Scores") and "Means over 2 seed(s)" in section(card, "Scores")
+    assert f"that of seed {results['model']['seed']}." in section(card, "Scores")
+    assert "| label column | label |" in section(card, "Data") and "20 test" in section(card, "Data")
+    assert str(tmp_path) not in card and "None" not in card.split("## Recipe")[0]
+    header = ModelCard.load(folder / "README.md").data
+    assert header.pipeline_tag == "image-classification" and header.base_model is None
+    (tmp_path / "recipe.yaml").write_text(section(card, "Recipe").split("```yaml\n")[1].split("```")[0])
+    again = load_finetuning_recipe(tmp_path / "recipe.yaml")
+    assert (again.finetuning.checkpoint, again.finetuning.seeds, again.data.max_train_samples) == ("image", [3, 4], 32)
+    for code in snippets(card):
+        assert run_snippet(code, folder, "classes").shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "shape"),
+    [
+        ("sma_words", "regression", (2,)),
+        ("sma_tabular", "classification", (2,)),
+        ("tokens", "token_classification", (2, 4)),
+    ],
+)
+def test_snippets_of_finetuned_models_run(make_run: Any, name: str, task: str, shape: tuple[int, ...]) -> None:
+    recipe, _, folder = make_run(name)
+    config = AutoConfig.from_pretrained(folder, num_labels=1 if task == "regression" else 3)
+    auto_class: Any = (
+        AutoModelForTokenClassification if task == "token_classification" else AutoModelForSequenceClassification
+    )
+    auto_class.from_config(config).save_pretrained(folder)
+    for _, code in loading_snippets(folder, config, PLACEHOLDER, recipe.data, task):
+        result = run_snippet(code, folder, "values" if task == "regression" else "classes")
+        assert result.shape == shape and "AutoModelFor" in code

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from card_runs import finetune_digits
 from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
 
@@ -173,6 +174,13 @@ def test_folder_without_processor_is_published_with_a_note(
 def test_sound_folder_loads_both_ways(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(folder), "org/name", "--dry_run"]) == 0
     assert "both ways of loading agree" in capsys.readouterr().out
+
+
+def test_finetuned_model_is_published(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = finetune_digits(tmp_path)
+    assert publish(folder, "org/name", dry_run=True) is None
+    printed = capsys.readouterr().out
+    assert "both ways of loading agree" in printed and "Left out" not in printed
 
 
 def test_missing_sibling_and_missing_weight_are_found(folder: Path) -> None:

@@ -64,11 +64,12 @@ def make_finetuning(
     task: str = "classification",
     model: dict[str, Any] | None = None,
     data: dict[str, Any] | None = None,
+    rows: dict[str, int] | None = None,
     **finetuning: Any,
 ) -> FinetuningRecipe:
     """A recipe of the small task in `folder`, results in `folder`/run, with these changes."""
     fields = {"output_dir": str(folder / "run"), "num_train_epochs": 6.0, "batch_size": 8, "learning_rate": 1e-2}
-    section = write_task(folder, task) | (data or {})
+    section = write_task(folder, task, rows) | (data or {})
     return FinetuningRecipe(
         model=MODELS["metamae"] if model is None else model,
         data=DataArguments(**section),

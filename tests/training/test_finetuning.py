@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
@@ -34,6 +35,7 @@ from hf_maskssl.evaluation.metrics import score_outputs
 from hf_maskssl.training import finetuning
 from hf_maskssl.training.finetuning import Finetuner, FinetuningCollator, LabelUnit, finetune
 from hf_maskssl.training.finetuning_arguments import FinetuningArguments, FinetuningRecipe, load_finetuning_recipe
+from hf_maskssl.training.finetuning_results import Run, summarise, write_results
 
 HEADLINE = {"classification": "accuracy", "regression": "spearman", "token_classification": "token_accuracy"}
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -50,9 +52,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, int]]:
     found: list[tuple[float, int]] = []
     original = Finetuner._train
 
-    def train(self: Finetuner, run: Any) -> dict[str, Any]:
+    def train(self: Finetuner, run: Any, keep: bool = False) -> dict[str, Any]:
         found.append((run.learning_rate, run.seed))
-        return original(self, run)
+        return original(self, run, keep)
 
     monkeypatch.setattr(Finetuner, "_train", train)
     return found
@@ -132,6 +134,24 @@ def test_results_hold_every_run_and_their_intervals(tmp_path: Path) -> None:
     }
 
 
+def test_errors_are_reported_with_three_digits(tmp_path: Path) -> None:
+    runs = {
+        Run(1e-3, seed): {"learning_rate": 1e-3, "seed": seed, "validation": None, "epoch": 2.0, "seconds": 1.5}
+        | {"test": {"rmse": rmse, "spearman": 0.5 + seed / 100}}
+        for seed, rmse in enumerate([0.0412, 0.0435, 0.0455])
+    }
+    results = summarise(runs, 1e-3, "rmse")
+    settings = {"checkpoint": None, "from_scratch": False, "freeze_encoder": False, "labelled_samples": None}
+    write_results(tmp_path, results | {"settings": {"finetuning": settings}, "rows": {"train": 3}})
+    report = (tmp_path / "results.md").read_text()
+    assert "| rmse | 0.0434 ± 0.00535 | 3 |" in report and "| 0.0412 |" in report
+    assert "| spearman (%) | 51.00 ± 2.48 | 3 |" in report
+    assert (
+        json.loads((tmp_path / "results.json").read_text())["scores"]["test"]["rmse"]["mean"]
+        == results["scores"]["test"]["rmse"]["mean"]
+    )
+
+
 def test_the_best_epoch_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "hf_maskssl")
     results = finetune(make_finetuning(tmp_path, "regression", seeds=[3], learning_rate=3e-2, metric="rmse"))
@@ -195,13 +215,14 @@ def test_a_seed_gives_the_same_run_again_and_another_seed_another(tmp_path: Path
     assert still[0]["validation"]["rmse"] != pytest.approx(still[1]["validation"]["rmse"], rel=1e-4)
 
 
-def test_accumulated_batches_are_one_large_batch(tmp_path: Path) -> None:
+@pytest.mark.parametrize("task", TASKS)
+def test_accumulated_batches_are_one_large_batch(task: str, tmp_path: Path) -> None:
     weights, losses = [], []
     for parts in (1, 4):
         folder = tmp_path / str(parts)
         recipe = make_finetuning(
             tmp_path,
-            "regression",
+            task,
             seeds=[0],
             output_dir=str(folder),
             max_steps=3,
@@ -231,15 +252,35 @@ def test_labelled_samples_are_drawn_by_the_seed(tmp_path: Path, monkeypatch: pyt
 # Where a run starts from.
 
 
-def test_frozen_encoder_is_the_checkpoints_and_the_head_is_not(tmp_path: Path) -> None:
-    checkpoint = pretrained(tmp_path)
-    finetune(make_finetuning(tmp_path, model={}, checkpoint=str(checkpoint), freeze_encoder=True, seeds=[0]))
+@pytest.mark.parametrize("model", MODELS)
+def test_frozen_encoder_is_the_checkpoints_and_the_head_is_learnt(model: str, tmp_path: Path) -> None:
+    checkpoint = pretrained(tmp_path, MODELS[model])
+    recipe = make_finetuning(
+        tmp_path, model={}, checkpoint=str(checkpoint), freeze_encoder=True, seeds=[0], num_train_epochs=1.0
+    )
+    finetuner = Finetuner(recipe)
+    finetuner.run()
+    set_seed(0)
+    fresh = finetuner._new_model().state_dict()
     encoder = AutoModel.from_pretrained(checkpoint).state_dict()
     kept = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / "model")
     for name, value in kept.base_model.state_dict().items():
         assert torch.equal(value, encoder[name]), name
-    assert kept.classifier.weight.abs().max() > 0
+    head = {name: value for name, value in kept.state_dict().items() if not name.startswith(kept.base_model_prefix)}
+    assert head and not any(torch.equal(value, fresh[name]) for name, value in head.items() if value.numel() > 1)
     assert "the encoder frozen" in (tmp_path / "run" / "results.md").read_text()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_frozen_encoder_has_no_dropout(model: str, tmp_path: Path) -> None:
+    fields = MODELS[model] | {"hidden_dropout_prob": 0.5}
+    inputs = {"input_ids": torch.randint(3, 7, (2, 9)), "attention_mask": torch.ones(2, 9, dtype=torch.int64)}
+    found = []
+    for is_frozen in (True, False):
+        network = Finetuner(make_finetuning(tmp_path, model=fields, freeze_encoder=is_frozen, overwrite=True))
+        encoder = network._new_model().train().base_model
+        found.append(torch.equal(*(encoder(**inputs).last_hidden_state for _ in range(2))))
+    assert found == [True, False]
 
 
 @pytest.mark.parametrize("from_scratch", [False, True])
@@ -329,6 +370,9 @@ def test_finished_runs_are_not_repeated_and_seeds_and_rates_can_be_added(
     results = finetune(make_finetuning(tmp_path, **short, seeds=[2], learning_rate=[1e-2, 1e-5]))
     assert trained[3:] == [(1e-5, 2)]
     assert [(run["learning_rate"], run["seed"]) for run in results["runs"]] == [(1e-5, 2), (1e-2, 2)]
+    # Its test scores were put off and its model thrown away: it is trained once more.
+    results = finetune(make_finetuning(tmp_path, **short, seeds=[2], learning_rate=1e-5))
+    assert trained[4:] == [(1e-5, 2)] and results["runs"][0]["test"]["accuracy"] >= 0
 
 
 def test_model_wanted_afterwards_is_trained_again(tmp_path: Path, trained: list[tuple[float, int]]) -> None:
@@ -356,7 +400,50 @@ def test_other_weights_under_the_checkpoints_name_are_noticed(tmp_path: Path) ->
         finetune(recipe)
 
 
+@pytest.mark.parametrize("cache", [True, False])
+def test_other_rows_or_another_configuration_under_one_name_are_noticed(cache: bool, tmp_path: Path) -> None:
+    checkpoint = pretrained(tmp_path)
+    data = {"cache": cache}
+    recipe = make_finetuning(tmp_path, model={}, data=data, checkpoint=str(checkpoint))
+    Finetuner(recipe)
+    Finetuner(recipe)
+    if cache:  # files that were written again, the same inside
+        Finetuner(make_finetuning(tmp_path, model={}, data=data, checkpoint=str(checkpoint)))
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps(config | {"layer_norm_eps": 1e-3}))
+    with pytest.raises(ValueError, match="model.layer_norm_eps was 1e-05, is now 0.001"):
+        Finetuner(recipe)
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    path = tmp_path / "classification-test.parquet"
+    rows = datasets.Dataset.from_parquet(str(path)).to_dict()
+    datasets.Dataset.from_dict({**rows, "label": [1 - label for label in rows["label"]]}).to_parquet(str(path))
+    # Rows that are prepared as they are read are known by their files alone, which are read as one.
+    place = r"runs of another recipe \(test rows" if cache else "test rows"
+    with pytest.raises(ValueError, match=place + r" \(hash\) was '[^,]*, is now '[^,]*\): "):
+        Finetuner(recipe)
+
+
+def test_mixed_precision_is_the_recipes_before_the_launchs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    found = {}
+    for said in ("no", "bf16", None):
+        finetuner = Finetuner(make_finetuning(tmp_path, mixed_precision=said, overwrite=True))
+        trainer = finetuner._trainer(finetuner._new_model(), Run(1e-3, 0), LabelUnit())
+        found[said] = trainer.accelerator.mixed_precision
+    assert found == {"no": "no", "bf16": "bf16", None: "bf16"}
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION")
+    with pytest.raises(ValueError, match="finetuning.mixed_precision was 'bf16', is now 'no'"):
+        Finetuner(make_finetuning(tmp_path))
+
+
 # What cannot work.
+
+
+@pytest.mark.parametrize("name", ["FSDP", "DeepSpeed"])
+def test_sharded_launches_are_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"ACCELERATE_USE_{name.upper()}", "true")
+    with pytest.raises(ValueError, match=f"{name}, but fine-tuning runs data-parallel only: take .*eight_gpus.yaml"):
+        Finetuner(make_finetuning(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -411,9 +498,10 @@ def test_without_checkpoint_and_model_there_is_nothing_to_train(tmp_path: Path) 
         finetune(make_finetuning(tmp_path, model={}, checkpoint=str(tmp_path / "nowhere")))
 
 
-def test_diverged_run_says_what_to_change(tmp_path: Path) -> None:
+@pytest.mark.parametrize("task", TASKS)
+def test_diverged_run_says_what_to_change(task: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="learning rate 1e.38, seed 0.*lower finetuning.learning_rate"):
-        finetune(make_finetuning(tmp_path, seeds=[0], learning_rate=1e38, max_grad_norm=None))
+        finetune(make_finetuning(tmp_path, task, seeds=[0], learning_rate=1e38, max_grad_norm=None))
 
 
 def test_collator_drops_row_numbers_but_errors_name_them() -> None:
@@ -480,7 +568,10 @@ def run_script(command: list[str], arguments: list[str]) -> str:
 
 
 def test_script_on_two_processes_gives_what_one_gives_with_twice_the_batch(tmp_path: Path) -> None:
-    recipe = make_finetuning(tmp_path, "regression", MODELS["metamae"], batch_size=4, learning_rate=[1e-2, 1e-3])
+    # Rows that two processes cannot share evenly: what fills the last batch must not be scored.
+    rows = {"train": 48, "valid": 17, "test": 21}
+    rates = [1e-2, 1e-3]
+    recipe = make_finetuning(tmp_path, "regression", rows=rows, batch_size=4, learning_rate=rates)
     path = write_recipe(recipe, tmp_path / "recipe.yaml")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -491,12 +582,16 @@ def test_script_on_two_processes_gives_what_one_gives_with_twice_the_batch(tmp_p
     assert output.count("| spearman (%) |") == 1  # one process reports
     found = json.loads((tmp_path / "run" / "results.json").read_text())
     alone = finetune(
-        make_finetuning(tmp_path, "regression", learning_rate=[1e-2, 1e-3], output_dir=str(tmp_path / "1"))
+        make_finetuning(tmp_path, "regression", rows=rows, learning_rate=rates, output_dir=str(tmp_path / "1"))
     )
-    assert len(found["runs"]) == 4
+    assert len(found["runs"]) == 4 and found["learning_rate"] == alone["learning_rate"]
     for run, other in zip(found["runs"], alone["runs"], strict=True):
         assert run["steps"] == other["steps"] == 36
-        assert run["validation"]["rmse"] == pytest.approx(other["validation"]["rmse"], rel=0.02)
+        assert (run["learning_rate"], run["seed"]) == (other["learning_rate"], other["seed"])
+        for split in ("validation", "test"):
+            assert (run[split] is None) == (other[split] is None)
+            if run[split] is not None:
+                assert run[split]["rmse"] == pytest.approx(other[split]["rmse"], rel=0.02)
     AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / "model")
 
 
@@ -514,3 +609,21 @@ def test_trackers_keep_their_files_and_workers_load_batches(tmp_path: Path) -> N
     finetune(recipe)
     events = list((tmp_path / "run" / "logs").rglob("events.out.tfevents.*"))
     assert len(events) == 1 and events[0].parent.name == "learning_rate_0.01-seed_0"
+
+
+def test_each_run_of_weights_and_biases_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wandb = SimpleNamespace(run=object())
+    ended: list[object] = []
+    wandb.finish = lambda: ended.append(wandb.run)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)  # type: ignore[arg-type]
+    for trackers, count in ((["tensorboard"], 0), (["wandb"], 1)):
+        finetuning.finish_wandb(SimpleNamespace(args=SimpleNamespace(report_to=trackers)))  # type: ignore[arg-type]
+        assert len(ended) == count
+
+
+def test_the_kept_models_card_is_written(tmp_path: Path) -> None:
+    cards: list[tuple[Path, Any]] = []
+    recipe = make_finetuning(tmp_path, seeds=[0], max_steps=1)
+    for _ in range(2):  # a model that an earlier call kept needs it as well
+        results = finetune(recipe, write_card=lambda folder, recipe, results: cards.append((folder, results)))
+    assert cards == [(tmp_path / "run" / "model", results)] * 2

@@ -45,9 +45,9 @@ class DataArguments:
             number per feature. `"image"`: an image or array with any number of channels. `"spectrogram"`: a waveform,
             turned into a log-mel picture. `"vision_language"`: an image and a text.
         input_column: Column that holds the input. `"series"` also takes a list of columns, one per channel;
-            `"tabular"` a list of columns, one per feature, or None for every numeric column but the label; `"tokens"`
-            a list of two columns, a sentence pair. A text may be a list of words, which blanks then join. The digits
-            need no name.
+            `"tabular"` a list of columns, one per feature, or None for every numeric column but those of the label and
+            of `split_column`; `"tokens"` a list of two columns, a sentence pair. A text may be a list of words, which
+            blanks then join. The digits need no name.
         text_column: `"vision_language"`: the column of the text.
         label_column: Column of the label, or None: nothing labelled is needed for pre-training.
         label_mask_column: Token labels: a list as long as the labels, whose zeros mark labels to ignore (-100).
@@ -192,6 +192,14 @@ class DataArguments:
             raise ValueError(
                 f"data.input_column: kind {self.kind!r} needs the name of the column that holds the input"
             )
+        inputs = self.input_column if isinstance(self.input_column, list) else [self.input_column]
+        for name in ("label_column", "label_mask_column"):
+            column = getattr(self, name)
+            if column is not None and column in [*inputs, self.text_column]:
+                raise ValueError(
+                    f"data.{name}: {column!r} is also an input column ({[*inputs, self.text_column]}), so the model would "
+                    "read the answer: take it out of the input columns"
+                )
         if isinstance(self.input_column, list) and self.kind not in ("tabular", "series"):
             if self.kind != "tokens":
                 raise ValueError(f"data.input_column: kind {self.kind!r} takes one column, got {self.input_column}")

@@ -131,13 +131,25 @@ def check_modality(args: DataArguments, config: Any) -> None:
 
 
 def input_columns(args: DataArguments, processor: Any, train_split: AnyDataset) -> tuple[str, ...]:
-    """The raw columns of the input, in the order the processor was made for."""
+    """The raw columns of the input, in the order the processor was made for.
+
+    Raises:
+        ValueError: A label is among them.
+    """
     if isinstance(args.input_column, str):
         return (args.input_column,)
     if args.input_column is not None:
         return tuple(args.input_column)
+    labels = [args.label_column, args.label_mask_column]
     saved = getattr(processor, "feature_names", None)
-    return tuple(saved or numeric_columns(train_split, [args.label_column, args.label_mask_column]))
+    columns = tuple(saved or numeric_columns(train_split, [*labels, args.split_column]))
+    for name in labels:
+        if name in columns:
+            raise ValueError(
+                f"data.label_column: the checkpoint was pre-trained with the label column {name!r} among its features "
+                f"{list(columns)}, so it would read the answer: pre-train with data.label_column set to {name!r}"
+            )
+    return columns
 
 
 def split_processor(processor: Any) -> tuple[Any, PreTrainedTokenizerBase | None]:

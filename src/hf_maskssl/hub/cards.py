@@ -3,7 +3,7 @@
 import dataclasses
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import transformers
 import yaml
 from accelerate.state import AcceleratorState, is_initialized
 from huggingface_hub import ModelCard, ModelCardData
-from transformers import AutoModel, AutoModelForPreTraining, PreTrainedConfig
+from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, PreTrainedConfig
 
 import hf_maskssl
 
@@ -23,6 +23,7 @@ from ..data.tokenizers import BYTE_TOKENIZER
 from ..evaluation.pictures import draw_curves
 from ..evaluation.reports import markdown_table
 from ..training.arguments import PretrainingRecipe
+from ..training.finetuning_arguments import FinetuningRecipe
 from ..training.loop import RunState
 from .methods import Method, method_of
 from .official_files import Converted
@@ -34,6 +35,13 @@ CURVES = "curves.png"
 PLACEHOLDER = "ORGANISATION/NAME"
 # Fields that say how this run was started or where it was to go, not how the model came about.
 NOT_REPRODUCED = ("output_dir", "resume", "push_to_hub", "hub_model_id", "hub_private")
+# What the Hub calls a task: (classification, regression) of each kind of data.
+PIPELINES: dict[str, tuple[str | None, str | None]] = {
+    "tokens": ("text-classification",) * 2,
+    "tabular": ("tabular-classification", "tabular-regression"),
+    "image": ("image-classification", None),
+    "spectrogram": ("audio-classification", None),
+}
 
 Section = tuple[str, str]  # title and text
 
@@ -101,6 +109,64 @@ def write_converted_card(folder: Path, checkpoint: str, converted: Converted) ->
     _save(Path(folder), _header(config, [config.modality]), title, _introduction(method, config), sections)
 
 
+def write_finetuned_card(folder: Path, recipe: FinetuningRecipe, results: Mapping[str, Any]) -> None:
+    """Write README.md for a model that was fine-tuned.
+
+    Args:
+        folder: The model that was kept, with its processor if it has one.
+        recipe: The run's recipe with all overrides.
+        results: What results.json holds.
+
+    Raises:
+        ValueError: The model's type has no entry in `methods.METHODS`.
+    """
+    folder, data = Path(folder), recipe.data
+    config = AutoConfig.from_pretrained(folder)
+    method = method_of(config)
+    task = results["task"]
+    seed, count = results["model"]["seed"], len(recipe.finetuning.seeds)
+    scores = f"{results['selection']} Means over {count} seed(s) with 95 % t intervals; the model here is that of seed {seed}."
+    table = markdown_table(results["table"]["rows"], results["table"]["columns"])
+    sections = [
+        ("Use", _usage(loading_snippets(folder, config, PLACEHOLDER, data, task))),
+        ("Scores", f"{scores}\n\n{table}"),
+        ("Data", _data_table(data, results["rows"])),
+        ("Recipe", f"```yaml\n{finetuned_recipe(recipe)}```"),
+        ("Limitations", _finetuned_limitations(recipe, results)),
+        ("Citation", method.citation),
+    ]
+    checkpoint = recipe.finetuning.checkpoint
+    pretrained = checkpoint is not None and not recipe.finetuning.from_scratch
+    header = ModelCardData(
+        library_name="transformers",
+        pipeline_tag=_pipeline(data.kind, task),
+        base_model=checkpoint if checkpoint is not None and pretrained and is_hub_name(checkpoint) else None,
+        tags=[tag.replace("_", "-") for tag in dict.fromkeys([config.model_type, config.modality, data.kind, task])],
+        datasets=data.source if is_hub_name(data.source) else None,
+    )
+    origin = f"`{_checkpoint_name(checkpoint)}`" if checkpoint is not None and pretrained else "random weights"
+    title = f"{method.name} fine-tuned on {_source_name(data)}" + ("" if pretrained else ", without pre-training")
+    introduction = (
+        f"A model for {task.replace('_', ' ')} (`{data.label_column}`), fine-tuned with labels from {origin} in the "
+        f"implementation of hf_maskssl {hf_maskssl.__version__} for transformers. "
+    )
+    introduction += (
+        f"{method.summary} ([{method.title}]({method.url}))." if pretrained else "Nothing was pre-trained for it."
+    )
+    _save(folder, header, title, introduction, sections)
+
+
+def finetuned_recipe(recipe: FinetuningRecipe) -> str:
+    """The recipe with every field written out, as YAML that `load_finetuning_recipe` reads."""
+    sections = {"model": dict(recipe.model), "data": dataclasses.asdict(recipe.data)}
+    sections["finetuning"] = dataclasses.asdict(recipe.finetuning)
+    for name in ("output_dir", "overwrite", "report_to"):
+        sections["finetuning"].pop(name)
+    if recipe.finetuning.checkpoint is not None:
+        sections["finetuning"]["checkpoint"] = _checkpoint_name(recipe.finetuning.checkpoint)
+    return yaml.safe_dump(sections, sort_keys=False, allow_unicode=True, width=110)
+
+
 def complete_card(text: str, repo_id: str) -> str:
     """The card with the repository's name in its snippets."""
     return text.replace(PLACEHOLDER, repo_id)
@@ -164,7 +230,9 @@ def _source_name(data: DataArguments) -> str:
     return f"local {data.kind.replace('_', ' ')} data"
 
 
-def _data_table(data: DataArguments) -> str:
+def _data_table(data: DataArguments, counts: Mapping[str, int] | None = None) -> str:
+    """What a recipe says of its data; `counts` are the rows of each split of a fine-tuning run, which learns labels."""
+    labels = " (not seen in pre-training; only by the probe)" if counts is None else ""
     columns = [data.input_column] if isinstance(data.input_column, str) else data.input_column
     rows: list[tuple[str, Any]] = [
         ("source", f"`{data.source}`"),
@@ -173,9 +241,10 @@ def _data_table(data: DataArguments) -> str:
         ("kind", data.kind),
         ("training split", _training_split(data)),
         ("training rows", data.max_train_samples and f"at most {data.max_train_samples:,}"),
+        ("rows", counts and ", ".join(f"{count:,} {split}" for split, count in counts.items())),
         ("input column", ", ".join(columns) if columns else "every numeric column but the label"),
         ("text column", data.text_column),
-        ("label column", data.label_column and f"{data.label_column} (not seen in pre-training; only by the probe)"),
+        ("label column", data.label_column and f"{data.label_column}{labels}"),
         ("standardised by", data.standardize),
         ("values multiplied by", data.scale if data.scale != 1 else None),
         ("sampling rate", data.sampling_rate and f"{data.sampling_rate:,} Hz"),
@@ -313,6 +382,28 @@ def _probe_title(name: str) -> str:
         return "RankMe"
     kind, _, metric = name.removeprefix("probe/").partition("_")
     return f"{'kNN' if kind == 'knn' else kind} {metric.replace('_', ' ')} (%)"
+
+
+def _checkpoint_name(checkpoint: str) -> str:
+    """A Hub name, or the last part of a path: nobody else has the rest."""
+    return checkpoint if is_hub_name(checkpoint) else Path(checkpoint).resolve().name
+
+
+def _pipeline(kind: str, task: str) -> str | None:
+    if task == "token_classification":
+        return "token-classification"
+    classification, regression = PIPELINES.get(kind, (None, None))
+    return regression if task == "regression" else classification
+
+
+def _finetuned_limitations(recipe: FinetuningRecipe, results: Mapping[str, Any]) -> str:
+    lines = ["It knows inputs of the sizes, channels, units and vocabulary of its data, and no others."]
+    if recipe.finetuning.labelled_samples is not None:
+        lines.append(f"It was trained on {recipe.finetuning.labelled_samples:,} of the training rows.")
+    if "test" not in results["scores"]:
+        lines.append("It was not tested: its scores are those it was chosen by.")
+    lines.append("Whatever its data is biased towards, it is too; nobody has looked into it here.")
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def _limitations(recipe: PretrainingRecipe, state: RunState) -> str:

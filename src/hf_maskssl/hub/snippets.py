@@ -1,4 +1,4 @@
-"""The Python of model cards: loading an encoder and its processor, with the package and without it."""
+"""The Python of model cards: loading a model and its processor, with the package and without it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,11 @@ from ..data.texts import appended_separator
 from ..models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from ..models.image_processing_array import ArrayImageProcessor
 
+AUTO_CLASSES = {
+    "classification": "AutoModelForSequenceClassification",
+    "regression": "AutoModelForSequenceClassification",
+    "token_classification": "AutoModelForTokenClassification",
+}
 WITH_PACKAGE = "With the package hf_maskssl installed"
 WITHOUT_PACKAGE = "Without it, by the code in the repository (read it first: it will run on your machine)"
 
@@ -34,26 +39,28 @@ class Example:
 
 
 def loading_snippets(
-    folder: Path, config: PreTrainedConfig, repository: str, data: DataArguments | None = None
+    folder: Path, config: PreTrainedConfig, repository: str, data: DataArguments | None = None, task: str | None = None
 ) -> list[tuple[str, str]]:
-    """(title, code) of both ways of loading the encoder and computing features of two samples.
+    """(title, code) of both ways of loading the model and applying it to two samples.
 
     Args:
         folder: Its processor is looked at.
         config: Of the model.
         repository: What `from_pretrained` is given.
         data: Of the recipe, for an example text; None where it is unknown.
+        task: Of a fine-tuned model, which gives logits; None for an encoder, which gives features.
     """
     example = _example(load_processor(folder), config, data)
     return [
-        (WITH_PACKAGE, _code(example, config, repository, remote=False)),
-        (WITHOUT_PACKAGE, _code(example, config, repository, remote=True)),
+        (WITH_PACKAGE, _code(example, config, repository, task, remote=False)),
+        (WITHOUT_PACKAGE, _code(example, config, repository, task, remote=True)),
     ]
 
 
-def _code(example: Example, config: Any, repository: str, remote: bool) -> str:
+def _code(example: Example, config: Any, repository: str, task: str | None, remote: bool) -> str:
     trust = ", trust_remote_code=True" if remote else ""
-    auto_classes = sorted({"AutoModel", *example.processors.values()})
+    name, auto_class, last_line = _model_lines(example, config, task)
+    auto_classes = sorted({auto_class, *example.processors.values()})
     return "\n".join(
         [
             *(() if remote else ("import hf_maskssl  # registers its models and processors",)),
@@ -61,11 +68,24 @@ def _code(example: Example, config: Any, repository: str, remote: bool) -> str:
             f"from transformers import {', '.join(auto_classes)}",
             "",
             *(f'{name} = {kind}.from_pretrained("{repository}"{trust})' for name, kind in example.processors.items()),
-            f'encoder = AutoModel.from_pretrained("{repository}"{trust})',
+            f'{name} = {auto_class}.from_pretrained("{repository}"{trust})',
             *example.lines,
-            f"features = encoder({example.inputs}).pooler_output  # (2, {config.hidden_size})",
+            last_line,
         ]
     )
+
+
+def _model_lines(example: Example, config: Any, task: str | None) -> tuple[str, str, str]:
+    """Variable of the model, its Auto class, and the line that applies it."""
+    if task is None:
+        line = f"features = encoder({example.inputs}).pooler_output  # (2, {config.hidden_size})"
+        return "encoder", "AutoModel", line
+    outputs = f"model({example.inputs}).logits"
+    if task == "regression":
+        return "model", AUTO_CLASSES[task], f"values = {outputs}[:, 0]  # (2,), in the labels' unit"
+    shape = f"2, tokens, {config.num_labels}" if task == "token_classification" else f"2, {config.num_labels}"
+    line = f"classes = {outputs}.argmax(-1)  # of logits ({shape}); model.config.id2label names them"
+    return "model", AUTO_CLASSES[task], line
 
 
 def _example(processor: Any, config: Any, data: DataArguments | None) -> Example:

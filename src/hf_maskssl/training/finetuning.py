@@ -2,21 +2,20 @@
 
 import copy
 import dataclasses
-import hashlib
 import json
 import logging
 import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate.state import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, parse_flag_from_env
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -36,6 +35,7 @@ from transformers import (
 from transformers.integrations import TensorBoardCallback
 
 from ..data.collators import BatchCollator
+from ..data.labels import IGNORED_LABEL
 from ..data.preparation import prepare_data
 from ..data.processors import load_processor
 from ..data.recipe import build_config
@@ -44,19 +44,23 @@ from ..evaluation.metrics import LOWER_IS_BETTER, score_outputs
 from ..evaluation.reports import writable_folder, write_json
 from .checkpoints import incomplete_folder
 from .finetuning_arguments import FinetuningRecipe
+from .finetuning_digests import rows_digest, weights_digest
 from .finetuning_results import Run, read_runs, summarise, write_results
 
 # What may change between two calls without changing what a run gives.
 IMMATERIAL = {"output_dir", "overwrite", "seeds", "learning_rate", "eval_batch_size", "num_workers", "logging_steps"}
-IMMATERIAL |= {"report_to", "save_model", "cache", "num_proc"}
+IMMATERIAL |= {"report_to", "save_model", "num_proc"}
 LABEL_ROWS = 1024  # rows of which labels are read at a time
+
+# Called with the kept model's folder, the recipe and the results.
+CardWriter = Callable[[Path, FinetuningRecipe, Mapping[str, Any]], None]
 
 logger = logging.getLogger(__name__)
 
 
-def finetune(recipe: FinetuningRecipe) -> dict[str, Any]:
+def finetune(recipe: FinetuningRecipe, write_card: CardWriter | None = None) -> dict[str, Any]:
     """Fine-tune on every seed with every learning rate; returns what results.json holds (see `Finetuner.run`)."""
-    return Finetuner(recipe).run()
+    return Finetuner(recipe, write_card).run()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,14 +115,17 @@ class Finetuner:
 
     Args:
         recipe: What to do.
+        write_card: Writes the README.md of the model that is kept; called on the main process at the end.
 
     Raises:
-        ValueError: A recipe whose parts do not fit each other, the data or what `output_dir` holds already.
+        ValueError: A recipe whose parts do not fit each other, the data or what `output_dir` holds already, or a
+            launch with FSDP or DeepSpeed.
         FileNotFoundError: No such checkpoint or data.
     """
 
-    def __init__(self, recipe: FinetuningRecipe) -> None:
-        self.recipe, self.args = recipe, recipe.finetuning
+    def __init__(self, recipe: FinetuningRecipe, write_card: CardWriter | None = None) -> None:
+        refuse_sharding()
+        self.recipe, self.args, self.write_card = recipe, recipe.finetuning, write_card
         self.state = PartialState()
         self.folder = writable_folder(Path(self.args.output_dir), "finetuning.output_dir")
         self.checkpoint = None if self.args.checkpoint is None else self._find_checkpoint(self.args.checkpoint)
@@ -163,6 +170,8 @@ class Finetuner:
         if self.state.is_main_process:
             self._clean_up()
             write_results(self.folder, results)
+            if self.args.save_model and self.write_card is not None:
+                self.write_card(self.folder / "model", self.recipe, results)
         self.state.wait_for_everyone()
         return results
 
@@ -210,7 +219,7 @@ class Finetuner:
     def _check_recipe_of_runs(self) -> None:
         """Stored runs of another recipe are refused, or removed where that is asked for."""
         path = self.folder / "runs" / "recipe.json"
-        material = json.loads(json.dumps(self._material()))
+        material = self._broadcast(json.loads(json.dumps(self._material())) if self.state.is_main_process else None)
         stored = self._broadcast(json.loads(path.read_text(encoding="utf-8")) if path.is_file() else material)
         changed = [name for name in {**stored, **material} if stored.get(name) != material.get(name)]
         if changed and not self.args.overwrite:
@@ -230,18 +239,24 @@ class Finetuner:
     def _material(self) -> dict[str, Any]:
         """All that decides what a run gives, as flat `section.field` names."""
         sections = {name: dataclasses.asdict(getattr(self.recipe, name)) for name in ("data", "finetuning")}
+        model = {name: value for name, value in self.config.to_diff_dict().items() if name != "transformers_version"}
         flat = {
             f"{section}.{name}": value
-            for section, fields in {"model": self.recipe.model, **sections}.items()
+            for section, fields in {"model": model, **sections}.items()
             for name, value in fields.items()
             if name not in IMMATERIAL
         }
+        flat["finetuning.mixed_precision"] = self.args.mixed_precision or launched_precision()
         weights = None if self.checkpoint is None else weights_digest(self.checkpoint)
-        return flat | {"weights": weights, "rows": self._rows(), "processes": self.state.num_processes}
+        digests = {f"{name} rows (hash)": rows_digest(split) for name, split in self._splits().items()}
+        return flat | {"weights": weights, "rows": self._rows(), **digests, "processes": self.state.num_processes}
+
+    def _splits(self) -> dict[str, Any]:
+        splits = {"train": self.data.train, "validation": self.data.validation, "test": self.data.test}
+        return {name: split for name, split in splits.items() if split is not None}
 
     def _rows(self) -> dict[str, int]:
-        splits = {"train": self.data.train, "validation": self.data.validation, "test": self.data.test}
-        return {name: len(split) for name, split in splits.items() if split is not None}
+        return {name: len(split) for name, split in self._splits().items()}
 
     def _broadcast(self, value: Any) -> Any:
         """The main process's value, in every process: files may appear while others read."""
@@ -251,8 +266,10 @@ class Finetuner:
 
     # A run.
 
-    def _train(self, run: Run) -> dict[str, Any]:
-        """One seed with one learning rate; its record is stored before this returns, and its model where needed."""
+    def _train(self, run: Run, keep: bool = False) -> dict[str, Any]:
+        """One seed with one learning rate; its record is stored before this returns, and its model where needed or
+        asked for (`keep`).
+        """
         started = time.perf_counter()
         rows = self._training_rows(run.seed)
         unit = self._label_unit(rows)
@@ -274,9 +291,10 @@ class Finetuner:
             "seconds": round(time.perf_counter() - started, 1),
         }
         if self.state.is_main_process:
-            if self.args.save_model or several_rates:
+            if keep or self.args.save_model or several_rates:
                 self._save(trainer, run, unit)
             write_json(run.record_path(self.folder), record)
+        finish_wandb(trainer)
         self._remove_scratch()
         return record
 
@@ -299,7 +317,7 @@ class Finetuner:
         is_pretrained = self.checkpoint is not None and not self.args.from_scratch
         model = load_model(self.task, copy.deepcopy(self.config), self.checkpoint if is_pretrained else None)
         if self.args.freeze_encoder:
-            model.base_model.requires_grad_(False)
+            freeze(model.base_model)
         return model
 
     def _trainer(self, model: PreTrainedModel, run: Run, unit: LabelUnit, rows: Any = None) -> Trainer:
@@ -326,7 +344,7 @@ class Finetuner:
     def _training_arguments(self, run: Run, selects: bool, trackers: list[str]) -> TrainingArguments:
         args = self.args
         strategy = "steps" if args.eval_steps else "epoch"
-        return TrainingArguments(
+        training_args = TrainingArguments(
             output_dir=str(self._scratch()),
             use_cpu=self.state.device.type
             == "cpu",  # said, because mixed precision looks for an accelerator otherwise
@@ -364,6 +382,9 @@ class Finetuner:
             remove_unused_columns=False,
             label_names=["labels"],
         )
+        # TrainingArguments take what `accelerate launch` says for "no", too, and know of no argument against it.
+        training_args.mixed_precision = args.mixed_precision or launched_precision()
+        return training_args
 
     def _callbacks(self, run: Run, selects: bool, with_tensorboard: bool) -> list[TrainerCallback]:
         callbacks: list[TrainerCallback] = [ScoreLogger(run, self.metric)] if selects else []
@@ -434,7 +455,7 @@ class Finetuner:
         """The folder of a run's model; trained again where an earlier call had no use for it and threw it away."""
         folder = run.model_folder(self.folder)
         if not self._broadcast(folder.is_dir()):
-            self._train(run)
+            self._train(run, keep=True)
         return folder
 
     def _keep_best(self, records: Mapping[Run, dict[str, Any]], chosen: float) -> Run:
@@ -491,6 +512,8 @@ class Scorer:
                 f"{self.run.title}: the model gives NaN or infinite outputs; lower finetuning.learning_rate, set "
                 "finetuning.max_grad_norm or train without mixed precision."
             )
+        if self.task == "token_classification":
+            outputs = outputs.astype(np.int64)
         if self.task == "regression":
             outputs, labels = self.unit.to_original(outputs.reshape(-1)), self.unit.to_original(labels)
         return score_outputs(outputs, labels, self.task, self.headline)
@@ -502,8 +525,13 @@ def head_outputs(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
 
 
 def predicted_classes(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
-    """(B, N) classes: of all tokens of a split, logits might not fit into memory."""
-    return head_outputs(outputs, labels).argmax(dim=-1)
+    """(B, N) float32 classes, NaN where a labelled token's logits are not finite.
+
+    Of all tokens of a split, logits might not fit into memory.
+    """
+    logits = head_outputs(outputs, labels)
+    is_sound = logits.isfinite().all(dim=-1) | (labels == IGNORED_LABEL)
+    return torch.where(is_sound, logits.argmax(dim=-1).float(), torch.nan)
 
 
 def metric_scores(metrics: Mapping[str, Any], prefix: str) -> dict[str, float]:
@@ -579,11 +607,34 @@ def to_original_unit(model: PreTrainedModel, unit: LabelUnit) -> None:
         layers[-1].bias.mul_(unit.std).add_(unit.mean)
 
 
-def weights_digest(checkpoint: Path) -> str:
-    """Tells checkpoints of one name apart: a hash of the weights' files."""
-    digest = hashlib.sha256()
-    for path in sorted(checkpoint.glob("*.safetensors")):
-        with path.open("rb") as file:
-            while block := file.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()
+def freeze(encoder: torch.nn.Module) -> None:
+    """Take an encoder out of training: no gradients, and no dropout either, whatever `train()` says of its model."""
+    encoder.requires_grad_(False)
+    encoder.eval()
+    encoder.train = lambda mode=True: encoder  # type: ignore[method-assign]
+
+
+def refuse_sharding() -> None:
+    """Refuse a launch that splits a model over processes.
+
+    Raises:
+        ValueError: Naming what was asked for.
+    """
+    for name in ("FSDP", "DeepSpeed"):
+        if parse_flag_from_env(f"ACCELERATE_USE_{name.upper()}"):
+            raise ValueError(
+                f"the launch asks for {name}, but fine-tuning runs data-parallel only: take "
+                "examples/accelerate/eight_gpus.yaml."
+            )
+
+
+def launched_precision() -> str:
+    """The mixed precision that `accelerate launch` was told."""
+    return os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+
+
+def finish_wandb(trainer: Trainer) -> None:
+    """End the run that Weights & Biases has open; the next training would go on with it."""
+    wandb: Any = sys.modules.get("wandb")
+    if "wandb" in (trainer.args.report_to or []) and wandb is not None and wandb.run is not None:
+        wandb.finish()

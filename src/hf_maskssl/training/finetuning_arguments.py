@@ -20,12 +20,13 @@ class FinetuningArguments:
         from_scratch: take the checkpoint's configuration and processor, but random weights: the arm of a comparison
             without pre-training.
         output_dir: folder of results.json, results.md, the runs (one file each) and the model.
-        overwrite: throw away the runs of another recipe in `output_dir`; otherwise they are an error. Runs of the same
-            recipe are never repeated.
+        overwrite: throw away the runs of another recipe in `output_dir` (or of other weights, rows or another
+            configuration); otherwise they are an error. Runs of the same recipe that have ended are never repeated;
+            one that was interrupted starts anew.
         seeds: one run for each; a seed draws the head's initial weights, the order of the rows and the labelled rows.
         learning_rate: AdamW's; of several, all are tried on every seed and the one with the best mean validation score
             is scored on the test split.
-        freeze_encoder: train the task's head alone.
+        freeze_encoder: train the task's head alone; the encoder then works as in evaluation, without dropout.
         num_train_epochs: passes over the training rows, unless `max_steps` is set.
         max_steps: optimiser steps; 0 counts epochs.
         eval_steps: steps between two validations; 0 validates after each epoch.
@@ -42,7 +43,7 @@ class FinetuningArguments:
         standardize_labels: a regression learns labels with mean 0 and standard deviation 1 over its training rows.
             Scores, and the model that is kept, are in the labels' own unit either way.
         labelled_samples: train on so many rows, drawn by the seed; None takes all.
-        mixed_precision: "no", "bf16" or "fp16"; None takes what `accelerate launch` says.
+        mixed_precision: "no", "bf16" or "fp16", whatever `accelerate launch` says; None takes what that says.
         num_workers: processes that load batches.
         logging_steps: steps between two training losses.
         report_to: trackers of transformers' Trainer: "tensorboard", "wandb", ...

@@ -1,6 +1,7 @@
 """Fine-tuning runs on disk: one record for each seed and learning rate, and the summary over seeds."""
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -119,12 +120,19 @@ def _title(metric: str) -> str:
     return metric if metric in LOWER_IS_BETTER else f"{metric} (%)"
 
 
-def _shown(interval: Mapping[str, float | None] | None, metric: str) -> dict[str, float | None] | None:
+def _shown(interval: Mapping[str, float | None] | None, metric: str) -> dict[str, float | None] | str | None:
     """An interval as tables show it: in percent, but for errors, which have the labels' unit."""
     if interval is None:
         return None
-    factor = 1 if metric in LOWER_IS_BETTER else 100
-    return {name: None if value is None else factor * value for name, value in interval.items()}
+    if metric in LOWER_IS_BETTER:
+        return " ± ".join(_three_digits(value) for value in interval.values() if value is not None)
+    return {name: None if value is None else 100 * value for name, value in interval.items()}
+
+
+def _three_digits(value: float) -> str:
+    """With three significant digits at least, and no exponent; labels may be of any size."""
+    before_the_point = 0 if value == 0 else math.floor(math.log10(abs(value))) + 1
+    return f"{value:.{max(0, 3 - before_the_point)}f}"
 
 
 def _markdown(title: str, results: Mapping[str, Any]) -> str:
@@ -153,11 +161,12 @@ def _markdown(title: str, results: Mapping[str, Any]) -> str:
 
 
 def _runs_table(records: Sequence[dict[str, Any]], metric: str) -> str:
-    factor = 1 if metric in LOWER_IS_BETTER else 100
+    is_error = metric in LOWER_IS_BETTER
     splits = [split for split in SPLITS if any(record[split] is not None for record in records)]
     rows = []
     for record in records:
-        scores = [None if record[split] is None else factor * record[split][metric] for split in splits]
+        found = [None if record[split] is None else record[split][metric] for split in splits]
+        scores = [score if score is None else _three_digits(score) if is_error else 100 * score for score in found]
         rows.append([f"{record['learning_rate']:g}", record["seed"], record["epoch"], *scores, record["seconds"]])
     columns = ["learning rate", "seed", "epoch", *(f"{split}, {_title(metric)}" for split in splits), "seconds"]
     return markdown_table(rows, columns)
