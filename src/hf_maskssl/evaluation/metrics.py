@@ -23,24 +23,38 @@ Args:
 
 
 class _Metric(evaluate.Metric):
-    """A metric that gathers its inputs in memory, not in files, unless several processes must share them."""
+    """A metric that gathers its inputs in memory, not in files, unless several processes must share them.
+
+    Attributes:
+        summary: what it measures, in a sentence.
+        input_types: of predictions and references; a list where there is a choice.
+        inputs: what predictions and references are.
+    """
+
+    summary: str
+    input_types: datasets.Features | list[datasets.Features]
+    inputs: str = _INPUTS
 
     def __init__(self, config_name: str | None = None, **options: Any) -> None:
         options.setdefault("keep_in_memory", options.get("num_process", 1) == 1)
         super().__init__(config_name, **options)
 
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description=self.summary,
+            citation="",
+            inputs_description=self.inputs,
+            features=self.input_types,
+            # Sequences of different lengths are no array.
+            format="numpy" if isinstance(self.input_types, datasets.Features) else None,
+        )
+
 
 class Accuracy(_Metric):
     """Share of samples whose class is right: {"accuracy": 0 to 1}."""
 
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="Share of samples whose predicted class is right.",
-            citation="",
-            inputs_description=_INPUTS,
-            features=_CLASS_FEATURES,
-            format="numpy",
-        )
+    summary = "Share of samples whose predicted class is right."
+    input_types = _CLASS_FEATURES
 
     def _compute(self, predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
         return {"accuracy": float(accuracy_score(references, predictions))}
@@ -53,14 +67,8 @@ class WeightedF1(_Metric):
     The MetaMAE paper reports an F1 score for WaferMap, whose classes are far from balanced (Table 1).
     """
 
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="F1 of each class, averaged with the number of its true samples as weight.",
-            citation="",
-            inputs_description=_INPUTS,
-            features=_CLASS_FEATURES,
-            format="numpy",
-        )
+    summary = "F1 of each class, averaged with the number of its true samples as weight."
+    input_types = _CLASS_FEATURES
 
     def _compute(self, predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
         score = f1_score(references, predictions, average="weighted", zero_division=0.0)
@@ -73,14 +81,8 @@ class Spearman(_Metric):
     Where all predictions, or all references, are equal there is no order to compare; the score is then 0.
     """
 
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="Spearman's rank correlation of predicted and true values.",
-            citation="",
-            inputs_description=_INPUTS,
-            features=_VALUE_FEATURES,
-            format="numpy",
-        )
+    summary = "Spearman's rank correlation of predicted and true values."
+    input_types = _VALUE_FEATURES
 
     def _compute(self, predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
         if len(predictions) < 2 or np.ptp(predictions) == 0 or np.ptp(references) == 0:
@@ -96,19 +98,17 @@ class TokenAccuracy(_Metric):
     predicted there.
     """
 
-    def _info(self) -> evaluate.MetricInfo:
-        sequences = datasets.Features(
+    summary = "Share of labelled tokens whose class is right; tokens with the reference -100 do not count."
+    input_types = [
+        _CLASS_FEATURES,
+        datasets.Features(
             {
                 "predictions": datasets.Sequence(datasets.Value("int64")),
                 "references": datasets.Sequence(datasets.Value("int64")),
             }
-        )
-        return evaluate.MetricInfo(
-            description="Share of labelled tokens whose class is right; tokens with the reference -100 do not count.",
-            citation="",
-            inputs_description=_INPUTS,
-            features=[_CLASS_FEATURES, sequences],
-        )
+        ),
+    ]
+
 
     def _compute(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
         said = np.concatenate([np.atleast_1d(entry) for entry in predictions])
@@ -130,14 +130,8 @@ class F1(_Metric):
     GLUE's score for QQP and MRPC (SMA paper, Table 4).
     """
 
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="F1 of class 1 in a task of two classes.",
-            citation="",
-            inputs_description=_INPUTS,
-            features=_CLASS_FEATURES,
-            format="numpy",
-        )
+    summary = "F1 of class 1 in a task of two classes."
+    input_types = _CLASS_FEATURES
 
     def _compute(self, predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
         _require_two_classes("f1", references)
@@ -151,14 +145,8 @@ class Matthews(_Metric):
     GLUE's score for CoLA (SMA paper, Table 4).
     """
 
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="Matthews correlation of predicted and true classes.",
-            citation="",
-            inputs_description=_INPUTS,
-            features=_CLASS_FEATURES,
-            format="numpy",
-        )
+    summary = "Matthews correlation of predicted and true classes."
+    input_types = _CLASS_FEATURES
 
     def _compute(self, predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
         if np.ptp(predictions) == 0 or np.ptp(references) == 0:
@@ -173,16 +161,8 @@ class RocAuc(_Metric):
     the difference of two logits; `references` are the classes 0 and 1. (MoleculeNet; SMA paper, Table 2.)
     """
 
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="Area under the ROC curve; predictions are scores, higher meaning class 1.",
-            citation="",
-            inputs_description=_INPUTS,
-            features=datasets.Features(
-                {"predictions": datasets.Value("float64"), "references": datasets.Value("int64")}
-            ),
-            format="numpy",
-        )
+    summary = "Area under the ROC curve; predictions are scores, higher meaning class 1."
+    input_types = datasets.Features({"predictions": datasets.Value("float64"), "references": datasets.Value("int64")})
 
     def _compute(self, predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
         _require_two_classes("roc_auc", references)
@@ -197,14 +177,8 @@ class RocAuc(_Metric):
 class Rmse(_Metric):
     """Root of the mean squared error (scikit-learn), in the labels' unit: {"rmse": 0 or more}, lower is better."""
 
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="Root of the mean squared error; lower is better.",
-            citation="",
-            inputs_description=_INPUTS,
-            features=_VALUE_FEATURES,
-            format="numpy",
-        )
+    summary = "Root of the mean squared error; lower is better."
+    input_types = _VALUE_FEATURES
 
     def _compute(self, predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
         return {"rmse": float(root_mean_squared_error(references, predictions))}

@@ -130,6 +130,29 @@ def eager_attention_forward(
     return (weights @ value).transpose(1, 2), weights
 
 
+def attend(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The kernel of `module.config._attn_implementation`, through transformers' attention interface.
+
+    Args:
+        module: the attention module; has `config`, `scaling` and `attention_dropout`.
+        query, key, value: (B, heads, M or N, head_dim).
+        attention_mask: as transformers makes it for the kernel, or None.
+
+    Returns:
+        (B, M, heads, head_dim), and the weights where the kernel gives them.
+    """
+    kernel = ALL_ATTENTION_FUNCTIONS.get_interface(module.config._attn_implementation, eager_attention_forward)
+    dropout = module.attention_dropout if module.training else 0.0
+    return kernel(module, query, key, value, attention_mask, scaling=module.scaling, dropout=dropout, **kwargs)
+
+
 def padding_mask(
     config: PreTrainedConfig,
     queries: torch.Tensor,
@@ -191,17 +214,7 @@ class SelfAttention(nn.Module):
             context = attention_differentiable_twice(query, key, value, attention_mask, self.scaling).transpose(1, 2)
             weights = None
         else:
-            attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
-            context, weights = attend(
-                self,
-                query,
-                key,
-                value,
-                attention_mask,
-                scaling=self.scaling,
-                dropout=self.attention_dropout if self.training else 0.0,
-                **kwargs,
-            )
+            context, weights = attend(self, query, key, value, attention_mask, **kwargs)
         return self.dropout(self.output(context.flatten(2))), weights
 
     def _project(self, hidden_states: torch.Tensor, query_ids: torch.Tensor | None) -> Sequence[torch.Tensor]:
@@ -285,17 +298,7 @@ class CrossAttention(nn.Module):
             query, key = (nn.functional.pad(part, (0, v_dim - qk_dim)) for part in (query, key))
         elif v_dim < qk_dim:
             value = nn.functional.pad(value, (0, qk_dim - v_dim))
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
-        attended, weights = attend(
-            self,
-            query,
-            key,
-            value,
-            attention_mask,
-            scaling=self.scaling,
-            dropout=self.attention_dropout if self.training else 0.0,
-            **kwargs,
-        )
+        attended, weights = attend(self, query, key, value, attention_mask, **kwargs)
         return self.dropout(self.output(attended[..., :v_dim].flatten(2))), weights
 
 
