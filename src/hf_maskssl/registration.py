@@ -6,7 +6,10 @@ from transformers import (
     AutoFeatureExtractor,
     AutoImageProcessor,
     AutoModel,
+    AutoModelForDepthEstimation,
+    AutoModelForImageClassification,
     AutoModelForPreTraining,
+    AutoModelForSemanticSegmentation,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     FeatureExtractionMixin,
@@ -15,6 +18,7 @@ from transformers import (
 )
 
 from .models.configuration_metamae import MetaMAEConfig
+from .models.configuration_multimae import MultiMAEConfig
 from .models.configuration_sma import SMAConfig
 from .models.feature_extraction_series import SeriesFeatureExtractor
 from .models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
@@ -24,6 +28,12 @@ from .models.modeling_metamae import (
     MetaMAEForSequenceClassification,
     MetaMAEForTokenClassification,
     MetaMAEModel,
+)
+from .models.modeling_multimae import MultiMAEForPretraining, MultiMAEModel
+from .models.modeling_multimae_heads import (
+    MultiMAEForDepthEstimation,
+    MultiMAEForImageClassification,
+    MultiMAEForSemanticSegmentation,
 )
 from .models.modeling_sma import (
     SMAForMaskedModeling,
@@ -45,6 +55,13 @@ MODELS: dict[type[PreTrainedConfig], dict[type, type[PreTrainedModel]]] = {
         AutoModelForPreTraining: SMAForMaskedModeling,
         AutoModelForSequenceClassification: SMAForSequenceClassification,
         AutoModelForTokenClassification: SMAForTokenClassification,
+    },
+    MultiMAEConfig: {
+        AutoModel: MultiMAEModel,
+        AutoModelForPreTraining: MultiMAEForPretraining,
+        AutoModelForImageClassification: MultiMAEForImageClassification,
+        AutoModelForSemanticSegmentation: MultiMAEForSemanticSegmentation,
+        AutoModelForDepthEstimation: MultiMAEForDepthEstimation,
     },
 }
 FEATURE_EXTRACTORS: list[type[FeatureExtractionMixin]] = [SeriesFeatureExtractor, SpectrogramFeatureExtractor]

@@ -53,16 +53,20 @@ def unpatchify(
     return values.permute(order).reshape(patches.shape[0], num_channels, *sizes)
 
 
-def sincos_positions(grid_shape: tuple[int, ...], width: int) -> torch.Tensor:
+def sincos_positions(
+    grid_shape: tuple[int, ...], width: int, spacing: tuple[float, ...] | None = None, row_first: bool = False
+) -> torch.Tensor:
     """Fixed sine-cosine position table (Vaswani et al. 2017; 2-D as in MAE, He et al. 2022).
 
-    One dimension: frequencies 10000^(-k / (D/2)), all sines then all cosines. Two dimensions: the first half of the
-        channels
-    encodes the column, the second half the row. Computed in float64, returned in float32.
+    One dimension: frequencies 10000^(-k / (D/2)), all sines then all cosines. Two dimensions: one half of the channels
+    encodes the column, the other the row. Computed in float64, returned in float32.
 
     Args:
         grid_shape: (N,) or (rows, cols).
         width: D, a multiple of 2 (one dimension) or 4 (two).
+        spacing: distance of neighbours along each axis, 1 when None; coordinates are those of the patches' centres, counted
+            from the centre of a patch of size 1 in the same corner.
+        row_first: two dimensions: the first half encodes the row, as in MultiMAE, and not the column, as in MAE.
 
     Returns:
         (N, D) float32, row-major.
@@ -70,15 +74,29 @@ def sincos_positions(grid_shape: tuple[int, ...], width: int) -> torch.Tensor:
 
     def encode(positions: torch.Tensor, channels: int) -> torch.Tensor:
         frequency = 10000.0 ** (-torch.arange(channels // 2, dtype=torch.float64) / (channels / 2))
-        angle = positions.to(torch.float64)[:, None] * frequency
+        angle = positions[:, None] * frequency
         return torch.cat([angle.sin(), angle.cos()], dim=1)
 
+    places = [
+        (torch.arange(size, dtype=torch.float64) + 0.5) * step - 0.5
+        for size, step in zip(grid_shape, spacing or [1.0] * len(grid_shape), strict=True)
+    ]
     if len(grid_shape) == 1:
-        return encode(torch.arange(grid_shape[0]), width).float()
+        return encode(places[0], width).float()
     rows, cols = grid_shape
-    column = torch.arange(cols).repeat(rows)
-    row = torch.arange(rows).repeat_interleave(cols)
-    return torch.cat([encode(column, width // 2), encode(row, width // 2)], dim=1).float()
+    halves = [encode(places[1].repeat(rows), width // 2), encode(places[0].repeat_interleave(cols), width // 2)]
+    return torch.cat(halves[::-1] if row_first else halves, dim=1).float()
+
+
+def resized_positions(
+    table: torch.Tensor, grid_shape: tuple[int, int], new_shape: tuple[int, int], mode: str
+) -> torch.Tensor:
+    """A 2-D position table (N, D) interpolated to another grid (corners not aligned); itself at its own."""
+    if grid_shape == new_shape:
+        return table
+    grid = table.T.reshape(1, -1, *grid_shape)
+    resized = nn.functional.interpolate(grid, size=new_shape, mode=mode, align_corners=False)
+    return resized.flatten(2)[0].T
 
 
 def masked_mean(values: torch.Tensor, is_real: torch.Tensor | None) -> torch.Tensor:
@@ -345,8 +363,10 @@ class TransformerBlock(nn.Module):
         intermediate_size: int,
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
+        drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
+        self.drop_path_rate = drop_path_rate
         self.attention_norm = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
         self.attention = SelfAttention(config, hidden_size, num_heads, dropout, attention_dropout)
         self.mlp_norm = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
@@ -369,9 +389,11 @@ class TransformerBlock(nn.Module):
         )
         if query_ids is not None:
             hidden_states = gather_tokens(hidden_states, query_ids)
-        hidden_states = hidden_states + attended
+        hidden_states = hidden_states + drop_path(attended, self.drop_path_rate, self.training)
         normalized = normalize(hidden_states, self.mlp_norm, differentiable_twice)
-        return hidden_states + self.mlp(normalized, differentiable_twice)
+        return hidden_states + drop_path(
+            self.mlp(normalized, differentiable_twice), self.drop_path_rate, self.training
+        )
 
 
 def normalize(hidden_states: torch.Tensor, norm: nn.LayerNorm, differentiable_twice: bool) -> torch.Tensor:

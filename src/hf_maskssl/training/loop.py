@@ -22,6 +22,7 @@ from accelerate.utils import (
     DistributedType,
     GradientAccumulationPlugin,
     parse_flag_from_env,
+    send_to_device,
     set_seed,
 )
 from safetensors.torch import load_model
@@ -335,12 +336,13 @@ class Pretrainer:
         step = self.state.step + 1
         self._learning_rate = self.scheduler.get_last_lr()[0]
         self._rows = []
-        for part in range(self.args.gradient_accumulation_steps):
-            batch = next(batches)
-            # Masks and dropout are a function of seed, step, part and process alone: there is nothing to restore.
-            set_seed(_mix(self.args.seed, step, part, self.accelerator.process_index))
-            rows = batch.pop("index", None)
+        taken = [next(batches) for _ in range(self.args.gradient_accumulation_steps)]
+        rows_taken = [batch.pop("index", None) for batch in taken]
+        for batch in taken:
             batch.pop("labels", None)
+        balancer = self._balance_tasks(step, taken)
+        for part, (batch, rows) in enumerate(zip(taken, rows_taken, strict=True)):
+            self._seed(step, part)
             if rows is not None:
                 self._rows.append(rows)
             with self.accelerator.accumulate(self.model):
@@ -351,9 +353,35 @@ class Pretrainer:
                     self._clip_gradients(step)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
+        if balancer is not None:
+            balancer.end_step()
         if not self.accelerator.optimizer_step_was_skipped:
             self.scheduler.step()
         self.state.step = step
+
+    def _seed(self, step: int, part: int) -> None:
+        """Masks and dropout are a function of seed, step, part and process alone: there is nothing to restore."""
+        set_seed(_mix(self.args.seed, step, part, self.accelerator.process_index))
+
+    def _balance_tasks(self, step: int, taken: list[Batch]) -> Any:
+        """Measure the tasks over all batches of a step, where their weights or means depend on all of them.
+
+        Returns:
+            The balancer that must be told when the step ends; None where each batch can be taken by itself.
+        """
+        model: Any = self._bare_model
+        if len(taken) == 1 or not hasattr(model, "measure_tasks"):
+            return None
+        if not self._any_process(any(model.needs_first_pass(batch) for batch in taken)):
+            return None
+        totals = None
+        for part, batch in enumerate(taken):
+            self._seed(step, part)
+            with torch.set_grad_enabled(model.balancer.needs_gradients), self.accelerator.autocast():
+                measured = model.measure_tasks(**batch)
+            totals = measured if totals is None else totals + measured
+        model.balancer.begin_step(totals)
+        return model.balancer
 
     def _clip_gradients(self, step: int) -> None:
         limit = self.args.max_grad_norm
@@ -459,8 +487,8 @@ class Pretrainer:
         count = 0
         for number, (rows, batch) in enumerate(validation_batches(self.prepared, self.args, self.accelerator)):
             set_seed(_mix(self.args.seed, 0, number, self.accelerator.process_index))
-            inputs = {name: part.to(self.accelerator.device) for name, part in batch.items() if name not in NOT_INPUTS}
-            outputs = self.model(**inputs)
+            inputs = {name: part for name, part in batch.items() if name not in NOT_INPUTS}
+            outputs = self.model(**send_to_device(inputs, self.accelerator.device))
             for name, value in {"loss": outputs.loss, **(outputs.loss_parts or {})}.items():
                 totals[name] = totals.get(name, 0.0) + rows * value.double()
             count += rows

@@ -1,0 +1,409 @@
+"""Configuration of MultiMAE (Bachmann et al. 2022, https://arxiv.org/abs/2204.01678) and of MM-MAE, its minimax variant."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+from .task_balancing import check_task_balancing
+
+AUTO_MAP = {
+    "AutoConfig": "configuration_multimae.MultiMAEConfig",
+    "AutoModel": "modeling_multimae.MultiMAEModel",
+    "AutoModelForPreTraining": "modeling_multimae.MultiMAEForPretraining",
+    "AutoModelForImageClassification": "modeling_multimae_heads.MultiMAEForImageClassification",
+    "AutoModelForSemanticSegmentation": "modeling_multimae_heads.MultiMAEForSemanticSegmentation",
+    "AutoModelForDepthEstimation": "modeling_multimae_heads.MultiMAEForDepthEstimation",
+}
+
+# The paper's: rgb, depth, COCO's 133 panoptic classes at a quarter of the resolution, and per-patch standardised rgb as a
+# further output (section 3.4).
+DEFAULT_MODALITIES: dict[str, dict[str, Any]] = {
+    "rgb": {"kind": "continuous", "num_channels": 3, "loss": "mse"},
+    "depth": {"kind": "continuous", "num_channels": 1, "loss": "l1"},
+    "semseg": {"kind": "categorical", "num_classes": 133, "stride": 4, "loss": "cross_entropy"},
+    "norm_rgb": {"target_of": "rgb", "loss": "standardized_mse"},
+}
+CONTINUOUS_LOSSES = ("mse", "l1", "standardized_mse")
+
+
+@dataclass(frozen=True)
+class Modality:
+    """One entry of `MultiMAEConfig.modalities`, complete and checked.
+
+    Attributes:
+        name: its key.
+        kind: "continuous": (B, C, H / stride, W / stride) float; "categorical": (B, H / stride, W / stride) class ids.
+        num_channels: C of a continuous modality (13 for a 13-band satellite image).
+        num_classes: of a categorical one.
+        embedding_size: width of a categorical one's class embeddings.
+        stride: how much coarser than the image it is (the paper keeps class maps at a quarter of the resolution).
+        patch_size: height and width of a patch, in pixels of the image.
+        loss: "mse", "l1", "standardized_mse" (mse to each patch's pixels, standardised by their own mean and variance),
+            or "cross_entropy".
+        is_input: whether its patches are encoded.
+        is_output: whether a decoder predicts it.
+        source: the modality whose pixels are predicted: its own name, or another's (`target_of`).
+    """
+
+    name: str
+    kind: str
+    num_channels: int
+    num_classes: int
+    embedding_size: int
+    stride: int
+    patch_size: tuple[int, int]
+    loss: str
+    is_input: bool
+    is_output: bool
+    source: str
+
+    @property
+    def is_categorical(self) -> bool:
+        return self.kind == "categorical"
+
+    @property
+    def patch_shape(self) -> tuple[int, int]:
+        """A patch's height and width in the modality's own pixels."""
+        return (self.patch_size[0] // self.stride, self.patch_size[1] // self.stride)
+
+    @property
+    def output_channels(self) -> int:
+        """Values predicted for each of its pixels: channels, or a logit per class."""
+        return self.num_classes if self.is_categorical else self.num_channels
+
+    def size(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """Its height and width beside an image of `image_size`."""
+        return (image_size[0] // self.stride, image_size[1] // self.stride)
+
+    def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of its patches beside an image of `image_size`."""
+        return (image_size[0] // self.patch_size[0], image_size[1] // self.patch_size[1])
+
+
+@strict
+class MultiMAEConfig(PreTrainedConfig):
+    """Which modalities there are, how large the model is, how it is masked and how its tasks are balanced.
+
+    Defaults are the paper's ViT-B with three modalities (sections 3.1 to 3.5).
+
+    Args:
+        modalities: name -> fields of `Modality`. `kind` is needed, `num_channels` (continuous) or `num_classes`
+            (categorical) too; the rest has defaults: `stride` 1, `patch_size` the configuration's, `loss` "mse" or
+            "cross_entropy", `embedding_size` 64, `is_input` and `is_output` true. `target_of: rgb` makes a further
+            output that predicts the pixels of rgb, in another loss: it takes all but `loss` from there and is no input.
+        modality_order: names in the order of their tokens and losses, by default that of `modalities`; kept because a saved
+            configuration's keys are sorted.
+        image_size: height and width that the fixed positions are made for, in pixels; one number for a square. Inputs
+            of other sizes get interpolated positions.
+        patch_size: height and width of a patch, unless a modality says otherwise.
+        hidden_size, num_hidden_layers, num_attention_heads, intermediate_size, qkv_bias, hidden_act, layer_norm_eps,
+            hidden_dropout_prob, attention_probs_dropout_prob, initializer_range: of the encoder, as in ViT.
+        drop_path_rate: stochastic depth of the encoder's last layer, rising linearly from 0 over the layers.
+        num_global_tokens: learned tokens without a place, in front of all others.
+        final_norm: a layer norm behind the encoder, as ViT and ViT-MAE have; MultiMAE has none.
+        position_order: whether the first half of a position's channels encodes its row, as in MultiMAE, or its column,
+            as in MAE, whose weights want it so.
+        decoder_hidden_size, decoder_num_hidden_layers, decoder_num_attention_heads, decoder_intermediate_size: of every
+            output's decoder; the layers are those after the cross-attention and its MLP.
+        num_visible_tokens: tokens that the encoder sees of a sample in pre-training, of all modalities together.
+        dirichlet_alpha: concentration of the Dirichlet distribution that deals them out over the input modalities: one
+            number (symmetric), or one per input modality by name.
+        sample_modalities_uniformly: first draw, uniformly, which modalities are visible at all.
+        semantic_loss_ignore_index: class id of pixels without a class: embedded as zeros, left out of losses.
+        task_balancing: how the outputs' losses become one: "none" (their sum), "minimax" (MM-MAE), "uncertainty",
+            "gradnorm" or "dwa". task_balancing_options: its settings, see `models/task_balancing.py`.
+        head_modalities: input modalities that a segmentation or depth head reads the encoded tokens of; None is every
+            one. A classifier reads all tokens that are there.
+        classifier_pooling: "mean" of all encoded tokens, or the first "global" token.
+        segmentation_hidden_size, segmentation_cells_per_token, segmentation_num_layers: of the ConvNeXt head: the width that
+            each token is projected to, into how many cells it is then cut (a square number: 16 makes 4 x 4 cells of
+            6144 / 16 = 384 channels), and the blocks.
+        depth_layers: layers (counted from 0) whose outputs the DPT head reads, four; None is the paper's 2, 5, 8, 11
+            or, for another depth, evenly spaced ones. depth_hidden_size: channels of its fusion.
+            depth_reassemble_sizes: channels of its four resolutions, finest first.
+
+    Raises:
+        ValueError: a modality lacks a field, has an unknown one or one that does not fit its kind; sizes do not divide;
+            the visible tokens are none or all there are; or the balancing does not exist.
+    """
+
+    model_type = "multimae"
+
+    modalities: dict[str, dict[str, Any]] | None = None
+    modality_order: list[str] | None = None
+    image_size: int | list[int] | tuple[int, ...] = 224
+    patch_size: int | list[int] | tuple[int, ...] = 16
+
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    qkv_bias: bool = True
+    hidden_act: str = "gelu"
+    layer_norm_eps: float = 1e-6
+    hidden_dropout_prob: float | int = 0.0
+    attention_probs_dropout_prob: float | int = 0.0
+    drop_path_rate: float | int = 0.0
+    initializer_range: float = 0.02
+    num_global_tokens: int = 1
+    final_norm: bool = False
+    position_order: Literal["row_first", "column_first"] = "row_first"
+
+    decoder_hidden_size: int = 256
+    decoder_num_hidden_layers: int = 2
+    decoder_num_attention_heads: int = 8
+    decoder_intermediate_size: int = 1024
+
+    num_visible_tokens: int = 98
+    dirichlet_alpha: float | int | dict[str, float | int] = 1.0
+    sample_modalities_uniformly: bool = False
+    semantic_loss_ignore_index: int = 255
+    task_balancing: Literal["none", "minimax", "uncertainty", "gradnorm", "dwa"] = "none"
+    task_balancing_options: dict[str, Any] | None = None
+
+    head_modalities: list[str] | tuple[str, ...] | None = None
+    classifier_pooling: Literal["mean", "global"] = "mean"
+    classifier_dropout: float | int = 0.0
+    segmentation_hidden_size: int = 6144
+    segmentation_cells_per_token: int = 16
+    segmentation_num_layers: int = 4
+    depth_layers: list[int] | tuple[int, ...] | None = None
+    depth_hidden_size: int = 256
+    depth_reassemble_sizes: list[int] | tuple[int, ...] = (96, 192, 384, 768)
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.modalities is None:
+            self.modalities = {name: dict(fields) for name, fields in DEFAULT_MODALITIES.items()}
+        order = [name for name in self.modality_order or [] if name in self.modalities]
+        self.modality_order = list(dict.fromkeys([*order, *self.modalities]))
+        self.modalities = {name: self.modalities[name] for name in self.modality_order}
+        # JSON turns tuples into lists, so lists it is.
+        self.image_size = _pair(self.image_size)
+        self.patch_size = _pair(self.patch_size)
+        self.depth_reassemble_sizes = list(self.depth_reassemble_sizes)
+        for name in ("head_modalities", "depth_layers"):
+            value = getattr(self, name)
+            setattr(self, name, None if value is None else list(value))
+        # Every class of a checkpoint's code can be reached from it, not only the one that was saved.
+        kwargs.setdefault("auto_map", dict(AUTO_MAP))
+        super().__post_init__(**kwargs)
+
+    @property
+    def native_size(self) -> tuple[int, int]:
+        """`image_size` as (height, width)."""
+        height, width = _pair(self.image_size)
+        return (height, width)
+
+    @property
+    def modality(self) -> str:
+        """What a sample is: several aligned images."""
+        return "multimodal"
+
+    def modality_table(self) -> dict[str, Modality]:
+        """Every modality, complete, in the configuration's order.
+
+        Raises:
+            ValueError: as the class.
+        """
+        entries = self.modalities or {}
+        table = {}
+        for name, fields in entries.items():
+            source = fields.get("target_of")
+            if source is not None and (source not in entries or "target_of" in entries[source]):
+                raise ValueError(
+                    f"`modalities`: '{name}' has target_of '{source}', which is not one of {list(entries)}."
+                )
+            table[name] = _complete(name, fields, entries[source] if source else fields, _pair(self.patch_size))
+        return table
+
+    def inputs(self) -> list[Modality]:
+        """Modalities that the encoder reads, in the order of their tokens."""
+        return [modality for modality in self.modality_table().values() if modality.is_input]
+
+    def outputs(self) -> list[Modality]:
+        """Modalities that a decoder predicts: the tasks, in the order of their losses."""
+        return [modality for modality in self.modality_table().values() if modality.is_output]
+
+    def head_inputs(self) -> list[str]:
+        """Names of the modalities that a dense head reads."""
+        return (
+            [modality.name for modality in self.inputs()]
+            if self.head_modalities is None
+            else list(self.head_modalities)
+        )
+
+    def num_tokens_of(self, modality: Modality) -> int:
+        """Patches of a modality at `image_size`."""
+        rows, columns = modality.grid(self.native_size)
+        return rows * columns
+
+    @property
+    def num_tokens(self) -> int:
+        """Patches of all input modalities at `image_size`."""
+        return sum(self.num_tokens_of(modality) for modality in self.inputs())
+
+    def alphas(self) -> list[float]:
+        """The Dirichlet concentration of every input modality."""
+        if isinstance(self.dirichlet_alpha, dict):
+            return [float(self.dirichlet_alpha[modality.name]) for modality in self.inputs()]
+        return [float(self.dirichlet_alpha)] * len(self.inputs())
+
+    def depth_layer_ids(self) -> list[int]:
+        """Layers that the DPT head reads: 2, 5, 8, 11 of twelve."""
+        if self.depth_layers is not None:
+            return list(self.depth_layers)
+        return [max(0, round((quarter + 1) * self.num_hidden_layers / 4) - 1) for quarter in range(4)]
+
+    def validate_modalities(self) -> None:
+        table = self.modality_table()
+        if not any(modality.is_input for modality in table.values()):
+            raise ValueError(f"`modalities` must hold at least one input, got {list(table)} and none with `is_input`.")
+        for modality in table.values():
+            for size, patch, unit in zip(self.native_size, modality.patch_size, ("height", "width"), strict=True):
+                if size < patch or size % patch:
+                    raise ValueError(
+                        f"`image_size` {self.image_size} must be a multiple of the patch size of '{modality.name}', "
+                        f"{list(modality.patch_size)}, in {unit}."
+                    )
+            limit = self.semantic_loss_ignore_index
+            if modality.is_categorical and 0 <= limit < modality.num_classes:
+                raise ValueError(
+                    f"`semantic_loss_ignore_index` {limit} is also a class of '{modality.name}', which has "
+                    f"{modality.num_classes}: take a negative number, or one that is no class."
+                )
+
+    def validate_widths(self) -> None:
+        for width_name, heads_name in (
+            ("hidden_size", "num_attention_heads"),
+            ("decoder_hidden_size", "decoder_num_attention_heads"),
+        ):
+            width, heads = getattr(self, width_name), getattr(self, heads_name)
+            if width < 1 or heads < 1 or width % heads:
+                raise ValueError(
+                    f"`{width_name}` must be a positive multiple of `{heads_name}`, got {width} and {heads}."
+                )
+            if width % 4:
+                raise ValueError(
+                    f"`{width_name}` must be a multiple of 4 for two-dimensional sine-cosine positions, got {width}."
+                )
+        for name in ("num_hidden_layers", "intermediate_size", "decoder_intermediate_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        for name in ("decoder_num_hidden_layers", "num_global_tokens"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must be 0 or more, got {getattr(self, name)}.")
+
+    def validate_probabilities(self) -> None:
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate", "classifier_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"`{name}` is a probability, expected 0 to below 1, got {getattr(self, name)}.")
+
+    def validate_masking(self) -> None:
+        if not 0 < self.num_visible_tokens < self.num_tokens:
+            raise ValueError(
+                f"`num_visible_tokens` must be at least 1 and below the {self.num_tokens} tokens of all input modalities, "
+                f"got {self.num_visible_tokens}."
+            )
+        names = [modality.name for modality in self.inputs()]
+        if isinstance(self.dirichlet_alpha, dict) and set(self.dirichlet_alpha) != set(names):
+            raise ValueError(
+                f"`dirichlet_alpha` must have one number per input modality, {names}, got {self.dirichlet_alpha}."
+            )
+        if min(self.alphas()) <= 0:
+            raise ValueError(f"`dirichlet_alpha` must be positive, got {self.dirichlet_alpha}.")
+
+    def validate_balancing(self) -> None:
+        check_task_balancing(self.task_balancing, self.task_balancing_options or {})
+
+    def validate_heads(self) -> None:
+        names = [modality.name for modality in self.inputs()]
+        unknown = [name for name in self.head_inputs() if name not in names]
+        if unknown or not self.head_inputs():
+            raise ValueError(f"`head_modalities` must name some of the inputs {names}, got {self.head_modalities}.")
+        cells = self.segmentation_cells_per_token
+        if cells < 1 or math.isqrt(cells) ** 2 != cells or self.segmentation_hidden_size % cells:
+            raise ValueError(
+                f"`segmentation_cells_per_token` must be a square number that divides `segmentation_hidden_size` "
+                f"{self.segmentation_hidden_size}, got {cells}."
+            )
+        if self.classifier_pooling == "global" and self.num_global_tokens < 1:
+            raise ValueError("`classifier_pooling` 'global' needs `num_global_tokens` of at least 1, got 0.")
+        layers = self.depth_layer_ids()
+        if len(layers) != 4 or any(not 0 <= layer < self.num_hidden_layers for layer in layers):
+            raise ValueError(
+                f"`depth_layers` must be four layers of 0 to {self.num_hidden_layers - 1}, got {self.depth_layers}."
+            )
+        if len(self.depth_reassemble_sizes) != 4:
+            raise ValueError(f"`depth_reassemble_sizes` must be four widths, got {self.depth_reassemble_sizes}.")
+
+
+# Fields that an entry of `modalities` may have.
+_FIELDS = {
+    "kind",
+    "num_channels",
+    "num_classes",
+    "embedding_size",
+    "stride",
+    "patch_size",
+    "loss",
+    "is_input",
+    "is_output",
+    "target_of",
+}
+
+
+def _pair(size: int | list[int] | tuple[int, ...]) -> list[int]:
+    """[height, width] of a size that may be one number."""
+    return [size, size] if isinstance(size, int) else list(size)
+
+
+def _complete(name: str, fields: dict[str, Any], pixels: dict[str, Any], patch_size: list[int]) -> Modality:
+    """An entry with its defaults; `pixels` is the entry that says what its pixels are."""
+    where = f"`modalities`: '{name}'"
+    if not name.isidentifier():  # it becomes part of the weights' names
+        raise ValueError(f"{where}: a name may hold letters, digits and underscores, and not start with a digit.")
+    unknown = sorted(set(fields) - _FIELDS)
+    if unknown:
+        raise ValueError(f"{where} has the unknown fields {unknown}; known are {sorted(_FIELDS)}.")
+    is_copy = "target_of" in fields
+    if is_copy and (set(fields) - {"target_of", "loss"}):
+        raise ValueError(f"{where} has target_of, so beside it only `loss`; got {sorted(fields)}.")
+    kind = pixels.get("kind")
+    if kind not in ("continuous", "categorical"):
+        raise ValueError(f"{where} needs `kind` 'continuous' or 'categorical', got {kind!r}.")
+    count_name = "num_channels" if kind == "continuous" else "num_classes"
+    count: Any = pixels.get(count_name)
+    stride: Any = pixels.get("stride", 1)
+    for field, value in (
+        (count_name, count),
+        ("stride", stride),
+        ("embedding_size", pixels.get("embedding_size", 64)),
+    ):
+        if type(value) is not int or value < 1:
+            raise ValueError(f"{where} is {kind} and needs a positive integer `{field}`, got {value!r}.")
+    losses = CONTINUOUS_LOSSES if kind == "continuous" else ("cross_entropy",)
+    loss = fields.get("loss", losses[0])
+    if loss not in losses:
+        raise ValueError(f"{where} is {kind}: `loss` must be one of {list(losses)}, got {loss!r}.")
+    patch = _pair(pixels.get("patch_size", patch_size))
+    if len(patch) != 2 or any(type(size) is not int or size < 1 or size % stride for size in patch):
+        raise ValueError(f"{where}: `patch_size` {patch} must be two positive multiples of its stride {stride}.")
+    is_input, is_output = fields.get("is_input", not is_copy), fields.get("is_output", True)
+    if not is_input and not is_output:
+        raise ValueError(f"{where} is neither an input nor an output: set one, or remove it.")
+    return Modality(
+        name=name,
+        kind=kind,
+        num_channels=count if kind == "continuous" else 1,
+        num_classes=count if kind == "categorical" else 0,
+        embedding_size=pixels.get("embedding_size", 64),
+        stride=stride,
+        patch_size=(patch[0], patch[1]),
+        loss=loss,
+        is_input=is_input,
+        is_output=is_output,
+        source=fields.get("target_of", name),
+    )

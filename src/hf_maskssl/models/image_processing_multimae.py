@@ -1,0 +1,621 @@
+"""Image processor for several aligned images of one scene: colours, depth, class maps and any other map."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional
+from transformers import BatchFeature
+from transformers.image_processing_utils import BaseImageProcessor
+from transformers.utils import TensorType
+
+from .image_processing_array import PILLOW_MODES, RESAMPLING
+from .standardization import check_statistics
+
+# What pictures of these names need, unless their own fields say otherwise: ImageNet's mean and standard deviation, the robust
+# standardisation of the paper's depth, and normals coded as bytes, whose first component points along the picture's rows.
+NAMED_DEFAULTS: dict[str, dict[str, Any]] = {
+    "rgb": {"scale": 1 / 255, "standardize": "dataset", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
+    "depth": {"standardize": "robust"},
+    "normals": {"scale": 1 / 255, "standardize": "dataset", "mean": [0.5] * 3, "std": [0.5] * 3, "flips_x": True},
+}
+OPTIONS = ("scale", "standardize", "mean", "std", "resample", "flips_x", "invalid_value")
+SHAPE_FIELDS = ("kind", "num_channels", "num_classes", "stride")
+# Fields of the model's description of a modality that say nothing about its pictures.
+MODEL_FIELDS = ("embedding_size", "patch_size", "loss", "is_input", "is_output")
+STANDARDIZE_MODES = ("none", "dataset", "robust")
+# The authors' robust standardisation: a tenth of the pixels is cut at either end; added to the variance of the rest.
+TRIMMED_SHARE = 0.1
+VARIANCE_EPSILON = 1e-6
+CROP_ATTEMPTS = 10
+
+
+@dataclass(frozen=True)
+class View:
+    """The part of a picture that is looked at, in pixels, and whether it is mirrored left to right."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    is_flipped: bool = False
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One entry of `MultiMAEImageProcessor.modalities`, complete and checked.
+
+    Attributes:
+        name: Its key.
+        channels: C of a continuous modality, None for class maps.
+        num_classes: Of class maps.
+        stride: How much coarser than the image the result is.
+        scale: Raw values are multiplied by this first.
+        standardize: `"none"`, `"dataset"` (by `mean` and `std`) or `"robust"` (by the sample's own, trimmed).
+        mean: One number per channel, in scaled values.
+        std: As `mean`.
+        resample: How pixels are interpolated.
+        flips_x: Whether mirroring turns the sign of channel 0 round, as that of normals.
+        invalid_value: Pixels of this value are left out of statistics and become 0; `"nan"` are those that are not
+            finite, None: there are none.
+    """
+
+    name: str
+    channels: int | None
+    num_classes: int
+    stride: int
+    scale: float
+    standardize: str
+    mean: list[float] | None
+    std: list[float] | None
+    resample: str
+    flips_x: bool
+    invalid_value: float | str | None
+
+
+class MultiMAEImageProcessor(BaseImageProcessor):
+    """Crops, flips, resizes and standardises aligned pictures together.
+
+    Args:
+        modalities: Name -> fields. `kind` "continuous" needs `num_channels`, "categorical" `num_classes`; `stride` 1 says
+            how much coarser than the image the result is. Continuous ones may have `scale` 1, `standardize` "none",
+            "dataset" (by `mean` and `std`, in scaled values) or "robust" (Bachmann et al. 2022: minus the mean, divided by
+            the standard deviation, of the sample's pixels without the lowest and highest tenth), `resample` "bilinear",
+            `flips_x` false (mirroring turns the sign of channel 0 round) and `invalid_value` (a number or "nan": such
+            pixels are left out of statistics and become 0). rgb, depth and normals have defaults, `NAMED_DEFAULTS`.
+            Fields that concern the model alone are dropped, and so are entries with `target_of`. None: rgb alone.
+        image_size: [H, W] of the results of stride 1, or one number for a square.
+        ignore_index: Class id of pixels without a class.
+        crop_fraction: None resizes the whole picture without keeping its aspect ratio; a number in (0, 1] takes the
+            largest box of the result's aspect ratio out of the middle, its sides multiplied by this.
+        crop_scale: Share of the picture's area that a random crop has, lowest and highest.
+        crop_ratio: Its width over its height, where 1 is the ratio of `image_size`.
+        flip_probability: How often a random view is mirrored.
+
+    Raises:
+        ValueError: A field that is missing, unknown or cannot be, naming the modality.
+    """
+
+    model_input_names = ["pixel_values"]
+
+    def __init__(
+        self,
+        modalities: Mapping[str, Mapping[str, Any]] | None = None,
+        image_size: int | Sequence[int] = 224,
+        ignore_index: int = 255,
+        crop_fraction: float | None = None,
+        crop_scale: Sequence[float] = (0.2, 1.0),
+        crop_ratio: Sequence[float] = (0.75, 4 / 3),
+        flip_probability: float = 0.5,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        entries = {"rgb": {"kind": "continuous", "num_channels": 3}} if modalities is None else modalities
+        self.modalities = {
+            name: _kept_fields(name, fields) for name, fields in entries.items() if fields.get("target_of") is None
+        }
+        size = [image_size, image_size] if isinstance(image_size, int) else list(image_size)
+        if len(size) != 2 or min(size) < 1 or not self.modalities:
+            raise ValueError(f"expected image_size [H, W] and at least one modality, got {size}, {list(entries)}")
+        self.image_size = size
+        self.ignore_index = ignore_index
+        self.crop_fraction = crop_fraction
+        self.crop_scale, self.crop_ratio = (
+            _check_range("crop_scale", crop_scale),
+            _check_range("crop_ratio", crop_ratio),
+        )
+        self.flip_probability = flip_probability
+        if max(self.crop_scale) > 1 or not 0 < (1 if crop_fraction is None else crop_fraction) <= 1:
+            raise ValueError(
+                f"crop_scale and crop_fraction are shares in (0, 1], got {self.crop_scale} and {crop_fraction}"
+            )
+        if not 0 <= flip_probability <= 1:
+            raise ValueError(f"flip_probability: expected a number in [0, 1], got {flip_probability}")
+        for picture in self.pictures().values():
+            if size[0] % picture.stride or size[1] % picture.stride:
+                raise ValueError(
+                    f"modality '{picture.name}': image_size {size} must be a multiple of its stride {picture.stride}"
+                )
+
+    def pictures(self) -> dict[str, Picture]:
+        """Every modality, complete."""
+        return {name: _complete(name, fields) for name, fields in self.modalities.items()}
+
+    def preprocess(
+        self,
+        images: Any,
+        views: Sequence[View] | None = None,
+        augment: bool = False,
+        generator: np.random.Generator | None = None,
+        return_tensors: str | TensorType | None = None,
+    ) -> BatchFeature:
+        """Prepare a sample or a batch; calling the processor does this.
+
+        Args:
+            images: `{modality: pictures}`: of each modality one picture or a sequence of them, equally many; PIL images
+                (16-bit too) or arrays of (H, W), (C, H, W) or (H, W, C). Or, alone, rgb pictures.
+            views: What to look at of each sample; None is the whole or the middle, by `crop_fraction`.
+            augment: Draw a random crop and flip of each sample instead.
+            generator: Of these draws; None takes a fresh one.
+            return_tensors: `"pt"` or `"np"` for one array per modality, None for lists.
+
+        Returns:
+            `inputs`, {modality: (B, C, H / stride, W / stride) float32, or (B, H / stride, W / stride) int64 class ids}; for
+            rgb alone `pixel_values` (B, 3, H, W).
+
+        Raises:
+            ValueError: Pictures that do not fit, naming modality and row.
+        """
+        is_plain = not isinstance(images, Mapping)
+        batches = {name: _as_batch(values) for name, values in ({"rgb": images} if is_plain else images).items()}
+        counts = {name: len(values) for name, values in batches.items()}
+        if len(set(counts.values())) != 1 or 0 in counts.values():
+            raise ValueError(f"images: expected equally many pictures of each modality, at least one, got {counts}")
+        (count,) = set(counts.values())
+        if views is not None and len(views) != count:
+            raise ValueError(f"views: expected one per sample, {count}, got {len(views)}")
+        generator = np.random.default_rng() if augment and generator is None else generator
+        rows = []
+        for row in range(count):
+            sample = {name: values[row] for name, values in batches.items()}
+            try:
+                view = None if views is None else views[row]
+                rows.append(self.prepare_row(sample, view, generator if augment else None)[0])
+            except ValueError as error:
+                raise ValueError(f"row {row}: {error}") from error
+        inputs = {name: [row[name] for row in rows] for name in batches}
+        if is_plain:
+            return BatchFeature({"pixel_values": inputs["rgb"]}, tensor_type=return_tensors)
+        stacked = BatchFeature(inputs, tensor_type=return_tensors)
+        return BatchFeature({"inputs": dict(stacked)})
+
+    def prepare_row(
+        self,
+        sample: Mapping[str, Any],
+        view: View | None = None,
+        generator: np.random.Generator | None = None,
+        labels: Mapping[str, Any] | None = None,
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """One sample, all its pictures seen alike.
+
+        Args:
+            sample: Modality -> picture.
+            view: What to look at, in pixels of a picture of stride 1. None: drawn, or else the whole or the middle.
+            generator: Draws the view where none is given.
+            labels: `"classes"` or `"depth"` -> map to learn, which is cut and mirrored in the same way.
+
+        Returns:
+            Modality -> (C, h, w) float32 or (h, w) int64; and label -> (H, W) int64 classes, or float32 depth.
+
+        Raises:
+            ValueError: An unknown modality, another number of channels, sizes that differ, class ids out of range, or values
+                that are not finite, naming the modality.
+        """
+        pictures = self.pictures()
+        for name in sample:
+            if name not in pictures:
+                raise ValueError(f"modality '{name}' is unknown: expected one of {list(pictures)}")
+        raw = {name: _named(name, read_picture, value, pictures[name].channels) for name, value in sample.items()}
+        raw_labels = {
+            name: _named("labels", read_picture, value, LABELS[name]) for name, value in (labels or {}).items()
+        }
+        strides = {name: pictures[name].stride for name in raw} | dict.fromkeys(raw_labels, 1)
+        size = _common_size({**raw, **raw_labels}, strides)
+        if view is None:
+            view = self.fixed_view(size) if generator is None else self.random_view(size, generator)
+        _check_view(view, size)
+        prepared = {name: self._prepare(pictures[name], values, view, size) for name, values in raw.items()}
+        return prepared, {name: self._prepare_label(name, values, view, size) for name, values in raw_labels.items()}
+
+    def fixed_view(self, size: tuple[int, int]) -> View:
+        """What is looked at of a picture of (height, width) without chance."""
+        height, width = size
+        if self.crop_fraction is None:
+            return View(0, 0, height, width)
+        unit = self.crop_fraction * min(height / self.image_size[0], width / self.image_size[1])
+        box = [max(1, min(full, round(unit * side))) for full, side in zip(size, self.image_size, strict=True)]
+        return View((height - box[0]) // 2, (width - box[1]) // 2, *box)
+
+    def random_view(self, size: tuple[int, int], generator: np.random.Generator) -> View:
+        """A random crop and flip, drawn as torchvision's `RandomResizedCrop` draws its."""
+        height, width = size
+        aspect = self.image_size[1] / self.image_size[0]
+        is_flipped = bool(generator.random() < self.flip_probability)
+        for _ in range(CROP_ATTEMPTS):
+            area = height * width * generator.uniform(*self.crop_scale)
+            ratio = aspect * math.exp(generator.uniform(*np.log(self.crop_ratio)))
+            box = (round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio)))
+            if 0 < box[0] <= height and 0 < box[1] <= width:
+                top = int(generator.integers(height - box[0] + 1))
+                left = int(generator.integers(width - box[1] + 1))
+                return View(top, left, *box, is_flipped)
+        # The picture is too long for the ratios: the middle of it.
+        unit = min(height / self.image_size[0], width / self.image_size[1])
+        box = (max(1, round(unit * self.image_size[0])), max(1, round(unit * self.image_size[1])))
+        return View((height - box[0]) // 2, (width - box[1]) // 2, *box, is_flipped)
+
+    def scaled_values(self, name: str, value: Any) -> np.ndarray:
+        """A picture of a continuous modality resized and scaled, (C, N) float64: its valid pixels alone, whose mean and
+        standard deviation `"dataset"` takes.
+
+        Raises:
+            ValueError: As `prepare_row`.
+        """
+        picture = self.pictures()[name]
+        raw = _named(name, read_picture, value, picture.channels)
+        size = (raw.shape[0] * picture.stride, raw.shape[1] * picture.stride)
+        values, is_valid = self._scaled(picture, raw, self.fixed_view(size), size)
+        return values[:, is_valid].astype(np.float64)
+
+    def post_process_semantic_segmentation(
+        self, outputs: Any, target_sizes: Sequence[tuple[int, int]] | None = None
+    ) -> list[torch.Tensor]:
+        """Class maps of a segmentation model's `logits`.
+
+        Args:
+            outputs: With `logits` (B, L, h, w).
+            target_sizes: (height, width) of each map; None leaves the logits' size.
+
+        Returns:
+            B maps (height, width), int64.
+
+        Raises:
+            ValueError: Another number of sizes than samples.
+        """
+        resized = _resize_each(outputs.logits, target_sizes, "bilinear")
+        return [logits.argmax(dim=0) for logits in resized]
+
+    def post_process_depth_estimation(
+        self, outputs: Any, target_sizes: Sequence[tuple[int, int]] | None = None
+    ) -> list[dict[str, torch.Tensor]]:
+        """Depth maps of a depth model's `predicted_depth` (B, H, W), as transformers' depth processors give them.
+
+        Args:
+            outputs: With `predicted_depth`.
+            target_sizes: (height, width) of each map; None leaves their size.
+
+        Returns:
+            B times `{"predicted_depth": (height, width)}`.
+
+        Raises:
+            ValueError: Another number of sizes than samples.
+        """
+        resized = _resize_each(outputs.predicted_depth[:, None], target_sizes, "bicubic")
+        return [{"predicted_depth": depth[0]} for depth in resized]
+
+    def _prepare(self, picture: Picture, raw: np.ndarray, view: View, size: tuple[int, int]) -> np.ndarray:
+        if picture.channels is None:
+            self._check_classes(picture.name, raw, picture.num_classes)
+            return self._class_map(raw, view, size, picture.stride)
+        values, is_valid = self._scaled(picture, raw, view, size)
+        if picture.standardize == "robust":
+            values = robustly_standardized(values, is_valid)
+        elif picture.standardize == "dataset":
+            if picture.mean is None or picture.std is None:
+                raise ValueError(f"modality '{picture.name}': standardize 'dataset' needs its `mean` and `std`")
+            shape = (-1, 1, 1)
+            values = (values - np.float32(picture.mean).reshape(shape)) / np.float32(picture.std).reshape(shape)
+        if view.is_flipped and picture.flips_x:
+            values[0] = -values[0]
+        if not is_valid.all():
+            values = np.where(is_valid, values, np.float32(0.0))
+        return np.ascontiguousarray(values)
+
+    def _scaled(
+        self, picture: Picture, raw: np.ndarray, view: View, size: tuple[int, int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(C, h, w) float32 scaled values, and which pixels (h, w) are valid."""
+        target = (self.image_size[0] // picture.stride, self.image_size[1] // picture.stride)
+        is_valid = _valid_pixels(picture, raw)
+        box = _scaled_box(view, size, raw.shape[:2])
+        if is_valid.all():
+            values = resized(raw, target, box, picture.resample)
+            shown = np.ones(target, dtype=bool)
+        else:
+            # Valid pixels only: each result is the mean of those among what it is made of.
+            share = resized(is_valid.astype(np.float32)[..., None], target, box, picture.resample)
+            shown = share[0] > 0.5
+            filled = np.where(is_valid[..., None], raw, 0)
+            values = resized(filled.astype(np.float32), target, box, picture.resample) / np.where(shown, share, 1)
+        if view.is_flipped:
+            values, shown = values[..., ::-1], shown[..., ::-1]
+        return values * np.float32(picture.scale), shown
+
+    def _class_map(self, raw: np.ndarray, view: View, size: tuple[int, int], stride: int) -> np.ndarray:
+        target = (self.image_size[0] // stride, self.image_size[1] // stride)
+        ids = nearest(raw[..., 0], target, _scaled_box(view, size, raw.shape[:2]))
+        return np.ascontiguousarray(ids[:, ::-1] if view.is_flipped else ids).astype(np.int64)
+
+    def _check_classes(self, name: str, raw: np.ndarray, num_classes: int) -> None:
+        is_outside = (raw != self.ignore_index) & ((raw < 0) | (raw >= num_classes))
+        if is_outside.any():
+            row, column, _ = np.argwhere(is_outside)[0]
+            raise ValueError(
+                f"modality '{name}': pixel row {row}, column {column} has the class {raw[row, column, 0]}, expected "
+                f"0..{num_classes - 1} (num_classes) or {self.ignore_index} for none (ignore_index)"
+            )
+
+    def _prepare_label(self, name: str, raw: np.ndarray, view: View, size: tuple[int, int]) -> np.ndarray:
+        if name == "classes":
+            return self._class_map(raw, view, size, 1)
+        # Not interpolated: between two objects that would invent depths.
+        depth = nearest(raw[..., 0], tuple(self.image_size), _scaled_box(view, size, raw.shape[:2]))
+        depth = np.ascontiguousarray(depth[:, ::-1] if view.is_flipped else depth).astype(np.float32)
+        return np.where(np.isfinite(depth), depth, np.float32(0.0))
+
+
+# Channels of maps to learn, as `read_picture` takes them.
+LABELS: dict[str, int | None] = {"classes": None, "depth": 1}
+
+
+def read_picture(value: Any, channels: int | None) -> np.ndarray:
+    """A picture as (H, W, C): bytes as uint8, everything else as float32, class ids (`channels` None) as int64.
+
+    Args:
+        value: PIL image or array.
+        channels: C; None for a class map, whose C is 1.
+
+    Raises:
+        ValueError: Another number of channels, no picture, or class ids that are no integers.
+    """
+    wanted = 1 if channels is None else channels
+    pixels = _picture_pixels(value, channels) if isinstance(value, Image.Image) else _array_pixels(value, wanted)
+    if channels is None:
+        ids = pixels.astype(np.int64)
+        if pixels.dtype.kind not in "iub" and not (np.isfinite(pixels).all() and (ids == pixels).all()):
+            raise ValueError("expected whole numbers as class ids, got others")
+        return ids
+    return pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
+
+
+def robustly_standardized(values: np.ndarray, is_valid: np.ndarray) -> np.ndarray:
+    """Minus the mean, divided by the standard deviation, of the valid pixels without the lowest and highest tenth.
+
+    The authors' standardisation of depth: sorted, cut at `int(0.1 n)` and `int(0.9 n)`, unbiased variance plus 1e-6.
+
+    Args:
+        values: (C, h, w).
+        is_valid: (h, w) bool.
+
+    Returns:
+        Array of the same shape, float32; what is left where too few pixels are valid is only centred.
+    """
+    pixels = values[:, is_valid].astype(np.float64).ravel()
+    if pixels.size == 0:
+        return np.zeros_like(values, dtype=np.float32)
+    first, last = int(TRIMMED_SHARE * pixels.size), int((1 - TRIMMED_SHARE) * pixels.size)
+    kept = np.partition(pixels, (first, max(first, last - 1)))[first : max(last, first + 1)]
+    variance = kept.var(ddof=1) if kept.size > 1 else 0.0
+    return ((values - kept.mean()) / math.sqrt(variance + VARIANCE_EPSILON)).astype(np.float32)
+
+
+def resized(
+    pixels: np.ndarray, target: tuple[int, int], box: tuple[float, float, float, float], resample: str
+) -> np.ndarray:
+    """The box (left, top, right, bottom) of a picture (H, W, C) as (C, h, w) float32, interpolated by Pillow."""
+    height, width, channels = pixels.shape
+    if target == (height, width) and box == (0, 0, width, height):
+        return np.ascontiguousarray(np.moveaxis(pixels, -1, 0), dtype=np.float32)
+    size, filter_ = (target[1], target[0]), RESAMPLING[resample]
+    if pixels.dtype == np.uint8 and channels in PILLOW_MODES:
+        picture = Image.fromarray(pixels[..., 0] if channels == 1 else pixels).resize(size, filter_, box=box)
+        result = np.asarray(picture, dtype=np.float32)
+        return result[None] if channels == 1 else np.ascontiguousarray(np.moveaxis(result, -1, 0))
+    # Pillow's only other mode without bytes has one channel.
+    planes = [
+        Image.fromarray(np.ascontiguousarray(pixels[..., channel], dtype=np.float32)).resize(size, filter_, box=box)
+        for channel in range(channels)
+    ]
+    return np.stack([np.asarray(plane) for plane in planes])
+
+
+def nearest(pixels: np.ndarray, target: tuple[int, int], box: tuple[float, float, float, float]) -> np.ndarray:
+    """The box of a map (H, W) as (h, w), each pixel the one its centre falls on."""
+    left, top, right, bottom = box
+    rows = np.floor(top + (np.arange(target[0]) + 0.5) * (bottom - top) / target[0]).astype(np.int64)
+    columns = np.floor(left + (np.arange(target[1]) + 0.5) * (right - left) / target[1]).astype(np.int64)
+    height, width = pixels.shape
+    return pixels[np.minimum(rows, height - 1)[:, None], np.minimum(columns, width - 1)]
+
+
+def _kept_fields(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a modality that concern its pictures, with its defaults."""
+    unknown = sorted(set(fields) - {*SHAPE_FIELDS, *OPTIONS, *MODEL_FIELDS, "target_of"})
+    if unknown:
+        raise ValueError(f"modality '{name}' has the unknown fields {unknown}; known are {[*SHAPE_FIELDS, *OPTIONS]}")
+    defaults = NAMED_DEFAULTS.get(name, {})
+    own = {field: value for field, value in fields.items() if field in SHAPE_FIELDS or field in OPTIONS}
+    if fields.get("kind") != "continuous" or fields.get("num_channels") != len(defaults.get("mean", [0.0])):
+        defaults = {}
+    if "standardize" in own and own["standardize"] != defaults.get("standardize"):
+        # Another standardisation has no use for the default's numbers.
+        defaults = {field: value for field, value in defaults.items() if field not in ("mean", "std")}
+    return {**defaults, **own}
+
+
+def _complete(name: str, fields: Mapping[str, Any]) -> Picture:
+    where = f"modality '{name}'"
+    kind = fields.get("kind")
+    counts = {"continuous": "num_channels", "categorical": "num_classes"}
+    if kind not in counts:
+        raise ValueError(f"{where}: expected `kind` 'continuous' or 'categorical', got {kind!r}")
+    count, stride = fields.get(counts[kind]), fields.get("stride", 1)
+    for field, value in ((counts[kind], count), ("stride", stride)):
+        if type(value) is not int or value < 1:
+            raise ValueError(f"{where}: expected a positive integer `{field}`, got {value!r}")
+    is_categorical = kind == "categorical"
+    if is_categorical and set(fields) & set(OPTIONS):
+        raise ValueError(f"{where}: class maps have none of the fields {sorted(set(fields) & set(OPTIONS))}")
+    mode, resample = fields.get("standardize", "none"), fields.get("resample", "bilinear")
+    for field, value, known in (("standardize", mode, STANDARDIZE_MODES), ("resample", resample, tuple(RESAMPLING))):
+        if value not in known:
+            raise ValueError(f"{where}: `{field}` must be one of {list(known)}, got {value!r}")
+    scale, invalid = float(fields.get("scale", 1.0)), fields.get("invalid_value")
+    if scale == 0.0 or not math.isfinite(scale):
+        raise ValueError(f"{where}: expected a finite `scale` other than 0, got {scale}")
+    if isinstance(invalid, str) and invalid != "nan":
+        raise ValueError(f"{where}: expected a number, 'nan' or nothing as `invalid_value`, got {invalid!r}")
+    try:
+        mean, std = check_statistics("dataset", fields.get("mean"), fields.get("std"), 1 if is_categorical else count)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    return Picture(
+        name=name,
+        channels=None if is_categorical else count,
+        num_classes=count if is_categorical else 0,
+        stride=stride,
+        scale=scale,
+        standardize=mode,
+        mean=mean,
+        std=std,
+        resample=resample,
+        flips_x=bool(fields.get("flips_x", False)),
+        invalid_value=invalid,
+    )
+
+
+def _named(name: str, read: Any, value: Any, channels: int | None) -> np.ndarray:
+    try:
+        return read(value, channels)
+    except ValueError as error:
+        raise ValueError(f"{'the labels' if name == 'labels' else f'modality {name!r}'}: {error}") from error
+
+
+def _picture_pixels(picture: Image.Image, channels: int | None) -> np.ndarray:
+    is_deep = picture.mode in ("I", "F") or picture.mode.startswith("I;16")
+    if channels is None or channels == 1:
+        # A palette's entries are the class ids; grey values of a palette would be none.
+        if not is_deep and picture.mode not in ("L", "1", *(["P"] if channels is None else [])):
+            what = "a class map (mode L, P, I or I;16)" if channels is None else "1 channel (mode L, I, I;16 or F)"
+            raise ValueError(f"expected {what}, got a picture in mode {picture.mode}")
+        pixels = np.asarray(picture)[..., None]
+        return pixels.astype(np.uint8) if pixels.dtype == bool else pixels
+    if channels not in PILLOW_MODES or is_deep:
+        raise ValueError(
+            f"expected {channels} channels (num_channels), got a picture in mode {picture.mode}: give arrays"
+        )
+    return np.asarray(picture.convert(PILLOW_MODES[channels]))
+
+
+def _array_pixels(value: Any, channels: int) -> np.ndarray:
+    try:
+        pixels = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"expected a picture, an array of numbers: {error}") from error
+    if pixels.dtype.kind not in "iufb":
+        raise ValueError(f"expected a picture, an array of numbers, got {str(value):.60}")
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.ndim != 3 or 0 in pixels.shape:
+        raise ValueError(f"expected a picture of shape (H, W), (C, H, W) or (H, W, C), got {np.shape(value)}")
+    if pixels.shape[-1] != channels or pixels.shape[0] == channels and channels > 1:
+        pixels = np.moveaxis(pixels, 0, -1)
+    if pixels.shape[-1] != channels:
+        raise ValueError(f"expected {channels} channels, got an array {np.shape(value)}")
+    return pixels
+
+
+def _valid_pixels(picture: Picture, raw: np.ndarray) -> np.ndarray:
+    """(H, W) bool.
+
+    Raises:
+        ValueError: Values that are not finite and not declared invalid.
+    """
+    is_finite = np.isfinite(raw).all(axis=-1) if raw.dtype != np.uint8 else np.ones(raw.shape[:2], dtype=bool)
+    if picture.invalid_value == "nan":
+        return is_finite
+    if not is_finite.all():
+        row, column = np.argwhere(~is_finite)[0]
+        raise ValueError(
+            f"modality '{picture.name}': pixel row {row}, column {column} is {raw[row, column].tolist()}: fill or drop "
+            "values that are not finite, or set its `invalid_value` to 'nan'"
+        )
+    if picture.invalid_value is None:
+        return is_finite
+    return ~(raw == np.float32(picture.invalid_value)).all(axis=-1)
+
+
+def _common_size(raw: Mapping[str, np.ndarray], strides: Mapping[str, int]) -> tuple[int, int]:
+    """The size that all pictures of a sample have, or have after their stride.
+
+    Raises:
+        ValueError: They differ.
+    """
+    sizes = {name: values.shape[:2] for name, values in raw.items()}
+    full = max(sizes.values())
+    for name, (height, width) in sizes.items():
+        if (height, width) != full and (height * strides[name], width * strides[name]) != full:
+            raise ValueError(
+                f"sizes differ between modalities: {sizes}; expected {full} everywhere, or that divided by the stride, "
+                f"and '{name}' has stride {strides[name]}"
+            )
+    return (int(full[0]), int(full[1]))
+
+
+def _check_view(view: View, size: tuple[int, int]) -> None:
+    height, width = size
+    fits = 0 <= view.top <= view.top + view.height <= height and 0 <= view.left <= view.left + view.width <= width
+    if not fits or view.height < 1 or view.width < 1:
+        raise ValueError(f"{view} does not lie inside a picture of height {height} and width {width}")
+
+
+def _scaled_box(view: View, size: tuple[int, int], own: tuple[int, ...]) -> tuple[float, float, float, float]:
+    """(left, top, right, bottom) of a view in the pixels of a picture of its own size."""
+    rows, columns = own[0] / size[0], own[1] / size[1]
+    return (view.left * columns, view.top * rows, (view.left + view.width) * columns, (view.top + view.height) * rows)
+
+
+def _check_range(name: str, bounds: Sequence[float]) -> list[float]:
+    values = [float(bound) for bound in bounds]
+    if len(values) != 2 or not 0 < values[0] <= values[1]:
+        raise ValueError(f"{name}: expected two positive numbers, the lower first, got {values}")
+    return values
+
+
+def _as_batch(images: Any) -> Sequence[Any]:
+    """A sequence of pictures of something that may be one picture."""
+    if isinstance(images, Image.Image):
+        return [images]
+    if hasattr(images, "ndim"):
+        return images if images.ndim == 4 else [images]
+    return images
+
+
+def _resize_each(
+    maps: torch.Tensor, target_sizes: Sequence[tuple[int, int]] | None, mode: str
+) -> Sequence[torch.Tensor]:
+    """(B, C, h, w) -> B tensors (C, height, width)."""
+    if target_sizes is None:
+        return list(maps)
+    if len(target_sizes) != len(maps):
+        raise ValueError(
+            f"target_sizes: expected one (height, width) per sample, {len(maps)}, got {len(target_sizes)}"
+        )
+    return [
+        functional.interpolate(one[None], size=tuple(map(int, size)), mode=mode, align_corners=False)[0]
+        for one, size in zip(maps, target_sizes, strict=True)
+    ]

@@ -1,0 +1,721 @@
+"""MultiMAE: multi-modal multi-task masked autoencoders (Bachmann et al. 2022, https://arxiv.org/abs/2204.01678).
+
+The file reads as a batch travels: aligned images of several modalities become patches (`ModalityPatches`), a few of them,
+dealt out over the modalities, are encoded (`MultiMAEModel`), and every output has a decoder of its own that predicts its
+hidden patches (`MultiMAEDecoder`, `MultiMAEForPretraining`). With `task_balancing="minimax"` it is MM-MAE (Wang et al. 2023).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from .configuration_multimae import Modality, MultiMAEConfig
+from .input_checks import check_draw, values_are_readable
+from .layers import (
+    CrossAttention,
+    Mlp,
+    SelfAttention,
+    SquaredError,
+    TransformerLayer,
+    at_least_float32,
+    init_linear_xavier,
+    masked_mean,
+    padding_mask,
+    resized_positions,
+    sincos_positions,
+    unpatchify,
+)
+from .masking import gather_tokens
+from .multimodal_input import Images, ModalityPatches, TokenGrid, cut_images
+from .multimodal_masking import (
+    VisibleTokens,
+    deal_visible_tokens,
+    listed_first,
+    restrict_proportions,
+    sample_proportions,
+    spread_over_tokens,
+    visible_tokens,
+)
+from .task_balancing import BalancedLoss, TaskBalancer, TaskTotals
+
+
+@dataclass
+class MultiMAEForPretrainingOutput(ModelOutput):
+    """What one pre-training forward pass gives.
+
+    Attributes:
+        loss: scalar, the balanced sum of the tasks' losses.
+        loss_parts: detached scalars: every output's own loss by its name, and `weight/NAME`, what it counts for.
+        predictions: with `predict_all`, name -> (B, C, H / stride, W / stride) values, or logits of (B, classes, ...).
+        masks: name -> (B, N_name) int64, 1 = hidden from the encoder and scored by the loss.
+        last_hidden_state: (B, G + K, D), global tokens first, then the visible tokens.
+        hidden_states, attentions: the encoder's, when asked for.
+    """
+
+    loss: torch.Tensor | None = None
+    loss_parts: dict[str, torch.Tensor] | None = None
+    predictions: dict[str, torch.Tensor] | None = None
+    masks: dict[str, torch.Tensor] | None = None
+    last_hidden_state: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+class MultiMAEEmbeddings(nn.Module):
+    """Patches of every modality -> tokens: a projection of its own, fixed positions, global tokens in front."""
+
+    def __init__(self, config: MultiMAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.modalities = {modality.name: modality for modality in config.inputs()}
+        self.class_embeddings = nn.ModuleDict()
+        self.projections = nn.ModuleDict()
+        for name, modality in self.modalities.items():
+            channels = modality.num_channels
+            if modality.is_categorical:
+                channels = modality.embedding_size
+                self.class_embeddings[name] = nn.Embedding(modality.num_classes, channels)
+            height, width = modality.patch_shape
+            self.projections[name] = nn.Linear(height * width * channels, config.hidden_size)
+            table = position_table(config, modality, config.hidden_size)
+            self.register_buffer(f"positions_{name}", table, persistent=False)
+        self.global_tokens = nn.Parameter(torch.zeros(1, config.num_global_tokens, config.hidden_size))
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(
+        self, images: ModalityPatches, ids_keep: torch.Tensor | None, is_kept: torch.Tensor | None
+    ) -> torch.Tensor:
+        """(B, G + N, D), or (B, G + K, D) of the tokens `ids_keep`.
+
+        Args:
+            images: the batch.
+            ids_keep: (B, K) int64 over the concatenated tokens, or None for all.
+            is_kept: (B, K) bool, False = an unused entry of `ids_keep`.
+        """
+        if ids_keep is None:
+            embedded = torch.cat([self._embed(images, grid, None) for grid in images.grids], dim=1)
+        else:
+            embedded = self._embed_kept(images, ids_keep, is_kept)
+        global_tokens = self.global_tokens.expand(images.batch_size, -1, -1).to(embedded.dtype)
+        return self.dropout(torch.cat([global_tokens, embedded], dim=1))
+
+    def _embed_kept(
+        self, images: ModalityPatches, ids_keep: torch.Tensor, is_kept: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Project of every modality only as many tokens as a sample can have visible, then take the right ones."""
+        num_tokens = sum(images.sizes)
+        kept = torch.zeros(images.batch_size, num_tokens + 1, dtype=torch.bool, device=images.device)
+        ids = ids_keep if is_kept is None else torch.where(is_kept, ids_keep, num_tokens)
+        kept = kept.scatter_(1, ids, True)[:, :-1]
+        parts, places, start = [], [], 0
+        for grid, chosen in zip(images.grids, kept.split(images.sizes, dim=1), strict=True):
+            rows = listed_first(chosen, limit=min(grid.size, ids_keep.shape[1]))
+            parts.append(self._embed(images, grid, rows))
+            places.append(start + chosen.cumsum(1) - 1)
+            start += rows.shape[1]
+        place = torch.cat(places, dim=1).clamp(min=0).gather(1, ids_keep)
+        return gather_tokens(torch.cat(parts, dim=1), place)
+
+    def _embed(self, images: ModalityPatches, grid: TokenGrid, ids: torch.Tensor | None) -> torch.Tensor:
+        """Tokens of one modality, (B, N_name, D), or of its patches `ids` (B, K)."""
+        modality = self.modalities[grid.name]
+        patches = images.patches[grid.name]
+        # rgb, depth: bicubic; class maps: bilinear, as the authors' code.
+        mode = "bilinear" if modality.is_categorical else "bicubic"
+        native = modality.grid(self.config.native_size)
+        positions = resized_positions(
+            self.get_buffer(f"positions_{grid.name}"), native, (grid.rows, grid.columns), mode
+        )
+        if ids is not None:
+            patches = gather_tokens(patches, ids)
+        dtype = self.global_tokens.dtype
+        if modality.is_categorical:
+            patches = self._embed_classes(modality, patches)
+        tokens = self.projections[grid.name](patches.to(dtype))
+        positions = positions.to(dtype)
+        return tokens + (positions if ids is None else gather_tokens(positions, ids))
+
+    def _embed_classes(self, modality: Modality, ids: torch.Tensor) -> torch.Tensor:
+        """(B, K, P) class ids -> (B, K, P * embedding); pixels without a class become zeros."""
+        embedded = self.class_embeddings[modality.name](ids.clamp(0, modality.num_classes - 1))
+        is_known = ids != self.config.semantic_loss_ignore_index
+        return (embedded * is_known.unsqueeze(-1)).flatten(2)
+
+
+class MultiMAEPreTrainedModel(PreTrainedModel):
+    config: MultiMAEConfig
+    base_model_prefix = "multimae"
+    main_input_name = "pixel_values"
+    input_modalities = ["image"]
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["MultiMAEEmbeddings", "TransformerLayer", "MultiMAEDecoder"]
+    _supports_sdpa = True
+    _supports_flash_attn = False  # its path takes key padding of a cross-attention for query padding
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+    _can_record_outputs = {"hidden_states": TransformerLayer, "attentions": SelfAttention}
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """Tokens without a place at the front of `last_hidden_state`."""
+        return self.config.num_global_tokens
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """As MAE: Xavier-uniform linear layers, normal tokens; mask tokens start at zero, as in the authors' code."""
+        std = self.config.initializer_range
+        if isinstance(module, nn.Linear):
+            init_linear_xavier(module)
+        elif isinstance(module, nn.Embedding):
+            init.normal_(module.weight)
+        elif isinstance(module, MultiMAEEmbeddings):
+            init.normal_(module.global_tokens, std=std)
+            for name, modality in module.modalities.items():
+                table = position_table(self.config, modality, self.config.hidden_size)
+                init.copy_(module.get_buffer(f"positions_{name}"), table)
+        elif isinstance(module, MultiMAEDecoder):
+            init.zeros_(module.mask_token)
+            for embedding in module.modality_embeddings.values():
+                init.normal_(embedding, std=std)
+            for name, modality in module.positioned.items():
+                table = position_table(self.config, modality, self.config.decoder_hidden_size)
+                init.copy_(module.get_buffer(f"positions_{name}"), table)
+        elif isinstance(module, TaskBalancer):
+            module.reset_state()
+        elif isinstance(module, MultiMAEForPretraining):
+            init.copy_(module.alphas, torch.tensor(self.config.alphas()))
+        else:
+            super()._init_weights(module)
+
+
+class MultiMAEModel(MultiMAEPreTrainedModel):
+    """The encoder: a ViT over the tokens of all modalities (section 3.1)."""
+
+    # A pre-training checkpoint, or one with a head, opened as an encoder is complete without them.
+    _keys_to_ignore_on_load_unexpected = [
+        r"^decoders\.",
+        r"^balancer\.",
+        r"^classifier",
+        r"^segmentation_head\.",
+        r"^depth_head\.",
+    ]
+
+    def __init__(self, config: MultiMAEConfig) -> None:
+        super().__init__(config)
+        self.embeddings = MultiMAEEmbeddings(config)
+        last = max(1, config.num_hidden_layers - 1)
+        self.layers = nn.ModuleList(
+            TransformerLayer(
+                config,
+                config.hidden_size,
+                config.num_attention_heads,
+                config.intermediate_size,
+                config.hidden_dropout_prob,
+                config.attention_probs_dropout_prob,
+                drop_path_rate=config.drop_path_rate * layer / last,
+            )
+            for layer in range(config.num_hidden_layers)
+        )
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if config.final_norm else nn.Identity()
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The first modality's projection."""
+        return next(iter(self.embeddings.projections.values()))
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.embeddings.projections[next(iter(self.embeddings.projections))] = value
+
+    def cut(
+        self, inputs: Images | None, pixel_values: torch.Tensor | None = None, presence: Images | None = None
+    ) -> ModalityPatches:
+        """Check a batch against the configuration and cut it into patches. Shapes as in `forward`.
+
+        Raises:
+            ValueError: as `forward`.
+        """
+        return cut_images(self.config, inputs, pixel_values, presence)
+
+    def token_grids(self, inputs: Images | None = None, pixel_values: torch.Tensor | None = None) -> list[TokenGrid]:
+        """Where the tokens of each given modality lie in `last_hidden_state`, counted from behind the global tokens."""
+        return self.cut(inputs, pixel_values).grids
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        inputs: Images | None = None,
+        pixel_values: torch.Tensor | None = None,
+        presence: Images | None = None,
+        ids_keep: torch.Tensor | None = None,
+        keep_mask: torch.Tensor | None = None,
+        images: ModalityPatches | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPooling:
+        """Encode a batch, whole or in part; any of the input modalities may be left out.
+
+        Args:
+            inputs: name -> (B, C, H / stride, W / stride) float, or (B, H / stride, W / stride) int64 class ids. H and W
+                are the same for all and multiples of the patch sizes; they need not be the configuration's.
+            pixel_values: (B, 3, H, W) float, the same as `inputs={"rgb": ...}`.
+            presence: name -> (B,) bool, False = the sample lacks this modality: its tokens are not attended to, nor pooled.
+            ids_keep: (B, K) int64, encode only these tokens, counted over the concatenation of the given modalities in
+                the configuration's order, each row by row.
+            keep_mask: (B, K) bool, False = an unused entry of `ids_keep`.
+            images: a batch that `cut` has checked and cut, instead of the first three.
+
+        Returns:
+            `last_hidden_state` (B, G + N or G + K, D), the global tokens first; `pooler_output` (B, D), the mean over the
+            patch tokens that are there.
+
+        Raises:
+            ValueError: an unknown modality; none that is an input; a wrong shape, type or number of channels; sizes that do
+                not divide, or differ between modalities; or (on the CPU, where looking costs no synchronisation) NaN,
+                infinity, unknown class ids, or a sample that lacks everything.
+        """
+        images = self.cut(inputs, pixel_values, presence) if images is None else images
+        if not images.grids:
+            raise ValueError(
+                f"`inputs` must hold one of {list(self.embeddings.modalities)}, got {list(images.patches)}."
+            )
+        is_real = keep_mask
+        if ids_keep is None:
+            is_present = images.is_present()
+            is_real = None if is_present is None else spread_over_tokens(is_present, images.sizes)
+        hidden_states = self.embeddings(images, ids_keep, keep_mask)
+        num_global = self.config.num_global_tokens
+        with_global = None if is_real is None else F.pad(is_real.to(torch.int64), (num_global, 0), value=1)
+        layer_mask = padding_mask(self.config, hidden_states, with_global)
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, layer_mask, **kwargs)
+        hidden_states = self.norm(hidden_states)
+        pooled = masked_mean(hidden_states[:, num_global:], is_real)
+        return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
+
+
+class MultiMAEDecoder(nn.Module):
+    """Predicts one output's patches: cross-attention of its tokens to all encoded ones, an MLP, a shallow Transformer
+    (section 3.2).
+
+    As in the authors' code the queries are the output's own tokens, encoded where visible and a mask token elsewhere, and
+    there is no residual around the cross-attention.
+    """
+
+    def __init__(self, config: MultiMAEConfig, output: Modality) -> None:
+        super().__init__()
+        self.config = config
+        self.output = output
+        width, eps = config.decoder_hidden_size, config.layer_norm_eps
+        inputs = {modality.name: modality for modality in config.inputs()}
+        # Tokens that have a place: those of the inputs, and the output's own.
+        self.positioned = inputs | {output.source: inputs.get(output.source, output)}
+        for name, modality in self.positioned.items():
+            self.register_buffer(f"positions_{name}", position_table(config, modality, width), persistent=False)
+        self.context_projection = nn.Linear(config.hidden_size, width)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.modality_embeddings = nn.ParameterDict({name: nn.Parameter(torch.zeros(1, 1, width)) for name in inputs})
+        self.query_norm = nn.LayerNorm(width, eps=eps)
+        self.context_norm = nn.LayerNorm(width, eps=eps)
+        self.cross_attention = CrossAttention(
+            config, width, width, config.decoder_num_attention_heads, width, width, width, bias=config.qkv_bias
+        )
+        self.output_norm = nn.LayerNorm(width, eps=eps)
+        self.mlp = Mlp(width, config.decoder_intermediate_size, config.hidden_act, dropout=0.0)
+        self.layers = nn.ModuleList(
+            TransformerLayer(config, width, config.decoder_num_attention_heads, config.decoder_intermediate_size)
+            for _ in range(config.decoder_num_hidden_layers)
+        )
+        height, columns = output.patch_shape
+        self.prediction = nn.Linear(width, height * columns * output.output_channels)
+
+    def forward(
+        self,
+        latents: torch.Tensor,
+        visible: VisibleTokens,
+        images: ModalityPatches,
+        ids: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Decode.
+
+        Args:
+            latents: (B, G + K, D), the encoder's output.
+            visible: the K tokens it has seen.
+            images: the batch.
+            ids: (B, M) int64, predict only these of the output's patches.
+
+        Returns:
+            (B, N_output or M, P), P = a patch's values, channel (or class) fastest.
+        """
+        context = self.context_projection(latents)
+        num_global = latents.shape[1] - visible.ids.shape[1]
+        placed = [self._placed(grid.name, (grid.rows, grid.columns), context.dtype) for grid in images.grids]
+        tokens = context[:, num_global:] + gather_tokens(torch.cat(placed), visible.ids)
+        queries = self._queries(tokens, visible, images)
+        context = torch.cat([context[:, :num_global], tokens], dim=1)
+        is_real = None if visible.mask is None else F.pad(visible.mask.to(torch.int64), (num_global, 0), value=1)
+        context_mask = padding_mask(self.config, queries, is_real, context)
+        hidden_states, _ = self.cross_attention(self.query_norm(queries), self.context_norm(context), context_mask)
+        hidden_states = hidden_states + self.mlp(self.output_norm(hidden_states))
+        for number, layer in enumerate(self.layers, start=1):
+            # The last layer need not compute rows that nobody reads.
+            hidden_states = layer(hidden_states, query_ids=ids if number == len(self.layers) else None)
+        if ids is not None and not len(self.layers):
+            hidden_states = gather_tokens(hidden_states, ids)
+        return self.prediction(hidden_states)
+
+    def _placed(self, name: str, grid: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:
+        """(N_name, d): position plus modality embedding, where the modality has one."""
+        native = self.positioned[name].grid(self.config.native_size)
+        positions = resized_positions(self.get_buffer(f"positions_{name}"), native, grid, "bilinear").to(dtype)
+        return positions + self.modality_embeddings[name][0] if name in self.modality_embeddings else positions
+
+    def _queries(self, tokens: torch.Tensor, visible: VisibleTokens, images: ModalityPatches) -> torch.Tensor:
+        """(B, N_output, d): the output's own tokens, mask tokens where it was not seen."""
+        source = self.output.source
+        shape = self.output.grid(images.image_size)
+        size = shape[0] * shape[1]
+        hidden = (self.mask_token[0] + self._placed(source, shape, tokens.dtype)).to(tokens.dtype)
+        queries = hidden.expand(tokens.shape[0], -1, -1)
+        own = next((grid for grid in images.grids if grid.name == source), None)
+        if own is None:
+            return queries
+        is_own = (visible.ids >= own.start) & (visible.ids < own.start + size)
+        if visible.mask is not None:
+            is_own = is_own & visible.mask
+        # Tokens of other modalities go to a row that is cut off again.
+        places = torch.where(is_own, visible.ids - own.start, size).unsqueeze(-1).expand(-1, -1, tokens.shape[-1])
+        return F.pad(queries, (0, 0, 0, 1)).scatter(1, places, tokens)[:, :size]
+
+
+class MultiMAEForPretraining(MultiMAEPreTrainedModel):
+    """MultiMAE's objective (section 3), its tasks balanced as `config.task_balancing` says."""
+
+    alphas: torch.Tensor
+
+    def __init__(self, config: MultiMAEConfig) -> None:
+        super().__init__(config)
+        self.multimae = MultiMAEModel(config)
+        self.outputs = {output.name: output for output in config.outputs()}
+        if not self.outputs:
+            raise ValueError(
+                f"`modalities` must hold at least one output to pre-train, got {list(config.modalities or {})}."
+            )
+        self.decoders = nn.ModuleDict({name: MultiMAEDecoder(config, output) for name, output in self.outputs.items()})
+        self.balancer = TaskBalancer(list(self.outputs), config.task_balancing, config.task_balancing_options or {})
+        self.register_buffer("alphas", torch.tensor(config.alphas()), persistent=False)
+        self.post_init()
+
+    def compilable_modules(self) -> list[nn.Module]:
+        """Modules that `torch.compile` may replace in training: those whose shapes are the same in every step."""
+        return list(self.multimae.layers)
+
+    def reason_against_fsdp(self) -> str | None:
+        """Why FSDP cannot shard this model, or None when it can."""
+        if self.config.task_balancing != "gradnorm":
+            return None
+        return "GradNorm takes gradients of the last shared layer's weight inside the forward pass. Train it with DDP."
+
+    # gradient accumulation: what one optimiser step's batches must agree on before the first is differentiated
+
+    def needs_first_pass(self, batch: Mapping[str, Any]) -> bool:
+        """Whether a step of several batches must be measured before its gradients are taken.
+
+        True where weights depend on losses, which are means over all batches of the step, and where samples lack
+        modalities, so that the batches' means have unequal denominators.
+        """
+        return self.balancer.needs_first_pass or batch.get("presence") is not None
+
+    def measure_tasks(self, **batch: Any) -> TaskTotals:
+        """The tasks' loss sums of one batch, to be added up over the step and given to `balancer.begin_step`."""
+        images = self.multimae.cut(*(batch.pop(name, None) for name in ("inputs", "pixel_values", "presence")))
+        sums, counts, _ = self._task_sums(images, **batch)
+        return self.balancer.measure(sums, counts, self._shared_weight())
+
+    @can_return_tuple
+    def forward(
+        self,
+        inputs: Images | None = None,
+        pixel_values: torch.Tensor | None = None,
+        presence: Images | None = None,
+        task_masks: Images | None = None,
+        proportions: torch.Tensor | None = None,
+        noise: torch.Tensor | None = None,
+        shuffle_noise: torch.Tensor | None = None,
+        predict_all: bool = False,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> MultiMAEForPretrainingOutput:
+        """Mask, encode, decode, compare, balance.
+
+        Args:
+            inputs, pixel_values, presence: as in `MultiMAEModel.forward`; `inputs` also holds the targets of outputs that
+                are no inputs. An output whose pixels nobody gives is an absent task: no loss, no weight.
+            task_masks: name -> (B, N_name) bool for every given input modality, True = hidden; samples may differ, also
+                in how many tokens they show. Drawn here when absent.
+            proportions: (B, M), shares of the `num_visible_tokens` that each given input modality gets.
+            noise: (B, N) uniform draws over the concatenated tokens, which choose within each modality.
+            shuffle_noise: (B, N) uniform draws for the tokens that make up what rounding leaves.
+            predict_all: give predictions of every patch, for pictures.
+
+        Raises:
+            ValueError: as `MultiMAEModel.forward`; masks or draws of another shape; samples with fewer tokens than
+                `num_visible_tokens` plus one, or with nothing visible.
+        """
+        images = self.multimae.cut(inputs, pixel_values, presence)
+        draws = {"proportions": proportions, "noise": noise, "shuffle_noise": shuffle_noise}
+        sums, counts, rest = self._task_sums(images, task_masks=task_masks, predict_all=predict_all, **draws, **kwargs)
+        balanced: BalancedLoss = self.balancer(sums, counts, self._shared_weight())
+        is_masked = rest["visible"].is_masked.long().split(images.sizes, dim=1)
+        encoded = rest["encoded"]
+        return MultiMAEForPretrainingOutput(
+            loss=balanced.loss,
+            loss_parts=self.balancer.loss_parts(balanced),
+            predictions=rest["predictions"],
+            masks={grid.name: mask for grid, mask in zip(images.grids, is_masked, strict=True)},
+            last_hidden_state=encoded.last_hidden_state,
+            hidden_states=encoded.hidden_states,
+            attentions=encoded.attentions,
+        )
+
+    @torch.no_grad()
+    def predict(
+        self,
+        inputs: Images,
+        visible: Mapping[str, torch.Tensor | bool] | None = None,
+        targets: Sequence[str] | None = None,
+        presence: Images | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """Predict whole outputs from what is visible (Figures 3 and 4): depth from rgb, rgb from depth and two patches.
+
+        Args:
+            inputs: as in `forward`, at least one input modality.
+            visible: name -> which of its patches are seen: (B, N_name) or (N_name,) bool, True = seen, or True / False for
+                all / none. Modalities not named are seen whole.
+            targets: names of outputs; None is every output.
+            presence: as in `forward`.
+
+        Returns:
+            name -> (B, C, H / stride, W / stride) values, or (B, classes, ...) logits, at visible places too.
+
+        Raises:
+            ValueError: as `forward`, or an unknown name in `visible` or `targets`.
+        """
+        names = list(self.outputs) if targets is None else list(targets)
+        unknown = [name for name in names if name not in self.outputs]
+        if unknown:
+            raise ValueError(f"`targets` must name outputs, {list(self.outputs)}, got {unknown}.")
+        images = self.multimae.cut(inputs, None, presence)
+        seen = self._explicit({name: ~_as_mask(mask) for name, mask in (visible or {}).items()}, images, default=False)
+        encoded = self.multimae(images=images, ids_keep=seen.ids, keep_mask=seen.mask)
+        return {name: self._unpatchify(name, self._decode(name, encoded, seen, images), images) for name in names}
+
+    def _task_sums(
+        self,
+        images: ModalityPatches,
+        task_masks: Images | None = None,
+        proportions: torch.Tensor | None = None,
+        noise: torch.Tensor | None = None,
+        shuffle_noise: torch.Tensor | None = None,
+        predict_all: bool = False,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
+        """Sums (T,) of samples' losses and counts (T,) of samples scored, on this process; and what else was computed."""
+        if task_masks is not None:
+            visible = self._explicit(task_masks, images, default=None)
+        else:
+            visible = self._draw_visible(images, proportions, noise, shuffle_noise)
+        encoded = self.multimae(images=images, ids_keep=visible.ids, keep_mask=visible.mask, **kwargs)
+        sums, counts, predictions = [], [], {}
+        for name, output in self.outputs.items():
+            patches = images.patches.get(output.source)
+            if patches is None:
+                sums.append(encoded.last_hidden_state.new_zeros((), dtype=torch.float32))
+                counts.append(torch.zeros((), device=images.device))
+                if predict_all:
+                    decoded = self._decode(name, encoded, visible, images)
+                    predictions[name] = self._unpatchify(name, decoded, images)
+                continue
+            is_scored = self._scored(output, visible, images)
+            ids = None if predict_all else listed_first(is_scored, limit=is_scored.shape[1])
+            decoded = self._decode(name, encoded, visible, images, ids)
+            if predict_all:
+                predictions[name] = self._unpatchify(name, decoded, images)
+            if ids is not None:
+                patches, is_scored = gather_tokens(patches, ids), is_scored.gather(1, ids)
+            losses, has_loss = sample_losses(
+                output, decoded, patches, is_scored, self.config.semantic_loss_ignore_index
+            )
+            sums.append(losses.sum())
+            counts.append(has_loss.sum().to(losses.dtype))
+        rest = {"visible": visible, "encoded": encoded, "predictions": predictions if predict_all else None}
+        return torch.stack(sums), torch.stack(counts), rest
+
+    def _decode(
+        self,
+        name: str,
+        encoded: BaseModelOutputWithPooling,
+        visible: VisibleTokens,
+        images: ModalityPatches,
+        ids: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        return self.decoders[name](encoded.last_hidden_state, visible, images, ids)
+
+    def _unpatchify(self, name: str, patches: torch.Tensor, images: ModalityPatches) -> torch.Tensor:
+        output = self.outputs[name]
+        return unpatchify(patches, output.patch_shape, output.grid(images.image_size), output.output_channels)
+
+    def _shared_weight(self) -> torch.Tensor:
+        """The last weight that all tasks share: GradNorm compares their gradients there."""
+        layer: Any = self.multimae.layers[-1]
+        return layer.mlp.down.weight
+
+    def _scored(self, output: Modality, visible: VisibleTokens, images: ModalityPatches) -> torch.Tensor:
+        """(B, N_output) bool: hidden tokens of an input, every token of a modality that is only an output."""
+        for grid in images.grids:
+            if grid.name == output.source:
+                return visible.is_masked[:, grid.start : grid.start + grid.size]
+        size = images.patches[output.source].shape[1]
+        present = images.presence.get(output.source)
+        if present is None:
+            return torch.ones(images.batch_size, size, dtype=torch.bool, device=images.device)
+        return present[:, None].expand(-1, size)
+
+    def _draw_visible(
+        self,
+        images: ModalityPatches,
+        proportions: torch.Tensor | None,
+        noise: torch.Tensor | None,
+        shuffle_noise: torch.Tensor | None,
+    ) -> VisibleTokens:
+        batch_size, sizes, device = images.batch_size, images.sizes, images.device
+        is_present = images.is_present()
+        self._check_number(images, is_present)
+        check_draw("proportions", proportions, (batch_size, len(sizes)))
+        shape = (batch_size, sum(sizes))
+        for name, draw in (("noise", noise), ("shuffle_noise", shuffle_noise)):
+            check_draw(name, draw, shape)
+        everyone = torch.ones(batch_size, len(sizes), dtype=torch.bool, device=device)
+        present = everyone if is_present is None else is_present
+        if proportions is None:
+            places = [list(self.multimae.embeddings.modalities).index(grid.name) for grid in images.grids]
+            alphas = torch.stack([self.alphas[place] for place in places])
+            proportions = sample_proportions(alphas, present, self.config.sample_modalities_uniformly)
+        elif is_present is not None:
+            proportions = restrict_proportions(proportions, is_present)
+        noise = torch.rand(shape, device=device) if noise is None else noise
+        shuffle_noise = torch.rand(shape, device=device) if shuffle_noise is None else shuffle_noise
+        return deal_visible_tokens(
+            proportions, noise, shuffle_noise, sizes, self.config.num_visible_tokens, is_present
+        )
+
+    def _check_number(self, images: ModalityPatches, is_present: torch.Tensor | None) -> None:
+        """There must be more tokens than are visible: else nothing is left to predict."""
+        wanted, total = self.config.num_visible_tokens, sum(images.sizes)
+        rows: list[int] = []
+        if is_present is not None and values_are_readable(is_present):
+            there = (is_present * torch.tensor(images.sizes)).sum(1)
+            rows = torch.nonzero(there <= wanted).flatten().tolist()
+            total = int(there.min())
+        if total <= wanted:
+            where = f" in rows {rows[:8]} of the batch" if rows else ""
+            raise ValueError(
+                f"`num_visible_tokens` {wanted} of the configuration must be below the number of tokens, but there are only "
+                f"{total}{where}, of {[grid.name for grid in images.grids]}: lower it, give larger images or drop them."
+            )
+
+    def _explicit(self, masks: Images, images: ModalityPatches, default: bool | None) -> VisibleTokens:
+        """What the caller hides; modalities without a mask are hidden by `default`, or, if None, an error."""
+        names = [grid.name for grid in images.grids]
+        unknown = [name for name in masks if name not in names]
+        missing = [name for name in names if name not in masks] if default is None else []
+        if unknown or missing:
+            raise ValueError(f"the masks must be those of the given inputs {names}, got {list(masks)}.")
+        parts = []
+        for grid in images.grids:
+            mask = _as_mask(masks.get(grid.name, bool(default))).to(images.device)
+            shape = (images.batch_size, grid.size)
+            if mask.dim() < 2:
+                mask = mask.expand(shape) if mask.dim() == 0 or mask.shape[0] == grid.size else mask
+            if tuple(mask.shape) != shape:
+                raise ValueError(
+                    f"the mask of '{grid.name}' must have one entry per sample and patch, {shape} ({grid.rows} x "
+                    f"{grid.columns} patches), got {tuple(mask.shape)}."
+                )
+            parts.append(mask)
+        is_visible = ~torch.cat(parts, dim=1)
+        is_present = images.is_present()
+        is_there = None if is_present is None else spread_over_tokens(is_present, images.sizes)
+        if is_there is not None:
+            is_visible = is_visible & is_there
+        if values_are_readable(is_visible) and not is_visible.any(1).all():
+            rows = torch.nonzero(~is_visible.any(1)).flatten().tolist()
+            raise ValueError(
+                f"the masks hide every token in rows {rows[:8]} of the batch: leave at least one visible."
+            )
+        return visible_tokens(is_visible, is_there, limit=is_visible.shape[1])
+
+
+def sample_losses(
+    output: Modality, predictions: torch.Tensor, patches: torch.Tensor, is_scored: torch.Tensor, ignore_index: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each sample's mean loss over the pixels of its scored patches (section 3.4).
+
+    Args:
+        output: says which loss.
+        predictions: (B, M, P), channel or class fastest.
+        patches: (B, M, P) values, or (B, M, P / classes) class ids.
+        is_scored: (B, M) bool.
+        ignore_index: class id of pixels that are not scored.
+
+    Returns:
+        (B,) float32 losses, 0 where a sample has nothing scored, and (B,) bool, whether it has.
+    """
+    if output.is_categorical:
+        logits = predictions.unflatten(-1, (-1, output.num_classes))
+        is_counted = (patches != ignore_index) & is_scored.unsqueeze(-1)
+        labels = patches.masked_fill(~is_counted, ignore_index)
+        (logits,) = at_least_float32(logits.flatten(0, 2))
+        errors = F.cross_entropy(logits, labels.flatten(), ignore_index=ignore_index, reduction="none")
+        errors, is_counted = errors.view(labels.shape).flatten(1), is_counted.flatten(1)
+    else:
+        predictions, patches = at_least_float32(predictions, patches)
+        if output.loss == "standardized_mse":
+            patches = standardize_patches(patches)
+        if output.loss == "l1":
+            errors = (predictions - patches).abs().mean(-1)
+        else:
+            errors = SquaredError.apply(predictions, patches)
+        is_counted = is_scored
+        errors = errors.masked_fill(~is_scored, 0.0)
+    number = is_counted.sum(1)
+    return errors.sum(1) / number.clamp(min=1), number > 0
+
+
+def standardize_patches(patches: torch.Tensor) -> torch.Tensor:
+    """(..., P) patches minus their mean, divided by their standard deviation: unbiased, over pixels and channels together."""
+    mean = patches.mean(-1, keepdim=True)
+    variance = patches.var(-1, keepdim=True)
+    return (patches - mean) * torch.rsqrt(variance + 1e-6)
+
+
+def position_table(config: MultiMAEConfig, modality: Modality, width: int) -> torch.Tensor:
+    """(N_name, width) float32 at the configuration's image size; coarser patches lie at their centres in the same plane."""
+    height, columns = config.patch_size  # type: ignore[misc]
+    spacing = (modality.patch_size[0] / height, modality.patch_size[1] / columns)
+    row_first = config.position_order == "row_first"
+    return sincos_positions(modality.grid(config.native_size), width, spacing, row_first=row_first)
+
+
+def _as_mask(mask: torch.Tensor | bool) -> torch.Tensor:
+    return torch.as_tensor(mask, dtype=torch.bool)

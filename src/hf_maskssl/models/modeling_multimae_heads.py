@@ -1,0 +1,272 @@
+"""MultiMAE's transfers (section 4): the encoder with a new head for classification, segmentation or depth."""
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import initialization as init
+from transformers.modeling_outputs import DepthEstimatorOutput, ImageClassifierOutput, SemanticSegmenterOutput
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs
+from transformers.utils.generic import can_return_tuple
+
+from .configuration_multimae import MultiMAEConfig
+from .dense_heads import ConvNextHead, DPTHead, reverse_huber_loss
+from .distributed import global_mean_denominator
+from .input_checks import values_are_readable
+from .layers import at_least_float32, linear_in_full_precision, masked_mean
+from .modeling_multimae import MultiMAEModel, MultiMAEPreTrainedModel
+from .multimodal_input import Images, ModalityPatches
+from .multimodal_masking import spread_over_tokens
+
+
+class MultiMAEHead(MultiMAEPreTrainedModel):
+    """An encoder with a new head: what the task models share."""
+
+    # A pre-training checkpoint opened with a head is complete without them.
+    _keys_to_ignore_on_load_unexpected = [r"^decoders\.", r"^balancer\."]
+
+    def __init__(self, config: MultiMAEConfig) -> None:
+        super().__init__(config)
+        self.num_labels = int(config.num_labels or 0)
+        self.multimae = MultiMAEModel(config)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Convolutions keep PyTorch's own initialisation; the rest is as in the encoder."""
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            # As `module.reset_parameters()`, but it leaves alone what a checkpoint has filled.
+            init.kaiming_uniform_(module.weight, a=math.sqrt(5))
+            if module.bias is not None:
+                bound = math.prod(module.weight.shape[1:]) ** -0.5
+                init.uniform_(module.bias, -bound, bound)
+        else:
+            super()._init_weights(module)
+
+
+class MultiMAEForImageClassification(MultiMAEHead):
+    """A layer norm and a linear layer on the mean of all encoded tokens, or on the first global one.
+
+    As the authors, the mean takes in the global tokens. A regression when `num_labels == 1`.
+    """
+
+    def __init__(self, config: MultiMAEConfig) -> None:
+        super().__init__(config)
+        self.classifier_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(config.hidden_size, self.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        inputs: Images | None = None,
+        pixel_values: torch.Tensor | None = None,
+        presence: Images | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> ImageClassifierOutput:
+        """Classify.
+
+        Args:
+            inputs, pixel_values, presence: as in `MultiMAEModel.forward`; what a sample lacks is not pooled.
+            labels: (B,) class ids, (B,) or (B, 1) values for a regression, (B, num_labels) for several labels at once.
+
+        Returns:
+            `loss` when there are labels, `logits` (B, num_labels).
+        """
+        images = self.multimae.cut(inputs, pixel_values, presence)
+        outputs = self.multimae(images=images, **kwargs)
+        states = outputs.last_hidden_state
+        if self.config.classifier_pooling == "global":
+            pooled = states[:, 0]
+        else:
+            is_present = images.is_present()
+            if is_present is not None:
+                tokens = spread_over_tokens(is_present, images.sizes)
+                is_present = F.pad(tokens, (self.num_prefix_tokens, 0), value=True)
+            pooled = masked_mean(states, is_present)
+        logits = linear_in_full_precision(self.classifier, self.dropout(self.classifier_norm(pooled)))
+        loss = None
+        if labels is not None:
+            (pooled_logits,) = at_least_float32(logits)
+            loss = self.loss_function(labels=labels, pooled_logits=pooled_logits, config=self.config, **kwargs)
+        return ImageClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+class MultiMAEDenseHead(MultiMAEHead):
+    """What the heads that predict a map share: they read the tokens of `head_modalities`, concatenated on channels."""
+
+    def __init__(self, config: MultiMAEConfig) -> None:
+        super().__init__(config)
+        table = config.modality_table()
+        patch_sizes = {name: list(table[name].patch_size) for name in config.head_inputs()}
+        if any(size != patch_sizes[config.head_inputs()[0]] for size in patch_sizes.values()):
+            raise ValueError(
+                "`head_modalities` must have one patch size, because a head joins their tokens place by place, got "
+                f"{patch_sizes}: choose some of them with the config's `head_modalities`."
+            )
+        self.patch_size = table[config.head_inputs()[0]].patch_size
+        self.head_channels = config.hidden_size * len(config.head_inputs())
+
+    def _cut(
+        self, inputs: Images | None, pixel_values: torch.Tensor | None, presence: Images | None
+    ) -> ModalityPatches:
+        """As `MultiMAEModel.cut`.
+
+        Raises:
+            ValueError: a modality that the head reads is missing.
+        """
+        images = self.multimae.cut(inputs, pixel_values, presence)
+        given, read = [grid.name for grid in images.grids], self.config.head_inputs()
+        missing = [name for name in read if name not in given]
+        if missing:
+            raise ValueError(
+                f"The head reads the modalities {read}, but {missing} are missing from the inputs {given}: give them, or "
+                f"make the model with the config's head_modalities={[name for name in read if name in given] or given}."
+            )
+        return images
+
+    def _head_tokens(self, states: torch.Tensor, images: ModalityPatches) -> torch.Tensor:
+        """(B, G + N, D) -> (B, rows * columns, D * modalities); zeros where a sample lacks a modality."""
+        grids = {grid.name: grid for grid in images.grids}
+        parts = []
+        for name in self.config.head_inputs():
+            start = self.num_prefix_tokens + grids[name].start
+            tokens = states[:, start : start + grids[name].size]
+            if name in images.presence:
+                tokens = tokens.masked_fill(~images.presence[name][:, None, None], 0.0)
+            parts.append(tokens)
+        return torch.cat(parts, dim=-1)
+
+    def _grid_shape(self, images: ModalityPatches) -> tuple[int, int]:
+        """Rows and columns of the tokens that the head reads."""
+        return (images.image_size[0] // self.patch_size[0], images.image_size[1] // self.patch_size[1])
+
+
+class MultiMAEForSemanticSegmentation(MultiMAEDenseHead):
+    """The ConvNeXt head on the last layer's tokens."""
+
+    def __init__(self, config: MultiMAEConfig) -> None:
+        super().__init__(config)
+        if self.num_labels < 2:
+            raise ValueError(f"Semantic segmentation needs `num_labels` of at least 2 classes, got {self.num_labels}.")
+        self.segmentation_head = ConvNextHead(
+            self.head_channels,
+            config.segmentation_hidden_size,
+            config.segmentation_cells_per_token,
+            config.segmentation_num_layers,
+            self.num_labels,
+        )
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        inputs: Images | None = None,
+        pixel_values: torch.Tensor | None = None,
+        presence: Images | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> SemanticSegmenterOutput:
+        """Classify every pixel.
+
+        Args:
+            inputs, pixel_values, presence: as in `MultiMAEModel.forward`; all `head_modalities` are needed, more may be
+                given. Where a sample lacks one of them the head reads zeros.
+            labels: (B, H, W) int64 class ids, `semantic_loss_ignore_index` where there is none, of any resolution.
+
+        Returns:
+            `logits` (B, num_labels, h, w) at the head's resolution, a quarter of the image's by default. `loss`: the
+            cross entropy of logits resized to the labels, averaged over the labelled pixels of all processes.
+
+        Raises:
+            ValueError: one of the `head_modalities` is missing, or labels have another shape, type or range.
+        """
+        images = self._cut(inputs, pixel_values, presence)
+        outputs = self.multimae(images=images, **kwargs)
+        logits = self.segmentation_head(self._head_tokens(outputs.last_hidden_state, images), self._grid_shape(images))
+        loss = None if labels is None else self._loss(logits, labels)
+        return SemanticSegmenterOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+    def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        ignored = self.config.semantic_loss_ignore_index
+        if labels.dim() != 3 or len(labels) != len(logits) or labels.dtype not in (torch.int64, torch.int32):
+            raise ValueError(
+                f"`labels` must be integers of the shape ({len(logits)}, height, width), got {labels.dtype} of "
+                f"{tuple(labels.shape)}."
+            )
+        is_scored = labels != ignored
+        if values_are_readable(labels):
+            wrong = labels[is_scored & ((labels < 0) | (labels >= self.num_labels))]
+            if len(wrong):
+                raise ValueError(
+                    f"`labels` must lie in [0, num_labels={self.num_labels}) or be semantic_loss_ignore_index={ignored}, "
+                    f"found {wrong.unique().tolist()[:8]}."
+                )
+        (logits,) = at_least_float32(logits)
+        logits = F.interpolate(logits, size=tuple(labels.shape[1:]), mode="bilinear", align_corners=False)
+        total = F.cross_entropy(logits, labels.long(), ignore_index=ignored, reduction="sum")
+        return total / global_mean_denominator(is_scored.sum().to(total.dtype))
+
+
+class MultiMAEForDepthEstimation(MultiMAEDenseHead):
+    """The DPT head on four layers' tokens, with the reverse Huber loss."""
+
+    def __init__(self, config: MultiMAEConfig) -> None:
+        super().__init__(config)
+        self.depth_head = DPTHead(self.head_channels, config.depth_hidden_size, config.depth_reassemble_sizes)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        inputs: Images | None = None,
+        pixel_values: torch.Tensor | None = None,
+        presence: Images | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> DepthEstimatorOutput:
+        """Predict a depth for every pixel.
+
+        Args:
+            inputs, pixel_values, presence: as in `MultiMAEModel.forward`; all `head_modalities` are needed, more may be
+                given. Where a sample lacks one of them the head reads zeros.
+            labels: (B, H, W) float depth at the image's size; 0, negative or NaN where it is not known.
+
+        Returns:
+            `predicted_depth` (B, H, W), `loss` (`reverse_huber_loss`).
+
+        Raises:
+            ValueError: one of the `head_modalities` is missing, or labels have another shape or type.
+        """
+        images = self._cut(inputs, pixel_values, presence)
+        settings: dict[str, Any] = dict(kwargs)
+        wanted = settings.pop("output_hidden_states", None)
+        outputs = self.multimae(images=images, output_hidden_states=True, **settings)
+        # `hidden_states` are the embeddings, then every layer's output; the last one has passed the final norm, if any.
+        states = [outputs.hidden_states[1 + layer] for layer in self.config.depth_layer_ids()]
+        layers = [self._head_tokens(state, images) for state in states]
+        depth = self.depth_head(layers, self._grid_shape(images), images.image_size)
+        loss = None if labels is None else self._loss(depth, labels)
+        keep = self.config.output_hidden_states if wanted is None else wanted
+        return DepthEstimatorOutput(
+            loss=loss,
+            predicted_depth=depth,
+            hidden_states=outputs.hidden_states if keep else None,
+            attentions=outputs.attentions,
+        )
+
+    def _loss(self, depth: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        if labels.shape != depth.shape or not labels.is_floating_point():
+            raise ValueError(
+                f"`labels` must be floating point of the shape {tuple(depth.shape)}, the image's, got {labels.dtype} of "
+                f"{tuple(labels.shape)}: resize or convert them."
+            )
+        return reverse_huber_loss(*at_least_float32(depth, labels))

@@ -1,0 +1,156 @@
+"""A batch of aligned images of several modalities, checked against the configuration and cut into patches."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+
+from .configuration_multimae import Modality, MultiMAEConfig
+from .input_checks import check_signal, values_are_readable
+from .layers import patchify
+
+Images = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class TokenGrid:
+    """Where a modality's tokens lie.
+
+    Attributes:
+        name: the modality.
+        start: place of its first token, behind the global tokens.
+        rows, columns: its patches.
+    """
+
+    name: str
+    start: int
+    rows: int
+    columns: int
+
+    @property
+    def size(self) -> int:
+        return self.rows * self.columns
+
+
+@dataclass(frozen=True)
+class ModalityPatches:
+    """A batch that has been checked and cut.
+
+    Attributes:
+        patches: name -> (B, N_name, P) values (channel fastest) or class ids; inputs and mere targets alike.
+        grids: the input modalities among them, in the order of their tokens.
+        presence: name -> (B,) bool, of the modalities that a sample may lack; others are always there.
+        image_size: height and width of the images.
+    """
+
+    patches: dict[str, torch.Tensor]
+    grids: list[TokenGrid]
+    presence: dict[str, torch.Tensor]
+    image_size: tuple[int, int]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Tokens of each input modality."""
+        return [grid.size for grid in self.grids]
+
+    @property
+    def batch_size(self) -> int:
+        return next(iter(self.patches.values())).shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.patches.values())).device
+
+    def is_present(self) -> torch.Tensor | None:
+        """(B, M) bool over the input modalities; None when nobody lacks any."""
+        if not any(grid.name in self.presence for grid in self.grids):
+            return None
+        always = torch.ones(self.batch_size, dtype=torch.bool, device=self.device)
+        return torch.stack([self.presence.get(grid.name, always) for grid in self.grids], dim=1)
+
+
+def cut_images(
+    config: MultiMAEConfig, inputs: Images | None, pixel_values: torch.Tensor | None, presence: Images | None
+) -> ModalityPatches:
+    """Check a batch and cut it into patches; see `MultiMAEModel.forward` for shapes and errors."""
+    if (inputs is None) == (pixel_values is None):
+        raise ValueError(
+            "a MultiMAE takes `inputs`, a dict of modalities, or `pixel_values`, which is its rgb: give one."
+        )
+    given: dict[str, torch.Tensor] = dict(inputs) if inputs is not None else {"rgb": pixel_values}  # type: ignore[dict-item]
+    table = {
+        modality.name: modality for modality in config.modality_table().values() if modality.source == modality.name
+    }
+    unknown = [name for name in given if name not in table]
+    if unknown or not given:
+        raise ValueError(f"`inputs` must be modalities of the configuration, {list(table)}, got {unknown or 'none'}.")
+    patches: dict[str, torch.Tensor] = {}
+    sizes: dict[str, tuple[int, int]] = {}
+    batch_sizes: dict[str, int] = {}
+    for name, modality in table.items():
+        if name not in given:
+            continue
+        image = _check_image(modality, given[name], config.semantic_loss_ignore_index)
+        sizes[name] = (image.shape[-2] * modality.stride, image.shape[-1] * modality.stride)
+        batch_sizes[name] = image.shape[0]
+        if any(size % patch for size, patch in zip(sizes[name], modality.patch_size, strict=True)):
+            raise ValueError(
+                f"`inputs['{name}']` must have a height and width that are multiples of {list(modality.patch_shape)}, its "
+                f"patches, got {list(image.shape[-2:])}."
+            )
+        if modality.is_categorical:
+            image = image.unsqueeze(1)
+        patches[name] = patchify(image, modality.patch_shape)
+    if len(set(sizes.values())) > 1 or len(set(batch_sizes.values())) > 1:
+        shapes = {name: tuple(given[name].shape) for name in sizes}
+        raise ValueError(
+            f"`inputs` must be aligned images of one batch: the same size times stride, the same number of samples; got {shapes}."
+        )
+    grids, start = [], 0
+    image_size = next(iter(sizes.values()))
+    for name in patches:
+        if table[name].is_input:
+            grids.append(TokenGrid(name, start, *table[name].grid(image_size)))
+            start += grids[-1].size
+    images = ModalityPatches(patches, grids, {}, image_size)
+    return images if presence is None else _with_presence(images, presence)
+
+
+def _check_image(modality: Modality, image: torch.Tensor, ignore_index: int) -> torch.Tensor:
+    name = f"inputs['{modality.name}']"
+    if not modality.is_categorical:
+        return check_signal(name, image, modality.num_channels, ("height", "width"))
+    if image.dim() != 3 or image.is_floating_point() or image.dtype == torch.bool:
+        raise ValueError(
+            f"`{name}` must be integer class ids of the shape (batch, height, width), got {image.dtype} of "
+            f"{tuple(image.shape)}."
+        )
+    image = image.long()
+    if values_are_readable(image):
+        is_wrong = ((image < 0) | (image >= modality.num_classes)) & (image != ignore_index)
+        if is_wrong.any():
+            raise ValueError(
+                f"`{name}` must hold class ids of 0 to {modality.num_classes - 1}, or {ignore_index} for none, got "
+                f"{int(image[is_wrong][0])} in row {int(is_wrong.flatten(1).any(1).nonzero()[0])} of the batch."
+            )
+    return image
+
+
+def _with_presence(images: ModalityPatches, presence: Images) -> ModalityPatches:
+    checked = {}
+    for name, present in presence.items():
+        if name not in images.patches:
+            raise ValueError(f"`presence` must be of the given modalities, {list(images.patches)}, got '{name}'.")
+        if tuple(present.shape) != (images.batch_size,):
+            raise ValueError(
+                f"`presence['{name}']` must have one entry per sample, ({images.batch_size},), got {tuple(present.shape)}."
+            )
+        checked[name] = present.to(images.device).bool()
+    images = replace(images, presence=checked)
+    is_present = images.is_present()
+    if is_present is not None and values_are_readable(is_present) and not is_present.any(1).all():
+        rows = torch.nonzero(~is_present.any(1)).flatten().tolist()
+        raise ValueError(
+            f"`presence` leaves rows {rows[:8]} of the batch without any input modality: drop such samples."
+        )
+    return images

@@ -1,0 +1,128 @@
+"""Which tokens of several modalities the encoder sees (MultiMAE paper, section 3.3)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from .input_checks import values_are_readable
+from .masking import scored_first
+
+
+@dataclass
+class VisibleTokens:
+    """A choice of tokens out of the concatenation of all modalities, with static shapes.
+
+    Attributes:
+        ids: (B, K) int64, positions of the visible tokens in ascending order, so modality by modality; rows with fewer
+            carry further positions that `mask` marks as unused.
+        mask: (B, K) bool, True = a visible token; None when every row has exactly K.
+        is_masked: (B, N) bool, True = hidden and there. Tokens of a modality that a sample lacks are neither.
+    """
+
+    ids: torch.Tensor
+    mask: torch.Tensor | None
+    is_masked: torch.Tensor
+
+
+def sample_proportions(alphas: torch.Tensor, is_present: torch.Tensor, uniform_subsets: bool = False) -> torch.Tensor:
+    """Shares of the visible tokens that the modalities of each sample get: Dirichlet over those that are present.
+
+    Args:
+        alphas: (M,) concentration of each modality.
+        is_present: (B, M) bool.
+        uniform_subsets: first draw, uniformly over the non-empty subsets, which modalities are seen at all.
+
+    Returns:
+        (B, M) float32, rows summing to 1.
+    """
+    batch_size, device = is_present.shape[0], is_present.device
+    concentration = alphas.float().expand(batch_size, -1)
+    shares = torch.distributions.Dirichlet(concentration, validate_args=False).sample()
+    is_chosen = is_present
+    if uniform_subsets:
+        # The bits of a number from 1 to 2^present - 1, dealt out to the modalities that are present.
+        subsets = 2 ** is_present.sum(1, keepdim=True) - 1
+        code = 1 + (torch.rand(batch_size, 1, device=device) * subsets).long().clamp(max=subsets - 1)
+        is_chosen = is_present & (code >> (is_present.cumsum(1) - 1).clamp(min=0)).bitwise_and(1).bool()
+    return restrict_proportions(shares, is_chosen)
+
+
+def restrict_proportions(proportions: torch.Tensor, is_chosen: torch.Tensor) -> torch.Tensor:
+    """Shares (B, M) of the chosen modalities alone, summing to 1 again: of a Dirichlet draw, one over those."""
+    shares = proportions * is_chosen
+    return shares / shares.sum(1, keepdim=True).clamp(min=torch.finfo(shares.dtype).tiny)
+
+
+def deal_visible_tokens(
+    proportions: torch.Tensor,
+    noise: torch.Tensor,
+    shuffle_noise: torch.Tensor,
+    sizes: Sequence[int],
+    num_visible: int,
+    is_present: torch.Tensor | None = None,
+) -> VisibleTokens:
+    """Choose `num_visible` tokens of each sample: shares of modalities first, then tokens uniformly within each.
+
+    Sorting a modality's draws gives a permutation of its tokens; those that it numbers below the rounded share (half to
+    even) are dealt, as the authors' code does it. What rounding, or a modality
+    with fewer tokens than its share, leaves over or short is made good by tokens drawn from all modalities.
+
+    Args:
+        proportions: (B, M), rows summing to 1.
+        noise: (B, N) uniform draws that permute the tokens within each modality.
+        shuffle_noise: (B, N) uniform draws that choose the tokens which make up the number.
+        sizes: tokens of each of the M modalities, N together.
+        num_visible: visible tokens of a sample.
+        is_present: (B, M) bool, False = the sample lacks the modality; None when nobody lacks any.
+    """
+    batch_size, num_tokens = noise.shape
+    wanted = (proportions * num_visible).round()
+    hidden = [
+        draws.argsort(dim=1) >= wanted[:, place : place + 1]
+        for place, draws in enumerate(noise.split(list(sizes), dim=1))
+    ]
+    # Dealt tokens come first, then the others, both in the order of the second draws; absent ones last.
+    order = torch.cat(hidden, dim=1) + shuffle_noise
+    limit = min(num_visible, num_tokens)
+    if is_present is None:
+        chosen = order.topk(limit, dim=1, largest=False, sorted=False).indices
+        is_visible = torch.zeros_like(order, dtype=torch.bool).scatter_(1, chosen, True)
+        return VisibleTokens(chosen.sort(dim=1).values, None, ~is_visible)
+    is_there = spread_over_tokens(is_present, sizes)
+    chosen = order.masked_fill(~is_there, torch.inf).topk(limit, dim=1, largest=False, sorted=False).indices
+    is_visible = torch.zeros_like(is_there).scatter_(1, chosen, True) & is_there
+    # A sample with one modality has tokens enough where every modality has.
+    return visible_tokens(is_visible, is_there, limit, same_number=min(sizes) >= limit)
+
+
+def visible_tokens(
+    is_visible: torch.Tensor, is_there: torch.Tensor | None, limit: int, same_number: bool = False
+) -> VisibleTokens:
+    """The tokens that `is_visible` (B, N) bool marks, at most `limit` of a sample.
+
+    Args:
+        is_there: (B, N) bool, False = token of a modality that the sample lacks; None when all are there.
+        same_number: the caller knows that every sample has exactly `limit`.
+    """
+    ids = scored_first(is_visible, limit)
+    is_masked = ~is_visible if is_there is None else ~is_visible & is_there
+    mask = None
+    if not same_number:
+        counts = is_visible.sum(1, keepdim=True)
+        mask = torch.arange(ids.shape[1], device=ids.device) < counts
+        if values_are_readable(mask) and mask.all():
+            mask = None
+    return VisibleTokens(ids, mask, is_masked)
+
+
+def listed_first(is_listed: torch.Tensor, limit: int) -> torch.Tensor:
+    """`scored_first`, (B, N) bool -> (B, M) int64, with M at least 1: no kernel has to cope with an empty selection."""
+    ids = scored_first(is_listed, limit)
+    return ids if ids.shape[1] else ids.new_zeros(ids.shape[0], 1)
+
+
+def spread_over_tokens(per_modality: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
+    """(B, M) -> (B, N): each modality's value for all of its tokens."""
+    columns = per_modality.split(1, dim=1)
+    return torch.cat([column.expand(-1, size) for column, size in zip(columns, sizes, strict=True)], dim=1)

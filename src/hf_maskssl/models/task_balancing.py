@@ -1,0 +1,502 @@
+"""How the losses of several tasks become one.
+
+Minimax: softmax-weighted gradient descent (Wang et al., "Task-Robust Pre-Training for Worst-Case Downstream Adaptation",
+https://arxiv.org/abs/2306.12070). Beside it what the paper compares with (Table 2): no balancing, uncertainty weighting,
+GradNorm and dynamic weight averaging.
+
+A task's loss is the mean of its terms over the whole batch of an optimiser step: of all processes and of all accumulated
+batches. Each batch returns a loss whose average over processes and accumulated batches is the balanced loss of that whole
+batch, the convention of `models/distributed.py`. Over several accumulated batches the weights are only known when all of
+them have been seen, hence a first pass:
+
+    totals = [balancer.measure(...) for each batch]         # forward passes; with gradients where `needs_gradients`
+    balancer.begin_step(sum of totals)                      # one weight per task for all that follows
+    balancer(...).loss.backward() for each batch            # the same batches, masks and dropout again
+    balancer.end_step()
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import initialization as init
+
+from .distributed import all_reduce_sum, world_size
+
+TASK_BALANCING = ("none", "minimax", "uncertainty", "gradnorm", "dwa")
+SCHEDULES = ("constant", "theorem")
+THEOREM_CONSTANTS = ("distance", "lipschitz", "bound")
+# Method -> its options with their defaults, as the papers have them.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "none": {},
+    # alpha 1 is the paper's choice (Remark 3.3). distance R_0, lipschitz L' and bound B are Theorem 3.1's constants.
+    "minimax": {
+        "alpha": 1.0,
+        "schedule": "constant",
+        "distance": None,
+        "lipschitz": None,
+        "bound": None,
+        "momentum": 0.0,
+    },
+    "uncertainty": {},
+    "gradnorm": {"alpha": 1.5, "learning_rate": 0.025},
+    "dwa": {"temperature": 2.0, "interval": 1000},  # interval: ours, the paper has epochs
+}
+
+
+def check_task_balancing(name: str, options: Mapping[str, Any] | None) -> None:
+    """Refuses what `TaskBalancer` could not work with.
+
+    Args:
+        name: one of `TASK_BALANCING`.
+        options: those of `OPTIONS[name]` that are to differ from their defaults.
+
+    Raises:
+        ValueError: there is no such method or option, or an option's value is impossible or would have no effect.
+    """
+    if name not in TASK_BALANCING:
+        raise ValueError(f"`task_balancing` must be one of {list(TASK_BALANCING)}, got {name!r}.")
+    options = options or {}
+    unknown = sorted(set(options) - set(OPTIONS[name]), key=str)
+    if unknown:
+        known = sorted(OPTIONS[name]) or "none"
+        raise ValueError(f"`task_balancing_options`: '{name}' has no option {unknown}; its options are: {known}.")
+    for option, value in options.items():
+        expected = _expected(name, option, value)
+        if expected:
+            raise ValueError(f"`task_balancing_options`: '{option}' of '{name}' must be {expected}, got {value!r}.")
+    if name == "minimax":
+        _check_schedule(options)
+
+
+def _expected(name: str, option: str, value: Any) -> str | None:
+    """What the option should have been, or None where its value will do."""
+    if option == "schedule":
+        return None if value in SCHEDULES else f"one of {list(SCHEDULES)}"
+    if option == "interval":
+        return None if type(value) is int and value >= 1 else "an integer of at least 1"
+    if option in THEOREM_CONSTANTS and value is None:
+        return None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if option == "momentum":
+        return None if is_number and 0 <= value < 1 else "a number from 0 to below 1"
+    if name == "gradnorm" and option == "alpha":
+        return None if is_number and value >= 0 else "a number of at least 0"
+    return None if is_number and value > 0 else "a number above 0"
+
+
+def _check_schedule(options: Mapping[str, Any]) -> None:
+    given = [name for name in THEOREM_CONSTANTS if options.get(name) is not None]
+    if options.get("schedule", "constant") == "constant":
+        if given:
+            raise ValueError(
+                f"`task_balancing_options`: {given} belong to the schedule 'theorem', expected none of them with "
+                f"'constant', got {dict(options)}. Set schedule: theorem, or remove them."
+            )
+        return
+    missing = [name for name in THEOREM_CONSTANTS if name not in given]
+    if missing:
+        raise ValueError(
+            f"`task_balancing_options`: the schedule 'theorem' needs {missing}, numbers above 0 (Theorem 3.1: distance "
+            f"R_0 to the solution, Lipschitz constant L', bound B of the losses), got {dict(options)}."
+        )
+    if "alpha" in options:
+        raise ValueError(
+            "`task_balancing_options`: the schedule 'theorem' computes 'alpha', expected none, got "
+            f"{options['alpha']!r}. Remove it, or set schedule: constant."
+        )
+
+
+@dataclass
+class TaskTotals:
+    """What this process measured over some batches of one optimiser step; totals of further batches can be added.
+
+    Attributes:
+        sums: (T,) sum of each task's terms.
+        counts: (T,) how many terms these are.
+        num_batches: batches in them.
+        gradients: (T, P) gradient of each of `sums` with respect to the last shared weight, where the method needs it.
+    """
+
+    sums: torch.Tensor
+    counts: torch.Tensor
+    num_batches: int = 1
+    gradients: torch.Tensor | None = None
+
+    def __add__(self, other: "TaskTotals") -> "TaskTotals":
+        gradients = None
+        if self.gradients is not None and other.gradients is not None:
+            gradients = self.gradients + other.gradients
+        return TaskTotals(
+            self.sums + other.sums, self.counts + other.counts, self.num_batches + other.num_batches, gradients
+        )
+
+
+@dataclass
+class BalancedLoss:
+    """The tasks' losses as one.
+
+    Attributes:
+        loss: scalar with gradient, whose average over processes and accumulated batches is the balanced loss.
+        task_losses: (T,) each task's mean over the whole batch of the step, detached; 0 for a task without terms in it.
+        weights: (T,) what they were multiplied by, detached; 0 for a task without terms.
+        counts: (T,) terms of each task in the whole batch.
+    """
+
+    loss: torch.Tensor
+    task_losses: torch.Tensor
+    weights: torch.Tensor
+    counts: torch.Tensor
+
+
+@dataclass
+class _Plan:
+    """What all batches of an optimiser step share: (T,) each, detached."""
+
+    losses: torch.Tensor
+    weights: torch.Tensor
+    counts: torch.Tensor
+    denominators: torch.Tensor  # local sum / denominator, averaged over processes and batches, is the mean over all
+
+
+class TaskBalancer(nn.Module):
+    """One loss from those of several tasks.
+
+    Args:
+        tasks: their names, in the order of all (T,) tensors.
+        name: the method, one of `TASK_BALANCING`.
+        options: its settings, see `OPTIONS`.
+
+    Raises:
+        ValueError: as `check_task_balancing`; or `tasks` is empty or has a name twice.
+    """
+
+    def __init__(self, tasks: Sequence[str], name: str, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        check_task_balancing(name, options)
+        if not tasks or len(set(tasks)) != len(tasks):
+            raise ValueError(f"`tasks` must be different names, at least one, got {list(tasks)}.")
+        self.tasks = list(tasks)
+        self.name = name
+        self.rule = _RULES[name](len(self.tasks), **{**OPTIONS[name], **(options or {})})
+        self._plan: _Plan | None = None
+
+    def extra_repr(self) -> str:
+        return f"{self.name}, tasks={self.tasks}"
+
+    @property
+    def needs_first_pass(self) -> bool:
+        """Whether accumulated batches must all be measured before the first of them is differentiated."""
+        return self.name != "none"
+
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether measuring takes gradients, so a first pass must not run under `torch.no_grad`."""
+        return self.rule.needs_gradients
+
+    def reset_state(self) -> None:
+        """Initial values of the method's parameters and buffers, except of those that were loaded from a checkpoint."""
+        self.rule.reset_state()
+
+    def forward(
+        self, sums: torch.Tensor, counts: torch.Tensor, shared_weight: torch.Tensor | None = None
+    ) -> BalancedLoss:
+        """The loss of one batch: the whole one of this process's optimiser step, or one between `begin_step` and `end_step`.
+
+        In training mode with gradients enabled, a call outside `begin_step` counts as an optimiser step; nothing else
+        changes the method's state.
+
+        Args:
+            sums: (T,) sum of this process's terms of each task, carrying gradients; 0 where there are none.
+            counts: (T,) how many terms these are.
+            shared_weight: weight of the last layer that all tasks share; GradNorm needs it in training.
+
+        Returns:
+            `BalancedLoss`, in float32, or float64 where `sums` is.
+
+        Raises:
+            ValueError: `sums` or `counts` do not have one entry per task; GradNorm lacks `shared_weight`.
+        """
+        plan = self._plan
+        if plan is None:
+            totals = self.measure(sums, counts, shared_weight)
+            plan = self._make_plan(totals, updates_state=self.training and torch.is_grad_enabled())
+        means = torch.where(plan.counts > 0, sums.to(plan.losses.dtype) / plan.denominators, 0)
+        return BalancedLoss(self.rule.combine(means, plan.weights), plan.losses, plan.weights, plan.counts)
+
+    def measure(
+        self, sums: torch.Tensor, counts: torch.Tensor, shared_weight: torch.Tensor | None = None
+    ) -> TaskTotals:
+        """What `begin_step` needs to know of one batch of this process. Arguments and errors: as `forward`."""
+        expected = (len(self.tasks),)
+        if sums.shape != expected or counts.shape != expected:
+            raise ValueError(
+                f"`sums` and `counts` must have shape {expected}, one entry for each of {self.tasks}, got "
+                f"{tuple(sums.shape)} and {tuple(counts.shape)}."
+            )
+        dtype = torch.promote_types(sums.dtype, torch.float32)
+        gradients = None
+        if self.needs_gradients and self.training and torch.is_grad_enabled() and shared_weight is not None:
+            gradients = _gradients(sums, shared_weight, dtype)
+        return TaskTotals(sums.detach().to(dtype), counts.detach().to(dtype), 1, gradients)
+
+    def begin_step(self, totals: TaskTotals) -> None:
+        """Fixes the weights of an optimiser step over several batches, and in training mode updates the method's state.
+
+        Args:
+            totals: sum of what `measure` gave for all of this process's batches. Every process must call this.
+
+        Raises:
+            ValueError: GradNorm in training mode lacks gradients.
+        """
+        self._plan = self._make_plan(totals, updates_state=self.training)
+
+    def end_step(self) -> None:
+        """Ends what `begin_step` began."""
+        self._plan = None
+
+    def loss_parts(self, balanced: BalancedLoss) -> dict[str, torch.Tensor]:
+        """For a log: {task: its loss} and {weight/task: its weight}, scalars."""
+        parts = dict(zip(self.tasks, balanced.task_losses.unbind(), strict=True))
+        return parts | {
+            f"weight/{task}": weight for task, weight in zip(self.tasks, balanced.weights.unbind(), strict=True)
+        }
+
+    @torch.no_grad()
+    def _make_plan(self, totals: TaskTotals, updates_state: bool) -> _Plan:
+        sums, counts = all_reduce_sum(torch.stack([totals.sums, totals.counts])).unbind()
+        is_present = counts > 0
+        safe_counts = torch.where(is_present, counts, 1)
+        losses = torch.where(is_present, sums / safe_counts, 0)
+        weights = self.rule.weights_of(losses, is_present)
+        if updates_state:
+            gradients = totals.gradients
+            if gradients is not None:
+                gradients = all_reduce_sum(gradients) / safe_counts[:, None]
+            self.rule.update(losses, is_present, gradients)
+        return _Plan(losses, weights, counts, safe_counts / (world_size() * totals.num_batches))
+
+
+def _gradients(sums: torch.Tensor, shared_weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """(T, P) gradient of each of `sums` (T,) with respect to `shared_weight` of P entries."""
+    rows = []
+    for task in torch.eye(len(sums), dtype=sums.dtype, device=sums.device):
+        (gradient,) = torch.autograd.grad(sums, shared_weight, task, retain_graph=True, allow_unused=True)
+        rows.append(torch.zeros_like(shared_weight) if gradient is None else gradient)
+    return torch.stack([row.detach().flatten().to(dtype) for row in rows])
+
+
+# ---- the methods --------------------------------------------------------------------------------------------------
+
+
+class _Sum(nn.Module):
+    """No balancing, and what the other methods have in common. `losses`, `is_present` and weights are (T,)."""
+
+    needs_gradients = False
+
+    def __init__(self, num_tasks: int) -> None:
+        super().__init__()
+        self.num_tasks = num_tasks
+
+    def reset_state(self) -> None:
+        """Initial values of parameters and buffers."""
+
+    def weights_of(self, losses: torch.Tensor, is_present: torch.Tensor) -> torch.Tensor:
+        """Weights of this step, a tensor of their own: updates are made in place and before the backward pass."""
+        return is_present.to(losses.dtype)
+
+    def update(self, losses: torch.Tensor, is_present: torch.Tensor, gradients: torch.Tensor | None) -> None:
+        """Takes note of an optimiser step: its losses and, where needed, their gradients (T, P)."""
+
+    def combine(self, means: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Scalar from `means` (T,), this batch's part of the losses, which carries the gradient."""
+        return (weights * means).sum()
+
+
+class _Minimax(_Sum):
+    """Weights softmax(alpha * loss) over the tasks (Eq. 7 and Algorithm 1), constants for the gradient.
+
+    With `momentum`, the losses in the softmax are running averages, for batches too small to estimate them.
+    """
+
+    num_steps: torch.Tensor
+    running_losses: torch.Tensor
+    running_shares: torch.Tensor
+
+    def __init__(
+        self,
+        num_tasks: int,
+        alpha: float,
+        schedule: str,
+        distance: float | None,
+        lipschitz: float | None,
+        bound: float | None,
+        momentum: float,
+    ) -> None:
+        super().__init__(num_tasks)
+        self.alpha, self.momentum = alpha, momentum
+        # R_0 L' and B of Theorem 3.1
+        self.theorem = (distance * lipschitz, bound) if distance and lipschitz and bound else None
+        self.register_buffer("num_steps", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("running_losses", torch.zeros(num_tasks, dtype=torch.float32))
+        # Sum of the averaging weights so far, by which a young average is too small.
+        self.register_buffer("running_shares", torch.zeros(num_tasks, dtype=torch.float32))
+
+    def reset_state(self) -> None:
+        for buffer in (self.num_steps, self.running_losses, self.running_shares):
+            init.zeros_(buffer)
+
+    def weights_of(self, losses: torch.Tensor, is_present: torch.Tensor) -> torch.Tensor:
+        if self.momentum:
+            running, shares = self._average(losses, is_present)
+            losses = running / torch.where(is_present, shares, 1)
+        return _softmax(self._alpha(losses.dtype) * losses, is_present)
+
+    def update(self, losses: torch.Tensor, is_present: torch.Tensor, gradients: torch.Tensor | None) -> None:
+        self.num_steps += 1
+        if self.momentum:
+            running, shares = self._average(losses, is_present)
+            self.running_losses.copy_(running)
+            self.running_shares.copy_(shares)
+
+    def _average(self, losses: torch.Tensor, is_present: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Running averages with this step's losses; an absent task keeps its own."""
+        share = (1 - self.momentum) * is_present.to(losses.dtype)
+        running = self.running_losses.to(losses.dtype) * (1 - share) + losses * share
+        return running, self.running_shares.to(losses.dtype) * (1 - share) + share
+
+    def _alpha(self, dtype: torch.dtype) -> float | torch.Tensor:
+        if self.theorem is None:
+            return self.alpha
+        scale, bound = self.theorem
+        roots = (self.num_steps + 1).to(dtype).sqrt() / scale
+        # Below 0 where the loss's bound is next to nothing; any larger alpha will do for the theorem.
+        return (4 * roots * (4 * self.num_tasks * bound * roots).log()).clamp(min=0)
+
+
+class _Uncertainty(_Sum):
+    """exp(-s) * loss + s with a learned log variance s per task (Kendall et al. 2018, https://arxiv.org/abs/1705.07115).
+
+    The authors' form of MultiMAE: no factor 1/2, and no term at all for a loss of exactly 0.
+    """
+
+    def __init__(self, num_tasks: int) -> None:
+        super().__init__(num_tasks)
+        self.log_variances = nn.Parameter(torch.zeros(num_tasks))
+
+    def reset_state(self) -> None:
+        init.zeros_(self.log_variances)
+
+    def weights_of(self, losses: torch.Tensor, is_present: torch.Tensor) -> torch.Tensor:
+        return torch.where(losses != 0, (-self.log_variances).to(losses.dtype).exp(), 0)
+
+    def combine(self, means: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        log_variances = self.log_variances.to(means.dtype)
+        # Afresh, and not `weights`, which carry no gradient
+        return torch.where(weights > 0, (-log_variances).exp() * means + log_variances, 0).sum()
+
+
+class _GradNorm(_Sum):
+    """Weights that are trained so that the tasks' gradients have norms in proportion to r^alpha, where r is how far a
+    task's loss is from where it began, relative to the others (Chen et al. 2018, https://arxiv.org/abs/1711.02257).
+    """
+
+    needs_gradients = True
+    task_weights: torch.Tensor
+    initial_losses: torch.Tensor
+
+    def __init__(self, num_tasks: int, alpha: float, learning_rate: float) -> None:
+        super().__init__(num_tasks)
+        self.alpha, self.learning_rate = alpha, learning_rate
+        self.register_buffer("task_weights", torch.ones(num_tasks, dtype=torch.float32))
+        self.register_buffer("initial_losses", torch.zeros(num_tasks, dtype=torch.float32))  # 0: not seen yet
+
+    def reset_state(self) -> None:
+        init.ones_(self.task_weights)
+        init.zeros_(self.initial_losses)
+
+    def weights_of(self, losses: torch.Tensor, is_present: torch.Tensor) -> torch.Tensor:
+        return torch.where(is_present, self.task_weights.to(losses.dtype), 0)
+
+    def update(self, losses: torch.Tensor, is_present: torch.Tensor, gradients: torch.Tensor | None) -> None:
+        if gradients is None:
+            raise ValueError(
+                "GradNorm in training needs `shared_weight`, the weight of the last layer that all tasks share, with "
+                "gradients enabled, for every batch of the step; got none."
+            )
+        weights = self.task_weights.to(losses.dtype)
+        initial = self.initial_losses.to(losses.dtype)
+        initial = torch.where((initial == 0) & is_present, losses, initial)
+        ratios = torch.where(is_present & (initial > 0), losses / initial, is_present.to(losses.dtype))
+        rates = ratios / _mean(ratios, is_present)
+        norms = gradients.norm(dim=1)
+        target = _mean(weights * norms, is_present) * rates.pow(self.alpha)
+        # Gradient of |weight * norm - target|, with the target held
+        changed = weights - self.learning_rate * (weights * norms - target).sign() * norms
+        # A step can be larger than the weight; ours: it stays positive, or it would train its task backwards.
+        changed = torch.where(is_present, changed.clamp(min=1e-3), 0)
+        # All weights keep the sum T; an absent task keeps its own.
+        changed = changed * (torch.where(is_present, weights, 0).sum() / changed.sum().clamp(min=1e-12))
+        self.task_weights.copy_(torch.where(is_present, changed, weights))
+        self.initial_losses.copy_(initial)
+
+
+class _DynamicWeightAverage(_Sum):
+    """T softmax(r / temperature), where r is a task's loss in the last epoch over that in the one before (Liu et al. 2019,
+    https://arxiv.org/abs/1803.10704, Eq. 7). An epoch is `interval` optimiser steps; weights are 1 in the first two.
+    """
+
+    num_steps: torch.Tensor
+    window: torch.Tensor
+    history: torch.Tensor
+
+    def __init__(self, num_tasks: int, temperature: float, interval: int) -> None:
+        super().__init__(num_tasks)
+        self.temperature, self.interval = temperature, interval
+        self.register_buffer("num_steps", torch.zeros((), dtype=torch.int64))
+        # Sum of the losses of this epoch's steps, and how many had the task
+        self.register_buffer("window", torch.zeros(2, num_tasks, dtype=torch.float32))
+        # Mean losses of the last epoch and of the one before; 0: none yet
+        self.register_buffer("history", torch.zeros(2, num_tasks, dtype=torch.float32))
+
+    def reset_state(self) -> None:
+        for buffer in (self.num_steps, self.window, self.history):
+            init.zeros_(buffer)
+
+    def weights_of(self, losses: torch.Tensor, is_present: torch.Tensor) -> torch.Tensor:
+        last, before = self.history.to(losses.dtype).unbind()
+        ratios = torch.where((last > 0) & (before > 0), last / torch.where(before > 0, before, 1), 1)
+        return _softmax(ratios / self.temperature, is_present) * is_present.sum()
+
+    def update(self, losses: torch.Tensor, is_present: torch.Tensor, gradients: torch.Tensor | None) -> None:
+        self.num_steps += 1
+        self.window += torch.stack([losses, is_present.to(losses.dtype)])
+        is_full = self.num_steps % self.interval == 0
+        total, count = self.window.unbind()
+        last = self.history[0]
+        # A task that the epoch lacked stays where it was.
+        finished = torch.stack([torch.where(count > 0, total / count.clamp(min=1), last), last])
+        self.history.copy_(torch.where(is_full, finished, self.history))
+        self.window.copy_(torch.where(is_full, 0, self.window))
+
+
+_RULES: dict[str, type[_Sum]] = {
+    "none": _Sum,
+    "minimax": _Minimax,
+    "uncertainty": _Uncertainty,
+    "gradnorm": _GradNorm,
+    "dwa": _DynamicWeightAverage,
+}
+
+
+def _softmax(scores: torch.Tensor, is_present: torch.Tensor) -> torch.Tensor:
+    """Softmax of (T,) over the tasks that are present; 0 for the others, also where none is."""
+    return torch.where(is_present, scores.masked_fill(~is_present, -math.inf).softmax(0), 0)
+
+
+def _mean(values: torch.Tensor, is_present: torch.Tensor) -> torch.Tensor:
+    """Mean of (T,) over the tasks that are present, positive."""
+    return (torch.where(is_present, values, 0).sum() / is_present.sum().clamp(min=1)).clamp(min=1e-12)

@@ -1,0 +1,187 @@
+"""A MultiMAE's path of one modality as a plain ViT of transformers, and a ViT or ViT-MAE as initialisation of it.
+
+Both are the same function: `to_vit` gives a model with the same hidden states, `load_vit` takes one over.
+"""
+
+from typing import Any, Literal
+
+import torch
+from transformers import PreTrainedModel, ViTConfig, ViTModel
+
+TOLERANCE = 1e-4  # of position tables, float32
+# Configuration fields with one meaning; without the same of the first, weights cannot be taken over.
+SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "qkv_bias")
+SHARED_FIELDS = (
+    *SIZES,
+    "layer_norm_eps",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "initializer_range",
+)
+# Ours -> transformers'; a layer's fused projection of queries, keys and values apart.
+LAYER_NAMES = {
+    "attention_norm": "layernorm_before",
+    "attention.output": "attention.o_proj",
+    "mlp_norm": "layernorm_after",
+    "mlp.up": "mlp.fc1",
+    "mlp.down": "mlp.fc2",
+}
+PROJECTIONS = ("q_proj", "k_proj", "v_proj")
+
+
+def to_vit(model: PreTrainedModel, modality: str = "rgb") -> ViTModel:
+    """The encoder, as it reads one modality alone, as a `ViTModel` without pooling layer.
+
+    Its `hidden_states` are those of the MultiMAE: the global token is the class token, the fixed positions are its position
+    embeddings (interpolated to other image sizes by `interpolate_pos_encoding=True`, from a square grid). Where the
+    configuration has no `final_norm`, `hidden_states[-1]` is what the MultiMAE gives, and `last_hidden_state` that with a
+    norm of weight 1 and bias 0 behind it. Open a saved one with `ViTModel.from_pretrained(folder, add_pooling_layer=False)`.
+    Dropout inside the MLPs and stochastic depth, which act in training alone, are left behind: ViT has none.
+
+    Args:
+        model: a `MultiMAEModel`, or a model that has one as its `base_model`.
+        modality: a continuous input modality.
+
+    Raises:
+        ValueError: there is no such input, it is categorical, or the encoder has other than one global token.
+    """
+    encoder: Any = model.base_model
+    source = _checked(encoder, modality)
+    config, size, patch = encoder.config, source.size(tuple(encoder.config.image_size)), source.patch_shape
+    vit_config = ViTConfig(
+        image_size=_one_if_square(size),
+        patch_size=_one_if_square(patch),
+        num_channels=source.num_channels,
+        encoder_stride=patch[0],
+        **{name: getattr(config, name) for name in SHARED_FIELDS},
+    )
+    weight = encoder.embeddings.projections[modality].weight
+    positions = encoder.embeddings.get_buffer(f"positions_{modality}").to(weight.dtype)
+    state = {
+        "embeddings.cls_token": encoder.embeddings.global_tokens,
+        "embeddings.position_embeddings": torch.nn.functional.pad(positions, (0, 0, 1, 0))[None],
+        "embeddings.patch_embeddings.projection.weight": weight.unflatten(1, (*patch, -1)).movedim(-1, 1),
+        "embeddings.patch_embeddings.projection.bias": encoder.embeddings.projections[modality].bias,
+        "layernorm.weight": encoder.norm.weight if config.final_norm else weight.new_ones(config.hidden_size),
+        "layernorm.bias": encoder.norm.bias if config.final_norm else weight.new_zeros(config.hidden_size),
+    }
+    for name, value in encoder.layers.state_dict().items():
+        layer, _, rest = name.partition(".")
+        module, _, kind = rest.rpartition(".")
+        if module == "attention.qkv":
+            for projection, part in zip(PROJECTIONS, value.chunk(3), strict=True):
+                state[f"layers.{layer}.attention.{projection}.{kind}"] = part
+        else:
+            state[f"layers.{layer}.{LAYER_NAMES[module]}.{kind}"] = value
+    vit: Any = ViTModel(vit_config, add_pooling_layer=False)
+    vit.to(device=weight.device, dtype=weight.dtype).load_state_dict(state)
+    return vit.train(encoder.training)
+
+
+def load_vit(
+    model: PreTrainedModel,
+    vit: PreTrainedModel,
+    modality: str = "rgb",
+    positions: Literal["same", "drop"] = "same",
+) -> None:
+    """Start an encoder from a ViT: projection of one modality, global token, all layers, and the final norm if it has one.
+
+    Everything else (other modalities, decoders, heads) is left as it is. The class token and its row of the position
+    embeddings become the global token. A MultiMAE's positions are a fixed table, so the ViT's must be that table: then both
+    compute the same. ViT-MAE's have the column in their first half of channels: build the MultiMAE with
+    `position_order="column_first"`. Learned ones are of another model: `positions="drop"` starts without them, as an
+    initialisation that has to be trained on. The epsilon of the layer norms stays the MultiMAE's.
+
+    Args:
+        model: a `MultiMAEModel`, or a model that has one as its `base_model`. Changed in place.
+        vit: a `ViTModel`, a `ViTMAEModel`, or a model that has one as its `base_model`, such as `ViTMAEForPreTraining`.
+        modality: a continuous input modality.
+        positions: what to do with the ViT's positions: they must be the "same", or "drop" them.
+
+    Raises:
+        ValueError: as `to_vit`, or the two differ in their sizes or positions.
+    """
+    encoder: Any = model.base_model
+    theirs: Any = vit.base_model
+    source = _checked(encoder, modality)
+    if positions not in ("same", "drop"):
+        raise ValueError(f"`positions` must be 'same' or 'drop', got {positions!r}.")
+    _check_sizes(encoder.config, theirs.config, source)
+    table = theirs.embeddings.position_embeddings.detach()
+    if positions == "same":
+        _check_positions(encoder, table[0, 1:], modality)
+    projection = theirs.embeddings.patch_embeddings.projection
+    state = {
+        "embeddings.global_tokens": theirs.embeddings.cls_token + table[:, :1],
+        f"embeddings.projections.{modality}.weight": projection.weight.movedim(1, -1).flatten(1),
+        f"embeddings.projections.{modality}.bias": projection.bias,
+    }
+    if encoder.config.final_norm:
+        state |= {f"norm.{name}": value for name, value in theirs.layernorm.state_dict().items()}
+    layers = theirs.layers.state_dict()
+    for name in encoder.layers.state_dict():
+        layer, _, rest = name.partition(".")
+        module, _, kind = rest.rpartition(".")
+        if module == "attention.qkv":
+            state[f"layers.{name}"] = torch.cat([layers[f"{layer}.attention.{part}.{kind}"] for part in PROJECTIONS])
+        else:
+            state[f"layers.{name}"] = layers[f"{layer}.{LAYER_NAMES[module]}.{kind}"]
+    encoder.load_state_dict(encoder.state_dict() | state)
+
+
+def _checked(encoder: Any, modality: str) -> Any:
+    """The modality's entry in the configuration."""
+    inputs = {entry.name: entry for entry in encoder.config.inputs()}
+    if modality not in inputs or inputs[modality].is_categorical:
+        continuous = [entry.name for entry in inputs.values() if not entry.is_categorical]
+        raise ValueError(f"`modality` must be a continuous input of the MultiMAE, {continuous}, got {modality!r}.")
+    if encoder.config.num_global_tokens != 1:
+        raise ValueError(
+            "a ViT has one class token, so the MultiMAE must have `num_global_tokens` 1, got "
+            f"{encoder.config.num_global_tokens}."
+        )
+    return inputs[modality]
+
+
+def _check_sizes(config: Any, vit_config: Any, source: Any) -> None:
+    ours = {name: getattr(config, name) for name in SIZES}
+    ours |= {"num_channels": source.num_channels, "patch_size": list(source.patch_shape)}
+    theirs = {name: getattr(vit_config, name) for name in (*SIZES, "num_channels")}
+    theirs["patch_size"] = _pair(vit_config.patch_size)
+    wrong = [f"`{name}` {theirs[name]} of the ViT, {ours[name]} here" for name in ours if ours[name] != theirs[name]]
+    if wrong:
+        raise ValueError(f"the ViT's weights do not fit the MultiMAE: {'; '.join(wrong)}.")
+
+
+def _check_positions(encoder: Any, theirs: torch.Tensor, modality: str) -> None:
+    """Theirs (N, D) must be our fixed table; say how they differ."""
+    ours = encoder.embeddings.get_buffer(f"positions_{modality}").to(theirs)
+    drop = 'positions="drop" starts without them'
+    if ours.shape != theirs.shape:
+        raise ValueError(
+            f"the ViT has positions of {len(theirs)} patches, the MultiMAE {len(ours)} of '{modality}': set its "
+            f"`image_size` to the ViT's; {drop}."
+        )
+    difference = (ours - theirs).abs().max().item()
+    if difference <= TOLERANCE:
+        return
+    swapped = (ours.roll(ours.shape[1] // 2, dims=1) - theirs).abs().max().item()
+    if swapped <= TOLERANCE:
+        other = {"row_first": "column_first", "column_first": "row_first"}[encoder.config.position_order]
+        raise ValueError(
+            f"the ViT's positions differ by up to {difference:.3g}, because the halves of their channels are swapped: set "
+            f'`position_order` of the MultiMAE to "{other}"; {drop}.'
+        )
+    raise ValueError(
+        f"the ViT's positions differ by up to {difference:.3g} from the MultiMAE's fixed table (they were learned, perhaps), "
+        f"so it would be another model: {drop}."
+    )
+
+
+def _pair(size: int | list[int] | tuple[int, ...]) -> list[int]:
+    return [size, size] if isinstance(size, int) else list(size)
+
+
+def _one_if_square(size: tuple[int, int]) -> int | list[int]:
+    """As ViT wants it: only a square's one number lets it interpolate positions."""
+    return size[0] if size[0] == size[1] else list(size)
