@@ -2,6 +2,7 @@
 
     python benchmarks/step_time.py [--shapes pamap2 pfam eurosat] [--device cpu|cuda] [--batch_size N] [--steps N] [--tables_only]
     python benchmarks/step_time.py --method sma [--shapes pfam imagenet100] ...
+    python benchmarks/step_time.py --method multimae ...
 
 A step is forward, backward, AdamW and zero_grad on a random batch of the recipe's shape; "compiled" is the training loop's
 `torch_compile`. Each combination of shape, precision and mode has a process of its own, in which the models take turns step by
@@ -9,7 +10,9 @@ step, so that whatever else the machine does meets all of them. Its result is wr
 benchmarks/results/step_time/DEVICE-SHAPE-PRECISION-MODE.json as it ends; step_time.json and .png are made of all that are there
 (SMA: step_time_sma). Memory is the most that PyTorch's allocator holds for one model during a step: weights, optimiser state,
 activations, gradients. SMA's steps are also timed without all but the choice of the mask (`sample_mask`), and on a CPU the most
-memory that a fresh process with the guided model ever held is noted, Python and libraries included.
+memory that a fresh process with the guided model ever held is noted, Python and libraries included. MultiMAE is timed under every
+task balancing; the shares of its encoder and decoders are those of their forward and backward passes in the step without
+balancing, and the encoder's matrix products (`torch.utils.flop_counter`) over its time say how near the machine's peak it is.
 """
 
 import argparse
@@ -20,6 +23,7 @@ import resource
 import tempfile
 import textwrap
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
@@ -30,6 +34,7 @@ import numpy as np
 import torch
 from common import RECIPES, RESULTS, device_name, read_runs, synchronize
 from matplotlib.figure import Figure
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForPreTraining, PreTrainedConfig
 
 from hf_maskssl.data import build_config
@@ -49,6 +54,7 @@ class Method:
         claim: the variant that has the goal; `goal` and `paper` are its time over the baseline's.
         batch_sizes: device -> shape -> rows in a batch, where it is neither the recipe's nor `CPU_BATCH_SIZE`.
         selection_goal: of a masked model whose choice of masks is timed: the largest share of a step it may take.
+        parts: name of the module whose children's share of a step is measured beside the encoder's.
     """
 
     name: str
@@ -60,6 +66,7 @@ class Method:
     paper: float | None = None
     batch_sizes: dict[str, dict[str, int]] = field(default_factory=dict)
     selection_goal: float | None = None
+    parts: str | None = None
 
     @property
     def results_name(self) -> str:
@@ -102,11 +109,28 @@ METHODS = {
         },  # cuda: authors' code
         selection_goal=0.02,  # appendix D: less than 2 % of a step
     ),
+    "multimae": Method(
+        name="multimae",
+        shapes={"imagenet1k": "ImageNet-1K"},
+        variants={
+            "none": ("none", []),
+            "minimax": ("minimax", ["--task_balancing", "minimax"]),
+            "uncertainty": ("uncertainty", ["--task_balancing", "uncertainty"]),
+            "dwa": ("DWA", ["--task_balancing", "dwa"]),
+            "gradnorm": ("GradNorm", ["--task_balancing", "gradnorm"]),
+        },
+        baseline="none",
+        claim="minimax",
+        goal=1.02,
+        batch_sizes={"cpu": {"imagenet1k": 8}},
+        parts="decoders",
+    ),
 }
 PRECISIONS = ("float32", "bf16")
 MODES = ("eager", "compiled")
 WARM_UP_STEPS = 3  # the first compiles, the second may compile again for another number of support tokens
 CPU_BATCH_SIZE = 32  # on a GPU the paper's
+PART_STEPS = 3
 MEMORY_STEPS = 2  # the second has the optimiser's state
 MEMORY_BATCH_SIZE = 4
 MEMORY_GOAL = 8 * 2**10  # MiB, of the image configuration in float32
@@ -157,9 +181,7 @@ class Step:
     def __call__(self) -> float:
         synchronize(self.setting.device)
         started = time.perf_counter()
-        with torch.autocast(self.setting.device, torch.bfloat16, enabled=self.setting.precision == "bf16"):
-            loss = self.model(**self.batch).loss
-        loss.backward()
+        self._backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
         synchronize(self.setting.device)
@@ -181,14 +203,80 @@ class Step:
         kept = sum(tensor.nbytes for tensor in [*self.model.parameters(), *self.model.buffers(), *states])
         return kept + (peak_growth_cuda(self) if self.setting.device == "cuda" else peak_growth_cpu(self))
 
+    def part_shares(self, parts: str) -> dict[str, float]:
+        """Parts of the time of forward and backward passes that the encoder and the children of `parts` take.
+
+        Also the encoder's 10^12 operations of matrix products per second.
+        """
+        modules = {"encoder": self.model.base_model, **dict(self.model.get_submodule(parts).named_children())}
+        spent = dict.fromkeys(modules, 0.0)
+        begun: dict[str, float] = {}
+
+        def begin(name: str) -> Callable[..., None]:
+            def hook(*_: Any) -> None:
+                synchronize(self.setting.device)
+                begun[name] = time.perf_counter()
+
+            return hook
+
+        def end(name: str) -> Callable[..., None]:
+            def hook(*_: Any) -> None:
+                synchronize(self.setting.device)
+                spent[name] += time.perf_counter() - begun[name]
+
+            return hook
+
+        def at_gradient(module: Any, args: Any, output: Any) -> None:
+            output.last_hidden_state.register_hook(begin("encoder"))
+
+        handles = []
+        for name, module in modules.items():
+            handles += [module.register_forward_pre_hook(begin(name)), module.register_forward_hook(end(name))]
+        # Its output is no bare tensor, so the backward pass is met at the tensor; it ends with that of the whole model.
+        handles.append(modules.pop("encoder").register_forward_hook(at_gradient))
+        for name, module in modules.items():
+            handles.append(module.register_full_backward_pre_hook(begin(name)))
+            handles.append(module.register_full_backward_hook(end(name)))
+        total = 0.0
+        for _ in range(PART_STEPS):
+            started = time.perf_counter()
+            self._backward()
+            end("encoder")()
+            total += time.perf_counter() - started
+            self.optimizer.zero_grad()
+        for handle in handles:
+            handle.remove()
+        with FlopCounterMode(display=False) as counter:
+            self._backward()
+        self.optimizer.zero_grad()
+        operations = sum(
+            counter.get_flop_counts()[f"{type(self.model).__name__}.{self.model.base_model_prefix}"].values()
+        )
+        rate = PART_STEPS * operations / spent["encoder"] / 1e12
+        return {name: seconds / total for name, seconds in spent.items()} | {"encoder_teraflops": rate}
+
+    def _backward(self) -> None:
+        with torch.autocast(self.setting.device, torch.bfloat16, enabled=self.setting.precision == "bf16"):
+            loss = self.model(**self.batch).loss
+        loss.backward()
+
 
 def load_recipe(method: Method, shape: str, variant: str) -> Any:
     return load_pretraining_recipe(RECIPES / f"{method.name}_{shape}.yaml", method.variants[variant][1])
 
 
-def make_batch(config: PreTrainedConfig, batch_size: int, device: str) -> dict[str, torch.Tensor]:
+def random_image(config: PreTrainedConfig, modality: Any, batch_size: int, generator: torch.Generator) -> torch.Tensor:
+    size = modality.size(config.native_size)
+    if modality.is_categorical:
+        return torch.randint(modality.num_classes, (batch_size, *size), generator=generator)
+    return torch.randn(batch_size, modality.num_channels, *size, generator=generator)
+
+
+def make_batch(config: PreTrainedConfig, batch_size: int, device: str) -> dict[str, Any]:
     """Random input of the configuration's shape, nothing padded."""
     generator = torch.Generator().manual_seed(0)
+    if config.modality == "multimodal":
+        return {"inputs": {m.name: random_image(config, m, batch_size, generator).to(device) for m in config.inputs()}}
     if config.modality == "tokens":
         ids = torch.randint(config.vocab_size, (batch_size, config.max_position_embeddings), generator=generator)
         return {"input_ids": ids.to(device)}
@@ -236,8 +324,9 @@ def measure(setting: Setting) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {variant: [] for variant in steps}
     selections: dict[str, list[float]] = {variant: [] for variant in steps}
     order = list(steps)
-    for _ in range(setting.steps):
+    for number in range(setting.steps):
         for variant in order:
+            torch.manual_seed(number)  # the same masks for all
             seconds[variant].append(steps[variant]())
             if method.selection_goal is not None:
                 selections[variant].append(steps[variant].select())
@@ -252,6 +341,8 @@ def measure(setting: Setting) -> dict[str, Any]:
         if selections[variant]:
             variants[variant]["selection_seconds"] = summary(selections[variant])
             variants[variant]["selection_share"] = compare(selections[variant], seconds[variant])
+        if method.parts is not None and variant == method.baseline:
+            variants[variant]["part_shares"] = step.part_shares(method.parts)
     return describe_setting(setting) | {"variants": variants}
 
 
@@ -368,6 +459,20 @@ def share_of(entry: dict[str, Any] | None) -> float | None:
     return entry["selection_share"]["median"] if entry and entry.get("selection_share") else None
 
 
+def parts_table(method: Method, results: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Shares of a step in per cent, a row for each measurement."""
+    rows, columns = [], ["device", "precision", "mode"]
+    for result in results:
+        shares = (result["variants"].get(method.baseline) or {}).get("part_shares")
+        if shares:
+            names = [name for name in shares if name != "encoder_teraflops"]
+            columns = ["device", "precision", "mode", *(f"{name}, %" for name in names), "encoder, Tflop/s"]
+            values = [round(100 * shares[name], 1) for name in names]
+            values.append(round(shares["encoder_teraflops"], 3))
+            rows.append([result["device_name"], result["precision"], result["mode"], *values])
+    return {"columns": columns, "rows": rows}
+
+
 def goals(method: Method, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What was aimed at, and in how many of the measurements it was reached."""
     ratios = [ratio_of(result["variants"].get(method.claim)) for result in results]
@@ -414,6 +519,8 @@ def write_tables(method: Method, output: Path) -> None:
         [entry["what"], entry["at_most"], entry["worst"], f"{entry['reached']} of {entry['of']}"] for entry in reached
     ]
     tables: dict[str, dict[str, list[Any]]] = {"times": {"columns": columns, "rows": rows}}
+    if method.parts is not None:
+        tables["parts"] = parts_table(method, results)
     tables["goals"] = {"columns": ["goal", "at most", "worst", "reached"], "rows": goal_rows}
     write_json(
         output / f"{method.results_name}.json",
@@ -446,14 +553,16 @@ def draw(method: Method, results: list[dict[str, Any]], path: Path) -> None:
             axes.set_title(f"{device}: {title}", fontsize=9)
             axes.spines[["top", "right"]].set_visible(False)
         for number, (name, (title, _)) in enumerate(method.variants.items()):
-            places = [place + (number - 1) * 0.27 for place in range(len(chosen))]
+            width = 0.81 / len(method.variants)
+            middle = (len(method.variants) - 1) / 2
+            places = [place + (number - middle) * width for place in range(len(chosen))]
             entries = [result["variants"].get(name) or {} for result in chosen]
             times = [entry.get("seconds") for entry in entries]
             medians = [1000 * found["median"] if found else np.nan for found in times]
             spread = [[0.0, 0.0] if found is None else quartile_distances(found) for found in times]
-            panels[0].bar(places, medians, 0.27, yerr=np.transpose(spread), label=title, capsize=1.5)
-            panels[1].bar(places, [ratio_of(entry) or np.nan for entry in entries], 0.27)
-            panels[2].bar(places, [entry.get("peak_mib", np.nan) for entry in entries], 0.27)
+            panels[0].bar(places, medians, width, yerr=np.transpose(spread), label=title, capsize=1.5)
+            panels[1].bar(places, [ratio_of(entry) or np.nan for entry in entries], width)
+            panels[2].bar(places, [entry.get("peak_mib", np.nan) for entry in entries], width)
         for value, name in ((method.goal, "goal"), (method.paper, "paper")):
             if value is None:
                 continue
