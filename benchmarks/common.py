@@ -1,8 +1,10 @@
 """What the benchmarks share: where results lie, what the machine is called, means over seeds, grouped bars."""
 
+import dataclasses
 import json
 import platform
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,9 @@ from typing import Any
 import torch
 from matplotlib.axes import Axes
 
+from hf_maskssl.evaluation.reports import write_json
 from hf_maskssl.evaluation.statistics import mean_interval
+from hf_maskssl.training import Pretrainer, PretrainingRecipe
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -20,6 +24,54 @@ RECIPES = ROOT / "examples" / "recipes"
 def read_runs(folder: Path) -> list[dict[str, Any]]:
     """Every result in a folder of one file a run, by file name."""
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+
+
+def effective_recipe(recipe: PretrainingRecipe) -> dict[str, Any]:
+    """Every field that decides what an encoder becomes, as JSON gives it back."""
+    sections = {"model": recipe.model}
+    sections |= {name: dataclasses.asdict(getattr(recipe, name)) for name in ("data", "training")}
+    del sections["training"]["output_dir"]
+    return json.loads(json.dumps(sections))
+
+
+def pretrain_once(recipe: PretrainingRecipe, notes: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
+    """The folder of an encoder, pre-trained now unless it is there, and what became of its training.
+
+    Args:
+        recipe: its output folder is the encoder's.
+        notes: what the record says beside steps, time, loss and learning rate.
+
+    Raises:
+        ValueError: The encoder that is there was pre-trained by another recipe.
+    """
+    folder, effective = Path(recipe.training.output_dir), effective_recipe(recipe)
+    if not (folder / "pretraining.json").is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+        state = Pretrainer(recipe).run()
+        record = {
+            **notes,
+            "steps": state.step,
+            "passes": state.epoch,
+            "seconds": round(state.seconds, 1),
+            "loss": state.latest("train/loss"),
+            **{field: getattr(recipe.training, field) for field in ("batch_size", "learning_rate", "weight_decay")},
+            "effective_recipe": effective,
+        }
+        write_json(folder / "pretraining.json", record)
+    record = json.loads((folder / "pretraining.json").read_text(encoding="utf-8"))
+    stored = record.pop("effective_recipe", {})  # too long for every run's file
+    changed = [
+        f"{section}.{field}"
+        for section, fields in effective.items()
+        for field in {**stored.get(section, {}), **fields}
+        if stored.get(section, {}).get(field) != fields.get(field)
+    ]
+    if changed:
+        raise ValueError(
+            f"{folder} holds an encoder of another recipe ({', '.join(changed)} differ, or were not written down): "
+            "remove that folder, or name another --work_dir."
+        )
+    return folder, record
 
 
 def interval(values: Sequence[float], factor: float = 100) -> dict[str, float | None] | None:

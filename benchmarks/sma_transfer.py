@@ -11,11 +11,9 @@ HF_MASKSSL_SHARED.
 
 import argparse
 import dataclasses
-import json
 import logging
 import math
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -25,13 +23,13 @@ from typing import Any
 
 import datasets
 import torch
-from common import RECIPES, RESULTS, ROOT, device_name, grouped_bars, interval, read_runs
+from common import RECIPES, RESULTS, ROOT, device_name, grouped_bars, interval, pretrain_once, read_runs
 from matplotlib.figure import Figure
 
 from hf_maskssl.data.arguments import DataArguments
 from hf_maskssl.evaluation.metrics import LOWER_IS_BETTER
 from hf_maskssl.evaluation.reports import markdown_table, write_json
-from hf_maskssl.training import Pretrainer, PretrainingRecipe, load_pretraining_recipe
+from hf_maskssl.training import PretrainingRecipe, load_pretraining_recipe
 from hf_maskssl.training.finetuning import finetune
 from hf_maskssl.training.finetuning_arguments import FinetuningArguments, FinetuningRecipe
 
@@ -262,51 +260,10 @@ def pretraining_recipe(domain: Domain, arm: str, seed: int, folder: Path, scale:
     return load_pretraining_recipe(RECIPES / f"{domain.recipe}.yaml", changes)
 
 
-def effective_recipe(recipe: PretrainingRecipe) -> dict[str, Any]:
-    """Every field that decides what an encoder becomes, as JSON gives it back."""
-    sections = {"model": recipe.model}
-    sections |= {name: dataclasses.asdict(getattr(recipe, name)) for name in ("data", "training")}
-    del sections["training"]["output_dir"]
-    return json.loads(json.dumps(sections))
-
-
 def pretrained(name: str, arm: str, seed: int, work: Path, scale: Scale) -> tuple[Path, dict[str, Any]]:
-    """The folder of an encoder, pre-trained now unless it is there, and what became of its training.
-
-    Raises:
-        ValueError: The encoder that is there was pre-trained by another recipe.
-    """
-    folder = work / f"{name}-{arm}-{seed}"
-    recipe = pretraining_recipe(DOMAINS[name], arm, seed, folder, scale)
-    effective = effective_recipe(recipe)
-    if not (folder / "pretraining.json").is_file():
-        shutil.rmtree(folder, ignore_errors=True)
-        state = Pretrainer(recipe).run()
-        record = {
-            "recipe": DOMAINS[name].recipe,
-            "changes": DOMAINS[name].arms.get(arm, []),
-            "steps": state.step,
-            "passes": state.epoch,
-            "seconds": round(state.seconds, 1),
-            "loss": state.latest("train/loss"),
-            **{field: getattr(recipe.training, field) for field in ("batch_size", "learning_rate", "weight_decay")},
-            "effective_recipe": effective,
-        }
-        write_json(folder / "pretraining.json", record)
-    record = json.loads((folder / "pretraining.json").read_text(encoding="utf-8"))
-    stored = record.pop("effective_recipe", {})  # too long for every run's file
-    changed = [
-        f"{section}.{field}"
-        for section, fields in effective.items()
-        for field in {**stored.get(section, {}), **fields}
-        if stored.get(section, {}).get(field) != fields.get(field)
-    ]
-    if changed:
-        raise ValueError(
-            f"{folder} holds an encoder of another recipe ({', '.join(changed)} differ, or were not written down): "
-            "remove that folder, or name another --work_dir."
-        )
-    return folder, record
+    """The folder of an encoder, pre-trained now unless it is there, and what became of its training; as `pretrain_once`."""
+    recipe = pretraining_recipe(DOMAINS[name], arm, seed, work / f"{name}-{arm}-{seed}", scale)
+    return pretrain_once(recipe, {"recipe": DOMAINS[name].recipe, "changes": DOMAINS[name].arms.get(arm, [])})
 
 
 def finetuning_recipe(

@@ -40,6 +40,7 @@ from .masking import gather_tokens
 from .multimodal_input import Images, ModalityPatches, TokenGrid, cut_images
 from .multimodal_masking import (
     VisibleTokens,
+    check_proportions,
     deal_visible_tokens,
     listed_first,
     restrict_proportions,
@@ -47,7 +48,7 @@ from .multimodal_masking import (
     spread_over_tokens,
     visible_tokens,
 )
-from .task_balancing import BalancedLoss, TaskBalancer, TaskTotals
+from .task_balancing import BalancedLoss, BalancingRule, TaskBalancer, TaskTotals
 
 
 @dataclass
@@ -192,7 +193,7 @@ class MultiMAEPreTrainedModel(PreTrainedModel):
             for name, modality in module.positioned.items():
                 table = position_table(self.config, modality, self.config.decoder_hidden_size)
                 init.copy_(module.get_buffer(f"positions_{name}"), table)
-        elif isinstance(module, TaskBalancer):
+        elif isinstance(module, BalancingRule):
             module.reset_state()
         elif isinstance(module, MultiMAEForPretraining):
             init.copy_(module.alphas, torch.tensor(self.config.alphas()))
@@ -286,10 +287,6 @@ class MultiMAEModel(MultiMAEPreTrainedModel):
                 infinity, unknown class ids, or a sample that lacks everything.
         """
         images = self.cut(inputs, pixel_values, presence) if images is None else images
-        if not images.grids:
-            raise ValueError(
-                f"`inputs` must hold one of {list(self.embeddings.modalities)}, got {list(images.patches)}."
-            )
         is_real = keep_mask
         if ids_keep is None:
             is_present = images.is_present()
@@ -463,7 +460,7 @@ class MultiMAEForPretraining(MultiMAEPreTrainedModel):
                 are no inputs. An output whose pixels nobody gives is an absent task: no loss, no weight.
             task_masks: name -> (B, N_name) bool for every given input modality, True = hidden; samples may differ, also
                 in how many tokens they show. Drawn here when absent.
-            proportions: (B, M), shares of the `num_visible_tokens` that each given input modality gets.
+            proportions: (B, M), shares of the `num_visible_tokens` that each given input modality gets; rows sum to 1.
             noise: (B, N) uniform draws over the concatenated tokens, which choose within each modality.
             shuffle_noise: (B, N) uniform draws for the tokens that make up what rounding leaves.
             predict_all: give predictions of every patch, for pictures.
@@ -601,7 +598,7 @@ class MultiMAEForPretraining(MultiMAEPreTrainedModel):
         batch_size, sizes, device = images.batch_size, images.sizes, images.device
         is_present = images.is_present()
         self._check_number(images, is_present)
-        check_draw("proportions", proportions, (batch_size, len(sizes)))
+        check_proportions(proportions, (batch_size, len(sizes)))
         shape = (batch_size, sum(sizes))
         for name, draw in (("noise", noise), ("shuffle_noise", shuffle_noise)):
             check_draw(name, draw, shape)

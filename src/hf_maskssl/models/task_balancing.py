@@ -197,10 +197,6 @@ class TaskBalancer(nn.Module):
         """Whether measuring takes gradients, so a first pass must not run under `torch.no_grad`."""
         return self.rule.needs_gradients
 
-    def reset_state(self) -> None:
-        """Initial values of the method's parameters and buffers, except of those that were loaded from a checkpoint."""
-        self.rule.reset_state()
-
     def forward(
         self, sums: torch.Tensor, counts: torch.Tensor, shared_weight: torch.Tensor | None = None
     ) -> BalancedLoss:
@@ -292,8 +288,12 @@ def _gradients(sums: torch.Tensor, shared_weight: torch.Tensor, dtype: torch.dty
 # ---- the methods --------------------------------------------------------------------------------------------------
 
 
-class _Sum(nn.Module):
-    """No balancing, and what the other methods have in common. `losses`, `is_present` and weights are (T,)."""
+class BalancingRule(nn.Module):
+    """No balancing, and what the other methods have in common. `losses`, `is_present` and weights are (T,).
+
+    A method's parameters and buffers are its rule's own, so a model's `_init_weights` calls `reset_state` of the modules of
+    this class: transformers passes over a module without tensors of its own, as `TaskBalancer` is.
+    """
 
     needs_gradients = False
 
@@ -302,7 +302,7 @@ class _Sum(nn.Module):
         self.num_tasks = num_tasks
 
     def reset_state(self) -> None:
-        """Initial values of parameters and buffers."""
+        """Initial values of parameters and buffers, except of those that were loaded from a checkpoint."""
 
     def weights_of(self, losses: torch.Tensor, is_present: torch.Tensor) -> torch.Tensor:
         """Weights of this step, a tensor of their own: updates are made in place and before the backward pass."""
@@ -316,7 +316,7 @@ class _Sum(nn.Module):
         return (weights * means).sum()
 
 
-class _Minimax(_Sum):
+class _Minimax(BalancingRule):
     """Weights softmax(alpha * loss) over the tasks (Eq. 7 and Algorithm 1), constants for the gradient.
 
     With `momentum`, the losses in the softmax are running averages, for batches too small to estimate them.
@@ -377,7 +377,7 @@ class _Minimax(_Sum):
         return (4 * roots * (4 * self.num_tasks * bound * roots).log()).clamp(min=0)
 
 
-class _Uncertainty(_Sum):
+class _Uncertainty(BalancingRule):
     """exp(-s) * loss + s with a learned log variance s per task (Kendall et al. 2018, https://arxiv.org/abs/1705.07115).
 
     The authors' form of MultiMAE: no factor 1/2, and no term at all for a loss of exactly 0.
@@ -399,7 +399,7 @@ class _Uncertainty(_Sum):
         return torch.where(weights > 0, (-log_variances).exp() * means + log_variances, 0).sum()
 
 
-class _GradNorm(_Sum):
+class _GradNorm(BalancingRule):
     """Weights that are trained so that the tasks' gradients have norms in proportion to r^alpha, where r is how far a
     task's loss is from where it began, relative to the others (Chen et al. 2018, https://arxiv.org/abs/1711.02257).
     """
@@ -444,7 +444,7 @@ class _GradNorm(_Sum):
         self.initial_losses.copy_(initial)
 
 
-class _DynamicWeightAverage(_Sum):
+class _DynamicWeightAverage(BalancingRule):
     """T softmax(r / temperature), where r is a task's loss in the last epoch over that in the one before (Liu et al. 2019,
     https://arxiv.org/abs/1803.10704, Eq. 7). An epoch is `interval` optimiser steps; weights are 1 in the first two.
     """
@@ -483,8 +483,8 @@ class _DynamicWeightAverage(_Sum):
         self.window.copy_(torch.where(is_full, 0, self.window))
 
 
-_RULES: dict[str, type[_Sum]] = {
-    "none": _Sum,
+_RULES: dict[str, type[BalancingRule]] = {
+    "none": BalancingRule,
     "minimax": _Minimax,
     "uncertainty": _Uncertainty,
     "gradnorm": _GradNorm,
