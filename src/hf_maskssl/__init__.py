@@ -31,6 +31,7 @@ _PUBLIC = {
     "SeriesFeatureExtractor": "models.feature_extraction_series",
     "SpectrogramFeatureExtractor": "models.feature_extraction_spectrogram",
     "ArrayImageProcessor": "models.image_processing_array",
+    "MultiMAEImageProcessor": "models.image_processing_multimae",
 }
 
 __all__ = ["__version__", *_PUBLIC]

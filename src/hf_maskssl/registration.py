@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
+from transformers.image_processing_utils import BaseImageProcessor
 
 from .models.configuration_metamae import MetaMAEConfig
 from .models.configuration_multimae import MultiMAEConfig
@@ -23,6 +24,7 @@ from .models.configuration_sma import SMAConfig
 from .models.feature_extraction_series import SeriesFeatureExtractor
 from .models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from .models.image_processing_array import ArrayImageProcessor
+from .models.image_processing_multimae import MultiMAEImageProcessor
 from .models.modeling_metamae import (
     MetaMAEForPretraining,
     MetaMAEForSequenceClassification,
@@ -65,7 +67,7 @@ MODELS: dict[type[PreTrainedConfig], dict[type, type[PreTrainedModel]]] = {
     },
 }
 FEATURE_EXTRACTORS: list[type[FeatureExtractionMixin]] = [SeriesFeatureExtractor, SpectrogramFeatureExtractor]
-IMAGE_PROCESSORS = [ArrayImageProcessor]
+IMAGE_PROCESSORS: list[type[BaseImageProcessor]] = [ArrayImageProcessor, MultiMAEImageProcessor]
 
 
 def register_all() -> None:

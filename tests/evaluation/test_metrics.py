@@ -12,6 +12,7 @@ from hf_maskssl.evaluation.metrics import (
     LOWER_IS_BETTER,
     METRICS,
     Accuracy,
+    MapScores,
     load_metric,
     metrics_of_outputs,
     score_outputs,
@@ -177,3 +178,81 @@ def test_metric_is_described() -> None:
 def test_unknown_metric_names_the_known_ones() -> None:
     with pytest.raises(ValueError, match="'f2'.*weighted_f1"):
         load_metric("f2")
+
+
+# Metrics of maps.
+
+
+def slow_mean_iou(said: np.ndarray, true: np.ndarray, ignored: int) -> float:
+    shares = []
+    for number in range(10):
+        both = either = 0
+        for one, other in zip(said.ravel().tolist(), true.ravel().tolist(), strict=True):
+            if other != ignored:
+                both += one == other == number
+                either += number in (one, other)
+        if either:
+            shares.append(both / either)
+    return sum(shares) / len(shares)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(1, 3))
+def test_mean_iou_is_that_of_a_slow_loop_whatever_the_batches(seed: int, num_classes: int, parts: int) -> None:
+    random = np.random.default_rng(seed)
+    said, true = random.integers(0, num_classes, (2, 4, 3, 5))
+    true[0, 0, 0] = num_classes + 1  # a class that nobody says
+    true[random.random(true.shape) < 0.3] = 255
+    true[0, 0, 1] = 0
+    metric = load_metric("mean_iou")
+    for said_part, true_part in zip(np.array_split(said, parts), np.array_split(true, parts), strict=True):
+        metric.add_batch(predictions=said_part, references=true_part)
+    expected = slow_mean_iou(said, true, 255)
+    assert metric.compute() == pytest.approx({"mean_iou": expected})
+    # What is ignored may be predicted as anything, and nothing is left over for the next one.
+    anything = np.where(true == 255, 9, said)
+    assert metric.compute(predictions=anything, references=true) == pytest.approx({"mean_iou": expected})
+
+
+def test_ignored_class_is_an_option() -> None:
+    metric = load_metric("mean_iou", ignore_index=-1)
+    assert metric.compute(predictions=[[0, 1, 1]], references=[[0, 1, -1]])["mean_iou"] == 1.0
+    with pytest.raises(ValueError, match=r"from 0, got -1; .*reference 255 \(ignore_index\)"):
+        load_metric("mean_iou").compute(predictions=[[0, 1]], references=[[0, -1]])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_depth_scores_are_those_of_a_slow_loop_over_known_pixels(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    true = random.uniform(0.5, 4.0, (3, 4, 5)).astype(np.float32)
+    said = (true * random.uniform(0.6, 1.6, true.shape)).astype(np.float32)
+    said[0, 0, :2] = [-1.0, 0.0]
+    true[1, 0, :4] = [0.0, -2.0, np.nan, np.inf]
+    hits, squares, count = 0, 0.0, 0
+    for one, other in zip(said.ravel().tolist(), true.ravel().tolist(), strict=True):
+        if math.isfinite(other) and other > 0:
+            count += 1
+            hits += one > 0 and max(one / other, other / one) < 1.25
+            squares += (one - other) ** 2
+    scores = MapScores("depth_estimation")
+    for part in (slice(0, 2), slice(2, 3)):
+        scores.add(said[part], true[part])
+    expected = {"delta_1": hits / count, "rmse": math.sqrt(squares / count)}
+    assert scores.compute() == pytest.approx(expected, rel=1e-5)
+    assert compute("delta_1", said, true) == pytest.approx(hits / count)
+
+
+@pytest.mark.parametrize(("name", "value"), [("mean_iou", 255), ("delta_1", 0), ("delta_1", math.nan)])
+def test_maps_without_labels_have_no_score(name: str, value: float) -> None:
+    metric = load_metric(name)
+    with pytest.raises(ValueError, match="hold no pixel with a"):
+        metric.compute(predictions=[[1, 1]], references=[[value, value]])
+    with pytest.raises(ValueError, match=r"the shape \(1, 2\) and references \(1, 3\)"):
+        metric.add_batch(predictions=[[1, 1]], references=[[1, 1, 1]])
+    assert metric.compute(predictions=[[1, 1]], references=[[1, 1]])[name] == 1.0
+
+
+def test_dense_tasks_have_their_metrics() -> None:
+    assert metrics_of_outputs("semantic_segmentation", 7) == ("mean_iou",)
+    assert metrics_of_outputs("depth_estimation", 1) == ("delta_1", "rmse")

@@ -11,6 +11,7 @@ from hf_maskssl.data.arguments import DataArguments
 from hf_maskssl.data.processors import ImageTextProcessor
 from hf_maskssl.data.tokenizers import build_byte_tokenizer, build_character_tokenizer
 from hf_maskssl.hub.cards import write_finetuned_card
+from hf_maskssl.models.image_processing_multimae import MultiMAEImageProcessor
 from hf_maskssl.training.finetuning import finetune
 from hf_maskssl.training.finetuning_arguments import FinetuningArguments, FinetuningRecipe
 from hf_maskssl.training.loop import RunState
@@ -38,6 +39,27 @@ SMA = {
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
     "num_masked_per_query": 1,
+}
+MULTIMAE: dict[str, Any] = {
+    "model_type": "multimae",
+    "image_size": 16,
+    "patch_size": 8,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "decoder_hidden_size": 8,
+    "decoder_num_hidden_layers": 1,
+    "decoder_num_attention_heads": 2,
+    "decoder_intermediate_size": 16,
+    "num_visible_tokens": 3,
+}
+COLOURS: dict[str, Any] = {"rgb": {"kind": "continuous", "num_channels": 3}}
+SCENES: dict[str, Any] = {
+    **COLOURS,
+    "depth": {"kind": "continuous", "num_channels": 1, "loss": "l1"},
+    "semseg": {"kind": "categorical", "num_classes": 5, "stride": 4, "embedding_size": 4},
+    "norm_rgb": {"target_of": "rgb", "loss": "standardized_mse"},
 }
 LATENTS = {"encoder_type": "cross_attention", "num_latents": 4, "embedding_size": 8}
 
@@ -158,6 +180,24 @@ RUNS |= {
         {**SMA, **LATENTS, "modality": "image", "num_channels": 3, "image_size": 8},
         {"source": "org/pictures", "input_column": "image", "test_split": "test"},
         lambda: ArrayImageProcessor(3, 8),
+    ),
+}
+RUNS |= {
+    "multimae": (
+        {**MULTIMAE, "modalities": SCENES, "task_balancing": "minimax"},
+        {"source": "scenes", "kind": "multimodal", "label_column": "label", "test_split": "test", "augment": True},
+        lambda: MultiMAEImageProcessor(SCENES, 16),
+    ),
+    "multimae_tensors": (
+        {**MULTIMAE, "modalities": SCENES},
+        {"source": "org/rooms", "kind": "multimodal", "input_column": {"rgb": "photo", "depth": "z"}}
+        | {"test_split": "test"},
+        lambda: None,
+    ),
+    "multimae_rgb": (
+        {**MULTIMAE, "modalities": COLOURS},
+        {"source": "multimodal_folder", "data_dir": "rooms", "kind": "multimodal", "validation_fraction": 0.1},
+        lambda: MultiMAEImageProcessor(None, 16),
     ),
 }
 

@@ -10,13 +10,20 @@ import pytest
 import yaml
 from card_runs import RUNS, finetune_digits, finished_state
 from huggingface_hub import ModelCard
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
+from transformers import (
+    AutoConfig,
+    AutoModelForDepthEstimation,
+    AutoModelForImageClassification,
+    AutoModelForSemanticSegmentation,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
 
 import hf_maskssl
 from hf_maskssl.evaluation.pictures import draw_curves
 from hf_maskssl.hub import cards
 from hf_maskssl.hub.cards import PLACEHOLDER, complete_card, is_hub_name, write_converted_card, write_model_card
-from hf_maskssl.hub.methods import METHODS
+from hf_maskssl.hub.methods import METHODS, MM_MAE
 from hf_maskssl.hub.official_files import Converted
 from hf_maskssl.hub.snippets import WITH_PACKAGE, WITHOUT_PACKAGE, loading_snippets
 from hf_maskssl.registration import MODELS
@@ -73,6 +80,9 @@ def test_snippets_run_and_keep_their_promise(make_run: Any, name: str) -> None:
         ("sma_text", {"AutoTokenizer"}),
         ("sma_tabular", {"AutoFeatureExtractor"}),
         ("sma_image", {"AutoImageProcessor"}),
+        ("multimae", {"AutoImageProcessor"}),
+        ("multimae_tensors", set()),
+        ("multimae_rgb", {"AutoImageProcessor"}),
     ],
 )
 def test_snippets_take_the_processor_of_the_modality(make_run: Any, name: str, auto_classes: set[str]) -> None:
@@ -236,8 +246,24 @@ def test_baselines_of_sma_are_not_called_sma(make_run: Any) -> None:
     assert "a baseline of SMA" in card and "xie2024sma" in card and "arxiv.org/abs/2107.14795" in card
 
 
+def test_variants_of_multimae_are_told_apart(make_run: Any) -> None:
+    card, folder = write(make_run, "multimae")
+    assert "# MM-MAE pre-trained on procedural scenes" in card and "wang2023taskrobust" in card
+    assert "random crops of 20% to 100%" in section(card, "Data") and "named as the modalities" in section(
+        card, "Data"
+    )
+    assert ModelCard.load(folder / "README.md").data.tags[-2:] == ["multimae", "multimodal"]
+    card, _ = write(make_run, "multimae_tensors")
+    assert "# MultiMAE pre-trained on org/rooms" in card and "wang2023taskrobust" not in card
+    assert "| input column | photo (rgb), z (depth) |" in section(card, "Data")
+    card, _ = write(make_run, "multimae_tensors", model={"task_balancing": "gradnorm"})
+    assert "# MultiMAE with GradNorm pre-trained" in card and "chen2018gradnorm" in card
+    card, _ = write(make_run, "multimae_rgb")
+    assert "# MAE pre-trained on local multimodal data" in card and "of one modality, rgb" in card
+
+
 def test_bibtex_is_balanced() -> None:
-    for method in METHODS.values():
+    for method in [*METHODS.values(), MM_MAE]:
         assert method.bibtex.count("{") == method.bibtex.count("}")
         assert "\\\\" not in method.bibtex
 
@@ -299,20 +325,24 @@ def test_card_of_a_finetuned_model(tmp_path: Path, make_run: Any, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    ("name", "task", "shape"),
+    ("name", "task", "auto_class", "shape"),
     [
-        ("sma_words", "regression", (2,)),
-        ("sma_tabular", "classification", (2,)),
-        ("tokens", "token_classification", (2, 4)),
+        ("sma_words", "regression", AutoModelForSequenceClassification, (2,)),
+        ("sma_tabular", "classification", AutoModelForSequenceClassification, (2,)),
+        ("tokens", "token_classification", AutoModelForTokenClassification, (2, 4)),
+        ("multimae_rgb", "classification", AutoModelForImageClassification, (2,)),
+        ("multimae", "semantic_segmentation", AutoModelForSemanticSegmentation, (2, 8, 8)),
+        ("multimae", "depth_estimation", AutoModelForDepthEstimation, (2, 16, 16)),
     ],
 )
-def test_snippets_of_finetuned_models_run(make_run: Any, name: str, task: str, shape: tuple[int, ...]) -> None:
+def test_snippets_of_finetuned_models_run(
+    make_run: Any, name: str, task: str, auto_class: Any, shape: tuple[int, ...]
+) -> None:
     recipe, _, folder = make_run(name)
-    config = AutoConfig.from_pretrained(folder, num_labels=1 if task == "regression" else 3)
-    auto_class: Any = (
-        AutoModelForTokenClassification if task == "token_classification" else AutoModelForSequenceClassification
-    )
+    small = {"segmentation_hidden_size": 64, "segmentation_patch_size": 4, "depth_hidden_size": 8}
+    small["depth_reassemble_sizes"] = [4, 4, 8, 8]
+    config = AutoConfig.from_pretrained(folder, num_labels=1 if task == "regression" else 3, **small)
     auto_class.from_config(config).save_pretrained(folder)
     for _, code in loading_snippets(folder, config, PLACEHOLDER, recipe.data, task):
-        result = run_snippet(code, folder, "values" if task == "regression" else "classes")
-        assert result.shape == shape and "AutoModelFor" in code
+        result = run_snippet(code, folder, {"regression": "values", "depth_estimation": "depth"}.get(task, "classes"))
+        assert result.shape == shape and auto_class.__name__ in code

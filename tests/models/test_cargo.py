@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 import hf_maskssl
 from hf_maskssl.data.tokenizers import build_byte_tokenizer, build_character_tokenizer
+from hf_maskssl.models.image_processing_multimae import MultiMAEImageProcessor
 
 MODELS = Path(hf_maskssl.__file__).resolve().parent / "models"
 FILES = sorted(path for path in MODELS.glob("*.py") if path.name != "__init__.py")
@@ -155,7 +156,40 @@ SMA: dict[str, dict[str, Any]] = {
         "embedding_size": 8,
     },
 }
-CHECKPOINTS = [*METAMAE, *SMA]
+MULTIMAE_SIZES: dict[str, Any] = {
+    "hidden_size": 16,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "decoder_hidden_size": 8,
+    "decoder_num_hidden_layers": 1,
+    "decoder_num_attention_heads": 2,
+    "decoder_intermediate_size": 16,
+    "image_size": 16,
+    "patch_size": 8,
+    "num_visible_tokens": 3,
+    "segmentation_hidden_size": 64,
+    "segmentation_patch_size": 4,
+    "depth_hidden_size": 8,
+    "depth_reassemble_sizes": [4, 4, 8, 8],
+    "num_labels": 3,
+}
+RGB: dict[str, Any] = {"rgb": {"kind": "continuous", "num_channels": 3}}
+MULTIMAE: dict[str, dict[str, Any]] = {
+    "multimae-rgb": {"modalities": RGB, "final_norm": True},
+    "multimae-scenes": {
+        "modalities": {
+            **RGB,
+            "depth": {"kind": "continuous", "num_channels": 1, "loss": "l1"},
+            "semseg": {"kind": "categorical", "num_classes": 5, "stride": 4, "embedding_size": 4},
+            "norm_rgb": {"target_of": "rgb", "loss": "standardized_mse"},
+        },
+        "task_balancing": "minimax",
+    },
+}
+CHECKPOINTS = [*METAMAE, *SMA, *MULTIMAE]
+HEADS = ["AutoModelForSequenceClassification", "AutoModelForTokenClassification"]
+IMAGE_HEADS = ["AutoModelForImageClassification", "AutoModelForSemanticSegmentation", "AutoModelForDepthEstimation"]
 # Run in a process of its own: opens every checkpoint under FOLDER through the Auto classes, writes what they give.
 SCRIPT = """
 import importlib.abc, json, sys
@@ -172,9 +206,9 @@ else:
     import hf_maskssl
     remote = {}
 import numpy as np, torch
+import transformers
 from safetensors.torch import save_file
-from transformers import (AutoFeatureExtractor, AutoImageProcessor, AutoModel, AutoModelForPreTraining,
-    AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer)
+from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoModel, AutoModelForPreTraining, AutoTokenizer
 results, report = {}, {}
 def prepare(path):
     inputs = {}
@@ -191,6 +225,11 @@ def prepare(path):
     if path.name in ("tokens", "pairs", "sma-tokens", "sma-bytes"):
         inputs |= AutoTokenizer.from_pretrained(path, **remote)(
             ["ACCGT", "GT"], padding=True, add_special_tokens=False, return_tensors="pt")
+    if path.name.startswith("multimae"):
+        processor, random = AutoImageProcessor.from_pretrained(path, **remote), np.random.default_rng(0)
+        pictures = {"rgb": random.random((2, 3, 20, 18)), "depth": random.random((2, 1, 20, 18)),
+            "semseg": list(random.integers(0, 5, (2, 20, 18)))}
+        inputs |= processor({name: pictures[name] for name in processor.modalities}, return_tensors="pt")
     return inputs
 with torch.no_grad():
     for path in sorted(folder.iterdir()):
@@ -201,18 +240,20 @@ with torch.no_grad():
         outputs = encoder(**inputs)
         results[f"{path.name}/states"] = outputs.last_hidden_state
         results[f"{path.name}/pooled"] = outputs.pooler_output
-        results |= {f"{path.name}/inputs/{name}": value for name, value in inputs.items()}
+        tensors = inputs.get("inputs", inputs)
+        results |= {f"{path.name}/inputs/{name}": value for name, value in tensors.items()}
         whole, info = AutoModelForPreTraining.from_pretrained(path, output_loading_info=True, **remote)
         report[path.name]["whole"] = sorted({*info["missing_keys"], *info["unexpected_keys"]})
         torch.manual_seed(0)
         results[f"{path.name}/loss"] = whole(**inputs).loss
         results |= {f"{path.name}/buffers/{name}": value for name, value in whole.named_buffers()}
-        for auto_class in (AutoModelForSequenceClassification, AutoModelForTokenClassification):
-            head, info = auto_class.from_pretrained(path, output_loading_info=True, **remote)
-            report[path.name][auto_class.__name__] = sorted(info["missing_keys"])
-            head.classifier.weight.fill_(0.1)
-            head.classifier.bias.fill_(0.0)
-            results[f"{path.name}/{auto_class.__name__}"] = head(**inputs).logits
+        for auto_class in sys.argv[5 if path.name.startswith("multimae") else 4].split(","):
+            head, info = getattr(transformers, auto_class).from_pretrained(path, output_loading_info=True, **remote)
+            report[path.name][auto_class] = sorted(info["missing_keys"])
+            for name in info["missing_keys"]:
+                head.get_parameter(name).fill_(0.0 if name.endswith("bias") else 0.1)
+            outputs = head.eval()(**inputs)
+            results[f"{path.name}/{auto_class}"] = outputs.get("logits", outputs.get("predicted_depth"))
 report["package"] = "hf_maskssl" in sys.modules
 save_file({name: value.contiguous().clone() for name, value in results.items()}, output)
 print(json.dumps(report))
@@ -233,6 +274,16 @@ def save_processor(name: str, folder: Path) -> None:
         build_character_tokenizer("ACGT", 10).save_pretrained(folder)
     if name == "sma-bytes":
         build_byte_tokenizer(12).save_pretrained(folder)
+    if name in MULTIMAE:
+        MultiMAEImageProcessor(MULTIMAE[name]["modalities"], 16).save_pretrained(folder)
+
+
+def build(name: str) -> Any:
+    if name in METAMAE:
+        return hf_maskssl.MetaMAEForPretraining(hf_maskssl.MetaMAEConfig(**SIZES, **METAMAE[name]))
+    if name in SMA:
+        return hf_maskssl.SMAForMaskedModeling(hf_maskssl.SMAConfig(**SMA_SIZES, **SMA[name]))
+    return hf_maskssl.MultiMAEForPretraining(hf_maskssl.MultiMAEConfig(**MULTIMAE_SIZES, **MULTIMAE[name]))
 
 
 @pytest.fixture(scope="module")
@@ -242,11 +293,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[st
     models = {}
     for number, name in enumerate(CHECKPOINTS):
         torch.manual_seed(number)
-        models[name] = (
-            hf_maskssl.MetaMAEForPretraining(hf_maskssl.MetaMAEConfig(**SIZES, **METAMAE[name])).eval()
-            if name in METAMAE
-            else hf_maskssl.SMAForMaskedModeling(hf_maskssl.SMAConfig(**SMA_SIZES, **SMA[name])).eval()
-        )
+        models[name] = build(name).eval()
         models[name].save_pretrained(root / name)
         save_processor(name, root / name)
     return root, models
@@ -264,6 +311,7 @@ def loaded(checkpoints: tuple[Path, Any]) -> dict[str, tuple[dict[str, torch.Ten
             "HF_HUB_OFFLINE": "1",
         }
         command = [sys.executable, "-c", SCRIPT, str(root), str(root.parent / f"{way}.safetensors"), way]
+        command += [",".join(HEADS), ",".join(IMAGE_HEADS)]
         processes[way] = subprocess.Popen(
             command, env=environment, cwd=root.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -278,6 +326,7 @@ def test_each_process_ran_the_code_it_was_meant_to(loaded: dict[str, Any]) -> No
     assert registered["package"] and not absent["package"]
     for name in CHECKPOINTS:
         expected = "modeling_metamae.MetaMAEModel" if name in METAMAE else "modeling_sma.SMAModel"
+        expected = "modeling_multimae.MultiMAEModel" if name in MULTIMAE else expected
         assert registered[name]["class"] == f"hf_maskssl.models.{expected}"
         assert absent[name]["class"].startswith("transformers_modules.")
 
@@ -296,12 +345,17 @@ def test_encoder_of_a_pretraining_checkpoint_is_complete(loaded: dict[str, Any],
     report = loaded[way][1][name]
     assert report["missing_keys"] == [] and report["mismatched_keys"] == [] and report["error_msgs"] == []
     # What the encoder leaves behind is the decoder and the projector, nothing of its own.
-    assert all(key.startswith(("decoder.", "projector.")) for key in report["unexpected_keys"])
+    left = ("decoder.", "projector.", "decoders.", "balancer.")
+    assert all(key.startswith(left) for key in report["unexpected_keys"])
     assert report["whole"] == []
-    for head in ("AutoModelForSequenceClassification", "AutoModelForTokenClassification"):
-        parts = {"classifier"} if name in METAMAE else {"classifier", "hidden_norm", "query_layer", "query_norm"}
+    if name in MULTIMAE:
+        parts = [{"classifier", "classifier_norm"}, {"segmentation_head"}, {"depth_head"}]
+        assert [{key.split(".")[0] for key in report[head]} for head in IMAGE_HEADS] == parts
+        return
+    for head in HEADS:
+        new = {"classifier"} if name in METAMAE else {"classifier", "hidden_norm", "query_layer", "query_norm"}
         assert {"classifier.bias", "classifier.weight"} <= set(report[head])
-        assert {key.split(".")[0] for key in report[head]} <= parts
+        assert {key.split(".")[0] for key in report[head]} <= new
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
@@ -312,7 +366,7 @@ def test_loaded_models_are_the_saved_ones(
     tensors = loaded["absent"][0]
     inputs = {key.rpartition("/")[2]: value for key, value in tensors.items() if key.startswith(f"{name}/inputs/")}
     with torch.inference_mode():
-        outputs = model.base_model(**inputs)
+        outputs = model.base_model(**({"inputs": inputs} if name in MULTIMAE else inputs))
     torch.testing.assert_close(tensors[f"{name}/states"], outputs.last_hidden_state, rtol=0, atol=1e-6)
     torch.testing.assert_close(tensors[f"{name}/pooled"], outputs.pooler_output, rtol=0, atol=1e-6)
     # Buffers that no file holds are made anew while loading; uninitialised memory would show here.

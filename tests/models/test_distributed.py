@@ -76,6 +76,9 @@ def test_the_halves_differ_in_what_they_score() -> None:
     for name in ("padded_tokens", "vision_language", "sma-padded-self-tokens"):
         mask = unequal(objective_inputs(name))["attention_mask"]
         assert share(mask, 0).sum() < share(mask, 1).sum()
+    presence = unequal(objective_inputs("multimae-minimax"))["presence"]
+    assert not share(presence, 0)["rgb"].any() and share(presence, 1)["rgb"].all()
+    assert share(presence, 0)["depth"].all() and not share(presence, 1)["depth"].all()
 
 
 def test_collectives_against_autograd_on_one_process(both: list[dict[str, Any]]) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import metamae_cases
+import multimae_cases
 import sma_cases
 import torch
 import torch.distributed as dist
@@ -24,21 +25,30 @@ OBJECTIVES: dict[str, tuple[Any, str, dict[str, Any]]] = {
     **{f"sma-{case}": (sma_cases, case, {}) for case in ("self-series", "cross-image", *sma_cases.PADDED_CASES)},
     "sma-random": (sma_cases, "padded-self-tokens", {"masking": "random"}),
     "sma-all": (sma_cases, "padded-cross-tokens", {"reconstruct_visible": True}),
+    **{f"multimae-{case}": (multimae_cases, case, {}) for case in multimae_cases.CASES},
 }
 
 
-def share(tensor: torch.Tensor, rank: int) -> torch.Tensor:
+def share(tensor: Any, rank: int) -> Any:
+    """Half of a tensor's rows, or of those of every tensor in a dict."""
+    if isinstance(tensor, dict):
+        return {name: share(value, rank) for name, value in tensor.items()}
     half = len(tensor) // 2
     return tensor[rank * half : (rank + 1) * half]
 
 
-def objective_inputs(name: str) -> dict[str, torch.Tensor]:
+def objective_inputs(name: str) -> dict[str, Any]:
     cases, case, _ = OBJECTIVES[name]
     return cases.make_batch(case, BATCH_SIZE) | cases.make_draws(case, BATCH_SIZE)
 
 
-def unequal(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def unequal(inputs: dict[str, Any]) -> dict[str, Any]:
     """Samples in an order that gives the first half far fewer real tokens than the second."""
+    if "presence" in inputs:  # and of one modality none at all
+        order = inputs["presence"]["rgb"].long().argsort(stable=True)
+        inputs = multimae_cases.rows_of(inputs, order)
+        inputs["presence"]["depth"][:4] = True
+        inputs["presence"]["rgb"][:4] = False
     if "attention_mask" not in inputs:
         return inputs
     order = inputs["attention_mask"].sum(1).argsort(stable=True)

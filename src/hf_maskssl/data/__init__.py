@@ -3,6 +3,7 @@
 from .arguments import DataArguments
 from .collators import BatchCollator
 from .labels import LabelSpace
+from .multimodal import Augmentation, MultimodalCollator, MultimodalPreparer
 from .preparation import PreparedData, prepare_data
 from .processors import ImageTextProcessor, build_processor, load_processor
 from .recipe import build_config, load_recipe
@@ -11,10 +12,13 @@ from .splits import load_splits
 from .tokenizers import build_byte_tokenizer, build_character_tokenizer
 
 __all__ = [
+    "Augmentation",
     "BatchCollator",
     "DataArguments",
     "ImageTextProcessor",
     "LabelSpace",
+    "MultimodalCollator",
+    "MultimodalPreparer",
     "PreparedData",
     "PreparedRows",
     "TransformedRows",

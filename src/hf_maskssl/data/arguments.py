@@ -2,13 +2,16 @@
 
 import os
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 LOCAL_SOURCES = ("parquet", "csv", "json", "text", "numpy", "imagefolder", "audiofolder")
 
-Kind = Literal["tokens", "series", "tabular", "image", "spectrogram", "vision_language"]
-Task = Literal["classification", "regression", "token_classification"]
+Kind = Literal["tokens", "series", "tabular", "image", "spectrogram", "vision_language", "multimodal"]
+Task = Literal["classification", "regression", "token_classification", "semantic_segmentation", "depth_estimation"]
+# Tasks whose label is a map as large as the picture.
+DENSE_TASKS = ("semantic_segmentation", "depth_estimation")
 DEFAULT_FRACTIONS = (0.8, 0.1, 0.1)
+DEFAULT_NUM_SCENES = {"train": 4000, "validation": 500, "test": 1000}
 
 
 @dataclass
@@ -17,9 +20,12 @@ class DataArguments:
 
     Attributes:
         source: `"digits"` (scikit-learn's 8x8 handwritten digits: columns `image`, `label`; splits `train` of 1,437
-            and `test` of 360 rows), a kind of local file (`"parquet"`, `"csv"`, `"json"`, `"text"`, `"numpy"`,
-            `"imagefolder"`, `"audiofolder"`), a folder written by `Dataset.save_to_disk`, or any Hub data set or
-            local path that `datasets.load_dataset` takes.
+            and `test` of 360 rows), `"scenes"` (rooms with textured solids, rendered here: columns `rgb`, `depth` in
+            millimetres, `normals`, `semseg`, `layout`, its classes with all solids as one, and `label`, the solid that
+            covers most pixels; splits `train`, `validation`, `test`), a kind of local file (`"parquet"`, `"csv"`,
+            `"json"`, `"text"`, `"numpy"`, `"imagefolder"`, `"audiofolder"`), `"multimodal_folder"` (`data_dir` with files
+            `modality/class/name.png`, or `split/modality/class/name.png`), a folder written by
+            `Dataset.save_to_disk`, or any Hub data set or local path that `datasets.load_dataset` takes.
         config_name: The data set's configuration (`name` of `load_dataset`).
         revision: Branch, tag or commit of a Hub data set.
         data_dir: Folder to read. For local sources, relative paths start at the current directory.
@@ -43,21 +49,48 @@ class DataArguments:
             equal value here stay together, None for each row by itself.
         kind: What a row is. `"tokens"`: a string or a list of ids. `"series"`: channels x time steps. `"tabular"`: one
             number per feature. `"image"`: an image or array with any number of channels. `"spectrogram"`: a waveform,
-            turned into a log-mel picture. `"vision_language"`: an image and a text.
+            turned into a log-mel picture. `"vision_language"`: an image and a text. `"multimodal"`: several aligned
+            pictures of one scene, such as colours, depth and classes.
         input_column: Column that holds the input. `"series"` also takes a list of columns, one per channel;
             `"tabular"` a list of columns, one per feature, or None for every numeric column but those of the label and
             of `split_column`; `"tokens"` a list of two columns, a sentence pair. A text may be a list of words, which
-            blanks then join. The digits need no name.
+            blanks then join. The digits need no name. `"multimodal"`: `{modality: column}`, which may leave some of the
+            model's modalities out; one name alone is the column of rgb; None: columns named as the modalities.
         text_column: `"vision_language"`: the column of the text.
-        label_column: Column of the label, or None: nothing labelled is needed for pre-training.
+        label_column: Column of the label, or None: nothing labelled is needed for pre-training. Dense tasks: the column
+            of the class map or depth map.
         label_mask_column: Token labels: a list as long as the labels, whose zeros mark labels to ignore (-100).
         drop_missing_labels: Leave out rows whose label is null or NaN, with a warning that counts them. Otherwise
             they are an error.
-        task: What the labels are: classes, one real number, or one class per token.
+        task: What the labels are: classes, one real number, one class per token, or (kind `"multimodal"`) one class or
+            one depth per pixel.
+        label_names: `"semantic_segmentation"`: names of the classes by their id. None: the scenes' own, or numbers up to
+            the largest id in the training split.
+        label_scale: `"depth_estimation"`: label maps are multiplied by this, such as 0.001 for 16-bit millimetres, which
+            is also the scenes' default. None elsewhere: 1.
         standardize: Subtract the mean and divide by the standard deviation: `"dataset"` takes both, per channel
             (tabular: per feature), from the training split; `"sample"` from the sample itself; `"none"` leaves values.
         scale: Raw values are multiplied by this first (1/255 for bytes, 1/32768 for 16-bit waveforms in a column;
             waveforms in WAV files are in [-1, 1) already).
+        modality_options: `"multimodal"`: modality -> how its pictures become inputs, the fields `scale`, `standardize`,
+            `mean`, `std`, `resample`, `flips_x` and `invalid_value` of `MultiMAEImageProcessor`; `standardize: dataset`
+            without `mean` measures both on the training split.
+        augment: `"multimodal"`: training rows are cropped and mirrored at random, all modalities and label maps alike,
+            anew in every epoch; `cache` then has no meaning for them. What is drawn depends on `split_seed`, the epoch
+            and the row alone, so a resumed run draws the same. Of a stream it is drawn from torch's random numbers.
+        crop_scale: Share of the picture's area that a random crop has, lowest and highest.
+        crop_ratio: Its width over its height, where 1 is the ratio of the model's `image_size`.
+        flip_probability: How often it is mirrored.
+        crop_fraction: `"multimodal"`, without `augment` and in validation and test: None resizes the whole picture,
+            whatever its aspect ratio; a number in (0, 1] takes the largest box of the model's aspect ratio out of the
+            middle, its sides multiplied by this.
+        allow_missing: `"multimodal"`: rows may lack a modality (a null, a file that is not there), which the model then
+            neither sees nor predicts. Otherwise they are an error.
+        verify_images: `"multimodal"`: open every picture once before anything else. Rows with unreadable ones are left
+            out with a warning that names them; more than 1 % of the rows stop the run.
+        scene_size: `"scenes"`: pixels, one number for a square or [height, width].
+        num_scenes: `"scenes"`: how many each split has.
+        scenes_seed: `"scenes"`: decides all of them.
         tokenizer: Hub name or folder of a tokenizer, for text; or `"utf-8"`, the built-in tokenizer of bytes: [PAD] 0,
             [BOS] 1, [EOS] 2, [MASK] 3, [CLS] 4, [SEP] 5, byte b at b + 6, so `vocab_size` is 262. Its texts end with
             [SEP].
@@ -97,14 +130,27 @@ class DataArguments:
     split_fractions: list[float] = field(default_factory=lambda: list(DEFAULT_FRACTIONS))
     split_column: str | None = None
     kind: Kind = "image"
-    input_column: str | list[str] | None = None
+    input_column: str | list[str] | dict[str, str] | None = None
     text_column: str | None = None
     label_column: str | None = None
     label_mask_column: str | None = None
     drop_missing_labels: bool = False
     task: Task = "classification"
+    label_names: list[str] | None = None
+    label_scale: float | None = None
     standardize: Literal["dataset", "sample", "none"] = "dataset"
     scale: float = 1.0
+    modality_options: dict[str, dict[str, Any]] | None = None
+    augment: bool = False
+    crop_scale: list[float] = field(default_factory=lambda: [0.2, 1.0])
+    crop_ratio: list[float] = field(default_factory=lambda: [0.75, 4 / 3])
+    flip_probability: float = 0.5
+    crop_fraction: float | None = None
+    allow_missing: bool = False
+    verify_images: bool = True
+    scene_size: int | list[int] = 64
+    num_scenes: dict[str, int] = field(default_factory=lambda: dict(DEFAULT_NUM_SCENES))
+    scenes_seed: int = 0
     tokenizer: str | None = None
     alphabet: str | None = None
     pack: bool = False
@@ -128,11 +174,15 @@ class DataArguments:
         """
         if self.source == "digits" and self.input_column is None:
             self.input_column = "image"
+        if self.source == "scenes" and self.label_scale is None and self.task == "depth_estimation":
+            self.label_scale = 0.001
         self._check_splits()
         self._check_cut()
         self._check_columns()
         self._check_tokens()
         self._check_pack()
+        self._check_multimodal()
+        self._check_scenes()
         if self.kind == "spectrogram" and self.sampling_rate is None:
             raise ValueError("data.sampling_rate: kind 'spectrogram' needs the samples per second, such as 16000")
         if self.scale == 0.0:
@@ -159,6 +209,10 @@ class DataArguments:
             raise ValueError(f"data.source {self.source!r} needs data.data_files or data.data_dir: the files to read")
         if self.source == "numpy" and self.data_files is None:
             raise ValueError("data.source 'numpy' needs data.data_files: the .npz or .npy files of each split")
+        if self.source == "multimodal_folder" and self.data_dir is None:
+            raise ValueError(
+                "data.source 'multimodal_folder' needs data.data_dir: the folder of the modalities' folders"
+            )
 
     def _check_cut(self) -> None:
         if self.split == "given":
@@ -188,11 +242,11 @@ class DataArguments:
             )
 
     def _check_columns(self) -> None:
-        if self.input_column is None and self.kind != "tabular":
+        if self.input_column is None and self.kind not in ("tabular", "multimodal"):
             raise ValueError(
                 f"data.input_column: kind {self.kind!r} needs the name of the column that holds the input"
             )
-        inputs = self.input_column if isinstance(self.input_column, list) else [self.input_column]
+        inputs: list[str | None] = [*self.input_columns()]
         for name in ("label_column", "label_mask_column"):
             column = getattr(self, name)
             if column is not None and column in [*inputs, self.text_column]:
@@ -200,6 +254,14 @@ class DataArguments:
                     f"data.{name}: {column!r} is also an input column ({[*inputs, self.text_column]}), so the model would "
                     "read the answer: take it out of the input columns"
                 )
+        if isinstance(self.input_column, dict) != (self.kind == "multimodal") and isinstance(
+            self.input_column, (dict, list)
+        ):
+            raise ValueError(
+                f"data.input_column: kind {self.kind!r} takes "
+                + ("{modality: column}" if self.kind == "multimodal" else "no {modality: column}")
+                + f", got {self.input_column}"
+            )
         if isinstance(self.input_column, list) and self.kind not in ("tabular", "series"):
             if self.kind != "tokens":
                 raise ValueError(f"data.input_column: kind {self.kind!r} takes one column, got {self.input_column}")
@@ -226,6 +288,41 @@ class DataArguments:
             raise ValueError(
                 f"data.drop_missing_labels is true with data.label_column {self.label_column!r} and data.streaming "
                 f"{self.streaming}: it needs a label column, and rows that can be counted beforehand (streaming false)"
+            )
+
+    def input_columns(self) -> list[str]:
+        """The columns that `input_column` names; empty for None."""
+        if isinstance(self.input_column, dict):
+            return list(self.input_column.values())
+        return [self.input_column] if isinstance(self.input_column, str) else list(self.input_column or [])
+
+    def _check_multimodal(self) -> None:
+        if self.kind == "multimodal":
+            for name, unset in (("standardize", "dataset"), ("scale", 1.0)):
+                if getattr(self, name) != unset:
+                    raise ValueError(
+                        f"data.{name} is {getattr(self, name)!r}; kind 'multimodal' sets it for each modality by itself, "
+                        "in data.modality_options"
+                    )
+        elif self.task in DENSE_TASKS:
+            raise ValueError(f"data.task {self.task!r} needs kind 'multimodal', got {self.kind!r}")
+        else:
+            for name in ("modality_options", "augment", "crop_fraction", "allow_missing"):
+                if getattr(self, name) not in (None, False):
+                    raise ValueError(f"data.{name} is for kind 'multimodal'; kind is {self.kind!r}: remove it")
+        for name, task in (("label_names", "semantic_segmentation"), ("label_scale", "depth_estimation")):
+            if getattr(self, name) is not None and self.task != task:
+                raise ValueError(f"data.{name} is for task {task!r}; task is {self.task!r}: remove it")
+        if self.label_scale is not None and self.label_scale <= 0.0:
+            raise ValueError(f"data.label_scale: expected a positive number, got {self.label_scale}")
+
+    def _check_scenes(self) -> None:
+        size = [self.scene_size] * 2 if isinstance(self.scene_size, int) else self.scene_size
+        if len(size) != 2 or min(size) < 8:
+            raise ValueError(f"data.scene_size: expected one number or [height, width], at least 8, got {size}")
+        if set(self.num_scenes) - set(DEFAULT_NUM_SCENES) or min(self.num_scenes.values(), default=1) < 1:
+            raise ValueError(
+                f"data.num_scenes: expected positive numbers for some of {list(DEFAULT_NUM_SCENES)}, got {self.num_scenes}"
             )
 
     def _check_tokens(self) -> None:

@@ -52,21 +52,22 @@ class BatchCollator:
         batch = {}
         for name in ("pixel_values", "input_values"):
             if name in rows[0]:
-                batch[name] = self._stack(rows, name)
+                batch[name] = self.stack(rows, name, name)
         if "input_ids" in rows[0]:
             batch |= self._pad(rows)
         if "labels" in rows[0]:
-            batch["labels"] = _collate_labels(rows)
+            batch["labels"] = collate_labels(rows)
         if "index" in rows[0]:
             batch["index"] = torch.tensor([int(row["index"]) for row in rows])
         return batch
 
-    def _stack(self, rows: Sequence[Mapping[str, Any]], name: str) -> torch.Tensor:
-        samples = [np.asarray(row[name], dtype=np.float32) for row in rows]
+    def stack(self, rows: Sequence[Mapping[str, Any]], key: str, name: str) -> torch.Tensor:
+        """The values under `key`, (B, ...) float32, all of one shape and finite; `name` is what they are called."""
+        samples = [np.asarray(row[key], dtype=np.float32) for row in rows]
         for row, sample in zip(rows, samples, strict=True):
             if sample.shape != samples[0].shape:
                 raise ValueError(
-                    f"{self._where(row, name)} has shape {sample.shape}, other rows of the batch {samples[0].shape}"
+                    f"{self.where(row, name)} has shape {sample.shape}, other rows of the batch {samples[0].shape}"
                 )
         values = torch.from_numpy(np.stack(samples))
         # One sum tells whether all is finite (an overflow of the sum only leads to the exact look below).
@@ -74,7 +75,7 @@ class BatchCollator:
             is_finite = torch.isfinite(values.flatten(1)).all(dim=1)
             if not is_finite.all():
                 row = rows[int((~is_finite).nonzero()[0])]
-                raise ValueError(f"{self._where(row, name)} has values that are not finite: fill or drop them")
+                raise ValueError(f"{self.where(row, name)} has values that are not finite: fill or drop them")
         return values
 
     def _pad(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
@@ -95,18 +96,20 @@ class BatchCollator:
         if is_outside.any():
             place = int(is_outside.any(axis=1).argmax())
             raise ValueError(
-                f"{self._where(rows[place], 'input_ids')} holds the id {ids[place][is_outside[place]][0]}, outside "
+                f"{self.where(rows[place], 'input_ids')} holds the id {ids[place][is_outside[place]][0]}, outside "
                 f"the vocabulary 0..{(self.vocab_size or 0) - 1} (model.vocab_size)"
             )
         if not is_real.any(axis=1).all():
             place = int(is_real.any(axis=1).argmin())
-            raise ValueError(f"{self._where(rows[place], 'input_ids')} is empty or all padding: drop such rows")
+            raise ValueError(f"{self.where(rows[place], 'input_ids')} is empty or all padding: drop such rows")
 
-    def _where(self, row: Mapping[str, Any], name: str) -> str:
+    def where(self, row: Mapping[str, Any], name: str) -> str:
+        """Row and column, as errors name them."""
         return f"row {row.get('index', '?')}, column {self.columns.get(name, name)!r}"
 
 
-def _collate_labels(rows: Sequence[Mapping[str, Any]]) -> torch.Tensor:
+def collate_labels(rows: Sequence[Mapping[str, Any]]) -> torch.Tensor:
+    """(B,) or (B, H, W) labels; those of tokens padded to (B, N)."""
     labels = [np.asarray(row["labels"]) for row in rows]
     if labels[0].ndim == 1:
         longest = max(len(row) for row in labels)

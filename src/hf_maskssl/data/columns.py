@@ -2,15 +2,22 @@
 
 import io
 import math
+import struct
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
 import datasets
 import numpy as np
+from PIL import Image
 from scipy.io import wavfile
 from scipy.signal import resample_poly
 
 from .sources import AnyDataset, column_names
+
+NPY_START = b"\x93NUMPY"
+# What broken files make NumPy and Pillow raise.
+UNREADABLE = (OSError, EOFError, SyntaxError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
 def require_columns(dataset: AnyDataset, wanted: dict[str, str | None], split: str) -> None:
@@ -79,6 +86,27 @@ def read_image(value: Any) -> Any:
         return datasets.Image().decode_example(value)
     except (OSError, ValueError) as error:
         raise ValueError(f"unreadable image {value.get('path') or ''}: {error}") from error
+
+
+def read_map(value: Any) -> Any:
+    """A picture or a NumPy array from encoded bytes, a path, or `{"bytes", "path"}`; anything else as it is.
+
+    Raises:
+        ValueError: Missing, or nothing that can be read.
+    """
+    if isinstance(value, str):
+        value = {"bytes": None, "path": value}
+    if isinstance(value, bytes):
+        value = {"bytes": value, "path": None}
+    if not isinstance(value, dict) or not {"bytes", "path"} <= set(value):
+        return read_image(value)
+    content, path = value["bytes"], value["path"]
+    try:
+        if (path or "").endswith(".npy") or (content or b"").startswith(NPY_START):
+            return np.load(path if content is None else io.BytesIO(content), allow_pickle=False)
+        return read_image(value)
+    except UNREADABLE as error:
+        raise ValueError(f"unreadable file {path or ''}: {error}") from error
 
 
 def read_waveform(value: Any, sampling_rate: int, wanted_rate: int) -> np.ndarray:

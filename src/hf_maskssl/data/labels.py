@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, IterableDataset
 
-from .arguments import DataArguments, Task
+from .arguments import DENSE_TASKS, DataArguments, Task
 from .sources import AnyDataset
 
 IGNORED_LABEL = -100
@@ -25,8 +25,8 @@ class LabelSpace:
     """How a label column becomes numbers.
 
     Attributes:
-        task: Classes, a real number, or one class per token.
-        names: Names of the classes in the order of their ids; empty for regression.
+        task: Classes, a real number, one class per token, or a class or depth per pixel.
+        names: Names of the classes in the order of their ids; empty for real numbers.
         are_strings: The column holds names; otherwise it holds ids.
     """
 
@@ -36,8 +36,8 @@ class LabelSpace:
 
     @property
     def num_labels(self) -> int:
-        """Outputs a head needs: the number of classes, 1 for regression."""
-        return 1 if self.task == "regression" else len(self.names)
+        """Outputs a head needs: the number of classes, 1 for real numbers."""
+        return 1 if self.task in ("regression", "depth_estimation") else len(self.names)
 
     def encode(self, value: Any) -> int | float:
         """One label as a number.
@@ -96,13 +96,13 @@ def measure_labels(args: DataArguments, train_split: AnyDataset) -> LabelSpace |
     Names come from a `ClassLabel` feature; strings are sorted and numbered; integers are ids already.
 
     Args:
-        args: The recipe's data section.
+        args: The recipe's data section; not of a dense task, see `multimodal.measure_label_maps`.
         train_split: The whole split: a few rows might lack classes. Of a stream without `ClassLabel` the first 10,000.
 
     Raises:
         ValueError: Labels that are neither integers from 0 nor strings.
     """
-    if args.label_column is None:
+    if args.label_column is None or args.task in DENSE_TASKS:
         return None
     if args.task == "regression":
         return LabelSpace("regression")

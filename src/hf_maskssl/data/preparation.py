@@ -4,11 +4,21 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from .arguments import DataArguments, Task
+from ..models.image_processing_multimae import MultiMAEImageProcessor
+from .arguments import DENSE_TASKS, DataArguments, Task
 from .collators import BatchCollator
 from .columns import require_columns
 from .labels import LabelSpace, measure_labels, refuse_missing_labels
-from .preparer import INPUT_NAMES, PreparedSplit, RowPreparer, prepare_split
+from .multimodal import (
+    Augmentation,
+    MultimodalCollator,
+    MultimodalPreparer,
+    fitted_processor,
+    measure_label_maps,
+    modality_columns,
+    readable_rows,
+)
+from .preparer import INPUT_NAMES, AnyPreparer, PreparedSplit, RowPreparer, prepare_split
 from .processors import (
     Processor,
     build_processor,
@@ -37,7 +47,7 @@ class PreparedData:
         processor: What was applied; saved with the checkpoint. None for columns of ids.
         collator: Rows -> batch.
         task: What the labels are; None without labels.
-        num_labels: Outputs a head needs: classes, or 1 for regression; None without labels.
+        num_labels: Outputs a head needs: classes, or 1 for real numbers; None without labels.
         label_names: Names of the classes in the order of their ids; None without classes.
     """
 
@@ -75,15 +85,22 @@ def prepare_data(
         raise ValueError("data.label_column: labels are needed here; name the column that holds them")
     full = read_splits(args)
     for name, split in full.items():
-        _require_all_columns(args, split, name)
+        _require_all_columns(args, config, split, name)
     labels = measure_labels(args, full["train"])
     splits = limit_splits(full, args)
     for name, split in splits.items():
         refuse_missing_labels(split, args, name)
+    if args.kind == "multimodal":
+        columns = modality_columns(args, config)
+        splits = {name: readable_rows(split, columns, args, name) for name, split in splits.items()}
+        if args.task in DENSE_TASKS and args.label_column is not None:
+            labels = measure_label_maps(args, config.semantic_loss_ignore_index, splits["train"])
     if processor is None:
         processor = build_processor(args, config, splits["train"])
     else:
         check_processor(processor, args, config)
+        if isinstance(processor, MultiMAEImageProcessor):
+            processor = fitted_processor(processor, args, config)
     prepared = {
         name: prepare_split(split, _row_preparer(args, config, processor, labels, splits["train"], name), args)
         for name, split in splits.items()
@@ -111,6 +128,10 @@ def check_processor(processor: Any, args: DataArguments, config: Any) -> None:
         check_tokenizer(tokenizer, config)
     needs_numbers = args.kind != "tokens"
     name = type(processor).__name__
+    if (args.kind == "multimodal") != isinstance(numeric, MultiMAEImageProcessor):
+        raise ValueError(f"data.kind {args.kind!r} cannot be prepared by the checkpoint's processor, a {name}")
+    if args.kind == "multimodal":
+        return
     if needs_numbers == (numeric is None) or (needs_numbers and numeric.model_input_names != [INPUT_NAMES[args.kind]]):
         raise ValueError(f"data.kind {args.kind!r} cannot be prepared by the checkpoint's processor, a {name}")
     if (args.kind == "spectrogram") != hasattr(numeric, "num_mel_bins"):
@@ -136,10 +157,10 @@ def _sizes(numeric: Any, config: Any) -> list[tuple[Any, Any]]:
     return [([config.num_channels, *image_size(config)], [numeric.num_channels, *numeric.image_size])]
 
 
-def _require_all_columns(args: DataArguments, split: AnyDataset, name: str) -> None:
+def _require_all_columns(args: DataArguments, config: Any, split: AnyDataset, name: str) -> None:
     fields = ("text_column", "label_column", "label_mask_column")
     require_columns(split, {field: getattr(args, field) for field in fields}, name)
-    columns = [args.input_column] if isinstance(args.input_column, str) else args.input_column or []
+    columns = modality_columns(args, config).values() if args.kind == "multimodal" else args.input_columns()
     for column in columns:
         require_columns(split, {"input_column": column}, name)
     require_columns(split, {"split_column": args.split_column}, name)
@@ -152,7 +173,19 @@ def _row_preparer(
     labels: LabelSpace | None,
     train_split: AnyDataset,
     split: str,
-) -> RowPreparer:
+) -> AnyPreparer:
+    if args.kind == "multimodal":
+        is_drawn = args.augment and split == "train"
+        return MultimodalPreparer(
+            columns=modality_columns(args, config),
+            processor=processor,
+            label_column=args.label_column,
+            labels=labels,
+            label_scale=1.0 if args.label_scale is None else args.label_scale,
+            allow_missing=args.allow_missing,
+            augmentation=Augmentation(args.split_seed, args.streaming) if is_drawn else None,
+            split=split,
+        )
     numeric, tokenizer = split_processor(processor)
     has_tokens = args.kind in ("tokens", "vision_language")
     return RowPreparer(
@@ -171,12 +204,15 @@ def _row_preparer(
 
 
 def _collator(args: DataArguments, config: Any, processor: Any) -> BatchCollator:
+    if args.kind == "multimodal":
+        classes = {name: one.num_classes for name, one in processor.pictures().items() if one.channels is None}
+        return MultimodalCollator(modality_columns(args, config), classes, processor.ignore_index)
     _, tokenizer = split_processor(processor)
     has_tokens = args.kind in ("tokens", "vision_language")
     column = args.input_column
     if not isinstance(column, str):
         # A list of feature columns has no one name; the row index then says where to look.
-        column = " and ".join(column) if column is not None and args.kind == "tokens" else "the feature columns"
+        column = " and ".join(args.input_columns()) if args.kind == "tokens" else "the feature columns"
     columns = {INPUT_NAMES.get(args.kind, "input_ids"): column}
     if args.text_column is not None:
         columns["input_ids"] = args.text_column

@@ -1,5 +1,6 @@
 """From raw rows to model inputs: the function that `map` runs, and in which form its results are kept."""
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from .arguments import DataArguments, Kind
 from .caching import BATCH_ROWS, cached_map
 from .columns import read_image, read_waveform, undecoded
 from .labels import IGNORED_LABEL, LabelSpace
+from .multimodal import MultimodalPreparer, array_columns
 from .packing import pack_split
 from .rows import Column, PreparedRows, Rows, TransformedRows, to_table
 from .sources import AnyDataset, column_names
@@ -169,18 +171,22 @@ class RowPreparer:
         )
 
 
+AnyPreparer: TypeAlias = RowPreparer | MultimodalPreparer
+
+
 @dataclass(frozen=True)
 class TablePreparer:
     """`RowPreparer` whose result is an Arrow table, which `map` writes without looking at single values."""
 
-    prepare: RowPreparer
+    prepare: AnyPreparer
 
     def __call__(self, batch: Rows, indices: Sequence[int]) -> Any:
         return to_table(self.prepare(batch, indices))
 
 
-def prepare_split(dataset: AnyDataset, preparer: RowPreparer, args: DataArguments) -> PreparedSplit:
-    """Prepare a raw split: once and kept (`cache`), on each reading, or as a stream passes.
+def prepare_split(dataset: AnyDataset, preparer: AnyPreparer, args: DataArguments) -> PreparedSplit:
+    """Prepare a raw split: once and kept (`cache`), on each reading (always where views are drawn anew in each epoch), or as
+    a stream passes.
 
     Args:
         dataset: The raw split.
@@ -191,13 +197,14 @@ def prepare_split(dataset: AnyDataset, preparer: RowPreparer, args: DataArgument
         ValueError: A value that cannot be prepared, naming split, row and column.
     """
     dataset = raw_columns(dataset, preparer)
-    if args.pack:
+    if args.pack and isinstance(preparer, RowPreparer):
         return pack_split(dataset, preparer.texts, preparer.description(), args.num_proc)
     if isinstance(dataset, IterableDataset):
         return dataset.map(
             preparer, with_indices=True, batched=True, batch_size=BATCH_ROWS, remove_columns=column_names(dataset)
         )
-    if not args.cache:
+    is_drawn = isinstance(preparer, MultimodalPreparer) and preparer.augmentation is not None
+    if is_drawn or not args.cache:
         return TransformedRows(dataset, preparer)
     # The shape of a row is that of the first one; every sample of a kind has the same.
     first = preparer(dataset[:1], [0])
@@ -206,14 +213,23 @@ def prepare_split(dataset: AnyDataset, preparer: RowPreparer, args: DataArgument
     }
     table = cached_map(dataset, TablePreparer(preparer), preparer.description(), args.num_proc)
     rows = PreparedRows(table, shapes)
-    if preparer.tokenizer is not None:
+    if isinstance(preparer, RowPreparer) and preparer.tokenizer is not None:
         warn_of_unknown(rows, preparer.texts, dataset)
     return rows
 
 
-def raw_columns(dataset: AnyDataset, preparer: RowPreparer) -> AnyDataset:
+def plain_rows(split: PreparedSplit) -> PreparedSplit:
+    """The same rows with nothing drawn at random: seen as those of validation and test are, for probes and pictures."""
+    if isinstance(split, TransformedRows) and isinstance(split.prepare, MultimodalPreparer):
+        return TransformedRows(split.dataset, dataclasses.replace(split.prepare, augmentation=None), split.chosen)
+    return split
+
+
+def raw_columns(dataset: AnyDataset, preparer: AnyPreparer) -> AnyDataset:
     """The columns the preparer reads, images and sounds as bytes, numbers as arrays where that is quicker."""
     dataset = undecoded(dataset.select_columns(preparer.used_columns), preparer.used_columns)
+    if preparer.kind == "multimodal":
+        return array_columns(dataset) if isinstance(dataset, Dataset) else dataset
     has_images = any(isinstance(feature, datasets.Image) for feature in (dataset.features or {}).values())
     if isinstance(dataset, Dataset) and preparer.kind not in ("tokens", "vision_language") and not has_images:
         # Not the default float32, which would round large values before their mean is subtracted.

@@ -15,9 +15,16 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from ..models.feature_extraction_series import SeriesFeatureExtractor
 from ..models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from ..models.image_processing_array import ArrayImageProcessor
+from ..models.image_processing_multimae import MultiMAEImageProcessor
 from .arguments import DataArguments
 from .caching import BATCH_ROWS, cached_map
 from .columns import numeric_columns, require_columns
+from .multimodal import (
+    ModalityMoments,
+    MultimodalPreparer,
+    build_multimodal_processor,
+    modality_columns,
+)
 from .preparer import RowPreparer, merge_moments, raw_columns
 from .rows import Rows
 from .sources import AnyDataset, choose_rows
@@ -25,11 +32,12 @@ from .tokenizers import check_tokenizer, load_tokenizer
 
 STATISTICS_ROWS = 10_000
 MODALITIES = {"tokens": "tokens", "series": "series", "tabular": "series", "image": "image", "spectrogram": "image"}
-MODALITIES |= {"vision_language": "vision_language"}
+MODALITIES |= {"vision_language": "vision_language", "multimodal": "multimodal"}
 PROCESSOR_CLASSES: dict[str, Any] = {
     "SeriesFeatureExtractor": SeriesFeatureExtractor,
     "SpectrogramFeatureExtractor": SpectrogramFeatureExtractor,
     "ArrayImageProcessor": ArrayImageProcessor,
+    "MultiMAEImageProcessor": MultiMAEImageProcessor,
 }
 
 logger = logging.getLogger(__name__)
@@ -57,6 +65,7 @@ Processor = (
     SeriesFeatureExtractor
     | SpectrogramFeatureExtractor
     | ArrayImageProcessor
+    | MultiMAEImageProcessor
     | ImageTextProcessor
     | PreTrainedTokenizerBase
     | None
@@ -78,6 +87,8 @@ def build_processor(args: DataArguments, config: Any, train_split: AnyDataset) -
         ValueError: A recipe that does not fit the model or the data.
     """
     check_modality(args, config)
+    if args.kind == "multimodal":
+        return _measured_modalities(build_multimodal_processor(args, config), args, config, train_split)
     require_columns(train_split, {"text_column": args.text_column}, "train")
     require_columns(train_split, dict.fromkeys(["input_column"], _single(args.input_column)), "train")
     if args.kind == "tokens":
@@ -136,10 +147,8 @@ def input_columns(args: DataArguments, processor: Any, train_split: AnyDataset) 
     Raises:
         ValueError: A label is among them.
     """
-    if isinstance(args.input_column, str):
-        return (args.input_column,)
     if args.input_column is not None:
-        return tuple(args.input_column)
+        return tuple(args.input_columns())
     labels = [args.label_column, args.label_mask_column]
     saved = getattr(processor, "feature_names", None)
     columns = tuple(saved or numeric_columns(train_split, [*labels, args.split_column]))
@@ -172,7 +181,7 @@ def takes_channels_last(config: Any) -> bool:
     return bool(getattr(config, "channels_last", False))
 
 
-def _single(column: str | list[str] | None) -> str | None:
+def _single(column: str | list[str] | dict[str, str] | None) -> str | None:
     return column if isinstance(column, str) else None
 
 
@@ -228,6 +237,10 @@ class MomentsOfBatch:
         squares = ((values - mean[:, None]) ** 2).sum(axis=1)
         return {"count": [values.shape[1]], "mean": [mean.tolist()], "squares": [squares.tolist()]}
 
+    def description(self) -> str:
+        """All that decides the result."""
+        return f"{self.prepare.description()} {self.axis}"
+
 
 def _measured(processor: Any, args: DataArguments, train_split: AnyDataset) -> Any:
     """A copy of the processor with the mean and standard deviation of the training split."""
@@ -247,18 +260,40 @@ def _measured(processor: Any, args: DataArguments, train_split: AnyDataset) -> A
     return type(processor)(**settings)
 
 
-def _moments(measure: MomentsOfBatch, args: DataArguments, train_split: AnyDataset) -> list[dict[str, Any]]:
+def _measured_modalities(
+    processor: MultiMAEImageProcessor, args: DataArguments, config: Any, train_split: AnyDataset
+) -> MultiMAEImageProcessor:
+    """The processor with mean and standard deviation of the modalities that are to have them and lack them."""
+    columns = modality_columns(args, config)
+    for name, picture in processor.pictures().items():
+        if picture.standardize != "dataset" or picture.mean is not None or name not in columns:
+            continue
+        measure = ModalityMoments(MultimodalPreparer({name: columns[name]}, processor, allow_missing=True), name)
+        moments = [batch for batch in _moments(measure, args, train_split) if batch["count"]]
+        if not moments:
+            raise ValueError(f"data.input_column {columns[name]!r}: the training split has no valid pixel of {name!r}")
+        mean, std = merge_moments(moments)
+        if (std == 0.0).any():
+            logger.warning("channels of %r are constant in the training split, so only centred, not divided", name)
+        fields = {"mean": mean.tolist(), "std": np.where(std == 0.0, 1.0, std).tolist()}
+        processor.modalities[name] = {**processor.modalities[name], **fields}
+    return processor
+
+
+def _moments(
+    measure: MomentsOfBatch | ModalityMoments, args: DataArguments, train_split: AnyDataset
+) -> list[dict[str, Any]]:
     rows = raw_columns(train_split, measure.prepare)
     if isinstance(rows, IterableDataset):
         logger.info("mean and standard deviation are measured on the first %d rows of the stream", STATISTICS_ROWS)
         moments = []
         for start, batch in enumerate(rows.take(STATISTICS_ROWS).iter(batch_size=BATCH_ROWS)):
             first = start * BATCH_ROWS
-            count = len(batch[measure.prepare.columns[0]])
+            count = len(batch[measure.prepare.used_columns[0]])
             result = measure(batch, range(first, first + count))
             moments.append({name: values[0] for name, values in result.items()})
         return moments
     if len(rows) > STATISTICS_ROWS:
         logger.info("mean and standard deviation are measured on %d of %d rows", STATISTICS_ROWS, len(rows))
         rows = choose_rows(rows, STATISTICS_ROWS, args.split_seed)
-    return cached_map(rows, measure, f"{measure.prepare.description()} {measure.axis}").with_format(None).to_list()
+    return cached_map(rows, measure, measure.description()).with_format(None).to_list()

@@ -140,6 +140,12 @@ class TransformedRows(torch_data.Dataset[dict[str, Any]]):
         """Every column whole: (n, ...) arrays, and lists of arrays where lengths differ."""
         return stack_columns(self.__getitems__(range(len(self))))
 
+    def set_epoch(self, epoch: int) -> None:
+        """What is drawn at random is from now on that of this epoch, in worker processes as well."""
+        tell = getattr(self.prepare, "set_epoch", None)
+        if tell is not None:
+            tell(epoch)
+
 
 def stack_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
     """Rows -> columns; a column is an array where all its values have one shape, else a list."""

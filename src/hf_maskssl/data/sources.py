@@ -8,8 +8,11 @@ import datasets
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset, IterableDataset
+from datasets.fingerprint import Hasher
 
 from .arguments import LOCAL_SOURCES, DataArguments, expand_variables
+from .multimodal_folder import read_multimodal_folder
+from .scenes import BLOCK_SCENES, SCENES_VERSION, scene_features, scene_rows
 from .sound_folder import SoundFolder
 
 DIGITS_TEST_ROWS = 360
@@ -30,14 +33,19 @@ def read_split(args: DataArguments, split: str) -> AnyDataset:
     if source == "digits":
         dataset = _read_digits(split)
         return dataset.to_iterable_dataset() if args.streaming else dataset
+    if source == "scenes":
+        return _read_scenes(args, split)
     data_files = _expand_files(args, source)
     if source == "numpy":
         return _read_numpy(data_files, split, args.streaming)
     if (Path(source) / "dataset_dict.json").is_file() or (Path(source) / "state.json").is_file():
         return _read_saved(source, split, args.streaming)
     data_dir = None if args.data_dir is None else expand_variables(args.data_dir, "data.data_dir")
-    if source in LOCAL_SOURCES and data_dir is not None and not Path(data_dir).is_dir():
+    if source in (*LOCAL_SOURCES, "multimodal_folder") and data_dir is not None and not Path(data_dir).is_dir():
         raise FileNotFoundError(f"data.data_dir {data_dir}: no such folder")
+    if source == "multimodal_folder":
+        dataset = read_multimodal_folder(Path(str(data_dir)), split, args)
+        return dataset.to_iterable_dataset() if args.streaming else dataset
     options: dict[str, Any] = {"data_dir": data_dir, "data_files": data_files}
     try:
         if source == "audiofolder":
@@ -91,6 +99,28 @@ def _read_digits(split: str) -> Dataset:
     )
     columns = {"image": digits.images[rows].astype(np.float32), "label": digits.target[rows]}
     return Dataset.from_dict(columns, features=features, split=datasets.NamedSplit(split))
+
+
+def _read_scenes(args: DataArguments, split: str) -> AnyDataset:
+    if split not in args.num_scenes:
+        raise ValueError(
+            f"data.source 'scenes' has the splits {list(args.num_scenes)} (data.num_scenes), got {split!r}"
+        )
+    size = (args.scene_size, args.scene_size) if isinstance(args.scene_size, int) else tuple(args.scene_size)
+    settings: dict[str, Any] = {"seed": args.scenes_seed, "split": split, "size": size}
+    count = args.num_scenes[split]
+    # A list is what `num_proc` shares out; the rows are the same for every number of processes.
+    settings["blocks"] = [(start, min(start + BLOCK_SCENES, count)) for start in range(0, count, BLOCK_SCENES)]
+    if args.streaming:
+        return IterableDataset.from_generator(scene_rows, features=scene_features(), gen_kwargs=settings)
+    processes = None if args.num_proc is None else min(args.num_proc, len(settings["blocks"]))
+    return Dataset.from_generator(
+        scene_rows,
+        features=scene_features(),
+        gen_kwargs=settings,
+        num_proc=processes,
+        fingerprint=Hasher.hash([SCENES_VERSION, settings["seed"], split, size, count]),
+    )
 
 
 def _read_sounds(options: dict[str, Any], split: str, streaming: bool) -> AnyDataset:

@@ -159,6 +159,8 @@ def _batches(source: Any, collator: Collator | None, batch_size: int) -> Iterabl
 
 
 def _to_device(value: Any, device: str | torch.device) -> Any:
+    if isinstance(value, Mapping):  # of modality -> tensor
+        return {name: _to_device(part, device) for name, part in value.items()}
     return value.to(device) if isinstance(value, torch.Tensor) else value
 
 

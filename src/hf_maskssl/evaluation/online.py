@@ -11,7 +11,7 @@ from torch import nn
 
 from ..data.arguments import Task
 from ..data.preparation import PreparedData
-from ..data.preparer import PreparedSplit
+from ..data.preparer import PreparedSplit, plain_rows
 from .arguments import ProbeArguments
 from .features import extract_features, level_of_task
 from .probe import knn_probe, linear_probe
@@ -55,7 +55,7 @@ def online_probe(
             device=device,
             max_rows=max_rows,
         )
-        for split in (prepared.train, held_out)
+        for split in (plain_rows(prepared.train), held_out)
     )
     fast = dataclasses.replace(args, solver="exact", labels_per_class=None)
     metric = args.headline_metric(task)

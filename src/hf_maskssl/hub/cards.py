@@ -41,7 +41,16 @@ PIPELINES: dict[str, tuple[str | None, str | None]] = {
     "tabular": ("tabular-classification", "tabular-regression"),
     "image": ("image-classification", None),
     "spectrogram": ("audio-classification", None),
+    "multimodal": ("image-classification", None),
 }
+# Tasks whose name the Hub has whatever the data.
+TASK_PIPELINES = {
+    "token_classification": "token-classification",
+    "semantic_segmentation": "image-segmentation",
+    "depth_estimation": "depth-estimation",
+}
+# Data that comes with the package.
+OWN_SOURCES = {"digits": "scikit-learn's handwritten digits", "scenes": "procedural scenes"}
 
 Section = tuple[str, str]  # title and text
 
@@ -96,6 +105,8 @@ def write_converted_card(folder: Path, checkpoint: str, converted: Converted) ->
         settings = markdown_table(rows, ["field", "value"])
         origin += f" Neither does it store the following settings, for which these values were taken:\n\n{settings}"
     limitations = ["Nothing was measured for this card.", *converted.notes]
+    if converted.model.base_model is converted.model:
+        limitations.append("The file holds the encoder alone: `AutoModelForPreTraining` would start new decoders.")
     if converted.processor is None:
         limitations.append("The file holds no processor: prepare inputs as the authors did.")
     limitations.append("The licence of the weights is their authors' to say.")
@@ -184,7 +195,7 @@ def effective_recipe(recipe: PretrainingRecipe) -> str:
 
 def is_hub_name(source: str) -> bool:
     """Whether a recipe's `data.source` names a data set of the Hub, not files of this machine."""
-    is_local = source == "digits" or source in LOCAL_SOURCES or Path(source).exists()
+    is_local = source in (*OWN_SOURCES, *LOCAL_SOURCES, "multimodal_folder") or Path(source).exists()
     return not is_local and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source) is not None and not source.startswith(".")
 
 
@@ -223,8 +234,8 @@ def _usage(snippets: Sequence[Section]) -> str:
 
 
 def _source_name(data: DataArguments) -> str:
-    if data.source == "digits":
-        return "scikit-learn's handwritten digits"
+    if data.source in OWN_SOURCES:
+        return OWN_SOURCES[data.source]
     if is_hub_name(data.source):
         return data.source
     return f"local {data.kind.replace('_', ' ')} data"
@@ -233,7 +244,6 @@ def _source_name(data: DataArguments) -> str:
 def _data_table(data: DataArguments, counts: Mapping[str, int] | None = None) -> str:
     """What a recipe says of its data; `counts` are the rows of each split of a fine-tuning run, which learns labels."""
     labels = " (not seen in pre-training; only by the probe)" if counts is None else ""
-    columns = [data.input_column] if isinstance(data.input_column, str) else data.input_column
     rows: list[tuple[str, Any]] = [
         ("source", f"`{data.source}`"),
         ("configuration", data.config_name),
@@ -242,16 +252,34 @@ def _data_table(data: DataArguments, counts: Mapping[str, int] | None = None) ->
         ("training split", _training_split(data)),
         ("training rows", data.max_train_samples and f"at most {data.max_train_samples:,}"),
         ("rows", counts and ", ".join(f"{count:,} {split}" for split, count in counts.items())),
-        ("input column", ", ".join(columns) if columns else "every numeric column but the label"),
+        ("input column", _input_columns(data)),
         ("text column", data.text_column),
         ("label column", data.label_column and f"{data.label_column}{labels}"),
-        ("standardised by", data.standardize),
+        ("standardised by", data.standardize if data.kind != "multimodal" else None),
         ("values multiplied by", data.scale if data.scale != 1 else None),
+        ("training pictures", _augmentation(data)),
         ("sampling rate", data.sampling_rate and f"{data.sampling_rate:,} Hz"),
         ("tokenizer", _tokenizer(data)),
         ("texts", "end to end, cut into full sequences" if data.pack else None),
     ]
     return markdown_table([[name, str(value)] for name, value in rows if value is not None], ["data", ""])
+
+
+def _input_columns(data: DataArguments) -> str:
+    columns = data.input_column
+    if isinstance(columns, dict):
+        return ", ".join(f"{column} ({modality})" for modality, column in columns.items())
+    if columns:
+        return columns if isinstance(columns, str) else ", ".join(columns)
+    return "named as the modalities" if data.kind == "multimodal" else "every numeric column but the label"
+
+
+def _augmentation(data: DataArguments) -> str | None:
+    """How pictures of training rows are changed; all of a row alike."""
+    if data.kind != "multimodal" or not data.augment:
+        return None
+    low, high = (f"{share:.0%}" for share in data.crop_scale)
+    return f"random crops of {low} to {high} of their area, mirrored with probability {data.flip_probability:g}"
 
 
 def _tokenizer(data: DataArguments) -> str | None:
@@ -390,8 +418,8 @@ def _checkpoint_name(checkpoint: str) -> str:
 
 
 def _pipeline(kind: str, task: str) -> str | None:
-    if task == "token_classification":
-        return "token-classification"
+    if task in TASK_PIPELINES:
+        return TASK_PIPELINES[task]
     classification, regression = PIPELINES.get(kind, (None, None))
     return regression if task == "regression" else classification
 

@@ -10,7 +10,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from ..training.checkpoints import incomplete_folder
-from . import conversion_metamae, conversion_sma
+from . import conversion_metamae, conversion_multimae, conversion_sma
 from .cards import write_converted_card
 from .official_files import Converted
 
@@ -18,6 +18,7 @@ from .official_files import Converted
 CONVERTERS: dict[str, Callable[..., Converted]] = {
     "metamae": conversion_metamae.convert_file,
     "sma": conversion_sma.convert_folder,
+    "multimae": conversion_multimae.convert_file,
 }
 
 
@@ -63,8 +64,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     sma = methods.add_parser("sma", help="Johnathan-Xie/sma")
     sma.add_argument("checkpoint", type=Path, help="the authors' folder: config.json and pytorch_model.bin")
     sma.add_argument("--modality", choices=["series", "image"], help="of a model of continuous inputs")
-    for method in (metamae, sma):
+    multimae = methods.add_parser("multimae", help="EPFL-VILAB/MultiMAE")
+    multimae.add_argument("checkpoint", type=Path, help="the authors' file, e.g. checkpoint-1599.pth")
+    for name, description in conversion_multimae.NOT_IN_WEIGHTS.items():
+        kind = float if name == "dirichlet_alpha" else int
+        multimae.add_argument(f"--{name}", type=kind, help=description)
+    for method in (metamae, sma, multimae):
         method.add_argument("output", type=Path, help="folder to write; loads with AutoModel.from_pretrained")
+    for method in (metamae, sma):
         method.add_argument("--image_size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="default: square")
     options = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
     try:

@@ -48,9 +48,21 @@ def main() -> None:
             f"{sorted(info['mismatched_keys'])}."
         )
     with torch.inference_mode():
-        outputs = encoder(**load_file(options.inputs))
+        outputs = encoder(**arguments_of(load_file(options.inputs)))
     tensors = {name: value.contiguous() for name, value in outputs.items() if isinstance(value, torch.Tensor)}
     save_file(tensors, options.outputs)
+
+
+def arguments_of(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """A file's tensors as arguments; `inputs.NAME` is the entry NAME of the argument `inputs`."""
+    arguments: dict[str, Any] = {}
+    for name, value in tensors.items():
+        argument, dot, entry = name.partition(".")
+        if dot:
+            arguments.setdefault(argument, {})[entry] = value
+        else:
+            arguments[argument] = value
+    return arguments
 
 
 def load_processors(folder: Path, remote: dict[str, Any]) -> None:

@@ -85,6 +85,9 @@ def compare_outputs(folder: Path, first: dict[str, torch.Tensor], second: dict[s
 def example_inputs(config: PreTrainedConfig) -> dict[str, torch.Tensor]:
     """A small random batch that a model of this configuration takes.
 
+    Returns:
+        Argument -> tensor; `inputs.NAME` is the entry NAME of the argument `inputs`.
+
     Raises:
         ValueError: The model type is unknown here.
     """
@@ -111,8 +114,22 @@ def _signal_and_tokens(config: Any) -> dict[str, torch.Tensor]:
     return inputs
 
 
+def _aligned_images(config: Any) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    inputs = {}
+    for modality in config.inputs():
+        shape = (BATCH_SIZE, *modality.size(tuple(config.image_size)))
+        if modality.is_categorical:
+            images = torch.randint(modality.num_classes, shape, generator=generator)
+        else:
+            images = torch.randn(shape[0], modality.num_channels, *shape[1:], generator=generator)
+        inputs[f"inputs.{modality.name}"] = images
+    return inputs
+
+
 # A new method adds its line here: model type -> a batch for its encoder.
 EXAMPLE_INPUTS: dict[str, Callable[[Any], dict[str, torch.Tensor]]] = {
     "metamae": _signal_and_tokens,
     "sma": _signal_and_tokens,
+    "multimae": _aligned_images,
 }

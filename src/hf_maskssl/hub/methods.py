@@ -71,6 +71,51 @@ PERCEIVER_IO_BIBTEX = """
   url = {https://arxiv.org/abs/2107.14795}
 }
 """
+MULTIMAE_BIBTEX = """
+@inproceedings{bachmann2022multimae,
+  title = {{MultiMAE}: Multi-modal Multi-task Masked Autoencoders},
+  author = {Bachmann, Roman and Mizrahi, David and Atanov, Andrei and Zamir, Amir},
+  booktitle = {European Conference on Computer Vision},
+  year = {2022},
+  url = {https://arxiv.org/abs/2204.01678}
+}
+"""
+MINIMAX_BIBTEX = """
+@inproceedings{wang2023taskrobust,
+  title = {Task-Robust Pre-Training for Worst-Case Downstream Adaptation},
+  author = {Wang, Jianghui and Chen, Yang and Xie, Xingyu and Fang, Cong and Lin, Zhouchen},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year = {2023},
+  url = {https://arxiv.org/abs/2306.12070}
+}
+"""
+UNCERTAINTY_BIBTEX = """
+@inproceedings{kendall2018uncertainty,
+  title = {Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and Semantics},
+  author = {Kendall, Alex and Gal, Yarin and Cipolla, Roberto},
+  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  year = {2018},
+  url = {https://arxiv.org/abs/1705.07115}
+}
+"""
+GRADNORM_BIBTEX = """
+@inproceedings{chen2018gradnorm,
+  title = {{GradNorm}: Gradient Normalization for Adaptive Loss Balancing in Deep Multitask Networks},
+  author = {Chen, Zhao and Badrinarayanan, Vijay and Lee, Chen-Yu and Rabinovich, Andrew},
+  booktitle = {International Conference on Machine Learning},
+  year = {2018},
+  url = {https://arxiv.org/abs/1711.02257}
+}
+"""
+DWA_BIBTEX = """
+@inproceedings{liu2019mtan,
+  title = {End-to-End Multi-Task Learning with Attention},
+  author = {Liu, Shikun and Johns, Edward and Davison, Andrew J.},
+  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  year = {2019},
+  url = {https://arxiv.org/abs/1803.10704}
+}
+"""
 
 METAMAE = Method(
     name="MetaMAE",
@@ -102,12 +147,39 @@ SMA = Method(
     bibtex=SMA_BIBTEX,
 )
 
+MULTIMAE = Method(
+    name="MultiMAE",
+    summary="An encoder pre-trained by MultiMAE: of several aligned images of a scene, such as colours, depth and "
+    "classes, it sees a few patches, and a decoder for each kind of image predicts all others",
+    title="Bachmann et al. 2022",
+    url="https://arxiv.org/abs/2204.01678",
+    repository="https://github.com/EPFL-VILAB/MultiMAE",
+    bibtex=MULTIMAE_BIBTEX,
+)
+MM_MAE = dataclasses.replace(
+    MULTIMAE,
+    name="MM-MAE",
+    summary="An encoder pre-trained by MM-MAE, a MultiMAE ([Bachmann et al. 2022](https://arxiv.org/abs/2204.01678)) "
+    "that minimises its worst task: it predicts the hidden patches of several aligned images of a scene, and the kind "
+    "of image that it predicts worst weighs most",
+    title="Wang et al. 2023",
+    url="https://arxiv.org/abs/2306.12070",
+    bibtex=MINIMAX_BIBTEX + MULTIMAE_BIBTEX,
+)
+# How the losses of MultiMAE's tasks may be weighted otherwise: name -> what cards call it, and its paper.
+BALANCERS = {
+    "uncertainty": ("uncertainty weighting", UNCERTAINTY_BIBTEX),
+    "gradnorm": ("GradNorm", GRADNORM_BIBTEX),
+    "dwa": ("dynamic weight averaging", DWA_BIBTEX),
+}
+
 # A new method adds its line here: model type -> what cards say.
-METHODS = {"metamae": METAMAE, "sma": SMA}
+METHODS = {"metamae": METAMAE, "sma": SMA, "multimae": MULTIMAE}
 
 
 def method_of(config: PreTrainedConfig) -> Method:
-    """The method of a configuration; a MetaMAE without adaptation and an SMA without guidance are plain MAEs.
+    """The method of a configuration; a MetaMAE without adaptation, an SMA without guidance and a MultiMAE of one modality
+    are plain MAEs.
 
     Raises:
         ValueError: No entry in `METHODS`.
@@ -116,7 +188,8 @@ def method_of(config: PreTrainedConfig) -> Method:
         raise ValueError(f"model_type '{config.model_type}' has no card: add it to METHODS in hub/methods.py.")
     if getattr(config, "num_adaptation_steps", None) == 0:
         return PLAIN_MAE
-    return _sma(config) if config.model_type == "sma" else METHODS[config.model_type]
+    variants = {"sma": _sma, "multimae": _multimae}
+    return variants[config.model_type](config) if config.model_type in variants else METHODS[config.model_type]
 
 
 def _sma(config: Any) -> Method:
@@ -132,3 +205,22 @@ def _sma(config: Any) -> Method:
         "random: a baseline of SMA, whose architecture it has, without masks that its attention chooses",
         bibtex=bibtex,
     )
+
+
+def _multimae(config: Any) -> Method:
+    """MultiMAE as its tasks are balanced, or the baseline of its paper that knows one modality alone."""
+    sources = {modality.source for modality in (*config.inputs(), *config.outputs())}
+    if len(sources) == 1:
+        return dataclasses.replace(
+            MULTIMAE,
+            name="MAE",
+            summary=f"An encoder pre-trained by masked auto-encoding of one modality, {sources.pop()}: a baseline of "
+            "MultiMAE, whose architecture it has",
+            bibtex=MAE_BIBTEX + MULTIMAE_BIBTEX,
+        )
+    if config.task_balancing == "minimax":
+        return MM_MAE
+    if config.task_balancing not in BALANCERS:
+        return MULTIMAE
+    title, bibtex = BALANCERS[config.task_balancing]
+    return dataclasses.replace(MULTIMAE, name=f"MultiMAE with {title}", bibtex=MULTIMAE_BIBTEX + bibtex)

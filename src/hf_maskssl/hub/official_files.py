@@ -1,6 +1,8 @@
 """What converters of official checkpoints share: reading the authors' files and filling a model completely."""
 
 import pickle
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,16 +42,38 @@ def read_checkpoint(path: str | Path) -> State:
     Raises:
         ValueError: the file is absent, damaged, or holds something other than tensors and plain containers.
     """
+    return weights_in(read_file(path), path)
+
+
+def read_file(path: str | Path, classes: Sequence[type] = ()) -> Any:
+    """What a `torch.save`d file holds, read without running any code in it.
+
+    Args:
+        path: the file.
+        classes: which the file may hold besides tensors and plain containers; their state is set, nothing is called.
+
+    Raises:
+        ValueError: the file is absent, damaged, or holds something else.
+    """
     if not Path(path).is_file():
         raise ValueError(f"checkpoint {path} is not a file: give the path of the authors' file.")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(list(classes)):
+            return torch.load(path, map_location="cpu", weights_only=True)
     # A file that is no pickle at all may also fail as a KeyError, IndexError, ... inside the reader.
     except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError) as error:
         raise ValueError(
             f"checkpoint {path} cannot be read: expected a file written by torch.save that holds tensors and plain "
             f"containers only. Nothing else in it was run. {_reason(error)}"
         ) from error
+
+
+def weights_in(content: Any, path: str | Path) -> State:
+    """The state dict at the top level of a file's content or under "model".
+
+    Raises:
+        ValueError: there is none.
+    """
     state = content.get("model", content) if isinstance(content, dict) else content
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ValueError(f"checkpoint {path} holds no state dict (name -> tensor) at its top level or under 'model'.")
@@ -58,6 +82,9 @@ def read_checkpoint(path: str | Path) -> State:
 
 def _reason(error: Exception) -> str:
     """What the reader objected to, without torch's advice to read the file unsafely."""
+    found = re.search(r"WeightsUnpickler error: (.*?)(?: Please use .*)?$", str(error), flags=re.MULTILINE)
+    if found is not None:
+        return f"The reader says: {found[1]}"
     lines = [line for line in str(error).splitlines() if line.strip() and "weights_only" not in line]
     return f"The reader says: {lines[0].strip()}" if lines else f"The reader gave up with a {type(error).__name__}."
 

@@ -11,11 +11,14 @@ from ..data.processors import ImageTextProcessor, load_processor
 from ..data.texts import appended_separator
 from ..models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from ..models.image_processing_array import ArrayImageProcessor
+from ..models.image_processing_multimae import MultiMAEImageProcessor
 
 AUTO_CLASSES = {
     "classification": "AutoModelForSequenceClassification",
     "regression": "AutoModelForSequenceClassification",
     "token_classification": "AutoModelForTokenClassification",
+    "semantic_segmentation": "AutoModelForSemanticSegmentation",
+    "depth_estimation": "AutoModelForDepthEstimation",
 }
 WITH_PACKAGE = "With the package hf_maskssl installed"
 WITHOUT_PACKAGE = "Without it, by the code in the repository (read it first: it will run on your machine)"
@@ -80,17 +83,24 @@ def _model_lines(example: Example, config: Any, task: str | None) -> tuple[str, 
     if task is None:
         line = f"features = encoder({example.inputs}).pooler_output  # (2, {config.hidden_size})"
         return "encoder", "AutoModel", line
+    if task == "depth_estimation":
+        line = f"depth = model({example.inputs}).predicted_depth  # (2, height, width), in the labels' unit"
+        return "model", AUTO_CLASSES[task], line
     outputs = f"model({example.inputs}).logits"
+    if task == "semantic_segmentation":
+        line = f"classes = {outputs}.argmax(1)  # of logits (2, {config.num_labels}, rows, columns)"
+        return "model", AUTO_CLASSES[task], line
     if task == "regression":
         return "model", AUTO_CLASSES[task], f"values = {outputs}[:, 0]  # (2,), in the labels' unit"
     shape = f"2, tokens, {config.num_labels}" if task == "token_classification" else f"2, {config.num_labels}"
     line = f"classes = {outputs}.argmax(-1)  # of logits ({shape}); model.config.id2label names them"
-    return "model", AUTO_CLASSES[task], line
+    is_multimodal = config.modality == "multimodal"
+    return "model", "AutoModelForImageClassification" if is_multimodal else AUTO_CLASSES[task], line
 
 
 def _example(processor: Any, config: Any, data: DataArguments | None) -> Example:
     if processor is None:
-        return _tensors(config)
+        return _aligned_tensors(config) if config.modality == "multimodal" else _tensors(config)
     if isinstance(processor, PreTrainedTokenizerBase):
         return _texts(processor, config, data)
     if isinstance(processor, ImageTextProcessor):
@@ -99,6 +109,8 @@ def _example(processor: Any, config: Any, data: DataArguments | None) -> Example
         # Images whose texts were ids already leave a folder without tokenizer.
         pictures = _pictures(processor)
         return _joined(pictures, _tensors(config, only_tokens=True)) if config.has_tokens else pictures
+    if isinstance(processor, MultiMAEImageProcessor):
+        return _aligned_pictures(processor, config)
     if isinstance(processor, SpectrogramFeatureExtractor):
         sample = f"waveforms = np.random.uniform(-1, 1, (2, {processor.num_samples}))"
         sample += f"  # mono, {processor.sampling_rate} samples per second"
@@ -128,6 +140,49 @@ def _pictures(processor: ArrayImageProcessor) -> Example:
     shape = ", ".join(map(str, [2, processor.num_channels, *processor.image_size]))
     kinds = "PIL images or arrays" if processor.num_channels in (1, 3, 4) else "arrays"
     return _arrays("images", f"images = np.random.rand({shape})  # {kinds} of any size", "AutoImageProcessor")
+
+
+def _aligned_pictures(processor: MultiMAEImageProcessor, config: Any) -> Example:
+    """Pictures of every input modality, or rgb alone, which needs no names."""
+    pictures, size = processor.pictures(), tuple(processor.image_size)
+    inputs = [modality for modality in config.inputs() if modality.name in pictures]
+    samples = {modality.name: _samples(modality, (2, *modality.size(size))) for modality in inputs}
+    if list(samples) == ["rgb"]:
+        sample = f"images = {samples['rgb']}  # PIL images or arrays of any size"
+        return _arrays("images", sample, "AutoImageProcessor")
+    lines = (
+        "images = {  # PIL images or arrays of any size; modalities may be left out, and rgb alone needs no name",
+        *(f'    "{name}": {sample},' for name, sample in samples.items()),
+        "}",
+    )
+    return Example(
+        ("import numpy as np",),
+        {"processor": "AutoImageProcessor"},
+        lines,
+        '**processor(images, return_tensors="pt")',
+    )
+
+
+def _samples(modality: Any, shape: tuple[int, ...]) -> str:
+    """NumPy code of random pictures, byte-valued where they have three channels."""
+    if modality.is_categorical:
+        return f"list(np.random.randint({modality.num_classes}, size={shape}, dtype=np.uint8))"
+    shape = (shape[0], modality.num_channels, *shape[1:])
+    if modality.num_channels == 3:
+        return f"np.random.randint(256, size={shape}, dtype=np.uint8)"
+    return f"np.random.rand{shape}"
+
+
+def _aligned_tensors(config: Any) -> Example:
+    """Inputs of a model whose folder has no processor; any of them may be left out."""
+    lines = ["inputs = {  # prepared as in pre-training; modalities may be left out"]
+    for modality in config.inputs():
+        size = modality.size(tuple(config.image_size))
+        code = f"torch.randn{(2, modality.num_channels, *size)}"
+        if modality.is_categorical:
+            code = f"torch.randint({modality.num_classes}, {(2, *size)})"
+        lines.append(f'    "{modality.name}": {code},')
+    return Example(("import torch",), {}, (*lines, "}"), "inputs=inputs")
 
 
 def _texts(tokenizer: Any, config: Any, data: DataArguments | None) -> Example:

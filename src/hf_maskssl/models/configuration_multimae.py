@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
+from torch import nn
 from transformers import PreTrainedConfig
 
 from .task_balancing import check_task_balancing
@@ -257,7 +258,19 @@ class MultiMAEConfig(PreTrainedConfig):
             return list(self.depth_layers)
         return [max(0, round((quarter + 1) * self.num_hidden_layers / 4) - 1) for quarter in range(4)]
 
-    def validate_modalities(self) -> None:
+    def validate_architecture(self) -> None:
+        # Validators run in the order of the alphabet, and the others rely on these.
+        self._check_sizes()
+        self._check_modalities()
+        self._check_widths()
+
+    def _check_sizes(self) -> None:
+        for name in ("image_size", "patch_size"):
+            size = _pair(getattr(self, name))
+            if len(size) != 2 or min(size) < 1:
+                raise ValueError(f"`{name}` must be a height and a width, or one number for both, got {size}.")
+
+    def _check_modalities(self) -> None:
         table = self.modality_table()
         if not any(modality.is_input for modality in table.values()):
             raise ValueError(f"`modalities` must hold at least one input, got {list(table)} and none with `is_input`.")
@@ -275,7 +288,7 @@ class MultiMAEConfig(PreTrainedConfig):
                     f"{modality.num_classes}: take a negative number, or one that is no class."
                 )
 
-    def validate_widths(self) -> None:
+    def _check_widths(self) -> None:
         for width_name, heads_name in (
             ("hidden_size", "num_attention_heads"),
             ("decoder_hidden_size", "decoder_num_attention_heads"),
@@ -365,6 +378,8 @@ def _complete(name: str, fields: dict[str, Any], pixels: dict[str, Any], patch_s
     where = f"`modalities`: '{name}'"
     if not name.isidentifier():  # it becomes part of the weights' names
         raise ValueError(f"{where}: a name may hold letters, digits and underscores, and not start with a digit.")
+    if hasattr(nn.ModuleDict(), name):
+        raise ValueError(f"{where}: torch's modules have something of that name: take another.")
     unknown = sorted(set(fields) - _FIELDS)
     if unknown:
         raise ValueError(f"{where} has the unknown fields {unknown}; known are {sorted(_FIELDS)}.")

@@ -238,7 +238,7 @@ class MultiMAEImageProcessor(BaseImageProcessor):
             return View(0, 0, height, width)
         unit = self.crop_fraction * min(height / self.image_size[0], width / self.image_size[1])
         box = [max(1, min(full, round(unit * side))) for full, side in zip(size, self.image_size, strict=True)]
-        return View((height - box[0]) // 2, (width - box[1]) // 2, *box)
+        return View((height - box[0]) // 2, (width - box[1]) // 2, box[0], box[1])
 
     def random_view(self, size: tuple[int, int], generator: np.random.Generator) -> View:
         """A random crop and flip, drawn as torchvision's `RandomResizedCrop` draws its."""
@@ -246,17 +246,17 @@ class MultiMAEImageProcessor(BaseImageProcessor):
         aspect = self.image_size[1] / self.image_size[0]
         is_flipped = bool(generator.random() < self.flip_probability)
         for _ in range(CROP_ATTEMPTS):
-            area = height * width * generator.uniform(*self.crop_scale)
-            ratio = aspect * math.exp(generator.uniform(*np.log(self.crop_ratio)))
+            area = height * width * generator.uniform(self.crop_scale[0], self.crop_scale[1])
+            ratio = aspect * math.exp(generator.uniform(math.log(self.crop_ratio[0]), math.log(self.crop_ratio[1])))
             box = (round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio)))
             if 0 < box[0] <= height and 0 < box[1] <= width:
                 top = int(generator.integers(height - box[0] + 1))
                 left = int(generator.integers(width - box[1] + 1))
-                return View(top, left, *box, is_flipped)
+                return View(top, left, box[0], box[1], is_flipped)
         # The picture is too long for the ratios: the middle of it.
         unit = min(height / self.image_size[0], width / self.image_size[1])
         box = (max(1, round(unit * self.image_size[0])), max(1, round(unit * self.image_size[1])))
-        return View((height - box[0]) // 2, (width - box[1]) // 2, *box, is_flipped)
+        return View((height - box[0]) // 2, (width - box[1]) // 2, box[0], box[1], is_flipped)
 
     def scaled_values(self, name: str, value: Any) -> np.ndarray:
         """A picture of a continuous modality resized and scaled, (C, N) float64: its valid pixels alone, whose mean and
@@ -317,8 +317,8 @@ class MultiMAEImageProcessor(BaseImageProcessor):
         elif picture.standardize == "dataset":
             if picture.mean is None or picture.std is None:
                 raise ValueError(f"modality '{picture.name}': standardize 'dataset' needs its `mean` and `std`")
-            shape = (-1, 1, 1)
-            values = (values - np.float32(picture.mean).reshape(shape)) / np.float32(picture.std).reshape(shape)
+            mean, std = (np.array(numbers, dtype=np.float32) for numbers in (picture.mean, picture.std))
+            values = (values - mean[:, None, None]) / std[:, None, None]
         if view.is_flipped and picture.flips_x:
             values[0] = -values[0]
         if not is_valid.all():
@@ -363,7 +363,8 @@ class MultiMAEImageProcessor(BaseImageProcessor):
         if name == "classes":
             return self._class_map(raw, view, size, 1)
         # Not interpolated: between two objects that would invent depths.
-        depth = nearest(raw[..., 0], tuple(self.image_size), _scaled_box(view, size, raw.shape[:2]))
+        target = (self.image_size[0], self.image_size[1])
+        depth = nearest(raw[..., 0], target, _scaled_box(view, size, raw.shape[:2]))
         depth = np.ascontiguousarray(depth[:, ::-1] if view.is_flipped else depth).astype(np.float32)
         return np.where(np.isfinite(depth), depth, np.float32(0.0))
 
@@ -463,7 +464,8 @@ def _complete(name: str, fields: Mapping[str, Any]) -> Picture:
     counts = {"continuous": "num_channels", "categorical": "num_classes"}
     if kind not in counts:
         raise ValueError(f"{where}: expected `kind` 'continuous' or 'categorical', got {kind!r}")
-    count, stride = fields.get(counts[kind]), fields.get("stride", 1)
+    count: Any = fields.get(counts[kind])
+    stride = fields.get("stride", 1)
     for field, value in ((counts[kind], count), ("stride", stride)):
         if type(value) is not int or value < 1:
             raise ValueError(f"{where}: expected a positive integer `{field}`, got {value!r}")

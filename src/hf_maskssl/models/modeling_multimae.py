@@ -7,12 +7,12 @@ hidden patches (`MultiMAEDecoder`, `MultiMAEForPretraining`). With `task_balanci
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, ViTModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.processing_utils import Unpack
@@ -49,6 +49,10 @@ from .multimodal_masking import (
     visible_tokens,
 )
 from .task_balancing import BalancedLoss, BalancingRule, TaskBalancer, TaskTotals
+
+if TYPE_CHECKING:
+    # Every saved checkpoint's auto_map names its classes; `save_pretrained` copies what is imported, be it here.
+    from .modeling_multimae_heads import MultiMAEForImageClassification  # noqa: F401
 
 
 @dataclass
@@ -249,6 +253,20 @@ class MultiMAEModel(MultiMAEPreTrainedModel):
         """
         return cut_images(self.config, inputs, pixel_values, presence)
 
+    def to_vit(self, modality: str = "rgb") -> ViTModel:
+        """The path of one continuous modality as a plain transformers ViT; see `vit_exchange.to_vit`."""
+        from .vit_exchange import to_vit  # which imports this module
+
+        return to_vit(self, modality)
+
+    def load_vit(
+        self, vit: PreTrainedModel, modality: str = "rgb", positions: Literal["same", "drop"] = "same"
+    ) -> None:
+        """Start from a ViT's or ViT-MAE's weights; see `vit_exchange.load_vit`."""
+        from .vit_exchange import load_vit
+
+        load_vit(self, vit, modality, positions)
+
     def token_grids(self, inputs: Images | None = None, pixel_values: torch.Tensor | None = None) -> list[TokenGrid]:
         """Where the tokens of each given modality lie in `last_hidden_state`, counted from behind the global tokens."""
         return self.cut(inputs, pixel_values).grids
@@ -430,7 +448,9 @@ class MultiMAEForPretraining(MultiMAEPreTrainedModel):
         """Whether a step of several batches must be measured before its gradients are taken.
 
         True where weights depend on losses, which are means over all batches of the step, and where samples lack
-        modalities, so that the batches' means have unequal denominators.
+        modalities, so that the batches' means have unequal denominators. A sum of tasks that every sample has is not worth
+        the pass: there a sample with nothing to predict in one task (seen whole, or no known class in what is hidden) makes
+        the accumulated loss a mean of the batches' means.
         """
         return self.balancer.needs_first_pass or batch.get("presence") is not None
 

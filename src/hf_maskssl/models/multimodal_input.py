@@ -77,6 +77,11 @@ def cut_images(
         raise ValueError(
             "a MultiMAE takes `inputs`, a dict of modalities, or `pixel_values`, which is its rgb: give one."
         )
+    if inputs is not None and not isinstance(inputs, Mapping):
+        raise ValueError(
+            f"`inputs` must be a dict of modalities, name -> tensor, got a {type(inputs).__name__}: images of rgb alone are "
+            "`pixel_values`."
+        )
     given: dict[str, torch.Tensor] = dict(inputs) if inputs is not None else {"rgb": pixel_values}  # type: ignore[dict-item]
     table = {
         modality.name: modality for modality in config.modality_table().values() if modality.source == modality.name
@@ -93,7 +98,7 @@ def cut_images(
         image = _check_image(modality, given[name], config.semantic_loss_ignore_index)
         sizes[name] = (image.shape[-2] * modality.stride, image.shape[-1] * modality.stride)
         batch_sizes[name] = image.shape[0]
-        if any(size % patch for size, patch in zip(sizes[name], modality.patch_size, strict=True)):
+        if any(size < patch or size % patch for size, patch in zip(sizes[name], modality.patch_size, strict=True)):
             raise ValueError(
                 f"`inputs['{name}']` must have a height and width that are multiples of {list(modality.patch_shape)}, its "
                 f"patches, got {list(image.shape[-2:])}."
@@ -112,6 +117,9 @@ def cut_images(
         if table[name].is_input:
             grids.append(TokenGrid(name, start, *table[name].grid(image_size)))
             start += grids[-1].size
+    if not grids:
+        names = [modality.name for modality in config.inputs()]
+        raise ValueError(f"`inputs` must hold at least one that is encoded, of {names}, got only {list(given)}.")
     images = ModalityPatches(patches, grids, {}, image_size)
     return images if presence is None else _with_presence(images, presence)
 

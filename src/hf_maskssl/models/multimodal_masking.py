@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .input_checks import values_are_readable
+from .input_checks import check_draw, values_are_readable
 from .masking import scored_first
 
 
@@ -46,6 +46,24 @@ def sample_proportions(alphas: torch.Tensor, is_present: torch.Tensor, uniform_s
         code = 1 + (torch.rand(batch_size, 1, device=device) * subsets).long().clamp(max=subsets - 1)
         is_chosen = is_present & (code >> (is_present.cumsum(1) - 1).clamp(min=0)).bitwise_and(1).bool()
     return restrict_proportions(shares, is_chosen)
+
+
+def check_proportions(proportions: torch.Tensor | None, shape: tuple[int, int]) -> None:
+    """Shares that the caller passed, if any, are (B, M) and can be dealt.
+
+    Raises:
+        ValueError: another shape, or rows with NaN, negative shares or another sum than 1.
+    """
+    check_draw("proportions", proportions, shape)
+    if proportions is None or not values_are_readable(proportions):
+        return
+    is_right = (proportions >= 0).all(1) & ((proportions.sum(1) - 1).abs() < 1e-2)
+    if not is_right.all():
+        rows = torch.nonzero(~is_right).flatten().tolist()
+        raise ValueError(
+            f"`proportions` must be shares of 0 or more that sum to 1, one per modality, got others in rows {rows[:8]} of "
+            "the batch."
+        )
 
 
 def restrict_proportions(proportions: torch.Tensor, is_chosen: torch.Tensor) -> torch.Tensor:

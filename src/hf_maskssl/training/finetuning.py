@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,7 @@ import torch
 from accelerate.state import PartialState
 from accelerate.utils import broadcast_object_list, parse_flag_from_env
 from transformers import (
-    AutoConfig,
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
     EarlyStoppingCallback,
-    EvalPrediction,
-    PreTrainedConfig,
     PreTrainedModel,
     PrinterCallback,
     Trainer,
@@ -34,18 +29,27 @@ from transformers import (
 )
 from transformers.integrations import TensorBoardCallback
 
-from ..data.collators import BatchCollator
-from ..data.labels import IGNORED_LABEL
+from ..data.arguments import DENSE_TASKS
 from ..data.preparation import prepare_data
 from ..data.processors import load_processor
-from ..data.recipe import build_config
 from ..evaluation.evaluate_checkpoint import checkpoint_folder
-from ..evaluation.metrics import LOWER_IS_BETTER, score_outputs
+from ..evaluation.metrics import LOWER_IS_BETTER
 from ..evaluation.reports import writable_folder, write_json
 from .checkpoints import incomplete_folder
-from .finetuning_arguments import FinetuningRecipe
+from .finetuning_arguments import FinetuningRecipe, load_finetuning_recipe
 from .finetuning_digests import rows_digest, weights_digest
+from .finetuning_models import (
+    choose_inputs,
+    complete_processor,
+    freeze,
+    load_model,
+    new_inputs,
+    read_config,
+    to_original_unit,
+)
 from .finetuning_results import Run, read_runs, summarise, write_results
+from .finetuning_scores import PREDICTIONS, FinetuningCollator, LabelUnit, head_outputs, make_scorer, metric_scores
+from .layer_decay import layer_decay_groups
 
 # What may change between two calls without changing what a run gives.
 IMMATERIAL = {"output_dir", "overwrite", "seeds", "learning_rate", "eval_batch_size", "num_workers", "logging_steps"}
@@ -63,37 +67,27 @@ def finetune(recipe: FinetuningRecipe, write_card: CardWriter | None = None) -> 
     return Finetuner(recipe, write_card).run()
 
 
-@dataclasses.dataclass(frozen=True)
-class LabelUnit:
-    """Labels as a regression learns them: (label - mean) / std."""
+def finetune_from_command_line(document: str, write_card: CardWriter | None = None, task: str | None = None) -> None:
+    """What the scripts do: RECIPE.yaml and its overrides in, results.md out.
 
-    mean: float = 0.0
-    std: float = 1.0
+    Args:
+        document: The script's, printed where there is no recipe.
+        write_card: As `finetune`'s.
+        task: The only `data.task` that the script is for; None is for every one.
 
-    def to_learnt(self, labels: torch.Tensor) -> torch.Tensor:
-        return (labels - self.mean) / self.std
-
-    def to_original(self, values: np.ndarray) -> np.ndarray:
-        return values.astype(np.float64) * self.std + self.mean
-
-
-@dataclasses.dataclass(frozen=True)
-class FinetuningCollator:
-    """The data's collator without the row numbers, which no forward pass takes, and with labels as they are learnt.
-
-    Trainer's own way, `remove_unused_columns`, takes the numbers out of the rows before they are collated, and errors
-    could no longer name the row.
+    Raises:
+        ValueError: The recipe is of another task.
     """
-
-    collator: BatchCollator
-    unit: LabelUnit
-
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        batch = self.collator(rows)
-        batch.pop("index", None)
-        if torch.is_floating_point(batch["labels"]):
-            batch["labels"] = self.unit.to_learnt(batch["labels"])
-        return batch
+    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
+        raise SystemExit(document)
+    recipe = load_finetuning_recipe(sys.argv[1], sys.argv[2:])
+    if task is not None and recipe.data.task != task:
+        raise ValueError(f"data.task is {recipe.data.task!r}; this script is for {task!r}: take run_finetune.py.")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("hf_maskssl").setLevel(logging.INFO)
+    finetune(recipe, write_card)
+    if PartialState().is_main_process:
+        print((Path(recipe.finetuning.output_dir) / "results.md").read_text(encoding="utf-8"))
 
 
 class ScoreLogger(TrainerCallback):
@@ -108,6 +102,19 @@ class ScoreLogger(TrainerCallback):
         if state.is_world_process_zero:
             score = kwargs["metrics"][f"eval_{self.metric}"]
             logger.info("%s, epoch %.4g: validation %s %.4f", self.run.title, state.epoch or 0, self.metric, score)
+
+
+class EpochTeller(TrainerCallback):
+    """Tells the training rows which epoch it is: with several processes the loader does not."""
+
+    def __init__(self, rows: Any) -> None:
+        self.rows = rows
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if hasattr(self.rows, "set_epoch"):
+            self.rows.set_epoch(round(state.epoch or 0))
 
 
 class Finetuner:
@@ -130,9 +137,12 @@ class Finetuner:
         self.folder = writable_folder(Path(self.args.output_dir), "finetuning.output_dir")
         self.checkpoint = None if self.args.checkpoint is None else self._find_checkpoint(self.args.checkpoint)
         self.config = read_config(recipe.model, self.checkpoint)
+        data = choose_inputs(self.config, recipe.data, self.args.inputs, recipe.model)
+        self.inputs = list(data.input_column) if isinstance(data.input_column, dict) else None
         processor = None if self.checkpoint is None else load_processor(self.checkpoint)
         with self.state.main_process_first():  # the others find the prepared rows in the cache
-            self.data = prepare_data(recipe.data, self.config, processor, require_labels=True)
+            processor = complete_processor(processor, data, self.config)
+            self.data = prepare_data(data, self.config, processor, require_labels=True)
         self.task = str(self.data.task)
         self.num_labels = int(self.data.num_labels or 0)
         self._check_data()
@@ -186,7 +196,8 @@ class Finetuner:
     def _check_data(self) -> None:
         if not hasattr(self.data.train, "__len__"):
             raise ValueError("data.streaming: fine-tuning draws its rows in random order; set it to false.")
-        if self.task != "regression" and self.num_labels < 2:
+        self._check_frozen()
+        if self.task not in ("regression", "depth_estimation") and self.num_labels < 2:
             raise ValueError(f"data.label_column: expected at least two classes, found {self.data.label_names}.")
         wanted = self.args.labelled_samples
         if wanted is not None and wanted > len(self.data.train):
@@ -207,13 +218,23 @@ class Finetuner:
                     "data.validation_split or data.validation_fraction."
                 )
 
+    def _check_frozen(self) -> None:
+        if not self.args.freeze_encoder or self.checkpoint is None or self.args.from_scratch:
+            return
+        new = [name for name in new_inputs(self.config, self.checkpoint) if name in (self.inputs or [])]
+        if new:
+            raise ValueError(
+                f"finetuning.freeze_encoder: the input projection of {new} is new, as the checkpoint was not pre-trained "
+                "with it, and has to be trained: set freeze_encoder to false, or choose other finetuning.inputs."
+            )
+
     def _set_labels(self) -> None:
         config, names = self.config, self.data.label_names
         config.num_labels = self.num_labels
         if names is not None:
             config.id2label = dict(enumerate(names))
             config.label2id = {name: number for number, name in enumerate(names)}
-        if self.task != "token_classification":
+        if self.task in ("classification", "regression"):
             config.problem_type = "regression" if self.task == "regression" else "single_label_classification"
 
     def _check_recipe_of_runs(self) -> None:
@@ -324,22 +345,34 @@ class Finetuner:
         """A Trainer for a run, or, without rows to train on, for scoring."""
         trackers = [] if rows is None else self.args.report_to
         selects = rows is not None and self.data.validation is not None
+        args = self._training_arguments(run, selects, [name for name in trackers if name != "tensorboard"])
+        ignore_index = getattr(self.config, "semantic_loss_ignore_index", 255)
         trainer = Trainer(
             model=model,
-            args=self._training_arguments(run, selects, [name for name in trackers if name != "tensorboard"]),
+            args=args,
             data_collator=FinetuningCollator(self.data.collator, unit),
             train_dataset=rows,
             eval_dataset=self.data.validation,
-            compute_metrics=Scorer(self.task, self.metric, unit, run),
-            preprocess_logits_for_metrics=head_outputs if self.task != "token_classification" else predicted_classes,
+            compute_metrics=make_scorer(self.task, self.metric, unit, run, ignore_index),
+            preprocess_logits_for_metrics=PREDICTIONS.get(self.task, head_outputs),
             callbacks=self._callbacks(run, selects, "tensorboard" in trackers),
+            optimizer_cls_and_kwargs=None if rows is None else self._optimizer(model, args),
         )
         trainer.remove_callback(PrinterCallback)
-        if self.task == "regression":
-            # transformers' loss of a regression is a mean over the batch and knows no `num_items_in_batch`: Trainer
-            # must divide it by the accumulated batches.
+        trainer.add_callback(EpochTeller(rows))
+        if self.task in ("regression", *DENSE_TASKS):
+            # These losses are means over the batch and know no `num_items_in_batch`: Trainer must divide them by the
+            # accumulated batches.
             trainer.model_accepts_loss_kwargs = False
         return trainer
+
+    def _optimizer(self, model: PreTrainedModel, args: TrainingArguments) -> tuple[Any, dict[str, Any]] | None:
+        """What Trainer takes as `optimizer_cls_and_kwargs`; None leaves it to Trainer, which decays no bias and no norm."""
+        if self.args.layer_decay is None:
+            return None
+        groups = layer_decay_groups(model, self.args.layer_decay, args.learning_rate, args.weight_decay)
+        optimizer_class, options = Trainer.get_optimizer_cls_and_kwargs(args, model)
+        return optimizer_class, options | {"params": groups}
 
     def _training_arguments(self, run: Run, selects: bool, trackers: list[str]) -> TrainingArguments:
         args = self.args
@@ -355,13 +388,14 @@ class Finetuner:
             max_steps=args.max_steps or -1,
             per_device_train_batch_size=args.batch_size,
             per_device_eval_batch_size=args.eval_batch_size,
+            batch_eval_metrics=self.task in DENSE_TASKS,
             gradient_accumulation_steps=args.gradient_accumulation_steps,
             weight_decay=args.weight_decay,
             adam_beta1=args.adam_beta1,
             adam_beta2=args.adam_beta2,
             adam_epsilon=args.adam_epsilon,
             warmup_steps=args.warmup_ratio or args.warmup_steps,
-            lr_scheduler_type=args.lr_scheduler_type,
+            **self._schedule(),
             max_grad_norm=args.max_grad_norm or 0.0,
             bf16=args.mixed_precision == "bf16",
             fp16=args.mixed_precision == "fp16",
@@ -386,6 +420,14 @@ class Finetuner:
         training_args.mixed_precision = args.mixed_precision or launched_precision()
         return training_args
 
+    def _schedule(self) -> dict[str, Any]:
+        """The learning rate's course in transformers' words."""
+        name, lowest = self.args.lr_scheduler_type, self.args.min_learning_rate
+        if lowest:
+            return {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr": lowest}}
+        # transformers' "constant" knows no warm-up.
+        return {"lr_scheduler_type": "constant_with_warmup" if name == "constant" else name}
+
     def _callbacks(self, run: Run, selects: bool, with_tensorboard: bool) -> list[TrainerCallback]:
         callbacks: list[TrainerCallback] = [ScoreLogger(run, self.metric)] if selects else []
         if selects and self.args.early_stopping_patience:
@@ -406,7 +448,11 @@ class Finetuner:
         return metric_scores(best, "eval_"), {"epoch": best["epoch"], "validations": len(history)}
 
     def _score(self, trainer: Trainer, split: Any) -> dict[str, float]:
-        return metric_scores(trainer.predict(split).metrics or {}, "test_")
+        # As `trainer.predict`, which would keep every output.
+        loader = trainer.get_test_dataloader(split)
+        return metric_scores(
+            trainer.evaluation_loop(loader, "Scoring", metric_key_prefix="test").metrics or {}, "test_"
+        )
 
     def _save(self, trainer: Trainer, run: Run, unit: LabelUnit) -> None:
         """The run's model and its processor, complete or not there at all; its outputs in the labels' own unit."""
@@ -488,130 +534,13 @@ class Finetuner:
         sections = {name: dataclasses.asdict(getattr(self.recipe, name)) for name in ("data", "finetuning")}
         return {
             "task": self.task,
+            "inputs": self.inputs,
             "num_labels": self.num_labels,
             "label_names": self.data.label_names,
             "rows": self._rows(),
             "settings": {"model": self.recipe.model, **sections},
             "configuration": self.config.to_diff_dict(),
         }
-
-
-@dataclasses.dataclass(frozen=True)
-class Scorer:
-    """Trainer's `compute_metrics`: every metric of the task, in the labels' own unit."""
-
-    task: str
-    headline: str
-    unit: LabelUnit
-    run: Run
-
-    def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
-        outputs, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
-        if not np.isfinite(outputs).all():
-            raise ValueError(
-                f"{self.run.title}: the model gives NaN or infinite outputs; lower finetuning.learning_rate, set "
-                "finetuning.max_grad_norm or train without mixed precision."
-            )
-        if self.task == "token_classification":
-            outputs = outputs.astype(np.int64)
-        if self.task == "regression":
-            outputs, labels = self.unit.to_original(outputs.reshape(-1)), self.unit.to_original(labels)
-        return score_outputs(outputs, labels, self.task, self.headline)
-
-
-def head_outputs(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
-    """(B, L) float32 of what Trainer keeps of a forward pass: some models give more than logits."""
-    return (outputs[0] if isinstance(outputs, tuple) else outputs).float()
-
-
-def predicted_classes(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
-    """(B, N) float32 classes, NaN where a labelled token's logits are not finite.
-
-    Of all tokens of a split, logits might not fit into memory.
-    """
-    logits = head_outputs(outputs, labels)
-    is_sound = logits.isfinite().all(dim=-1) | (labels == IGNORED_LABEL)
-    return torch.where(is_sound, logits.argmax(dim=-1).float(), torch.nan)
-
-
-def metric_scores(metrics: Mapping[str, Any], prefix: str) -> dict[str, float]:
-    """Trainer's metrics without their prefix and without times and losses, which depend on the machine and the unit."""
-    names = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
-    dropped = ("loss", "runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
-    return {name: float(value) for name, value in names.items() if name not in dropped}
-
-
-def read_config(fields: Mapping[str, Any], checkpoint: Path | None) -> PreTrainedConfig:
-    """The checkpoint's configuration with the `model` section's changes, or the section's alone.
-
-    Raises:
-        ValueError: Neither is given, an unknown or impossible field, or another `model_type` than the checkpoint's.
-    """
-    if checkpoint is None:
-        if not fields:
-            raise ValueError(
-                "finetuning.checkpoint: name the encoder to start from, or give the recipe a model section to start from "
-                "random weights."
-            )
-        return build_config(fields)
-    saved = AutoConfig.from_pretrained(checkpoint)
-    if fields.get("model_type", saved.model_type) != saved.model_type:
-        raise ValueError(
-            f"model.model_type is {fields['model_type']!r}, but finetuning.checkpoint {checkpoint} is of "
-            f"{saved.model_type!r}: correct one of them."
-        )
-    common = {field.name for field in dataclasses.fields(PreTrainedConfig)}
-    own = {field.name: getattr(saved, field.name) for field in dataclasses.fields(saved) if field.name not in common}
-    return build_config({"model_type": saved.model_type, **own, **fields})
-
-
-def load_model(task: str, config: PreTrainedConfig, checkpoint: Path | None) -> PreTrainedModel:
-    """A float32 model with the head of a task: its encoder from a checkpoint, or all of it random.
-
-    Raises:
-        ValueError: The checkpoint lacks weights of the encoder, or has them in other shapes.
-    """
-    auto_class: Any = (
-        AutoModelForTokenClassification if task == "token_classification" else AutoModelForSequenceClassification
-    )
-    if checkpoint is None:
-        return auto_class.from_config(config)
-    model, info = auto_class.from_pretrained(
-        checkpoint, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
-    )
-    # The head is new, or of another task. Anything else left random would go unnoticed.
-    own = f"{model.base_model_prefix}."
-    missing = sorted(name for name in info["missing_keys"] if name.startswith(own))
-    shapes = [key if isinstance(key, str) else str(key[0]) for key in info["mismatched_keys"]]
-    reshaped = sorted(name for name in shapes if name.startswith(own))
-    if missing or reshaped:
-        raise ValueError(
-            f"finetuning.checkpoint {checkpoint} does not fit the model: missing weights {missing[:5]}, other shapes "
-            f"{reshaped[:5]}; take the fields back that the model section changes, or name another checkpoint."
-        )
-    return model
-
-
-def to_original_unit(model: PreTrainedModel, unit: LabelUnit) -> None:
-    """Let a model of one output that has learnt standardised labels give labels in their own unit."""
-    if unit == LabelUnit():
-        return
-    layers = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
-    if not layers or layers[-1].out_features != 1 or layers[-1].bias is None:
-        raise ValueError(
-            f"finetuning.standardize_labels: {type(model).__name__} does not end in a linear layer of one output with a "
-            "bias, into which the labels' unit could be put; set it to false."
-        )
-    with torch.no_grad():
-        layers[-1].weight.mul_(unit.std)
-        layers[-1].bias.mul_(unit.std).add_(unit.mean)
-
-
-def freeze(encoder: torch.nn.Module) -> None:
-    """Take an encoder out of training: no gradients, and no dropout either, whatever `train()` says of its model."""
-    encoder.requires_grad_(False)
-    encoder.eval()
-    encoder.train = lambda mode=True: encoder  # type: ignore[method-assign]
 
 
 def refuse_sharding() -> None:

@@ -19,6 +19,9 @@ class FinetuningArguments:
             the `model` section; with a checkpoint that section's fields change its configuration (dropout, say).
         from_scratch: take the checkpoint's configuration and processor, but random weights: the arm of a comparison
             without pre-training.
+        inputs: modalities that a model of several reads, such as ["rgb", "depth"]; `--inputs rgb depth` on the command line.
+            None takes those of `data.input_column`, or all that the model reads. What the checkpoint was not pre-trained
+            with is described under `model.modalities` and gets a new input projection.
         output_dir: folder of results.json, results.md, the runs (one file each) and the model.
         overwrite: throw away the runs of another recipe in `output_dir` (or of other weights, rows or another
             configuration); otherwise they are an error. Runs of the same recipe that have ended are never repeated;
@@ -34,12 +37,17 @@ class FinetuningArguments:
         eval_batch_size: the same when scoring.
         gradient_accumulation_steps: forward passes per optimiser step.
         weight_decay, adam_beta1, adam_beta2, adam_epsilon: AdamW; biases and norms are not decayed.
+        layer_decay: factor between the learning rates of two layers: the head has `learning_rate`, the last layer that
+            times `layer_decay`, and so on down to the embeddings (the minimax paper's Table 7: 0.65 for classification,
+            0.75 for dense tasks). Then global tokens and tensors of one dimension are not decayed either. None: one
+            learning rate for all.
         warmup_ratio, warmup_steps: linear warm-up from 0, as a share of all steps or in steps; at most one of them.
         lr_scheduler_type: after the warm-up.
+        min_learning_rate: where "cosine" ends, in a layer times what `layer_decay` makes of it.
         max_grad_norm: clip the gradient to this l2 norm; None does not clip.
         early_stopping_patience: stop after so many validations in a row without a better score; 0 never.
-        metric: chooses epochs and the learning rate, and is shown first; None takes "accuracy", "spearman" or
-            "token_accuracy", by the task.
+        metric: chooses epochs and the learning rate, and is shown first; None takes "accuracy", "spearman",
+            "token_accuracy", "mean_iou" or "delta_1", by the task.
         standardize_labels: a regression learns labels with mean 0 and standard deviation 1 over its training rows.
             Scores, and the model that is kept, are in the labels' own unit either way.
         labelled_samples: train on so many rows, drawn by the seed; None takes all.
@@ -53,6 +61,7 @@ class FinetuningArguments:
 
     checkpoint: str | None = None
     from_scratch: bool = False
+    inputs: list[str] | None = None
     output_dir: str = "outputs/finetune"
     overwrite: bool = False
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
@@ -68,9 +77,11 @@ class FinetuningArguments:
     adam_beta1: float = 0.9
     adam_beta2: float = 0.999
     adam_epsilon: float = 1e-8
+    layer_decay: float | None = None
     warmup_ratio: float = 0.0
     warmup_steps: int = 0
     lr_scheduler_type: Literal["constant", "linear", "cosine"] = "linear"
+    min_learning_rate: float = 0.0
     max_grad_norm: float | None = 1.0
     early_stopping_patience: int = 0
     metric: str | None = None
@@ -107,8 +118,30 @@ class FinetuningArguments:
                 f"finetuning.warmup_ratio={self.warmup_ratio} and finetuning.warmup_steps={self.warmup_steps} are both "
                 "set: keep one of them."
             )
+        self._check_decays()
+        if self.inputs is not None and (not self.inputs or len(set(self.inputs)) != len(self.inputs)):
+            raise ValueError(f"finetuning.inputs: expected different modalities, at least one, got {self.inputs}.")
         if self.metric is not None and self.metric not in METRICS:
             raise ValueError(f"finetuning.metric: expected one of {list(METRICS)} or nothing, got {self.metric!r}.")
+
+    def _check_decays(self) -> None:
+        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
+            raise ValueError(f"finetuning.layer_decay must lie in (0, 1], got {self.layer_decay}.")
+        if self.layer_decay is not None and self.freeze_encoder:
+            raise ValueError(
+                f"finetuning.layer_decay={self.layer_decay} is for the layers of an encoder that is trained, but "
+                "finetuning.freeze_encoder is true: keep one of them."
+            )
+        if not 0 <= self.min_learning_rate <= min(self.learning_rates):
+            raise ValueError(
+                f"finetuning.min_learning_rate: expected 0 to finetuning.learning_rate ({self.learning_rate}), got "
+                f"{self.min_learning_rate}."
+            )
+        if self.min_learning_rate and self.lr_scheduler_type != "cosine":
+            raise ValueError(
+                f"finetuning.min_learning_rate={self.min_learning_rate} is where lr_scheduler_type 'cosine' ends, which is "
+                f"{self.lr_scheduler_type!r}: set one of them anew."
+            )
 
     def _check_ranges(self) -> None:
         at_least: dict[str, int] = {
@@ -166,7 +199,21 @@ class FinetuningRecipe:
 def load_finetuning_recipe(path: str | Path, overrides: Sequence[str] = ()) -> FinetuningRecipe:
     """Read a recipe and the command line's `--field value` overrides; errors as in `load_recipe`.
 
-    A bare field name that several sections know means the finetuning section's.
+    A bare field name that several sections know means the finetuning section's. `--inputs` takes several words.
     """
     sections = {"model": dict, "data": DataArguments, "finetuning": FinetuningArguments}
-    return FinetuningRecipe(**load_recipe(path, overrides, sections, primary="finetuning"))
+    return FinetuningRecipe(**load_recipe(path, _inputs_as_one_word(overrides), sections, primary="finetuning"))
+
+
+def _inputs_as_one_word(words: Sequence[str]) -> list[str]:
+    """`--inputs rgb depth` -> `--inputs [rgb, depth]`, as every other list is written."""
+    joined: list[str] = []
+    place = None  # of the list of inputs, while its words last
+    for word in words:
+        if word.startswith("--"):
+            place = len(joined) + 1 if word in ("--inputs", "--finetuning.inputs") else None
+        if place is None or len(joined) <= place:
+            joined.append(word)
+        else:
+            joined[place] = f"[{joined[place].strip('[]')}, {word}]"
+    return joined

@@ -144,10 +144,12 @@ def _markdown(title: str, results: Mapping[str, Any]) -> str:
     rows = ", ".join(f"{count:,} {split}" for split, count in results["rows"].items())
     if settings["labelled_samples"] is not None:
         rows += f" ({settings['labelled_samples']:,} of the training rows are used)"
+    inputs = results.get("inputs")
+    given = "" if inputs is None else f" with {' + '.join(inputs)} as input"
     lines = [
         f"# {title}",
         "",
-        f"Fine-tuned from {start}{', the encoder frozen' if settings['freeze_encoder'] else ''}; learning rate "
+        f"Fine-tuned from {start}{', the encoder frozen' if settings['freeze_encoder'] else ''}{given}; learning rate "
         f"{chosen:g}. Rows: {rows}. Means over runs with 95 % t intervals.",
         results["selection"],
         "",

@@ -31,7 +31,9 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForPreTraining, PreTrainedModel, get_scheduler
 
 from ..data.preparation import PreparedData, prepare_data
+from ..data.preparer import plain_rows
 from ..data.recipe import build_config
+from ..evaluation.modality_pictures import draw_modalities
 from ..evaluation.online import labelled_held_out, online_probe
 from ..evaluation.pictures import draw_curves, draw_reconstruction
 from ..evaluation.reports import writable_folder, write_json
@@ -314,6 +316,9 @@ class Pretrainer:
         """Endless batches; epoch e is the permutation of seed + e, so a resumed run finds its place again."""
         while True:
             self.loader.set_epoch(self.state.epoch)
+            if hasattr(self.prepared.train, "set_epoch"):
+                # What rows draw at random follows the epoch; the loader of several processes does not tell them.
+                self.prepared.train.set_epoch(self.state.epoch)
             loader = self.loader
             if self.state.batches_in_epoch:
                 loader = skip_first_batches(self.loader, self.state.batches_in_epoch)
@@ -525,12 +530,15 @@ class Pretrainer:
         """Reconstructions and curves. Every process computes them, because losses gather; the main process writes."""
         folder = self.output_dir / "pictures"
         folder.mkdir(exist_ok=True)
-        source: Any = self.prepared.validation if self.prepared.validation is not None else self.prepared.train
+        source: Any = (
+            self.prepared.validation if self.prepared.validation is not None else plain_rows(self.prepared.train)
+        )
         rows = [row for _, row in zip(range(8), source, strict=False)]
         batch = self.prepared.collator(rows)
         picture = folder / f"reconstruction-{self.state.step:08d}.png"
         is_main = self.accelerator.is_main_process
-        draw_reconstruction(self._bare_model, batch, picture if is_main else None, self.prepared.processor)
+        draw = draw_modalities if "inputs" in batch else draw_reconstruction
+        draw(self._bare_model, batch, picture if is_main else None, self.prepared.processor)
         if is_main:
             draw_curves(self.state.history, folder / "curves.png")
 

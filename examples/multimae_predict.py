@@ -1,0 +1,101 @@
+"""Draw what a pre-trained MultiMAE sees and predicts, as in the figures of its paper.
+
+    python examples/multimae_predict.py CHECKPOINT [--output FOLDER]
+    python examples/multimae_predict.py CHECKPOINT --source multimodal_folder --data_dir FOLDER [--split train]
+    python examples/multimae_predict.py CHECKPOINT --recipe RECIPE.yaml [--data_field value ...]
+
+CHECKPOINT is a folder or a Hub name of a pre-training checkpoint. Without more the pictures are of generated scenes. Of a
+recipe the `data` section is used, any of whose fields can be changed. Writes
+    masked.png         masked inputs, predictions with visible patches laid over, targets (Figure 1);
+    single_inputs.png  what is predicted from each whole modality alone (Figure 3);
+    repainted.png      `--partial` (rgb) from the whole of `--whole` (depth) and a few patches, one in other hues (Figure 4).
+"""
+
+import argparse
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoModelForPreTraining
+
+import hf_maskssl  # noqa: F401  registers the package's models with AutoModelForPreTraining
+from hf_maskssl.data.arguments import DataArguments
+from hf_maskssl.data.preparation import prepare_data
+from hf_maskssl.data.processors import load_processor
+from hf_maskssl.data.recipe import load_recipe
+from hf_maskssl.evaluation.evaluate_checkpoint import checkpoint_folder
+from hf_maskssl.evaluation.modality_pictures import (
+    draw_modalities,
+    draw_repainted,
+    draw_single_inputs,
+    known_class_names,
+)
+
+PICTURES = ("masked", "single_inputs", "repainted")
+
+
+def main(argv: Sequence[str] | None = None) -> list[Path]:
+    """Command line; returns the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", help="folder or Hub name of a pre-training checkpoint")
+    parser.add_argument("--source", help="as data.source; default: scenes, or the recipe's")
+    parser.add_argument("--data_dir", help="as data.data_dir")
+    parser.add_argument(
+        "--split", help="default: validation for scenes, else train; with a recipe, its held-out split"
+    )
+    parser.add_argument("--recipe", help="YAML file with a `data` section")
+    parser.add_argument("--output", type=Path, default=Path("outputs/multimae_predict"), help="default: %(default)s")
+    parser.add_argument("--pictures", nargs="+", choices=PICTURES, default=list(PICTURES), help="default: all")
+    parser.add_argument("--num_samples", type=int, default=6, help="default: %(default)s")
+    parser.add_argument("--whole", default="depth", help="repainted.png: seen whole; default: %(default)s")
+    parser.add_argument("--partial", default="rgb", help="repainted.png: predicted; default: %(default)s")
+    parser.add_argument("--num_patches", type=int, default=2, help="patches of it that are seen; default: %(default)s")
+    options, overrides = parser.parse_known_args(argv)
+    folder = checkpoint_folder(options.checkpoint)
+    model: Any = AutoModelForPreTraining.from_pretrained(folder).eval()
+    processor = load_processor(folder)
+    args = read_arguments(options, overrides, model.config)
+    prepared = prepare_data(args, model.config, processor)
+    # Rows that pre-training did not see, where there are any.
+    rows: Any = prepared.validation or prepared.test or prepared.train
+    batch = prepared.collator(list(islice(iter(rows), options.num_samples)))
+    given: dict[str, Any] = {"processor": prepared.processor, "num_samples": options.num_samples}
+    given["class_names"] = known_class_names(args)
+    paths = {name: options.output / f"{name}.png" for name in options.pictures}
+    if "masked" in paths:
+        draw_modalities(model, batch, paths["masked"], **given)
+    if "single_inputs" in paths:
+        draw_single_inputs(model, batch, paths["single_inputs"], **given)
+    if "repainted" in paths:
+        chosen = {"whole": options.whole, "partial": options.partial, "num_patches": options.num_patches}
+        draw_repainted(model, batch, paths["repainted"], **given, **chosen)
+    for path in paths.values():
+        print(f"Written: {path}")
+    return list(paths.values())
+
+
+def read_arguments(options: argparse.Namespace, overrides: Sequence[str], config: Any) -> DataArguments:
+    """The data to draw: of the recipe, or of the options alone."""
+    if options.recipe is not None:
+        named = {"source": options.source, "data_dir": options.data_dir, "train_split": options.split}
+        if options.split is not None:
+            named |= {"validation_split": "null", "test_split": "null"}
+        words = [word for name, value in named.items() if value is not None for word in (f"--{name}", value)]
+        args = load_recipe(options.recipe, [*overrides, *words], {"data": DataArguments})["data"]
+        args.augment = False
+        return args
+    if overrides:
+        raise SystemExit(f"error: unknown options {overrides}; fields of `data` need a --recipe")
+    source = options.source or ("scenes" if options.data_dir is None else "multimodal_folder")
+    chosen: dict[str, Any] = {"max_train_samples": options.num_samples, "verify_images": False, "allow_missing": True}
+    if source == "scenes":
+        split = options.split or "validation"
+        chosen = {"num_scenes": {split: options.num_samples}, "scene_size": list(config.image_size)}
+    else:
+        split = options.split or "train"
+    return DataArguments(source, data_dir=options.data_dir, train_split=split, kind="multimodal", **chosen)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Layer-wise learning-rate decay: the nearer to the input, the slower (Clark et al. 2020, https://arxiv.org/abs/2003.10555).
+
+BEiT, MAE and MultiMAE fine-tune with it; the minimax paper's decays are 0.65 for classification and 0.75 for dense tasks
+(Wang et al. 2023, Table 7).
+"""
+
+import re
+from collections import defaultdict
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+# Learned tokens of our encoders: like biases they are not decayed.
+UNDECAYED = ("global_tokens", "cls_token")
+
+
+def layer_ids(model: PreTrainedModel) -> dict[str, int]:
+    """How far from the input each parameter of a model with a head is.
+
+    Args:
+        model: Its encoder, `model.base_model`, has its layers in `layers`.
+
+    Returns:
+        Parameter name -> 0 for what comes before the encoder's layers (embeddings, learned tokens), i + 1 for `layers.i`,
+        and the number of layers + 1 for the encoder's final norm and for the head.
+
+    Raises:
+        ValueError: The encoder has no `layers`.
+    """
+    prefix = re.escape(model.base_model_prefix)
+    names = [name for name, _ in model.named_parameters()]
+    in_layer = {name: re.match(rf"{prefix}\.layers\.(\d+)\.", name) for name in names}
+    numbers = {name: int(match[1]) for name, match in in_layer.items() if match is not None}
+    if not numbers:
+        raise ValueError(
+            f"finetuning.layer_decay: expected an encoder whose weights are named '{model.base_model_prefix}.layers.0. ...', "
+            f"but those of {type(model).__name__} are {names[:3]}, ...: leave layer_decay out."
+        )
+    last = max(numbers.values()) + 2
+    before = re.compile(rf"{prefix}\.(?!norm\.)")
+    return {name: numbers[name] + 1 if name in numbers else 0 if before.match(name) else last for name in names}
+
+
+def layer_decay_groups(
+    model: PreTrainedModel, decay: float, learning_rate: float, weight_decay: float
+) -> list[dict[str, Any]]:
+    """Parameter groups for an optimizer: every trained parameter once, slower the nearer it is to the input.
+
+    The learning rate of id i is `learning_rate * decay ** (number of layers + 1 - i)`, so a head has all of it. Tensors of
+    one dimension, biases, global and class tokens are not decayed (as the authors' fine-tuning).
+
+    Args:
+        model: With a head; see `layer_ids`.
+        decay: Factor between two layers, in (0, 1].
+        learning_rate: Of the head.
+        weight_decay: Of what is decayed.
+
+    Returns:
+        {"params", "lr", "weight_decay"} by rising id; those that are decayed first.
+
+    Raises:
+        ValueError: As `layer_ids`.
+    """
+    ids = layer_ids(model)
+    last = max(ids.values())
+    groups: dict[tuple[int, bool], list[torch.nn.Parameter]] = defaultdict(list)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            is_exempt = parameter.ndim <= 1 or name.rpartition(".")[2] in ("bias", *UNDECAYED)
+            groups[ids[name], is_exempt].append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": learning_rate * decay ** (last - number),
+            "weight_decay": 0.0 if is_exempt else weight_decay,
+        }
+        for (number, is_exempt), parameters in sorted(groups.items(), key=lambda item: item[0])
+    ]

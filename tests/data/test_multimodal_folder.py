@@ -1,0 +1,116 @@
+"""The folder layout `modality/class/name.ext`: every format, splits, and all ways in which it can be broken."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_multimodal import config
+
+from hf_maskssl.data import DataArguments, prepare_data
+from hf_maskssl.data.splits import load_splits
+
+NAMES = ["cat/a", "cat/b", "dog/a", "dog/deep/c"]
+
+
+def pixels(name: str, number: int) -> np.ndarray:
+    generator = np.random.default_rng(number)
+    if name == "rgb":
+        return generator.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    if name == "depth":
+        return generator.integers(1, 65536, (16, 16)).astype(np.uint16)
+    return generator.integers(0, 10, (16, 16), dtype=np.uint8)
+
+
+def write(root: Path, names: list[str] = NAMES, depth: str = "png", rgb: str = "png") -> Path:
+    for modality, ending in (("rgb", rgb), ("depth", depth), ("semseg", "png")):
+        for number, name in enumerate(names):
+            path = root / modality / f"{name}.{ending}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if ending == "npy":
+                np.save(path, pixels(modality, number))
+            else:
+                Image.fromarray(pixels(modality, number)).save(path)
+    return root
+
+
+def arguments(root: Path, **fields: Any) -> DataArguments:
+    return DataArguments("multimodal_folder", data_dir=str(root), kind="multimodal", **fields)
+
+
+@pytest.mark.parametrize(
+    ("depth", "rgb"), [("png", "png"), ("npy", "npy"), ("tif", "bmp"), ("tiff", "webp"), ("png", "jpeg")]
+)
+def test_files_of_one_name_become_a_row(tmp_path: Path, depth: str, rgb: str) -> None:
+    root = write(tmp_path / "data", depth=depth, rgb=rgb)
+    data = prepare_data(arguments(root, label_column="label"), config())
+    assert data.label_names == ["cat", "dog"] and len(data.train) == 4
+    batch = data.collator(list(data.train))
+    assert batch["labels"].tolist() == [0, 0, 1, 1]
+    raw = {name: [pixels(name, number) for number in range(4)] for name in ("rgb", "depth", "semseg")}
+    expected = data.processor(raw, return_tensors="pt")["inputs"]
+    for name in ("depth", "semseg"):
+        np.testing.assert_array_equal(batch["inputs"][name], expected[name])
+    difference = (batch["inputs"]["rgb"] - expected["rgb"]).abs().max()
+    assert difference == 0 or rgb in ("webp", "jpeg")
+
+
+def test_splits_are_folders_and_modalities_can_be_chosen(tmp_path: Path) -> None:
+    write(tmp_path / "train")
+    write(tmp_path / "val", ["cat/x"])
+    splits = load_splits(arguments(tmp_path, validation_split="val", input_column={"rgb": "rgb", "depth": "depth"}))
+    assert splits["train"].column_names == ["rgb", "depth", "label"]
+    assert (len(splits["train"]), len(splits["validation"])) == (4, 1)
+    dense = {"task": "semantic_segmentation", "label_column": "semseg", "input_column": {"rgb": "rgb"}}
+    data = prepare_data(arguments(tmp_path, **dense), config())
+    np.testing.assert_array_equal(data.train[2]["labels"], pixels("semseg", 2))
+    stream = prepare_data(arguments(tmp_path, streaming=True), config()).train
+    assert len(list(stream)) == 4
+
+
+def test_files_written_anew_are_read_anew(tmp_path: Path) -> None:
+    root = write(tmp_path / "data")
+    before = prepare_data(arguments(root), config()).train[0]["inputs.depth"]
+    Image.fromarray(pixels("depth", 9)).save(root / "depth" / "cat" / "a.png")
+    assert not np.array_equal(before, prepare_data(arguments(root), config()).train[0]["inputs.depth"])
+    (root / "rgb" / "cat" / "a.png").write_bytes(b"cut")
+    with pytest.raises(ValueError, match="1 of 4 rows .*row 0, column 'rgb': unreadable image .*a.png"):
+        prepare_data(arguments(root), config())
+
+
+def test_rows_without_a_file_are_refused_or_marked(tmp_path: Path) -> None:
+    root = write(tmp_path / "data")
+    (root / "depth" / "cat" / "b.png").unlink()
+    (root / "semseg" / "dog" / "a.png").unlink()
+    with pytest.raises(
+        ValueError, match=r"2 files are not there .*: depth/cat/b, semseg/dog/a; add them, or set data.allow"
+    ):
+        prepare_data(arguments(root), config())
+    data = prepare_data(arguments(root, allow_missing=True), config())
+    presence = data.collator(list(data.train))["presence"]
+    assert presence["depth"].tolist() == [True, False, True, True]
+    assert presence["semseg"].tolist() == [True, True, False, True] and presence["rgb"].all()
+
+
+def test_folders_that_cannot_be_are_named(tmp_path: Path) -> None:
+    root = write(tmp_path / "data")
+    with pytest.raises(
+        ValueError, match=r"no folder of the modalities \['heat'\]; there are \['depth', 'rgb', 'semseg'\]"
+    ):
+        prepare_data(arguments(root, input_column={"rgb": "heat"}), config())
+    with pytest.raises(ValueError, match="no folder of the split 'test'"):
+        prepare_data(arguments(root, test_split="test"), config())
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        prepare_data(arguments(tmp_path / "absent"), config())
+    Image.fromarray(pixels("rgb", 0)).save(root / "rgb" / "cat" / "a.jpg")
+    with pytest.raises(ValueError, match="holds both cat/a.*g and cat/a.*g: keep one"):
+        prepare_data(arguments(root), config())
+    other = write(write(tmp_path / "other"), ["loose"])
+    with pytest.raises(ValueError, match=r"\['loose'\] lie outside of the class folders \['cat', 'dog'\]"):
+        prepare_data(arguments(other), config())
+    (tmp_path / "none" / "rgb").mkdir(parents=True)
+    with pytest.raises(ValueError, match="no files"):
+        prepare_data(arguments(tmp_path / "none"), config())
+    flat = prepare_data(arguments(write(tmp_path / "flat", ["one", "two"])), config())
+    assert len(flat.train) == 2
