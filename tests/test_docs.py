@@ -5,17 +5,18 @@ import importlib.util
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from transformers import AutoModelForPreTraining
+from transformers import AutoModelForPreTraining, PreTrainedConfig
 
 import hf_maskssl
 from hf_maskssl.data.arguments import DataArguments
-from hf_maskssl.data.preparation import prepare_data
+from hf_maskssl.data.preparation import PreparedData, prepare_data
 from hf_maskssl.data.recipe import build_config, load_recipe
 from hf_maskssl.evaluation.arguments import ProbeArguments
 from hf_maskssl.evaluation.evaluate_checkpoint import parse_arguments
@@ -123,27 +124,29 @@ def test_a_block_that_breaks_its_promise_is_found() -> None:
 
 
 def test_loading_the_encoder_takes_five_lines() -> None:
-    (code,) = blocks(section("## Load the frozen encoder"), "python")
+    code = blocks(section("## Load the frozen encoder"), "python")[0]
     assert len([line for line in code.splitlines() if line.strip()]) <= 5
     assert "AutoModel.from_pretrained(" in code
 
 
-# The recipe of the README and the commands beside it
+# The recipes of the README and the commands beside them
+
+
+SMALL = ["--hidden_size", "16", "--num_hidden_layers", "1", "--num_attention_heads", "2"]
 
 
 def test_readme_recipe_works_with_the_commands_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     text = section("## Pre-train on your own data")
-    (recipe_text,) = blocks(text, "yaml")
+    recipe_text = blocks(text, "yaml")[0]
     assert len(recipe_text.splitlines()) <= 10
     by_script = {Path(word).name: words for words in commands(text) for word in words if word.endswith(".py")}
     pretrain, probe = by_script["run_pretrain.py"], by_script["run_linear_probe.py"]
 
     place = next(place for place, word in enumerate(pretrain) if word.endswith(".yaml"))
     Path(pretrain[place]).write_text(recipe_text, encoding="utf-8")
-    small = ["--hidden_size", "16", "--num_hidden_layers", "1", "--num_attention_heads", "2"]
-    recipe = load_pretraining_recipe(pretrain[place], [*pretrain[place + 1 :], *small])
+    recipe = load_pretraining_recipe(pretrain[place], [*pretrain[place + 1 :], *SMALL])
     config = build_config(recipe.model)
     _, models, probe_recipe, overrides = parse_arguments(probe[2:])
     sections = load_recipe(probe_recipe, overrides, {"data": DataArguments, "probe": ProbeArguments}, primary="probe")
@@ -156,11 +159,37 @@ def test_readme_recipe_works_with_the_commands_beside_it(tmp_path: Path, monkeyp
     columns = {recipe.data.input_column: series.tolist(), labelled.label_column: [row % 4 for row in range(40)]}
     pq.write_table(pa.table(columns), recipe.data.data_files)
     prepared = prepare_data(recipe.data, config)
-    batch = prepared.collator([prepared.train[row] for row in range(4)])
-    batch.pop("index")
-    assert torch.isfinite(AutoModelForPreTraining.from_config(config)(**batch).loss)
+    check_first_step(prepared, config)
     measured = prepare_data(labelled, config, prepared.processor, require_labels=True)
     assert measured.num_labels == 4 and (measured.test is not None or measured.validation is not None)
+
+
+def check_first_step(prepared: PreparedData, config: PreTrainedConfig) -> None:
+    rows: Any = prepared.train
+    batch = prepared.collator([rows[row] for row in range(4)])
+    batch.pop("index")
+    assert torch.isfinite(AutoModelForPreTraining.from_config(config)(**batch).loss)
+
+
+def test_readme_recipe_of_several_modalities_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    recipe_text = blocks(section("## Pre-train on your own data"), "yaml")[1]
+    Path("recipe.yaml").write_text(recipe_text, encoding="utf-8")
+    recipe = load_pretraining_recipe("recipe.yaml", [*SMALL, "--image_size", "32", "--num_visible_tokens", "4"])
+    config: Any = build_config(recipe.model)
+
+    # Files in the folders that the comment behind `data_dir` names.
+    (names,) = re.findall(r"# folder/\{([\w,]+)\}/CLASS/NAME", recipe_text)
+    assert set(names.split(",")) == {modality.name for modality in config.inputs()}
+    random = np.random.default_rng(0)
+    for modality in config.inputs():
+        folder = Path(recipe.data.data_dir or "") / modality.name / "all"
+        folder.mkdir(parents=True)
+        for row in range(4):
+            pixels = random.normal(size=(modality.num_channels, 32, 32))
+            np.save(folder / f"{row}.npy", pixels[0].clip(0).astype(np.uint8) if modality.is_categorical else pixels)
+    check_first_step(prepare_data(recipe.data, config), config)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -22,7 +22,7 @@ from hf_maskssl.training.finetuning import finetune
 from hf_maskssl.training.finetuning_arguments import FinetuningRecipe, load_finetuning_recipe
 
 RECIPES = sorted((Path(__file__).resolve().parent.parent / "examples" / "recipes").glob("finetune_*.yaml"))
-SOURCE = re.compile(r"#\s(paper, (Table \d+|appendix A)|authors' code|the data set|ours)([;:\s(,].*)?$")
+SOURCE = re.compile(r"#\s(paper, (Table \d+|appendix A|section [\d.]+)|authors' code|the data set|ours)([;:\s(,].*)?$")
 OVERRIDES = re.compile(r"^#   (\w+): (--.+)$", re.MULTILINE)
 VARIANTS = [
     pytest.param(path, shlex.split(words), id=f"{path.stem}-{name}")
@@ -37,13 +37,40 @@ TABLES = {
     "finetune_sma_imagenet100": ([1e-4], 200, 128 // 8, 0.01),
     "finetune_sma_glue": ([2e-5], 30, 32, 0.01),
 }
+# Wang et al., Table 7, copied a second time: learning rate, its end, epochs, those of the warm-up, weight decay, layer decay,
+# drop path, input size.
+TABLE_7 = {
+    "finetune_multimae_imagenet1k": (4e-3, 1e-6, 100, 5, 0.05, 0.65, 0.1, 224),
+    "finetune_multimae_imagenets50": (4e-3, 1e-6, 100, 5, 0.05, 0.65, 0.1, 224),
+    "finetune_multimae_nyuv2_segmentation": (1e-4, 1e-6, 100, 20, 0.05, 0.75, 0.1, 224),
+    "finetune_multimae_nyuv2_depth": (1e-4, 0.0, 2000, 100, 1e-4, 0.75, 0.0, 256),
+}
+READY = {
+    "finetune_digits",
+    "finetune_sma_year",
+    "finetune_multimae_scenes_segmentation",
+    "finetune_multimae_scenes_depth",
+}
+SCRIPTS = {"semantic_segmentation": "run_semantic_segmentation.py", "depth_estimation": "run_depth_estimation.py"}
 METRICS = {
     "finetune_sma_glue": {"accuracy": 7, "f1": 2, "spearman": 1, "matthews": 2},
     "finetune_sma_molecules": {"roc_auc": 4, "rmse": 3},
     "finetune_sma_proteins": {"spearman": 4, "accuracy": 2},
 }
+# Of everything that no recipe changes; two patches by two of the smallest picture.
+MULTIMAE_WIDTHS: dict[str, Any] = {
+    "image_size": 32,
+    "decoder_hidden_size": 8,
+    "decoder_num_attention_heads": 2,
+    "num_visible_tokens": 4,
+    "segmentation_hidden_size": 64,
+    "segmentation_num_layers": 1,
+    "depth_hidden_size": 8,
+    "depth_reassemble_sizes": [4, 8, 8, 8],
+}
 SMILES = ["CCO", "c1ccccc1O", "C1CCCCC1N", "CC(=O)O", "c1ccncc1C", "CCN", "OC1CCCC1", "C1CCNCC1"]
 ROWS = 80
+PICTURES = 8  # multimodal rows in each split
 
 
 @pytest.fixture(autouse=True)
@@ -52,14 +79,15 @@ def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_recipe_is_missing() -> None:
-    assert {path.stem for path in RECIPES} == set(TABLES) | {"finetune_digits", "finetune_sma_year"}
-    assert len(VARIANTS) > 30
+    assert {path.stem for path in RECIPES} == set(TABLES) | set(TABLE_7) | READY
+    assert len(VARIANTS) > 45
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_value_names_its_source(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert text.startswith("# ") and f"run_finetune.py examples/recipes/{path.name}" in text
+    script = SCRIPTS.get(load_finetuning_recipe(path).data.task, "run_finetune.py")
+    assert text.startswith("# ") and f"{script} examples/recipes/{path.name}" in text
     for line in [line for line in text.splitlines() if line.startswith(" ")]:
         assert SOURCE.search(line), f"{path.name}: no source in {line!r}"
     # What looks like overrides must be found as such, or it would go untested.
@@ -88,6 +116,27 @@ def test_recipe_has_the_values_of_the_papers_table(name: str) -> None:
     assert (args.adam_beta1, args.adam_beta2) == (0.9, 0.999)  # appendix B
 
 
+@pytest.mark.parametrize("name", TABLE_7)
+def test_multimae_recipe_has_the_values_of_table_7(name: str) -> None:
+    path = RECIPES[0].with_name(f"{name}.yaml")
+    recipe = load_finetuning_recipe(path)
+    args = recipe.finetuning
+    pretraining = load_pretraining_recipe(path.with_name(f"{Path(args.checkpoint or '').name}.yaml"))
+    config = build_config(pretraining.model | recipe.model)
+    found = (
+        args.learning_rate,
+        args.min_learning_rate,
+        args.num_train_epochs,
+        round(args.warmup_ratio * args.num_train_epochs),
+        args.weight_decay,
+        args.layer_decay,
+        config.drop_path_rate,
+        config.native_size[0],
+    )
+    assert found == TABLE_7[name]
+    assert (args.adam_beta1, args.adam_beta2, args.lr_scheduler_type) == (0.9, 0.999, "cosine")
+
+
 @pytest.mark.parametrize("name", METRICS)
 def test_tasks_are_scored_as_the_papers_table_scores_them(name: str) -> None:
     variants = [variant.values for variant in VARIANTS if variant.values[0].stem == name]
@@ -100,7 +149,9 @@ def test_one_step_on_data_of_the_recipes_shape(path: Path, words: list[str], tmp
     recipe = load_finetuning_recipe(path, words)
     if recipe.data.split.startswith("scaffold"):
         pytest.importorskip("rdkit")
-    check_one_step(recipe, write_raw_data(recipe.data, tmp_path), tmp_path)
+    data = write_raw_data(recipe.data, tmp_path)
+    results = check_one_step(recipe, data, tmp_path)
+    assert results["inputs"] == recipe.finetuning.inputs
 
 
 def shared_folder(path: Path, words: list[str]) -> str:
@@ -121,11 +172,11 @@ def test_one_step_on_the_shared_files(
     check_one_step(load_finetuning_recipe(path, words), dataclasses.replace(data, **limits), tmp_path)
 
 
-def check_one_step(recipe: FinetuningRecipe, data: DataArguments, folder: Path) -> None:
-    """The recipe on small data and a small checkpoint, for one step."""
+def check_one_step(recipe: FinetuningRecipe, data: DataArguments, folder: Path) -> dict[str, Any]:
+    """The recipe on small data and a small checkpoint, for one step. Gives its results."""
     args = dataclasses.replace(
         recipe.finetuning,
-        checkpoint=str(write_checkpoint(recipe.model.get("model_type", "metamae"), data, folder)),
+        checkpoint=str(write_checkpoint(recipe, data, folder)),
         output_dir=str(folder / "run"),
         seeds=[0],
         max_steps=1,
@@ -140,14 +191,24 @@ def check_one_step(recipe: FinetuningRecipe, data: DataArguments, folder: Path) 
     assert {run["steps"] for run in results["runs"]} == {1}
     assert len(results["runs"]) == len(args.learning_rates) and "test" in results["scores"]
     changed = {name: value for name, value in recipe.model.items() if name != "model_type"}
-    assert {name: results["configuration"].get(name) for name in changed} == changed
+    defaults = build_config(
+        {"model_type": recipe.model.get("model_type", "metamae")}
+    ).to_dict()  # what results leave out
+    assert {name: (defaults | results["configuration"])[name] for name in changed} == changed
+    return results
 
 
-def write_checkpoint(model_type: str, data: DataArguments, folder: Path) -> Path:
+def write_checkpoint(recipe: FinetuningRecipe, data: DataArguments, folder: Path) -> Path:
     """A small encoder for these data, with the processor that a pre-training run on them would have saved."""
+    model_type = recipe.model.get("model_type", "metamae")
     widths = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
     model: dict[str, Any] = {"model_type": model_type, **widths}
-    if data.kind == "tokens":
+    if data.kind == "multimodal":
+        # The modalities of pre-training, all of which its processor knows.
+        owner = load_pretraining_recipe(RECIPES[0].with_name(f"{Path(recipe.finetuning.checkpoint or '').name}.yaml"))
+        model |= {name: owner.model[name] for name in ("modalities", "patch_size")} | MULTIMAE_WIDTHS
+        data = dataclasses.replace(owner.data, source=data.source, data_dir=data.data_dir, num_scenes=data.num_scenes)
+    elif data.kind == "tokens":
         model |= {"modality": "tokens", "vocab_size": 262, "max_position_embeddings": 48, "num_masked_per_query": 2}
         model |= {"encoder_type": "cross_attention", "num_latents": 4}
         data = dataclasses.replace(data, tokenizer="utf-8")
@@ -167,6 +228,12 @@ def write_raw_data(args: DataArguments, folder: Path) -> DataArguments:
     """Parquet files with the recipe's splits and columns; the section, pointed there."""
     if args.source == "digits":
         return dataclasses.replace(args, max_train_samples=60, max_test_samples=60)
+    if args.source == "scenes":
+        return dataclasses.replace(args, scene_size=32, num_scenes=dict.fromkeys(args.num_scenes, PICTURES))
+    if args.source == "multimodal_folder":
+        for split in filter(None, (args.train_split, args.validation_split, args.test_split)):
+            write_pictures(folder / "pictures" / split)
+        return dataclasses.replace(args, data_dir=str(folder / "pictures"))
     names = [name for name in (args.train_split, args.validation_split, args.test_split) if name is not None]
     files: Any = {}
     for number, name in enumerate(dict.fromkeys(names)):
@@ -177,6 +244,22 @@ def write_raw_data(args: DataArguments, folder: Path) -> DataArguments:
     return dataclasses.replace(
         args, source="parquet", config_name=None, data_dir=None, data_files=files, max_validation_samples=None
     )
+
+
+def write_pictures(root: Path) -> None:
+    """Colours, depth in millimetres and 40 classes, as `modality/class/name.png`."""
+    random = np.random.default_rng(0)
+    for row in range(PICTURES):
+        classes = random.integers(0, 41, size=(40, 48)).astype(np.uint8)
+        pictures: dict[str, np.ndarray] = {
+            "rgb": random.integers(0, 256, size=(40, 48, 3), dtype=np.uint8),
+            "depth": random.integers(0, 10_000, size=(40, 48)).astype(np.uint16),
+            "semseg": np.where(classes == 40, np.uint8(255), classes),
+        }
+        for modality, pixels in pictures.items():
+            path = root / modality / f"class{row % 2}" / f"{row}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
 
 
 def raw_columns(args: DataArguments, random: np.random.Generator) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import re
+import shlex
 import string
 from collections.abc import Callable
 from pathlib import Path
@@ -73,11 +74,19 @@ SMA_PASSES = {
     "sma_higgs_small": (62_752, 800),
     "sma_imagenet100": (126_689, 200),
 }
+# Section 3.5 of MultiMAE and Table 6 of Wang et al., copied a second time: balancing, rows of the training set, epochs.
+MULTIMAE_RUNS = {
+    "multimae_imagenet1k": ("none", 1_281_167, 1600),
+    "multimae_minimax_imagenet1k": ("minimax", 1_281_167, 1600),
+    "multimae_minimax_imagenets50": ("minimax", 64_431, 800),
+}
 READY = {"digits", "spoken_digits", "higgs_small", "japanese_vowels", "basic_motions", "protein_corpus", "own_data"}
 READY |= {"secondary_structure", "fluorescence", "clothing64"}
 READY |= {"sma_higgs_shared", "sma_smiles_corpus", "sma_protein_corpus", "sma_brown", "sma_clothing64", "sma_own_data"}
+READY |= {"multimae_scenes", "multimae_own_data"}
 # Overrides that recipes name in their heads, such as those of random masking.
-OVERRIDES = re.compile(r"((?:--\w+ [\w\-]+(?:\.\d+)? ?)+)")
+OVERRIDES = re.compile(r"((?:--\w+ (?:\"[^\"]*\"|[\w\-]+(?:\.\d+)?) ?)+)")
+OVERRIDDEN = ("--masking", "--pack", "--task_balancing", "--max_steps")
 
 
 def by_name(paths: list[Path]) -> Any:
@@ -90,7 +99,7 @@ def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_recipe_is_missing() -> None:
-    assert {path.stem for path in RECIPES} == set(TABLE_8) | set(SMA_TABLES) | READY
+    assert {path.stem for path in RECIPES} == set(TABLE_8) | set(SMA_TABLES) | set(MULTIMAE_RUNS) | READY
 
 
 @by_name(RECIPES)
@@ -158,16 +167,43 @@ def test_sma_recipe_has_the_values_of_tables_8_to_12(path: Path) -> None:
         assert training.max_steps == round(rows * passes / training.batch_size)
 
 
-@by_name([path for path in RECIPES if path.stem.startswith("sma_")])
+@by_name([path for path in RECIPES if path.stem in MULTIMAE_RUNS])
+def test_multimae_recipe_has_the_values_of_section_3_5_and_table_6(path: Path) -> None:
+    recipe = load_recipe(path, (), SECTIONS)
+    config, data, training = build_config(recipe["model"]), recipe["data"], recipe["training"]
+    balancing, rows, epochs = MULTIMAE_RUNS[path.stem]
+    assert config.task_balancing == balancing
+    steps = (training.max_steps, training.warmup_steps)
+    assert steps == (round(epochs * rows / 2048), round(40 * rows / 2048))
+    found = (training.batch_size * 8, training.learning_rate, training.weight_decay, training.lr_scheduler_type)
+    assert found == (2048, 8e-4, 0.05, "cosine")
+    assert (training.adam_beta1, training.adam_beta2, training.adam_epsilon) == (0.9, 0.95, 1e-8)
+    encoder = (config.hidden_size, config.num_hidden_layers, config.num_attention_heads, config.intermediate_size)
+    assert (encoder, config.hidden_dropout_prob) == ((768, 12, 12, 3072), 0.0)
+    assert (config.decoder_hidden_size, config.decoder_num_hidden_layers) == (256, 2)
+    inputs = [modality.name for modality in config.inputs()]
+    outputs = {modality.name: modality.loss for modality in config.outputs()}
+    assert inputs == ["rgb", "depth", "semseg"]
+    assert outputs == {"rgb": "mse", "depth": "l1", "semseg": "cross_entropy", "norm_rgb": "standardized_mse"}
+    assert config.modality_table()["semseg"].embedding_size == 64
+    masking = (config.native_size, config.num_tokens, config.num_visible_tokens, config.dirichlet_alpha)
+    assert masking == ((224, 224), 3 * (224 // 16) ** 2, 98, 1.0)
+    assert (data.augment, data.crop_scale, data.flip_probability) == (True, [0.2, 1.0], 0.5)
+    assert data.crop_ratio == pytest.approx([0.75, 1.33], abs=0.01)
+
+
+@by_name([path for path in RECIPES if path.stem.startswith(("sma_", "multimae_"))])
 def test_overrides_in_the_head_are_valid(path: Path) -> None:
     head = path.read_text(encoding="utf-8").partition("\n\n")[0]
-    found = [match[1].split() for match in OVERRIDES.finditer(head) if "--masking" in match[1] or "--pack" in match[1]]
-    assert found or path.stem == "sma_own_data"
+    found = [
+        shlex.split(match[1]) for match in OVERRIDES.finditer(head) if any(name in match[1] for name in OVERRIDDEN)
+    ]
+    assert found or path.stem.endswith("_own_data")
     for overrides in found:
         recipe = PretrainingRecipe(**load_recipe(path, overrides, SECTIONS, primary="training"))
         config = build_config(recipe.model)
-        if "--masking" in overrides:
-            assert config.masking == overrides[overrides.index("--masking") + 1]
+        for name in {"--masking", "--task_balancing"} & set(overrides):
+            assert getattr(config, name[2:]) == overrides[overrides.index(name) + 1]
 
 
 @by_name([path for path in RECIPES if "model:" in path.read_text(encoding="utf-8")])
@@ -194,14 +230,16 @@ def test_one_step_on_data_of_the_recipes_shape(path: Path, tmp_path: Path, monke
     prepared = prepare_data(data, config, processor)
     torch.manual_seed(0)
     model = AutoModelForPreTraining.from_config(config)
-    check_one_step(model, prepared, recipe["training"])
+    batch = check_one_step(model, prepared, recipe["training"])
+    assert ("presence" in batch) == data.allow_missing
     labelled = data.label_column is not None
     assert (prepared.task == data.task) if labelled else (prepared.task is None)
 
 
-def check_one_step(model: PreTrainedModel, prepared: PreparedData, args: PretrainingArguments) -> None:
-    """Forward, backward, update: finite and not without effect anywhere."""
-    rows = list(itertools.islice(prepared.train, 4))
+def check_one_step(model: PreTrainedModel, prepared: PreparedData, args: PretrainingArguments) -> dict[str, Any]:
+    """Forward, backward, update: finite and not without effect anywhere. Gives the batch."""
+    split: Any = prepared.train
+    rows = list(itertools.islice(split, 4))
     batch = prepared.collator(rows)
     assert ("labels" in batch) == (prepared.task is not None)
     inputs = {name: value for name, value in batch.items() if name not in ("labels", "index")}
@@ -215,12 +253,15 @@ def check_one_step(model: PreTrainedModel, prepared: PreparedData, args: Pretrai
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
         assert parameter.grad.abs().max() > 0, name
         assert not torch.equal(parameter, before[name]), name
+    return batch
 
 
 def shrink(model: dict[str, Any]) -> dict[str, Any]:
     """The same model with few, narrow layers and short inputs; patches, channels and the objective stay."""
     if model["model_type"] == "sma":
         return shrink_sma(model)
+    if model["model_type"] == "multimae":
+        return shrink_multimae(model)
     small = copy.deepcopy(model)
     small |= {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     small |= {"decoder_hidden_size": 16, "decoder_num_attention_heads": 2, "decoder_intermediate_size": 32}
@@ -252,10 +293,23 @@ def shrink_sma(model: dict[str, Any]) -> dict[str, Any]:
     return small
 
 
+def shrink_multimae(model: dict[str, Any]) -> dict[str, Any]:
+    """As `shrink`: modalities, patches, losses and balancing stay; two patches by two of each modality."""
+    small = copy.deepcopy(model)
+    small |= {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    small |= {"decoder_hidden_size": 16, "decoder_num_attention_heads": 2, "decoder_intermediate_size": 32}
+    small |= {"decoder_num_hidden_layers": 1, "num_visible_tokens": 4}
+    return small | {"image_size": [2 * side for side in small["patch_size"]]}
+
+
 def write_raw_data(args: DataArguments, config: Any, folder: Path) -> DataArguments:
     """Files with the recipe's columns and splits in its own format (Hub sets: Parquet); the section, pointed there."""
     if args.source == "digits":
         return args
+    if args.source == "scenes":
+        return dataclasses.replace(args, scene_size=config.image_size, num_scenes=dict.fromkeys(args.num_scenes, ROWS))
+    if args.source == "multimodal_folder":
+        return dataclasses.replace(args, data_dir=str(write_folder(folder / "pictures", config, args.allow_missing)))
     splits = {"train": args.train_split, "validation": args.validation_split, "test": args.test_split}
     names = [part for split in splits.values() if split is not None for part in split.split("+")]
     data = copy.deepcopy(args)
@@ -271,6 +325,34 @@ def write_raw_data(args: DataArguments, config: Any, folder: Path) -> DataArgume
         tokenizer.save_pretrained(folder / "tokenizer")
         data.tokenizer = str(folder / "tokenizer")
     return data
+
+
+def write_folder(root: Path, config: Any, lacks_some: bool) -> Path:
+    """`ROWS` aligned pictures a third larger than the model's, as `modality/class/name.ext`.
+
+    Args:
+        lacks_some: Whether one file is left out.
+    """
+    random = np.random.default_rng(0)
+    height, width = (4 * side // 3 for side in config.native_size)
+    for modality in [modality for modality in config.modality_table().values() if modality.source == modality.name]:
+        for row in range(ROWS):
+            stem = root / modality.name / f"class{row % 3}" / str(row)
+            stem.parent.mkdir(parents=True, exist_ok=True)
+            if modality.is_categorical:
+                pixels = random.integers(0, modality.num_classes, size=(height, width), dtype=np.uint8)
+                Image.fromarray(pixels).save(stem.with_suffix(".png"))
+            elif modality.num_channels == 3:
+                pixels = random.integers(0, 256, size=(height, width, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(stem.with_suffix(".jpg"))
+            elif modality.num_channels == 1:
+                millimetres = random.integers(500, 10_000, size=(height, width)).astype(np.uint16)
+                Image.fromarray(millimetres).save(stem.with_suffix(".png"))
+            else:
+                np.save(stem.with_suffix(".npy"), random.normal(size=(modality.num_channels, height, width)))
+    if lacks_some:
+        (root / config.outputs()[-1].name / "class0" / "3.png").unlink()
+    return root
 
 
 def write_file(source: str, stem: Path, columns: dict[str, Any]) -> str | list[str]:
