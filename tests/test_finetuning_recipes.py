@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from transformers import AutoModelForPreTraining
+from transformers import CONFIG_MAPPING, AutoModelForPreTraining
 
 from hf_maskssl.data import DataArguments, build_config, build_processor, load_splits
 from hf_maskssl.training import load_pretraining_recipe
@@ -191,10 +191,9 @@ def check_one_step(recipe: FinetuningRecipe, data: DataArguments, folder: Path) 
     assert {run["steps"] for run in results["runs"]} == {1}
     assert len(results["runs"]) == len(args.learning_rates) and "test" in results["scores"]
     changed = {name: value for name, value in recipe.model.items() if name != "model_type"}
-    defaults = build_config(
-        {"model_type": recipe.model.get("model_type", "metamae")}
-    ).to_dict()  # what results leave out
-    assert {name: (defaults | results["configuration"])[name] for name in changed} == changed
+    defaults = CONFIG_MAPPING[recipe.model.get("model_type", "metamae")]  # which the results leave out
+    found = {name: results["configuration"].get(name, getattr(defaults, name, None)) for name in changed}
+    assert found == changed
     return results
 
 
