@@ -48,6 +48,8 @@ def pretrain_once(recipe: PretrainingRecipe, notes: Mapping[str, Any]) -> tuple[
     if not (folder / "pretraining.json").is_file():
         shutil.rmtree(folder, ignore_errors=True)
         state = Pretrainer(recipe).run()
+        if state.interrupted:
+            raise SystemExit(f"{folder}: interrupted at step {state.step}; nothing is written down.")
         record = {
             **notes,
             "steps": state.step,

@@ -94,5 +94,5 @@ def test_impossible_configurations_are_refused(changes: dict[str, Any], message:
 
 @pytest.mark.parametrize("name", ["type", "values", "keys", "float"])
 def test_names_that_a_dict_of_modules_has_itself_are_refused(name: str) -> None:
-    with pytest.raises(Exception, match=f"`modalities`: '{name}': .*take another"):
+    with pytest.raises(Exception, match=f"`modalities`: '{name}': .*choose another"):
         MultiMAEConfig(modalities={name: RGB}, num_visible_tokens=5)

@@ -216,13 +216,20 @@ def test_missing_weights_are_made_anew(tmp_path: Path) -> None:
     assert torch.isfinite(model(**make_batch("paper")).loss)
 
 
-def test_initial_values_are_those_of_mae() -> None:
+def test_initial_values_are_those_of_the_authors() -> None:
     model = MultiMAEForPretraining(small_config("paper", hidden_size=64, num_global_tokens=40))
     assert model.multimae.embeddings.global_tokens.std().item() == pytest.approx(0.02, rel=0.1)
     projection = model.multimae.embeddings.projections["rgb"]
     bound = (6 / (192 + 64)) ** 0.5
     assert projection.weight.abs().max().item() == pytest.approx(bound, rel=0.01) and not projection.bias.any()
-    assert model.multimae.embeddings.class_embeddings["semseg"].weight.std().item() == pytest.approx(1, abs=0.5)
+    assert model.multimae.embeddings.class_embeddings["semseg"].weight.std().item() == pytest.approx(0.02, rel=0.5)
+    # Query, key and value are three layers in one matrix, key and value of the decoders two.
+    for linear, parts in (
+        (model.multimae.layers[0].attention.qkv, 3),
+        (model.decoders["rgb"].cross_attention.key_value, 2),
+    ):
+        bound = (6 / (linear.out_features / parts + linear.in_features)) ** 0.5
+        assert linear.weight.abs().max().item() == pytest.approx(bound, rel=0.05)
 
 
 @pytest.mark.parametrize("case", ["paper", "mixed"])
@@ -232,6 +239,57 @@ def test_weights_may_wait_elsewhere(case: str) -> None:
     expected = model(**batch).pooler_output
     offloaded = accelerate.cpu_offload(model, torch.device("cpu"))
     torch.testing.assert_close(offloaded(**batch).pooler_output, expected)
+
+
+def test_another_image_size_keeps_the_positions_that_the_weights_know(tmp_path: Path) -> None:
+    encoder("paper").save_pretrained(tmp_path)
+    larger = MultiMAEModel.from_pretrained(tmp_path, image_size=[32, 40]).eval()
+    assert (larger.config.native_size, larger.config.position_size) == ((32, 40), (16, 24))
+    batch = make_batch("paper", image_size=[32, 40])
+    torch.testing.assert_close(larger(**batch).pooler_output, encoder("paper")(**batch).pooler_output)
+
+
+def test_chosen_tokens_that_a_sample_lacks_are_not_read() -> None:
+    model, batch = encoder("lacking"), make_batch("lacking")
+    everything = torch.arange(model.config.num_tokens).expand(4, -1)
+    chosen = model(**batch, ids_keep=everything)
+    torch.testing.assert_close(chosen.pooler_output, model(**batch).pooler_output)
+
+
+@pytest.mark.parametrize(
+    ("ids_keep", "keep_mask", "message"),
+    [
+        (torch.zeros(4, 0, dtype=torch.int64), None, "`ids_keep` must be int64"),
+        (torch.full((4, 2), 18), None, "`ids_keep` must lie in 0 to 17"),
+        (torch.full((4, 2), -1), None, "`ids_keep` must lie in 0 to 17"),
+        (torch.zeros(4, 2, dtype=torch.int64), torch.ones(4, 3, dtype=torch.bool), "`keep_mask` must have the shape"),
+    ],
+)
+def test_tokens_that_are_not_there_are_refused(
+    ids_keep: torch.Tensor, keep_mask: torch.Tensor | None, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        encoder("paper")(**make_batch("paper"), ids_keep=ids_keep, keep_mask=keep_mask)
+
+
+def test_predicting_encodes_what_is_visible_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where looking costs: outside training one may look once."""
+    model, inputs = small_model("paper").eval(), make_batch("paper")["inputs"]
+    expected = model.predict(inputs, visible={"depth": False, "semseg": False}, targets=["depth"])
+    for module in (input_checks, masking, multimodal_input, multimodal_masking, modeling_multimae):
+        monkeypatch.setattr(module, "values_are_readable", lambda tensor: False)
+    lengths: list[int] = []
+    model.multimae.layers[0].register_forward_hook(lambda module, given, out: lengths.append(out.shape[1]))
+    found = model.predict(inputs, visible={"depth": False, "semseg": False}, targets=["depth"])
+    assert lengths == [1 + 6]
+    torch.testing.assert_close(found["depth"], expected["depth"])
+
+
+def test_masks_and_draws_exclude_each_other() -> None:
+    batch, draws = make_batch("paper"), make_draws("paper")
+    masks = {name: torch.arange(6).expand(4, -1) > 2 for name in ("rgb", "depth", "semseg")}
+    with pytest.raises(ValueError, match="not both"):
+        small_model("paper")(**batch, task_masks=masks, noise=draws["noise"])
 
 
 # Kernels, precisions, compilation

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hf_maskssl import MultiMAEForPretraining
+from hf_maskssl.models import input_checks, masking, modeling_multimae, multimodal_input, multimodal_masking
 from hf_maskssl.models.configuration_multimae import Modality
 
 # the slow reference ------------------------------------------------------------------------------------------------
@@ -227,13 +228,18 @@ def with_garbage(batch: dict[str, Any]) -> dict[str, Any]:
     changed = mapped(batch, torch.clone)
     for name, present in changed["presence"].items():
         image = changed["inputs"][name]
-        image[~present] = 3 if name == "semseg" else 1e3
+        image[~present] = 99 if name == "semseg" else torch.nan
         assert (~present).any()
     return changed
 
 
+@pytest.mark.parametrize("is_readable", [True, False], ids=["cpu", "as_on_a_gpu"])
 @pytest.mark.parametrize("case", ["lacking", "minimax"])
-def test_what_stands_in_a_missing_image_changes_nothing(case: str) -> None:
+def test_what_stands_in_a_missing_image_changes_nothing(
+    case: str, is_readable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (input_checks, masking, multimodal_input, multimodal_masking, modeling_multimae):
+        monkeypatch.setattr(module, "values_are_readable", lambda tensor: is_readable)
     model, batch, draws = small_model(case), make_batch(case), make_draws(case)
     garbage = with_garbage(batch)
     assert_same(results(model, batch, draws), results(model, garbage, draws))

@@ -491,3 +491,17 @@ def test_other_bad_input_is_named() -> None:
 
 if __name__ == "__main__":
     work(int(sys.argv[1]), sys.argv[2])
+
+
+def test_gradnorm_goes_back_through_each_task_once() -> None:
+    """Not T times through all: with one sum per task, autograd meets only that task's graph."""
+    weight = torch.ones(3, requires_grad=True)
+    visits: list[int] = []
+    sums = []
+    for task in range(3):
+        part = weight * (task + 1.0)
+        part.register_hook(lambda gradient, task=task: visits.append(task))
+        sums.append(part.sum())
+    balancer = TaskBalancer(["a", "b", "c"], "gradnorm").train()
+    balancer(sums, torch.ones(3), weight)
+    assert sorted(visits) == [0, 1, 2]

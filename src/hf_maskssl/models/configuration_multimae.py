@@ -97,8 +97,9 @@ class MultiMAEConfig(PreTrainedConfig):
             output that predicts the pixels of rgb, in another loss: it takes all but `loss` from there and is no input.
         modality_order: names in the order of their tokens and losses, by default that of `modalities`; kept because a saved
             configuration's keys are sorted.
-        image_size: height and width that the fixed positions are made for, in pixels; one number for a square. Inputs
-            of other sizes get interpolated positions.
+        image_size: height and width of the images in pixels; one number for a square.
+        position_image_size: the same of the images that the fixed positions are made for; None is `image_size`. A checkpoint
+            keeps it when its `image_size` is changed, and images of another size get interpolated positions.
         patch_size: height and width of a patch, unless a modality says otherwise.
         hidden_size, num_hidden_layers, num_attention_heads, intermediate_size, qkv_bias, hidden_act, layer_norm_eps,
             hidden_dropout_prob, attention_probs_dropout_prob, initializer_range: of the encoder, as in ViT.
@@ -136,6 +137,7 @@ class MultiMAEConfig(PreTrainedConfig):
     modalities: dict[str, dict[str, Any]] | None = None
     modality_order: list[str] | None = None
     image_size: int | list[int] | tuple[int, ...] = 224
+    position_image_size: int | list[int] | tuple[int, ...] | None = None
     patch_size: int | list[int] | tuple[int, ...] = 16
 
     hidden_size: int = 768
@@ -180,9 +182,10 @@ class MultiMAEConfig(PreTrainedConfig):
             self.modalities = {name: dict(fields) for name, fields in DEFAULT_MODALITIES.items()}
         order = [name for name in self.modality_order or [] if name in self.modalities]
         self.modality_order = list(dict.fromkeys([*order, *self.modalities]))
-        self.modalities = {name: self.modalities[name] for name in self.modality_order}
+        self.modalities = {name: dict(self.modalities[name]) for name in self.modality_order}
         # JSON turns tuples into lists, so lists it is.
         self.image_size = _pair(self.image_size)
+        self.position_image_size = _pair(self.position_image_size or self.image_size)
         self.patch_size = _pair(self.patch_size)
         self.depth_reassemble_sizes = list(self.depth_reassemble_sizes)
         for name in ("head_modalities", "depth_layers"):
@@ -196,6 +199,12 @@ class MultiMAEConfig(PreTrainedConfig):
     def native_size(self) -> tuple[int, int]:
         """`image_size` as (height, width)."""
         height, width = _pair(self.image_size)
+        return (height, width)
+
+    @property
+    def position_size(self) -> tuple[int, int]:
+        """`position_image_size` as (height, width)."""
+        height, width = _pair(self.position_image_size or self.image_size)
         return (height, width)
 
     @property
@@ -265,7 +274,7 @@ class MultiMAEConfig(PreTrainedConfig):
         self._check_widths()
 
     def _check_sizes(self) -> None:
-        for name in ("image_size", "patch_size"):
+        for name in ("image_size", "position_image_size", "patch_size"):
             size = _pair(getattr(self, name))
             if len(size) != 2 or min(size) < 1:
                 raise ValueError(f"`{name}` must be a height and a width, or one number for both, got {size}.")
@@ -275,12 +284,13 @@ class MultiMAEConfig(PreTrainedConfig):
         if not any(modality.is_input for modality in table.values()):
             raise ValueError(f"`modalities` must hold at least one input, got {list(table)} and none with `is_input`.")
         for modality in table.values():
-            for size, patch, unit in zip(self.native_size, modality.patch_size, ("height", "width"), strict=True):
-                if size < patch or size % patch:
-                    raise ValueError(
-                        f"`image_size` {self.image_size} must be a multiple of the patch size of '{modality.name}', "
-                        f"{list(modality.patch_size)}, in {unit}."
-                    )
+            for field, sizes in (("image_size", self.native_size), ("position_image_size", self.position_size)):
+                for size, patch, unit in zip(sizes, modality.patch_size, ("height", "width"), strict=True):
+                    if size < patch or size % patch:
+                        raise ValueError(
+                            f"`{field}` {list(sizes)} must be a multiple of the patch size of '{modality.name}', "
+                            f"{list(modality.patch_size)}, in {unit}."
+                        )
             limit = self.semantic_loss_ignore_index
             if modality.is_categorical and 0 <= limit < modality.num_classes:
                 raise ValueError(
@@ -305,7 +315,7 @@ class MultiMAEConfig(PreTrainedConfig):
         for name in ("num_hidden_layers", "intermediate_size", "decoder_intermediate_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        for name in ("decoder_num_hidden_layers", "num_global_tokens"):
+        for name in ("decoder_num_hidden_layers", "num_global_tokens", "segmentation_num_layers"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must be 0 or more, got {getattr(self, name)}.")
 
@@ -325,8 +335,8 @@ class MultiMAEConfig(PreTrainedConfig):
             raise ValueError(
                 f"`dirichlet_alpha` must have one number per input modality, {names}, got {self.dirichlet_alpha}."
             )
-        if min(self.alphas()) <= 0:
-            raise ValueError(f"`dirichlet_alpha` must be positive, got {self.dirichlet_alpha}.")
+        if not all(alpha > 0 and math.isfinite(alpha) for alpha in self.alphas()):
+            raise ValueError(f"`dirichlet_alpha` must be positive and finite, got {self.dirichlet_alpha}.")
 
     def validate_balancing(self) -> None:
         check_task_balancing(self.task_balancing, self.task_balancing_options or {})
@@ -367,6 +377,9 @@ _FIELDS = {
     "target_of",
 }
 
+# What becomes of the names: keys of these.
+_CONTAINERS = (nn.ModuleDict(), nn.ParameterDict())
+
 
 def _pair(size: int | list[int] | tuple[int, ...]) -> list[int]:
     """[height, width] of a size that may be one number."""
@@ -378,8 +391,8 @@ def _complete(name: str, fields: dict[str, Any], pixels: dict[str, Any], patch_s
     where = f"`modalities`: '{name}'"
     if not name.isidentifier():  # it becomes part of the weights' names
         raise ValueError(f"{where}: a name may hold letters, digits and underscores, and not start with a digit.")
-    if hasattr(nn.ModuleDict(), name):
-        raise ValueError(f"{where}: torch's modules have something of that name: take another.")
+    if name == "loss" or any(hasattr(container, name) for container in _CONTAINERS):
+        raise ValueError(f"{where}: this name is taken, by the log or by torch's modules: choose another.")
     unknown = sorted(set(fields) - _FIELDS)
     if unknown:
         raise ValueError(f"{where} has the unknown fields {unknown}; known are {sorted(_FIELDS)}.")
@@ -399,6 +412,9 @@ def _complete(name: str, fields: dict[str, Any], pixels: dict[str, Any], patch_s
     ):
         if type(value) is not int or value < 1:
             raise ValueError(f"{where} is {kind} and needs a positive integer `{field}`, got {value!r}.")
+    foreign = {"num_classes", "embedding_size"} if kind == "continuous" else {"num_channels"}
+    if foreign & set(pixels):
+        raise ValueError(f"{where} is {kind}: {sorted(foreign & set(pixels))} would have no effect; remove it.")
     losses = CONTINUOUS_LOSSES if kind == "continuous" else ("cross_entropy",)
     loss = fields.get("loss", losses[0])
     if loss not in losses:
@@ -406,7 +422,12 @@ def _complete(name: str, fields: dict[str, Any], pixels: dict[str, Any], patch_s
     patch = _pair(pixels.get("patch_size", patch_size))
     if len(patch) != 2 or any(type(size) is not int or size < 1 or size % stride for size in patch):
         raise ValueError(f"{where}: `patch_size` {patch} must be two positive multiples of its stride {stride}.")
+    if loss == "standardized_mse" and count * (patch[0] // stride) * (patch[1] // stride) < 2:
+        raise ValueError(f"{where}: a patch of one value cannot be standardised: take another `loss` or `patch_size`.")
     is_input, is_output = fields.get("is_input", not is_copy), fields.get("is_output", True)
+    for field, value in (("is_input", is_input), ("is_output", is_output)):
+        if type(value) is not bool:
+            raise ValueError(f"{where}: `{field}` must be true or false, got {value!r}.")
     if not is_input and not is_output:
         raise ValueError(f"{where} is neither an input nor an output: set one, or remove it.")
     return Modality(

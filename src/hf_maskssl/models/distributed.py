@@ -86,6 +86,16 @@ def mean_over_scored(values: torch.Tensor, is_scored: torch.Tensor) -> torch.Ten
     return (values * weight).sum() / global_mean_denominator(weight.sum())
 
 
+def with_all_parameters(loss: torch.Tensor, model: nn.Module) -> torch.Tensor:
+    """`loss` plus zero times every parameter, on several processes; on one the loss itself.
+
+    `DistributedDataParallel` waits for a gradient of each parameter, also of those that a batch has no use for.
+    """
+    if world_size() == 1 or not loss.requires_grad:
+        return loss
+    return loss + sum(0.0 * parameter.sum() for parameter in model.parameters() if parameter.requires_grad)
+
+
 class SyncBatchNorm1d(nn.BatchNorm1d):
     """`nn.BatchNorm1d` on (B, C) whose training statistics are those of all processes' rows.
 

@@ -77,6 +77,15 @@ class Picture:
     invalid_value: float | str | None
 
 
+class ModalityFeature(BatchFeature):
+    """`BatchFeature` of `inputs`, a dict of tensors, which `to` reaches too."""
+
+    def to(self, *args: Any, **kwargs: Any) -> "ModalityFeature":
+        """As `BatchFeature.to`: all tensors to a device, floating ones to a type."""
+        self.data["inputs"] = dict(BatchFeature(self.data["inputs"]).to(*args, **kwargs))
+        return self
+
+
 class MultiMAEImageProcessor(BaseImageProcessor):
     """Crops, flips, resizes and standardises aligned pictures together.
 
@@ -191,7 +200,7 @@ class MultiMAEImageProcessor(BaseImageProcessor):
         if is_plain:
             return BatchFeature({"pixel_values": inputs["rgb"]}, tensor_type=return_tensors)
         stacked = BatchFeature(inputs, tensor_type=return_tensors)
-        return BatchFeature({"inputs": dict(stacked)})
+        return ModalityFeature({"inputs": dict(stacked)})
 
     def prepare_row(
         self,

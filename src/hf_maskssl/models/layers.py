@@ -196,6 +196,17 @@ def padding_mask(
     )
 
 
+class FusedLinear(nn.Linear):
+    """Several linear layers of one input in one matrix product; `parts` equal blocks of rows.
+
+    A class of its own so that weights can be initialised as those of the single layers.
+    """
+
+    def __init__(self, in_features: int, out_features: int, parts: int, bias: bool = True) -> None:
+        super().__init__(in_features, out_features, bias=bias)
+        self.parts = parts
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention with one fused projection (rows: all queries, all keys, all values).
 
@@ -214,7 +225,7 @@ class SelfAttention(nn.Module):
         self.scaling = self.head_dim**-0.5
         self.attention_dropout = attention_dropout
         self.is_causal = False
-        self.qkv = nn.Linear(hidden_size, 3 * hidden_size, bias=config.qkv_bias)
+        self.qkv = FusedLinear(hidden_size, 3 * hidden_size, parts=3, bias=config.qkv_bias)
         self.output = nn.Linear(hidden_size, hidden_size)
         self.dropout = nn.Dropout(dropout)
 
@@ -281,7 +292,7 @@ class CrossAttention(nn.Module):
         self.attention_dropout = attention_dropout
         self.is_causal = False
         self.query = nn.Linear(query_size, qk_size, bias=bias)
-        self.key_value = nn.Linear(context_size, qk_size + v_size, bias=bias)
+        self.key_value = FusedLinear(context_size, qk_size + v_size, parts=2, bias=bias)
         self.output = nn.Linear(v_size, output_size, bias=bias)
         self.dropout = nn.Dropout(dropout)
 
@@ -413,9 +424,13 @@ def enable_checkpointing(model: PreTrainedModel) -> None:
         model.gradient_checkpointing_enable()
 
 
-def init_linear_xavier(module: nn.Linear) -> None:
-    """Xavier-uniform weight and zero bias, as MAE (He et al. 2022) initialises every linear layer."""
-    init.xavier_uniform_(module.weight)
+def init_linear_xavier(module: nn.Linear, parts: int = 1) -> None:
+    """Xavier-uniform weight and zero bias, as MAE (He et al. 2022) initialises every linear layer.
+
+    With `parts`, as many layers of equal width that were fused into one.
+    """
+    bound = math.sqrt(6 / (module.out_features // parts + module.in_features))
+    init.uniform_(module.weight, -bound, bound)
     if module.bias is not None:
         init.zeros_(module.bias)
 

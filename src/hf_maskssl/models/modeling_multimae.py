@@ -21,9 +21,11 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_multimae import Modality, MultiMAEConfig
+from .distributed import with_all_parameters
 from .input_checks import check_draw, values_are_readable
 from .layers import (
     CrossAttention,
+    FusedLinear,
     Mlp,
     SelfAttention,
     SquaredError,
@@ -37,7 +39,7 @@ from .layers import (
     unpatchify,
 )
 from .masking import gather_tokens
-from .multimodal_input import Images, ModalityPatches, TokenGrid, cut_images
+from .multimodal_input import Images, ModalityPatches, TokenGrid, check_ids_keep, cut_images
 from .multimodal_masking import (
     VisibleTokens,
     check_proportions,
@@ -138,7 +140,7 @@ class MultiMAEEmbeddings(nn.Module):
         patches = images.patches[grid.name]
         # rgb, depth: bicubic; class maps: bilinear, as the authors' code.
         mode = "bilinear" if modality.is_categorical else "bicubic"
-        native = modality.grid(self.config.native_size)
+        native = modality.grid(self.config.position_size)
         positions = resized_positions(
             self.get_buffer(f"positions_{grid.name}"), native, (grid.rows, grid.columns), mode
         )
@@ -179,21 +181,25 @@ class MultiMAEPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """As MAE: Xavier-uniform linear layers, normal tokens; mask tokens start at zero, as in the authors' code."""
+        """As the authors' code: Xavier-uniform linear layers, those of one attention each by itself; truncated normal tokens
+        and class embeddings; mask tokens of zeros.
+        """
         std = self.config.initializer_range
-        if isinstance(module, nn.Linear):
+        if isinstance(module, FusedLinear):
+            init_linear_xavier(module, module.parts)
+        elif isinstance(module, nn.Linear):
             init_linear_xavier(module)
         elif isinstance(module, nn.Embedding):
-            init.normal_(module.weight)
+            init.trunc_normal_(module.weight, std=std)
         elif isinstance(module, MultiMAEEmbeddings):
-            init.normal_(module.global_tokens, std=std)
+            init.trunc_normal_(module.global_tokens, std=std)
             for name, modality in module.modalities.items():
                 table = position_table(self.config, modality, self.config.hidden_size)
                 init.copy_(module.get_buffer(f"positions_{name}"), table)
         elif isinstance(module, MultiMAEDecoder):
             init.zeros_(module.mask_token)
             for embedding in module.modality_embeddings.values():
-                init.normal_(embedding, std=std)
+                init.trunc_normal_(embedding, std=std)
             for name, modality in module.positioned.items():
                 table = position_table(self.config, modality, self.config.decoder_hidden_size)
                 init.copy_(module.get_buffer(f"positions_{name}"), table)
@@ -305,10 +311,12 @@ class MultiMAEModel(MultiMAEPreTrainedModel):
                 infinity, unknown class ids, or a sample that lacks everything.
         """
         images = self.cut(inputs, pixel_values, presence) if images is None else images
-        is_real = keep_mask
-        if ids_keep is None:
-            is_present = images.is_present()
-            is_real = None if is_present is None else spread_over_tokens(is_present, images.sizes)
+        is_present = images.is_present()
+        is_real = None if is_present is None else spread_over_tokens(is_present, images.sizes)
+        if ids_keep is not None:
+            check_ids_keep(ids_keep, keep_mask, images)
+            chosen = None if is_real is None else is_real.gather(1, ids_keep)
+            is_real = chosen if keep_mask is None else keep_mask if chosen is None else keep_mask & chosen
         hidden_states = self.embeddings(images, ids_keep, keep_mask)
         num_global = self.config.num_global_tokens
         with_global = None if is_real is None else F.pad(is_real.to(torch.int64), (num_global, 0), value=1)
@@ -392,7 +400,7 @@ class MultiMAEDecoder(nn.Module):
 
     def _placed(self, name: str, grid: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:
         """(N_name, d): position plus modality embedding, where the modality has one."""
-        native = self.positioned[name].grid(self.config.native_size)
+        native = self.positioned[name].grid(self.config.position_size)
         positions = resized_positions(self.get_buffer(f"positions_{name}"), native, grid, "bilinear").to(dtype)
         return positions + self.modality_embeddings[name][0] if name in self.modality_embeddings else positions
 
@@ -495,8 +503,11 @@ class MultiMAEForPretraining(MultiMAEPreTrainedModel):
         balanced: BalancedLoss = self.balancer(sums, counts, self._shared_weight())
         is_masked = rest["visible"].is_masked.long().split(images.sizes, dim=1)
         encoded = rest["encoded"]
+        # A decoder, or a projection, of a modality that nobody gives
+        needed = {output.source for output in self.outputs.values()} | set(self.multimae.embeddings.modalities)
+        is_whole = needed <= set(images.patches)
         return MultiMAEForPretrainingOutput(
-            loss=balanced.loss,
+            loss=balanced.loss if is_whole else with_all_parameters(balanced.loss, self),
             loss_parts=self.balancer.loss_parts(balanced),
             predictions=rest["predictions"],
             masks={grid.name: mask for grid, mask in zip(images.grids, is_masked, strict=True)},
@@ -522,6 +533,8 @@ class MultiMAEForPretraining(MultiMAEPreTrainedModel):
             targets: names of outputs; None is every output.
             presence: as in `forward`.
 
+        Dropout and drop path follow the model's mode: call `eval()` first.
+
         Returns:
             name -> (B, C, H / stride, W / stride) values, or (B, classes, ...) logits, at visible places too.
 
@@ -534,6 +547,8 @@ class MultiMAEForPretraining(MultiMAEPreTrainedModel):
             raise ValueError(f"`targets` must name outputs, {list(self.outputs)}, got {unknown}.")
         images = self.multimae.cut(inputs, None, presence)
         seen = self._explicit({name: ~_as_mask(mask) for name, mask in (visible or {}).items()}, images, default=False)
+        if seen.mask is not None:  # on a GPU of unknown width until one looks, which is no hardship outside training
+            seen = seen.narrowed(int(seen.mask.sum(1).max()))
         encoded = self.multimae(images=images, ids_keep=seen.ids, keep_mask=seen.mask)
         return {name: self._unpatchify(name, self._decode(name, encoded, seen, images), images) for name in names}
 
@@ -546,9 +561,13 @@ class MultiMAEForPretraining(MultiMAEPreTrainedModel):
         shuffle_noise: torch.Tensor | None = None,
         predict_all: bool = False,
         **kwargs: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
-        """Sums (T,) of samples' losses and counts (T,) of samples scored, on this process; and what else was computed."""
+    ) -> tuple[list[torch.Tensor], torch.Tensor, dict[str, Any]]:
+        """Each task's sum of samples' losses and counts (T,) of samples scored, on this process; and what else was computed."""
         if task_masks is not None:
+            if any(draw is not None for draw in (proportions, noise, shuffle_noise)):
+                raise ValueError(
+                    "give `task_masks`, or `proportions`, `noise` and `shuffle_noise`, which make masks: not both."
+                )
             visible = self._explicit(task_masks, images, default=None)
         else:
             visible = self._draw_visible(images, proportions, noise, shuffle_noise)
@@ -557,7 +576,7 @@ class MultiMAEForPretraining(MultiMAEPreTrainedModel):
         for name, output in self.outputs.items():
             patches = images.patches.get(output.source)
             if patches is None:
-                sums.append(encoded.last_hidden_state.new_zeros((), dtype=torch.float32))
+                sums.append(torch.zeros((), device=images.device))
                 counts.append(torch.zeros((), device=images.device))
                 if predict_all:
                     decoded = self._decode(name, encoded, visible, images)
@@ -576,7 +595,7 @@ class MultiMAEForPretraining(MultiMAEPreTrainedModel):
             sums.append(losses.sum())
             counts.append(has_loss.sum().to(losses.dtype))
         rest = {"visible": visible, "encoded": encoded, "predictions": predictions if predict_all else None}
-        return torch.stack(sums), torch.stack(counts), rest
+        return sums, torch.stack(counts), rest
 
     def _decode(
         self,
@@ -727,11 +746,11 @@ def standardize_patches(patches: torch.Tensor) -> torch.Tensor:
 
 
 def position_table(config: MultiMAEConfig, modality: Modality, width: int) -> torch.Tensor:
-    """(N_name, width) float32 at the configuration's image size; coarser patches lie at their centres in the same plane."""
+    """(N_name, width) float32 at `position_image_size`; coarser patches lie at their centres in the same plane."""
     height, columns = config.patch_size  # type: ignore[misc]
     spacing = (modality.patch_size[0] / height, modality.patch_size[1] / columns)
     row_first = config.position_order == "row_first"
-    return sincos_positions(modality.grid(config.native_size), width, spacing, row_first=row_first)
+    return sincos_positions(modality.grid(config.position_size), width, spacing, row_first=row_first)
 
 
 def _as_mask(mask: torch.Tensor | bool) -> torch.Tensor:

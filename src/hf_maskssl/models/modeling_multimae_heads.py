@@ -14,7 +14,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .configuration_multimae import MultiMAEConfig
 from .dense_heads import ConvNextHead, DPTHead, reverse_huber_loss
-from .distributed import global_mean_denominator
+from .distributed import global_mean_denominator, with_all_parameters
 from .input_checks import values_are_readable
 from .layers import at_least_float32, linear_in_full_precision, masked_mean
 from .modeling_multimae import MultiMAEModel, MultiMAEPreTrainedModel
@@ -32,6 +32,11 @@ class MultiMAEHead(MultiMAEPreTrainedModel):
         super().__init__(config)
         self.num_labels = int(config.num_labels or 0)
         self.multimae = MultiMAEModel(config)
+
+    def _reach_all(self, loss: torch.Tensor, images: ModalityPatches) -> torch.Tensor:
+        """`loss`, from which several processes also reach the projections of modalities that nobody gives."""
+        is_whole = len(images.grids) == len(self.multimae.embeddings.modalities)
+        return loss if is_whole else with_all_parameters(loss, self)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -57,6 +62,8 @@ class MultiMAEForImageClassification(MultiMAEHead):
         self.classifier_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(config.hidden_size, self.num_labels)
+        # Whether Trainer may leave the division by accumulated batches to the loss; only that of classes knows how.
+        self.accepts_loss_kwargs = self.num_labels > 1
         self.post_init()
 
     @can_return_tuple
@@ -93,6 +100,7 @@ class MultiMAEForImageClassification(MultiMAEHead):
         if labels is not None:
             (pooled_logits,) = at_least_float32(logits)
             loss = self.loss_function(labels=labels, pooled_logits=pooled_logits, config=self.config, **kwargs)
+            loss = self._reach_all(loss, images)
         return ImageClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
@@ -100,6 +108,9 @@ class MultiMAEForImageClassification(MultiMAEHead):
 
 class MultiMAEDenseHead(MultiMAEHead):
     """What the heads that predict a map share: they read the tokens of `head_modalities`, concatenated on channels."""
+
+    # Trainer must divide by the accumulated batches: these losses are means over one.
+    accepts_loss_kwargs = False
 
     def __init__(self, config: MultiMAEConfig) -> None:
         super().__init__(config)
@@ -190,7 +201,7 @@ class MultiMAEForSemanticSegmentation(MultiMAEDenseHead):
         images = self._cut(inputs, pixel_values, presence)
         outputs = self.multimae(images=images, **kwargs)
         logits = self.segmentation_head(self._head_tokens(outputs.last_hidden_state, images), self._grid_shape(images))
-        loss = None if labels is None else self._loss(logits, labels)
+        loss = None if labels is None else self._reach_all(self._loss(logits, labels), images)
         return SemanticSegmenterOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
@@ -218,6 +229,9 @@ class MultiMAEForSemanticSegmentation(MultiMAEDenseHead):
 
 class MultiMAEForDepthEstimation(MultiMAEDenseHead):
     """The DPT head on four layers' tokens, with the reverse Huber loss."""
+
+    # transformers installs its hooks for the layers' outputs under a lock, which the compiler does not follow.
+    _can_compile_fullgraph = False
 
     def __init__(self, config: MultiMAEConfig) -> None:
         super().__init__(config)
@@ -254,7 +268,7 @@ class MultiMAEForDepthEstimation(MultiMAEDenseHead):
         states = [outputs.hidden_states[1 + layer] for layer in self.config.depth_layer_ids()]
         layers = [self._head_tokens(state, images) for state in states]
         depth = self.depth_head(layers, self._grid_shape(images), images.image_size)
-        loss = None if labels is None else self._loss(depth, labels)
+        loss = None if labels is None else self._reach_all(self._loss(depth, labels), images)
         keep = self.config.output_hidden_states if wanted is None else wanted
         return DepthEstimatorOutput(
             loss=loss,

@@ -1,7 +1,7 @@
 """A batch of aligned images of several modalities, checked against the configuration and cut into patches."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -89,13 +89,19 @@ def cut_images(
     unknown = [name for name in given if name not in table]
     if unknown or not given:
         raise ValueError(f"`inputs` must be modalities of the configuration, {list(table)}, got {unknown or 'none'}.")
+    lacking = _check_presence(given, presence or {})
     patches: dict[str, torch.Tensor] = {}
     sizes: dict[str, tuple[int, int]] = {}
     batch_sizes: dict[str, int] = {}
     for name, modality in table.items():
         if name not in given:
             continue
-        image = _check_image(modality, given[name], config.semantic_loss_ignore_index)
+        image = given[name]
+        if name in lacking:
+            # Whatever stands there is not read, not even NaN, which would pass through a product with zero.
+            blank = config.semantic_loss_ignore_index if modality.is_categorical else 0
+            image = image.masked_fill(lacking[name].view(-1, *[1] * (image.dim() - 1)), blank)
+        image = _check_image(modality, image, config.semantic_loss_ignore_index)
         sizes[name] = (image.shape[-2] * modality.stride, image.shape[-1] * modality.stride)
         batch_sizes[name] = image.shape[0]
         if any(size < patch or size % patch for size, patch in zip(sizes[name], modality.patch_size, strict=True)):
@@ -120,8 +126,14 @@ def cut_images(
     if not grids:
         names = [modality.name for modality in config.inputs()]
         raise ValueError(f"`inputs` must hold at least one that is encoded, of {names}, got only {list(given)}.")
-    images = ModalityPatches(patches, grids, {}, image_size)
-    return images if presence is None else _with_presence(images, presence)
+    images = ModalityPatches(patches, grids, {name: ~absent for name, absent in lacking.items()}, image_size)
+    is_present = images.is_present()
+    if is_present is not None and values_are_readable(is_present) and not is_present.any(1).all():
+        rows = torch.nonzero(~is_present.any(1)).flatten().tolist()
+        raise ValueError(
+            f"`presence` leaves rows {rows[:8]} of the batch without any input modality: drop such samples."
+        )
+    return images
 
 
 def _check_image(modality: Modality, image: torch.Tensor, ignore_index: int) -> torch.Tensor:
@@ -144,21 +156,43 @@ def _check_image(modality: Modality, image: torch.Tensor, ignore_index: int) -> 
     return image
 
 
-def _with_presence(images: ModalityPatches, presence: Images) -> ModalityPatches:
-    checked = {}
+def _check_presence(given: Images, presence: Images) -> dict[str, torch.Tensor]:
+    """name -> (B,) bool, True = the sample lacks it."""
+    lacking = {}
     for name, present in presence.items():
-        if name not in images.patches:
-            raise ValueError(f"`presence` must be of the given modalities, {list(images.patches)}, got '{name}'.")
-        if tuple(present.shape) != (images.batch_size,):
+        if name not in given:
+            raise ValueError(f"`presence` must be of the given modalities, {list(given)}, got '{name}'.")
+        shape = tuple(given[name].shape[:1])
+        if tuple(present.shape) != shape:
             raise ValueError(
-                f"`presence['{name}']` must have one entry per sample, ({images.batch_size},), got {tuple(present.shape)}."
+                f"`presence['{name}']` must have one entry per sample, {shape}, got {tuple(present.shape)}."
             )
-        checked[name] = present.to(images.device).bool()
-    images = replace(images, presence=checked)
-    is_present = images.is_present()
-    if is_present is not None and values_are_readable(is_present) and not is_present.any(1).all():
-        rows = torch.nonzero(~is_present.any(1)).flatten().tolist()
+        lacking[name] = ~present.to(given[name].device).bool()
+    return lacking
+
+
+def check_ids_keep(ids_keep: torch.Tensor, keep_mask: torch.Tensor | None, images: ModalityPatches) -> None:
+    """Tokens that the caller chose are some of those that there are.
+
+    Raises:
+        ValueError: another type, shape or range.
+    """
+    if (
+        ids_keep.dim() != 2
+        or ids_keep.dtype != torch.int64
+        or ids_keep.shape[0] != images.batch_size
+        or ids_keep.numel() == 0
+    ):
         raise ValueError(
-            f"`presence` leaves rows {rows[:8]} of the batch without any input modality: drop such samples."
+            f"`ids_keep` must be int64 of the shape ({images.batch_size}, tokens), got {ids_keep.dtype} of "
+            f"{tuple(ids_keep.shape)}."
         )
-    return images
+    if keep_mask is not None and keep_mask.shape != ids_keep.shape:
+        raise ValueError(
+            f"`keep_mask` must have the shape of `ids_keep`, {tuple(ids_keep.shape)}, got {tuple(keep_mask.shape)}."
+        )
+    if values_are_readable(ids_keep) and (int(ids_keep.min()) < 0 or int(ids_keep.max()) >= sum(images.sizes)):
+        raise ValueError(
+            f"`ids_keep` must lie in 0 to {sum(images.sizes) - 1}, the tokens of {[grid.name for grid in images.grids]}, got "
+            f"{int(ids_keep.min())} to {int(ids_keep.max())}."
+        )

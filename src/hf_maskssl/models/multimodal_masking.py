@@ -24,6 +24,11 @@ class VisibleTokens:
     mask: torch.Tensor | None
     is_masked: torch.Tensor
 
+    def narrowed(self, width: int) -> "VisibleTokens":
+        """The same for the caller who knows that no row has more than `width`."""
+        mask = None if self.mask is None else self.mask[:, :width]
+        return VisibleTokens(self.ids[:, :width], None if mask is None or mask.all() else mask, self.is_masked)
+
 
 def sample_proportions(alphas: torch.Tensor, is_present: torch.Tensor, uniform_subsets: bool = False) -> torch.Tensor:
     """Shares of the visible tokens that the modalities of each sample get: Dirichlet over those that are present.

@@ -198,7 +198,10 @@ class TaskBalancer(nn.Module):
         return self.rule.needs_gradients
 
     def forward(
-        self, sums: torch.Tensor, counts: torch.Tensor, shared_weight: torch.Tensor | None = None
+        self,
+        sums: torch.Tensor | Sequence[torch.Tensor],
+        counts: torch.Tensor,
+        shared_weight: torch.Tensor | None = None,
     ) -> BalancedLoss:
         """The loss of one batch: the whole one of this process's optimiser step, or one between `begin_step` and `end_step`.
 
@@ -206,7 +209,8 @@ class TaskBalancer(nn.Module):
         changes the method's state.
 
         Args:
-            sums: (T,) sum of this process's terms of each task, carrying gradients; 0 where there are none.
+            sums: (T,) sum of this process's terms of each task, carrying gradients; 0 where there are none. As a list of
+                scalars, GradNorm goes back through each task's own graph alone, and not T times through all.
             counts: (T,) how many terms these are.
             shared_weight: weight of the last layer that all tasks share; GradNorm needs it in training.
 
@@ -220,24 +224,29 @@ class TaskBalancer(nn.Module):
         if plan is None:
             totals = self.measure(sums, counts, shared_weight)
             plan = self._make_plan(totals, updates_state=self.training and torch.is_grad_enabled())
-        means = torch.where(plan.counts > 0, sums.to(plan.losses.dtype) / plan.denominators, 0)
+        stacked = _stacked(sums)
+        means = torch.where(plan.counts > 0, stacked.to(plan.losses.dtype) / plan.denominators, 0)
         return BalancedLoss(self.rule.combine(means, plan.weights), plan.losses, plan.weights, plan.counts)
 
     def measure(
-        self, sums: torch.Tensor, counts: torch.Tensor, shared_weight: torch.Tensor | None = None
+        self,
+        sums: torch.Tensor | Sequence[torch.Tensor],
+        counts: torch.Tensor,
+        shared_weight: torch.Tensor | None = None,
     ) -> TaskTotals:
         """What `begin_step` needs to know of one batch of this process. Arguments and errors: as `forward`."""
         expected = (len(self.tasks),)
-        if sums.shape != expected or counts.shape != expected:
+        stacked = _stacked(sums)
+        if stacked.shape != expected or counts.shape != expected:
             raise ValueError(
                 f"`sums` and `counts` must have shape {expected}, one entry for each of {self.tasks}, got "
-                f"{tuple(sums.shape)} and {tuple(counts.shape)}."
+                f"{tuple(stacked.shape)} and {tuple(counts.shape)}."
             )
-        dtype = torch.promote_types(sums.dtype, torch.float32)
+        dtype = torch.promote_types(stacked.dtype, torch.float32)
         gradients = None
         if self.needs_gradients and self.training and torch.is_grad_enabled() and shared_weight is not None:
             gradients = _gradients(sums, shared_weight, dtype)
-        return TaskTotals(sums.detach().to(dtype), counts.detach().to(dtype), 1, gradients)
+        return TaskTotals(stacked.detach().to(dtype), counts.detach().to(dtype), 1, gradients)
 
     def begin_step(self, totals: TaskTotals) -> None:
         """Fixes the weights of an optimiser step over several batches, and in training mode updates the method's state.
@@ -276,11 +285,19 @@ class TaskBalancer(nn.Module):
         return _Plan(losses, weights, counts, safe_counts / (world_size() * totals.num_batches))
 
 
-def _gradients(sums: torch.Tensor, shared_weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """(T, P) gradient of each of `sums` (T,) with respect to `shared_weight` of P entries."""
+def _stacked(sums: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
+    return sums if isinstance(sums, torch.Tensor) else torch.stack(list(sums))
+
+
+def _gradients(
+    sums: torch.Tensor | Sequence[torch.Tensor], shared_weight: torch.Tensor, dtype: torch.dtype
+) -> torch.Tensor:
+    """(T, P) gradient of each of `sums` with respect to `shared_weight` of P entries."""
     rows = []
-    for task in torch.eye(len(sums), dtype=sums.dtype, device=sums.device):
-        (gradient,) = torch.autograd.grad(sums, shared_weight, task, retain_graph=True, allow_unused=True)
+    for task in sums:
+        gradient = None
+        if task.requires_grad:  # not an absent task's constant
+            (gradient,) = torch.autograd.grad(task, shared_weight, retain_graph=True, allow_unused=True)
         rows.append(torch.zeros_like(shared_weight) if gradient is None else gradient)
     return torch.stack([row.detach().flatten().to(dtype) for row in rows])
 
