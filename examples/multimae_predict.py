@@ -8,11 +8,13 @@ CHECKPOINT is a folder or a Hub name of a pre-training checkpoint. Without more 
 recipe the `data` section is used, any of whose fields can be changed. Writes
     masked.png         masked inputs, predictions with visible patches laid over, targets (Figure 1);
     single_inputs.png  what is predicted from each whole modality alone (Figure 3);
-    repainted.png      `--partial` (rgb) from the whole of `--whole` (depth) and a few patches, one in other hues (Figure 4).
+    repainted.png      `--partial` (rgb) from the whole of `--whole` (depth) and a few patches, one in other hues (Figure 4);
+                       left out with a note where the model has no such two, unless they were named.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from hf_maskssl.data.arguments import DataArguments
 from hf_maskssl.data.preparation import prepare_data
 from hf_maskssl.data.processors import load_processor
 from hf_maskssl.data.recipe import load_recipe
+from hf_maskssl.data.scenes import LAYOUT
 from hf_maskssl.evaluation.evaluate_checkpoint import checkpoint_folder
 from hf_maskssl.evaluation.modality_pictures import (
     draw_modalities,
@@ -33,6 +36,7 @@ from hf_maskssl.evaluation.modality_pictures import (
 )
 
 PICTURES = ("masked", "single_inputs", "repainted")
+WHOLE, PARTIAL = "depth", "rgb"
 
 
 def main(argv: Sequence[str] | None = None) -> list[Path]:
@@ -48,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
     parser.add_argument("--output", type=Path, default=Path("outputs/multimae_predict"), help="default: %(default)s")
     parser.add_argument("--pictures", nargs="+", choices=PICTURES, default=list(PICTURES), help="default: all")
     parser.add_argument("--num_samples", type=int, default=6, help="default: %(default)s")
-    parser.add_argument("--whole", default="depth", help="repainted.png: seen whole; default: %(default)s")
-    parser.add_argument("--partial", default="rgb", help="repainted.png: predicted; default: %(default)s")
+    parser.add_argument("--whole", help=f"repainted.png: seen whole; default: {WHOLE}")
+    parser.add_argument("--partial", help=f"repainted.png: predicted; default: {PARTIAL}")
     parser.add_argument("--num_patches", type=int, default=2, help="patches of it that are seen; default: %(default)s")
     options, overrides = parser.parse_known_args(argv)
     folder = checkpoint_folder(options.checkpoint)
@@ -62,17 +66,24 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
     batch = prepared.collator(list(islice(iter(rows), options.num_samples)))
     given: dict[str, Any] = {"processor": prepared.processor, "num_samples": options.num_samples}
     given["class_names"] = known_class_names(args)
-    paths = {name: options.output / f"{name}.png" for name in options.pictures}
-    if "masked" in paths:
-        draw_modalities(model, batch, paths["masked"], **given)
-    if "single_inputs" in paths:
-        draw_single_inputs(model, batch, paths["single_inputs"], **given)
-    if "repainted" in paths:
-        chosen = {"whole": options.whole, "partial": options.partial, "num_patches": options.num_patches}
-        draw_repainted(model, batch, paths["repainted"], **given, **chosen)
-    for path in paths.values():
-        print(f"Written: {path}")
-    return list(paths.values())
+    chosen: dict[str, Any] = {"whole": options.whole or WHOLE, "partial": options.partial or PARTIAL}
+    draw: dict[str, Callable[..., Any]] = {"masked": draw_modalities, "single_inputs": draw_single_inputs}
+    draw["repainted"] = partial(draw_repainted, **chosen, num_patches=options.num_patches)
+    paths = []
+    for name in PICTURES:
+        if name not in options.pictures:
+            continue
+        path = options.output / f"{name}.png"
+        try:
+            draw[name](model, batch, path, **given)
+        except ValueError as error:
+            if name != "repainted" or options.whole or options.partial:
+                raise
+            print(f"Left out: {path}; other modalities can be named by --whole and --partial. {error}", flush=True)
+            continue
+        print(f"Written: {path}", flush=True)
+        paths.append(path)
+    return paths
 
 
 def read_arguments(options: argparse.Namespace, overrides: Sequence[str], config: Any) -> DataArguments:
@@ -92,9 +103,19 @@ def read_arguments(options: argparse.Namespace, overrides: Sequence[str], config
     if source == "scenes":
         split = options.split or "validation"
         chosen = {"num_scenes": {split: options.num_samples}, "scene_size": list(config.image_size)}
+        chosen["input_column"] = scene_columns(config)
     else:
         split = options.split or "train"
     return DataArguments(source, data_dir=options.data_dir, train_split=split, kind="multimodal", **chosen)
+
+
+def scene_columns(config: Any) -> dict[str, str]:
+    """Modality -> column of the scenes: of the same name, but `layout` where the model knows as many classes as that has."""
+    names = [modality.name for modality in config.modality_table().values() if modality.source == modality.name]
+    columns = {name: name for name in names}
+    if "semseg" in columns and config.modality_table()["semseg"].num_classes == len(LAYOUT):
+        columns["semseg"] = "layout"
+    return columns
 
 
 if __name__ == "__main__":

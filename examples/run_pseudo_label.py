@@ -6,6 +6,7 @@
 Depth comes from Intel/dpt-hybrid-midas, classes from facebook/mask2former-swin-small-coco-panoptic; any network of
 AutoModelForDepthEstimation and AutoModelForUniversalSegmentation can take their places. Writes FOLDER/{rgb,depth,semseg}/
 CLASS/NAME.EXT, which a recipe reads with `source: multimodal_folder` and `data_dir: FOLDER`, and FOLDER/pseudo_labels.json.
+FOLDER lies neither in PICTURES nor around it.
 
 After an interruption, give the same command again: what is labelled is kept. Pictures that cannot be read are named and
 left out; more than 1 % of them stop the run.

@@ -1,5 +1,6 @@
 """Rows of several modalities: from columns to batches, drawn views, missing modalities and broken files."""
 
+import dataclasses
 import io
 import logging
 from collections.abc import Callable
@@ -61,9 +62,7 @@ def batch_of(data: PreparedData, split: str = "train") -> dict[str, Any]:
     return data.collator(list(getattr(data, split)))
 
 
-@pytest.mark.parametrize(
-    "mode", [{}, {"cache": False}, {"streaming": True}], ids=["cached", "on the fly", "streaming"]
-)
+@pytest.mark.parametrize("mode", [{"cache": True}, {}, {"streaming": True}], ids=["cached", "on the fly", "streaming"])
 def test_columns_become_a_batch_of_inputs(write_parquet: Callable[..., str], mode: dict[str, Any]) -> None:
     raw = columns(5)
     data = prepared(write_parquet("train", **raw), label_column="label", **mode)
@@ -90,7 +89,7 @@ def test_arrays_and_other_names_give_the_same_as_files(write_parquet: Callable[.
     )
     table = datasets.Dataset.from_dict({"colours": decoded["rgb"], "far": decoded["depth"]}, features=features)
     table.save_to_disk(tmp_path / "saved")
-    for mode in ({}, {"cache": False}):
+    for mode in ({}, {"cache": True}):
         args = DataArguments(
             str(tmp_path / "saved"), kind="multimodal", input_column={"rgb": "colours", "depth": "far"}, **mode
         )
@@ -134,13 +133,16 @@ def test_classes_of_label_maps_are_named_or_counted(write_parquet: Callable[...,
     np.testing.assert_array_equal(batch_of(data)["labels"][1], ids)
     assert prepared(path, **dense, label_names=list("abcdefg")).num_labels == 7
     with pytest.raises(ValueError, match=r"train split, row 0, .*'map' holds the class 2, expected 0\.\.1 or 255"):
-        prepared(path, **dense, label_names=["a", "b"])
+        list(prepared(path, **dense, label_names=["a", "b"]).train)
 
 
 def test_views_are_drawn_from_seed_epoch_and_row() -> None:
     args = DataArguments("scenes", **SCENES, augment=True)
     data, again = (prepare_data(args, config()) for _ in range(2))
-    assert isinstance(data.train, TransformedRows) and isinstance(data.test, PreparedRows)
+    # Prepared pictures take too much room to be kept unless asked for.
+    assert isinstance(data.train, TransformedRows) and isinstance(data.test, TransformedRows)
+    kept = prepare_data(dataclasses.replace(args, cache=True), config())
+    assert isinstance(kept.train, TransformedRows) and isinstance(kept.test, PreparedRows)
     first = batch_of(data)["inputs"]["depth"]
     # Neither the state of any random numbers nor the order of reading matters.
     torch.manual_seed(1)
@@ -149,6 +151,9 @@ def test_views_are_drawn_from_seed_epoch_and_row() -> None:
     data.train.set_epoch(1)
     second = batch_of(data)["inputs"]["depth"]
     assert not any(torch.equal(*pair) for pair in zip(first, second, strict=True))
+    # Runs of other seeds see other views.
+    data.train.set_epoch(1, seed=3)
+    assert not any(torch.equal(*pair) for pair in zip(batch_of(data)["inputs"]["depth"], second, strict=True))
     data.train.set_epoch(0)
     torch.testing.assert_close(batch_of(data)["inputs"]["depth"], first, rtol=0, atol=0)
     other = prepare_data(DataArguments("scenes", **SCENES, augment=True, split_seed=1), config())
@@ -211,7 +216,7 @@ def test_rows_may_lack_modalities_where_that_is_allowed(write_parquet: Callable[
     raw = columns(4)
     raw["depth"][1] = raw["semseg"][1] = raw["depth"][3] = None
     path = write_parquet("train", **raw)
-    for mode in ({}, {"cache": False}, {"streaming": True}, {"augment": True}):
+    for mode in ({}, {"cache": True}, {"streaming": True}, {"augment": True}):
         data = prepared(path, allow_missing=True, **mode)
         batch = batch_of(data)
         presence = {name: there.tolist() for name, there in batch["presence"].items()}
@@ -259,6 +264,11 @@ def test_a_few_broken_pictures_are_left_out_with_one_warning(
     rows = prepared(many, verify_images=False, cache=False).train
     with pytest.raises(ValueError, match="train split, row 3, column 'semseg': unreadable"):
         rows[3]
+    # Row numbers are those of the file whatever was left out, and files are named.
+    few["semseg"][10] = encoded(np.full((16, 16), 30, dtype=np.uint8)) | {"path": "ten.png"}
+    rows = prepared(write_parquet("ten", **few)).train
+    with pytest.raises(ValueError, match=r"train split, row 10, .* class 30, .*\(ten\.png\)"):
+        rows[9]
     junk = columns(2)
     junk["rgb"][0] = {"bytes": b"no picture", "path": None}
     with pytest.raises(ValueError, match="1 of 2 rows .*row 0, column 'rgb': unreadable image"):
@@ -266,8 +276,9 @@ def test_a_few_broken_pictures_are_left_out_with_one_warning(
 
 
 def test_pictures_are_checked_once_and_remembered(
-    write_parquet: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    write_parquet: Callable[..., str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     path = write_parquet("train", **columns(3))
     opened = []
     read = multimodal.read_map
@@ -275,6 +286,7 @@ def test_pictures_are_checked_once_and_remembered(
     for expected in (9, 0):
         rows = prepared(path, cache=False).train
         assert len(opened) == expected and len(rows) == 3
+        assert "train split: opening 9 pictures once" in caplog.text
         opened.clear()
 
 
@@ -297,6 +309,59 @@ def test_the_processor_is_measured_saved_and_taken_over(write_parquet: Callable[
     changed = config(modalities={**MODALITIES, "semseg": {"kind": "categorical", "num_classes": 11, "stride": 2}})
     with pytest.raises(ValueError, match="does not fit the model's modality 'semseg'"):
         prepare_data(args, changed, processor=loaded)
+
+
+def test_modalities_of_other_names_are_measured(write_parquet: Callable[..., str]) -> None:
+    raw = columns(4)
+    model = config(modalities={"rgb": MODALITIES["rgb"], "thermal": MODALITIES["depth"]})
+    path = write_parquet("train", rgb=raw["rgb"], thermal=raw["depth"])
+    values = batch_of(prepared(path, model=model))["inputs"]["thermal"]
+    assert abs(values.mean()) < 1e-3 and abs(values.std() - 1) < 1e-2
+    plain = prepared(path, model=model, modality_options={"thermal": {"standardize": "none"}})
+    assert batch_of(plain)["inputs"]["thermal"].max() > 1000
+
+
+def test_options_change_a_checkpoints_processor(
+    write_parquet: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_parquet("train", **columns(4))
+    args = DataArguments("parquet", data_files=path, kind="multimodal")
+    saved = prepare_data(args, config()).processor
+    changed = {"depth": {"standardize": "dataset", "scale": 0.5}, "rgb": {"standardize": "dataset"}}
+    with caplog.at_level(logging.INFO):
+        data = prepare_data(dataclasses.replace(args, modality_options=changed), config(), processor=saved)
+    assert "modality 'depth' gets {'standardize': 'dataset', 'scale': 0.5}" in caplog.text
+    # What is given already holds, what is new is measured, and the checkpoint's own stays as it was.
+    assert data.processor.modalities["rgb"] == saved.modalities["rgb"] and "modality 'rgb'" not in caplog.text
+    depth = batch_of(data)["inputs"]["depth"]
+    assert abs(depth.mean()) < 1e-3 and abs(depth.std() - 1) < 1e-2
+    assert saved.modalities["depth"]["standardize"] == "robust"
+    with pytest.raises(ValueError, match="modality_options: the model has no modality 'nonsense'"):
+        prepare_data(dataclasses.replace(args, modality_options={"nonsense": {}}), config(), processor=saved)
+
+
+def test_depth_labels_of_the_invalid_value_become_zero(write_parquet: Callable[..., str]) -> None:
+    raw = columns(2)
+    depth = np.full((16, 16), 2000, dtype=np.uint16)
+    depth[:, :3], depth[:, 3] = 65535, 0
+    path = write_parquet("train", **raw | {"far": [encoded(depth)] * 2})
+    fields = {"task": "depth_estimation", "label_column": "far", "label_scale": 0.001}
+    labels = batch_of(prepared(path, **fields, label_invalid_value=65535))["labels"][0].numpy()
+    np.testing.assert_allclose(labels, np.where(np.arange(16) < 4, 0, 2.0) * np.ones((16, 1)), rtol=1e-6)
+    with pytest.raises(ValueError, match="data.label_invalid_value is for task 'depth_estimation'"):
+        DataArguments("scenes", kind="multimodal", label_invalid_value=0.0)
+
+
+def test_pretraining_needs_a_column_for_every_modality(
+    write_parquet: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    args = DataArguments(
+        "parquet", data_files=write_parquet("t", **columns(2)), kind="multimodal", input_column=ENCODER
+    )
+    with pytest.raises(ValueError, match="take 'semseg' out of model.modalities, or name its column"):
+        prepare_data(args, config(), complete=True)
+    prepare_data(dataclasses.replace(args, allow_missing=True), config(), complete=True)
+    assert "take 'semseg' out of model.modalities" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -332,11 +397,11 @@ def test_bad_pictures_are_named_by_row_and_modality(write_parquet: Callable[...,
     raw = columns(3)
     raw["semseg"][2] = encoded(np.full((16, 16), 30, dtype=np.uint8))
     with pytest.raises(ValueError, match="train split, row 2, .*: modality 'semseg': .* class 30, expected"):
-        prepared(write_parquet("classes", **raw))
+        prepared(write_parquet("classes", **raw), cache=True)
     raw = columns(3)
     raw["depth"][1] = encoded(np.ones((16, 12), dtype=np.uint16))
     with pytest.raises(ValueError, match="train split, row 1, .*sizes differ between modalities: .*'depth': .16, 12"):
-        prepared(write_parquet("sizes", **raw))
+        list(prepared(write_parquet("sizes", **raw)).train)
 
 
 def test_the_collator_refuses_what_a_model_must_not_see() -> None:

@@ -79,6 +79,26 @@ def test_files_written_anew_are_read_anew(tmp_path: Path) -> None:
         prepare_data(arguments(root), config())
 
 
+def test_arrays_of_any_ending_are_read_and_named(tmp_path: Path) -> None:
+    root = write(tmp_path / "data", depth="npy")
+    file = root / "depth" / "cat" / "a.npy"
+    shouting = file.rename(file.with_suffix(".NPY"))
+    data = prepare_data(arguments(root), config())
+    expected = data.processor({"depth": pixels("depth", 0)}, return_tensors="np")["inputs"]["depth"]
+    np.testing.assert_array_equal(data.train[0]["inputs.depth"], expected[0])
+    shouting.write_bytes(shouting.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="1 of 4 rows .*row 0, column 'depth': unreadable file .*a.NPY"):
+        prepare_data(arguments(root), config())
+
+
+def test_other_folders_are_left_alone(tmp_path: Path) -> None:
+    root = write(tmp_path / "data")
+    (root / "notes").mkdir()
+    assert "notes" not in load_splits(arguments(root))["train"].column_names
+    Image.fromarray(pixels("rgb", 0)).save(root / "notes" / "sketch.png")
+    assert len(prepare_data(arguments(root), config()).train) == 4
+
+
 def test_rows_without_a_file_are_refused_or_marked(tmp_path: Path) -> None:
     root = write(tmp_path / "data")
     (root / "depth" / "cat" / "b.png").unlink()
@@ -110,7 +130,7 @@ def test_folders_that_cannot_be_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"\['loose'\] lie outside of the class folders \['cat', 'dog'\]"):
         prepare_data(arguments(other), config())
     (tmp_path / "none" / "rgb").mkdir(parents=True)
-    with pytest.raises(ValueError, match="no files"):
-        prepare_data(arguments(tmp_path / "none"), config())
+    with pytest.raises(ValueError, match="no files .* in the folders .'rgb'"):
+        load_splits(arguments(tmp_path / "none"))
     flat = prepare_data(arguments(write(tmp_path / "flat", ["one", "two"])), config())
     assert len(flat.train) == 2

@@ -306,6 +306,13 @@ def test_what_is_no_picture(value: Any, message: str, tmp_path: Path) -> None:
         open_picture(value)
 
 
+@pytest.mark.parametrize("name", ["pictures", "pictures/labels", "."])
+def test_labels_go_into_a_folder_of_their_own(name: str, arguments: Callable[..., PseudoLabelArguments]) -> None:
+    """A call that goes on would otherwise find depth and classes among the pictures."""
+    with pytest.raises(ValueError, match="one lies in the other.*name an output_dir beside data_dir"):
+        arguments(name)
+
+
 def test_networks_that_do_not_fit_are_refused(
     arguments: Callable[..., PseudoLabelArguments], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from hf_maskssl.data.arguments import DataArguments
+from hf_maskssl.data.scenes import CLASSES, LAYOUT
 from hf_maskssl.evaluation import modality_pictures
 from hf_maskssl.evaluation.modality_pictures import (
     Cell,
@@ -42,15 +43,19 @@ MODALITIES: dict[str, dict[str, Any]] = {
 PROCESSOR = MultiMAEImageProcessor(MODALITIES, SIZE)
 
 
-@pytest.fixture(scope="module")
-def model() -> Any:
+def make_model(modalities: dict[str, Any] = MODALITIES) -> Any:
     torch.manual_seed(0)
     width = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
     width |= {"decoder_hidden_size": 8, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2}
     width |= {"decoder_intermediate_size": 8, "num_visible_tokens": 7}
     return MultiMAEForPretraining(
-        MultiMAEConfig(modalities=MODALITIES, image_size=SIZE, patch_size=8, depth_layers=[0] * 4, **width)
+        MultiMAEConfig(modalities=modalities, image_size=SIZE, patch_size=8, depth_layers=[0] * 4, **width)
     )
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return make_model()
 
 
 def raw_pictures(count: int) -> dict[str, list[np.ndarray]]:
@@ -261,16 +266,52 @@ def test_class_names_come_from_scenes_or_pseudo_labels(tmp_path: Path) -> None:
     (tmp_path / "pseudo_labels.json").write_text(json.dumps({"classes": names}))
     args = DataArguments("multimodal_folder", data_dir=str(tmp_path), kind="multimodal")
     assert known_class_names(args) == names
-    assert known_class_names(DataArguments("scenes", kind="multimodal"))["semseg"][0] == "floor"
+    renamed = DataArguments(
+        "multimodal_folder", data_dir=str(tmp_path), kind="multimodal", input_column={"c": "semseg"}
+    )
+    assert known_class_names(renamed)["c"] == names["semseg"]
+    assert known_class_names(DataArguments("scenes", kind="multimodal"))["semseg"] == list(CLASSES)
+    layout = DataArguments("scenes", kind="multimodal", input_column={"rgb": "rgb", "semseg": "layout"})
+    assert known_class_names(layout)["semseg"] == list(LAYOUT)
     assert known_class_names(DataArguments("digits")) == {}
 
 
-@pytest.mark.parametrize("source", ["scenes", "folder", "recipe"])
-def test_example(source: str, model: Any, tmp_path: Path) -> None:
+@pytest.fixture
+def example() -> Any:
     spec = importlib.util.spec_from_file_location("multimae_predict", EXAMPLE)
     assert spec is not None and spec.loader is not None
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_example_takes_the_classes_that_the_model_knows(example: Any) -> None:
+    assert example.scene_columns(make_model().config)["semseg"] == "semseg"
+    few = {**MODALITIES, "semseg": {**MODALITIES["semseg"], "num_classes": len(LAYOUT)}}
+    assert example.scene_columns(make_model(few).config)["semseg"] == "layout"
+
+
+def test_example_on_modalities_of_ones_own(example: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No depth and no rgb: nothing to repaint, which is said, unless it was asked for."""
+    own = {"thermal": {"kind": "continuous", "num_channels": 1}, "bands": {"kind": "continuous", "num_channels": 3}}
+    make_model(own).save_pretrained(tmp_path / "model")
+    MultiMAEImageProcessor(own, SIZE).save_pretrained(tmp_path / "model")
+    for name, pictures in {"thermal": raw_pictures(1)["rgb"][0][..., 0], "bands": raw_pictures(1)["rgb"][0]}.items():
+        (tmp_path / "data" / name / "all").mkdir(parents=True)
+        Image.fromarray(pictures).save(tmp_path / "data" / name / "all" / "0.png")
+    command = [str(tmp_path / "model"), "--data_dir", str(tmp_path / "data"), "--output", str(tmp_path / "out")]
+    paths = example.main([*command, "--pictures", "repainted", "masked"])
+    assert [path.name for path in paths] == ["masked.png"]
+    written, note = capsys.readouterr().out.splitlines()
+    assert written.startswith("Written: ") and "repainted.png" in note and "got 'depth'" in note
+    named = ["--pictures", "repainted", "--whole", "thermal", "--partial", "bands"]
+    assert [path.name for path in example.main([*command, *named])] == ["repainted.png"]
+    with pytest.raises(ValueError, match="whole: expected one of the inputs.*got 'depth'"):
+        example.main([*command, "--pictures", "repainted", "--partial", "bands"])
+
+
+@pytest.mark.parametrize("source", ["scenes", "folder", "recipe"])
+def test_example(source: str, model: Any, example: Any, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "model")
     PROCESSOR.save_pretrained(tmp_path / "model")
     command = [str(tmp_path / "model"), "--num_samples", "1", "--output", str(tmp_path / "out")]

@@ -332,9 +332,23 @@ def test_curves_of_one_quantity_share_a_panel() -> None:
         "probe rankme": ["probe/rankme"],
         "epoch": ["epoch"],
     }
+    weights = ["train/weight/rgb", "train/weight/depth", "validation/weight/rgb"]
+    assert pictures._group_names([*weights, "train/rgb"]) == {"task weights": weights, "rgb": ["train/rgb"]}
     assert pictures._labels(["train/loss", "validation/loss"]) == ["train", "validation"]
     assert pictures._labels(["probe/linear", "probe/knn"]) == ["linear", "knn"]
     assert pictures._labels(["a/x", "a/y", "b/x"]) == ["a/x", "a/y", "b/x"]
+
+
+def test_a_split_has_one_color_in_all_panels() -> None:
+    train, validation = ((pictures.CURVE_COLORS[number], "-") for number in (0, 1))
+    assert pictures._curve_styles(["validation/loss", "train/loss"]) == [validation, train]
+    assert pictures._curve_styles(["validation/rgb"]) == [validation]
+    assert pictures._curve_styles(["train/weight/rgb", "train/weight/depth", "validation/weight/rgb"]) == [
+        train,
+        validation,
+        (pictures.CURVE_COLORS[0], "--"),
+    ]
+    assert pictures._curve_styles(["probe/a", "probe/b"]) == [train, validation]
 
 
 def test_curves_are_drawn_the_same_every_time(tmp_path: Path) -> None:

@@ -346,3 +346,26 @@ def test_snippets_of_finetuned_models_run(
     for _, code in loading_snippets(folder, config, PLACEHOLDER, recipe.data, task):
         result = run_snippet(code, folder, {"regression": "values", "depth_estimation": "depth"}.get(task, "classes"))
         assert result.shape == shape and auto_class.__name__ in code
+
+
+@pytest.mark.parametrize(("name", "line"), [("multimae", "PIL images"), ("multimae_tensors", "prepared as in")])
+def test_finetuned_multimaes_are_given_what_they_learnt_to_read(make_run: Any, name: str, line: str) -> None:
+    """Pre-training's other modalities were never used, and one of them may be the label."""
+    recipe, _, folder = make_run(name)
+    small = {"segmentation_hidden_size": 64, "segmentation_patch_size": 4, "head_modalities": ["rgb", "depth"]}
+    config = AutoConfig.from_pretrained(folder, num_labels=3, **small)
+    AutoModelForSemanticSegmentation.from_config(config).save_pretrained(folder)
+    for _, code in loading_snippets(folder, config, PLACEHOLDER, recipe.data, "semantic_segmentation"):
+        assert line in code and '"depth":' in code and '"semseg":' not in code and "left out" not in code
+        assert run_snippet(code, folder, "classes").shape == (2, 8, 8)
+    for task, can_be_left_out in (("classification", True), (None, True), ("semantic_segmentation", False)):
+        code = loading_snippets(folder, config, PLACEHOLDER, recipe.data, task)[0][1]
+        assert ("left out" in code) == can_be_left_out and ('"semseg":' in code) == (task is None)
+
+
+def test_data_of_a_finetuned_card_names_the_inputs(make_run: Any) -> None:
+    recipe, _, _ = make_run("multimae_tensors")
+    for inputs, expected in ((["rgb"], "photo (rgb)"), (["depth", "semseg"], "z (depth), semseg")):
+        table = cards._data_table(cards._data_read(recipe.data, {"inputs": inputs}), {"train": 3})
+        assert f"| input column | {expected} |" in table
+    assert cards._data_read(recipe.data, {"inputs": None}) == recipe.data

@@ -13,7 +13,12 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, pipeline
 
-from hf_maskssl.models.image_processing_multimae import MultiMAEImageProcessor, View, robustly_standardized
+from hf_maskssl.models.image_processing_multimae import (
+    MultiMAEImageProcessor,
+    View,
+    _warn_once,
+    robustly_standardized,
+)
 
 RGB = {"kind": "continuous", "num_channels": 3}
 PLAIN = {"kind": "continuous", "num_channels": 1}
@@ -156,6 +161,50 @@ def test_a_flip_turns_the_sign_of_normals() -> None:
     flipped = one.prepare_row(given, View(0, 0, 8, 12, is_flipped=True))[0]
     np.testing.assert_array_equal(flipped["other"], normals[..., ::-1])
     np.testing.assert_array_equal(flipped["normals"], normals[..., ::-1] * np.float32([-1, 1, 1])[:, None, None])
+
+
+def test_a_flip_turns_bytes_about_their_middle() -> None:
+    """Whatever is subtracted afterwards."""
+    normals = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
+    one = processor((8, 12), {"normals": {**RGB, "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4]}})
+    flipped = one.prepare_row({"normals": normals}, View(0, 0, 8, 12, is_flipped=True))[0]["normals"]
+    mirrored = normals[:, ::-1].copy()
+    mirrored[..., 0] = 255 - mirrored[..., 0]
+    np.testing.assert_allclose(flipped, one.prepare_row({"normals": mirrored})[0]["normals"], atol=1e-5)
+
+
+def test_sensor_depth_has_holes_unless_told_otherwise() -> None:
+    depth = np.random.default_rng(0).integers(1, 60000, (8, 12)).astype(np.uint16)
+    depth[2:4] = 0
+    values = {}
+    for name, fields in (("default", {}), ("given", {"invalid_value": 0}), ("none", {"invalid_value": None})):
+        one = processor((8, 12), {"depth": {**PLAIN, **fields}})
+        values[name] = one({"depth": depth}, return_tensors="np")["inputs"]["depth"][0, 0]
+    assert (values["default"][2:4] == 0).all() and (values["none"][2:4] < -1).all()
+    np.testing.assert_array_equal(values["default"], values["given"])
+
+
+def test_batches_of_maps_may_be_one_array() -> None:
+    raw = [sample(8, 12, seed) for seed in range(3)]
+    one = processor()
+    for kind in (np.stack, lambda maps: torch.from_numpy(np.stack(maps))):
+        stacked = {name: kind([each[name] for each in raw]) for name in raw[0]}
+        found = one(stacked, return_tensors="np")["inputs"]
+        for row, each in enumerate(raw):
+            for name, values in one(each, return_tensors="np")["inputs"].items():
+                np.testing.assert_array_equal(found[name][row], values[0])
+
+
+def test_numbers_scaled_twice_are_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    _warn_once.cache_clear()
+    pixels = np.random.default_rng(0).random((8, 12, 3))
+    one = processor((8, 12), {"rgb": RGB})
+    for picture in (pixels * 255, (pixels * 2).astype(np.uint8), np.zeros((8, 12, 3))):
+        one([picture])
+    assert not caplog.records
+    one([pixels, pixels])
+    (record,) = caplog.records
+    assert "modality 'rgb': pictures in 0..1 are multiplied" in record.getMessage()
 
 
 def files() -> list[tuple[str, Any, np.ndarray]]:

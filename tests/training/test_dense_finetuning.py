@@ -191,6 +191,10 @@ def test_inputs_are_several_words_of_the_command_line(tmp_path: Path) -> None:
         (["--inputs", "rgb", "depth", "--seeds", "[1]"], ["rgb", "depth"]),
         (["--seeds", "[1]", "--finetuning.inputs", "depth"], ["depth"]),
         (["--inputs", "[rgb, depth]", "--seeds", "[1]"], ["rgb", "depth"]),
+        (["--inputs", "rgb,depth", "--seeds", "[1]"], ["rgb", "depth"]),
+        (["--inputs=rgb,depth", "--seeds=[1]"], ["rgb", "depth"]),
+        (["--inputs", "rgb,", "depth", "--seeds", "[1]"], ["rgb", "depth"]),
+        (["--inputs", "null", "--seeds", "[1]"], None),
     ):
         recipe = load_finetuning_recipe(tmp_path / "recipe.yaml", words)
         assert recipe.finetuning.inputs == expected and recipe.finetuning.seeds == [1]
@@ -252,11 +256,13 @@ def test_crops_are_drawn_anew_in_every_epoch(tmp_path: Path) -> None:
     finetuner = Finetuner(recipe)
     rows: Any = finetuner._training_rows(0)
     views = []
-    for epoch in (0.0, 1.0, 0.0):
-        EpochTeller(rows).on_epoch_begin(None, SimpleNamespace(epoch=epoch), None)  # type: ignore[arg-type]
+    for epoch, seed in ((0.0, 0), (1.0, 0), (0.0, 1), (0.0, 0)):
+        args: Any = SimpleNamespace(seed=seed)
+        EpochTeller(rows).on_epoch_begin(args, SimpleNamespace(epoch=epoch), None)  # type: ignore[arg-type]
         views.append(rows[3])
     assert not np.array_equal(views[0]["labels"], views[1]["labels"])
-    assert all(np.array_equal(views[0][name], views[2][name]) for name in views[0])
+    assert not np.array_equal(views[0]["labels"], views[2]["labels"])
+    assert all(np.array_equal(views[0][name], views[3][name]) for name in views[0])
     finetuner.run()
 
 
@@ -268,6 +274,9 @@ def test_probes_take_a_multimae(tmp_path: Path) -> None:
     data = DataArguments(**SCENES, label_column="label", input_column={"depth": "depth"})
     result = evaluate_checkpoint(str(folder), data, ProbeArguments(solver="exact", k=2))
     assert result["rows"]["test"] == 6 and 0 <= result["linear"][0]["accuracy"] <= 1
+    crops = dataclasses.replace(data, augment=True)
+    same = evaluate_checkpoint(str(folder), crops, ProbeArguments(solver="exact", k=2))
+    assert (same["linear"], same["knn"]) == (result["linear"], result["knn"]), "probes see whole training rows"
     dense = dataclasses.replace(data, task="semantic_segmentation", label_column="semseg")
     with pytest.raises(ValueError, match="task: expected one of .*semantic_segmentation"):
         evaluate_checkpoint(str(folder), dense, ProbeArguments())

@@ -2,7 +2,11 @@
 
 import importlib.util
 import math
+import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -13,9 +17,12 @@ from accelerate.state import PartialState
 from accelerate.utils import DistributedType
 from runs import LABELLED, PLAIN_MAE, make_recipe, train, weights, write_recipe
 
+from hf_maskssl.data.processes import LONGEST_WAIT
+from hf_maskssl.data.pseudo_labels import PseudoLabelArguments, make_pseudo_labels
 from hf_maskssl.hub.publish import UploadError
 from hf_maskssl.training import NonFiniteLossError, Pretrainer, PretrainingArguments, RunState, checkpoints
-from hf_maskssl.training.signals import SigtermWatch
+from hf_maskssl.training.finetuning import Finetuner
+from hf_maskssl.training.signals import SigtermPatience, SigtermWatch
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "run_pretrain.py"
 
@@ -112,6 +119,11 @@ def test_errors_come_before_training(case: str, tmp_path: Path, monkeypatch: pyt
     assert not list((tmp_path / "run").iterdir())
 
 
+def test_processes_wait_for_the_one_that_prepares_the_data(tmp_path: Path) -> None:
+    handler = Pretrainer(make_recipe(tmp_path)).accelerator.init_handler
+    assert handler is not None and handler.timeout == LONGEST_WAIT
+
+
 def test_a_tracker_whose_package_is_absent_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("accelerate.tracking.get_available_trackers", lambda: [])
     with pytest.raises(ValueError, match="training.report_to: the package of tensorboard is not installed"):
@@ -187,6 +199,64 @@ def test_sigterm_saves_and_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.undo()
     _, state = train(make_recipe(tmp_path, PLAIN_MAE, logging_steps=50, resume=True))
     assert state.step == 4 and not state.interrupted
+
+
+def test_an_error_in_a_worker_process_ends_the_run(tmp_path: Path) -> None:
+    """Workers ignore SIGTERM while a run lasts: nothing may wait for them to die of it."""
+    rows = [f"{row},{row % 7},{'' if row == 30 else row % 3}" for row in range(42)]
+    (tmp_path / "rows.csv").write_text("\n".join(["a,b,c", *rows]))
+    data = {"source": "csv", "data_files": str(tmp_path / "rows.csv"), "kind": "tabular", "scale": 1.0, "cache": False}
+    data |= {"standardize": "none", "max_train_samples": None}
+    model = PLAIN_MAE | {"modality": "series", "series_length": 3, "patch_size": 1, "mask_ratio": 0.4}
+    recipe = make_recipe(tmp_path / "run", model, data, num_workers=2, max_steps=50)
+    command = [sys.executable, str(EXAMPLE), str(write_recipe(recipe, tmp_path / "recipe.yaml"))]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        _, errors = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    assert process.returncode == 1 and "row 30" in errors
+
+
+def test_workers_die_of_sigterm_when_the_run_is_over() -> None:
+    patience = SigtermPatience()
+    context = torch.multiprocessing.get_context("fork")
+    ready = context.Event()
+
+    def work() -> None:
+        patience(0)
+        ready.set()
+        while True:
+            time.sleep(0.01)
+
+    worker = context.Process(target=work, daemon=True)
+    worker.start()
+    assert ready.wait(20)
+    worker.terminate()
+    worker.join(0.3)
+    assert worker.is_alive()
+    patience.end()
+    worker.terminate()
+    worker.join(20)
+    assert worker.exitcode == 0
+
+
+@pytest.mark.parametrize("build", [Pretrainer, Finetuner, make_pseudo_labels])
+def test_processes_that_do_not_know_of_each_other_are_refused(
+    build: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `accelerate launch` of two processes on the CPU without ACCELERATE_USE_CPU."""
+    PartialState(cpu=True)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    arguments: dict[Any, Any] = {
+        Pretrainer: make_recipe(tmp_path),
+        Finetuner: SimpleNamespace(finetuning=SimpleNamespace(output_dir=str(tmp_path))),
+        make_pseudo_labels: PseudoLabelArguments(output_dir=str(tmp_path)),
+    }
+    with pytest.raises(ValueError, match="launch started 2 processes .*Accelerate sees 1.*ACCELERATE_USE_CPU=true"):
+        build(arguments[build])
 
 
 # ---- the example script ------------------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ from transformers import AutoImageProcessor, AutoModel, AutoModelForPreTraining
 from hf_maskssl import MetaMAEForPretraining
 from hf_maskssl.hub.cards import write_model_card
 from hf_maskssl.training import Pretrainer, checkpoints
-from hf_maskssl.training.loop import _fsdp_units, _mix
+from hf_maskssl.training.loop import _mix
+from hf_maskssl.training.sharding import fsdp_units
 
 
 def rates_of(monkeypatch: pytest.MonkeyPatch, recipe: Any) -> tuple[list[float], list[float]]:
@@ -287,4 +288,4 @@ def test_streams_are_shuffled_anew_every_pass(tmp_path: Path, monkeypatch: pytes
 
 def test_units_of_fsdp_do_not_hold_the_input_embedding(tmp_path: Path) -> None:
     trainer, _ = train(make_recipe(tmp_path, PLAIN_MAE, max_steps=1))
-    assert set(_fsdp_units(trainer.model)) == {"TransformerLayer", "TransformerBlock", "MetaMAEDecoder"}
+    assert set(fsdp_units(trainer.model)) == {"TransformerLayer", "TransformerBlock", "MetaMAEDecoder"}

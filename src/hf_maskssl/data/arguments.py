@@ -68,16 +68,21 @@ class DataArguments:
             the largest id in the training split.
         label_scale: `"depth_estimation"`: label maps are multiplied by this, such as 0.001 for 16-bit millimetres, which
             is also the scenes' default. None elsewhere: 1.
+        label_invalid_value: `"depth_estimation"`: pixels of this raw value have no known depth, as those have whose value
+            is not a number, or not above 0.
         standardize: Subtract the mean and divide by the standard deviation: `"dataset"` takes both, per channel
             (tabular: per feature), from the training split; `"sample"` from the sample itself; `"none"` leaves values.
         scale: Raw values are multiplied by this first (1/255 for bytes, 1/32768 for 16-bit waveforms in a column;
             waveforms in WAV files are in [-1, 1) already).
         modality_options: `"multimodal"`: modality -> how its pictures become inputs, the fields `scale`, `standardize`,
             `mean`, `std`, `resample`, `flips_x` and `invalid_value` of `MultiMAEImageProcessor`; `standardize: dataset`
-            without `mean` measures both on the training split.
+            without `mean` measures both on the training split, and is the default of every modality but rgb, depth
+            and normals, which have their own. In depth, 0 is a hole (`invalid_value: 0`). What is given here also
+            replaces what a checkpoint's processor has.
         augment: `"multimodal"`: training rows are cropped and mirrored at random, all modalities and label maps alike,
-            anew in every epoch; `cache` then has no meaning for them. What is drawn depends on `split_seed`, the epoch
-            and the row alone, so a resumed run draws the same. Of a stream it is drawn from torch's random numbers.
+            anew in every epoch; `cache` then has no meaning for them. What is drawn depends on `split_seed`, the run's
+            seed, the epoch and the row alone, so a resumed run draws the same. Of a stream it is drawn from torch's random
+            numbers.
         crop_scale: Share of the picture's area that a random crop has, lowest and highest.
         crop_ratio: Its width over its height, where 1 is the ratio of the model's `image_size`.
         flip_probability: How often it is mirrored.
@@ -86,8 +91,9 @@ class DataArguments:
             middle, its sides multiplied by this.
         allow_missing: `"multimodal"`: rows may lack a modality (a null, a file that is not there), which the model then
             neither sees nor predicts. Otherwise they are an error.
-        verify_images: `"multimodal"`: open every picture once before anything else. Rows with unreadable ones are left
-            out with a warning that names them; more than 1 % of the rows stop the run.
+        verify_images: `"multimodal"`: open every picture once before anything else; `num_proc` processes share the
+            work. Rows with unreadable ones are left out with a warning that names them; more than 1 % of the rows stop the
+            run.
         scene_size: `"scenes"`: pixels, one number for a square or [height, width].
         num_scenes: `"scenes"`: how many each split has.
         scenes_seed: `"scenes"`: decides all of them.
@@ -112,7 +118,8 @@ class DataArguments:
         max_test_samples: The same for the test split.
         num_proc: Processes that prepare the rows; None means this one.
         cache: Prepare every row once and keep the result in the datasets cache. False prepares rows each time they are
-            read, for sets whose prepared form is too large for the disk.
+            read, for sets whose prepared form is too large for the disk. None is false for kind `"multimodal"`, whose
+            pictures take far less room than what is made of them, and true for all others.
     """
 
     source: str = "digits"
@@ -138,6 +145,7 @@ class DataArguments:
     task: Task = "classification"
     label_names: list[str] | None = None
     label_scale: float | None = None
+    label_invalid_value: float | None = None
     standardize: Literal["dataset", "sample", "none"] = "dataset"
     scale: float = 1.0
     modality_options: dict[str, dict[str, Any]] | None = None
@@ -164,7 +172,7 @@ class DataArguments:
     max_validation_samples: int | None = None
     max_test_samples: int | None = None
     num_proc: int | None = None
-    cache: bool = True
+    cache: bool | None = None
 
     def __post_init__(self) -> None:
         """Refuse combinations that cannot work.
@@ -176,6 +184,8 @@ class DataArguments:
             self.input_column = "image"
         if self.source == "scenes" and self.label_scale is None and self.task == "depth_estimation":
             self.label_scale = 0.001
+        if self.cache is None:
+            self.cache = self.kind != "multimodal"
         self._check_splits()
         self._check_cut()
         self._check_columns()
@@ -310,7 +320,9 @@ class DataArguments:
             for name in ("modality_options", "augment", "crop_fraction", "allow_missing"):
                 if getattr(self, name) not in (None, False):
                     raise ValueError(f"data.{name} is for kind 'multimodal'; kind is {self.kind!r}: remove it")
-        for name, task in (("label_names", "semantic_segmentation"), ("label_scale", "depth_estimation")):
+        dense = {"label_names": "semantic_segmentation"}
+        dense |= {"label_scale": "depth_estimation", "label_invalid_value": "depth_estimation"}
+        for name, task in dense.items():
             if getattr(self, name) is not None and self.task != task:
                 raise ValueError(f"data.{name} is for task {task!r}; task is {self.task!r}: remove it")
         if self.label_scale is not None and self.label_scale <= 0.0:

@@ -102,11 +102,25 @@ def read_map(value: Any) -> Any:
         return read_image(value)
     content, path = value["bytes"], value["path"]
     try:
-        if (path or "").endswith(".npy") or (content or b"").startswith(NPY_START):
-            return np.load(path if content is None else io.BytesIO(content), allow_pickle=False)
+        if (path or "").lower().endswith(".npy") or (content or b"").startswith(NPY_START):
+            return _read_array(value)
         return read_image(value)
     except UNREADABLE as error:
         raise ValueError(f"unreadable file {path or ''}: {error}") from error
+
+
+def _read_array(value: dict[str, Any]) -> np.ndarray:
+    content, path = value["bytes"], value["path"]
+    try:
+        return np.load(path if content is None else io.BytesIO(content), allow_pickle=False)
+    except ValueError as error:  # what NumPy says of a file that ends too early
+        raise ValueError(f"unreadable file {path or ''}: {error}") from error
+
+
+def path_of(value: Any) -> str:
+    """The file that a raw value of an image column comes from; empty where it has none."""
+    path = value.get("path") if isinstance(value, dict) else value
+    return path if isinstance(path, str) else ""
 
 
 def read_waveform(value: Any, sampling_rate: int, wanted_rate: int) -> np.ndarray:

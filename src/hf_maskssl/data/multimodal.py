@@ -16,7 +16,7 @@ from ..models.image_processing_multimae import MultiMAEImageProcessor
 from .arguments import DENSE_TASKS, DataArguments
 from .caching import cached_map
 from .collators import BatchCollator, collate_labels
-from .columns import read_map, undecoded
+from .columns import path_of, read_map, undecoded
 from .labels import LabelSpace
 from .rows import Column, Rows
 from .scenes import CLASSES, LAYOUT
@@ -24,7 +24,7 @@ from .sources import AnyDataset
 from .texts import row_place
 
 # Part of every cache key: raise it when prepared values change, so that old caches are not taken for new ones.
-MULTIMODAL_VERSION = 1
+MULTIMODAL_VERSION = 2
 CHECK_ROWS = 32  # rows whose pictures are opened together
 UNREADABLE_SHARE = 0.01
 NAMED_ROWS = 5
@@ -38,9 +38,9 @@ logger = logging.getLogger(__name__)
 class Augmentation:
     """Random numbers for the views of rows.
 
-    They depend on seed, epoch and row alone: a resumed run, and any number of workers and processes, draws the same. The
-    epoch lies in shared memory, where worker processes that live on see it change. Rows of a stream, which have no epoch
-    here, are drawn from torch's random numbers.
+    They depend on seed, epoch, row and the run's seed alone: a resumed run, and any number of workers and processes, draws
+    the same. Epoch and run lie in shared memory, where worker processes that live on see them change. Rows of a stream,
+    which have no epoch here, are drawn from torch's random numbers.
 
     Args:
         seed: Of all draws.
@@ -50,13 +50,18 @@ class Augmentation:
     def __init__(self, seed: int, is_stream: bool = False) -> None:
         self.seed = seed
         self.is_stream = is_stream
-        self.epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+        self.epoch_and_run = torch.zeros(2, dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int, run_seed: int) -> None:
+        """What is drawn from now on."""
+        self.epoch_and_run.copy_(torch.tensor([epoch, run_seed]))
 
     def generator(self, index: int) -> np.random.Generator:
         """For one row."""
         if self.is_stream:
             return np.random.default_rng(int(torch.randint(2**62, (1,))))
-        return np.random.default_rng([self.seed, int(self.epoch), index])
+        epoch, run_seed = self.epoch_and_run.tolist()
+        return np.random.default_rng([self.seed, epoch, index, run_seed])
 
 
 @dataclass(frozen=True)
@@ -69,9 +74,11 @@ class MultimodalPreparer:
         label_column: None leaves labels out.
         labels: How labels become numbers.
         label_scale: Depth maps to learn are multiplied by this.
+        label_invalid_value: Pixels of this raw value have no known depth.
         allow_missing: Rows may lack modalities.
         augmentation: Draws views; None: all rows are seen as `processor.fixed_view` says.
         split: For errors.
+        row_numbers: For errors, the number that each row had before some were left out; None: none were.
     """
 
     columns: Mapping[str, str]
@@ -79,9 +86,11 @@ class MultimodalPreparer:
     label_column: str | None = None
     labels: LabelSpace | None = None
     label_scale: float = 1.0
+    label_invalid_value: float | None = None
     allow_missing: bool = False
     augmentation: Augmentation | None = None
     split: str = "train"
+    row_numbers: np.ndarray | None = None
 
     kind = "multimodal"
     tokenizer = None
@@ -124,13 +133,13 @@ class MultimodalPreparer:
             try:
                 parts.append(self.processor.scaled_values(name, read_map(value)))
             except ValueError as error:
-                raise ValueError(f"{self._where(index, column)}: {error}") from error
+                raise ValueError(f"{self._where(index, column)}: {_with_files(error, [value])}") from error
         return np.concatenate(parts, axis=1)
 
-    def set_epoch(self, epoch: int) -> None:
-        """From now on views are those of this epoch, in worker processes as well."""
+    def set_epoch(self, epoch: int, seed: int = 0) -> None:
+        """From now on views are those of this epoch of a run with this seed, in worker processes as well."""
         if self.augmentation is not None:
-            self.augmentation.epoch.fill_(epoch)
+            self.augmentation.set_epoch(epoch, seed)
 
     def _row(self, batch: Rows, place: int, index: int) -> dict[str, Any]:
         sample = {}
@@ -151,7 +160,8 @@ class MultimodalPreparer:
             inputs, label_maps = self.processor.prepare_row(sample, generator=generator, labels=maps)
             labels = self._labels(batch, place, label_maps)
         except ValueError as error:
-            raise ValueError(f"{self._where(index, *self.used_columns)}: {error}") from error
+            values = [batch[column][place] for column in self.used_columns]
+            raise ValueError(f"{self._where(index, *self.used_columns)}: {_with_files(error, values)}") from error
         row: dict[str, Any] = {}
         for name in self.columns:
             row[INPUT + name] = self._stored(inputs[name]) if name in inputs else self._absent(name)
@@ -163,13 +173,16 @@ class MultimodalPreparer:
         try:
             return read_map(value)
         except ValueError as error:
-            raise ValueError(f"{self._where(index, column)}: {error}") from error
+            raise ValueError(f"{self._where(index, column)}: {_with_files(error, [value])}") from error
 
     def _labels(self, batch: Rows, place: int, maps: Mapping[str, np.ndarray]) -> dict[str, Any]:
         if self.labels is None or self.label_column is None:
             return {}
         if "depth" in maps:
-            return {"labels": maps["depth"] * np.float32(self.label_scale)}
+            depth = maps["depth"]
+            if self.label_invalid_value is not None:
+                depth = np.where(depth == np.float32(self.label_invalid_value), np.float32(0.0), depth)
+            return {"labels": depth * np.float32(self.label_scale)}
         if "classes" in maps:
             ids, count = maps["classes"], self.labels.num_labels
             is_outside = (ids != self.processor.ignore_index) & ((ids < 0) | (ids >= count))
@@ -195,14 +208,16 @@ class MultimodalPreparer:
         return np.zeros([picture.channels, *size], dtype=np.float32)
 
     def _where(self, index: int, *columns: str) -> str:
-        return row_place(self.split, index, *columns)
+        number = index if self.row_numbers is None else int(self.row_numbers[index])
+        return row_place(self.split, number, *columns)
 
     def description(self) -> str:
         """All that decides the result, as text."""
         return json.dumps(
             {
                 "version": MULTIMODAL_VERSION,
-                "columns": [dict(self.columns), self.label_column, self.label_scale, self.allow_missing],
+                "columns": [dict(self.columns), self.label_column, self.allow_missing],
+                "depth_labels": [self.label_scale, self.label_invalid_value],
                 "processor": self.processor.to_json_string(),
                 "labels": None if self.labels is None else [self.labels.task, self.labels.names],
                 "seed": None if self.augmentation is None else self.augmentation.seed,
@@ -285,7 +300,7 @@ def modality_columns(args: DataArguments, config: Any) -> dict[str, str]:
     Raises:
         ValueError: A modality that the model does not have, or a label among the inputs.
     """
-    known = [modality.name for modality in config.modality_table().values() if modality.source == modality.name]
+    known = _sources(config)
     if isinstance(args.input_column, dict):
         columns = dict(args.input_column)
     else:
@@ -301,13 +316,43 @@ def modality_columns(args: DataArguments, config: Any) -> dict[str, str]:
     return columns
 
 
+def check_complete(args: DataArguments, config: Any) -> None:
+    """Refuse a recipe of pre-training without a column for some modality; under `allow_missing` a warning says so.
+
+    Raises:
+        ValueError: Naming the modalities.
+    """
+    columns = modality_columns(args, config)
+    missing = [name for name in _sources(config) if name not in columns]
+    if not missing:
+        return
+    message = (
+        f"data.input_column {columns} names no column of {missing}, which model.modalities has: its layers would never be "
+        f"trained; take {missing[0]!r} out of model.modalities, or name its column"
+    )
+    if not args.allow_missing:
+        raise ValueError(message)
+    logger.warning("%s", message)
+
+
+def _sources(config: Any) -> list[str]:
+    """Modalities with pictures of their own."""
+    return [modality.name for modality in config.modality_table().values() if modality.source == modality.name]
+
+
+def _with_files(error: ValueError, values: Sequence[Any]) -> str:
+    """An error's words and, where they do not name them, the files that the values come from."""
+    paths = [path for path in map(path_of, values) if path and path not in str(error)]
+    return f"{error} ({', '.join(dict.fromkeys(paths))})" if paths else str(error)
+
+
 def build_multimodal_processor(args: DataArguments, config: Any) -> MultiMAEImageProcessor:
     """The processor of a recipe; what `standardize: dataset` lacks is still to be measured.
 
     Raises:
         ValueError: Options of a modality that the model does not have, or that cannot be.
     """
-    options = args.modality_options or {}
+    _check_options(args, config)
     entries: dict[str, dict[str, Any]] = {}
     for modality in config.modality_table().values():
         if modality.source == modality.name:
@@ -317,21 +362,32 @@ def build_multimodal_processor(args: DataArguments, config: Any) -> MultiMAEImag
                 else {"num_channels": modality.num_channels}
             )
             entries[modality.name] = {"kind": modality.kind, **count, "stride": modality.stride}
-    for name, fields in options.items():
-        if name not in entries:
-            raise ValueError(f"data.modality_options: the model has no modality {name!r}; it has {list(entries)}")
+    for name, fields in (args.modality_options or {}).items():
         entries[name] |= fields
-    return fitted_processor(MultiMAEImageProcessor(entries), args, config)
+    processor = MultiMAEImageProcessor(entries)
+    for entry in processor.modalities.values():
+        if entry["kind"] == "continuous":
+            # Numbers of unknown range: raw ones would be learnt badly, and without a word.
+            entry.setdefault("standardize", "dataset")
+    return fitted_processor(processor, args, config)
 
 
 def fitted_processor(processor: MultiMAEImageProcessor, args: DataArguments, config: Any) -> MultiMAEImageProcessor:
-    """A copy that makes pictures of the model's size, cropped as the recipe says.
+    """A copy that makes pictures of the model's size, cropped as the recipe says, with its `modality_options`.
+
+    Where these ask for another standardisation than the processor has, mean and standard deviation are theirs or still to
+    be measured; elsewhere the processor's hold.
 
     Raises:
-        ValueError: The model has modalities that the processor does not know, or knows otherwise.
+        ValueError: The model has modalities that the processor does not know, or knows otherwise; options of a modality
+            that the model does not have, or that cannot be.
     """
+    _check_options(args, config)
+    modalities = {name: dict(fields) for name, fields in processor.modalities.items()}
+    for name, options in (args.modality_options or {}).items():
+        modalities[name] = _with_options(name, modalities.get(name, {}), options)
     for modality in config.modality_table().values():
-        entry = processor.modalities.get(modality.source, {})
+        entry = modalities.get(modality.source, {})
         count = entry.get("num_classes" if modality.is_categorical else "num_channels")
         wanted = modality.num_classes if modality.is_categorical else modality.num_channels
         if (entry.get("kind"), count, entry.get("stride", 1)) != (modality.kind, wanted, modality.stride):
@@ -341,7 +397,7 @@ def fitted_processor(processor: MultiMAEImageProcessor, args: DataArguments, con
             )
     size = config.image_size
     return MultiMAEImageProcessor(
-        modalities={name: dict(fields) for name, fields in processor.modalities.items()},
+        modalities=modalities,
         image_size=size if isinstance(size, int) else list(size),
         ignore_index=config.semantic_loss_ignore_index,
         crop_fraction=args.crop_fraction,
@@ -349,6 +405,24 @@ def fitted_processor(processor: MultiMAEImageProcessor, args: DataArguments, con
         crop_ratio=args.crop_ratio,
         flip_probability=args.flip_probability,
     )
+
+
+def _check_options(args: DataArguments, config: Any) -> None:
+    known = _sources(config)
+    for name in args.modality_options or {}:
+        if name not in known:
+            raise ValueError(f"data.modality_options: the model has no modality {name!r}; it has {known}")
+
+
+def _with_options(name: str, entry: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    changed = {field: value for field, value in options.items() if field not in entry or entry[field] != value}
+    if not changed:
+        return dict(entry)
+    logger.info("data.modality_options: modality %r gets %s instead of the processor's own", name, changed)
+    kept = dict(entry)
+    if "standardize" in changed:
+        kept = {field: value for field, value in entry.items() if field not in ("mean", "std")}
+    return {**kept, **options}
 
 
 def measure_label_maps(args: DataArguments, ignore_index: int, train_split: AnyDataset) -> LabelSpace:
@@ -426,7 +500,9 @@ class PictureCheck:
         return f"{MULTIMODAL_VERSION} {dict(self.columns)} {self.files}"
 
 
-def readable_rows(dataset: AnyDataset, columns: Mapping[str, str], args: DataArguments, split: str) -> AnyDataset:
+def readable_rows(
+    dataset: AnyDataset, columns: Mapping[str, str], args: DataArguments, split: str
+) -> tuple[AnyDataset, np.ndarray | None]:
     """The rows whose pictures can all be opened; a warning names the others. Streams are left as they are.
 
     Args:
@@ -435,30 +511,41 @@ def readable_rows(dataset: AnyDataset, columns: Mapping[str, str], args: DataArg
         args: `verify_images`, `allow_missing`, `label_column`, `task` and `num_proc` are read.
         split: For messages.
 
+    Returns:
+        The rows, and their numbers in `dataset` (n,) int64, None where all are left.
+
     Raises:
         ValueError: More than 1 % of the rows cannot be opened, a row lacks a modality although none may, or lacks all.
     """
     if isinstance(dataset, IterableDataset) or not args.verify_images:
-        return dataset
+        return dataset, None
     label_maps = [args.label_column] if args.task in DENSE_TASKS and args.label_column is not None else []
     used = list(dict.fromkeys([*columns.values(), *label_maps]))
     # Scenes were rendered here.
     files = () if args.source == "scenes" else tuple(name for name in used if _holds_files(dataset, name))
     check = PictureCheck(columns, files)
+    if files:
+        logger.info(
+            "%s split: opening %d pictures once to see whether they can be read (a result of an earlier run is taken over); "
+            "data.num_proc shares the work, data.verify_images: false leaves it out",
+            split,
+            len(dataset) * len(files),
+        )
     rows = undecoded(dataset.select_columns(used), used).with_format("arrow")
     found = cached_map(rows, check, check.description(), args.num_proc, batch_rows=CHECK_ROWS).with_format(None)
     problems, missing = found["problem"][:], found["missing"][:]
     _check_missing([names.split(",") if names else [] for names in missing], columns, args.allow_missing, split)
     broken = [row for row, problem in enumerate(problems) if problem]
     if not broken:
-        return dataset
+        return dataset, None
     words = [f"row {row}, {problems[row]}" for row in broken[:NAMED_ROWS]]
     listed = "; ".join(words) + ("; ..." if len(broken) > NAMED_ROWS else "")
     message = f"{split} split: {len(broken)} of {len(dataset)} rows have pictures that cannot be read: {listed}"
     if len(broken) > UNREADABLE_SHARE * len(dataset):
         raise ValueError(f"{message}; that is more than {UNREADABLE_SHARE:.0%}: repair or remove them")
     logger.warning("%s; these rows are left out", message)
-    return dataset.select(np.setdiff1d(np.arange(len(dataset)), broken))
+    left = np.setdiff1d(np.arange(len(dataset)), broken)
+    return dataset.select(left), left
 
 
 def array_columns(dataset: Dataset) -> Dataset:

@@ -24,8 +24,8 @@ def read_multimodal_folder(root: Path, split: str, args: DataArguments) -> Datas
     Args:
         root: Holds a folder per modality, or one per split which holds those.
         split: Name of the folder of the split. Where there is none, all rows are the split `train_split`.
-        args: `input_column`, `label_column` and `task` say which modalities are needed (no `input_column`: all folders);
-            `allow_missing` lets rows lack some.
+        args: `input_column`, `label_column` and `task` say which modalities are needed (no `input_column`: all folders that
+            hold pictures; `prepare_data` always names those of the model); `allow_missing` lets rows lack some.
 
     Raises:
         ValueError: No such split or modality, no files, two files of one name, files outside class folders beside others
@@ -80,14 +80,16 @@ class Found(NamedTuple):
 def _modalities(base: Path, args: DataArguments) -> list[str]:
     present = _folders(base)
     if args.input_column is None:
-        wanted = present
+        wanted = [name for name in present if _files(base / name)]
     else:
         wanted = args.input_columns()
         if args.task in DENSE_TASKS and args.label_column is not None:
             wanted = [*wanted, args.label_column]
     absent = [name for name in wanted if name not in present]
-    if absent or not wanted:
+    if absent:
         raise ValueError(f"data.data_dir {base}: no folder of the modalities {absent}; there are {present}")
+    if not wanted:
+        raise ValueError(f"data.data_dir {base}: no files {list(EXTENSIONS)} in the folders {present}")
     return list(dict.fromkeys(wanted))
 
 

@@ -1,8 +1,11 @@
 """The one call from a recipe's data section to rows and batches."""
 
+import dataclasses
 import logging
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from ..models.image_processing_multimae import MultiMAEImageProcessor
 from .arguments import DENSE_TASKS, DataArguments, Task
@@ -13,6 +16,7 @@ from .multimodal import (
     Augmentation,
     MultimodalCollator,
     MultimodalPreparer,
+    check_complete,
     fitted_processor,
     measure_label_maps,
     modality_columns,
@@ -25,6 +29,7 @@ from .processors import (
     check_modality,
     image_size,
     input_columns,
+    measured_modalities,
     split_processor,
     takes_channels_last,
 )
@@ -62,7 +67,11 @@ class PreparedData:
 
 
 def prepare_data(
-    args: DataArguments, config: Any, processor: Processor = None, require_labels: bool = False
+    args: DataArguments,
+    config: Any,
+    processor: Processor = None,
+    require_labels: bool = False,
+    complete: bool = False,
 ) -> PreparedData:
     """Read, measure and prepare the splits of a recipe.
 
@@ -70,8 +79,11 @@ def prepare_data(
         args: The recipe's data section.
         config: Model configuration: `modality` and the sizes that go with it are read.
         processor: Of a checkpoint, with the statistics it was trained with; the recipe's own `standardize`, `scale`,
-            `tokenizer`, `alphabet` and mel settings are then not used. None builds one on the training split.
+            `tokenizer`, `alphabet` and mel settings are then not used, its `modality_options` replace what the processor
+            has. None builds one on the training split.
         require_labels: Whether the caller cannot do without labels.
+        complete: Whether every modality of the model is to have a column, as pre-training needs it: what it has no data
+            of is never trained. Under `allow_missing` a warning says so instead.
 
     Returns:
         Splits of map-style rows (`len`, `[i]`, `select`, `arrays`), or `IterableDataset` when streaming.
@@ -83,6 +95,11 @@ def prepare_data(
     check_modality(args, config)
     if require_labels and args.label_column is None:
         raise ValueError("data.label_column: labels are needed here; name the column that holds them")
+    if args.kind == "multimodal":
+        # Named, so that other folders beside those of the modalities are none of our concern.
+        args = dataclasses.replace(args, input_column=modality_columns(args, config))
+        if complete:
+            check_complete(args, config)
     full = read_splits(args)
     for name, split in full.items():
         _require_all_columns(args, config, split, name)
@@ -90,9 +107,11 @@ def prepare_data(
     splits = limit_splits(full, args)
     for name, split in splits.items():
         refuse_missing_labels(split, args, name)
+    numbers: dict[str, np.ndarray | None] = {}
     if args.kind == "multimodal":
         columns = modality_columns(args, config)
-        splits = {name: readable_rows(split, columns, args, name) for name, split in splits.items()}
+        for name, split in splits.items():
+            splits[name], numbers[name] = readable_rows(split, columns, args, name)
         if args.task in DENSE_TASKS and args.label_column is not None:
             labels = measure_label_maps(args, config.semantic_loss_ignore_index, splits["train"])
     if processor is None:
@@ -100,11 +119,13 @@ def prepare_data(
     else:
         check_processor(processor, args, config)
         if isinstance(processor, MultiMAEImageProcessor):
-            processor = fitted_processor(processor, args, config)
-    prepared = {
-        name: prepare_split(split, _row_preparer(args, config, processor, labels, splits["train"], name), args)
-        for name, split in splits.items()
-    }
+            processor = measured_modalities(fitted_processor(processor, args, config), args, config, splits["train"])
+    prepared = {}
+    for name, split in splits.items():
+        preparer = _row_preparer(args, config, processor, labels, splits["train"], name)
+        if isinstance(preparer, MultimodalPreparer):
+            preparer = dataclasses.replace(preparer, row_numbers=numbers[name])
+        prepared[name] = prepare_split(split, preparer, args)
     return PreparedData(
         train=prepared["train"],
         validation=prepared.get("validation"),
@@ -182,6 +203,7 @@ def _row_preparer(
             label_column=args.label_column,
             labels=labels,
             label_scale=1.0 if args.label_scale is None else args.label_scale,
+            label_invalid_value=args.label_invalid_value,
             allow_missing=args.allow_missing,
             augmentation=Augmentation(args.split_seed, args.streaming) if is_drawn else None,
             split=split,

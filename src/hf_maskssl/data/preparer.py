@@ -220,7 +220,9 @@ def prepare_split(dataset: AnyDataset, preparer: AnyPreparer, args: DataArgument
 
 def plain_rows(split: PreparedSplit) -> PreparedSplit:
     """The same rows with nothing drawn at random: seen as those of validation and test are, for probes and pictures."""
-    if isinstance(split, TransformedRows) and isinstance(split.prepare, MultimodalPreparer):
+    if not (isinstance(split, TransformedRows) and isinstance(split.prepare, MultimodalPreparer)):
+        return split
+    if split.prepare.augmentation is not None:
         return TransformedRows(split.dataset, dataclasses.replace(split.prepare, augmentation=None), split.chosen)
     return split
 

@@ -88,7 +88,7 @@ def build_processor(args: DataArguments, config: Any, train_split: AnyDataset) -
     """
     check_modality(args, config)
     if args.kind == "multimodal":
-        return _measured_modalities(build_multimodal_processor(args, config), args, config, train_split)
+        return measured_modalities(build_multimodal_processor(args, config), args, config, train_split)
     require_columns(train_split, {"text_column": args.text_column}, "train")
     require_columns(train_split, dict.fromkeys(["input_column"], _single(args.input_column)), "train")
     if args.kind == "tokens":
@@ -260,10 +260,14 @@ def _measured(processor: Any, args: DataArguments, train_split: AnyDataset) -> A
     return type(processor)(**settings)
 
 
-def _measured_modalities(
+def measured_modalities(
     processor: MultiMAEImageProcessor, args: DataArguments, config: Any, train_split: AnyDataset
 ) -> MultiMAEImageProcessor:
-    """The processor with mean and standard deviation of the modalities that are to have them and lack them."""
+    """The processor with mean and standard deviation of the modalities that are to have them and lack them.
+
+    Raises:
+        ValueError: A modality without a valid pixel, or a picture that cannot be prepared.
+    """
     columns = modality_columns(args, config)
     for name, picture in processor.pictures().items():
         if picture.standardize != "dataset" or picture.mean is not None or name not in columns:

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -33,7 +32,8 @@ from transformers import (
     AutoModelForUniversalSegmentation,
 )
 
-from .arguments import DataArguments
+from .arguments import DataArguments, expand_variables
+from .processes import launched_state
 from .sources import read_split
 
 logger = logging.getLogger(__name__)
@@ -53,8 +53,6 @@ MAX_CLASSES = 255  # of an 8-bit map, whose 255 is "no class"
 DEPTH_LEVELS = 65535
 NO_CLASS_FOLDER = "all"
 WRITERS = 4
-# The processes meet at the end; one may have far slower pictures than another.
-LONGEST_WAIT = timedelta(days=2)
 NEUTRAL = ("output_dir", "batch_size", "mixed_precision", "num_workers", "copy_rgb")
 
 
@@ -62,7 +60,9 @@ NEUTRAL = ("output_dir", "batch_size", "mixed_precision", "num_workers", "copy_r
 class PseudoLabelArguments:
     """Which pictures to label, with what, and where to. The help of `examples/run_pseudo_label.py` is made of this."""
 
-    output_dir: str = field(metadata={"help": "folder to write; the same folder and options again continue"})
+    output_dir: str = field(
+        metadata={"help": "folder to write, of its own; the same folder and options again continue"}
+    )
     source: str = field(default="imagefolder", metadata={"help": "as data.source: imagefolder, parquet, a Hub name"})
     data_dir: str | None = field(default=None, metadata={"help": "folder with the pictures"})
     data_files: list[str] | None = field(default=None, metadata={"help": "files of the source"})
@@ -101,6 +101,19 @@ class PseudoLabelArguments:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name}: expected at least {least}, got {value}")
+        self._check_folders()
+
+    def _check_folders(self) -> None:
+        """What is written must not be found among the pictures by the call that goes on."""
+        if self.data_dir is None:
+            return
+        output = Path(self.output_dir).resolve()
+        pictures = Path(expand_variables(self.data_dir, "data_dir")).resolve()
+        if output.is_relative_to(pictures) or pictures.is_relative_to(output):
+            raise ValueError(
+                f"output_dir {self.output_dir} and data_dir {self.data_dir}: one lies in the other, so that a continued run "
+                "would take labels for pictures: name an output_dir beside data_dir"
+            )
 
 
 @dataclass
@@ -173,10 +186,11 @@ def make_pseudo_labels(args: PseudoLabelArguments) -> PseudoLabelReport:
 
     Raises:
         ValueError: No such split or column, a streamed or empty split, more than 1 % of the pictures unreadable, a
-            folder of other settings, more classes than a map of 8 bit holds, or depth that is not finite.
+            folder of other settings, more classes than a map of 8 bit holds, depth that is not finite, or processes that
+            do not know of each other.
         FileNotFoundError, OSError: No such data or network.
     """
-    state = PartialState(timeout=LONGEST_WAIT)
+    state = launched_state()
     with state.main_process_first():
         rows = _read_rows(args)
     pictures = name_pictures(rows, args.input_column, args.label_column)

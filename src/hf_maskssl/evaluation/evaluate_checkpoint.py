@@ -18,6 +18,7 @@ from transformers import AutoModel
 
 from ..data.arguments import DataArguments
 from ..data.preparation import PreparedData, prepare_data
+from ..data.preparer import plain_rows
 from ..data.processors import load_processor
 from ..data.recipe import load_recipe
 from .arguments import ProbeArguments
@@ -117,7 +118,8 @@ def _features_of_splits(
     device: str | torch.device,
     features_dir: Path | None,
 ) -> dict[str, Features]:
-    splits = {"train": prepared.train, "validation": prepared.validation, "test": prepared.test}
+    # Nothing drawn at random: the probe is scored on rows that are seen whole.
+    splits = {"train": plain_rows(prepared.train), "validation": prepared.validation, "test": prepared.test}
     if splits["validation"] is None and splits["test"] is None:
         raise ValueError(
             "data.test_split: a probe needs rows it was not fitted to; "

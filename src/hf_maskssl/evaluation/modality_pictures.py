@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 
 from ..data.arguments import DataArguments, expand_variables
 from ..data.pseudo_labels import REPORT_FILE
-from ..data.scenes import CLASSES
+from ..data.scenes import CLASSES, LAYOUT
 from ..models.layers import patchify, unpatchify
 from .pictures import (
     display_range,
@@ -232,8 +232,15 @@ def class_color(number: int) -> np.ndarray:
 
 def known_class_names(args: DataArguments) -> dict[str, list[str]]:
     """Modality -> names of its classes, where the data says them: the scenes' own, or those of pseudo labels."""
+    by_column = _class_names_of_columns(args)
+    named = args.input_column if isinstance(args.input_column, dict) else {}
+    columns = {column: column for column in by_column} | named
+    return {modality: by_column[column] for modality, column in columns.items() if column in by_column}
+
+
+def _class_names_of_columns(args: DataArguments) -> dict[str, list[str]]:
     if args.source == "scenes":
-        return {"semseg": list(CLASSES)}
+        return {"semseg": list(CLASSES), "layout": list(LAYOUT)}
     report = None if args.data_dir is None else Path(expand_variables(args.data_dir, "data.data_dir")) / REPORT_FILE
     places = [] if report is None else [report.parent / args.train_split / REPORT_FILE, report]
     for place in places:

@@ -25,6 +25,7 @@ from ..models.layers import patchify, unpatchify
 
 # Okabe and Ito's palette: told apart by colour-blind readers too.
 CURVE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8AD1C")
+SPLIT_COLORS = {"train": CURVE_COLORS[0], "validation": CURVE_COLORS[1]}
 INPUT_COLOR, PREDICTION_COLOR = "#3d3d3d", "#D55E00"
 RIGHT_COLOR, WRONG_COLOR = "#9fdcc4", "#f6b89a"
 SHADE_COLOR = "#dbe4f2"
@@ -132,7 +133,8 @@ def draw_curves(
             numbers are left out.
         path: PNG, PDF or SVG file to write; its folder is made.
         groups: Panel title -> the keys drawn there. None gives every quantity a panel, with "train/loss" and
-            "validation/loss" in one, and the scores "probe/linear_accuracy" and "probe/knn_accuracy" in one.
+            "validation/loss" in one, the scores "probe/linear_accuracy" and "probe/knn_accuracy" in one, and all tasks'
+            "train/weight/..." and "validation/weight/..." in one.
 
     Returns:
         The path.
@@ -157,7 +159,7 @@ def draw_curves(
     rows = math.ceil(len(panels) / columns)
     figure = new_figure(4.2 * columns, 3.0 * rows)
     for axes, (title, names) in zip(_panels(figure, rows, columns, len(panels)), panels.items(), strict=True):
-        _draw_panel(axes, title, {label: curves[name] for label, name in zip(_labels(names), names, strict=True)})
+        _draw_panel(axes, title, {name: curves[name] for name in names})
     return save_figure(figure, path)
 
 
@@ -354,11 +356,10 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
 
 
 def _draw_panel(axes: Axes, title: str, curves: Mapping[str, list[tuple[int, float]]]) -> None:
-    for number, (label, points) in enumerate(curves.items()):
+    labels, styles = _labels(list(curves)), _curve_styles(list(curves))
+    for label, (color, style), points in zip(labels, styles, curves.values(), strict=True):
         steps, values = zip(*sorted(points), strict=True)
         marker = "o" if len(steps) <= 25 else ""
-        color = CURVE_COLORS[number % len(CURVE_COLORS)]
-        style = "-" if number < len(CURVE_COLORS) else "--"
         axes.plot(steps, values, style, color=color, marker=marker, ms=3.5, lw=1.6, label=label)
     axes.set_title(title.replace("_", " "), fontsize=10)
     axes.set_xlabel("step", fontsize=9)
@@ -366,7 +367,7 @@ def _draw_panel(axes: Axes, title: str, curves: Mapping[str, list[tuple[int, flo
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    if len(curves) > 1 or next(iter(curves)) not in title:
+    if len(curves) > 1 or labels[0] not in title:
         axes.legend(fontsize=8, frameon=False)
 
 
@@ -374,10 +375,31 @@ def _group_names(names: list[str]) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
     for name in names:
         prefix, _, last = name.rpartition("/")
+        if prefix.endswith("/weight"):  # of the tasks: they are to be compared with each other, not with losses
+            last = "task weights"
         if prefix == "probe":  # linear_accuracy, knn_accuracy: what was measured follows how
             last = "probe " + last.split("_", 1)[-1]
         groups.setdefault(last, []).append(name)
     return groups
+
+
+def _curve_styles(names: Sequence[str]) -> list[tuple[str, str]]:
+    """(colour, line style) of the curves of a panel.
+
+    A split has its colour in every panel. Where a split has several curves, a quantity has one colour in all splits, and
+    validation is dashed.
+    """
+    parts = [name.partition("/") for name in names]
+    splits, quantities = [split for split, _, _ in parts], list(dict.fromkeys(last for _, _, last in parts))
+    are_splits = set(splits) <= set(SPLIT_COLORS)
+    if are_splits and len(set(splits)) == len(splits):
+        return [(SPLIT_COLORS[split], "-") for split in splits]
+    styles = []
+    for split, _, quantity in parts:
+        number = quantities.index(quantity)
+        is_dashed = split == "validation" if are_splits else number >= len(CURVE_COLORS)
+        styles.append((CURVE_COLORS[number % len(CURVE_COLORS)], "--" if is_dashed else "-"))
+    return styles
 
 
 def _labels(names: list[str]) -> list[str]:

@@ -141,7 +141,7 @@ def write_finetuned_card(folder: Path, recipe: FinetuningRecipe, results: Mappin
     sections = [
         ("Use", _usage(loading_snippets(folder, config, PLACEHOLDER, data, task))),
         ("Scores", f"{scores}\n\n{table}"),
-        ("Data", _data_table(data, results["rows"])),
+        ("Data", _data_table(_data_read(data, results), results["rows"])),
         ("Recipe", f"```yaml\n{finetuned_recipe(recipe)}```"),
         ("Limitations", _finetuned_limitations(recipe, results)),
         ("Citation", method.citation),
@@ -265,10 +265,23 @@ def _data_table(data: DataArguments, counts: Mapping[str, int] | None = None) ->
     return markdown_table([[name, str(value)] for name, value in rows if value is not None], ["data", ""])
 
 
+def _data_read(data: DataArguments, results: Mapping[str, Any]) -> DataArguments:
+    """The data section with the modalities that a fine-tuning run read, whoever chose them."""
+    if results.get("inputs") is None:
+        return data
+    columns = data.input_column
+    if isinstance(columns, str):
+        columns = {"rgb": columns}
+    named = columns if isinstance(columns, dict) else {}
+    return dataclasses.replace(data, input_column={name: named.get(name, name) for name in results["inputs"]})
+
+
 def _input_columns(data: DataArguments) -> str:
     columns = data.input_column
     if isinstance(columns, dict):
-        return ", ".join(f"{column} ({modality})" for modality, column in columns.items())
+        return ", ".join(
+            column if column == modality else f"{column} ({modality})" for modality, column in columns.items()
+        )
     if columns:
         return columns if isinstance(columns, str) else ", ".join(columns)
     return "named as the modalities" if data.kind == "multimodal" else "every numeric column but the label"

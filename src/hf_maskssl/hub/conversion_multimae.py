@@ -104,6 +104,8 @@ def _processor(config: Any, settings: dict[str, Any]) -> MultiMAEImageProcessor 
     modalities = {name: dict(fields) for name, fields in config.modalities.items() if "target_of" not in fields}
     if not set(modalities) <= set(KNOWN_MODALITIES):
         return None
+    if "depth" in modalities:
+        modalities["depth"]["invalid_value"] = None  # theirs reads zeros as depths like any other
     if "depth" in modalities and not settings.get("standardize_depth", True):
         modalities["depth"] |= {"standardize": "none", "scale": 2**-16}
     return MultiMAEImageProcessor(modalities, config.image_size, ignore_index=config.semantic_loss_ignore_index)

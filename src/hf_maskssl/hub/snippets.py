@@ -1,12 +1,13 @@
 """The Python of model cards: loading a model and its processor, with the package and without it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from ..data.arguments import DataArguments
+from ..data.arguments import DENSE_TASKS, DataArguments
 from ..data.processors import ImageTextProcessor, load_processor
 from ..data.texts import appended_separator
 from ..models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
@@ -53,7 +54,7 @@ def loading_snippets(
         data: Of the recipe, for an example text; None where it is unknown.
         task: Of a fine-tuned model, which gives logits; None for an encoder, which gives features.
     """
-    example = _example(load_processor(folder), config, data)
+    example = _example(load_processor(folder), config, data, task)
     return [
         (WITH_PACKAGE, _code(example, config, repository, task, remote=False)),
         (WITHOUT_PACKAGE, _code(example, config, repository, task, remote=True)),
@@ -98,9 +99,9 @@ def _model_lines(example: Example, config: Any, task: str | None) -> tuple[str, 
     return "model", "AutoModelForImageClassification" if is_multimodal else AUTO_CLASSES[task], line
 
 
-def _example(processor: Any, config: Any, data: DataArguments | None) -> Example:
+def _example(processor: Any, config: Any, data: DataArguments | None, task: str | None) -> Example:
     if processor is None:
-        return _aligned_tensors(config) if config.modality == "multimodal" else _tensors(config)
+        return _aligned_tensors(config, task) if config.modality == "multimodal" else _tensors(config)
     if isinstance(processor, PreTrainedTokenizerBase):
         return _texts(processor, config, data)
     if isinstance(processor, ImageTextProcessor):
@@ -110,7 +111,7 @@ def _example(processor: Any, config: Any, data: DataArguments | None) -> Example
         pictures = _pictures(processor)
         return _joined(pictures, _tensors(config, only_tokens=True)) if config.has_tokens else pictures
     if isinstance(processor, MultiMAEImageProcessor):
-        return _aligned_pictures(processor, config)
+        return _aligned_pictures(processor, config, task)
     if isinstance(processor, SpectrogramFeatureExtractor):
         sample = f"waveforms = np.random.uniform(-1, 1, (2, {processor.num_samples}))"
         sample += f"  # mono, {processor.sampling_rate} samples per second"
@@ -142,16 +143,31 @@ def _pictures(processor: ArrayImageProcessor) -> Example:
     return _arrays("images", f"images = np.random.rand({shape})  # {kinds} of any size", "AutoImageProcessor")
 
 
-def _aligned_pictures(processor: MultiMAEImageProcessor, config: Any) -> Example:
-    """Pictures of every input modality, or rgb alone, which needs no names."""
+def _modalities_read(config: Any, task: str | None) -> list[Any]:
+    """The input modalities, of a fine-tuned model those it has learnt to read: one of them may hold its labels."""
+    names = None if task is None else config.head_inputs()
+    return [modality for modality in config.inputs() if names is None or modality.name in names]
+
+
+def _left_out(task: str | None, names: Iterable[str]) -> str:
+    """What a comment says of modalities that are not given."""
+    if task in DENSE_TASKS or len(list(names)) < 2:  # a dense head joins the tokens of all
+        return ""
+    return "; modalities may be left out"
+
+
+def _aligned_pictures(processor: MultiMAEImageProcessor, config: Any, task: str | None) -> Example:
+    """Pictures of every modality that is read, or rgb alone, which needs no names."""
     pictures, size = processor.pictures(), tuple(processor.image_size)
-    inputs = [modality for modality in config.inputs() if modality.name in pictures]
+    inputs = [modality for modality in _modalities_read(config, task) if modality.name in pictures]
     samples = {modality.name: _samples(modality, (2, *modality.size(size))) for modality in inputs}
     if list(samples) == ["rgb"]:
         sample = f"images = {samples['rgb']}  # PIL images or arrays of any size"
         return _arrays("images", sample, "AutoImageProcessor")
+    note = _left_out(task, samples)
+    note += ", and rgb alone needs no name" if note and "rgb" in samples else ""
     lines = (
-        "images = {  # PIL images or arrays of any size; modalities may be left out, and rgb alone needs no name",
+        f"images = {{  # PIL images or arrays of any size{note}",
         *(f'    "{name}": {sample},' for name, sample in samples.items()),
         "}",
     )
@@ -173,10 +189,11 @@ def _samples(modality: Any, shape: tuple[int, ...]) -> str:
     return f"np.random.rand{shape}"
 
 
-def _aligned_tensors(config: Any) -> Example:
-    """Inputs of a model whose folder has no processor; any of them may be left out."""
-    lines = ["inputs = {  # prepared as in pre-training; modalities may be left out"]
-    for modality in config.inputs():
+def _aligned_tensors(config: Any, task: str | None) -> Example:
+    """Inputs of a model whose folder has no processor."""
+    inputs = _modalities_read(config, task)
+    lines = [f"inputs = {{  # prepared as in pre-training{_left_out(task, [modality.name for modality in inputs])}"]
+    for modality in inputs:
         size = modality.size(tuple(config.image_size))
         code = f"torch.randn{(2, modality.num_channels, *size)}"
         if modality.is_categorical:

@@ -1,5 +1,7 @@
 """Image processor for several aligned images of one scene: colours, depth, class maps and any other map."""
 
+import functools
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +18,12 @@ from transformers.utils import TensorType
 from .image_processing_array import PILLOW_MODES, RESAMPLING
 from .standardization import check_statistics
 
-# What pictures of these names need, unless their own fields say otherwise: ImageNet's mean and standard deviation, the robust
-# standardisation of the paper's depth, and normals coded as bytes, whose first component points along the picture's rows.
+# What pictures of these names need, unless their own fields say otherwise: ImageNet's mean and standard deviation; the robust
+# standardisation of the paper's depth, where sensors write 0 for what they did not see; and normals coded as bytes, whose
+# first component points along the picture's rows.
 NAMED_DEFAULTS: dict[str, dict[str, Any]] = {
     "rgb": {"scale": 1 / 255, "standardize": "dataset", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
-    "depth": {"standardize": "robust"},
+    "depth": {"standardize": "robust", "invalid_value": 0},
     "normals": {"scale": 1 / 255, "standardize": "dataset", "mean": [0.5] * 3, "std": [0.5] * 3, "flips_x": True},
 }
 OPTIONS = ("scale", "standardize", "mean", "std", "resample", "flips_x", "invalid_value")
@@ -32,6 +35,8 @@ STANDARDIZE_MODES = ("none", "dataset", "robust")
 TRIMMED_SHARE = 0.1
 VARIANCE_EPSILON = 1e-6
 CROP_ATTEMPTS = 10
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,8 @@ class Picture:
         mean: One number per channel, in scaled values.
         std: As `mean`.
         resample: How pixels are interpolated.
-        flips_x: Whether mirroring turns the sign of channel 0 round, as that of normals.
+        flips_x: Whether mirroring turns channel 0 round, as that of normals: bytes about the middle of 0 to 255, all other
+            numbers about 0.
         invalid_value: Pixels of this value are left out of statistics and become 0; `"nan"` are those that are not
             finite, None: there are none.
     """
@@ -94,8 +100,9 @@ class MultiMAEImageProcessor(BaseImageProcessor):
             how much coarser than the image the result is. Continuous ones may have `scale` 1, `standardize` "none",
             "dataset" (by `mean` and `std`, in scaled values) or "robust" (Bachmann et al. 2022: minus the mean, divided by
             the standard deviation, of the sample's pixels without the lowest and highest tenth), `resample` "bilinear",
-            `flips_x` false (mirroring turns the sign of channel 0 round) and `invalid_value` (a number or "nan": such
-            pixels are left out of statistics and become 0). rgb, depth and normals have defaults, `NAMED_DEFAULTS`.
+            `flips_x` false (mirroring turns channel 0 round: bytes x become 255 - x, all other numbers -x) and
+            `invalid_value` (a number or "nan": such pixels are left out of statistics and become 0). rgb, depth (0 is
+            invalid) and normals have defaults, `NAMED_DEFAULTS`.
             Fields that concern the model alone are dropped, and so are entries with `target_of`. None: rgb alone.
         image_size: [H, W] of the results of stride 1, or one number for a square.
         ignore_index: Class id of pixels without a class.
@@ -166,7 +173,8 @@ class MultiMAEImageProcessor(BaseImageProcessor):
 
         Args:
             images: `{modality: pictures}`: of each modality one picture or a sequence of them, equally many; PIL images
-                (16-bit too) or arrays of (H, W), (C, H, W) or (H, W, C). Or, alone, rgb pictures.
+                (16-bit too) or arrays of (H, W), (C, H, W) or (H, W, C). A sequence may be one array, (B, C, H, W) or
+                (B, H, W, C), and (B, H, W) of maps of one channel. Or, alone, rgb pictures.
             views: What to look at of each sample; None is the whole or the middle, by `crop_fraction`.
             augment: Draw a random crop and flip of each sample instead.
             generator: Of these draws; None takes a fresh one.
@@ -180,7 +188,11 @@ class MultiMAEImageProcessor(BaseImageProcessor):
             ValueError: Pictures that do not fit, naming modality and row.
         """
         is_plain = not isinstance(images, Mapping)
-        batches = {name: _as_batch(values) for name, values in ({"rgb": images} if is_plain else images).items()}
+        channels = {name: picture.channels for name, picture in self.pictures().items()}
+        batches = {
+            name: _as_batch(values, channels.get(name, 0))
+            for name, values in ({"rgb": images} if is_plain else images).items()
+        }
         counts = {name: len(values) for name, values in batches.items()}
         if len(set(counts.values())) != 1 or 0 in counts.values():
             raise ValueError(f"images: expected equally many pictures of each modality, at least one, got {counts}")
@@ -328,8 +340,6 @@ class MultiMAEImageProcessor(BaseImageProcessor):
                 raise ValueError(f"modality '{picture.name}': standardize 'dataset' needs its `mean` and `std`")
             mean, std = (np.array(numbers, dtype=np.float32) for numbers in (picture.mean, picture.std))
             values = (values - mean[:, None, None]) / std[:, None, None]
-        if view.is_flipped and picture.flips_x:
-            values[0] = -values[0]
         if not is_valid.all():
             values = np.where(is_valid, values, np.float32(0.0))
         return np.ascontiguousarray(values)
@@ -340,6 +350,7 @@ class MultiMAEImageProcessor(BaseImageProcessor):
         """(C, h, w) float32 scaled values, and which pixels (h, w) are valid."""
         target = (self.image_size[0] // picture.stride, self.image_size[1] // picture.stride)
         is_valid = _valid_pixels(picture, raw)
+        _warn_of_scaled(picture, raw)
         box = _scaled_box(view, size, raw.shape[:2])
         if is_valid.all():
             values = resized(raw, target, box, picture.resample)
@@ -352,7 +363,10 @@ class MultiMAEImageProcessor(BaseImageProcessor):
             values = resized(filled.astype(np.float32), target, box, picture.resample) / np.where(shown, share, 1)
         if view.is_flipped:
             values, shown = values[..., ::-1], shown[..., ::-1]
-        return values * np.float32(picture.scale), shown
+        values = values * np.float32(picture.scale)
+        if view.is_flipped and picture.flips_x:
+            values[0] = (np.float32(255 * picture.scale) if raw.dtype == np.uint8 else np.float32(0.0)) - values[0]
+        return values, shown
 
     def _class_map(self, raw: np.ndarray, view: View, size: tuple[int, int], stride: int) -> np.ndarray:
         target = (self.image_size[0] // stride, self.image_size[1] // stride)
@@ -570,6 +584,21 @@ def _valid_pixels(picture: Picture, raw: np.ndarray) -> np.ndarray:
     return ~(raw == np.float32(picture.invalid_value)).all(axis=-1)
 
 
+def _warn_of_scaled(picture: Picture, raw: np.ndarray) -> None:
+    """Warn, once a modality, of numbers in 0..1 that are scaled as if they were bytes."""
+    is_for_bytes = raw.dtype != np.uint8 and math.isclose(picture.scale, 1 / 255, rel_tol=1e-3)
+    if is_for_bytes and raw.min() >= 0 and 0 < raw.max() <= 1:
+        _warn_once(
+            f"modality '{picture.name}': pictures in 0..1 are multiplied by its `scale` {picture.scale:.5f}, which is for "
+            "0..255: give bytes, or set its `scale` to 1"
+        )
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    logger.warning("%s", message)
+
+
 def _common_size(raw: Mapping[str, np.ndarray], strides: Mapping[str, int]) -> tuple[int, int]:
     """The size that all pictures of a sample have, or have after their stride.
 
@@ -607,12 +636,14 @@ def _check_range(name: str, bounds: Sequence[float]) -> list[float]:
     return values
 
 
-def _as_batch(images: Any) -> Sequence[Any]:
+def _as_batch(images: Any, channels: int | None) -> Sequence[Any]:
     """A sequence of pictures of something that may be one picture."""
     if isinstance(images, Image.Image):
         return [images]
     if hasattr(images, "ndim"):
-        return images if images.ndim == 4 else [images]
+        # Three dimensions of a map are (B, H, W), unless one at either end is its channel.
+        is_batch_of_maps = images.ndim == 3 and channels in (None, 1) and 1 not in (images.shape[0], images.shape[-1])
+        return images if images.ndim == 4 or is_batch_of_maps else [images]
     return images
 
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from ..data.collators import BatchCollator
 from ..data.preparation import PreparedData
 from .arguments import PretrainingArguments
-from .signals import ignore_sigterm
+from .signals import SigtermPatience
 
 Batch = dict[str, torch.Tensor]
 
@@ -68,7 +68,7 @@ def training_loader(prepared: PreparedData, args: PretrainingArguments, accelera
         num_workers=args.num_workers,
         pin_memory=pins_memory(args, accelerator),
         persistent_workers=args.num_workers > 0,
-        worker_init_fn=ignore_sigterm,
+        worker_init_fn=SigtermPatience(),
         # Workers' seeds come from this generator: making an iterator leaves the model's random numbers alone.
         generator=torch.Generator().manual_seed(args.seed),
     )
@@ -83,6 +83,19 @@ def training_loader(prepared: PreparedData, args: PretrainingArguments, accelera
             non_blocking=pins_memory(args, accelerator),
         )
     return accelerator.prepare(loader)
+
+
+def end_workers(loader: Any) -> None:
+    """End the worker processes of a `training_loader` (or one that skips its first batches); it gives no batch afterwards.
+
+    Left to the end of the program, or to whoever holds the loader, they would outlive the run.
+    """
+    base = loader.base_dataloader
+    if isinstance(base.worker_init_fn, SigtermPatience):
+        base.worker_init_fn.end()
+    iterator = getattr(base, "_iterator", None)  # kept by loaders with persistent workers alone
+    if iterator is not None:
+        iterator._shutdown_workers()
 
 
 def pins_memory(args: PretrainingArguments, accelerator: Accelerator) -> bool:

@@ -31,7 +31,9 @@ from transformers.integrations import TensorBoardCallback
 
 from ..data.arguments import DENSE_TASKS
 from ..data.preparation import prepare_data
+from ..data.processes import launched_state
 from ..data.processors import load_processor
+from ..data.rows import TransformedRows
 from ..evaluation.evaluate_checkpoint import checkpoint_folder
 from ..evaluation.metrics import LOWER_IS_BETTER
 from ..evaluation.reports import writable_folder, write_json
@@ -105,7 +107,7 @@ class ScoreLogger(TrainerCallback):
 
 
 class EpochTeller(TrainerCallback):
-    """Tells the training rows which epoch it is: with several processes the loader does not."""
+    """Tells the training rows which epoch of which run it is: with several processes the loader does not."""
 
     def __init__(self, rows: Any) -> None:
         self.rows = rows
@@ -113,8 +115,8 @@ class EpochTeller(TrainerCallback):
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if hasattr(self.rows, "set_epoch"):
-            self.rows.set_epoch(round(state.epoch or 0))
+        if isinstance(self.rows, TransformedRows):
+            self.rows.set_epoch(round(state.epoch or 0), args.seed)
 
 
 class Finetuner:
@@ -126,14 +128,14 @@ class Finetuner:
 
     Raises:
         ValueError: A recipe whose parts do not fit each other, the data or what `output_dir` holds already, or a
-            launch with FSDP or DeepSpeed.
+            launch with FSDP or DeepSpeed, or of processes that do not know of each other.
         FileNotFoundError: No such checkpoint or data.
     """
 
     def __init__(self, recipe: FinetuningRecipe, write_card: CardWriter | None = None) -> None:
         refuse_sharding()
         self.recipe, self.args, self.write_card = recipe, recipe.finetuning, write_card
-        self.state = PartialState()
+        self.state = launched_state()
         self.folder = writable_folder(Path(self.args.output_dir), "finetuning.output_dir")
         self.checkpoint = None if self.args.checkpoint is None else self._find_checkpoint(self.args.checkpoint)
         self.config = read_config(recipe.model, self.checkpoint)
@@ -360,9 +362,9 @@ class Finetuner:
         )
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(EpochTeller(rows))
-        if self.task in ("regression", *DENSE_TASKS):
-            # These losses are means over the batch and know no `num_items_in_batch`: Trainer must divide them by the
-            # accumulated batches.
+        if self.task == "regression":
+            # This loss is a mean over the batch and knows no `num_items_in_batch`: Trainer must divide it by the
+            # accumulated batches. Dense heads say so themselves.
             trainer.model_accepts_loss_kwargs = False
         return trainer
 

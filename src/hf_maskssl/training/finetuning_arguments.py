@@ -19,7 +19,7 @@ class FinetuningArguments:
             the `model` section; with a checkpoint that section's fields change its configuration (dropout, say).
         from_scratch: take the checkpoint's configuration and processor, but random weights: the arm of a comparison
             without pre-training.
-        inputs: modalities that a model of several reads, such as ["rgb", "depth"]; `--inputs rgb depth` on the command line.
+        inputs: modalities that a model of several reads, such as ["rgb", "depth"]; `--inputs rgb depth` or `--inputs rgb,depth`.
             None takes those of `data.input_column`, or all that the model reads. What the checkpoint was not pre-trained
             with is described under `model.modalities` and gets a new input projection.
         output_dir: folder of results.json, results.md, the runs (one file each) and the model.
@@ -199,21 +199,30 @@ class FinetuningRecipe:
 def load_finetuning_recipe(path: str | Path, overrides: Sequence[str] = ()) -> FinetuningRecipe:
     """Read a recipe and the command line's `--field value` overrides; errors as in `load_recipe`.
 
-    A bare field name that several sections know means the finetuning section's. `--inputs` takes several words.
+    A bare field name that several sections know means the finetuning section's. `--inputs` takes several words, or names with
+    commas between them.
     """
     sections = {"model": dict, "data": DataArguments, "finetuning": FinetuningArguments}
     return FinetuningRecipe(**load_recipe(path, _inputs_as_one_word(overrides), sections, primary="finetuning"))
 
 
 def _inputs_as_one_word(words: Sequence[str]) -> list[str]:
-    """`--inputs rgb depth` -> `--inputs [rgb, depth]`, as every other list is written."""
+    """`--inputs rgb depth` and `--inputs rgb,depth` -> `--inputs [rgb, depth]`, as every other list is written."""
     joined: list[str] = []
-    place = None  # of the list of inputs, while its words last
+    names: list[str] | None = None  # of the inputs, while their words last
     for word in words:
+        option, _, value = word.partition("=")
         if word.startswith("--"):
-            place = len(joined) + 1 if word in ("--inputs", "--finetuning.inputs") else None
-        if place is None or len(joined) <= place:
+            names = [] if option in ("--inputs", "--finetuning.inputs") else None
+        if names is None:
             joined.append(word)
-        else:
-            joined[place] = f"[{joined[place].strip('[]')}, {word}]"
+            continue
+        if word.startswith("--"):
+            joined += [option] if not value else [option, value]
+            word = value
+        elif not names:
+            joined.append(word)
+        names += word.strip("[]").replace(",", " ").split()
+        if len(names) > 1:
+            joined[-1] = f"[{', '.join(names)}]"
     return joined

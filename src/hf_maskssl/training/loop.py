@@ -3,11 +3,12 @@
 import collections
 import contextlib
 import dataclasses
+import functools
 import logging
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +22,7 @@ from accelerate.utils import (
     DistributedDataParallelKwargs,
     DistributedType,
     GradientAccumulationPlugin,
+    InitProcessGroupKwargs,
     parse_flag_from_env,
     send_to_device,
     set_seed,
@@ -32,14 +34,16 @@ from transformers import AutoModelForPreTraining, PreTrainedModel, get_scheduler
 
 from ..data.preparation import PreparedData, prepare_data
 from ..data.preparer import plain_rows
+from ..data.processes import LONGEST_WAIT, check_launch
 from ..data.recipe import build_config
-from ..evaluation.modality_pictures import draw_modalities
+from ..data.rows import TransformedRows
+from ..evaluation.modality_pictures import draw_modalities, known_class_names
 from ..evaluation.online import labelled_held_out, online_probe
 from ..evaluation.pictures import draw_curves, draw_reconstruction
 from ..evaluation.reports import writable_folder, write_json
 from ..models.layers import enable_checkpointing
 from .arguments import PretrainingArguments, PretrainingRecipe
-from .batches import Batch, training_loader, validation_batches
+from .batches import Batch, end_workers, training_loader, validation_batches
 from .checkpoints import (
     BEST,
     INCOMPLETE,
@@ -57,6 +61,7 @@ from .checkpoints import (
     seal,
     thin_out,
 )
+from .sharding import embedding_in_root, fsdp_units
 from .signals import SigtermWatch
 
 logger = logging.getLogger(__name__)
@@ -150,8 +155,11 @@ class Pretrainer:
             accelerator = Accelerator(
                 mixed_precision=args.mixed_precision,
                 log_with=args.report_to or None,
-                # Running statistics are synchronised where they are computed; position tables never change.
-                kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+                kwargs_handlers=[
+                    # Running statistics are synchronised where they are computed; position tables never change.
+                    DistributedDataParallelKwargs(broadcast_buffers=False),
+                    InitProcessGroupKwargs(timeout=LONGEST_WAIT),
+                ],
                 project_dir=str(self.output_dir),
                 # Every `gradient_accumulation_steps` batches are one step, also across the end of an epoch.
                 gradient_accumulation_plugin=GradientAccumulationPlugin(
@@ -166,6 +174,7 @@ class Pretrainer:
             raise ValueError(
                 f"training.report_to={args.report_to} or training.mixed_precision={args.mixed_precision}: {error}"
             ) from error
+        check_launch(accelerator.state)
         self._refuse_silent_changes(accelerator)
         return accelerator
 
@@ -195,9 +204,15 @@ class Pretrainer:
             reason = model.reason_against_fsdp() if hasattr(model, "reason_against_fsdp") else None
             if reason:
                 raise ValueError(f"{type(model).__name__} cannot be sharded by FSDP. {reason}")
+            if self.args.gradient_accumulation_steps > 1 and hasattr(model, "measure_tasks"):
+                raise ValueError(
+                    f"training.gradient_accumulation_steps={self.args.gradient_accumulation_steps} under FSDP: "
+                    f"{type(model).__name__} measures its tasks over all batches of a step outside the forward pass, where "
+                    "FSDP has not gathered the weights. Raise training.batch_size instead, or train with DDP."
+                )
             plugin = self.accelerator.state.fsdp_plugin
             if plugin.transformer_cls_names_to_wrap is None:
-                plugin.transformer_cls_names_to_wrap = _fsdp_units(model)
+                plugin.transformer_cls_names_to_wrap = fsdp_units(model)
         if self.args.gradient_checkpointing:
             enable_checkpointing(model)
         if self.args.torch_compile:
@@ -234,7 +249,7 @@ class Pretrainer:
             )
         config = build_config(self.recipe.model)
         with self.accelerator.main_process_first():
-            self.prepared: PreparedData = prepare_data(self.recipe.data, config)
+            self.prepared: PreparedData = prepare_data(self.recipe.data, config, complete=True)
         self._check_evaluation()
         model = self._build_model()
         self.loader = training_loader(self.prepared, args, self.accelerator)
@@ -245,7 +260,7 @@ class Pretrainer:
             num_warmup_steps=args.warmup_steps,
             num_training_steps=args.max_steps,
         )
-        with _embedding_in_root(model):
+        with embedding_in_root(model):
             self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.accelerator.register_for_checkpointing(self.scheduler)
         self.state.layout = {
@@ -296,10 +311,10 @@ class Pretrainer:
             unit="step",
             disable=not self.accelerator.is_local_main_process,
         )
-        with self._sigterm, progress:
+        # Closed, the batches end their workers: after an error nothing else would before the program's end.
+        with self._sigterm, progress, contextlib.closing(self._batches()) as batches:
             if self.recipe.probe.every_steps and self.state.step == 0:
                 self._probe()  # the untrained encoder, to compare with
-            batches = self._batches()
             # A model whose objective changes over training is told how far it is.
             set_progress = getattr(self._bare_model, "set_training_progress", None)
             while self.state.step < self.args.max_steps and not self.stop_requested:
@@ -312,29 +327,39 @@ class Pretrainer:
             self._finish()
         return self.state
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self) -> Generator[Batch, None, None]:
         """Endless batches; epoch e is the permutation of seed + e, so a resumed run finds its place again."""
-        while True:
-            self.loader.set_epoch(self.state.epoch)
-            if hasattr(self.prepared.train, "set_epoch"):
-                # What rows draw at random follows the epoch; the loader of several processes does not tell them.
-                self.prepared.train.set_epoch(self.state.epoch)
-            loader = self.loader
-            if self.state.batches_in_epoch:
-                loader = skip_first_batches(self.loader, self.state.batches_in_epoch)
-                loader.set_epoch(self.state.epoch)
-            is_empty = True
-            for batch in loader:
-                is_empty = False
-                self.state.batches_in_epoch += 1
-                yield batch
-            if is_empty and not self.state.batches_in_epoch:
-                raise ValueError(
-                    f"the training data gave no full batch of training.batch_size={self.args.batch_size} rows: lower it "
-                    "or add data."
-                )
-            self.state.epoch += 1
-            self.state.batches_in_epoch = 0
+        loader = self.loader
+        try:
+            while True:
+                loader = self._loader_of_epoch()
+                is_empty = True
+                for batch in loader:
+                    is_empty = False
+                    self.state.batches_in_epoch += 1
+                    yield batch
+                if is_empty and not self.state.batches_in_epoch:
+                    raise ValueError(
+                        f"the training data gave no full batch of training.batch_size={self.args.batch_size} rows: lower "
+                        "it or add data."
+                    )
+                self.state.epoch += 1
+                self.state.batches_in_epoch = 0
+        finally:
+            end_workers(loader)
+
+    def _loader_of_epoch(self) -> Any:
+        """The loader, in the order of the state's epoch, without the batches that were used already."""
+        epoch = self.state.epoch
+        self.loader.set_epoch(epoch)
+        if isinstance(self.prepared.train, TransformedRows):
+            # What rows draw at random follows the epoch; the loader of several processes does not tell them.
+            self.prepared.train.set_epoch(epoch, self.args.seed)
+        if not self.state.batches_in_epoch:
+            return self.loader
+        rest = skip_first_batches(self.loader, self.state.batches_in_epoch)
+        rest.set_epoch(epoch)
+        return rest
 
     def _step(self, batches: Iterator[Batch]) -> None:
         """One optimiser step: `gradient_accumulation_steps` batches."""
@@ -377,7 +402,10 @@ class Pretrainer:
         model: Any = self._bare_model
         if len(taken) == 1 or not hasattr(model, "measure_tasks"):
             return None
-        if not self._any_process(any(model.needs_first_pass(batch) for batch in taken)):
+        # What the method needs is known everywhere; what a batch holds, every process must be asked.
+        if not model.balancer.needs_first_pass and not self._any_process(
+            any(model.needs_first_pass(batch) for batch in taken)
+        ):
             return None
         totals = None
         for part, batch in enumerate(taken):
@@ -537,7 +565,9 @@ class Pretrainer:
         batch = self.prepared.collator(rows)
         picture = folder / f"reconstruction-{self.state.step:08d}.png"
         is_main = self.accelerator.is_main_process
-        draw = draw_modalities if "inputs" in batch else draw_reconstruction
+        draw = draw_reconstruction
+        if "inputs" in batch:
+            draw = functools.partial(draw_modalities, class_names=known_class_names(self.recipe.data))
         draw(self._bare_model, batch, picture if is_main else None, self.prepared.processor)
         if is_main:
             draw_curves(self.state.history, folder / "curves.png")
@@ -635,31 +665,6 @@ def _copy_model_files(checkpoint: Path, folder: Path) -> None:
     for path in checkpoint.iterdir():
         if path.is_file() and path.name != MANIFEST:
             shutil.copy2(path, folder / path.name)
-
-
-def _fsdp_units(model: PreTrainedModel) -> list[str]:
-    """Names of the classes that FSDP shards one by one: those of the model's blocks that do not hold its input embedding."""
-    embedding = model.get_input_embeddings()
-    around = {
-        type(module).__name__
-        for module in model.modules()
-        if module is not embedding and any(part is embedding for part in module.modules())
-    }
-    return [name for name in model._no_split_modules or [] if name not in around]
-
-
-@contextlib.contextmanager
-def _embedding_in_root(model: PreTrainedModel) -> Iterator[None]:
-    """While FSDP shards the model, hide its input embedding, of which Accelerate would make a unit.
-
-    A unit is whole during its own forward only, but a tied head reads words off the embedding's table later on. What is
-    in no unit is whole throughout.
-    """
-    setattr(model, "get_input_embeddings", lambda: None)  # noqa: B010  a method, to the type checker
-    try:
-        yield
-    finally:
-        del model.__dict__["get_input_embeddings"]
 
 
 def _mix(*numbers: int) -> int:

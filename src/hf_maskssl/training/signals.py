@@ -1,7 +1,9 @@
 """SIGTERM, which clusters send before they take a machine away: noticed, not died of."""
 
+import os
 import signal
 import threading
+from multiprocessing.sharedctypes import RawValue
 from types import FrameType
 from typing import Any
 
@@ -29,9 +31,23 @@ class SigtermWatch:
         self.received = True
 
 
-def ignore_sigterm(worker: int) -> None:
-    """For the data loader's workers: a SIGTERM to the whole process group must leave the run able to save.
+class SigtermPatience:
+    """`worker_init_fn` of a data loader whose workers ignore SIGTERM until the run is over.
 
-    They end when the run does, told by the loader or finding their parent gone.
+    A SIGTERM to the whole process group must leave the run able to save, so its workers live on. Once `end` was called they
+    die of it again: torch and multiprocessing end slow workers by SIGTERM and wait until they are gone, for ever if need be.
     """
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    def __init__(self) -> None:
+        # Raw: a signal may come at any moment, also to a holder of the lock that another value would have.
+        self._is_over: Any = RawValue("b", 0)
+
+    def __call__(self, worker: int) -> None:
+        signal.signal(signal.SIGTERM, self._end_worker)
+
+    def end(self) -> None:
+        self._is_over.value = 1
+
+    def _end_worker(self, number: int, frame: FrameType | None) -> None:
+        if self._is_over.value:
+            os._exit(0)  # as torch's own handler: without waiting for a queue that nobody empties any more
