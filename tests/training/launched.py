@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import DistributedType
-from runs import draws_of_the_sample, queries_of_the_sample
+from runs import draws_of_the_sample, queries_of_the_sample, tokens_of_the_sample
 
-from hf_maskssl import MetaMAEForPretraining, SMAForMaskedModeling
+from hf_maskssl import MetaMAEForPretraining, MultiMAEForPretraining, SMAForMaskedModeling
 from hf_maskssl.training import Pretrainer, loop
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "run_pretrain.py"
@@ -71,6 +71,7 @@ def allow_fsdp_on_cpu() -> None:
 def main() -> None:
     MetaMAEForPretraining._draw = draws_of_the_sample  # type: ignore[method-assign]
     SMAForMaskedModeling._choose_queries = queries_of_the_sample  # type: ignore[method-assign]
+    MultiMAEForPretraining._draw_visible = tokens_of_the_sample  # type: ignore[method-assign]
     keep_weights_of_each_process()
     keep_the_process_group()
     if "DIE_AT" in os.environ:

@@ -12,6 +12,8 @@ from hf_maskssl import SMAForMaskedModeling
 from hf_maskssl.data.arguments import DataArguments
 from hf_maskssl.evaluation.arguments import ProbeArguments
 from hf_maskssl.models.modeling_sma import ChosenQueries
+from hf_maskssl.models.multimodal_input import ModalityPatches
+from hf_maskssl.models.multimodal_masking import VisibleTokens, deal_visible_tokens
 from hf_maskssl.models.tokenized_input import TokenizedInput
 from hf_maskssl.training import Pretrainer, PretrainingArguments, PretrainingRecipe, RunState
 
@@ -90,7 +92,7 @@ def make_recipe(
 def write_recipe(recipe: PretrainingRecipe, path: Path) -> Path:
     """The recipe as a file, for a run in another process."""
     sections = {name: dataclasses.asdict(getattr(recipe, name)) for name in ("data", "probe", "training")}
-    path.write_text(yaml.safe_dump({"model": recipe.model, **sections}))
+    path.write_text(yaml.safe_dump({"model": recipe.model, **sections}, sort_keys=False))
     return path
 
 
@@ -104,6 +106,17 @@ def draws_of_the_sample(self: Any, name: str, draw: torch.Tensor | None, tokens:
     content = tokens.patches.sum(-1) if tokens.patches is not None else tokens.ids.cumsum(-1)  # type: ignore[union-attr]
     noise = content * 12.9898 + torch.arange(content.shape[1]) * (78.233 if name == "noise" else 37.719)
     return (torch.sin(noise) * 43758.5453) % 1
+
+
+def tokens_of_the_sample(self: Any, images: ModalityPatches, *draws: Any) -> VisibleTokens:
+    """In place of `MultiMAEForPretraining._draw_visible`: tokens that a sample gets in whatever batch it is."""
+    content = torch.cat(
+        [images.patches[grid.name][..., 0] for grid in images.grids], dim=1
+    )  # no sum: its last digit varies
+    noise = (torch.sin(content * 12.9898 + torch.arange(content.shape[1]) * 78.233) * 4375.85453) % 1
+    shares = torch.full((images.batch_size, len(images.grids)), 1 / len(images.grids))
+    present = images.is_present()
+    return deal_visible_tokens(shares, noise, noise.roll(1, 1), images.sizes, self.config.num_visible_tokens, present)
 
 
 choose_queries = SMAForMaskedModeling._choose_queries

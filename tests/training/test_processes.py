@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from dense_runs import MULTIMAE, SCENES
 from runs import (
     LABELLED,
     PLAIN_MAE,
@@ -23,6 +24,7 @@ from runs import (
     draws_of_the_sample,
     make_recipe,
     queries_of_the_sample,
+    tokens_of_the_sample,
     train,
     weights,
     without_time,
@@ -31,11 +33,14 @@ from runs import (
 )
 from transformers import AutoModel, AutoModelForPreTraining
 
-from hf_maskssl import MetaMAEForPretraining, SMAForMaskedModeling
+from hf_maskssl import MetaMAEForPretraining, MultiMAEForPretraining, SMAForMaskedModeling
 from hf_maskssl.training import RunState, checkpoints
 
 FOLDER = Path(__file__).resolve().parent
 EXAMPLES = FOLDER.parents[1] / "examples"
+FEW_SCENES = SCENES | {"num_scenes": {"train": 42, "validation": 8, "test": 1}, "scale": 1.0}
+# The gradient of a key's bias is zero but for rounding, which AdamW would blow up.
+NO_KEY_BIAS = MULTIMAE | {"qkv_bias": False}
 ENVIRONMENT = {
     **os.environ,
     "OMP_NUM_THREADS": "1",
@@ -98,6 +103,13 @@ def recipes_for_two(tmp_path: Path) -> dict[str, dict[str, Any]]:
             "max_steps": 12,
         },
         "sma": {**every, "model": SMA_TEXT_MODEL, "data": write_text(tmp_path / "text.txt")},
+        # Crops follow epoch and row; losses and weights are those of both processes and both accumulated batches.
+        "multimae": {
+            **every,
+            "model": NO_KEY_BIAS | {"task_balancing": "minimax"},
+            "data": FEW_SCENES | {"augment": True},
+            "gradient_accumulation_steps": 2,
+        },
         "interrupted": {"model": {"num_adaptation_steps": 2}, "resume": True, "logging_steps": 100},
     }
 
@@ -112,6 +124,7 @@ def test_two_processes_are_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert errors.count("checkpoint-00000003 at step 3.") == 2
     monkeypatch.setattr(MetaMAEForPretraining, "_draw", draws_of_the_sample)
     monkeypatch.setattr(SMAForMaskedModeling, "_choose_queries", queries_of_the_sample)
+    monkeypatch.setattr(MultiMAEForPretraining, "_draw_visible", tokens_of_the_sample)
     for name, fields in cases.items():
         _, state = train(make_recipe(tmp_path / f"{name}-alone", **fields, batch_size=8))
         assert_one_run(tmp_path / name, state, tmp_path / f"{name}-alone")
@@ -136,16 +149,18 @@ def test_fsdp_trains_saves_resumes_and_its_model_loads(tmp_path: Path, monkeypat
         "max_grad_norm": 1.0,
     }
     sma = {"model": SMA_MODEL, "picture_steps": 2}
-    cases = {"image": image, "text": text, "sma": sma}
+    multimae = {"model": NO_KEY_BIAS | {"task_balancing": "uncertainty"}, "data": FEW_SCENES, "picture_steps": 2}
+    cases = {"image": image, "text": text, "sma": sma, "multimae": multimae}
     files = []
     for name, fields in cases.items():
         for steps in (2, 4):  # the second goes on where the first ended
             recipe = make_recipe(tmp_path / name, **fields, max_steps=steps, resume=True, save_total_limit=1)
             files.append(write_recipe(recipe, tmp_path / f"{name}-{steps}.yaml"))
     errors = launch(tmp_path / "fsdp.yaml", files)
-    assert errors.count("checkpoint-00000002 at step 2.") == 6  # three runs resumed, on two processes each
+    assert errors.count("checkpoint-00000002 at step 2.") == 8  # four runs resumed, on two processes each
     monkeypatch.setattr(MetaMAEForPretraining, "_draw", draws_of_the_sample)
     monkeypatch.setattr(SMAForMaskedModeling, "_choose_queries", queries_of_the_sample)
+    monkeypatch.setattr(MultiMAEForPretraining, "_draw_visible", tokens_of_the_sample)
     for name, fields in cases.items():
         _, state = train(make_recipe(tmp_path / f"{name}-alone", **fields, batch_size=8))
         assert_one_run(tmp_path / name, state, tmp_path / f"{name}-alone")
