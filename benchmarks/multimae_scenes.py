@@ -209,6 +209,16 @@ def losses(runs: list[dict[str, Any]], arm: str, task: str) -> dict[str, float |
     return interval([max(entry.values()) if task == "worst" else entry[task] for entry in found], factor=1)
 
 
+def worst_gain(runs: list[dict[str, Any]], arm: str) -> dict[str, float | None] | None:
+    """By how many thousandths the worst task's loss is above that without balancing, seed by seed."""
+    by_seed = [
+        {r["seed"]: max(r["losses"].values()) for r in runs if (r["what"], r["arm"]) == ("pretraining", name)}
+        for name in (arm, "none")
+    ]
+    seeds = sorted(by_seed[0].keys() & by_seed[1].keys())
+    return interval([by_seed[0][seed] - by_seed[1][seed] for seed in seeds], factor=1000)
+
+
 def gain(runs: list[dict[str, Any]], transfer: str, arm: str, baseline: str) -> dict[str, float | None] | None:
     """How many points `arm` is above `baseline`, seed by seed."""
     metric = TRANSFERS[transfer][2]
@@ -233,11 +243,12 @@ def write_tables(folder: Path) -> None:
     modality_rows = [[ARMS[arm][0], *(scores(runs, name, arm) for name in TRANSFERS)] for arm in MODALITIES_SHOWN]
     modality_rows.append(["MultiMAE - MAE", *(gain(runs, name, "multimae", "mae") for name in TRANSFERS)])
     balance_columns = ["balancing", *(f"{task}, loss" for task in tasks), "worst task's loss"]
-    balance_columns += ["segmentation from rgb: mIoU", "depth from rgb: delta_1"]
+    balance_columns += ["worst - none's, 1/1000", "segmentation from rgb: mIoU", "depth from rgb: delta_1"]
     balance_rows = [
         [
             ARMS[arm][0],
             *(losses(runs, arm, task) for task in [*tasks, "worst"]),
+            None if arm == "none" else worst_gain(runs, arm),
             scores(runs, "segmentation-rgb", arm),
             scores(runs, "depth-rgb", arm),
         ]
