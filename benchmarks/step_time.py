@@ -568,7 +568,7 @@ def draw(method: Method, results: list[dict[str, Any]], path: Path) -> None:
                 continue
             panels[1].axhline(value, color="black", linewidth=0.8, linestyle="--" if name == "goal" else ":")
             panels[1].annotate(f"{name} {value}", (len(chosen) - 0.5, value), fontsize=7, va="center")
-        panels[0].legend(frameon=False, fontsize=8)
+        panels[0].legend(frameon=False, fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.14))
     figure.savefig(path, dpi=120)
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from dense_runs import MULTIMAE, SCENES
 from runs import DATA, LABELLED, PLAIN_MAE, assert_same_weights, draws_of_the_sample, make_recipe, train, weights
-from transformers import AutoImageProcessor, AutoModel, AutoModelForPreTraining
+from transformers import AutoImageProcessor, AutoModel, AutoModelForPreTraining, ViTConfig, ViTModel
 
 from hf_maskssl import MetaMAEForPretraining
 from hf_maskssl.hub.cards import write_model_card
@@ -289,3 +290,20 @@ def test_streams_are_shuffled_anew_every_pass(tmp_path: Path, monkeypatch: pytes
 def test_units_of_fsdp_do_not_hold_the_input_embedding(tmp_path: Path) -> None:
     trainer, _ = train(make_recipe(tmp_path, PLAIN_MAE, max_steps=1))
     assert set(fsdp_units(trainer.model)) == {"TransformerLayer", "TransformerBlock", "MetaMAEDecoder"}
+
+
+def test_multimae_begins_as_a_vit(tmp_path: Path) -> None:
+    small = {name: MULTIMAE[name] for name in ("hidden_size", "num_hidden_layers", "num_attention_heads")}
+    small |= {"intermediate_size": 24, "image_size": 32, "patch_size": 8}
+    vit = ViTModel(ViTConfig(**small), add_pooling_layer=False)
+    vit.save_pretrained(tmp_path / "vit")
+    fields: dict[str, Any] = {"model": MULTIMAE, "data": SCENES | {"scale": 1.0}, "init_from": str(tmp_path / "vit")}
+    with pytest.raises(ValueError, match="training.init_from=.*positions"):
+        train(make_recipe(tmp_path / "refused", **fields))
+    trainer, _ = train(
+        make_recipe(tmp_path / "run", **fields, init_positions="drop", max_steps=1, learning_rate=1e-12)
+    )
+    layer: Any = trainer._bare_model.base_model.layers[1]
+    torch.testing.assert_close(layer.mlp.up.weight.detach(), vit.layers[1].mlp.fc1.weight.detach())
+    with pytest.raises(ValueError, match="MetaMAEForPretraining cannot"):
+        train(make_recipe(tmp_path / "other", init_from=str(tmp_path / "vit")))

@@ -18,6 +18,10 @@ class PretrainingArguments:
 
     Attributes:
         output_dir: folder of checkpoints, pictures and the final model.
+        init_from: Hub name or folder of a ViT or ViT-MAE, as which a MultiMAE's encoder and rgb projection begin (`load_vit`);
+            None begins with random weights. A ViT-MAE wants model.position_order column_first and hidden_act, epsilon and
+            sizes as its own.
+        init_positions: "same": its position embeddings must be the MultiMAE's; "drop": begin without them.
         seed: of initial weights, data order, masks and dropout.
         max_steps: optimiser steps.
         batch_size: samples per process and forward pass; the effective batch is this times processes times
@@ -47,6 +51,8 @@ class PretrainingArguments:
     """
 
     output_dir: str = "outputs/run"
+    init_from: str | None = None
+    init_positions: Literal["same", "drop"] = "same"
     seed: int = 0
     max_steps: int = 100_000
     batch_size: int = 64

@@ -30,7 +30,7 @@ from accelerate.utils import (
 from safetensors.torch import load_model
 from torch.distributed.tensor import DTensor
 from tqdm.auto import tqdm
-from transformers import AutoModelForPreTraining, PreTrainedModel, get_scheduler
+from transformers import AutoModel, AutoModelForPreTraining, PreTrainedModel, get_scheduler
 
 from ..data.preparation import PreparedData, prepare_data
 from ..data.preparer import plain_rows
@@ -200,6 +200,8 @@ class Pretrainer:
     def _build_model(self) -> PreTrainedModel:
         set_seed(self.args.seed)
         model = AutoModelForPreTraining.from_config(build_config(self.recipe.model))
+        if self.args.init_from is not None:
+            self._start_from(model, self.args.init_from)
         if self.accelerator.distributed_type == DistributedType.FSDP:
             reason = model.reason_against_fsdp() if hasattr(model, "reason_against_fsdp") else None
             if reason:
@@ -219,6 +221,19 @@ class Pretrainer:
             for module in model.compilable_modules() if hasattr(model, "compilable_modules") else [model]:
                 module.compile()
         return model
+
+    def _start_from(self, model: Any, name: str) -> None:
+        """Give the encoder another model's weights, where it knows how."""
+        if not hasattr(model.base_model, "load_vit"):
+            raise ValueError(
+                f"training.init_from={name!r} starts a MultiMAE from a ViT; {type(model).__name__} cannot: remove it."
+            )
+        vit = AutoModel.from_pretrained(name)
+        try:
+            model.base_model.load_vit(vit, positions=self.args.init_positions)
+        except ValueError as error:
+            raise ValueError(f"training.init_from={name!r}, training.init_positions: {error}") from error
+        logger.info("The encoder begins as %s, the decoders and other modalities at random.", name)
 
     def _build_optimizer(self, model: PreTrainedModel) -> torch.optim.Optimizer:
         args = self.args
