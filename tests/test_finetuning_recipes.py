@@ -232,7 +232,7 @@ def write_raw_data(args: DataArguments, folder: Path) -> DataArguments:
     if args.source == "multimodal_folder":
         for split in filter(None, (args.train_split, args.validation_split, args.test_split)):
             write_pictures(folder / "pictures" / split)
-        return dataclasses.replace(args, data_dir=str(folder / "pictures"))
+        return dataclasses.replace(args, data_dir=str(folder / "pictures"), num_proc=None)
     names = [name for name in (args.train_split, args.validation_split, args.test_split) if name is not None]
     files: Any = {}
     for number, name in enumerate(dict.fromkeys(names)):

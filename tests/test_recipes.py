@@ -309,7 +309,9 @@ def write_raw_data(args: DataArguments, config: Any, folder: Path) -> DataArgume
     if args.source == "scenes":
         return dataclasses.replace(args, scene_size=config.image_size, num_scenes=dict.fromkeys(args.num_scenes, ROWS))
     if args.source == "multimodal_folder":
-        return dataclasses.replace(args, data_dir=str(write_folder(folder / "pictures", config, args.allow_missing)))
+        pictures = write_folder(folder / "pictures", config, args.allow_missing)
+        # One process: `map` over several puts a copy in place of os.environ, which monkeypatch then cannot restore.
+        return dataclasses.replace(args, data_dir=str(pictures), num_proc=None)
     splits = {"train": args.train_split, "validation": args.validation_split, "test": args.test_split}
     names = [part for split in splits.values() if split is not None for part in split.split("+")]
     data = copy.deepcopy(args)
