@@ -1,5 +1,6 @@
 """The papers' scores as `evaluate.Metric` classes. They come with the package: nothing is downloaded to use them."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -180,7 +181,7 @@ class RocAuc(_Metric):
         return {"roc_auc": float(roc_auc_score(references, predictions))}
 
 
-class _RunningMetric(_Metric):
+class _RunningMetric(_Metric, ABC):
     """A metric of which a few sums are kept instead of its inputs, which may be maps of any size.
 
     `add_batch` takes predictions and references of one shape, lists or arrays; `compute` starts afresh afterwards. Processes
@@ -226,15 +227,17 @@ class _RunningMetric(_Metric):
         finally:
             self._clear()
 
+    @abstractmethod
     def _clear(self) -> None:
         """Forget what was added."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _add(self, said: np.ndarray, true: np.ndarray) -> None:
-        raise NotImplementedError
+        """Count predictions and references of one shape."""
 
+    @abstractmethod
     def _score(self) -> float:
-        raise NotImplementedError
+        """The score of what was added."""
 
 
 class Rmse(_RunningMetric):
