@@ -8,7 +8,10 @@ from transformers import (
     AutoModel,
     AutoModelForDepthEstimation,
     AutoModelForImageClassification,
+    AutoModelForMaskedLM,
+    AutoModelForMultipleChoice,
     AutoModelForPreTraining,
+    AutoModelForQuestionAnswering,
     AutoModelForSemanticSegmentation,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -20,6 +23,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from .models.configuration_metamae import MetaMAEConfig
 from .models.configuration_multimae import MultiMAEConfig
+from .models.configuration_pos_minimax_bert import PoSMinimaxBertConfig
 from .models.configuration_sma import SMAConfig
 from .models.feature_extraction_series import SeriesFeatureExtractor
 from .models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
@@ -36,6 +40,15 @@ from .models.modeling_multimae_heads import (
     MultiMAEForDepthEstimation,
     MultiMAEForImageClassification,
     MultiMAEForSemanticSegmentation,
+)
+from .models.modeling_pos_minimax_bert import (
+    PoSMinimaxBertForMaskedLM,
+    PoSMinimaxBertForMultipleChoice,
+    PoSMinimaxBertForPreTraining,
+    PoSMinimaxBertForQuestionAnswering,
+    PoSMinimaxBertForSequenceClassification,
+    PoSMinimaxBertForTokenClassification,
+    PoSMinimaxBertModel,
 )
 from .models.modeling_sma import (
     SMAForMaskedModeling,
@@ -64,6 +77,15 @@ MODELS: dict[type[PreTrainedConfig], dict[type, type[PreTrainedModel]]] = {
         AutoModelForImageClassification: MultiMAEForImageClassification,
         AutoModelForSemanticSegmentation: MultiMAEForSemanticSegmentation,
         AutoModelForDepthEstimation: MultiMAEForDepthEstimation,
+    },
+    PoSMinimaxBertConfig: {
+        AutoModel: PoSMinimaxBertModel,
+        AutoModelForPreTraining: PoSMinimaxBertForPreTraining,
+        AutoModelForMaskedLM: PoSMinimaxBertForMaskedLM,
+        AutoModelForSequenceClassification: PoSMinimaxBertForSequenceClassification,
+        AutoModelForTokenClassification: PoSMinimaxBertForTokenClassification,
+        AutoModelForQuestionAnswering: PoSMinimaxBertForQuestionAnswering,
+        AutoModelForMultipleChoice: PoSMinimaxBertForMultipleChoice,
     },
 }
 FEATURE_EXTRACTORS: list[type[FeatureExtractionMixin]] = [SeriesFeatureExtractor, SpectrogramFeatureExtractor]

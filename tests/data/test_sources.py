@@ -178,3 +178,22 @@ def test_a_cut_that_leaves_nothing_is_refused(write_parquet: Callable[..., str])
     args = DataArguments("parquet", data_files=path, input_column="n", validation_fraction=0.5)
     with pytest.raises(ValueError, match="leaves none to train on"):
         load_splits(args)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_pydoc_has_a_row_for_every_topic(streaming: bool) -> None:
+    args = DataArguments("pydoc", kind="tokens", tokenizer="utf-8", streaming=streaming)
+    assert args.input_column == "text"
+    rows = list(load_splits(args)["train"])
+    names = [row["topic"] for row in rows]
+    assert len(rows) > 50 and names == sorted(names) and set(rows[0]) == {"topic", "text"}
+    assert '"assert" statement' in rows[names.index("assert")]["text"]
+    with pytest.raises(ValueError, match="'pydoc' has one split, 'train', got 'test': set data.split to 'random'"):
+        load_splits(DataArguments("pydoc", kind="tokens", tokenizer="utf-8", test_split="test"))
+
+
+def test_pydoc_is_read_into_a_file_once() -> None:
+    args = DataArguments("pydoc", kind="tokens", tokenizer="utf-8", validation_fraction=0.1)
+    first, second = load_splits(args), load_splits(args)
+    assert first["train"].cache_files and first["train"]._fingerprint == second["train"]._fingerprint
+    assert not set(first["train"]["topic"]) & set(first["validation"]["topic"])

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from datasets import IterableDataset
 from torch.utils.data import DataLoader
 
 from hf_maskssl.data import DataArguments, PreparedData, load_processor, prepare_data
+from hf_maskssl.data.tokenizers import BERT_SPECIAL_TOKENS
 
 SEP = 5
 modes = pytest.mark.parametrize("mode", [{}, {"cache": False}, {"streaming": True}], ids=["cached", "lazy", "stream"])
@@ -107,6 +109,66 @@ def test_bad_texts_are_refused(
 def test_a_model_with_too_few_ids_for_bytes_is_refused(write_parquet: Callable[..., str]) -> None:
     with pytest.raises(ValueError, match="model.vocab_size is 256, .* set model.vocab_size to 262"):
         prepare_data(text_args(write_parquet("train", text=["a"])), token_config(256, 16))
+
+
+# Texts as BERT takes them
+
+
+PIECES = ["the", "dog", "bark", "##s", "a", "cat"]
+
+
+@pytest.fixture
+def bert_config(tmp_path: Path) -> SimpleNamespace:
+    """Of a model that wants its texts framed; its vocabulary lies in `vocab.txt`."""
+    (tmp_path / "vocab.txt").write_text("\n".join([*BERT_SPECIAL_TOKENS, *PIECES]), encoding="utf-8")
+    return SimpleNamespace(**vars(token_config(11, 7, pad=0)), wants_special_tokens=True)
+
+
+@modes
+@pytest.mark.parametrize("columns", ["a", ["a", "b"]], ids=["single", "pair"])
+def test_framed_texts_are_what_the_tokenizer_gives(
+    write_parquet: Callable[..., str], tmp_path: Path, bert_config: Any, mode: dict[str, Any], columns: Any
+) -> None:
+    first, second = ["The dog barks", "a", "dog dog the cat barks a dog"], ["the cat", "cat", "cat"]
+    path = write_parquet("train", a=first, b=second)
+    args = text_args(path, input_column=columns, tokenizer=str(tmp_path / "vocab.txt"), **mode)
+    data = prepare_data(args, bert_config)
+    batch = data.collator(list(data.train))
+    texts = (first,) if columns == "a" else (first, second)
+    expected = data.processor(*texts, truncation=True, max_length=7, padding=True, return_tensors="pt")
+    for name in ("input_ids", "token_type_ids", "attention_mask"):
+        torch.testing.assert_close(batch[name], expected[name])
+    # The same texts for a model that has a class token of its own.
+    bert_config.wants_special_tokens = False
+    plain = prepare_data(args, bert_config)
+    assert "token_type_ids" not in plain.collator(list(plain.train))
+
+
+@modes
+def test_framed_texts_with_a_label_per_token(
+    write_parquet: Callable[..., str], tmp_path: Path, bert_config: Any, mode: dict[str, Any]
+) -> None:
+    path = write_parquet("train", text=["the cat", "the dog a cat the dog"], label=[[1, 0], [0, 1, 2, 0, 1, 2]])
+    args = text_args(path, label_column="label", task="token_classification", **mode)
+    args.tokenizer = str(tmp_path / "vocab.txt")
+    data = prepare_data(args, bert_config)
+    assert data.collator(list(data.train))["labels"].tolist() == [
+        [-100, 1, 0, -100, -100, -100, -100],
+        [-100, 0, 1, 2, 0, 1, -100],
+    ]
+
+
+def test_real_pairs_of_glue(shared_data: Callable[[str], Path]) -> None:
+    folder = shared_data("text")
+    args = text_args(
+        str(folder / "rte" / "dev.parquet"), input_column=["sentence1", "sentence2"], label_column="label"
+    )
+    args.tokenizer = str(folder / "bert_uncased_vocab.txt")
+    config = SimpleNamespace(**vars(token_config(30522, 128, pad=0)), wants_special_tokens=True)
+    data = prepare_data(args, config)
+    batch = data.collator(list(data.train))
+    assert batch["input_ids"].shape == (277, 128) and (batch["input_ids"][:, 0] == 101).all()
+    assert (batch["input_ids"] == 102).sum() == 2 * 277 and ((batch["token_type_ids"] == 1).sum(1) > 2).all()
 
 
 @modes

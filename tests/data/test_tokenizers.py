@@ -1,15 +1,25 @@
 """The tokenizers built here: from an alphabet, and of bytes."""
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from data_configs import token_config
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, BertTokenizer
 
-from hf_maskssl.data import build_byte_tokenizer, build_character_tokenizer
+from hf_maskssl.data import (
+    DataArguments,
+    build_bert_tokenizer,
+    build_byte_tokenizer,
+    build_character_tokenizer,
+    train_wordpiece,
+)
+from hf_maskssl.data.tokenizers import BERT_SPECIAL_TOKENS, load_tokenizer, read_vocabulary
 
 ALPHABET = "ACGT *\n."
 
@@ -110,3 +120,99 @@ def test_the_byte_tokenizer_loads_without_this_package(tmp_path: Path) -> None:
     command = [sys.executable, "-c", program, str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert result.stdout.strip() == f"{[*byte_ids('hi'), 5, *byte_ids('you'), 5]} 8 False"
+
+
+# BERT's: of a vocabulary file, or trained
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+# Many ties, which hash tables would break otherwise in every process.
+TEXTS = [
+    f"{a}{b} un{a}{b}ed, {b}{a}!" for a in ("ab", "cd", "ef", "gh", "xi") for b in ("st", "uv", "op", "\u00e9l")
+] * 2
+
+
+def vocabulary_tokenizer(path: Path, pieces: list[str]) -> Any:
+    """The tokenizer of a recipe that names this file of pieces."""
+    path.write_text("\n".join(pieces) + "\n", encoding="utf-8")
+    args = DataArguments("text", data_files="x", kind="tokens", input_column="text", tokenizer=str(path))
+    return load_tokenizer(args, token_config(100, 6))
+
+
+def test_vocabulary_files_are_cased_where_they_have_capitals(tmp_path: Path) -> None:
+    special = ["[PAD]", "[unused0]", "[UNUSED1]", *BERT_SPECIAL_TOKENS[1:]]
+    lower = vocabulary_tokenizer(tmp_path / "vocab.txt", [*special, "heat", "h", "##eat", "##s"])
+    assert lower.tokenize("H\u00e9ats") == ["heat", "##s"] and lower.mask_token_id == 6
+    assert lower("heat heat heat heat heat", truncation=True)["input_ids"] == [4, 7, 7, 7, 7, 5]
+    cased = vocabulary_tokenizer(tmp_path / "cased.txt", [*special, "heat", "H", "##eat", "##s"])
+    assert cased.tokenize("Heats heats") == ["H", "##eat", "##s", "heat", "##s"]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "message"),
+    [
+        (
+            [*BERT_SPECIAL_TOKENS[:4], "a"],
+            r"is no BERT vocabulary: the vocabulary of 5 pieces has no \[MASK\]: expected",
+        ),
+        ([*BERT_SPECIAL_TOKENS, "a", "b", "a"], "expected a different piece on each line, got 'a' on 2 of 8"),
+        ([*BERT_SPECIAL_TOKENS, "", "b"], "expected a different piece on each line, got '' on 1 of 7"),
+    ],
+)
+def test_bad_vocabulary_files_are_refused(tmp_path: Path, pieces: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        vocabulary_tokenizer(tmp_path / "vocab.txt", pieces)
+    (tmp_path / "vocab.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match="is not a vocabulary in UTF-8"):
+        read_vocabulary(tmp_path / "vocab.txt")
+
+
+def test_a_trained_wordpiece_has_characters_and_common_pieces() -> None:
+    vocabulary = train_wordpiece(TEXTS, 60)
+    assert list(vocabulary)[:5] == list(BERT_SPECIAL_TOKENS) and list(vocabulary.values()) == list(range(60))
+    # Punctuation never goes on with a word; accents and capitals are gone.
+    assert {"!", ",", "##a", "un"} <= set(vocabulary) and not {"##!", "##,", "\u00e9", "##\u00e9"} & set(vocabulary)
+    tokenizer = build_bert_tokenizer(vocabulary, 16)
+    for text in TEXTS:
+        assert tokenizer.unk_token_id not in tokenizer(text)["input_ids"]
+        letters = "".join(tokenizer.tokenize(text)).replace("##", "")
+        assert letters == text.replace(" ", "").replace("\u00e9", "e")
+    assert "\u00e9" in train_wordpiece(TEXTS, 60, lowercase=False)
+
+
+@pytest.mark.parametrize(
+    ("texts", "size", "message"),
+    [
+        (iter(TEXTS), 60, "texts: they are read twice"),
+        (["ab", "!"], 9, "of 9 pieces has no room for the 3 characters of the texts, which need 10: raise it"),
+        ([" "], 9, "the texts are empty"),
+    ],
+)
+def test_texts_that_give_no_wordpiece_are_refused(texts: Any, size: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        train_wordpiece(texts, size)
+
+
+def test_the_same_texts_give_the_same_pieces_and_the_script_saves_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The trainer of the tokenizers library gives others on every call.
+    pieces = train_wordpiece(TEXTS, 60)
+    assert all(train_wordpiece(TEXTS, 60) == pieces for _ in range(4))
+    (tmp_path / "corpus.txt").write_text("\n".join(TEXTS), encoding="utf-8")
+    script = str(REPOSITORY / "examples" / "train_tokenizer.py")
+    words = ["--source", "text", "--data_files", str(tmp_path / "corpus.txt"), "--input_column", "text"]
+    words += ["--vocab_size", "60", "--output_dir", str(tmp_path / "folder")]
+    monkeypatch.setattr(sys, "argv", [script, *words])
+    runpy.run_path(script, run_name="__main__")
+    assert read_vocabulary(tmp_path / "folder" / "vocab.txt") == pieces
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "folder")
+    assert type(tokenizer) is BertTokenizer and tokenizer.get_vocab() == pieces
+    assert tokenizer("ABST!")["input_ids"] == build_bert_tokenizer(pieces)("abst!")["input_ids"]
+    with pytest.raises(SystemExit):  # the folder holds a tokenizer
+        runpy.run_path(script, run_name="__main__")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("data: {source: text, kind: masked_text, input_column: gone, wordpiece_size: 60}")
+    words = [str(recipe), "--data_files", str(tmp_path / "corpus.txt"), "--input_column", "text"]
+    monkeypatch.setattr(sys, "argv", [script, *words, "--output_dir", str(tmp_path / "other")])
+    runpy.run_path(script, run_name="__main__")
+    assert read_vocabulary(tmp_path / "other" / "vocab.txt") == pieces

@@ -188,8 +188,11 @@ def problem_rows(step: int) -> dict[str, torch.Tensor]:
     return {name: value.double() for name, value in rows.items()}
 
 
-def train(case: str, part_sizes: tuple[int, ...] = (8,), rank: int | None = None) -> dict[str, torch.Tensor]:
-    """A few optimiser steps over this process's rows in parts; losses, weights, parameters and state."""
+def train(
+    case: str, part_sizes: tuple[int, ...] = (8,), rank: int | None = None, counted: bool = False
+) -> dict[str, torch.Tensor]:
+    """A few optimiser steps over this process's rows in parts, measured first or only `counted`; losses, weights,
+    parameters and state."""
     problem = Problem(case)
     called = problem if rank is None else DistributedDataParallel(problem)
     found: dict[str, torch.Tensor] = {}
@@ -202,14 +205,18 @@ def train(case: str, part_sizes: tuple[int, ...] = (8,), rank: int | None = None
             for values in zip(*(value.split(part_sizes) for value in rows.values()), strict=True)
         ]
         if len(parts) > 1:
-            totals = [problem.balancer.measure(*problem.sums(part)) for part in parts]
+            if counted:
+                totals = [problem.balancer.count(part["valid"].sum(0)) for part in parts]
+            else:
+                totals = [problem.balancer.measure(*problem.sums(part)) for part in parts]
             problem.balancer.begin_step(sum(totals[1:], totals[0]))
-        total = torch.zeros((), dtype=torch.float64)
+        total, found[f"{step}.losses"] = torch.zeros((), dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
         for part in parts:
             loss, losses, weights = called(part)
             (loss / len(parts)).backward()
             total += loss.detach() / len(parts)
-            found |= {f"{step}.losses": losses, f"{step}.weights": weights}
+            found[f"{step}.losses"] += losses / len(parts)
+            found[f"{step}.weights"] = weights.double()
         problem.balancer.end_step()
         if rank is not None:
             dist.all_reduce(total)
@@ -237,13 +244,50 @@ def test_accumulated_parts_train_as_the_whole(case: str) -> None:
     same(train(case, (1, 4, 3)), expected)
 
 
+def test_parts_that_were_only_counted_train_as_the_whole() -> None:
+    """Where weights do not depend on losses; counts are in single precision."""
+    expected, found = train("none"), train("none", (1, 4, 3), counted=True)
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=1e-6, atol=1e-6, msg=key)
+
+
+def test_counted_parts_have_their_own_losses() -> None:
+    """Their average over the parts is the loss of the whole; a task that none of them has carries no weight."""
+    balancer = TaskBalancer(["a", "b", "c"], "none")
+    counts = [torch.tensor([1, 0, 0]), torch.tensor([3, 2, 0])]
+    totals = balancer.count(counts[0]) + balancer.count(counts[1])
+    assert totals.sums is None and totals.num_batches == 2
+    close(totals.counts, [4.0, 2.0, 0.0])
+    balancer.begin_step(totals)
+    first = balancer(torch.tensor([5.0, 0.0, 0.0]), counts[0])
+    second = balancer(torch.tensor([3.0, 8.0, 0.0]), counts[1])
+    close(first.task_losses, [5 / 2, 0, 0])
+    close(second.task_losses, [3 / 2, 8, 0])
+    for balanced in (first, second):
+        close(balanced.weights, [1.0, 1.0, 0.0])
+        close(balanced.counts, [4.0, 2.0, 0.0])
+    close((first.loss + second.loss) / 2, 8 / 4 + 8 / 2)
+    balancer.end_step()
+    close(balancer(torch.tensor([5.0, 0.0, 0.0]), counts[0]).loss, 5.0)
+
+
+@pytest.mark.parametrize("name", TASK_BALANCING)
+def test_counts_are_not_enough_where_losses_decide(name: str) -> None:
+    balancer = TaskBalancer(["a", "b"], name)
+    assert balancer.needs_losses == (name != "none")
+    if balancer.needs_losses:
+        with pytest.raises(ValueError, match=f"'{name}' weighs tasks by their losses, .*: call `measure`"):
+            balancer.count(torch.ones(2))
+
+
 def work(rank: int, folder: str) -> None:
     """One of two processes with half of the rows each, in one part or in two."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    runs: list[tuple[str, tuple[int, ...]]] = [(case, (4,)) for case in CASES]
-    runs += [("minimax", (1, 3)), ("gradnorm", (1, 3))]
-    found = {(case, sizes): train(case, sizes, rank) for case, sizes in runs}
+    runs: list[tuple[str, tuple[int, ...], bool]] = [(case, (4,), False) for case in CASES]
+    runs += [("minimax", (1, 3), False), ("gradnorm", (1, 3), False), ("none", (1, 3), True)]
+    found = {run: train(run[0], run[1], rank, run[2]) for run in runs}
     torch.save(found, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -260,7 +304,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
     for rank in range(2):
-        for (case, _), found in torch.load(tmp_path / f"{rank}.pt").items():
+        for (case, *_), found in torch.load(tmp_path / f"{rank}.pt").items():
             same(found, train(case))
 
 
@@ -378,6 +422,18 @@ def test_transformers_loads_the_state_or_makes_it_anew(name: str, tmp_path: Path
     assert loaded.keys() == fresh.keys() and all(bool((value == 7).all()) for value in loaded.values())
 
 
+def test_minimax_saves_what_something_depends_on() -> None:
+    """A checkpoint of a BERT is then BERT's, key by key."""
+    wanted: list[tuple[dict[str, Any], set[str]]] = [
+        ({}, set()),
+        ({"momentum": 0.5}, {"running_losses", "running_shares"}),
+        (THEOREM, {"num_steps"}),
+        ({**THEOREM, "momentum": 0.5}, {"num_steps", "running_losses", "running_shares"}),
+    ]
+    for options, names in wanted:
+        assert set(TaskBalancer(["a", "b"], "minimax", options).rule.state_dict()) == names
+
+
 @pytest.mark.parametrize("case", [case for case in CASES if case != "gradnorm"])
 def test_compiles_without_a_graph_break(case: str) -> None:
     plain, compiled = Problem(case), Problem(case)
@@ -393,7 +449,21 @@ def test_half_precision_sums_are_balanced_in_single() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         balanced = balancer(torch.tensor([2.0, 3.0], dtype=torch.bfloat16), torch.tensor([2, 3]))
     assert balanced.loss.dtype == balanced.weights.dtype == torch.float32
-    assert list(balancer.loss_parts(balanced)) == ["a", "b", "weight/a", "weight/b"]
+    assert list(balancer.loss_parts(balanced)) == ["a", "b", "weight/a", "weight/b", "count/a", "count/b"]
+
+
+def test_gradnorm_goes_back_through_each_task_once() -> None:
+    """Not T times through all: with one sum per task, autograd meets only that task's graph."""
+    weight = torch.ones(3, requires_grad=True)
+    visits: list[int] = []
+    sums = []
+    for task in range(3):
+        part = weight * (task + 1.0)
+        part.register_hook(lambda gradient, task=task: visits.append(task))
+        sums.append(part.sum())
+    balancer = TaskBalancer(["a", "b", "c"], "gradnorm").train()
+    balancer(sums, torch.ones(3), weight)
+    assert sorted(visits) == [0, 1, 2]
 
 
 # ---- Theorem 3.1 --------------------------------------------------------------------------------------------------
@@ -491,17 +561,3 @@ def test_other_bad_input_is_named() -> None:
 
 if __name__ == "__main__":
     work(int(sys.argv[1]), sys.argv[2])
-
-
-def test_gradnorm_goes_back_through_each_task_once() -> None:
-    """Not T times through all: with one sum per task, autograd meets only that task's graph."""
-    weight = torch.ones(3, requires_grad=True)
-    visits: list[int] = []
-    sums = []
-    for task in range(3):
-        part = weight * (task + 1.0)
-        part.register_hook(lambda gradient, task=task: visits.append(task))
-        sums.append(part.sum())
-    balancer = TaskBalancer(["a", "b", "c"], "gradnorm").train()
-    balancer(sums, torch.ones(3), weight)
-    assert sorted(visits) == [0, 1, 2]

@@ -3,13 +3,14 @@
 from .arguments import DataArguments
 from .collators import BatchCollator
 from .labels import LabelSpace
+from .masked_text import MaskedTextCollator, MaskedTextRows
 from .multimodal import Augmentation, MultimodalCollator, MultimodalPreparer
 from .preparation import PreparedData, prepare_data
 from .processors import ImageTextProcessor, build_processor, load_processor
 from .recipe import build_config, load_recipe
 from .rows import PreparedRows, TransformedRows
 from .splits import load_splits
-from .tokenizers import build_byte_tokenizer, build_character_tokenizer
+from .tokenizers import build_bert_tokenizer, build_byte_tokenizer, build_character_tokenizer, train_wordpiece
 
 __all__ = [
     "Augmentation",
@@ -17,11 +18,14 @@ __all__ = [
     "DataArguments",
     "ImageTextProcessor",
     "LabelSpace",
+    "MaskedTextCollator",
+    "MaskedTextRows",
     "MultimodalCollator",
     "MultimodalPreparer",
     "PreparedData",
     "PreparedRows",
     "TransformedRows",
+    "build_bert_tokenizer",
     "build_byte_tokenizer",
     "build_character_tokenizer",
     "build_config",
@@ -30,4 +34,5 @@ __all__ = [
     "load_recipe",
     "load_splits",
     "prepare_data",
+    "train_wordpiece",
 ]

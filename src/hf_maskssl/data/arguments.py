@@ -6,12 +6,24 @@ from typing import Any, Literal
 
 LOCAL_SOURCES = ("parquet", "csv", "json", "text", "numpy", "imagefolder", "audiofolder")
 
-Kind = Literal["tokens", "series", "tabular", "image", "spectrogram", "vision_language", "multimodal"]
+Kind = Literal["tokens", "series", "tabular", "image", "spectrogram", "vision_language", "multimodal", "masked_text"]
 Task = Literal["classification", "regression", "token_classification", "semantic_segmentation", "depth_estimation"]
 # Tasks whose label is a map as large as the picture.
 DENSE_TASKS = ("semantic_segmentation", "depth_estimation")
 DEFAULT_FRACTIONS = (0.8, 0.1, 0.1)
 DEFAULT_NUM_SCENES = {"train": 4000, "validation": 500, "test": 1000}
+# What only kind "masked_text" reads, and what it is when left out.
+MASKED_TEXT_DEFAULTS: dict[str, Any] = {
+    "tag_column": None,
+    "tagger": None,
+    "document_column": None,
+    "mlm_probability": 0.15,
+    "mask_sampling": "proportional",
+    "num_maskings": 10,
+    "sequence_length": None,
+    "short_sequence_probability": 0.1,
+    "wordpiece_size": None,
+}
 
 
 @dataclass
@@ -22,7 +34,8 @@ class DataArguments:
         source: `"digits"` (scikit-learn's 8x8 handwritten digits: columns `image`, `label`; splits `train` of 1,437
             and `test` of 360 rows), `"scenes"` (rooms with textured solids, rendered here: columns `rgb`, `depth` in
             millimetres, `normals`, `semseg`, `layout`, its classes with all solids as one, and `label`, the solid that
-            covers most pixels; splits `train`, `validation`, `test`), a kind of local file (`"parquet"`, `"csv"`,
+            covers most pixels; splits `train`, `validation`, `test`), `"pydoc"` (the help topics that Python brings
+            along, `help("topics")`: columns `topic`, `text`; split `train`), a kind of local file (`"parquet"`, `"csv"`,
             `"json"`, `"text"`, `"numpy"`, `"imagefolder"`, `"audiofolder"`), `"multimodal_folder"` (`data_dir` with files
             `modality/class/name.png`, or `split/modality/class/name.png`), a folder written by
             `Dataset.save_to_disk`, or any Hub data set or local path that `datasets.load_dataset` takes.
@@ -50,11 +63,12 @@ class DataArguments:
         kind: What a row is. `"tokens"`: a string or a list of ids. `"series"`: channels x time steps. `"tabular"`: one
             number per feature. `"image"`: an image or array with any number of channels. `"spectrogram"`: a waveform,
             turned into a log-mel picture. `"vision_language"`: an image and a text. `"multimodal"`: several aligned
-            pictures of one scene, such as colours, depth and classes.
+            pictures of one scene, such as colours, depth and classes. `"masked_text"`: pre-training of PoS-BERT, texts
+            whose words are masked by their part of speech.
         input_column: Column that holds the input. `"series"` also takes a list of columns, one per channel;
             `"tabular"` a list of columns, one per feature, or None for every numeric column but those of the label and
             of `split_column`; `"tokens"` a list of two columns, a sentence pair. A text may be a list of words, which
-            blanks then join. The digits need no name. `"multimodal"`: `{modality: column}`, which may leave some of the
+            blanks then join. The digits and pydoc need no name. `"multimodal"`: `{modality: column}`, which may leave some of the
             model's modalities out; one name alone is the column of rgb; None: columns named as the modalities.
         text_column: `"vision_language"`: the column of the text.
         label_column: Column of the label, or None: nothing labelled is needed for pre-training. Dense tasks: the column
@@ -97,14 +111,28 @@ class DataArguments:
         scene_size: `"scenes"`: pixels, one number for a square or [height, width].
         num_scenes: `"scenes"`: how many each split has.
         scenes_seed: `"scenes"`: decides all of them.
-        tokenizer: Hub name or folder of a tokenizer, for text; or `"utf-8"`, the built-in tokenizer of bytes: [PAD] 0,
-            [BOS] 1, [EOS] 2, [MASK] 3, [CLS] 4, [SEP] 5, byte b at b + 6, so `vocab_size` is 262. Its texts end with
-            [SEP].
+        tokenizer: Hub name or folder of a tokenizer, for text; a BERT `vocab.txt`, one piece a line; or `"utf-8"`, the
+            built-in tokenizer of bytes: [PAD] 0, [BOS] 1, [EOS] 2, [MASK] 3, [CLS] 4, [SEP] 5, byte b at b + 6, so
+            `vocab_size` is 262. Its texts end with [SEP].
         alphabet: Characters of a one-token-per-character tokenizer, built here and saved with the checkpoint. Ids:
             [PAD] 0, [UNK] 1, [MASK] 2, then the alphabet in this order, so `vocab_size` is its length + 3.
         pack: Pre-training on texts: lay them end to end, each followed by the tokenizer's separator, and cut sequences
             of exactly the model's `max_position_embeddings`. Every 1,000 texts the rest that fills no sequence is
             dropped. `max_*_samples` count texts, and `index` is the text in which a sequence begins.
+        tag_column: `"masked_text"`: the column of the words' parts of speech, Penn Treebank or universal tags, one for each
+            word of a list; of a string, whose row is one sentence, the columns `word_starts` and `word_ends` say where its
+            words are (what `examples/run_tag_pos.py` writes).
+        tagger: `"masked_text"`: `"nltk"` tags the words here, once, with NLTK's averaged perceptron.
+        document_column: `"masked_text"`: neighbouring rows with an equal value here are one document. None: every row is
+            one; of `"text"` files, the lines between two blank ones.
+        mlm_probability: `"masked_text"`: share of the pieces that is masked.
+        mask_sampling: `"masked_text"`: masked words come from the tasks as they occur, or from all of a sequence's tasks
+            equally.
+        num_maskings: `"masked_text"`: so many different maskings, which epochs take in turn; 0: anew in every epoch.
+        sequence_length: `"masked_text"`: pieces in a sequence, [CLS] and [SEP] included. None: as many as the model takes.
+        short_sequence_probability: `"masked_text"`: share of the sequences that get a random shorter length.
+        wordpiece_size: `"masked_text"`: train an uncased WordPiece tokenizer of so many pieces on the training split, saved
+            with the checkpoint. Instead of `tokenizer`.
         sampling_rate: Spectrograms: samples per second. Files with another rate are resampled.
         frame_length: Spectrograms: samples in a frame; None means 25 ms.
         hop_length: Spectrograms: samples between frames; None means 10 ms. The model's `image_size` is
@@ -113,7 +141,8 @@ class DataArguments:
         fft_length: Spectrograms: None means the next power of two from `frame_length`.
         min_frequency: Spectrograms: lower edge of the lowest mel band, in Hz.
         max_frequency: Spectrograms: upper edge of the highest mel band; None means half the sampling rate.
-        max_train_samples: Keep so many training rows, chosen by `split_seed` (a stream: the first).
+        max_train_samples: Keep so many training rows, chosen by `split_seed` (a stream: the first; `"masked_text"`: whole
+            documents, the last one cut).
         max_validation_samples: The same for validation.
         max_test_samples: The same for the test split.
         num_proc: Processes that prepare the rows; None means this one.
@@ -162,6 +191,15 @@ class DataArguments:
     tokenizer: str | None = None
     alphabet: str | None = None
     pack: bool = False
+    tag_column: str | None = None
+    tagger: Literal["nltk"] | None = None
+    document_column: str | None = None
+    mlm_probability: float = 0.15
+    mask_sampling: Literal["proportional", "balanced"] = "proportional"
+    num_maskings: int = 10
+    sequence_length: int | None = None
+    short_sequence_probability: float = 0.1
+    wordpiece_size: int | None = None
     sampling_rate: int | None = None
     frame_length: int | None = None
     hop_length: int | None = None
@@ -182,6 +220,8 @@ class DataArguments:
         """
         if self.source == "digits" and self.input_column is None:
             self.input_column = "image"
+        if self.source == "pydoc" and self.input_column is None:
+            self.input_column = "text"
         if self.source == "scenes" and self.label_scale is None and self.task == "depth_estimation":
             self.label_scale = 0.001
         if self.cache is None:
@@ -191,6 +231,7 @@ class DataArguments:
         self._check_columns()
         self._check_tokens()
         self._check_pack()
+        self._check_masked_text()
         self._check_multimodal()
         self._check_scenes()
         if self.kind == "spectrogram" and self.sampling_rate is None:
@@ -340,7 +381,7 @@ class DataArguments:
     def _check_tokens(self) -> None:
         if self.tokenizer is not None and self.alphabet is not None:
             raise ValueError("data.tokenizer and data.alphabet are both set: keep the one that reads the text")
-        has_text = self.kind in ("tokens", "vision_language")
+        has_text = self.kind in ("tokens", "vision_language", "masked_text")
         for name in ("tokenizer", "alphabet"):
             if getattr(self, name) is not None and not has_text:
                 raise ValueError(f"data.{name}: kind {self.kind!r} has no text; remove it")
@@ -365,6 +406,66 @@ class DataArguments:
                     f"data.pack: data.{name} is {getattr(self, name)!r}, but packing needs kind 'tokens', one text "
                     "column, no labels, and rows that are cached or streamed"
                 )
+
+    def _check_masked_text(self) -> None:
+        if self.kind != "masked_text":
+            for name, default in MASKED_TEXT_DEFAULTS.items():
+                if getattr(self, name) != default:
+                    raise ValueError(
+                        f"data.{name} is {getattr(self, name)!r}, which only kind 'masked_text' uses; kind is {self.kind!r}: "
+                        "remove it"
+                    )
+            return
+        unfit = {
+            "streaming": (self.streaming, "sentences are counted and cached beforehand: set it to false"),
+            "cache": (not self.cache, "sentences are cached: leave it out"),
+            "alphabet": (
+                self.alphabet is not None,
+                "its tokenizer has no [CLS] and [SEP]: set data.tokenizer instead",
+            ),
+            "label_column": (self.label_column is not None, "it is for pre-training; fine-tune with kind 'tokens'"),
+        }
+        for name, (is_unfit, reason) in unfit.items():
+            if is_unfit:
+                raise ValueError(f"data.{name} is {getattr(self, name)!r} with kind 'masked_text': {reason}")
+        if (self.tokenizer is None) == (self.wordpiece_size is None):
+            raise ValueError(
+                f"data.tokenizer is {self.tokenizer!r} and data.wordpiece_size {self.wordpiece_size}: kind 'masked_text' "
+                "needs one of them, a tokenizer by name, folder or vocab.txt, or the size of one to train"
+            )
+        if self.tag_column is not None and self.tagger is not None:
+            raise ValueError(
+                f"data.tag_column {self.tag_column!r} and data.tagger {self.tagger!r} are both set: keep the one to believe"
+            )
+        self._check_whole_documents()
+        for name, lowest in (("num_maskings", 0), ("wordpiece_size", 1), ("sequence_length", 5)):
+            value = getattr(self, name)
+            if value is not None and value < lowest:
+                raise ValueError(f"data.{name}: expected at least {lowest}, got {value}")
+        if not 0.0 < self.mlm_probability < 1.0:
+            raise ValueError(f"data.mlm_probability: expected a number in (0, 1), got {self.mlm_probability}")
+        if not 0.0 <= self.short_sequence_probability <= 1.0:
+            raise ValueError(
+                f"data.short_sequence_probability: expected a number in [0, 1], got {self.short_sequence_probability}"
+            )
+
+    def _check_whole_documents(self) -> None:
+        """Documents of several rows are not torn apart by cuts."""
+        if self.validation_fraction == 0.0 and self.split == "given":
+            return
+        if self.document_column is None and self.source != "text":
+            return
+        if self.split == "random" and self.split_column is not None:
+            return
+        raise ValueError(
+            f"data.validation_fraction {self.validation_fraction} and data.split {self.split!r} would tear documents apart: "
+            "name a data.validation_split"
+            + (
+                f", or set data.split to 'random' and data.split_column to {self.document_column!r}"
+                if self.document_column is not None
+                else ""
+            )
+        )
 
 
 def expand_variables(text: str, field_name: str) -> str:

@@ -36,11 +36,11 @@ class BatchCollator:
 
         Args:
             rows: Prepared rows with equal keys: `input_values` (C, T), or (T, C) for
-                models with `channels_last`, `pixel_values` (C, H, W), `input_ids` (N,),
+                models with `channels_last`, `pixel_values` (C, H, W), `input_ids` (N,), `token_type_ids` (N,),
                 `labels` (a number, or (N,)), `index` (row number).
 
         Returns:
-            The tensors of those names: float32 values, int64 ids, labels and index (regression: float32 labels), and
+            The tensors of those names: float32 values, int64 ids, segments, labels and index (regression: float32 labels), and
             int64 `attention_mask` (B, N), 1 = real, when lengths differ, a row holds padding, or `always_mask`.
 
         Raises:
@@ -55,6 +55,8 @@ class BatchCollator:
                 batch[name] = self.stack(rows, name, name)
         if "input_ids" in rows[0]:
             batch |= self._pad(rows)
+        if "token_type_ids" in rows[0]:
+            batch["token_type_ids"] = _padded([row["token_type_ids"] for row in rows], 0)
         if "labels" in rows[0]:
             batch["labels"] = collate_labels(rows)
         if "index" in rows[0]:
@@ -112,9 +114,13 @@ def collate_labels(rows: Sequence[Mapping[str, Any]]) -> torch.Tensor:
     """(B,) or (B, H, W) labels; those of tokens padded to (B, N)."""
     labels = [np.asarray(row["labels"]) for row in rows]
     if labels[0].ndim == 1:
-        longest = max(len(row) for row in labels)
-        padded = np.full((len(labels), longest), IGNORED_LABEL, dtype=np.int64)
-        for place, row in enumerate(labels):
-            padded[place, : len(row)] = row
-        return torch.from_numpy(padded)
+        return _padded(labels, IGNORED_LABEL)
     return torch.from_numpy(np.stack(labels))
+
+
+def _padded(rows: Sequence[Any], filling: int) -> torch.Tensor:
+    """(B, N) int64 of integers, rows filled up to the longest."""
+    padded = np.full((len(rows), max(len(row) for row in rows)), filling, dtype=np.int64)
+    for place, row in enumerate(rows):
+        padded[place, : len(row)] = row
+    return torch.from_numpy(padded)

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from transformers import PreTrainedTokenizerBase
 
 from ..models.image_processing_multimae import MultiMAEImageProcessor
 from .arguments import DENSE_TASKS, DataArguments, Task
 from .collators import BatchCollator
 from .columns import require_columns
 from .labels import LabelSpace, measure_labels, refuse_missing_labels
+from .masked_text import MaskedTextCollator, MaskedTextRows
 from .multimodal import (
     Augmentation,
     MultimodalCollator,
@@ -33,6 +35,7 @@ from .processors import (
     split_processor,
     takes_channels_last,
 )
+from .sentences import limit_documents, masked_text_rows
 from .sources import AnyDataset
 from .splits import limit_splits, read_splits
 from .tokenizers import check_tokenizer
@@ -46,7 +49,7 @@ class PreparedData:
 
     Attributes:
         train: Rows with the model's inputs, `labels` where asked for, and `index`, the row's number in its split (of a
-            stream read by several workers: in the worker's share).
+            stream read by several workers: in the worker's share; of masked text: of the row in which a sequence begins).
         validation: The same, or None.
         test: The same, or None.
         processor: What was applied; saved with the checkpoint. None for columns of ids.
@@ -54,16 +57,18 @@ class PreparedData:
         task: What the labels are; None without labels.
         num_labels: Outputs a head needs: classes, or 1 for real numbers; None without labels.
         label_names: Names of the classes in the order of their ids; None without classes.
+        not_inputs: What of a batch is no input of the model in pre-training.
     """
 
-    train: PreparedSplit
-    validation: PreparedSplit | None
-    test: PreparedSplit | None
+    train: PreparedSplit | MaskedTextRows
+    validation: PreparedSplit | MaskedTextRows | None
+    test: PreparedSplit | MaskedTextRows | None
     processor: Processor
     collator: BatchCollator
     task: Task | None
     num_labels: int | None
     label_names: list[str] | None
+    not_inputs: tuple[str, ...] = ("index", "labels")
 
 
 def prepare_data(
@@ -83,7 +88,8 @@ def prepare_data(
             has. None builds one on the training split.
         require_labels: Whether the caller cannot do without labels.
         complete: Whether every modality of the model is to have a column, as pre-training needs it: what it has no data
-            of is never trained. Under `allow_missing` a warning says so instead.
+            of is never trained. Under `allow_missing` a warning says so instead. A model with tasks for words needs kind
+            `"masked_text"`.
 
     Returns:
         Splits of map-style rows (`len`, `[i]`, `select`, `arrays`), or `IterableDataset` when streaming.
@@ -92,7 +98,7 @@ def prepare_data(
         ValueError: Data that cannot be read or do not fit the recipe or the model.
         FileNotFoundError: A file or data set that does not exist.
     """
-    check_modality(args, config)
+    check_modality(args, config, complete)
     if require_labels and args.label_column is None:
         raise ValueError("data.label_column: labels are needed here; name the column that holds them")
     if args.kind == "multimodal":
@@ -104,7 +110,7 @@ def prepare_data(
     for name, split in full.items():
         _require_all_columns(args, config, split, name)
     labels = measure_labels(args, full["train"])
-    splits = limit_splits(full, args)
+    splits = limit_documents(full, args) if args.kind == "masked_text" else limit_splits(full, args)
     for name, split in splits.items():
         refuse_missing_labels(split, args, name)
     numbers: dict[str, np.ndarray | None] = {}
@@ -120,8 +126,11 @@ def prepare_data(
         check_processor(processor, args, config)
         if isinstance(processor, MultiMAEImageProcessor):
             processor = measured_modalities(fitted_processor(processor, args, config), args, config, splits["train"])
-    prepared = {}
+    prepared: dict[str, PreparedSplit | MaskedTextRows] = {}
     for name, split in splits.items():
+        if args.kind == "masked_text":
+            prepared[name] = masked_text_rows(split, args, config, _text_processor(processor), name)
+            continue
         preparer = _row_preparer(args, config, processor, labels, splits["train"], name)
         if isinstance(preparer, MultimodalPreparer):
             preparer = dataclasses.replace(preparer, row_numbers=numbers[name])
@@ -135,6 +144,7 @@ def prepare_data(
         task=None if labels is None else labels.task,
         num_labels=None if labels is None else labels.num_labels,
         label_names=list(labels.names) or None if labels is not None else None,
+        not_inputs=("index",) if args.kind == "masked_text" else ("index", "labels"),
     )
 
 
@@ -147,7 +157,7 @@ def check_processor(processor: Any, args: DataArguments, config: Any) -> None:
     numeric, tokenizer = split_processor(processor)
     if tokenizer is not None:
         check_tokenizer(tokenizer, config)
-    needs_numbers = args.kind != "tokens"
+    needs_numbers = args.kind not in ("tokens", "masked_text")
     name = type(processor).__name__
     if (args.kind == "multimodal") != isinstance(numeric, MultiMAEImageProcessor):
         raise ValueError(f"data.kind {args.kind!r} cannot be prepared by the checkpoint's processor, a {name}")
@@ -179,7 +189,7 @@ def _sizes(numeric: Any, config: Any) -> list[tuple[Any, Any]]:
 
 
 def _require_all_columns(args: DataArguments, config: Any, split: AnyDataset, name: str) -> None:
-    fields = ("text_column", "label_column", "label_mask_column")
+    fields = ("text_column", "label_column", "label_mask_column", "tag_column", "document_column")
     require_columns(split, {field: getattr(args, field) for field in fields}, name)
     columns = modality_columns(args, config).values() if args.kind == "multimodal" else args.input_columns()
     for column in columns:
@@ -222,13 +232,23 @@ def _row_preparer(
         max_length=config.max_position_embeddings if has_tokens else None,
         sampling_rate=args.sampling_rate,
         split=split,
+        framed=args.kind == "tokens" and getattr(config, "wants_special_tokens", False),
     )
+
+
+def _text_processor(processor: Processor) -> PreTrainedTokenizerBase:
+    tokenizer = split_processor(processor)[1]
+    if tokenizer is None:
+        raise ValueError(f"data.kind 'masked_text' needs a tokenizer, the processor is {type(processor).__name__}")
+    return tokenizer
 
 
 def _collator(args: DataArguments, config: Any, processor: Any) -> BatchCollator:
     if args.kind == "multimodal":
         classes = {name: one.num_classes for name, one in processor.pictures().items() if one.channels is None}
         return MultimodalCollator(modality_columns(args, config), classes, processor.ignore_index)
+    if args.kind == "masked_text":
+        return MaskedTextCollator(_text_processor(processor), config.vocab_size, str(args.input_column))
     _, tokenizer = split_processor(processor)
     has_tokens = args.kind in ("tokens", "vision_language")
     column = args.input_column

@@ -46,6 +46,7 @@ class RowPreparer:
         max_length: Tokens beyond this are cut.
         sampling_rate: Of waveforms that are plain numbers.
         split: For errors.
+        framed: Texts come as the tokenizer frames them, with `token_type_ids`.
     """
 
     kind: Kind
@@ -59,6 +60,7 @@ class RowPreparer:
     max_length: int | None = None
     sampling_rate: int | None = None
     split: str = "train"
+    framed: bool = False
 
     @property
     def used_columns(self) -> list[str]:
@@ -70,7 +72,7 @@ class RowPreparer:
     def texts(self) -> TextPreparer:
         """The part that prepares text or ids."""
         columns = self.columns if self.text_column is None else (self.text_column,)
-        return TextPreparer(columns, self.tokenizer, self.max_length, self.split)
+        return TextPreparer(columns, self.tokenizer, self.max_length, self.split, self.framed)
 
     def __call__(self, batch: Rows, indices: Sequence[int]) -> dict[str, Column]:
         """Prepare a batch.
@@ -81,8 +83,8 @@ class RowPreparer:
 
         Returns:
             `input_values` (n, C, T), or (n, T, C) for models with `channels_last`, or `pixel_values` (n, C, H, W)
-            float32, `input_ids` list of (N,) integer arrays, `labels` (n,) int64 or float32 or list of (N,) int64
-            arrays, `index` (n,) int64.
+            float32, `input_ids` list of (N,) integer arrays, under `framed` with `token_type_ids`, `labels` (n,) int64 or
+            float32 or list of (N,) int64 arrays, `index` (n,) int64.
 
         Raises:
             ValueError: A value that cannot be prepared, naming split, row and column.
@@ -93,8 +95,11 @@ class RowPreparer:
         if self.processor is not None:
             prepared[INPUT_NAMES[self.kind]] = self.numbers(batch, indices, self.processor.prepare_sample)
         if self.kind in ("tokens", "vision_language"):
-            ids, full_lengths = self.texts(batch, indices)
+            texts = self.texts(batch, indices)
+            ids, full_lengths = texts.ids, texts.full_lengths
             prepared["input_ids"] = ids
+            if texts.segments is not None:
+                prepared["token_type_ids"] = texts.segments
         if self.labels is not None and self.label_column is not None:
             labels = self._labels(self.labels, self.label_column, batch, indices, full_lengths)
             prepared["labels"] = self._token_labels(labels, ids) if ids and np.ndim(labels[0]) else labels
@@ -145,13 +150,12 @@ class RowPreparer:
         return np.asarray(encoded, dtype=np.float32 if space.task == "regression" else np.int64)
 
     def _token_labels(self, labels: Column, ids: list[np.ndarray]) -> list[np.ndarray]:
-        """Labels cut as the ids were; a separator has none."""
-        room = self.texts.room
-        cut = [row[:room] for row in labels]
-        return [
-            np.append(row, np.full(len(tokens) - len(row), IGNORED_LABEL))
-            for row, tokens in zip(cut, ids, strict=True)
-        ]
+        """Labels cut as the ids were; tokens that were added have none."""
+        room, (front, _) = self.texts.room, self.texts.frame
+        placed = [np.full(len(tokens), IGNORED_LABEL) for tokens in ids]
+        for row, label in zip(placed, labels, strict=True):
+            row[len(front) : len(front) + len(label[:room])] = label[:room]
+        return placed
 
     def _where(self, index: int, *columns: str) -> str:
         return row_place(self.split, index, *columns)
@@ -165,7 +169,7 @@ class RowPreparer:
                 "processor": None if self.processor is None else self.processor.to_json_string(),
                 "tokenizer": describe_tokenizer(self.tokenizer),
                 "labels": None if self.labels is None else [self.labels.task, self.labels.names],
-                "sizes": [self.max_length, self.sampling_rate],
+                "sizes": [self.max_length, self.sampling_rate, self.framed],
             },
             sort_keys=True,
         )

@@ -28,11 +28,11 @@ from .multimodal import (
 from .preparer import RowPreparer, merge_moments, raw_columns
 from .rows import Rows
 from .sources import AnyDataset, choose_rows
-from .tokenizers import check_tokenizer, load_tokenizer
+from .tokenizers import build_bert_tokenizer, check_tokenizer, load_tokenizer, train_wordpiece_on
 
 STATISTICS_ROWS = 10_000
 MODALITIES = {"tokens": "tokens", "series": "series", "tabular": "series", "image": "image", "spectrogram": "image"}
-MODALITIES |= {"vision_language": "vision_language", "multimodal": "multimodal"}
+MODALITIES |= {"vision_language": "vision_language", "multimodal": "multimodal", "masked_text": "tokens"}
 PROCESSOR_CLASSES: dict[str, Any] = {
     "SeriesFeatureExtractor": SeriesFeatureExtractor,
     "SpectrogramFeatureExtractor": SpectrogramFeatureExtractor,
@@ -91,13 +91,13 @@ def build_processor(args: DataArguments, config: Any, train_split: AnyDataset) -
         return measured_modalities(build_multimodal_processor(args, config), args, config, train_split)
     require_columns(train_split, {"text_column": args.text_column}, "train")
     require_columns(train_split, dict.fromkeys(["input_column"], _single(args.input_column)), "train")
-    if args.kind == "tokens":
-        return _checked_tokenizer(args, config)
+    if args.kind in ("tokens", "masked_text"):
+        return _checked_tokenizer(args, config, train_split)
     numeric = _numeric_processor(args, config, train_split)
     if args.standardize == "dataset":
         numeric = _measured(numeric, args, train_split)
     if args.kind == "vision_language":
-        return ImageTextProcessor(numeric, _checked_tokenizer(args, config))
+        return ImageTextProcessor(numeric, _checked_tokenizer(args, config, train_split))
     return numeric
 
 
@@ -124,16 +124,31 @@ def load_processor(folder: str | os.PathLike[str]) -> Processor:
     return processor if tokenizer is None else ImageTextProcessor(processor, tokenizer)
 
 
-def check_modality(args: DataArguments, config: Any) -> None:
+def check_modality(args: DataArguments, config: Any, for_pretraining: bool = False) -> None:
     """Refuse data of one kind for a model of another.
 
+    Args:
+        args: The recipe's data section.
+        config: Model configuration.
+        for_pretraining: Whether a model that has tasks for words needs them.
+
     Raises:
-        ValueError: Naming `data.kind` and `model.modality`.
+        ValueError: Naming `data.kind` and `model.modality`, or that the model has no tasks for words.
     """
     if MODALITIES[args.kind] != config.modality:
         raise ValueError(
             f"data.kind {args.kind!r} goes with model.modality {MODALITIES[args.kind]!r}, "
             f"but model.modality is {config.modality!r}"
+        )
+    if args.kind == "masked_text" and not hasattr(config, "tasks"):
+        raise ValueError(
+            "data.kind 'masked_text' is for models that have tasks for words, such as pos_minimax_bert; "
+            f"model_type is {getattr(config, 'model_type', None)!r}: set data.kind to 'tokens'"
+        )
+    if for_pretraining and hasattr(config, "tasks") and args.kind != "masked_text":
+        raise ValueError(
+            f"data.kind is {args.kind!r}, but {config.model_type} is pre-trained on words masked by their tasks: set it to "
+            "'masked_text'"
         )
     if args.kind in ("tabular", "spectrogram") and config.num_channels != 1:
         raise ValueError(
@@ -185,8 +200,15 @@ def _single(column: str | list[str] | dict[str, str] | None) -> str | None:
     return column if isinstance(column, str) else None
 
 
-def _checked_tokenizer(args: DataArguments, config: Any) -> PreTrainedTokenizerBase | None:
-    tokenizer = load_tokenizer(args, config)
+def _checked_tokenizer(args: DataArguments, config: Any, train_split: AnyDataset) -> PreTrainedTokenizerBase | None:
+    if args.wordpiece_size is None:
+        tokenizer = load_tokenizer(args, config)
+    else:
+        try:
+            vocabulary = train_wordpiece_on(train_split, str(args.input_column), args.wordpiece_size)
+        except ValueError as error:
+            raise ValueError(f"data.wordpiece_size: {error}") from error
+        tokenizer = build_bert_tokenizer(vocabulary, config.max_position_embeddings)
     if tokenizer is not None:
         check_tokenizer(tokenizer, config)
     return tokenizer

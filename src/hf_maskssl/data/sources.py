@@ -1,4 +1,4 @@
-"""Raw data sets by name: the embedded digits, local files, saved folders and the Hub."""
+"""Raw data sets by name: the embedded digits, Python's own documentation, local files, saved folders and the Hub."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +35,8 @@ def read_split(args: DataArguments, split: str) -> AnyDataset:
         return dataset.to_iterable_dataset() if args.streaming else dataset
     if source == "scenes":
         return _read_scenes(args, split)
+    if source == "pydoc":
+        return _read_pydoc(split, args.streaming)
     data_files = _expand_files(args, source)
     if source == "numpy":
         return _read_numpy(data_files, split, args.streaming)
@@ -121,6 +123,30 @@ def _read_scenes(args: DataArguments, split: str) -> AnyDataset:
         num_proc=processes,
         fingerprint=Hasher.hash([SCENES_VERSION, settings["seed"], split, size, count]),
     )
+
+
+def _read_pydoc(split: str, streaming: bool) -> AnyDataset:
+    if split != "train":
+        raise ValueError(
+            f"data.source 'pydoc' has one split, 'train', got {split!r}: set data.split to 'random' to cut it"
+        )
+    # Imported here: only this source needs it.
+    from pydoc_data.topics import topics
+
+    features = datasets.Features({"topic": datasets.Value("string"), "text": datasets.Value("string")})
+    if streaming:
+        return IterableDataset.from_generator(_pydoc_rows, features=features)
+    # As a file, so that what is made of it is kept too; another Python has other topics.
+    return Dataset.from_generator(
+        _pydoc_rows, features=features, fingerprint=Hasher.hash(["pydoc", sorted(topics.items())])
+    )
+
+
+def _pydoc_rows() -> Iterator[dict[str, str]]:
+    from pydoc_data.topics import topics
+
+    for topic in sorted(topics):
+        yield {"topic": topic, "text": topics[topic]}
 
 
 def _read_sounds(options: dict[str, Any], split: str, streaming: bool) -> AnyDataset:

@@ -12,46 +12,77 @@ from .rows import Rows
 
 
 @dataclass(frozen=True)
+class TokenizedTexts:
+    """Texts as ids.
+
+    Attributes:
+        ids: (N,) integers for each row.
+        full_lengths: How many ids each text had before anything was cut or added.
+        segments: (N,) int8 for each row, 0 for the first text and 1 for the second; None where the model takes none.
+    """
+
+    ids: list[np.ndarray]
+    full_lengths: list[int]
+    segments: list[np.ndarray] | None = None
+
+
+@dataclass(frozen=True)
 class TextPreparer:
     """Turns the text of each row into ids no longer than `max_length`.
 
     A single text gets no token in front: the model has its own class token, or none. It ends with a separator where
-    the tokenizer does no more than append one (the byte tokenizer). A pair gets all its tokenizer puts around it.
+    the tokenizer does no more than append one (the byte tokenizer). A pair gets all its tokenizer puts around it, and under
+    `framed` a single text does too.
 
     Attributes:
         columns: The column of the text, or the two columns of a sentence pair.
         tokenizer: None where the column holds ids.
         max_length: Tokens beyond this are cut, not the separator; None cuts nothing.
         split: For errors.
+        framed: The model takes texts as the tokenizer frames them, [CLS] A [SEP] for BERT's, and the segment of each token.
     """
 
     columns: tuple[str, ...]
     tokenizer: PreTrainedTokenizerBase | None
     max_length: int | None
     split: str
+    framed: bool = False
 
     @property
     def room(self) -> int | None:
         """How many tokens of a single text are kept."""
-        if self.max_length is None or appended_separator(self.tokenizer) is None:
-            return self.max_length
-        return self.max_length - 1
+        if self.max_length is None:
+            return None
+        return max(0, self.max_length - sum(map(len, self.frame)))
 
-    def __call__(self, batch: Rows, indices: Sequence[int]) -> tuple[list[np.ndarray], list[int]]:
-        """Ids of each row, (N,) integers, and how many its text had before anything was cut or added.
+    @property
+    def frame(self) -> tuple[list[int], list[int]]:
+        """The ids put before and after a single text."""
+        if self.framed:
+            return added_tokens(self.tokenizer)
+        separator = appended_separator(self.tokenizer)
+        return [], [] if separator is None else [separator]
+
+    def __call__(self, batch: Rows, indices: Sequence[int]) -> "TokenizedTexts":
+        """Ids of each row.
 
         Raises:
             ValueError: A row without text, or text and tokenizer that do not go together, naming split, row, column.
         """
         if len(self.columns) > 1:
-            pairs = self._pairs(batch, indices)
-            return pairs, [len(ids) for ids in pairs]
+            return self._pairs(batch, indices)
         full = self.uncut(batch, indices)
-        room, separator = self.room, appended_separator(self.tokenizer)
+        room, (front, back) = self.room, self.frame
         kept = [ids[:room] for ids in full]
-        if separator is not None:
-            kept = [np.append(ids, np.int32(separator)) for ids in kept]
-        return kept, [len(ids) for ids in full]
+        if front or back:
+            kept = [np.concatenate([front, ids, back]).astype(np.int32) for ids in kept]
+        segments = [np.zeros(len(ids), dtype=np.int8) for ids in kept] if self.has_segments else None
+        return TokenizedTexts(kept, [len(ids) for ids in full], segments)
+
+    @property
+    def has_segments(self) -> bool:
+        """Whether rows have `token_type_ids`."""
+        return self.framed and self.tokenizer is not None
 
     def uncut(self, batch: Rows, indices: Sequence[int]) -> list[np.ndarray]:
         """All ids of single texts, without any special token.
@@ -68,7 +99,7 @@ class TextPreparer:
         self._refuse_unknown(full, values, indices)
         return full
 
-    def _pairs(self, batch: Rows, indices: Sequence[int]) -> list[np.ndarray]:
+    def _pairs(self, batch: Rows, indices: Sequence[int]) -> "TokenizedTexts":
         first, second = (self._texts(batch, indices, column) for column in self.columns)
         if self.tokenizer is None or not self.tokenizer.num_special_tokens_to_add(pair=True):
             raise ValueError(
@@ -76,12 +107,16 @@ class TextPreparer:
                 "separator between the sentences, such as 'utf-8'"
             )
         options = {"truncation": self.max_length is not None, "max_length": self.max_length, "verbose": False}
-        encoded = self.tokenizer(first, second, return_attention_mask=False, return_token_type_ids=False, **options)
+        options["return_token_type_ids"] = self.has_segments
+        encoded = self.tokenizer(first, second, return_attention_mask=False, **options)
         pairs = [np.asarray(ids, dtype=np.int32) for ids in encoded["input_ids"]]
         special = [token for token in self.tokenizer.all_special_ids if token != self.tokenizer.unk_token_id]
         texts = [ids[~np.isin(ids, special)] for ids in pairs]
         self._refuse_unknown(texts, [" ".join(both) for both in zip(first, second, strict=True)], indices)
-        return pairs
+        segments = None
+        if self.has_segments:
+            segments = [np.asarray(ids, dtype=np.int8) for ids in encoded["token_type_ids"]]
+        return TokenizedTexts(pairs, [len(ids) for ids in pairs], segments)
 
     def _texts(self, batch: Rows, indices: Sequence[int], column: str) -> list[Any]:
         """The values of a column, lists of words joined by blanks."""
@@ -143,6 +178,19 @@ def appended_separator(tokenizer: PreTrainedTokenizerBase | None) -> int | None:
         return None
     plain = tokenizer("a", add_special_tokens=False)["input_ids"]
     return tokenizer.sep_token_id if tokenizer("a")["input_ids"] == [*plain, tokenizer.sep_token_id] else None
+
+
+def added_tokens(tokenizer: PreTrainedTokenizerBase | None) -> tuple[list[int], list[int]]:
+    """The ids that a tokenizer puts before and after a text."""
+    if tokenizer is None:
+        return [], []
+    plain, framed = tokenizer("a", add_special_tokens=False)["input_ids"], tokenizer("a")["input_ids"]
+    for start in range(len(framed) - len(plain) + 1):
+        if framed[start : start + len(plain)] == plain:
+            return framed[:start], framed[start + len(plain) :]
+    raise ValueError(
+        f"data.tokenizer: it does not put special tokens around a text: 'a' is {plain}, with them {framed}"
+    )
 
 
 def describe_tokenizer(tokenizer: PreTrainedTokenizerBase | None) -> Any:

@@ -10,6 +10,7 @@ batch, the convention of `models/distributed.py`. Over several accumulated batch
 them have been seen, hence a first pass:
 
     totals = [balancer.measure(...) for each batch]         # forward passes; with gradients where `needs_gradients`
+    totals = [balancer.count(...) for each batch]           # or, where not `needs_losses`, no forward pass at all
     balancer.begin_step(sum of totals)                      # one weight per task for all that follows
     balancer(...).loss.backward() for each batch            # the same batches, masks and dropout again
     balancer.end_step()
@@ -115,24 +116,24 @@ class TaskTotals:
     """What this process measured over some batches of one optimiser step; totals of further batches can be added.
 
     Attributes:
-        sums: (T,) sum of each task's terms.
+        sums: (T,) sum of each task's terms; None where they were only counted.
         counts: (T,) how many terms these are.
         num_batches: batches in them.
         gradients: (T, P) gradient of each of `sums` with respect to the last shared weight, where the method needs it.
     """
 
-    sums: torch.Tensor
+    sums: torch.Tensor | None
     counts: torch.Tensor
     num_batches: int = 1
     gradients: torch.Tensor | None = None
 
     def __add__(self, other: "TaskTotals") -> "TaskTotals":
-        gradients = None
+        sums = gradients = None
+        if self.sums is not None and other.sums is not None:
+            sums = self.sums + other.sums
         if self.gradients is not None and other.gradients is not None:
             gradients = self.gradients + other.gradients
-        return TaskTotals(
-            self.sums + other.sums, self.counts + other.counts, self.num_batches + other.num_batches, gradients
-        )
+        return TaskTotals(sums, self.counts + other.counts, self.num_batches + other.num_batches, gradients)
 
 
 @dataclass
@@ -141,7 +142,8 @@ class BalancedLoss:
 
     Attributes:
         loss: scalar with gradient, whose average over processes and accumulated batches is the balanced loss.
-        task_losses: (T,) each task's mean over the whole batch of the step, detached; 0 for a task without terms in it.
+        task_losses: (T,) each task's mean over the whole batch of the step, detached; 0 for a task without terms in it. Where
+            terms were only counted: this batch's part, whose average over the accumulated batches is that mean.
         weights: (T,) what they were multiplied by, detached; 0 for a task without terms.
         counts: (T,) terms of each task in the whole batch.
     """
@@ -156,7 +158,7 @@ class BalancedLoss:
 class _Plan:
     """What all batches of an optimiser step share: (T,) each, detached."""
 
-    losses: torch.Tensor
+    losses: torch.Tensor | None  # None: not known before all batches have passed
     weights: torch.Tensor
     counts: torch.Tensor
     denominators: torch.Tensor  # local sum / denominator, averaged over processes and batches, is the mean over all
@@ -193,6 +195,11 @@ class TaskBalancer(nn.Module):
         return self.name != "none"
 
     @property
+    def needs_losses(self) -> bool:
+        """Whether the weights depend on losses; if not, a first pass may `count` and need not `measure`."""
+        return self.rule.needs_losses
+
+    @property
     def needs_gradients(self) -> bool:
         """Whether measuring takes gradients, so a first pass must not run under `torch.no_grad`."""
         return self.rule.needs_gradients
@@ -225,8 +232,12 @@ class TaskBalancer(nn.Module):
             totals = self.measure(sums, counts, shared_weight)
             plan = self._make_plan(totals, updates_state=self.training and torch.is_grad_enabled())
         stacked = _stacked(sums)
-        means = torch.where(plan.counts > 0, stacked.to(plan.losses.dtype) / plan.denominators, 0)
-        return BalancedLoss(self.rule.combine(means, plan.weights), plan.losses, plan.weights, plan.counts)
+        dtype = torch.promote_types(stacked.dtype, plan.weights.dtype)
+        means = torch.where(plan.counts > 0, stacked.to(dtype) / plan.denominators, 0)
+        losses = plan.losses
+        if losses is None:
+            losses = all_reduce_sum(means.detach()) / world_size()
+        return BalancedLoss(self.rule.combine(means, plan.weights), losses, plan.weights, plan.counts)
 
     def measure(
         self,
@@ -248,11 +259,23 @@ class TaskBalancer(nn.Module):
             gradients = _gradients(sums, shared_weight, dtype)
         return TaskTotals(stacked.detach().to(dtype), counts.detach().to(dtype), 1, gradients)
 
+    def count(self, counts: torch.Tensor) -> TaskTotals:
+        """As `measure`, for a method that does not need losses: (T,) terms of each task in one batch of this process.
+
+        Raises:
+            ValueError: the method's weights depend on losses.
+        """
+        if self.needs_losses:
+            raise ValueError(
+                f"'{self.name}' weighs tasks by their losses, which `count` does not see: call `measure`."
+            )
+        return TaskTotals(None, counts.detach().to(torch.float32))
+
     def begin_step(self, totals: TaskTotals) -> None:
         """Fixes the weights of an optimiser step over several batches, and in training mode updates the method's state.
 
         Args:
-            totals: sum of what `measure` gave for all of this process's batches. Every process must call this.
+            totals: sum of what `measure` or `count` gave for all of this process's batches. Every process must call this.
 
         Raises:
             ValueError: GradNorm in training mode lacks gradients.
@@ -264,14 +287,21 @@ class TaskBalancer(nn.Module):
         self._plan = None
 
     def loss_parts(self, balanced: BalancedLoss) -> dict[str, torch.Tensor]:
-        """For a log: {task: its loss} and {weight/task: its weight}, scalars."""
-        parts = dict(zip(self.tasks, balanced.task_losses.unbind(), strict=True))
-        return parts | {
-            f"weight/{task}": weight for task, weight in zip(self.tasks, balanced.weights.unbind(), strict=True)
+        """For a log: {task: its loss}, {weight/task: its weight} and {count/task: how many terms it has}, scalars."""
+        named = {"": balanced.task_losses, "weight/": balanced.weights, "count/": balanced.counts}
+        return {
+            prefix + task: value
+            for prefix, values in named.items()
+            for task, value in zip(self.tasks, values.unbind(), strict=True)
         }
 
     @torch.no_grad()
     def _make_plan(self, totals: TaskTotals, updates_state: bool) -> _Plan:
+        if totals.sums is None:
+            counts = all_reduce_sum(totals.counts)
+            safe_counts = torch.where(counts > 0, counts, 1)
+            weights = self.rule.weights_of(torch.zeros_like(counts), counts > 0)
+            return _Plan(None, weights, counts, safe_counts / (world_size() * totals.num_batches))
         sums, counts = all_reduce_sum(torch.stack([totals.sums, totals.counts])).unbind()
         is_present = counts > 0
         safe_counts = torch.where(is_present, counts, 1)
@@ -312,6 +342,7 @@ class BalancingRule(nn.Module):
     this class: transformers passes over a module without tensors of its own, as `TaskBalancer` is.
     """
 
+    needs_losses = False
     needs_gradients = False
 
     def __init__(self, num_tasks: int) -> None:
@@ -339,6 +370,7 @@ class _Minimax(BalancingRule):
     With `momentum`, the losses in the softmax are running averages, for batches too small to estimate them.
     """
 
+    needs_losses = True
     num_steps: torch.Tensor
     running_losses: torch.Tensor
     running_shares: torch.Tensor
@@ -357,10 +389,12 @@ class _Minimax(BalancingRule):
         self.alpha, self.momentum = alpha, momentum
         # R_0 L' and B of Theorem 3.1
         self.theorem = (distance * lipschitz, bound) if distance and lipschitz and bound else None
-        self.register_buffer("num_steps", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("running_losses", torch.zeros(num_tasks, dtype=torch.float32))
+        # In a checkpoint where something depends on them: without it, one of BERT holds BERT's weights and nothing else.
+        is_running, is_scheduled = bool(momentum), self.theorem is not None
+        self.register_buffer("num_steps", torch.zeros((), dtype=torch.int64), persistent=is_scheduled)
+        self.register_buffer("running_losses", torch.zeros(num_tasks, dtype=torch.float32), persistent=is_running)
         # Sum of the averaging weights so far, by which a young average is too small.
-        self.register_buffer("running_shares", torch.zeros(num_tasks, dtype=torch.float32))
+        self.register_buffer("running_shares", torch.zeros(num_tasks, dtype=torch.float32), persistent=is_running)
 
     def reset_state(self) -> None:
         for buffer in (self.num_steps, self.running_losses, self.running_shares):
@@ -400,6 +434,8 @@ class _Uncertainty(BalancingRule):
     The authors' form of MultiMAE: no factor 1/2, and no term at all for a loss of exactly 0.
     """
 
+    needs_losses = True
+
     def __init__(self, num_tasks: int) -> None:
         super().__init__(num_tasks)
         self.log_variances = nn.Parameter(torch.zeros(num_tasks))
@@ -421,6 +457,7 @@ class _GradNorm(BalancingRule):
     task's loss is from where it began, relative to the others (Chen et al. 2018, https://arxiv.org/abs/1711.02257).
     """
 
+    needs_losses = True
     needs_gradients = True
     task_weights: torch.Tensor
     initial_losses: torch.Tensor
@@ -466,6 +503,7 @@ class _DynamicWeightAverage(BalancingRule):
     https://arxiv.org/abs/1803.10704, Eq. 7). An epoch is `interval` optimiser steps; weights are 1 in the first two.
     """
 
+    needs_losses = True
     num_steps: torch.Tensor
     window: torch.Tensor
     history: torch.Tensor

@@ -1,0 +1,135 @@
+"""Configuration of PoS-BERT (Wang et al., "Task-Robust Pre-Training for Worst-Case Downstream Adaptation",
+https://arxiv.org/abs/2306.12070, section 4.1): BERT whose masked words are tasks by their part of speech."""
+
+from dataclasses import field
+from typing import Any, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import BertConfig
+
+from .task_balancing import check_task_balancing
+
+# Section 4.1.1: what is recovered, in this order.
+PARTS_OF_SPEECH = (
+    "verb",
+    "noun",
+    "adjective",
+    "determiner",
+    "adverb",
+    "pronoun",
+    "preposition",
+    "conjunction",
+    "interjection",
+)
+# The one task of plain masked language modelling, whatever a word is.
+ANY_WORD = "mlm"
+NEXT_SENTENCE = "next_sentence"
+
+_MODELING = "modeling_pos_minimax_bert"
+AUTO_MAP = {
+    "AutoConfig": "configuration_pos_minimax_bert.PoSMinimaxBertConfig",
+    "AutoModel": f"{_MODELING}.PoSMinimaxBertModel",
+    "AutoModelForPreTraining": f"{_MODELING}.PoSMinimaxBertForPreTraining",
+    "AutoModelForMaskedLM": f"{_MODELING}.PoSMinimaxBertForMaskedLM",
+    "AutoModelForSequenceClassification": f"{_MODELING}.PoSMinimaxBertForSequenceClassification",
+    "AutoModelForTokenClassification": f"{_MODELING}.PoSMinimaxBertForTokenClassification",
+    "AutoModelForQuestionAnswering": f"{_MODELING}.PoSMinimaxBertForQuestionAnswering",
+    "AutoModelForMultipleChoice": f"{_MODELING}.PoSMinimaxBertForMultipleChoice",
+}
+
+
+@strict
+class PoSMinimaxBertConfig(BertConfig):
+    """A `BertConfig` with the tasks of pre-training and how their losses become one.
+
+    The defaults of `BertConfig` are those of the paper's Table 4. A checkpoint of this configuration is one of BERT:
+    `BertModel.from_pretrained` and its siblings open it.
+
+    Attributes:
+        tasks: names of the tasks, in the order of the ids that `tasks` gives them in a batch: some of `PARTS_OF_SPEECH`, or
+            ["mlm"], plain masked language modelling of any word.
+        task_balancing: how their losses become one, see `models/task_balancing.py`.
+        task_balancing_options: settings of that method that differ from its defaults (`OPTIONS` there).
+        next_sentence_prediction: the second objective of pre-training. "beside": its loss is added to the balanced loss of
+            the tasks, with as much weight as all of them together (BERT adds it to a mean over masked words). "inside": it
+            is one more task, balanced with them. "none": sequences are single segments.
+
+    Raises:
+        ValueError: an unknown task, one named twice, or none; options that the balancing method does not have or that have
+            no effect; a padding id or sizes that cannot be.
+    """
+
+    model_type = "pos_minimax_bert"
+
+    tasks: list[str] = field(default_factory=lambda: list(PARTS_OF_SPEECH))
+    task_balancing: Literal["none", "minimax", "uncertainty", "gradnorm", "dwa"] = "minimax"
+    task_balancing_options: dict[str, Any] | None = None
+    next_sentence_prediction: Literal["beside", "inside", "none"] = "beside"
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        kwargs.pop("model_type", None)  # "bert", where a checkpoint of BERT is opened
+        # Every class of a checkpoint's code can be reached from it, not only the one that was saved.
+        kwargs.setdefault("auto_map", dict(AUTO_MAP))
+        super().__post_init__(**kwargs)
+
+    @property
+    def modality(self) -> str:
+        return "tokens"
+
+    @property
+    def has_tokens(self) -> bool:
+        return True
+
+    @property
+    def has_patches(self) -> bool:
+        return False
+
+    @property
+    def wants_special_tokens(self) -> bool:
+        """Texts and pairs come as the tokenizer frames them, [CLS] A [SEP] B [SEP], with `token_type_ids`."""
+        return True
+
+    @property
+    def balanced_tasks(self) -> list[str]:
+        """What the balancer weighs: the tasks, and next sentence prediction where it is one of them."""
+        return [*self.tasks, NEXT_SENTENCE] if self.next_sentence_prediction == "inside" else list(self.tasks)
+
+    def validate_tasks(self) -> None:
+        unknown = [task for task in self.tasks if task not in PARTS_OF_SPEECH]
+        if self.tasks == [ANY_WORD]:
+            return
+        if not self.tasks or unknown or len(set(self.tasks)) != len(self.tasks):
+            raise ValueError(
+                f"`tasks` must be different names out of {list(PARTS_OF_SPEECH)}, at least one, or ['{ANY_WORD}'] alone, got "
+                f"{self.tasks}."
+            )
+
+    def validate_balancing(self) -> None:
+        check_task_balancing(self.task_balancing, self.task_balancing_options)
+
+    def validate_sizes(self) -> None:
+        for name in ("vocab_size", "max_position_embeddings", "type_vocab_size", "num_hidden_layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
+            raise ValueError(
+                f"`pad_token_id` must be None or lie in [0, vocab_size={self.vocab_size}), got {self.pad_token_id}."
+            )
+        if self.hidden_size < 1 or self.num_attention_heads < 1 or self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"`hidden_size` must be a positive multiple of `num_attention_heads`, got {self.hidden_size} and "
+                f"{self.num_attention_heads} heads."
+            )
+        if self.next_sentence_prediction != "none" and self.type_vocab_size < 2:
+            raise ValueError(
+                "`next_sentence_prediction` needs `type_vocab_size` of at least 2, one for each segment, got "
+                f"{self.type_vocab_size}: raise it, or set next_sentence_prediction to 'none'."
+            )
+        if self.is_decoder or self.add_cross_attention:
+            raise ValueError(
+                "`is_decoder` and `add_cross_attention` must be False, as masked words are predicted from both sides, got "
+                f"{self.is_decoder} and {self.add_cross_attention}."
+            )
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"`{name}` is a probability, expected 0 to below 1, got {getattr(self, name)}.")

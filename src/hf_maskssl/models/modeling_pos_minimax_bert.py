@@ -1,0 +1,552 @@
+"""PoS-BERT: BERT whose masked words are tasks by their part of speech, balanced by a minimax objective (Wang et al.,
+"Task-Robust Pre-Training for Worst-Case Downstream Adaptation", https://arxiv.org/abs/2306.12070, section 4.1).
+
+The layers, heads and names of weights are those of transformers' BERT; new is what becomes of the masked words' losses. Which
+words are masked, and what part of speech they are, comes with the batch.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import (
+    BertForMultipleChoice,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertModel,
+    BertPreTrainedModel,
+)
+from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions, TokenClassifierOutput
+from transformers.models.bert.modeling_bert import BertOnlyMLMHead, BertPreTrainingHeads
+from transformers.utils import ModelOutput
+from transformers.utils.generic import can_return_tuple
+
+from .configuration_pos_minimax_bert import NEXT_SENTENCE, PoSMinimaxBertConfig
+from .distributed import with_all_parameters
+from .input_checks import check_attention_mask, check_ids, values_are_readable
+from .layers import at_least_float32, padding_mask, token_classification_loss
+from .task_balancing import BalancedLoss, BalancingRule, TaskBalancer, TaskTotals
+
+IGNORED = -100  # transformers' label of what is not scored; here also the task of what belongs to none
+
+
+@dataclass
+class PoSMinimaxBertForMaskedLMOutput(ModelOutput):
+    """What masked language modelling gives.
+
+    Attributes:
+        loss: scalar, where there are labels.
+        loss_parts: detached scalars, where there are labels: every task's mean loss over its masked pieces in the whole batch,
+            `weight/<task>`, what it was multiplied by, and `count/<task>`, how many pieces these are.
+        logits: (B, N, V), where there are no labels: with them the vocabulary is only projected to at masked pieces.
+        hidden_states, attentions: as BERT's, where asked for.
+    """
+
+    loss: torch.Tensor | None = None
+    loss_parts: dict[str, torch.Tensor] | None = None
+    logits: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
+class PoSMinimaxBertForPreTrainingOutput(ModelOutput):
+    """What masked language modelling and next sentence prediction give.
+
+    Attributes:
+        loss, loss_parts, hidden_states, attentions: as in `PoSMinimaxBertForMaskedLMOutput`; where sentence pairs are labelled,
+            the parts of `next_sentence` too.
+        prediction_logits: (B, N, V), where there are no labels.
+        seq_relationship_logits: (B, 2): the second segment follows the first, or comes from elsewhere.
+    """
+
+    loss: torch.Tensor | None = None
+    loss_parts: dict[str, torch.Tensor] | None = None
+    prediction_logits: torch.Tensor | None = None
+    seq_relationship_logits: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
+class MaskedPieces:
+    """The pieces of a batch that are scored, M of them.
+
+    Attributes:
+        positions: (M,) int64, where they lie in the flattened (B * N).
+        targets: (M,) int64, what stood there.
+        is_of_task: (M, T) bool, True = belongs to the task.
+    """
+
+    positions: torch.Tensor
+    targets: torch.Tensor
+    is_of_task: torch.Tensor
+
+
+class PoSMinimaxBertPreTrainedModel(BertPreTrainedModel):
+    """What all models here share."""
+
+    config: PoSMinimaxBertConfig
+    # Reading a pre-training checkpoint with another head leaves these out; plain BERT heads say so of their own.
+    _keys_to_ignore_on_load_unexpected = [r"^cls\.", r"^balancer\.", r"^bert\.pooler\."]
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, BalancingRule):
+            module.reset_state()
+
+
+class PoSMinimaxBertModel(PoSMinimaxBertPreTrainedModel, BertModel):
+    """BERT's encoder. `pooler_output` (B, D) is BERT's: a dense layer and tanh on [CLS]."""
+
+    # Special tokens are in `input_ids`, and have labels of their own (-100), so none is cut off.
+    num_prefix_tokens = 0
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPoolingAndCrossAttentions:
+        """Encode.
+
+        Args:
+            input_ids: (B, N) int64.
+            attention_mask: (B, N), 1 = real, 0 = padding; None: nothing is padded.
+            token_type_ids: (B, N) int64, 0 in the first segment, 1 in the second; None: 0.
+            position_ids: (1 or B, N) int64; None: 0 to N - 1.
+            inputs_embeds: (B, N, D) instead of `input_ids`.
+
+        Returns:
+            `last_hidden_state` (B, N, D), `pooler_output` (B, D).
+
+        Raises:
+            ValueError: ids of another type, shape or range, sequences longer than the position table, or an attention mask of
+                another shape or with rows of padding alone.
+        """
+        if input_ids is not None:
+            check_ids(input_ids, self.config.vocab_size, self.config.max_position_embeddings)
+        shape = _shape_of(input_ids, inputs_embeds)
+        if attention_mask is not None and attention_mask.dim() == 2:
+            check_attention_mask(attention_mask, shape, "token")
+        if token_type_ids is not None:
+            self._check_token_types(token_type_ids, shape)
+        return super().forward(
+            input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+
+    def _check_token_types(self, token_type_ids: torch.Tensor, shape: tuple[int, ...]) -> None:
+        if tuple(token_type_ids.shape) != shape:
+            raise ValueError(
+                f"`token_type_ids` must have one entry per token, {shape}, got {tuple(token_type_ids.shape)}."
+            )
+        if values_are_readable(token_type_ids):
+            low, high = int(token_type_ids.min()), int(token_type_ids.max())
+            if low < 0 or high >= self.config.type_vocab_size:
+                raise ValueError(
+                    f"`token_type_ids` must lie in [0, type_vocab_size={self.config.type_vocab_size}), got {low} to {high}."
+                )
+
+    def _create_attention_masks(
+        self,
+        attention_mask: torch.Tensor | None,
+        encoder_attention_mask: torch.Tensor | None,
+        embedding_output: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None,
+        past_key_values: Any,
+    ) -> tuple[Any, Any]:
+        """BERT's, without asking a GPU whether anything is padded."""
+        if attention_mask is not None and attention_mask.dim() == 2:
+            attention_mask = padding_mask(self.config, embedding_output, attention_mask)
+        return super()._create_attention_masks(
+            attention_mask, encoder_attention_mask, embedding_output, encoder_hidden_states, past_key_values
+        )
+
+
+def _shape_of(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> tuple[int, ...]:
+    """(B, N) of a batch."""
+    if (input_ids is None) == (inputs_embeds is None):
+        raise ValueError(
+            f"give `input_ids` or `inputs_embeds`, one of the two, got {'neither' if input_ids is None else 'both'}."
+        )
+    return tuple(input_ids.shape if input_ids is not None else inputs_embeds.shape[:-1])  # type: ignore[union-attr]
+
+
+class PoSMinimaxBertMaskedModel(PoSMinimaxBertPreTrainedModel):
+    """What the two pre-training models share: masked pieces in, one loss per task out.
+
+    The vocabulary is projected to at masked pieces only (the "sparse prediction" of Portes et al. 2023 and of ModernBERT,
+    Warner et al. 2024): 0.15 of the head's arithmetic and of its logits' memory.
+    """
+
+    _tied_weights_keys = {
+        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+    }
+    _keys_to_ignore_on_load_unexpected = [r"^cls\.seq_relationship\.", r"^balancer\.", r"^bert\.pooler\."]
+    # The losses are means over all processes already, and know nothing of what Trainer counts.
+    accepts_loss_kwargs = False
+
+    bert: PoSMinimaxBertModel
+    cls: Any
+    balancer: TaskBalancer
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.cls.predictions.decoder
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        self.cls.predictions.decoder = new_embeddings
+        self.cls.predictions.bias = new_embeddings.bias
+
+    def compilable_modules(self) -> list[nn.Module]:
+        """Modules that `torch.compile` may replace in training: those whose shapes do not depend on what is masked."""
+        return list(self.bert.encoder.layer)
+
+    def reason_against_fsdp(self) -> str | None:
+        """Why FSDP cannot shard this model, or None when it can."""
+        if self.config.task_balancing != "gradnorm":
+            return None
+        return "GradNorm takes gradients of the last shared layer's weight inside the forward pass. Train it with DDP."
+
+    # gradient accumulation: what one optimiser step's batches must agree on before the first is differentiated
+
+    def needs_first_pass(self, batch: Mapping[str, Any]) -> bool:
+        """Always: batches have unequal numbers of masked pieces, of each task, and means are over all of them."""
+        return True
+
+    def measure_tasks(self, **batch: Any) -> TaskTotals:
+        """The tasks' loss sums of one batch, to be added up over the step and given to `balancer.begin_step`; where the balancing
+        needs no losses, counts alone, for which no layer is computed.
+        """
+        labels, tasks = batch.pop("labels", None), batch.pop("tasks", None)
+        pieces = self._pieces(labels, tasks, batch)
+        sentence_labels = batch.pop("next_sentence_label", None)
+        if not self.balancer.needs_losses:
+            counts = pieces.is_of_task.sum(0)
+            if len(self.balancer.tasks) > len(counts):
+                counts = torch.cat([counts, self._sentence_count(sentence_labels, counts)[None]])
+            return self.balancer.count(counts)
+        outputs = self.bert(**batch, return_dict=True)
+        sums, counts = self._masked_sums(outputs.last_hidden_state, pieces)
+        if len(self.balancer.tasks) > len(counts):
+            sums, counts = self._with_sentences(sums, counts, outputs.pooler_output, sentence_labels)
+        return self.balancer.measure(sums, counts, self._shared_weight())
+
+    def _pieces(
+        self, labels: torch.Tensor | None, tasks: torch.Tensor | None, inputs: Mapping[str, Any]
+    ) -> MaskedPieces:
+        """Which pieces are scored. Called before the encoder: on a GPU this waits for the device, which then has little queued.
+
+        Raises:
+            ValueError: labels or tasks are missing or of another shape or type, a label is no id, or is of no task.
+        """
+        if labels is None:
+            raise ValueError(
+                "`labels` must be given to pre-train: (B, N), the original id of each masked piece, -100 elsewhere."
+            )
+        shape = _shape_of(inputs.get("input_ids"), inputs.get("inputs_embeds"))
+        if tuple(labels.shape) != shape or labels.dtype != torch.int64:
+            raise ValueError(
+                f"`labels` must be int64 of the inputs' shape {shape}, got {labels.dtype} of {tuple(labels.shape)}."
+            )
+        positions = torch.nonzero(labels.flatten() != IGNORED).flatten()
+        targets = labels.flatten()[positions]
+        is_id = (targets >= 0) & (targets < self.config.vocab_size)
+        if values_are_readable(targets) and not is_id.all():
+            raise ValueError(
+                f"`labels` must be -100 or ids in [0, vocab_size={self.config.vocab_size}), got {int(targets[~is_id][0])}."
+            )
+        number = len(self.config.tasks)
+        if tasks is None:
+            if number > 1:
+                raise ValueError(
+                    "`tasks` must come with `labels`: (B, N) int64, the place of each masked piece's task in "
+                    f"{self.config.tasks}. Data of kind 'masked_text' gives them; for plain masked language modelling "
+                    "configure tasks=['mlm']."
+                )
+            return MaskedPieces(positions, targets, torch.ones_like(targets, dtype=torch.bool)[:, None])
+        if tasks.shape != labels.shape or tasks.dtype != torch.int64:
+            raise ValueError(
+                f"`tasks` must be int64 of the shape of `labels`, {tuple(labels.shape)}, got {tasks.dtype} of "
+                f"{tuple(tasks.shape)}."
+            )
+        own = tasks.flatten()[positions]
+        if values_are_readable(own) and ((own < 0) | (own >= number)).any():
+            place = int(positions[((own < 0) | (own >= number)).nonzero()[0, 0]])
+            row, column = divmod(place, labels.shape[1])
+            raise ValueError(
+                f"`tasks` must be 0 to {number - 1} wherever there is a label, got {int(tasks[row, column])} in row {row}, piece "
+                f"{column} of the batch: set its label to -100, or its task to that of its word."
+            )
+        return MaskedPieces(positions, targets, own[:, None] == torch.arange(number, device=own.device))
+
+    def _masked_sums(
+        self, hidden_states: torch.Tensor, pieces: MaskedPieces
+    ) -> tuple[torch.Tensor | list[torch.Tensor], torch.Tensor]:
+        """(T,) sums of the tasks' losses in this batch, and (T,) counts of their masked pieces."""
+        states = hidden_states.flatten(0, 1).index_select(0, pieces.positions)
+        counts = pieces.is_of_task.sum(0)
+        if self.balancer.needs_gradients and self.training and torch.is_grad_enabled():
+            # A graph for each task: GradNorm then goes back through the head once in all, and not T times.
+            rows = [is_own.nonzero().flatten() for is_own in pieces.is_of_task.unbind(1)]
+            return [self._losses(states[own], pieces.targets[own]).sum() for own in rows], counts
+        losses = self._losses(states, pieces.targets)
+        return torch.where(pieces.is_of_task, losses[:, None], 0).sum(0), counts
+
+    def _losses(self, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """(M,) cross entropy, at least in float32, of masked pieces (M, D)."""
+        (logits,) = at_least_float32(self.cls.predictions(states))
+        return F.cross_entropy(logits, targets, reduction="none")
+
+    def _with_sentences(
+        self,
+        sums: torch.Tensor | list[torch.Tensor],
+        counts: torch.Tensor,
+        pooled: Any,
+        labels: torch.Tensor | None,
+    ) -> tuple[torch.Tensor | list[torch.Tensor], torch.Tensor]:
+        """With next sentence prediction as the last of the tasks, absent where nobody labels pairs."""
+        own_sum, own_count = sums[0].new_zeros(()), self._sentence_count(labels, counts)
+        if labels is not None:
+            own_sum = self._sentence_sum(pooled, labels)
+        counts = torch.cat([counts, own_count[None]])
+        return ([*sums, own_sum] if isinstance(sums, list) else torch.cat([sums, own_sum[None]])), counts
+
+    def _sentence_sum(self, pooled: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Sum of the labelled pairs' losses."""
+        (logits,) = at_least_float32(self.cls.seq_relationship(pooled))
+        return F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
+
+    @staticmethod
+    def _sentence_count(labels: torch.Tensor | None, counts: torch.Tensor) -> torch.Tensor:
+        return counts.new_zeros(()) if labels is None else (labels != IGNORED).sum()
+
+    def _shared_weight(self) -> torch.Tensor:
+        """The last weight that all tasks share: GradNorm compares their gradients there."""
+        layer: Any = self.bert.encoder.layer[-1]
+        return layer.output.dense.weight
+
+
+class PoSMinimaxBertForPreTraining(PoSMinimaxBertMaskedModel):
+    """The paper's two objectives: masked words of each part of speech, and next sentence prediction."""
+
+    _keys_to_ignore_on_load_unexpected = [r"^balancer\."]
+
+    def __init__(self, config: PoSMinimaxBertConfig) -> None:
+        super().__init__(config)
+        self.bert = PoSMinimaxBertModel(config)
+        self.cls = BertPreTrainingHeads(config)
+        self.balancer = TaskBalancer(config.balanced_tasks, config.task_balancing, config.task_balancing_options)
+        # Beside the tasks: a mean like theirs, which nothing is weighed against.
+        self.sentence_loss = TaskBalancer([NEXT_SENTENCE], "none")
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        tasks: torch.Tensor | None = None,
+        next_sentence_label: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> PoSMinimaxBertForPreTrainingOutput:
+        """Encode, predict masked pieces, balance their tasks, and judge whether sentences follow each other.
+
+        Args:
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds: as in `PoSMinimaxBertModel.forward`.
+            labels: (B, N) int64, the original id of each masked piece, -100 elsewhere.
+            tasks: (B, N) int64, the place of each piece's task in `config.tasks`; read where there is a label. May be left out
+                where there is one task.
+            next_sentence_label: (B,) int64, 0 = the second segment follows the first, 1 = it comes from elsewhere, -100 = not
+                known. Refused where the configuration has no next sentence prediction.
+
+        Raises:
+            ValueError: as `PoSMinimaxBertModel.forward`; labels and tasks of another shape or type; a label of no task; sentence
+                labels without `labels`, of another shape, or that the configuration does not want.
+        """
+        inputs = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "token_type_ids": token_type_ids,
+            "position_ids": position_ids,
+            "inputs_embeds": inputs_embeds,
+        }
+        self._check_sentence_labels(next_sentence_label, labels, inputs)
+        pieces = None if labels is None else self._pieces(labels, tasks, inputs)
+        encoded = self.bert(**inputs, return_dict=True, **kwargs)
+        loss = loss_parts = logits = None
+        if pieces is None:
+            logits = self.cls.predictions(encoded.last_hidden_state)
+        else:
+            loss, loss_parts = self._loss(encoded, pieces, next_sentence_label)
+        return PoSMinimaxBertForPreTrainingOutput(
+            loss=loss,
+            loss_parts=loss_parts,
+            prediction_logits=logits,
+            seq_relationship_logits=self.cls.seq_relationship(encoded.pooler_output),
+            hidden_states=encoded.hidden_states,
+            attentions=encoded.attentions,
+        )
+
+    def _loss(
+        self, encoded: Any, pieces: MaskedPieces, labels: torch.Tensor | None
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        sums, counts = self._masked_sums(encoded.last_hidden_state, pieces)
+        is_inside = self.config.next_sentence_prediction == "inside"
+        if is_inside:
+            sums, counts = self._with_sentences(sums, counts, encoded.pooler_output, labels)
+        balanced = self.balancer(sums, counts, self._shared_weight())
+        loss, parts = balanced.loss, self.balancer.loss_parts(balanced)
+        if labels is None:
+            unread: list[Any] = [self.bert.pooler, self.cls.seq_relationship]
+            for module in unread:
+                loss = with_all_parameters(loss, module)
+        elif not is_inside:
+            own_sum, own_count = (
+                self._sentence_sum(encoded.pooler_output, labels),
+                self._sentence_count(labels, counts),
+            )
+            beside: BalancedLoss = self.sentence_loss(own_sum[None], own_count[None])
+            # As much as all tasks together, as BERT adds it to a mean over masked words, however large their weights are.
+            total = balanced.weights.sum()
+            weight = torch.where(total > 0, total, 1)
+            loss = loss + weight * beside.loss
+            parts |= self.sentence_loss.loss_parts(beside) | {f"weight/{NEXT_SENTENCE}": weight}
+        return loss, parts
+
+    def _check_sentence_labels(
+        self, sentence_labels: torch.Tensor | None, labels: torch.Tensor | None, inputs: Mapping[str, Any]
+    ) -> None:
+        if sentence_labels is None:
+            return
+        if self.config.next_sentence_prediction == "none":
+            raise ValueError(
+                "`next_sentence_label` was given, but the configuration's `next_sentence_prediction` is 'none': leave it out, or "
+                "set that to 'beside' or 'inside'."
+            )
+        if labels is None:
+            raise ValueError("`next_sentence_label` needs `labels` beside it: the loss is that of both objectives.")
+        batch_size, _ = _shape_of(inputs["input_ids"], inputs["inputs_embeds"])
+        if tuple(sentence_labels.shape) != (batch_size,) or sentence_labels.dtype != torch.int64:
+            raise ValueError(
+                f"`next_sentence_label` must be int64, one for each of the {batch_size} sequences, got "
+                f"{sentence_labels.dtype} of {tuple(sentence_labels.shape)}."
+            )
+        if values_are_readable(sentence_labels):
+            is_known = (sentence_labels == 0) | (sentence_labels == 1) | (sentence_labels == IGNORED)
+            if not is_known.all():
+                raise ValueError(
+                    f"`next_sentence_label` must be 0, 1 or -100, got {int(sentence_labels[~is_known][0])}."
+                )
+
+
+class PoSMinimaxBertForMaskedLM(PoSMinimaxBertMaskedModel):
+    """Masked words of each part of speech alone; without labels, BERT for filling masks."""
+
+    def __init__(self, config: PoSMinimaxBertConfig) -> None:
+        super().__init__(config)
+        self.bert = PoSMinimaxBertModel(config, add_pooling_layer=False)
+        self.cls = BertOnlyMLMHead(config)
+        # Also of next sentence prediction where that is a task, though always absent here: a checkpoint has its state.
+        self.balancer = TaskBalancer(config.balanced_tasks, config.task_balancing, config.task_balancing_options)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        tasks: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> PoSMinimaxBertForMaskedLMOutput:
+        """Encode, and predict masked pieces or, without labels, every piece. Arguments and errors: as
+        `PoSMinimaxBertForPreTraining.forward`."""
+        inputs = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "token_type_ids": token_type_ids,
+            "position_ids": position_ids,
+            "inputs_embeds": inputs_embeds,
+        }
+        pieces = None if labels is None else self._pieces(labels, tasks, inputs)
+        encoded = self.bert(**inputs, return_dict=True, **kwargs)
+        loss = loss_parts = logits = None
+        if pieces is None:
+            logits = self.cls(encoded.last_hidden_state)
+        else:
+            sums, counts = self._masked_sums(encoded.last_hidden_state, pieces)
+            if len(self.balancer.tasks) > len(counts):
+                sums, counts = self._with_sentences(sums, counts, None, None)
+            balanced = self.balancer(sums, counts, self._shared_weight())
+            loss, loss_parts = balanced.loss, self.balancer.loss_parts(balanced)
+        return PoSMinimaxBertForMaskedLMOutput(
+            loss=loss,
+            loss_parts=loss_parts,
+            logits=logits,
+            hidden_states=encoded.hidden_states,
+            attentions=encoded.attentions,
+        )
+
+
+class PoSMinimaxBertForSequenceClassification(PoSMinimaxBertPreTrainedModel, BertForSequenceClassification):
+    """BERT's: a linear layer on the pooled [CLS]."""
+
+    accepts_loss_kwargs = (
+        False  # its loss is the mean over one batch, so Trainer must divide by the accumulated batches
+    )
+
+
+class PoSMinimaxBertForTokenClassification(PoSMinimaxBertPreTrainedModel, BertForTokenClassification):
+    """BERT's: a linear layer on every token."""
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> TokenClassifierOutput:
+        """`labels`: (B, N) class ids, -100 left out of the loss, which is the mean over what Trainer counts: all processes and
+        accumulated batches. Logits are (B, N, num_labels)."""
+        inputs = {"position_ids": position_ids, "inputs_embeds": inputs_embeds, "return_dict": True}
+        outputs = super().forward(input_ids, attention_mask, token_type_ids, **inputs, **kwargs)
+        if labels is not None:
+            outputs.loss = token_classification_loss(self, outputs.logits, labels, **kwargs)
+        return outputs
+
+
+class PoSMinimaxBertForQuestionAnswering(PoSMinimaxBertPreTrainedModel, BertForQuestionAnswering):
+    """BERT's: the first and the last token of the answer."""
+
+    accepts_loss_kwargs = False
+
+
+class PoSMinimaxBertForMultipleChoice(PoSMinimaxBertPreTrainedModel, BertForMultipleChoice):
+    """BERT's: one score for each choice."""
+
+    accepts_loss_kwargs = False
