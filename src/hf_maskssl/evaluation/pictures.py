@@ -20,6 +20,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 from transformers import PreTrainedModel
 
+from ..data.labels import IGNORED_LABEL
 from ..models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from ..models.layers import patchify, unpatchify
 
@@ -33,6 +34,7 @@ HIDDEN_PIXEL = (0.66, 0.72, 0.83)  # blue-grey: neither a grey level nor a colou
 LINE_SYMBOLS = {"\n": "↵", "\r": "↵", "\t": "→"}
 BLANK = "␣"
 MAX_CURVE_CHANNELS = 4
+MAX_TASK_PANELS = 4
 MAX_TOKENS_SHOWN = 120
 TOKEN_LINE_WIDTH = 84
 TEXT_FIGURE_WIDTH = 10.0
@@ -85,7 +87,7 @@ def draw_reconstruction(
     Args:
         model: A pre-training model whose output has `mask` with `patch_predictions` or `predictions`, and / or
             `token_logits` or `logits`.
-        batch: What its collator gives; labels and row numbers are left aside.
+        batch: What its collator gives; labels and row numbers are left aside, but where they say what words were masked.
         path: PNG, PDF or SVG file to write; its folder is made. None writes nothing: in a run of several processes the
             losses are gathered, so every process must call this, and one of them gives a path.
         processor: What prepared the batch, for units, feature names and words: a feature extractor, an image
@@ -134,7 +136,8 @@ def draw_curves(
         path: PNG, PDF or SVG file to write; its folder is made.
         groups: Panel title -> the keys drawn there. None gives every quantity a panel, with "train/loss" and
             "validation/loss" in one, the scores "probe/linear_accuracy" and "probe/knn_accuracy" in one, and all tasks'
-            "train/weight/..." and "validation/weight/..." in one.
+            "train/weight/..." and "validation/weight/..." in one, as are the losses of more than four tasks. Counts of the
+            tasks' terms are left out.
 
     Returns:
         The path.
@@ -171,6 +174,8 @@ def reconstruct(
     max_samples: int = 8,
 ) -> Reconstruction:
     """Run the model on a batch's first samples and lay its predictions over the input; see `draw_reconstruction`."""
+    if hasattr(model.config, "tasks"):
+        return _reconstruct_words(model, batch, max_samples)
     inputs = _model_inputs(model, batch, max_samples)
     if noise is not None:
         inputs["noise"] = noise[:max_samples].to(model.device)
@@ -191,6 +196,26 @@ def reconstruct(
         real = torch.ones_like(ids) if attention_mask is None else attention_mask.cpu()
         result.is_real_token = real.bool().numpy()
     return result
+
+
+def _reconstruct_words(model: PreTrainedModel, batch: Mapping[str, torch.Tensor], max_samples: int) -> Reconstruction:
+    """Of a model whose batches come masked, with the original ids as `labels` (-100: not masked)."""
+    if "labels" not in batch:
+        raise ValueError(f"nothing to draw: `labels` say which words are masked, but the batch holds {list(batch)}")
+    inputs = _model_inputs(model, batch, max_samples)
+    inputs = {name: inputs[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in inputs}
+    with undisturbed(model, seed=0):
+        outputs = model(**inputs)
+    logits = outputs.get("prediction_logits", outputs.get("logits"))
+    labels, given = batch["labels"][:max_samples].cpu(), inputs["input_ids"].cpu()
+    is_masked = labels != IGNORED_LABEL
+    is_real = inputs.get("attention_mask", torch.ones_like(given)).cpu().bool()
+    return Reconstruction(
+        ids=torch.where(is_masked, labels, given).numpy(),
+        predicted_ids=logits.argmax(-1).cpu().numpy(),
+        is_hidden_token=is_masked.numpy(),
+        is_real_token=is_real.numpy(),
+    )
 
 
 @contextmanager
@@ -373,8 +398,13 @@ def _draw_panel(axes: Axes, title: str, curves: Mapping[str, list[tuple[int, flo
 
 def _group_names(names: list[str]) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
+    tasks = {name.rpartition("/")[2] for name in names if "/weight/" in name}
     for name in names:
         prefix, _, last = name.rpartition("/")
+        if prefix.endswith("/count"):  # of the tasks' terms: for averages, not for looking at
+            continue
+        if last in tasks and len(tasks) > MAX_TASK_PANELS and not prefix.endswith("/weight"):
+            last = "task losses"
         if prefix.endswith("/weight"):  # of the tasks: they are to be compared with each other, not with losses
             last = "task weights"
         if prefix == "probe":  # linear_accuracy, knn_accuracy: what was measured follows how

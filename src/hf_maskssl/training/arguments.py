@@ -19,7 +19,8 @@ class PretrainingArguments:
     Attributes:
         output_dir: folder of checkpoints, pictures and the final model.
         init_from: Hub name or folder of a ViT or ViT-MAE, as which a MultiMAE's encoder and rgb projection begin (`load_vit`);
-            None begins with random weights. The sizes must be its own, and for a ViT-MAE model.position_order column_first.
+            or of a BERT, as which a PoS-BERT begins, heads included (data.tokenizer must be its own). None begins with random
+            weights. The sizes must be its own, and for a ViT-MAE model.position_order column_first.
         init_positions: "same": its position embeddings must be the MultiMAE's; "drop": begin without them.
         seed: of initial weights, data order, masks and dropout.
         max_steps: optimiser steps.

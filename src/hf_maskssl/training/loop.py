@@ -30,19 +30,19 @@ from accelerate.utils import (
 from safetensors.torch import load_model
 from torch.distributed.tensor import DTensor
 from tqdm.auto import tqdm
-from transformers import AutoModel, AutoModelForPreTraining, PreTrainedModel, get_scheduler
+from transformers import AutoModelForPreTraining, PreTrainedModel, get_scheduler
 
 from ..data.preparation import PreparedData, prepare_data
 from ..data.preparer import plain_rows
 from ..data.processes import LONGEST_WAIT, check_launch
 from ..data.recipe import build_config
-from ..data.rows import TransformedRows
 from ..evaluation.modality_pictures import draw_modalities, known_class_names
 from ..evaluation.online import labelled_held_out, online_probe
 from ..evaluation.pictures import draw_curves, draw_reconstruction
 from ..evaluation.reports import writable_folder, write_json
 from ..models.layers import enable_checkpointing
 from .arguments import PretrainingArguments, PretrainingRecipe
+from .averages import add_parts, averages
 from .batches import Batch, end_workers, training_loader, validation_batches
 from .checkpoints import (
     BEST,
@@ -63,12 +63,14 @@ from .checkpoints import (
 )
 from .sharding import embedding_in_root, fsdp_units
 from .signals import SigtermWatch
+from .starting import start_from
 
 logger = logging.getLogger(__name__)
 
-NOT_INPUTS = ("index", "labels")  # of a batch: for error messages and for probes
 # Steps after which processes on GPUs agree on whether to stop: agreeing makes the CPU wait for the device.
 AGREEMENT_STEPS = 10
+# Beside a progress bar there is room for so many values.
+SHOWN_PARTS = 6
 # Writes README.md, given the folder, the recipe and the run's state so far.
 CardWriter = Callable[[Path, PretrainingRecipe, "RunState"], None]
 
@@ -201,7 +203,7 @@ class Pretrainer:
         set_seed(self.args.seed)
         model = AutoModelForPreTraining.from_config(build_config(self.recipe.model))
         if self.args.init_from is not None:
-            self._start_from(model, self.args.init_from)
+            model = start_from(model, self.args.init_from, self.args.init_positions)
         if self.accelerator.distributed_type == DistributedType.FSDP:
             reason = model.reason_against_fsdp() if hasattr(model, "reason_against_fsdp") else None
             if reason:
@@ -221,19 +223,6 @@ class Pretrainer:
             for module in model.compilable_modules() if hasattr(model, "compilable_modules") else [model]:
                 module.compile()
         return model
-
-    def _start_from(self, model: Any, name: str) -> None:
-        """Give the encoder another model's weights, where it knows how."""
-        if not hasattr(model.base_model, "load_vit"):
-            raise ValueError(
-                f"training.init_from={name!r} starts a MultiMAE from a ViT; {type(model).__name__} cannot: remove it."
-            )
-        vit = AutoModel.from_pretrained(name)
-        try:
-            model.base_model.load_vit(vit, positions=self.args.init_positions)
-        except ValueError as error:
-            raise ValueError(f"training.init_from={name!r}, training.init_positions: {error}") from error
-        logger.info("The encoder begins as %s, the decoders and other modalities at random.", name)
 
     def _build_optimizer(self, model: PreTrainedModel) -> torch.optim.Optimizer:
         args = self.args
@@ -367,9 +356,10 @@ class Pretrainer:
         """The loader, in the order of the state's epoch, without the batches that were used already."""
         epoch = self.state.epoch
         self.loader.set_epoch(epoch)
-        if isinstance(self.prepared.train, TransformedRows):
+        set_epoch = getattr(self.prepared.train, "set_epoch", None)
+        if set_epoch is not None and hasattr(self.prepared.train, "__len__"):
             # What rows draw at random follows the epoch; the loader of several processes does not tell them.
-            self.prepared.train.set_epoch(epoch, self.args.seed)
+            set_epoch(epoch, self.args.seed)
         if not self.state.batches_in_epoch:
             return self.loader
         rest = skip_first_batches(self.loader, self.state.batches_in_epoch)
@@ -382,9 +372,8 @@ class Pretrainer:
         self._learning_rate = self.scheduler.get_last_lr()[0]
         self._rows = []
         taken = [next(batches) for _ in range(self.args.gradient_accumulation_steps)]
-        rows_taken = [batch.pop("index", None) for batch in taken]
-        for batch in taken:
-            batch.pop("labels", None)
+        rows_taken = [batch.get("index") for batch in taken]
+        taken = [self._inputs(batch) for batch in taken]
         balancer = self._balance_tasks(step, taken)
         for part, (batch, rows) in enumerate(zip(taken, rows_taken, strict=True)):
             self._seed(step, part)
@@ -403,6 +392,10 @@ class Pretrainer:
         if not self.accelerator.optimizer_step_was_skipped:
             self.scheduler.step()
         self.state.step = step
+
+    def _inputs(self, batch: Batch) -> Batch:
+        """What of a batch the model takes: not what error messages and probes want."""
+        return {name: part for name, part in batch.items() if name not in self.prepared.not_inputs}
 
     def _seed(self, step: int, part: int) -> None:
         """Masks and dropout are a function of seed, step, part and process alone: there is nothing to restore."""
@@ -440,8 +433,7 @@ class Pretrainer:
 
     def _record(self, step: int, rows: torch.Tensor | None, outputs: Any) -> None:
         parts = {"loss": outputs.loss.detach(), **(outputs.loss_parts or {})}
-        for name, value in parts.items():
-            self._window[name] = self._window.get(name, 0.0) + value.float()
+        add_parts(self._window, parts)
         self._window_batches += 1
         self._unchecked.append((step, rows, parts["loss"]))
         if self.accelerator.device.type == "cpu":
@@ -506,14 +498,16 @@ class Pretrainer:
 
     def _log_window(self, progress: tqdm) -> None:
         self._check_finite()
-        sums = self._window_sums()
-        values = {f"train/{name}": value / self._window_batches for name, value in sums.items()}
+        means = averages(self._window_sums(), self._window_batches, self._window_batches)
+        values = {f"train/{name}": value for name, value in means.items()}
         values["train/learning_rate"] = self._learning_rate
         if self._grad_norm is not None:
             values["train/grad_norm"] = float(self._grad_norm)
         self._window, self._window_batches, self._grad_norm = {}, 0, None
         self._log(values)
-        progress.set_postfix({name: f"{values[f'train/{name}']:.4g}" for name in sums}, refresh=False)
+        shown = [name for name in means if "/" not in name]
+        shown = shown if len(shown) <= SHOWN_PARTS else ["loss"]
+        progress.set_postfix({name: f"{means[name]:.4g}" for name in shown}, refresh=False)
 
     def _window_sums(self) -> dict[str, float]:
         """What was summed since the last log, the mean over processes."""
@@ -535,17 +529,17 @@ class Pretrainer:
         count = 0
         for number, (rows, batch) in enumerate(validation_batches(self.prepared, self.args, self.accelerator)):
             set_seed(_mix(self.args.seed, 0, number, self.accelerator.process_index))
-            inputs = {name: part for name, part in batch.items() if name not in NOT_INPUTS}
-            outputs = self.model(**send_to_device(inputs, self.accelerator.device))
-            for name, value in {"loss": outputs.loss, **(outputs.loss_parts or {})}.items():
-                totals[name] = totals.get(name, 0.0) + rows * value.double()
+            outputs = self.model(**send_to_device(self._inputs(batch), self.accelerator.device))
+            parts = {"loss": outputs.loss, **(outputs.loss_parts or {})}
+            add_parts(totals, parts, rows, torch.float64)
             count += rows
         self.model.train()
         if not count:
             raise ValueError("training.eval_steps: the validation stream gave fewer rows than there are processes.")
         sums = self.accelerator.reduce(torch.stack(list(totals.values())), reduction="mean").tolist()
-        self._log({f"validation/{name}": value / count for name, value in zip(totals, sums, strict=True)})
-        loss = sums[0] / count
+        means = averages(dict(zip(totals, sums, strict=True)), count)
+        self._log({f"validation/{name}": value for name, value in means.items()})
+        loss = means["loss"]
         if not self.args.save_best or not (self.state.best_loss is None or loss < self.state.best_loss):
             return False
         self.state.best_loss, self.state.best_step = loss, self.state.step
