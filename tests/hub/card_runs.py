@@ -9,7 +9,7 @@ import numpy as np
 from hf_maskssl import ArrayImageProcessor, SeriesFeatureExtractor, SpectrogramFeatureExtractor
 from hf_maskssl.data.arguments import DataArguments
 from hf_maskssl.data.processors import ImageTextProcessor
-from hf_maskssl.data.tokenizers import build_byte_tokenizer, build_character_tokenizer
+from hf_maskssl.data.tokenizers import build_bert_tokenizer, build_byte_tokenizer, build_character_tokenizer
 from hf_maskssl.hub.cards import write_finetuned_card
 from hf_maskssl.models.image_processing_multimae import MultiMAEImageProcessor
 from hf_maskssl.training.finetuning import finetune
@@ -61,6 +61,16 @@ SCENES: dict[str, Any] = {
     "semseg": {"kind": "categorical", "num_classes": 5, "stride": 4, "embedding_size": 4},
     "norm_rgb": {"target_of": "rgb", "loss": "standardized_mse"},
 }
+POS_BERT: dict[str, Any] = {
+    "model_type": "pos_minimax_bert",
+    "vocab_size": 12,
+    "max_position_embeddings": 16,
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+}
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "two", "sample", "##s", "of", "text", "a", "one"]
 LATENTS = {"encoder_type": "cross_attention", "num_latents": 4, "embedding_size": 8}
 
 # Name -> model section (the sizes of `model_section` left out), data section, what makes the processor.
@@ -200,6 +210,30 @@ RUNS |= {
         lambda: MultiMAEImageProcessor(None, 16),
     ),
 }
+RUNS |= {
+    "pos_bert": (
+        POS_BERT,
+        {"source": "pydoc", "kind": "masked_text", "tagger": "nltk", "wordpiece_size": 12, "validation_fraction": 0.1},
+        lambda: bert_tokenizer(16),
+    ),
+    "pos_bert_tagged": (
+        {**POS_BERT, "tasks": ["verb", "noun"], "task_balancing": "none", "next_sentence_prediction": "none"},
+        {"source": "org/tagged", "kind": "masked_text", "input_column": "words", "tag_column": "tags"}
+        | {"document_column": "file", "tokenizer": "org/bert", "mask_sampling": "balanced", "num_maskings": 0}
+        | {"sequence_length": 12, "test_split": "test"},
+        lambda: bert_tokenizer(16),
+    ),
+    "bert": (
+        {**POS_BERT, "tasks": ["mlm"], "next_sentence_prediction": "none"},
+        {"source": "text", "data_files": "books.txt", "kind": "masked_text", "input_column": "text"}
+        | {"tokenizer": "../pieces/vocab.txt", "test_split": "test"},
+        lambda: None,
+    ),
+}
+
+
+def bert_tokenizer(max_length: int) -> Any:
+    return build_bert_tokenizer({piece: number for number, piece in enumerate(PIECES)}, max_length)
 
 
 def model_section(name: str) -> dict[str, Any]:

@@ -20,10 +20,11 @@ from transformers import (
 )
 
 import hf_maskssl
+from hf_maskssl.data.arguments import DataArguments
 from hf_maskssl.evaluation.pictures import draw_curves
 from hf_maskssl.hub import cards
 from hf_maskssl.hub.cards import PLACEHOLDER, complete_card, is_hub_name, write_converted_card, write_model_card
-from hf_maskssl.hub.methods import METHODS, MM_MAE
+from hf_maskssl.hub.methods import METHODS, MM_MAE, PLAIN_BERT, method_of
 from hf_maskssl.hub.official_files import Converted
 from hf_maskssl.hub.snippets import WITH_PACKAGE, WITHOUT_PACKAGE, loading_snippets
 from hf_maskssl.registration import MODELS
@@ -58,10 +59,10 @@ def run_snippet(code: str, folder: Path, result: str = "features") -> Any:
 @pytest.mark.parametrize("name", RUNS)
 def test_snippets_run_and_keep_their_promise(make_run: Any, name: str) -> None:
     card, folder = write(make_run, name)
-    codes = snippets(card)
-    assert len(codes) == 2 and "import hf_maskssl" in codes[0] and "trust_remote_code=True" in codes[1]
+    codes, fills_masks = snippets(card), name in ("pos_bert", "pos_bert_tagged")
+    assert len(codes) == 2 + fills_masks and "import hf_maskssl" in codes[0] and "trust_remote_code=True" in codes[1]
     assert "hf_maskssl" not in codes[1]
-    for code in codes:
+    for code in codes[:2]:
         assert PLACEHOLDER in code
         features = run_snippet(code, folder)
         assert str(tuple(features.shape)) in code and features.isfinite().all()
@@ -83,11 +84,13 @@ def test_snippets_run_and_keep_their_promise(make_run: Any, name: str) -> None:
         ("multimae", {"AutoImageProcessor"}),
         ("multimae_tensors", set()),
         ("multimae_rgb", {"AutoImageProcessor"}),
+        ("pos_bert", {"AutoTokenizer"}),
+        ("bert", set()),
     ],
 )
 def test_snippets_take_the_processor_of_the_modality(make_run: Any, name: str, auto_classes: set[str]) -> None:
     card, _ = write(make_run, name)
-    for code in snippets(card):
+    for code in snippets(card)[:2]:
         assert set(re.findall(r"Auto\w+", code)) == auto_classes | {"AutoModel"}
 
 
@@ -262,8 +265,95 @@ def test_variants_of_multimae_are_told_apart(make_run: Any) -> None:
     assert "# MAE pre-trained on local multimodal data" in card and "of one modality, rgb" in card
 
 
+@pytest.mark.parametrize(
+    ("fields", "name", "words", "papers"),
+    [
+        ({}, "PoS-BERT", "the task that it does worst weighs most", {"wang2023taskrobust", "devlin2019bert"}),
+        ({"task_balancing": "none"}, "PoS-BERT without balancing", "all tasks weigh the same", None),
+        ({"task_balancing": "gradnorm"}, "PoS-BERT with GradNorm", "balanced by GradNorm", None),
+        ({"tasks": ["noun", "verb"]}, "PoS-BERT", "every part of speech (noun, verb) is a task", None),
+        ({"next_sentence_prediction": "inside"}, "PoS-BERT", "and next sentence prediction another", None),
+        ({"tasks": ["mlm"]}, "BERT", "of whole words and next sentence prediction", {"devlin2019bert"}),
+        ({"tasks": ["mlm"], "next_sentence_prediction": "none"}, "BERT", "of whole words", {"devlin2019bert"}),
+        (
+            {"tasks": ["mlm"], "next_sentence_prediction": "inside"},
+            "BERT with minimax",
+            "the task that it does worst",
+            {"wang2023taskrobust", "devlin2019bert"},
+        ),
+    ],
+)
+def test_variants_of_pos_bert_are_told_apart(
+    fields: dict[str, Any], name: str, words: str, papers: set[str] | None
+) -> None:
+    method = method_of(hf_maskssl.PoSMinimaxBertConfig(**fields))
+    assert method.name == name and words in method.summary
+    found = set(re.findall(r"@\w+\{(\w+),", method.bibtex))
+    assert found == papers if papers else {"wang2023taskrobust", "devlin2019bert"} <= found
+    assert ("chen2018gradnorm" in found) == (fields.get("task_balancing") == "gradnorm")
+
+
+def test_card_of_pos_bert(make_run: Any) -> None:
+    state = finished_state()
+    state.history[-1] |= {"train/verb": 3.5, "train/weight/verb": 0.25, "train/count/verb": 1234.5}
+    state.history[-1] |= {"validation/verb": 4.5, "validation/weight/verb": 0.5, "validation/count/verb": 99}
+    card, folder = write(make_run, "pos_bert", state)
+    assert "# PoS-BERT pre-trained on the help topics of Python" in card
+    header = ModelCard.load(folder / "README.md").data
+    assert header.pipeline_tag == "fill-mask" and "masked-language-modeling" in header.tags and header.datasets is None
+    text = section(card, "Data")
+    assert "| parts of speech | tagged by NLTK's averaged perceptron |" in text
+    assert "15% of the pieces, whole words, as the tasks occur; 10 maskings, which epochs take in turn" in text
+    assert "| tokenizer | WordPiece of 12 pieces, trained on the training split |" in text
+    text = section(card, "Training")
+    assert "| last value of | training | validation | weight | terms in a step |" in text
+    assert "| verb | 3.5 | 4.5 | 0.25 | 1,234 |" in text and "weight/verb" not in text
+    assert "`AutoModelForQuestionAnswering`, `AutoModelForMultipleChoice` put a new head on the encoder" in card
+    assert "`AutoModelForMaskedLM` what fills masks;" in card
+    candidates = run_snippet(snippets(card)[2], folder, "candidates")
+    assert {len(one["sequence"].split()) for one in candidates} <= {3, 4} and len(candidates) == 5
+
+
+def test_untrained_pooler_of_bert_is_not_used(make_run: Any) -> None:
+    """Without next sentence prediction nothing trains it."""
+    for name in ("pos_bert_tagged", "bert"):
+        card, _ = write(make_run, name)
+        assert ".pooler_output" not in card and "the pooler was not trained" in card
+    text = section(write(make_run, "pos_bert_tagged")[0], "Data")
+    assert "| parts of speech | tags |" in text and "| document column | file |" in text
+    assert (
+        "from all tasks of a sequence equally; anew in every epoch" in text and "| pieces in a sequence | 12 |" in text
+    )
+    assert "| tokenizer | vocab.txt |" in card
+
+
+def test_first_weights_are_told(make_run: Any) -> None:
+    card, folder = write(make_run, "pos_bert", init_from="google-bert/bert-base-uncased")
+    assert "| initial weights | those of `google-bert/bert-base-uncased` |" in section(card, "Training")
+    assert ModelCard.load(folder / "README.md").data.base_model == "google-bert/bert-base-uncased"
+    card, folder = write(make_run, "multimae", init_from=str(folder / "vit"))
+    assert "| initial weights | those of `vit` |" in card
+    assert ModelCard.load(folder / "README.md").data.base_model is None
+
+
+def test_finetuned_bert_is_given_pairs_as_in_training(make_run: Any) -> None:
+    _, _, folder = make_run("pos_bert")
+    config = AutoConfig.from_pretrained(folder, num_labels=3)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    for columns, call in (
+        (["a", "b"], "tokenizer(texts, seconds, padding=True, "),
+        ("a", "tokenizer(texts, padding=True, "),
+    ):
+        data = DataArguments(source="org/pairs", kind="tokens", input_column=columns, tokenizer="org/bert")
+        for _, code in loading_snippets(folder, config, PLACEHOLDER, data, "classification"):
+            assert call in code and "add_special_tokens" not in code
+            tokens = run_snippet(code, folder, "tokens")
+            assert tokens["input_ids"][0, 0] == 2 and tokens["token_type_ids"].any() == isinstance(columns, list)
+            assert run_snippet(code, folder, "classes").shape == (2,)
+
+
 def test_bibtex_is_balanced() -> None:
-    for method in [*METHODS.values(), MM_MAE]:
+    for method in [*METHODS.values(), MM_MAE, PLAIN_BERT]:
         assert method.bibtex.count("{") == method.bibtex.count("}")
         assert "\\\\" not in method.bibtex
 

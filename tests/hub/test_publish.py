@@ -208,7 +208,7 @@ def test_outputs_that_differ_are_found(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["image", "series", "tabular", "tokens", "pairs", "sma_text", "sma_series", "sma_image"]
+    "name", ["image", "series", "tabular", "tokens", "pairs", "sma_text", "sma_series", "sma_image", "pos_bert"]
 )
 def test_example_inputs_fit_their_model(make_run: Any, name: str) -> None:
     from transformers import AutoModel

@@ -13,7 +13,7 @@ import transformers
 import yaml
 from accelerate.state import AcceleratorState, is_initialized
 from huggingface_hub import ModelCard, ModelCardData
-from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, PreTrainedConfig
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelForPreTraining, PreTrainedConfig
 
 import hf_maskssl
 
@@ -22,12 +22,13 @@ from ..data.recipe import build_config
 from ..data.tokenizers import BYTE_TOKENIZER
 from ..evaluation.pictures import draw_curves
 from ..evaluation.reports import markdown_table
+from ..registration import MODELS
 from ..training.arguments import PretrainingRecipe
 from ..training.finetuning_arguments import FinetuningRecipe
 from ..training.loop import RunState
 from .methods import Method, method_of
 from .official_files import Converted
-from .snippets import loading_snippets
+from .snippets import fills_masks, loading_snippets
 
 CARD = "README.md"
 CURVES = "curves.png"
@@ -50,7 +51,11 @@ TASK_PIPELINES = {
     "depth_estimation": "depth-estimation",
 }
 # Data that comes with the package.
-OWN_SOURCES = {"digits": "scikit-learn's handwritten digits", "scenes": "procedural scenes"}
+OWN_SOURCES = {
+    "digits": "scikit-learn's handwritten digits",
+    "scenes": "procedural scenes",
+    "pydoc": "the help topics of Python",
+}
 
 Section = tuple[str, str]  # title and text
 
@@ -81,6 +86,8 @@ def write_model_card(folder: Path, recipe: PretrainingRecipe, state: RunState) -
     ]
     kinds = dict.fromkeys([config.modality, data.kind])
     header = _header(config, list(kinds), datasets=data.source if is_hub_name(data.source) else None)
+    if recipe.training.init_from is not None and is_hub_name(recipe.training.init_from):
+        header.base_model = recipe.training.init_from
     title = f"{method.name} pre-trained on {_source_name(data)}"
     _save(folder, header, title, _introduction(method, config), sections)
 
@@ -206,10 +213,11 @@ def _save(folder: Path, header: ModelCardData, title: str, introduction: str, se
 
 
 def _header(config: PreTrainedConfig, kinds: list[str], datasets: str | None = None) -> ModelCardData:
-    tags = ["self-supervised", "masked-autoencoder", "feature-extraction", config.model_type, *kinds]
+    method = "masked-language-modeling" if fills_masks(config) else "masked-autoencoder"
+    tags = ["self-supervised", method, "feature-extraction", config.model_type, *kinds]
     return ModelCardData(
         library_name="transformers",
-        pipeline_tag="feature-extraction",
+        pipeline_tag="fill-mask" if fills_masks(config) else "feature-extraction",
         tags=[tag.replace("_", "-") for tag in tags],
         datasets=datasets,
     )
@@ -219,10 +227,14 @@ def _introduction(method: Method, config: PreTrainedConfig) -> str:
     with torch.device("meta"):
         encoder = AutoModel.from_config(config).num_parameters()
         everything = AutoModelForPreTraining.from_config(config).num_parameters()
+    other = [auto for auto in MODELS[type(config)] if auto not in (AutoModel, AutoModelForPreTraining)]
+    heads = [f"`{auto.__name__}`" for auto in other if auto is not AutoModelForMaskedLM]
     return (
         f"{method.summary} ([{method.title}]({method.url})), in the implementation of hf_maskssl for transformers. "
         f"`AutoModel` gives the encoder ({encoder:,} parameters), `AutoModelForPreTraining` the whole pre-training "
-        f"model ({everything:,} parameters)."
+        f"model ({everything:,} parameters)"
+        + (", `AutoModelForMaskedLM` what fills masks" if fills_masks(config) else "")
+        + f"; {', '.join(heads)} put a new head on the encoder, to be fine-tuned."
     )
 
 
@@ -238,7 +250,7 @@ def _source_name(data: DataArguments) -> str:
         return OWN_SOURCES[data.source]
     if is_hub_name(data.source):
         return data.source
-    return f"local {data.kind.replace('_', ' ')} data"
+    return f"local {data.kind.removeprefix('masked_').replace('_', ' ')} data"
 
 
 def _data_table(data: DataArguments, counts: Mapping[str, int] | None = None) -> str:
@@ -255,12 +267,13 @@ def _data_table(data: DataArguments, counts: Mapping[str, int] | None = None) ->
         ("input column", _input_columns(data)),
         ("text column", data.text_column),
         ("label column", data.label_column and f"{data.label_column}{labels}"),
-        ("standardised by", data.standardize if data.kind != "multimodal" else None),
+        ("standardised by", data.standardize if data.kind not in ("multimodal", "masked_text") else None),
         ("values multiplied by", data.scale if data.scale != 1 else None),
         ("training pictures", _augmentation(data)),
         ("sampling rate", data.sampling_rate and f"{data.sampling_rate:,} Hz"),
         ("tokenizer", _tokenizer(data)),
         ("texts", "end to end, cut into full sequences" if data.pack else None),
+        *(_masked_text_rows(data) if data.kind == "masked_text" else ()),
     ]
     return markdown_table([[name, str(value)] for name, value in rows if value is not None], ["data", ""])
 
@@ -298,7 +311,24 @@ def _augmentation(data: DataArguments) -> str | None:
 def _tokenizer(data: DataArguments) -> str | None:
     if data.tokenizer == BYTE_TOKENIZER:
         return "one token per byte (UTF-8)"
-    return data.tokenizer or (data.alphabet and "one token per character")
+    if data.wordpiece_size is not None:
+        return f"WordPiece of {data.wordpiece_size:,} pieces, trained on the training split"
+    if data.tokenizer is not None:
+        return _checkpoint_name(data.tokenizer)
+    return data.alphabet and "one token per character"
+
+
+def _masked_text_rows(data: DataArguments) -> list[tuple[str, Any]]:
+    """Where words' parts of speech come from, and which words are masked."""
+    tagged = "tagged by NLTK's averaged perceptron" if data.tagger is not None else data.tag_column
+    drawn = {"proportional": "as the tasks occur", "balanced": "from all tasks of a sequence equally"}
+    times = f"{data.num_maskings} maskings, which epochs take in turn" if data.num_maskings else "anew in every epoch"
+    return [
+        ("parts of speech", tagged),
+        ("document column", data.document_column),
+        ("masked", f"{data.mlm_probability:.0%} of the pieces, whole words, {drawn[data.mask_sampling]}; {times}"),
+        ("pieces in a sequence", data.sequence_length),
+    ]
 
 
 def _training_split(data: DataArguments) -> str:
@@ -332,6 +362,7 @@ def _training(folder: Path, recipe: PretrainingRecipe, state: RunState) -> str:
     steps = f"{state.step:,}" if state.step == args.max_steps else f"{state.step:,} of {args.max_steps:,} planned"
     rows = [
         ("optimiser steps", steps),
+        ("initial weights", None if args.init_from is None else f"those of `{_checkpoint_name(args.init_from)}`"),
         (
             "samples per step",
             f"{effective:,} (batch {args.batch_size} x processes {processes} x accumulation "
@@ -367,25 +398,30 @@ def _device() -> str | None:
 
 
 def _losses(state: RunState) -> str:
-    """The last logged value of each part of the loss."""
+    """The last logged value of each part of the loss, and of balanced tasks what it weighed and how many terms it had."""
     names = dict.fromkeys(
         name.partition("/")[2]
         for entry in state.history
         for name in entry
         if name.startswith(("train/", "validation/")) and name not in ("train/learning_rate", "train/grad_norm")
     )
+    names = dict.fromkeys(
+        name.removeprefix("weight/").removeprefix("count/") for name in sorted(names, key="loss".__ne__)
+    )
     if not names:
         return ""
-    splits = ("train", "validation")
-    cells = [[name, *(_number(state.latest(f"{split}/{name}")) for split in splits)] for name in names]
-    columns = ["last value of", "training", "validation"]
-    if all(cell[2] is None for cell in cells):
-        cells, columns = [cell[:2] for cell in cells], columns[:2]
-    return markdown_table(cells, columns)
+    sources = [("training", "train/", ".4g"), ("validation", "validation/", ".4g")]
+    sources += [("weight", "train/weight/", ".4g"), ("terms in a step", "train/count/", ",.0f")]
+    columns = {
+        title: [_number(state.latest(prefix + name), form) for name in names] for title, prefix, form in sources
+    }
+    columns = {title: cells for title, cells in columns.items() if any(cell is not None for cell in cells)}
+    rows = zip(names, *columns.values(), strict=True)
+    return markdown_table([list(row) for row in rows], ["last value of", *columns])
 
 
-def _number(value: float | None) -> str | None:
-    return None if value is None else f"{value:.4g}"
+def _number(value: float | None, form: str) -> str | None:
+    return None if value is None else format(value, form)
 
 
 def _probe(recipe: PretrainingRecipe, state: RunState) -> str:

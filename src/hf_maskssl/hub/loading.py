@@ -114,6 +114,13 @@ def _signal_and_tokens(config: Any) -> dict[str, torch.Tensor]:
     return inputs
 
 
+def _sentence_pairs(config: Any) -> dict[str, torch.Tensor]:
+    inputs = _signal_and_tokens(config)
+    segments = torch.zeros_like(inputs["input_ids"])
+    segments[:, segments.shape[1] // 2 :] = min(1, config.type_vocab_size - 1)
+    return inputs | {"token_type_ids": segments}
+
+
 def _aligned_images(config: Any) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     inputs = {}
@@ -132,4 +139,5 @@ EXAMPLE_INPUTS: dict[str, Callable[[Any], dict[str, torch.Tensor]]] = {
     "metamae": _signal_and_tokens,
     "sma": _signal_and_tokens,
     "multimae": _aligned_images,
+    "pos_minimax_bert": _sentence_pairs,
 }

@@ -6,6 +6,8 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
+from ..models.configuration_pos_minimax_bert import ANY_WORD, PARTS_OF_SPEECH
+
 
 @dataclass(frozen=True)
 class Method:
@@ -89,6 +91,15 @@ MINIMAX_BIBTEX = """
   url = {https://arxiv.org/abs/2306.12070}
 }
 """
+BERT_BIBTEX = """
+@inproceedings{devlin2019bert,
+  title = {{BERT}: Pre-training of Deep Bidirectional Transformers for Language Understanding},
+  author = {Devlin, Jacob and Chang, Ming-Wei and Lee, Kenton and Toutanova, Kristina},
+  booktitle = {Conference of the North {A}merican Chapter of the Association for Computational Linguistics},
+  year = {2019},
+  url = {https://arxiv.org/abs/1810.04805}
+}
+"""
 UNCERTAINTY_BIBTEX = """
 @inproceedings{kendall2018uncertainty,
   title = {Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and Semantics},
@@ -166,7 +177,26 @@ MM_MAE = dataclasses.replace(
     url="https://arxiv.org/abs/2306.12070",
     bibtex=MINIMAX_BIBTEX + MULTIMAE_BIBTEX,
 )
-# How the losses of MultiMAE's tasks may be weighted otherwise: name -> what cards call it, and its paper.
+
+PLAIN_BERT = Method(
+    name="BERT",
+    summary="A BERT pre-trained by masked language modelling of whole words",
+    title="Devlin et al. 2019",
+    url="https://arxiv.org/abs/1810.04805",
+    repository="https://github.com/google-research/bert",
+    bibtex=BERT_BIBTEX,
+)
+POS_BERT = Method(
+    name="PoS-BERT",
+    summary="A BERT ([Devlin et al. 2019](https://arxiv.org/abs/1810.04805)) pre-trained by masked language modelling in "
+    "which every part of speech is a task",
+    title="Wang et al. 2023",
+    url="https://arxiv.org/abs/2306.12070",
+    repository="https://github.com/google-research/bert",
+    bibtex=MINIMAX_BIBTEX + BERT_BIBTEX,
+)
+
+# How the losses of tasks may be weighted, other than by minimax: name -> what cards call it, and its paper.
 BALANCERS = {
     "uncertainty": ("uncertainty weighting", UNCERTAINTY_BIBTEX),
     "gradnorm": ("GradNorm", GRADNORM_BIBTEX),
@@ -174,12 +204,12 @@ BALANCERS = {
 }
 
 # A new method adds its line here: model type -> what cards say.
-METHODS = {"metamae": METAMAE, "sma": SMA, "multimae": MULTIMAE}
+METHODS = {"metamae": METAMAE, "sma": SMA, "multimae": MULTIMAE, "pos_minimax_bert": POS_BERT}
 
 
 def method_of(config: PreTrainedConfig) -> Method:
     """The method of a configuration; a MetaMAE without adaptation, an SMA without guidance and a MultiMAE of one modality
-    are plain MAEs.
+    are plain MAEs, a PoS-BERT to which all words are one task is a plain BERT.
 
     Raises:
         ValueError: No entry in `METHODS`.
@@ -188,7 +218,7 @@ def method_of(config: PreTrainedConfig) -> Method:
         raise ValueError(f"model_type '{config.model_type}' has no card: add it to METHODS in hub/methods.py.")
     if getattr(config, "num_adaptation_steps", None) == 0:
         return PLAIN_MAE
-    variants = {"sma": _sma, "multimae": _multimae}
+    variants = {"sma": _sma, "multimae": _multimae, "pos_minimax_bert": _pos_bert}
     return variants[config.model_type](config) if config.model_type in variants else METHODS[config.model_type]
 
 
@@ -224,3 +254,33 @@ def _multimae(config: Any) -> Method:
         return MULTIMAE
     title, bibtex = BALANCERS[config.task_balancing]
     return dataclasses.replace(MULTIMAE, name=f"MultiMAE with {title}", bibtex=MULTIMAE_BIBTEX + bibtex)
+
+
+def _pos_bert(config: Any) -> Method:
+    """PoS-BERT as its tasks are balanced, or the masked language modelling that it is compared with."""
+    is_plain = config.tasks == [ANY_WORD]
+    method = PLAIN_BERT if is_plain else POS_BERT
+    summary = method.summary
+    if not is_plain and set(config.tasks) != set(PARTS_OF_SPEECH):
+        summary = summary.replace("every part of speech", f"every part of speech ({', '.join(config.tasks)})")
+    beside, inside = " beside next sentence prediction", " and next sentence prediction another"
+    if is_plain:
+        beside = inside = " and next sentence prediction"
+    summary += {"beside": beside, "inside": inside, "none": ""}[config.next_sentence_prediction]
+    method = dataclasses.replace(method, summary=summary)
+    return method if len(config.balanced_tasks) == 1 else _balanced(method, config.task_balancing)
+
+
+def _balanced(method: Method, balancing: str) -> Method:
+    """PoS-BERT, or BERT with its two objectives, under a balancing of several tasks."""
+    name, summary, bibtex = method.name, method.summary, method.bibtex
+    is_plain = name == PLAIN_BERT.name
+    if balancing == "minimax":
+        summary += "; the task that it does worst weighs most"
+        name, bibtex = (f"{name} with minimax", bibtex + MINIMAX_BIBTEX) if is_plain else (name, bibtex)
+    elif balancing in BALANCERS:
+        title, paper = BALANCERS[balancing]
+        name, summary, bibtex = f"{name} with {title}", f"{summary}; its tasks are balanced by {title}", bibtex + paper
+    elif not is_plain:
+        name, summary = f"{name} without balancing", f"{summary}; all tasks weigh the same"
+    return dataclasses.replace(method, name=name, summary=summary, bibtex=bibtex)

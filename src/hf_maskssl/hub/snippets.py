@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoModelForMaskedLM, PreTrainedConfig, PreTrainedTokenizerBase
 
 from ..data.arguments import DENSE_TASKS, DataArguments
 from ..data.processors import ImageTextProcessor, load_processor
@@ -13,6 +13,7 @@ from ..data.texts import appended_separator
 from ..models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from ..models.image_processing_array import ArrayImageProcessor
 from ..models.image_processing_multimae import MultiMAEImageProcessor
+from ..registration import MODELS
 
 AUTO_CLASSES = {
     "classification": "AutoModelForSequenceClassification",
@@ -23,6 +24,8 @@ AUTO_CLASSES = {
 }
 WITH_PACKAGE = "With the package hf_maskssl installed"
 WITHOUT_PACKAGE = "Without it, by the code in the repository (read it first: it will run on your machine)"
+FILL_MASK = "Filling in a masked word"
+REGISTERS = "import hf_maskssl  # registers its models and processors"
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Example:
 def loading_snippets(
     folder: Path, config: PreTrainedConfig, repository: str, data: DataArguments | None = None, task: str | None = None
 ) -> list[tuple[str, str]]:
-    """(title, code) of both ways of loading the model and applying it to two samples.
+    """(title, code) of both ways of loading the model and applying it to two samples, and of filling masks where it can.
 
     Args:
         folder: Its processor is looked at.
@@ -54,49 +57,82 @@ def loading_snippets(
         data: Of the recipe, for an example text; None where it is unknown.
         task: Of a fine-tuned model, which gives logits; None for an encoder, which gives features.
     """
-    example = _example(load_processor(folder), config, data, task)
-    return [
+    processor: Any = load_processor(folder)
+    example = _example(processor, config, data, task)
+    snippets = [
         (WITH_PACKAGE, _code(example, config, repository, task, remote=False)),
         (WITHOUT_PACKAGE, _code(example, config, repository, task, remote=True)),
     ]
+    if task is None and fills_masks(config) and getattr(processor, "mask_token", None) is not None:
+        snippets.append((FILL_MASK, _fill_mask(repository, processor.mask_token)))
+    return snippets
+
+
+def fills_masks(config: PreTrainedConfig) -> bool:
+    """Whether a pre-training checkpoint of this configuration opens as a masked language model."""
+    return AutoModelForMaskedLM in MODELS.get(type(config), {})
+
+
+def _fill_mask(repository: str, mask_token: str) -> str:
+    return "\n".join(
+        [
+            REGISTERS,
+            "from transformers import pipeline",
+            "",
+            f'fill_mask = pipeline("fill-mask", "{repository}")  # without the package: trust_remote_code=True',
+            f'candidates = fill_mask("two {mask_token} of text")',
+        ]
+    )
 
 
 def _code(example: Example, config: Any, repository: str, task: str | None, remote: bool) -> str:
     trust = ", trust_remote_code=True" if remote else ""
-    name, auto_class, last_line = _model_lines(example, config, task)
+    name, auto_class, last_lines = _model_lines(example, config, task)
     auto_classes = sorted({auto_class, *example.processors.values()})
     return "\n".join(
         [
-            *(() if remote else ("import hf_maskssl  # registers its models and processors",)),
+            *(() if remote else (REGISTERS,)),
             *example.imports,
             f"from transformers import {', '.join(auto_classes)}",
             "",
             *(f'{name} = {kind}.from_pretrained("{repository}"{trust})' for name, kind in example.processors.items()),
             f'{name} = {auto_class}.from_pretrained("{repository}"{trust})',
             *example.lines,
-            last_line,
+            *last_lines,
         ]
     )
 
 
-def _model_lines(example: Example, config: Any, task: str | None) -> tuple[str, str, str]:
-    """Variable of the model, its Auto class, and the line that applies it."""
+def _model_lines(example: Example, config: Any, task: str | None) -> tuple[str, str, tuple[str, ...]]:
+    """Variable of the model, its Auto class, and the lines that apply it."""
     if task is None:
-        line = f"features = encoder({example.inputs}).pooler_output  # (2, {config.hidden_size})"
-        return "encoder", "AutoModel", line
+        return "encoder", "AutoModel", _features(example, config)
     if task == "depth_estimation":
         line = f"depth = model({example.inputs}).predicted_depth  # (2, height, width), in the labels' unit"
-        return "model", AUTO_CLASSES[task], line
+        return "model", AUTO_CLASSES[task], (line,)
     outputs = f"model({example.inputs}).logits"
     if task == "semantic_segmentation":
         line = f"classes = {outputs}.argmax(1)  # of logits (2, {config.num_labels}, rows, columns)"
-        return "model", AUTO_CLASSES[task], line
+        return "model", AUTO_CLASSES[task], (line,)
     if task == "regression":
-        return "model", AUTO_CLASSES[task], f"values = {outputs}[:, 0]  # (2,), in the labels' unit"
+        return "model", AUTO_CLASSES[task], (f"values = {outputs}[:, 0]  # (2,), in the labels' unit",)
     shape = f"2, tokens, {config.num_labels}" if task == "token_classification" else f"2, {config.num_labels}"
     line = f"classes = {outputs}.argmax(-1)  # of logits ({shape}); model.config.id2label names them"
     is_multimodal = config.modality == "multimodal"
-    return "model", "AutoModelForImageClassification" if is_multimodal else AUTO_CLASSES[task], line
+    return "model", "AutoModelForImageClassification" if is_multimodal else AUTO_CLASSES[task], (line,)
+
+
+def _features(example: Example, config: Any) -> tuple[str, ...]:
+    """One vector for each sample: what the encoder pools, if pre-training has trained that."""
+    outputs, shape = f"encoder({example.inputs})", f"(2, {config.hidden_size})"
+    if getattr(config, "next_sentence_prediction", None) != "none":
+        return (f"features = {outputs}.pooler_output  # {shape}",)
+    if not example.processors:
+        return (f"features = {outputs}.last_hidden_state.mean(1)  # {shape}; the pooler was not trained",)
+    return (
+        'is_real = tokens["attention_mask"].unsqueeze(-1)  # the pooler was not trained: the mean over what is no padding',
+        f"features = ({outputs}.last_hidden_state * is_real).sum(1) / is_real.sum(1)  # {shape}",
+    )
 
 
 def _example(processor: Any, config: Any, data: DataArguments | None, task: str | None) -> Example:
@@ -203,18 +239,24 @@ def _aligned_tensors(config: Any, task: str | None) -> Example:
 
 
 def _texts(tokenizer: Any, config: Any, data: DataArguments | None) -> Example:
+    """Texts, or pairs of them where the data has pairs, tokenised as in training."""
     longest = config.max_position_embeddings
+    is_framed = getattr(config, "wants_special_tokens", False)
+    is_pair = data is not None and len(data.input_columns()) > 1
     alphabet = data.alphabet if data is not None else None
-    text = (alphabet or "two samples of text")[: min(longest, 16)]
-    # As in pre-training: the model has a class token of its own or none, and knows neither segments nor other special
-    # tokens, save a separator that the tokenizer only appends.
-    special = "" if appended_separator(tokenizer) is not None else "add_special_tokens=False, "
-    options = f"{special}truncation=True, max_length={longest}"
-    if "token_type_ids" in tokenizer.model_input_names:
+    text = (alphabet or "two samples of text")[: None if is_framed else min(longest, 16)]
+    # Other models have a class token of their own or none, and know neither segments nor special tokens, save what stands
+    # between the texts of a pair and a separator that the tokenizer only appends.
+    is_plain = not is_framed and not is_pair and appended_separator(tokenizer) is None
+    options = ("add_special_tokens=False, " if is_plain else "") + f"truncation=True, max_length={longest}"
+    if is_framed:
+        options = f"padding=True, {options}"
+    elif "token_type_ids" in tokenizer.model_input_names:
         options += ", return_token_type_ids=False"
+    names = ["texts", "seconds"] if is_pair else ["texts"]
     lines = (
-        f"texts = [{text!r}, {text!r}]",
-        f'tokens = tokenizer(texts, {options}, return_tensors="pt")',
+        *(f"{name} = [{text!r}, {text!r}]" for name in names),
+        f'tokens = tokenizer({", ".join(names)}, {options}, return_tensors="pt")',
     )
     return Example((), {"tokenizer": "AutoTokenizer"}, lines, "**tokens")
 
