@@ -187,9 +187,23 @@ MULTIMAE: dict[str, dict[str, Any]] = {
         "task_balancing": "minimax",
     },
 }
-CHECKPOINTS = [*METAMAE, *SMA, *MULTIMAE]
+POS_SIZES: dict[str, Any] = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "vocab_size": 8,
+    "max_position_embeddings": 10,
+    "tasks": ["noun", "verb"],
+}
+POS: dict[str, dict[str, Any]] = {
+    "pos-minimax": {},
+    "pos-inside": {"task_balancing": "gradnorm", "next_sentence_prediction": "inside"},
+}
+CHECKPOINTS = [*METAMAE, *SMA, *MULTIMAE, *POS]
 HEADS = ["AutoModelForSequenceClassification", "AutoModelForTokenClassification"]
 IMAGE_HEADS = ["AutoModelForImageClassification", "AutoModelForSemanticSegmentation", "AutoModelForDepthEstimation"]
+TEXT_HEADS = [*HEADS, "AutoModelForQuestionAnswering", "AutoModelForMultipleChoice", "AutoModelForMaskedLM"]
 # Run in a process of its own: opens every checkpoint under FOLDER through the Auto classes, writes what they give.
 SCRIPT = """
 import importlib.abc, json, sys
@@ -222,7 +236,7 @@ def prepare(path):
     if path.name == "spectrogram":
         inputs |= AutoFeatureExtractor.from_pretrained(path, **remote)(
             np.random.default_rng(0).random((2, 2000)), return_tensors="pt")
-    if path.name in ("tokens", "pairs", "sma-tokens", "sma-bytes"):
+    if path.name in ("tokens", "pairs", "sma-tokens", "sma-bytes", "pos-minimax", "pos-inside"):
         inputs |= AutoTokenizer.from_pretrained(path, **remote)(
             ["ACCGT", "GT"], padding=True, add_special_tokens=False, return_tensors="pt")
     if path.name.startswith("multimae"):
@@ -245,15 +259,21 @@ with torch.no_grad():
         whole, info = AutoModelForPreTraining.from_pretrained(path, output_loading_info=True, **remote)
         report[path.name]["whole"] = sorted({*info["missing_keys"], *info["unexpected_keys"]})
         torch.manual_seed(0)
-        results[f"{path.name}/loss"] = whole(**inputs).loss
+        labels = {}
+        if path.name.startswith("pos"):
+            ids, real = inputs["input_ids"], inputs["attention_mask"]
+            labels = {"labels": ids.where(real == 1, -100), "tasks": ids % 2, "next_sentence_label": real.sum(1) % 2}
+        results[f"{path.name}/loss"] = whole(**inputs, **labels).loss
         results |= {f"{path.name}/buffers/{name}": value for name, value in whole.named_buffers()}
-        for auto_class in sys.argv[5 if path.name.startswith("multimae") else 4].split(","):
+        for auto_class in sys.argv[{"multimae": 5, "pos": 6}.get(path.name.split("-")[0], 4)].split(","):
             head, info = getattr(transformers, auto_class).from_pretrained(path, output_loading_info=True, **remote)
             report[path.name][auto_class] = sorted(info["missing_keys"])
             for name in info["missing_keys"]:
                 head.get_parameter(name).fill_(0.0 if name.endswith("bias") else 0.1)
-            outputs = head.eval()(**inputs)
-            results[f"{path.name}/{auto_class}"] = outputs.get("logits", outputs.get("predicted_depth"))
+            is_choice = auto_class.endswith("MultipleChoice")
+            outputs = head.eval()(**({name: value[None] for name, value in inputs.items()} if is_choice else inputs))
+            results[f"{path.name}/{auto_class}"] = next(
+                outputs[name] for name in ("logits", "predicted_depth", "start_logits") if name in outputs)
 report["package"] = "hf_maskssl" in sys.modules
 save_file({name: value.contiguous().clone() for name, value in results.items()}, output)
 print(json.dumps(report))
@@ -270,7 +290,7 @@ def save_processor(name: str, folder: Path) -> None:
         hf_maskssl.SeriesFeatureExtractor(3, 20, **statistics).save_pretrained(folder)
     if name == "spectrogram":
         hf_maskssl.SpectrogramFeatureExtractor(8000, num_mel_bins=8, num_frames=8).save_pretrained(folder)
-    if name in ("tokens", "pairs", "sma-tokens"):
+    if name in ("tokens", "pairs", "sma-tokens", *POS):
         build_character_tokenizer("ACGT", 10).save_pretrained(folder)
     if name == "sma-bytes":
         build_byte_tokenizer(12).save_pretrained(folder)
@@ -283,6 +303,8 @@ def build(name: str) -> Any:
         return hf_maskssl.MetaMAEForPretraining(hf_maskssl.MetaMAEConfig(**SIZES, **METAMAE[name]))
     if name in SMA:
         return hf_maskssl.SMAForMaskedModeling(hf_maskssl.SMAConfig(**SMA_SIZES, **SMA[name]))
+    if name in POS:
+        return hf_maskssl.PoSMinimaxBertForPreTraining(hf_maskssl.PoSMinimaxBertConfig(**POS_SIZES, **POS[name]))
     return hf_maskssl.MultiMAEForPretraining(hf_maskssl.MultiMAEConfig(**MULTIMAE_SIZES, **MULTIMAE[name]))
 
 
@@ -311,7 +333,7 @@ def loaded(checkpoints: tuple[Path, Any]) -> dict[str, tuple[dict[str, torch.Ten
             "HF_HUB_OFFLINE": "1",
         }
         command = [sys.executable, "-c", SCRIPT, str(root), str(root.parent / f"{way}.safetensors"), way]
-        command += [",".join(HEADS), ",".join(IMAGE_HEADS)]
+        command += [",".join(heads) for heads in (HEADS, IMAGE_HEADS, TEXT_HEADS)]
         processes[way] = subprocess.Popen(
             command, env=environment, cwd=root.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -327,6 +349,7 @@ def test_each_process_ran_the_code_it_was_meant_to(loaded: dict[str, Any]) -> No
     for name in CHECKPOINTS:
         expected = "modeling_metamae.MetaMAEModel" if name in METAMAE else "modeling_sma.SMAModel"
         expected = "modeling_multimae.MultiMAEModel" if name in MULTIMAE else expected
+        expected = "modeling_pos_minimax_bert.PoSMinimaxBertModel" if name in POS else expected
         assert registered[name]["class"] == f"hf_maskssl.models.{expected}"
         assert absent[name]["class"].startswith("transformers_modules.")
 
@@ -351,6 +374,10 @@ def test_encoder_of_a_pretraining_checkpoint_is_complete(loaded: dict[str, Any],
     if name in MULTIMAE:
         parts = [{"classifier", "classifier_norm"}, {"segmentation_head"}, {"depth_head"}]
         assert [{key.split(".")[0] for key in report[head]} for head in IMAGE_HEADS] == parts
+        return
+    if name in POS:
+        parts = [{"classifier"}, {"classifier"}, {"qa_outputs"}, {"classifier"}, set()]
+        assert [{key.split(".")[0] for key in report[head]} for head in TEXT_HEADS] == parts
         return
     for head in HEADS:
         new = {"classifier"} if name in METAMAE else {"classifier", "hidden_norm", "query_layer", "query_norm"}

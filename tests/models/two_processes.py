@@ -6,6 +6,7 @@ from typing import Any
 
 import metamae_cases
 import multimae_cases
+import pos_minimax_bert_cases
 import sma_cases
 import torch
 import torch.distributed as dist
@@ -26,6 +27,7 @@ OBJECTIVES: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "sma-random": (sma_cases, "padded-self-tokens", {"masking": "random"}),
     "sma-all": (sma_cases, "padded-cross-tokens", {"reconstruct_visible": True}),
     **{f"multimae-{case}": (multimae_cases, case, {}) for case in multimae_cases.CASES},
+    **{f"pos-{case}": (pos_minimax_bert_cases, case, {}) for case in pos_minimax_bert_cases.CASES},
 }
 
 
@@ -71,7 +73,8 @@ def run_objective(name: str, rank: int | None) -> dict[str, torch.Tensor]:
         for value in found.values():
             dist.all_reduce(value)
             value /= 2
-    found |= {f"gradient.{key}": value.grad for key, value in model.named_parameters() if value.grad is not None}
+    for key, value in model.named_parameters():  # DDP gives zeros to what an objective has no use for
+        found[f"gradient.{key}"] = torch.zeros_like(value) if value.grad is None else value.grad
     return found | {f"buffer.{key}": value for key, value in model.named_buffers()}
 
 

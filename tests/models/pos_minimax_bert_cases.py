@@ -1,0 +1,106 @@
+"""Small PoS-BERTs with every task balancing and place of next sentence prediction, with batches, for the tests of this folder."""
+
+from typing import Any
+
+import torch
+
+from hf_maskssl import PoSMinimaxBertConfig, PoSMinimaxBertForMaskedLM, PoSMinimaxBertForPreTraining
+
+LENGTH = 11
+SMALL: dict[str, Any] = {
+    # Not in the order of PARTS_OF_SPEECH; nothing in a batch is a determiner.
+    "tasks": ["noun", "verb", "determiner", "adverb"],
+    "vocab_size": 30,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 12,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+    "initializer_range": 0.3,
+}
+BALANCERS: dict[str, dict[str, Any]] = {
+    "none": {"task_balancing": "none"},
+    "minimax": {"task_balancing": "minimax", "task_balancing_options": {"alpha": 3.0}},
+    "momentum": {"task_balancing": "minimax", "task_balancing_options": {"alpha": 3.0, "momentum": 0.5}},
+    "uncertainty": {"task_balancing": "uncertainty"},
+    "gradnorm": {"task_balancing": "gradnorm"},
+    "dwa": {"task_balancing": "dwa", "task_balancing_options": {"interval": 1, "temperature": 0.5}},
+}
+CASES: dict[str, dict[str, Any]] = {
+    **BALANCERS,  # next sentence prediction beside them, and inside:
+    **{f"{name}-inside": {**fields, "next_sentence_prediction": "inside"} for name, fields in BALANCERS.items()},
+    "minimax-alone": {**BALANCERS["minimax"], "next_sentence_prediction": "none"},
+    "plain": {"tasks": ["mlm"], "task_balancing": "none"},
+}
+
+
+def small_config(case: str, **changes: Any) -> PoSMinimaxBertConfig:
+    return PoSMinimaxBertConfig(**(SMALL | CASES[case] | changes))
+
+
+def small_model(case: str, seed: int = 0, kind: Any = PoSMinimaxBertForPreTraining, **changes: Any) -> Any:
+    """With every weight, and what the balancer remembers, away from its initial value: nothing is hidden by a zero."""
+    torch.manual_seed(seed)
+    model = kind(small_config(case, **changes))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+        for name, buffer in model.named_buffers():
+            if name.startswith("balancer.") and buffer.is_floating_point():
+                buffer.add_(0.3 + torch.rand_like(buffer))
+    return model
+
+
+def masked_lm(case: str, **changes: Any) -> PoSMinimaxBertForMaskedLM:
+    return small_model(case, kind=PoSMinimaxBertForMaskedLM, **changes)
+
+
+def make_batch(case: str, batch_size: int = 4, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Pairs of segments of different lengths; every task but determiners, in rows of few and of many masked pieces.
+
+    Row 1 has no masked piece, and nobody knows whether the segments of row 2 follow each other.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    config = small_config(case)
+    shape = (batch_size, LENGTH)
+    places = torch.arange(LENGTH)
+    lengths = torch.tensor([LENGTH, LENGTH - 4, LENGTH - 2, 5] * batch_size)[:batch_size, None]
+    ids = torch.randint(5, config.vocab_size, shape, generator=generator)
+    is_text = (places > 0) & (places < lengths - 1)
+    rates = torch.tensor([0.8, 0.0, 0.5, 0.9] * batch_size)[:batch_size, None]
+    is_masked = is_text & (torch.rand(shape, generator=generator) < rates)
+    own = torch.tensor([0, 1, 3, 0])[torch.randint(0, 4, shape, generator=generator)].clamp(max=len(config.tasks) - 1)
+    batch = {
+        "input_ids": torch.where(places < lengths, torch.where(is_masked, 4, ids), 0),
+        "attention_mask": (places < lengths).long(),
+        "token_type_ids": ((places >= lengths // 2) & (places < lengths)).long(),
+        "labels": torch.where(is_masked, ids, -100),
+        # Words that are not masked have a task too, and special tokens none.
+        "tasks": torch.where(is_text, own, -100),
+    }
+    if config.next_sentence_prediction != "none":
+        batch["next_sentence_label"] = torch.tensor([0, 1, -100, 1, 1, 0, -100, 0] * batch_size)[:batch_size]
+    return batch
+
+
+def make_draws(case: str, batch_size: int = 4) -> dict[str, torch.Tensor]:
+    """None: what is masked comes with the batch."""
+    return {}
+
+
+def without_labels(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in batch.items() if name not in ("labels", "tasks", "next_sentence_label")}
+
+
+def for_masked_lm(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in batch.items() if name != "next_sentence_label"}
+
+
+def as_bert(model: Any, kind: Any) -> Any:
+    """transformers' own model with these weights."""
+    bert = kind(model.config).to(model.dtype).eval()
+    missing = bert.load_state_dict(model.state_dict(), strict=False).missing_keys
+    assert not missing
+    return bert

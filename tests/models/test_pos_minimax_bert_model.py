@@ -1,0 +1,548 @@
+"""PoS-BERT as a transformers model: BERT's checkpoints and pipelines, kernels and precisions, and every refusal of bad input."""
+
+import collections
+from pathlib import Path
+from typing import Any
+
+import accelerate
+import pytest
+import torch
+import transformers
+from pos_minimax_bert_cases import (
+    CASES,
+    SMALL,
+    as_bert,
+    for_masked_lm,
+    make_batch,
+    masked_lm,
+    small_config,
+    small_model,
+    without_labels,
+)
+from tokenizers import BertWordPieceTokenizer
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForPreTraining,
+    BertConfig,
+    BertForMaskedLM,
+    BertForPreTraining,
+    BertModel,
+    BertTokenizerFast,
+    masking_utils,
+    pipeline,
+)
+
+import hf_maskssl
+from hf_maskssl import (
+    PoSMinimaxBertConfig,
+    PoSMinimaxBertForMaskedLM,
+    PoSMinimaxBertForPreTraining,
+    PoSMinimaxBertModel,
+)
+from hf_maskssl.models import input_checks, layers, modeling_pos_minimax_bert
+from hf_maskssl.models.configuration_pos_minimax_bert import PARTS_OF_SPEECH
+from hf_maskssl.models.layers import enable_checkpointing
+
+HEADS = ["SequenceClassification", "TokenClassification", "QuestionAnswering", "MultipleChoice"]
+
+
+def step(model: Any, batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    loss = model(**batch).loss
+    loss.backward()
+    return [loss.detach(), *(parameter.grad for parameter in model.parameters() if parameter.grad is not None)]
+
+
+def all_close(found: list[torch.Tensor], expected: list[torch.Tensor], tolerance: float = 1e-5) -> None:
+    for first, second in zip(found, expected, strict=True):
+        torch.testing.assert_close(first, second, rtol=10 * tolerance, atol=tolerance)
+
+
+def open_as(kind: Any, folder: Path, **fields: Any) -> tuple[Any, dict[str, set[str]]]:
+    model, info = kind.from_pretrained(folder, output_loading_info=True, **fields)
+    assert not info["mismatched_keys"] and not info["error_msgs"]
+    return model.eval(), {kind: set(info[f"{kind}_keys"]) for kind in ("missing", "unexpected")}
+
+
+def same_fields(first: PoSMinimaxBertConfig, second: PoSMinimaxBertConfig) -> bool:
+    """But for where they were read from and by what."""
+    unlike = {"_name_or_path": None, "transformers_version": None, "architectures": None}
+    return first.to_dict() | unlike == second.to_dict() | unlike
+
+
+# Checkpoints -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_checkpoint_is_one_of_bert(case: str, tmp_path: Path) -> None:
+    """transformers' own models open it, with nothing of BERT's missing and the same outputs."""
+    model = small_model(case).eval()
+    model.save_pretrained(tmp_path)
+    inputs = without_labels(make_batch(case))
+    state = set(model.balancer.state_dict(prefix="balancer."))
+    assert bool(state) == (not case.startswith(("none", "minimax", "plain")))
+    expected = model(**inputs)
+    whole, keys = open_as(BertForPreTraining, tmp_path)
+    assert keys == {"missing": set(), "unexpected": state}
+    found = whole(**inputs)
+    assert torch.equal(found.prediction_logits, expected.prediction_logits)
+    assert torch.equal(found.seq_relationship_logits, expected.seq_relationship_logits)
+    masked, keys = open_as(BertForMaskedLM, tmp_path)
+    assert not keys["missing"] and torch.equal(masked(**inputs).logits, expected.prediction_logits)
+    encoder, keys = open_as(BertModel, tmp_path)
+    assert not keys["missing"] and all(key.startswith(("cls.", "balancer.")) for key in keys["unexpected"])
+    assert torch.equal(encoder(**inputs).pooler_output, model.bert(**inputs).pooler_output)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_heads_are_berts_and_only_they_are_new(head: str, tmp_path: Path) -> None:
+    """Ours through the Auto classes, and transformers' own: the encoder's weights, and one output layer."""
+    model = small_model("uncertainty").eval()
+    model.save_pretrained(tmp_path / "pretrained")
+    ours, keys = open_as(getattr(transformers, f"AutoModelFor{head}"), tmp_path / "pretrained")
+    assert type(ours) is getattr(hf_maskssl, f"PoSMinimaxBertFor{head}") and not keys["unexpected"]
+    layer = "qa_outputs" if head == "QuestionAnswering" else "classifier"
+    assert keys["missing"] == {f"{layer}.weight", f"{layer}.bias"}
+    plain, keys = open_as(getattr(transformers, f"BertFor{head}"), tmp_path / "pretrained")
+    assert keys["missing"] == {f"{layer}.weight", f"{layer}.bias"}
+    for each in (ours, plain):
+        for name, parameter in model.bert.named_parameters():
+            if not name.startswith("pooler") or each.bert.pooler is not None:
+                assert torch.equal(each.bert.get_parameter(name), parameter), name
+    ours.save_pretrained(tmp_path / "tuned")
+    plain, keys = open_as(getattr(transformers, f"BertFor{head}"), tmp_path / "tuned")
+    assert keys == {"missing": set(), "unexpected": set()}
+    inputs = without_labels(make_batch("none"))
+    if head == "MultipleChoice":
+        inputs = {name: value.unflatten(0, (2, 2)) for name, value in inputs.items()}
+    found, expected = (each(**inputs, output_hidden_states=True) for each in (ours, plain))
+    assert found.keys() == expected.keys() and len(found.hidden_states) == 3
+    for name in set(found) - {"hidden_states"}:
+        assert torch.equal(found[name], expected[name]), name
+
+
+def test_labels_of_the_heads_give_berts_losses() -> None:
+    inputs = without_labels(make_batch("none"))
+    choices = {name: value.unflatten(0, (2, 2)) for name, value in inputs.items()}
+    per_token = torch.where(inputs["attention_mask"] == 1, inputs["token_type_ids"], -100)
+    spans = {"start_positions": torch.tensor([1, 2, 3, 1]), "end_positions": torch.tensor([3, 3, 4, 1])}
+    given: dict[str, dict[str, torch.Tensor]] = {
+        "SequenceClassification": {**inputs, "labels": torch.tensor([0, 1, 1, 0])},
+        "TokenClassification": {**inputs, "labels": per_token},
+        "QuestionAnswering": inputs | spans,
+        "MultipleChoice": {**choices, "labels": torch.tensor([0, 1])},
+    }
+    for head, batch in given.items():
+        torch.manual_seed(0)
+        ours = getattr(hf_maskssl, f"PoSMinimaxBertFor{head}")(small_config("none")).eval()
+        plain = as_bert(ours, getattr(transformers, f"BertFor{head}"))
+        torch.testing.assert_close(ours(**batch).loss, plain(**batch).loss, msg=head)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_save_and_load_give_the_same(case: str, tmp_path: Path) -> None:
+    """The balancer's state too, and in masked language modelling alone."""
+    model, batch = small_model(case).train(), make_batch(case)
+    model(**batch)  # one step, which the state remembers
+    model.save_pretrained(tmp_path)
+    again, keys = open_as(AutoModelForPreTraining, tmp_path)
+    assert type(again) is PoSMinimaxBertForPreTraining and not keys["missing"] and not keys["unexpected"]
+    assert same_fields(again.config, model.config)
+    torch.testing.assert_close(again.train()(**batch).loss, model(**batch).loss)
+    masked, keys = open_as(AutoModelForMaskedLM, tmp_path)
+    assert type(masked) is PoSMinimaxBertForMaskedLM and not keys["missing"] and not keys["unexpected"]
+    masked.save_pretrained(tmp_path / "masked")
+    back, keys = open_as(AutoModelForPreTraining, tmp_path / "masked")
+    assert {name.split(".")[-2] for name in keys["missing"]} == {"dense", "seq_relationship"}
+    assert all(name.startswith(("bert.pooler", "cls.seq")) for name in keys["missing"])
+    encoder, keys = open_as(AutoModel, tmp_path)
+    assert type(encoder) is PoSMinimaxBertModel and not keys["missing"] and not keys["unexpected"]
+
+
+def test_it_can_begin_with_bert(tmp_path: Path) -> None:
+    """A checkpoint of transformers' BERT; only what the balancer remembers is new, and has its first value."""
+    torch.manual_seed(0)
+    fields = {name: value for name, value in SMALL.items() if name != "tasks"}
+    bert = BertForPreTraining(BertConfig(**fields)).eval()
+    bert.save_pretrained(tmp_path)
+    changes = CASES["gradnorm"] | {"tasks": SMALL["tasks"]}
+    model, keys = open_as(PoSMinimaxBertForPreTraining, tmp_path, **changes)
+    assert keys == {"missing": {"balancer.rule.task_weights", "balancer.rule.initial_losses"}, "unexpected": set()}
+    assert torch.equal(model.balancer.rule.task_weights, torch.ones(4)) and model.config.tasks == SMALL["tasks"]
+    inputs = without_labels(make_batch("none"))
+    assert torch.equal(model(**inputs).prediction_logits, bert(**inputs).prediction_logits)
+
+
+def test_fill_mask_pipeline(tmp_path: Path) -> None:
+    """From a pre-training checkpoint, with a WordPiece tokenizer of its own."""
+    sentences = ["the cat sat on the mat", "the dog sat on the cat", "a dog and a cat sat"] * 3
+    trained = BertWordPieceTokenizer()
+    trained.train_from_iterator(sentences, vocab_size=60, min_frequency=1)
+    tokenizer = BertTokenizerFast(tokenizer_object=trained._tokenizer)
+    torch.manual_seed(0)
+    config = small_config("minimax", vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
+    model = PoSMinimaxBertForPreTraining(config).eval()
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    fill = pipeline("fill-mask", model=str(tmp_path), tokenizer=str(tmp_path), top_k=3)
+    assert type(fill.model) is PoSMinimaxBertForMaskedLM
+    answers = fill("The dog [MASK] on the mat")
+    encoded = tokenizer("The dog [MASK] on the mat", return_tensors="pt")
+    assert tokenizer.convert_ids_to_tokens(encoded["input_ids"][0])[1:4] == ["the", "dog", "[MASK]"]
+    with torch.no_grad():
+        scores, tokens = model(**encoded).prediction_logits[0, 3].softmax(-1).topk(3)
+    assert [answer["token"] for answer in answers] == tokens.tolist()
+    assert [answer["score"] for answer in answers] == pytest.approx(scores.tolist(), rel=1e-5)
+    assert answers[0]["sequence"].startswith("the dog ")
+
+
+def test_the_head_is_tied_and_stays_so(tmp_path: Path) -> None:
+    for kind in (PoSMinimaxBertForPreTraining, PoSMinimaxBertForMaskedLM):
+        model = small_model("minimax", kind=kind)
+
+        def is_tied(model: Any) -> bool:
+            head = model.cls.predictions
+            return head.decoder.weight is model.get_input_embeddings().weight and head.decoder.bias is head.bias
+
+        assert is_tied(model)
+        before = model.get_input_embeddings().weight.detach().clone()
+        model.resize_token_embeddings(37)
+        assert is_tied(model) and model.config.vocab_size == 37 and model.cls.predictions.bias.shape == (37,)
+        assert torch.equal(model.get_input_embeddings().weight[:30], before)
+        batch = for_masked_lm(make_batch("minimax"))
+        batch["input_ids"][0, 1] = batch["labels"][0, 2] = 36  # new ones may be read and written
+        batch["tasks"][0, 2] = 0
+        assert torch.isfinite(model(**batch).loss)
+        model.save_pretrained(tmp_path / kind.__name__)
+        again, keys = open_as(kind, tmp_path / kind.__name__)
+        assert is_tied(again) and not keys["missing"]
+        torch.testing.assert_close(again(**batch).loss, model.eval()(**batch).loss)
+
+
+def test_initial_values_are_berts() -> None:
+    config = small_config("uncertainty", initializer_range=0.02, hidden_size=64)
+    model = PoSMinimaxBertForPreTraining(config)
+    drawn = [model.bert.embeddings.word_embeddings.weight[1:], model.bert.encoder.layer[1].output.dense.weight]
+    for weight in drawn:
+        assert weight.std().item() == pytest.approx(0.02, rel=0.1)
+    for constant in (model.cls.predictions.bias, model.bert.pooler.dense.bias, model.balancer.rule.log_variances):
+        assert not constant.any()
+
+
+# Kernels, precisions, compilation ----------------------------------------------------------------------------------
+
+
+def test_sdpa_gives_what_eager_gives() -> None:
+    found = []
+    for implementation in ("sdpa", "eager"):
+        model = small_model("minimax")
+        model.set_attn_implementation(implementation)
+        found.append(step(model, make_batch("minimax")))
+    all_close(*found)
+
+
+@pytest.mark.parametrize("case", ["minimax", "gradnorm"])
+def test_gradient_checkpointing_gives_the_same_gradients(case: str) -> None:
+    plain, checkpointed = (
+        small_model(case, hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.2).train() for _ in range(2)
+    )
+    enable_checkpointing(checkpointed)
+    assert checkpointed.bert.encoder.layer[0].gradient_checkpointing
+    found = []
+    for model in (plain, checkpointed):
+        torch.manual_seed(3)
+        found.append(step(model, make_batch(case)))
+    all_close(*found)
+
+
+@pytest.mark.parametrize("case", ["none", "minimax-inside", "uncertainty", "gradnorm", "dwa"])
+def test_losses_under_bfloat16_autocast_are_float32(case: str) -> None:
+    model, batch = small_model(case).train(), make_batch(case)
+    expected = small_model(case).train()(**batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model(**batch)
+        assert model.eval()(**without_labels(batch)).prediction_logits.dtype == torch.bfloat16
+    assert found.loss.dtype == torch.float32 and {part.dtype for part in found.loss_parts.values()} == {torch.float32}
+    found.loss.backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+    torch.testing.assert_close(found.loss, expected.loss, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("case", ["plain", "uncertainty-inside", "gradnorm"])
+def test_training_step_of_a_bfloat16_model(case: str) -> None:
+    """Its logits have 8 bits, their cross entropy more."""
+    model, batch = small_model(case).to(torch.bfloat16).train(), make_batch(case)
+    logits: list[torch.Tensor] = []
+    model.cls.predictions.register_forward_hook(lambda module, given, output: logits.append(output))
+    outputs = model(**batch)
+    outputs.loss.backward()
+    assert outputs.loss.dtype == torch.float32 and torch.isfinite(outputs.loss)
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+    if case == "plain":
+        labels = batch["labels"][batch["labels"] != -100]
+        expected = torch.nn.functional.cross_entropy(logits[0].detach().float(), labels)
+        torch.testing.assert_close(outputs.loss_parts["mlm"], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [PoSMinimaxBertForPreTraining, PoSMinimaxBertForMaskedLM])
+def test_weights_may_wait_elsewhere(kind: Any) -> None:
+    """Offloaded weights arrive when their module's forward begins: none may be read before."""
+    model = small_model("minimax", kind=kind).eval()
+    batch = make_batch("minimax") if kind is PoSMinimaxBertForPreTraining else for_masked_lm(make_batch("minimax"))
+    expected = model(**batch).loss
+    offloaded = accelerate.cpu_offload(model, torch.device("cpu"))
+    torch.testing.assert_close(offloaded(**batch).loss, expected)
+
+
+class Reads(TorchDispatchMode):
+    """Counts what would make the host of a GPU wait: numbers read from tensors, and shapes that depend on values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[str, int] = collections.Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name in ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "unique", "equal"):
+            self.found[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    # One look finds the masked pieces, before the encoder runs; GradNorm sorts them by task, which are four.
+    [("none", 1), ("minimax-inside", 1), ("uncertainty", 1), ("dwa", 1), ("gradnorm", 5)],
+)
+def test_one_look_at_what_is_masked_is_all(case: str, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = step(small_model(case).train(), make_batch(case))
+    for module in (layers, input_checks, modeling_pos_minimax_bert):
+        monkeypatch.setattr(module, "values_are_readable", lambda tensor: False)
+    model, batch = small_model(case).train(), make_batch(case)
+    with Reads() as reads:
+        found = step(model, batch)
+    assert reads.found == {"nonzero": expected}
+    all_close(found, wanted)
+    if case == "gradnorm":
+        return
+    with Reads() as reads:  # and a first pass that only counts does not look more often
+        model.measure_tasks(**batch)
+    assert reads.found == {"nonzero": 1}
+
+
+def test_whether_anything_is_padded_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """BERT's own mask asks it in every forward pass, which a GPU would have to be waited for."""
+    looked: list[int] = []
+    original = masking_utils._ignore_bidirectional_mask_sdpa
+    monkeypatch.setattr(
+        masking_utils,
+        "_ignore_bidirectional_mask_sdpa",
+        lambda *args, **kwargs: looked.append(1) or original(*args, **kwargs),
+    )
+    batch = make_batch("minimax")
+    expected = small_model("minimax")(**batch).loss
+    assert looked  # on the CPU it costs nothing
+    looked.clear()
+    monkeypatch.setattr(layers, "values_are_readable", lambda tensor: False)
+    torch.testing.assert_close(small_model("minimax")(**batch).loss, expected)
+    assert not looked
+    nothing_padded = {**batch, "attention_mask": torch.ones_like(batch["attention_mask"])}
+    found = small_model("minimax")(**nothing_padded).loss
+    del nothing_padded["attention_mask"]
+    torch.testing.assert_close(found, small_model("minimax")(**nothing_padded).loss)
+
+
+@pytest.mark.slow
+def test_the_look_is_the_only_break_of_the_graph() -> None:
+    """Shapes depend on how many pieces are masked. Where dynamo may follow that, inputs to loss are one graph."""
+    torch._dynamo.reset()
+    model, batch = small_model("minimax", num_hidden_layers=1), make_batch("minimax")
+    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=False):
+        broken = torch._dynamo.explain(model)(**batch)
+    assert broken.break_reasons and all("aten.nonzero" in str(each.reason) for each in broken.break_reasons)
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
+        compiled = torch.compile(model, fullgraph=True, backend="eager")
+        for seed in (0, 5):  # other numbers of masked pieces
+            other = make_batch("minimax", seed=seed)
+            torch.testing.assert_close(compiled(**other).loss, model(**other).loss)
+
+
+@pytest.mark.slow
+def test_compiled_layers_give_the_same_gradients() -> None:
+    plain, compiled = small_model("minimax"), small_model("minimax")
+    assert len(compiled.compilable_modules()) == 2
+    for module in compiled.compilable_modules():
+        module.compile()
+    all_close(step(plain, make_batch("minimax")), step(compiled, make_batch("minimax")))
+
+
+def test_tuple_output_equals_dict_output() -> None:
+    """The loss comes first, as Trainer expects; also where the configuration asks for tuples."""
+    batch = make_batch("minimax")
+    for kind in (PoSMinimaxBertForPreTraining, PoSMinimaxBertForMaskedLM):
+        for given in (for_masked_lm(batch), without_labels(batch)):
+            expected = small_model("minimax", kind=kind)(**given)
+            names = ["loss", "loss_parts"] if "labels" in given else ["logits", "prediction_logits"]
+            assert list(expected)[0] in names
+            for found in (
+                small_model("minimax", kind=kind)(**given, return_dict=False),
+                small_model("minimax", kind=kind, return_dict=False)(**given),
+            ):
+                assert len(found) == len(expected) and torch.equal(found[0], expected[list(expected)[0]])
+    model = small_model("minimax", return_dict=False)
+    assert torch.equal(model.measure_tasks(**batch).counts, small_model("minimax").measure_tasks(**batch).counts)
+
+
+def test_embeddings_in_place_of_ids() -> None:
+    model, batch = small_model("minimax").eval(), make_batch("minimax")
+    expected = model(**batch)
+    embedded = model.get_input_embeddings()(batch.pop("input_ids"))
+    found = model(**batch, inputs_embeds=embedded, position_ids=torch.arange(11)[None])
+    torch.testing.assert_close(found.loss, expected.loss)
+    torch.testing.assert_close(model.measure_tasks(**batch, inputs_embeds=embedded).counts[2], torch.tensor(0.0))
+
+
+def test_fsdp_is_refused_for_gradnorm_alone() -> None:
+    reasons = {case: small_model(case).reason_against_fsdp() for case in CASES}
+    assert [case for case, reason in reasons.items() if reason] == ["gradnorm", "gradnorm-inside"]
+
+
+# Configuration -----------------------------------------------------------------------------------------------------
+
+
+def test_defaults_are_those_of_the_paper_and_of_bert() -> None:
+    config, bert = PoSMinimaxBertConfig(), BertConfig()
+    assert config.tasks == list(PARTS_OF_SPEECH) and len(config.tasks) == 9
+    assert (config.task_balancing, config.next_sentence_prediction) == ("minimax", "beside")
+    own = {"tasks", "task_balancing", "task_balancing_options", "next_sentence_prediction", "auto_map", "model_type"}
+    assert {name: value for name, value in config.to_dict().items() if name not in own} == {
+        name: value for name, value in bert.to_dict().items() if name not in own
+    }
+
+
+def test_the_order_of_tasks_survives(tmp_path: Path) -> None:
+    """Ids in a batch mean places in this list."""
+    tasks = ["verb", "adverb", "interjection", "noun"]
+    config = small_config("gradnorm", tasks=tasks)
+    config.save_pretrained(tmp_path)
+    again = AutoConfig.from_pretrained(tmp_path)
+    assert type(again) is PoSMinimaxBertConfig and again.tasks == tasks
+    assert same_fields(again, config)
+    assert again.balanced_tasks == tasks
+    assert small_config("none-inside", tasks=tasks).balanced_tasks == [*tasks, "next_sentence"]
+    assert type(BertConfig.from_pretrained(tmp_path)) is BertConfig
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"tasks": ["noun", "gerund"]}, r"`tasks` must be different names out of \['verb', .*\['noun', 'gerund'\]"),
+        ({"tasks": ["noun", "noun"]}, r"`tasks` must be different names .* got \['noun', 'noun'\]"),
+        ({"tasks": []}, r"`tasks` must be .* at least one, or \['mlm'\] alone, got \[\]"),
+        ({"tasks": ["mlm", "noun"]}, r"\['mlm'\] alone, got \['mlm', 'noun'\]"),
+        ({"tasks": "noun"}, "tasks"),
+        ({"task_balancing": "maxmin"}, "task_balancing"),
+        ({"task_balancing_options": {"temprature": 1.0}}, r"'minimax' has no option \['temprature'\]"),
+        ({"task_balancing": "none", "task_balancing_options": {"alpha": 1.0}}, "'none' has no option"),
+        ({"next_sentence_prediction": "after"}, "next_sentence_prediction"),
+        ({"type_vocab_size": 1}, "`next_sentence_prediction` needs `type_vocab_size` of at least 2.*got 1"),
+        ({"hidden_size": 15}, "`hidden_size` must be a positive multiple of `num_attention_heads`, got 15 and 2"),
+        ({"num_hidden_layers": 0}, "`num_hidden_layers` must be at least 1, got 0"),
+        ({"vocab_size": 0}, "`vocab_size` must be at least 1, got 0"),
+        ({"is_decoder": True}, "`is_decoder` and `add_cross_attention` must be False.*got True and False"),
+        ({"hidden_dropout_prob": 1.0}, "`hidden_dropout_prob` is a probability, expected 0 to below 1, got 1.0"),
+        ({"pad_token_id": 30}, r"`pad_token_id` must be None or lie in \[0, vocab_size=30\), got 30"),
+    ],
+)
+def test_bad_configurations_are_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(Exception, match=message) as refusal:
+        small_config("minimax", **({"task_balancing_options": None} | fields))
+    assert "Strict" in type(refusal.value).__name__ or isinstance(refusal.value, ValueError)
+    small_config("minimax", **{"type_vocab_size": 1, "next_sentence_prediction": "none"})
+
+
+# Bad input ---------------------------------------------------------------------------------------------------------
+
+BATCH = make_batch("minimax")
+SHORT, FLOAT = BATCH["labels"][:, :5], BATCH["labels"].float()
+
+
+def changed(name: str, place: Any, value: int) -> dict[str, torch.Tensor]:
+    spoilt = BATCH[name].clone()
+    spoilt[place] = value
+    return {name: spoilt}
+
+
+MASKED = tuple(int(index) for index in (BATCH["labels"] != -100).nonzero()[3])
+LONG = torch.ones(4, 13, dtype=torch.int64)
+BAD_INPUTS: list[tuple[dict[str, Any], str]] = [
+    ({"input_ids": BATCH["input_ids"].float()}, "`input_ids` must be integers of the shape"),
+    ({"input_ids": BATCH["input_ids"][0]}, r"got torch.int64 of \(11,\)"),
+    ({"input_ids": LONG}, "1 to max_position_embeddings=12 tokens, got 13: truncate"),
+    (changed("input_ids", (0, 1), 30), r"`input_ids` must lie in \[0, vocab_size=30\), got 0 to 30"),
+    (changed("input_ids", (0, 1), -1), r"\[0, vocab_size=30\), got -1 to"),
+    ({"input_ids": None}, "give `input_ids` or `inputs_embeds`, one of the two, got neither"),
+    ({"inputs_embeds": torch.rand(4, 11, 16)}, "one of the two, got both"),
+    ({"attention_mask": BATCH["attention_mask"][:, :5]}, r"one entry per token, \(4, 11\), got \(4, 5\)"),
+    (changed("attention_mask", 1, 0), r"marks nothing as real in rows \[1\] of the batch: drop empty samples"),
+    ({"token_type_ids": SHORT}, r"`token_type_ids` must have one entry per token, \(4, 11\), got \(4, 5\)"),
+    (changed("token_type_ids", (2, 0), 2), r"`token_type_ids` must lie in \[0, type_vocab_size=2\), got 0 to 2"),
+]
+BAD_LABELS: list[tuple[dict[str, Any], str]] = [
+    ({"labels": SHORT}, r"`labels` must be int64 of the inputs' shape \(4, 11\), got torch.int64 of \(4, 5\)"),
+    ({"labels": FLOAT}, r"`labels` must be int64 .* got torch.float32 of \(4, 11\)"),
+    (changed("labels", MASKED, 30), r"`labels` must be -100 or ids in \[0, vocab_size=30\), got 30"),
+    (changed("labels", MASKED, -1), "`labels` must be -100 or ids in .* got -1"),
+    ({"tasks": None}, r"`tasks` must come with `labels`.*\['noun', .*kind 'masked_text'.*tasks=\['mlm'\]"),
+    ({"tasks": BATCH["tasks"][:3]}, r"`tasks` must be int64 of the shape of `labels`, \(4, 11\), got .* \(3, 11\)"),
+    ({"tasks": BATCH["tasks"].int()}, r"`tasks` must be int64 .* got torch.int32"),
+    (changed("tasks", MASKED, -100), "`tasks` must be 0 to 3 wherever there is a label, got -100 in row {}, piece {}"),
+    (changed("tasks", MASKED, 4), "0 to 3 wherever there is a label, got 4 in row {}, piece {} of the batch: set its"),
+]
+BAD_SENTENCE_LABELS: list[tuple[dict[str, Any], str]] = [
+    ({"labels": None}, "`next_sentence_label` needs `labels` beside it"),
+    ({"next_sentence_label": torch.zeros(3, dtype=torch.int64)}, r"one for each of the 4 sequences, got .* \(3,\)"),
+    ({"next_sentence_label": torch.zeros(4, 1, dtype=torch.int64)}, r"each of the 4 sequences, got .* \(4, 1\)"),
+    ({"next_sentence_label": torch.zeros(4)}, "`next_sentence_label` must be int64.*got torch.float32"),
+    (changed("next_sentence_label", 1, 2), "`next_sentence_label` must be 0, 1 or -100, got 2"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BAD_INPUTS)
+def test_bad_inputs_are_refused(change: dict[str, Any], message: str) -> None:
+    inputs = without_labels(BATCH) | change
+    for model in (small_model("minimax"), masked_lm("minimax"), small_model("minimax").bert):
+        with pytest.raises(ValueError, match=message):
+            model(**inputs)
+
+
+@pytest.mark.parametrize(("change", "message"), BAD_LABELS)
+def test_bad_labels_are_refused(change: dict[str, Any], message: str) -> None:
+    for model, batch in ((small_model("minimax"), BATCH), (masked_lm("minimax"), for_masked_lm(BATCH))):
+        with pytest.raises(ValueError, match=message.format(*MASKED)):
+            model(**batch | change)
+        with pytest.raises(ValueError, match=message.format(*MASKED)):
+            model.measure_tasks(**batch | change)
+
+
+@pytest.mark.parametrize(("change", "message"), BAD_SENTENCE_LABELS)
+def test_bad_sentence_labels_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        small_model("minimax")(**BATCH | change)
+
+
+def test_sentence_labels_that_the_configuration_does_not_want_are_refused() -> None:
+    with pytest.raises(
+        ValueError, match="`next_sentence_prediction` is 'none': leave it out, or set that to 'beside'"
+    ):
+        small_model("minimax-alone")(**BATCH)
+
+
+def test_measuring_needs_labels() -> None:
+    for case in ("none", "minimax"):
+        with pytest.raises(ValueError, match=r"`labels` must be given to pre-train: \(B, N\)"):
+            small_model(case).measure_tasks(**without_labels(BATCH))
+        with pytest.raises(ValueError, match="`tasks` must come with `labels`"):
+            small_model(case).measure_tasks(**{name: value for name, value in BATCH.items() if name != "tasks"})
