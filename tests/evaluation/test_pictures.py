@@ -17,11 +17,13 @@ from hf_maskssl.data.tokenizers import build_byte_tokenizer, build_character_tok
 from hf_maskssl.evaluation import pictures
 from hf_maskssl.evaluation.pictures import draw_curves, draw_reconstruction, fill_masked_patches, reconstruct
 from hf_maskssl.models.configuration_metamae import MetaMAEConfig
+from hf_maskssl.models.configuration_pos_minimax_bert import PoSMinimaxBertConfig
 from hf_maskssl.models.configuration_sma import SMAConfig
 from hf_maskssl.models.feature_extraction_series import SeriesFeatureExtractor
 from hf_maskssl.models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from hf_maskssl.models.image_processing_array import ArrayImageProcessor
 from hf_maskssl.models.layers import patchify
+from hf_maskssl.models.modeling_pos_minimax_bert import PoSMinimaxBertForPreTraining
 
 SMALL: dict[str, Any] = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 SMALL |= {"decoder_hidden_size": 8, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2}
@@ -384,3 +386,39 @@ def test_a_history_without_curves_is_refused(history: Any, groups: Any, message:
 def test_vector_files_are_written_too(tmp_path: Path) -> None:
     assert draw_curves(HISTORY, tmp_path / "curves.pdf").read_bytes().startswith(b"%PDF")
     assert b"<svg" in draw_curves(HISTORY, tmp_path / "curves.svg").read_bytes()
+
+
+def test_curves_of_many_tasks_share_panels() -> None:
+    tasks = [f"task{number}" for number in range(5)]
+    names = [
+        f"{split}/{part}{task}"
+        for split in ("train", "validation")
+        for part in ("", "weight/", "count/")
+        for task in tasks
+    ]
+    groups = pictures._group_names([*names, "train/next_sentence", "train/weight/next_sentence", "train/loss"])
+    assert {title: len(found) for title, found in groups.items()} == {
+        "task losses": 10,
+        "task weights": 10,
+        "next_sentence": 1,
+        "weight of next_sentence": 1,
+        "loss": 1,
+    }
+
+
+def test_words_that_came_masked_are_drawn_from_their_labels() -> None:
+    config = PoSMinimaxBertConfig(
+        vocab_size=30, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, tasks=["noun"]
+    )
+    model = PoSMinimaxBertForPreTraining(config)
+    truth = torch.arange(5, 17).reshape(2, 6)
+    is_masked = torch.zeros(2, 6, dtype=torch.bool).index_fill(1, torch.tensor([1, 4]), True)
+    attention_mask = torch.ones(2, 6, dtype=torch.int64).index_fill(1, torch.tensor([5]), 0)
+    batch = {"input_ids": truth.masked_fill(is_masked, 4), "attention_mask": attention_mask, "tasks": truth * 0}
+    picture = pictures.reconstruct(model, batch | {"labels": truth.masked_fill(~is_masked, -100)})
+    assert (picture.ids == truth.numpy()).all() and (picture.is_hidden_token == is_masked.numpy()).all()
+    assert (picture.is_real_token == attention_mask.numpy().astype(bool)).all()
+    logits = model.eval()(input_ids=batch["input_ids"], attention_mask=attention_mask).prediction_logits
+    assert (picture.predicted_ids == logits.argmax(-1).numpy()).all()
+    with pytest.raises(ValueError, match="labels"):
+        pictures.reconstruct(model, batch)

@@ -22,4 +22,7 @@ def test_tasks_are_averaged_over_their_terms_and_the_rest_over_rows() -> None:
 def test_a_task_that_no_batch_held_is_unknown_and_not_zero() -> None:
     sums: dict[str, torch.Tensor] = {}
     add_parts(sums, scalars(verb=0.0, count__verb=0, weight__verb=0.0))
-    assert averages({name: float(value) for name, value in sums.items()}, rows=1) == {"count/verb": 0, "weight/verb": 0}
+    assert averages({name: float(value) for name, value in sums.items()}, rows=1) == {
+        "count/verb": 0,
+        "weight/verb": 0,
+    }

@@ -21,11 +21,12 @@ from matplotlib.ticker import MaxNLocator
 from transformers import PreTrainedModel
 
 from ..data.labels import IGNORED_LABEL
+from ..models.configuration_pos_minimax_bert import NEXT_SENTENCE
 from ..models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from ..models.layers import patchify, unpatchify
 
 # Okabe and Ito's palette: told apart by colour-blind readers too.
-CURVE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8AD1C")
+CURVE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8AD1C", "#8A8A8A")
 SPLIT_COLORS = {"train": CURVE_COLORS[0], "validation": CURVE_COLORS[1]}
 INPUT_COLOR, PREDICTION_COLOR = "#3d3d3d", "#D55E00"
 RIGHT_COLOR, WRONG_COLOR = "#9fdcc4", "#f6b89a"
@@ -35,6 +36,7 @@ LINE_SYMBOLS = {"\n": "↵", "\r": "↵", "\t": "→"}
 BLANK = "␣"
 MAX_CURVE_CHANNELS = 4
 MAX_TASK_PANELS = 4
+MAX_LEGEND_LINES = 8
 MAX_TOKENS_SHOWN = 120
 TOKEN_LINE_WIDTH = 84
 TEXT_FIGURE_WIDTH = 10.0
@@ -392,7 +394,22 @@ def _draw_panel(axes: Axes, title: str, curves: Mapping[str, list[tuple[int, flo
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    if len(curves) > 1 or labels[0] not in title:
+    if len(curves) > MAX_LEGEND_LINES:
+        # One line for each quantity, beside the curves: a split is known by its dashes.
+        quantities = [name.rpartition("/")[2] for name in curves]
+        handles = dict(zip(reversed(quantities), reversed(axes.get_lines()), strict=True))
+        names = list(dict.fromkeys(quantities))
+        axes.legend(
+            [handles[name] for name in names],
+            [name.replace("_", " ") for name in names],
+            fontsize=7,
+            frameon=False,
+            loc="center left",
+            bbox_to_anchor=(1.0, 0.5),
+        )
+        if any(style == "--" for _, style in styles):
+            axes.set_title(f"{title.replace('_', ' ')} (dashed: validation)", fontsize=10)
+    elif len(curves) > 1 or labels[0] not in title:
         axes.legend(fontsize=8, frameon=False)
 
 
@@ -403,10 +420,11 @@ def _group_names(names: list[str]) -> dict[str, list[str]]:
         prefix, _, last = name.rpartition("/")
         if prefix.endswith("/count"):  # of the tasks' terms: for averages, not for looking at
             continue
-        if last in tasks and len(tasks) > MAX_TASK_PANELS and not prefix.endswith("/weight"):
+        is_word_task = last in tasks and last != NEXT_SENTENCE  # whose loss is of another scale
+        if is_word_task and len(tasks) > MAX_TASK_PANELS and not prefix.endswith("/weight"):
             last = "task losses"
         if prefix.endswith("/weight"):  # of the tasks: they are to be compared with each other, not with losses
-            last = "task weights"
+            last = "task weights" if last != NEXT_SENTENCE else f"weight of {NEXT_SENTENCE}"
         if prefix == "probe":  # linear_accuracy, knn_accuracy: what was measured follows how
             last = "probe " + last.split("_", 1)[-1]
         groups.setdefault(last, []).append(name)
