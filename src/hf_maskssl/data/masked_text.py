@@ -137,7 +137,7 @@ class MaskedTextRows(torch_data.Dataset[dict[str, Any]]):
         chosen.chosen = self.chosen[np.asarray(rows, dtype=np.int64)]
         return chosen
 
-    def set_epoch(self, epoch: int, seed: int = 0) -> None:
+    def set_epoch(self, epoch: int, seed: int | None = None) -> None:
         """What is drawn is from now on that of this epoch of a run with this seed, in worker processes as well."""
         self.draws.set_epoch(epoch % self.num_maskings if self.num_maskings else epoch, seed)
 

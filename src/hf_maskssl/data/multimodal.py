@@ -52,9 +52,10 @@ class Augmentation:
         self.is_stream = is_stream
         self.epoch_and_run = torch.zeros(2, dtype=torch.int64).share_memory_()
 
-    def set_epoch(self, epoch: int, run_seed: int) -> None:
-        """What is drawn from now on."""
-        self.epoch_and_run.copy_(torch.tensor([epoch, run_seed]))
+    def set_epoch(self, epoch: int, run_seed: int | None = None) -> None:
+        """What is drawn from now on; None leaves the run's seed as it is: Accelerate's loader tells the epoch alone."""
+        run = self.epoch_and_run[1] if run_seed is None else run_seed
+        self.epoch_and_run.copy_(torch.tensor([epoch, run]))
 
     def generator(self, index: int) -> np.random.Generator:
         """For one row."""
@@ -136,7 +137,7 @@ class MultimodalPreparer:
                 raise ValueError(f"{self._where(index, column)}: {_with_files(error, [value])}") from error
         return np.concatenate(parts, axis=1)
 
-    def set_epoch(self, epoch: int, seed: int = 0) -> None:
+    def set_epoch(self, epoch: int, seed: int | None = None) -> None:
         """From now on views are those of this epoch of a run with this seed, in worker processes as well."""
         if self.augmentation is not None:
             self.augmentation.set_epoch(epoch, seed)

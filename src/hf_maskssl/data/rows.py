@@ -140,7 +140,7 @@ class TransformedRows(torch_data.Dataset[dict[str, Any]]):
         """Every column whole: (n, ...) arrays, and lists of arrays where lengths differ."""
         return stack_columns(self.__getitems__(range(len(self))))
 
-    def set_epoch(self, epoch: int, seed: int = 0) -> None:
+    def set_epoch(self, epoch: int, seed: int | None = None) -> None:
         """What is drawn at random is from now on that of this epoch of a run with this seed, in worker processes as well."""
         tell = getattr(self.prepare, "set_epoch", None)
         if tell is not None:
