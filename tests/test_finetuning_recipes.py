@@ -4,6 +4,7 @@ import dataclasses
 import io
 import re
 import shlex
+import string
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from PIL import Image
 from transformers import CONFIG_MAPPING, AutoModelForPreTraining
 
 from hf_maskssl.data import DataArguments, build_config, build_processor, load_splits
+from hf_maskssl.data.tokenizers import BERT_SPECIAL_TOKENS
 from hf_maskssl.training import load_pretraining_recipe
 from hf_maskssl.training.finetuning import finetune
 from hf_maskssl.training.finetuning_arguments import FinetuningRecipe, load_finetuning_recipe
@@ -37,6 +39,8 @@ TABLES = {
     "finetune_sma_imagenet100": ([1e-4], 200, 128 // 8, 0.01),
     "finetune_sma_glue": ([2e-5], 30, 32, 0.01),
 }
+# Wang et al., Table 5, copied a second time: learning rate, batch size, weight decay, schedule, warm-up ratio.
+TABLE_5 = {"finetune_pos_bert_glue": (2e-5, 32, 0.1, "linear", 0.06)}
 # Wang et al., Table 7, copied a second time: learning rate, its end, epochs, those of the warm-up, weight decay, layer decay,
 # drop path, input size.
 TABLE_7 = {
@@ -54,6 +58,8 @@ READY = {
 SCRIPTS = {"semantic_segmentation": "run_semantic_segmentation.py", "depth_estimation": "run_depth_estimation.py"}
 METRICS = {
     "finetune_sma_glue": {"accuracy": 7, "f1": 2, "spearman": 1, "matthews": 2},
+    # The eight tasks, and three of them from local files.
+    "finetune_pos_bert_glue": {"accuracy": 4 + 2, "f1": 2, "spearman": 1, "matthews": 1 + 1},
     "finetune_sma_molecules": {"roc_auc": 4, "rmse": 3},
     "finetune_sma_proteins": {"spearman": 4, "accuracy": 2},
 }
@@ -79,7 +85,7 @@ def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_recipe_is_missing() -> None:
-    assert {path.stem for path in RECIPES} == set(TABLES) | set(TABLE_7) | READY
+    assert {path.stem for path in RECIPES} == set(TABLES) | set(TABLE_5) | set(TABLE_7) | READY
     assert len(VARIANTS) > 45
 
 
@@ -105,7 +111,7 @@ def test_checkpoint_is_what_a_pretraining_recipe_writes_and_reads_such_data(path
     folder = recipe.finetuning.checkpoint or ""
     owner = load_pretraining_recipe(path.with_name(f"{Path(folder).name}.yaml"))
     assert owner.training.output_dir == folder
-    assert owner.data.kind == recipe.data.kind
+    assert owner.data.kind == {"pos_minimax_bert": "masked_text"}.get(owner.model["model_type"], recipe.data.kind)
     assert owner.model["model_type"] == recipe.model.get("model_type", "metamae")
 
 
@@ -114,6 +120,13 @@ def test_recipe_has_the_values_of_the_papers_table(name: str) -> None:
     args = load_finetuning_recipe(RECIPES[0].with_name(f"{name}.yaml")).finetuning
     assert (args.learning_rates, args.num_train_epochs, args.batch_size, args.weight_decay) == TABLES[name]
     assert (args.adam_beta1, args.adam_beta2) == (0.9, 0.999)  # appendix B
+
+
+@pytest.mark.parametrize("name", TABLE_5)
+def test_pos_bert_recipe_has_the_values_of_table_5(name: str) -> None:
+    args = load_finetuning_recipe(RECIPES[0].with_name(f"{name}.yaml")).finetuning
+    found = (args.learning_rate, args.batch_size, args.weight_decay, args.lr_scheduler_type, args.warmup_ratio)
+    assert found == TABLE_5[name]
 
 
 @pytest.mark.parametrize("name", TABLE_7)
@@ -207,6 +220,12 @@ def write_checkpoint(recipe: FinetuningRecipe, data: DataArguments, folder: Path
         owner = load_pretraining_recipe(RECIPES[0].with_name(f"{Path(recipe.finetuning.checkpoint or '').name}.yaml"))
         model |= {name: owner.model[name] for name in ("modalities", "patch_size")} | MULTIMAE_WIDTHS
         data = dataclasses.replace(owner.data, source=data.source, data_dir=data.data_dir, num_scenes=data.num_scenes)
+    elif model_type == "pos_minimax_bert":
+        characters = string.ascii_lowercase + string.digits + string.punctuation
+        vocabulary = [*BERT_SPECIAL_TOKENS, *(mark + character for mark in ("", "##") for character in characters)]
+        (folder / "vocab.txt").write_text("\n".join(vocabulary), encoding="utf-8")
+        data = dataclasses.replace(data, tokenizer=str(folder / "vocab.txt"))
+        model |= {"vocab_size": len(vocabulary), "max_position_embeddings": 48}
     elif data.kind == "tokens":
         model |= {"modality": "tokens", "vocab_size": 262, "max_position_embeddings": 48, "num_masked_per_query": 2}
         model |= {"encoder_type": "cross_attention", "num_latents": 4}

@@ -30,7 +30,7 @@ from transformers import AutoModelForPreTraining, PreTrainedModel
 from hf_maskssl.data.arguments import LOCAL_SOURCES, DataArguments
 from hf_maskssl.data.preparation import PreparedData, prepare_data
 from hf_maskssl.data.recipe import build_config, load_recipe
-from hf_maskssl.data.tokenizers import build_character_tokenizer
+from hf_maskssl.data.tokenizers import BERT_SPECIAL_TOKENS, build_character_tokenizer
 from hf_maskssl.evaluation.arguments import ProbeArguments
 from hf_maskssl.training.arguments import PretrainingArguments, PretrainingRecipe
 
@@ -39,7 +39,7 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 RECIPES = sorted(path for path in (EXAMPLES / "recipes").glob("*.yaml") if not path.stem.startswith("finetune_"))
 SECTIONS = {"model": dict, "data": DataArguments, "probe": ProbeArguments, "training": PretrainingArguments}
 SOURCE = re.compile(
-    r"#\s(paper, (Table \d+|appendix [AB]|section [\d.]+)|authors' code|DABS|the data set|ours)([;:\s(,].*)?$"
+    r"#\s(paper, (Table \d+|appendix ([AB]|D\.1)|section [\d.]+)|authors' code|BERT|DABS|the data set|ours)([;:\s(,].*)?$"
 )
 ROWS = 8
 
@@ -84,9 +84,16 @@ READY = {"digits", "spoken_digits", "higgs_small", "japanese_vowels", "basic_mot
 READY |= {"secondary_structure", "fluorescence", "clothing64"}
 READY |= {"sma_higgs_shared", "sma_smiles_corpus", "sma_protein_corpus", "sma_brown", "sma_clothing64", "sma_own_data"}
 READY |= {"multimae_scenes", "multimae_own_data"}
+READY |= {"pos_bert_wikibooks", "pos_bert_brown", "pos_bert_pydoc", "pos_bert_own_data"}
 # Overrides that recipes name in their heads, such as those of random masking.
 OVERRIDES = re.compile(r"((?:--\w+ (?:\"[^\"]*\"|[\w\-]+(?:\.\d+)?) ?)+)")
-OVERRIDDEN = ("--masking", "--pack", "--task_balancing", "--max_steps")
+OVERRIDDEN = ("--masking", "--pack", "--task_balancing", "--max_steps", "--tasks", "--tagger")
+# Sentences of a document, tagged as examples/run_tag_pos.py writes them.
+SENTENCES = [
+    ("The old dog quickly chased him over a hill and barked", "DT JJ NN RB VBD PRP IN DT NN CC VBD"),
+    ("Oh , she never saw 2 small cats", "UH , PRP RB VBD CD JJ NNS"),
+    ("A new man often gave it to them but nobody knew", "DT JJ NN RB VBD PRP TO PRP CC NN VBD"),
+]
 
 
 def by_name(paths: list[Path]) -> Any:
@@ -192,7 +199,21 @@ def test_multimae_recipe_has_the_values_of_section_3_5_and_table_6(path: Path) -
     assert data.crop_ratio == pytest.approx([0.75, 1.33], abs=0.01)
 
 
-@by_name([path for path in RECIPES if path.stem.startswith(("sma_", "multimae_"))])
+def test_pos_bert_recipe_has_the_values_of_table_4() -> None:
+    """Of Wang et al., and of the text around it, copied a second time."""
+    recipe = load_recipe(EXAMPLES / "recipes" / "pos_bert_wikibooks.yaml", (), SECTIONS)
+    config, data, training = build_config(recipe["model"]), recipe["data"], recipe["training"]
+    encoder = (config.num_hidden_layers, config.hidden_size, config.num_attention_heads)
+    assert (encoder, config.hidden_dropout_prob, config.attention_probs_dropout_prob) == ((12, 768, 12), 0.1, 0.1)
+    assert (training.warmup_steps, training.learning_rate, training.lr_scheduler_type) == (10_000, 2e-4, "linear")
+    assert (training.batch_size * 8, training.weight_decay, training.max_steps) == (256, 0.01, 1_000_000)
+    found = (training.adam_epsilon, training.adam_beta1, training.adam_beta2, training.max_grad_norm)
+    assert found == (1e-6, 0.9, 0.999, None)
+    assert (config.task_balancing, len(config.tasks), config.next_sentence_prediction) == ("minimax", 9, "beside")
+    assert (data.mlm_probability, data.num_maskings) == (0.15, 10)
+
+
+@by_name([path for path in RECIPES if path.stem.startswith(("sma_", "multimae_", "pos_bert_"))])
 def test_overrides_in_the_head_are_valid(path: Path) -> None:
     head = path.read_text(encoding="utf-8").partition("\n\n")[0]
     found = [
@@ -217,9 +238,13 @@ def test_model_is_built_at_true_size(path: Path) -> None:
 
 
 @by_name(RECIPES)
-def test_one_step_on_data_of_the_recipes_shape(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_MASKSSL_SHARED", str(tmp_path))
+def test_one_step_on_data_of_the_recipes_shape(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_data: Callable[[str], Path]
+) -> None:
     recipe = load_recipe(path, (), SECTIONS)
+    if recipe["data"].tagger is not None:
+        monkeypatch.setenv("NLTK_DATA", str(shared_data("nltk_data")))
+    monkeypatch.setenv("HF_MASKSSL_SHARED", str(tmp_path))
     # A recipe without a model is for probing: it takes the checkpoint's, here the protein corpus's.
     owner = recipe if recipe["model"] else load_recipe(EXAMPLES / "recipes" / "protein_corpus.yaml", (), SECTIONS)
     config = build_config(shrink(owner["model"]))
@@ -241,8 +266,8 @@ def check_one_step(model: PreTrainedModel, prepared: PreparedData, args: Pretrai
     split: Any = prepared.train
     rows = list(itertools.islice(split, 4))
     batch = prepared.collator(rows)
-    assert ("labels" in batch) == (prepared.task is not None)
-    inputs = {name: value for name, value in batch.items() if name not in ("labels", "index")}
+    assert ("labels" in batch) == (prepared.task is not None or "labels" not in prepared.not_inputs)
+    inputs = {name: value for name, value in batch.items() if name not in prepared.not_inputs}
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.learning_rate, weight_decay=args.weight_decay)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     loss = model(**inputs).loss
@@ -263,6 +288,8 @@ def shrink(model: dict[str, Any]) -> dict[str, Any]:
     if model["model_type"] == "multimae":
         return shrink_multimae(model)
     small = copy.deepcopy(model)
+    if model["model_type"] == "pos_minimax_bert":
+        return small | {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     small |= {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     small |= {"decoder_hidden_size": 16, "decoder_num_attention_heads": 2, "decoder_intermediate_size": 32}
     small["decoder_num_hidden_layers"] = 1
@@ -306,6 +333,8 @@ def write_raw_data(args: DataArguments, config: Any, folder: Path) -> DataArgume
     """Files with the recipe's columns and splits in its own format (Hub sets: Parquet); the section, pointed there."""
     if args.source == "digits":
         return args
+    if args.source == "pydoc":
+        return dataclasses.replace(args, max_train_samples=ROWS, max_validation_samples=2)
     if args.source == "scenes":
         return dataclasses.replace(args, scene_size=config.image_size, num_scenes=dict.fromkeys(args.num_scenes, ROWS))
     if args.source == "multimodal_folder":
@@ -322,7 +351,14 @@ def write_raw_data(args: DataArguments, config: Any, folder: Path) -> DataArgume
         name: write_file(data.source, folder / str(number), raw_columns(args, config, seed=number))
         for number, name in enumerate(names)
     }
-    if args.tokenizer not in (None, "utf-8"):
+    if args.kind == "masked_text":
+        if args.tokenizer is not None:
+            pieces = [f"{mark}{letter}" for letter in [*string.ascii_lowercase, ",", "2"] for mark in ("", "##")]
+            vocabulary = [*BERT_SPECIAL_TOKENS, *pieces]
+            (folder / "vocab.txt").write_text("\n".join(vocabulary), encoding="utf-8")
+            data.tokenizer = str(folder / "vocab.txt")
+        data.num_proc = None
+    elif args.tokenizer not in (None, "utf-8"):
         tokenizer = build_character_tokenizer(string.ascii_letters + " ", config.max_position_embeddings)
         tokenizer.save_pretrained(folder / "tokenizer")
         data.tokenizer = str(folder / "tokenizer")
@@ -369,6 +405,9 @@ def write_file(source: str, stem: Path, columns: dict[str, Any]) -> str | list[s
     if source == "json":
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         file.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    elif source == "text":
+        file = stem.with_suffix(".txt")
+        file.write_text("\n\n".join(columns["text"]), encoding="utf-8")  # blank lines end documents
     elif source == "csv":
         pa_csv.write_csv(pa.table(columns), file)
     else:
@@ -382,6 +421,8 @@ def raw_columns(args: DataArguments, config: Any, seed: int) -> dict[str, Any]:
     random = np.random.default_rng(seed)
     column: Any = args.input_column
     columns: dict[str, Any] = {}
+    if args.kind == "masked_text":
+        return sentence_columns(args)
     if args.kind == "tokens":
         longest = config.max_position_embeddings + 4
         # Lengths differ and reach beyond the longest the model takes, as in the real files; bases do not.
@@ -405,6 +446,26 @@ def raw_columns(args: DataArguments, config: Any, seed: int) -> dict[str, Any]:
     if args.text_column is not None:
         columns[args.text_column] = ["a man with a dog", "two people near an umbrella and a table"] * (ROWS // 2)
     return columns | label_columns(args, columns, random)
+
+
+def sentence_columns(args: DataArguments) -> dict[str, Any]:
+    """Texts, or where there are tags sentences of `ROWS` documents, words and tags in the columns that the recipe names."""
+    column = str(args.input_column)
+    if args.tag_column is None:
+        return {column: [". ".join(text for text, _ in SENTENCES) for _ in range(ROWS)]}
+    texts = [text for text, _ in SENTENCES] * ROWS
+    tags = [tags.split() for _, tags in SENTENCES] * ROWS
+    columns: dict[str, Any] = {
+        args.tag_column: tags,
+        str(args.document_column): np.arange(len(texts)) // len(SENTENCES),
+    }
+    if args.tag_column == "upos":
+        return columns | {column: [text.split() for text in texts]}
+    spans = [[match.span() for match in re.finditer(r"\S+", text)] for text in texts]
+    places = {
+        name: [[span[end] for span in row] for row in spans] for end, name in enumerate(["word_starts", "word_ends"])
+    }
+    return columns | {column: texts} | places
 
 
 def wav_file(wave: np.ndarray, rate: int) -> dict[str, Any]:
@@ -448,14 +509,15 @@ def test_ready_recipe_fits_the_real_files(
     processor = None
     if owner is not recipe:
         processor = build_character_tokenizer(owner["data"].alphabet, config.max_position_embeddings)
-    count = 100 if recipe["data"].pack else 12  # texts, which share sequences
+    shares = recipe["data"].pack or recipe["data"].kind == "masked_text"
+    count = 100 if shares else 12  # texts, which share sequences
     few = dataclasses.replace(recipe["data"], max_train_samples=count, max_validation_samples=20, max_test_samples=4)
     prepared = prepare_data(few, config, processor)
-    assert len(prepared.train) == 12 or recipe["data"].pack
+    assert len(prepared.train) == 12 or shares
     batch = prepared.collator([prepared.train[number] for number in range(4)])
     if "input_ids" in batch:
         assert not (batch["input_ids"] == 1).any(), "letters outside the alphabet"
-    inputs = {name: value for name, value in batch.items() if name not in ("labels", "index")}
+    inputs = {name: value for name, value in batch.items() if name not in prepared.not_inputs}
     with torch.no_grad():
         assert math.isfinite(AutoModelForPreTraining.from_config(config)(**inputs).loss.item())
 

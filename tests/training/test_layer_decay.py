@@ -6,13 +6,21 @@ import pytest
 import torch
 from dense_runs import MULTIMAE
 from finetuning_runs import MODELS, make_finetuning
-from transformers import AutoModelForSemanticSegmentation, AutoModelForSequenceClassification, BertConfig
+from transformers import AutoModelForSemanticSegmentation, AutoModelForSequenceClassification, DistilBertConfig
 
 from hf_maskssl.data.recipe import build_config
 from hf_maskssl.training.finetuning import Finetuner
 from hf_maskssl.training.finetuning_results import Run
 from hf_maskssl.training.finetuning_scores import LabelUnit
 from hf_maskssl.training.layer_decay import layer_decay_groups, layer_ids
+
+BERT: dict[str, Any] = {
+    "model_type": "pos_minimax_bert",
+    "vocab_size": 9,
+    "hidden_size": 8,
+    "num_attention_heads": 2,
+    "intermediate_size": 8,
+}
 
 
 def segmenter() -> Any:
@@ -82,10 +90,28 @@ def test_every_trained_parameter_is_in_one_group(name: str) -> None:
     assert sorted(rates) == pytest.approx([0.75**power for power in powers])
 
 
+def test_ids_of_bert() -> None:
+    """Its layers are in `encoder.layer`; the pooler works on the last layer's output, as the head does."""
+    config = build_config(BERT | {"num_hidden_layers": 2})
+    ids = layer_ids(AutoModelForSequenceClassification.from_config(config))
+    expected = {
+        "bert.embeddings.word_embeddings.weight": 0,
+        "bert.embeddings.LayerNorm.bias": 0,
+        "bert.encoder.layer.0.attention.self.query.weight": 1,
+        "bert.encoder.layer.1.output.LayerNorm.weight": 2,
+        "bert.pooler.dense.weight": 3,
+        "classifier.weight": 3,
+    }
+    assert {name: ids[name] for name in expected} == expected
+    assert set(ids.values()) == {0, 1, 2, 3}
+
+
 def test_encoder_without_layers_is_named() -> None:
-    config = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, vocab_size=9)
+    config = DistilBertConfig(dim=8, n_layers=1, n_heads=2, hidden_dim=8, vocab_size=9)
     model = AutoModelForSequenceClassification.from_config(config)
-    with pytest.raises(ValueError, match=r"layer_decay: expected .*'bert.layers.0. ...'.*BertForSequence.*bert.emb"):
+    with pytest.raises(
+        ValueError, match=r"layer_decay: expected .*'distilbert.layers.0. ...'.*DistilBertForSequence.*distilbert.emb"
+    ):
         layer_ids(model)
 
 

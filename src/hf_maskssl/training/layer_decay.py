@@ -19,26 +19,27 @@ def layer_ids(model: PreTrainedModel) -> dict[str, int]:
     """How far from the input each parameter of a model with a head is.
 
     Args:
-        model: Its encoder, `model.base_model`, has its layers in `layers`.
+        model: Its encoder, `model.base_model`, has its layers in `layers`, or in `encoder.layer` as BERT's.
 
     Returns:
-        Parameter name -> 0 for what comes before the encoder's layers (embeddings, learned tokens), i + 1 for `layers.i`,
-        and the number of layers + 1 for the encoder's final norm and for the head.
+        Parameter name -> 0 for what comes before the encoder's layers (embeddings, learned tokens), i + 1 for layer i, and
+        the number of layers + 1 for the encoder's final norm or pooler and for the head.
 
     Raises:
-        ValueError: The encoder has no `layers`.
+        ValueError: The encoder has no such layers.
     """
     prefix = re.escape(model.base_model_prefix)
     names = [name for name, _ in model.named_parameters()]
-    in_layer = {name: re.match(rf"{prefix}\.layers\.(\d+)\.", name) for name in names}
+    in_layer = {name: re.match(rf"{prefix}\.(?:layers|encoder\.layer)\.(\d+)\.", name) for name in names}
     numbers = {name: int(match[1]) for name, match in in_layer.items() if match is not None}
     if not numbers:
         raise ValueError(
-            f"finetuning.layer_decay: expected an encoder whose weights are named '{model.base_model_prefix}.layers.0. ...', "
-            f"but those of {type(model).__name__} are {names[:3]}, ...: leave layer_decay out."
+            f"finetuning.layer_decay: expected an encoder whose weights are named '{model.base_model_prefix}.layers.0. ...' or "
+            f"'{model.base_model_prefix}.encoder.layer.0. ...', but those of {type(model).__name__} are {names[:3]}, ...: leave "
+            "layer_decay out."
         )
     last = max(numbers.values()) + 2
-    before = re.compile(rf"{prefix}\.(?!norm\.)")
+    before = re.compile(rf"{prefix}\.(?!norm\.|pooler\.)")
     return {name: numbers[name] + 1 if name in numbers else 0 if before.match(name) else last for name in names}
 
 

@@ -1,0 +1,34 @@
+"""Average the tasks of GLUE that an encoder was fine-tuned to.
+
+    python examples/glue_average.py FOLDER [FOLDER ...] [--tasks cola,rte,sst2] [--output FILE.json]
+
+FOLDER is an output folder of run_finetune.py, one for each task. Which task it is stands in its recipe; where it does not, write
+TASK=FOLDER. Prints a table: each task's own metric with its 95 % interval over seeds, and the mean over tasks, all in percent.
+A task that is missing, or there twice, is an error; `--tasks` averages fewer than the paper's eight.
+"""
+
+import argparse
+from pathlib import Path
+
+from hf_maskssl.evaluation.glue import GLUE_METRICS, average_tasks
+from hf_maskssl.evaluation.reports import markdown_table, write_json
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", metavar="FOLDER")
+    parser.add_argument("--tasks", default=",".join(GLUE_METRICS), help="names with commas between them")
+    parser.add_argument("--output", type=Path, help="also write the numbers to this file")
+    options = parser.parse_args()
+    try:
+        results = average_tasks(options.folders, options.tasks.split(","))
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(f"error: {error}") from error
+    if options.output is not None:
+        write_json(options.output, results)
+    print(f"Fine-tuned from {results['encoder']}.\n")
+    print(markdown_table(results["table"]["rows"], results["table"]["columns"]))
+
+
+if __name__ == "__main__":
+    main()
