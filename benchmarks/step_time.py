@@ -3,6 +3,7 @@
     python benchmarks/step_time.py [--shapes pamap2 pfam eurosat] [--device cpu|cuda] [--batch_size N] [--steps N] [--tables_only]
     python benchmarks/step_time.py --method sma [--shapes pfam imagenet100] ...
     python benchmarks/step_time.py --method multimae ...
+    python benchmarks/step_time.py --method pos_bert [--shapes length128 length512] ...
 
 A step is forward, backward, AdamW and zero_grad on a random batch of the recipe's shape; "compiled" is the training loop's
 `torch_compile`. Each combination of shape, precision and mode has a process of its own, in which the models take turns step by
@@ -13,6 +14,8 @@ activations, gradients. SMA's steps are also timed without all but the choice of
 memory that a fresh process with the guided model ever held is noted, Python and libraries included. MultiMAE is timed under every
 task balancing; the shares of its encoder and decoders are those of their forward and backward passes in the step without
 balancing, and the encoder's matrix products (`torch.utils.flop_counter`) over its time say how near the machine's peak it is.
+PoS-BERT is measured in the same way, on random pieces of which 15 % are masked, beside transformers' `BertForMaskedLM`, which
+projects every piece to the vocabulary and in mode "compiled" is compiled as a whole.
 """
 
 import argparse
@@ -26,111 +29,26 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from common import RECIPES, RESULTS, device_name, read_runs, synchronize
+from accelerate.utils import send_to_device
+from common import RESULTS, device_name, read_runs, synchronize
 from matplotlib.figure import Figure
+from step_time_methods import METHODS, Method, build_trial, load_recipe
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoModelForPreTraining, PreTrainedConfig
 
-from hf_maskssl.data import build_config
 from hf_maskssl.evaluation.reports import markdown_table, write_json
-from hf_maskssl.training import load_pretraining_recipe
 
-
-@dataclass(frozen=True)
-class Method:
-    """What of a method is measured.
-
-    Attributes:
-        name: also of its results: step_time.json for MetaMAE, step_time_sma.json for SMA.
-        shapes: recipe without the method's name -> title.
-        variants: name -> title, changes to the recipe.
-        baseline: the variant that the others are compared with.
-        claim: the variant that has the goal; `goal` and `paper` are its time over the baseline's.
-        batch_sizes: device -> shape -> rows in a batch, where it is neither the recipe's nor `CPU_BATCH_SIZE`.
-        selection_goal: of a masked model whose choice of masks is timed: the largest share of a step it may take.
-        parts: name of the module whose children's share of a step is measured beside the encoder's.
-    """
-
-    name: str
-    shapes: dict[str, str]
-    variants: dict[str, tuple[str, list[str]]]
-    baseline: str
-    claim: str
-    goal: float
-    paper: float | None = None
-    batch_sizes: dict[str, dict[str, int]] = field(default_factory=dict)
-    selection_goal: float | None = None
-    parts: str | None = None
-
-    @property
-    def results_name(self) -> str:
-        return "step_time" if self.name == "metamae" else f"step_time_{self.name}"
-
-    @property
-    def versus(self) -> str:
-        return f"{self.variants[self.claim][0]} / {self.variants[self.baseline][0]}"
-
-
-METHODS = {
-    "metamae": Method(
-        name="metamae",
-        shapes={"pamap2": "PAMAP2", "pfam": "Pfam", "eurosat": "EuroSAT"},
-        variants={
-            "mae": ("MAE", ["--num_adaptation_steps", "0", "--contrastive_weight", "0.0"]),
-            "metamae": ("MetaMAE", []),
-            "metamae_first_order": ("first order", ["--first_order", "true"]),
-        },
-        baseline="mae",
-        claim="metamae",
-        goal=1.6,
-        paper=1.4,  # section 3.3, computational efficiency
-    ),
-    "sma": Method(
-        name="sma",
-        shapes={"pfam": "Pfam", "imagenet100": "ImageNet-100"},
-        variants={
-            # The guided run's ratio: what is compared is the choice of the mask, not how much is encoded.
-            "random": ("random", ["--masking", "random"]),
-            "guided": ("guided", []),
-            "iterative": ("iterative", ["--masking", "iterative"]),
-        },
-        baseline="random",
-        claim="guided",
-        goal=1.05,
-        batch_sizes={
-            "cpu": {"pfam": 4, "imagenet100": 4},
-            "cuda": {"pfam": 64, "imagenet100": 32},
-        },  # cuda: authors' code
-        selection_goal=0.02,  # appendix D: less than 2 % of a step
-    ),
-    "multimae": Method(
-        name="multimae",
-        shapes={"imagenet1k": "ImageNet-1K"},
-        variants={
-            "none": ("none", []),
-            "minimax": ("minimax", ["--task_balancing", "minimax"]),
-            "uncertainty": ("uncertainty", ["--task_balancing", "uncertainty"]),
-            "dwa": ("DWA", ["--task_balancing", "dwa"]),
-            "gradnorm": ("GradNorm", ["--task_balancing", "gradnorm"]),
-        },
-        baseline="none",
-        claim="minimax",
-        goal=1.02,
-        batch_sizes={"cpu": {"imagenet1k": 8}},
-        parts="decoders",
-    ),
-}
 PRECISIONS = ("float32", "bf16")
 MODES = ("eager", "compiled")
 WARM_UP_STEPS = 3  # the first compiles, the second may compile again for another number of support tokens
 CPU_BATCH_SIZE = 32  # on a GPU the paper's
 PART_STEPS = 3
+TERAFLOPS = "encoder_teraflops"
 MEMORY_STEPS = 2  # the second has the optimiser's state
 MEMORY_BATCH_SIZE = 4
 MEMORY_GOAL = 8 * 2**10  # MiB, of the image configuration in float32
@@ -164,18 +82,17 @@ class Step:
     """A model with its optimiser and a batch; calling it trains one step and returns the seconds that took."""
 
     def __init__(self, setting: Setting, variant: str) -> None:
-        recipe = load_recipe(METHODS[setting.method], setting.shape, variant)
-        config = build_config(recipe.model)
-        torch.manual_seed(0)
+        trial = build_trial(METHODS[setting.method], setting.shape, variant, setting.batch_size)
         self.setting = setting
-        self.model = AutoModelForPreTraining.from_config(config).to(setting.device).train()
-        self.batch = make_batch(config, setting.batch_size, setting.device)
+        self.model = trial.model
+        self.model.to(setting.device).train()
+        self.batch = send_to_device(trial.batch, setting.device)
         if setting.mode == "compiled":
-            for module in self.model.compilable_modules():
+            known = hasattr(self.model, "compilable_modules")
+            for module in self.model.compilable_modules() if known else [self.model]:
                 module.compile()
-        args = recipe.training
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=args.learning_rate, weight_decay=args.weight_decay, fused=True
+            self.model.parameters(), lr=trial.learning_rate, weight_decay=trial.weight_decay, fused=True
         )
 
     def __call__(self) -> float:
@@ -253,37 +170,12 @@ class Step:
             counter.get_flop_counts()[f"{type(self.model).__name__}.{self.model.base_model_prefix}"].values()
         )
         rate = PART_STEPS * operations / spent["encoder"] / 1e12
-        return {name: seconds / total for name, seconds in spent.items()} | {"encoder_teraflops": rate}
+        return {name: seconds / total for name, seconds in spent.items()} | {TERAFLOPS: rate}
 
     def _backward(self) -> None:
         with torch.autocast(self.setting.device, torch.bfloat16, enabled=self.setting.precision == "bf16"):
             loss = self.model(**self.batch).loss
         loss.backward()
-
-
-def load_recipe(method: Method, shape: str, variant: str) -> Any:
-    return load_pretraining_recipe(RECIPES / f"{method.name}_{shape}.yaml", method.variants[variant][1])
-
-
-def random_image(config: PreTrainedConfig, modality: Any, batch_size: int, generator: torch.Generator) -> torch.Tensor:
-    size = modality.size(config.native_size)
-    if modality.is_categorical:
-        return torch.randint(modality.num_classes, (batch_size, *size), generator=generator)
-    return torch.randn(batch_size, modality.num_channels, *size, generator=generator)
-
-
-def make_batch(config: PreTrainedConfig, batch_size: int, device: str) -> dict[str, Any]:
-    """Random input of the configuration's shape, nothing padded."""
-    generator = torch.Generator().manual_seed(0)
-    if config.modality == "multimodal":
-        return {"inputs": {m.name: random_image(config, m, batch_size, generator).to(device) for m in config.inputs()}}
-    if config.modality == "tokens":
-        ids = torch.randint(config.vocab_size, (batch_size, config.max_position_embeddings), generator=generator)
-        return {"input_ids": ids.to(device)}
-    values = torch.randn(batch_size, config.num_channels, *config.signal_shape, generator=generator)
-    if config.modality == "series" and getattr(config, "channels_last", False):
-        values = values.transpose(1, 2)
-    return {"input_values" if config.modality == "series" else "pixel_values": values.to(device)}
 
 
 def peak_growth_cuda(step: Step) -> int:
@@ -338,10 +230,14 @@ def measure(setting: Setting) -> dict[str, Any]:
             "times_baseline": compare(seconds[variant], seconds.get(method.baseline)),
             "peak_mib": step.peak_bytes() / 2**20,
         }
+        if method.reference is not None:
+            variants[variant]["times_reference"] = compare(seconds[variant], seconds.get(method.reference))
         if selections[variant]:
             variants[variant]["selection_seconds"] = summary(selections[variant])
             variants[variant]["selection_share"] = compare(selections[variant], seconds[variant])
-        if method.parts is not None and variant == method.baseline:
+        # Hooks would break up a reference that is compiled as a whole.
+        is_whole = variant == method.reference and setting.mode == "compiled"
+        if method.parts is not None and variant in (method.baseline, method.reference) and not is_whole:
             variants[variant]["part_shares"] = step.part_shares(method.parts)
     return describe_setting(setting) | {"variants": variants}
 
@@ -450,8 +346,8 @@ def time_cell(entry: dict[str, Any] | None) -> str | None:
     return f"{median} ({low}–{high})"
 
 
-def ratio_of(entry: dict[str, Any] | None) -> float | None:
-    return entry["times_baseline"]["median"] if entry and entry.get("times_baseline") else None
+def ratio_of(entry: dict[str, Any] | None, name: str = "times_baseline") -> float | None:
+    return entry[name]["median"] if entry and entry.get(name) else None
 
 
 def share_of(entry: dict[str, Any] | None) -> float | None:
@@ -463,13 +359,19 @@ def parts_table(method: Method, results: list[dict[str, Any]]) -> dict[str, list
     """Shares of a step in per cent, a row for each measurement."""
     rows, columns = [], ["device", "precision", "mode"]
     for result in results:
-        shares = (result["variants"].get(method.baseline) or {}).get("part_shares")
-        if shares:
-            names = [name for name in shares if name != "encoder_teraflops"]
-            columns = ["device", "precision", "mode", *(f"{name}, %" for name in names), "encoder, Tflop/s"]
-            values = [round(100 * shares[name], 1) for name in names]
-            values.append(round(shares["encoder_teraflops"], 3))
-            rows.append([result["device_name"], result["precision"], result["mode"], *values])
+        # Where there is one shape and one model that has parts, they need not be named.
+        head = [result["device_name"], result["precision"], result["mode"]]
+        for variant in [name for name in (method.reference, method.baseline) if name is not None]:
+            shares = (result["variants"].get(variant) or {}).get("part_shares")
+            if not shares:
+                continue
+            values = {f"{name}, %": round(100 * share, 1) for name, share in shares.items() if name != TERAFLOPS}
+            if method.rest is not None:
+                values[f"{method.rest}, %"] = round(100 - sum(values.values()), 1)
+            named = [] if method.reference is None else [method.shapes[result["shape"]], method.variants[variant][0]]
+            columns = ["device", "precision", "mode", *(["shape", "model"] if named else []), *values]
+            columns.append("encoder, Tflop/s")
+            rows.append([*head, *named, *values.values(), round(shares[TERAFLOPS], 3)])
     return {"columns": columns, "rows": rows}
 
 
@@ -477,6 +379,12 @@ def goals(method: Method, results: list[dict[str, Any]]) -> list[dict[str, Any]]
     """What was aimed at, and in how many of the measurements it was reached."""
     ratios = [ratio_of(result["variants"].get(method.claim)) for result in results]
     found = [goal(f"{method.versus}, time of a step", method.goal, ratios) | {"paper": method.paper}]
+    if method.reference is not None and method.speed_goal is not None:
+        on_cpu = [r for r in results if (r["device"], r["precision"]) == ("cpu", "float32")]
+        ratios = [ratio_of(result["variants"].get(method.claim), "times_reference") for result in on_cpu]
+        titles = " / ".join(method.variants[name][0] for name in (method.claim, method.reference))
+        what = f"{titles}, the same in float32 on a CPU: {method.speed_goal} times as fast"
+        found.append(goal(what, 1 / method.speed_goal, ratios))
     if method.selection_goal is not None:
         shares = [share_of(result["variants"].get(method.claim)) for result in results]
         found.append(goal("choosing the mask, share of a step", method.selection_goal, shares))
@@ -563,10 +471,12 @@ def draw(method: Method, results: list[dict[str, Any]], path: Path) -> None:
             panels[0].bar(places, medians, width, yerr=np.transpose(spread), label=title, capsize=1.5)
             panels[1].bar(places, [ratio_of(entry) or np.nan for entry in entries], width)
             panels[2].bar(places, [entry.get("peak_mib", np.nan) for entry in entries], width)
-        for value, name in ((method.goal, "goal"), (method.paper, "paper")):
+        reference = "" if method.reference is None else method.variants[method.reference][0]
+        lines = ((method.goal, "goal"), (method.paper, "paper"), (method.speed_goal, f"goal for {reference}"))
+        for value, name in lines:
             if value is None:
                 continue
-            panels[1].axhline(value, color="black", linewidth=0.8, linestyle="--" if name == "goal" else ":")
+            panels[1].axhline(value, color="black", linewidth=0.8, linestyle=":" if name == "paper" else "--")
             panels[1].annotate(f"{name} {value}", (len(chosen) - 0.5, value), fontsize=7, va="center")
         panels[0].legend(frameon=False, fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.14))
     figure.savefig(path, dpi=120)

@@ -152,3 +152,9 @@ def test_maskings_follow_the_epochs_of_the_run(tmp_path: Path, monkeypatch: pyte
     first, second, third = seen[0], seen[1], seen[2]
     assert len(trainer.prepared.train) == len(first) == 16 and first.keys() == second.keys()
     assert third == first and sum(second[text] != first[text] for text in first) > 12
+
+
+def test_gradnorm_is_not_compiled(tmp_path: Path) -> None:
+    model = BERT_MODEL | {"task_balancing": "gradnorm"}
+    with pytest.raises(ValueError, match="training.torch_compile: task_balancing 'gradnorm'"):
+        train(make_recipe(tmp_path / "run", model, write_sentences(tmp_path), max_steps=1, torch_compile=True))

@@ -220,6 +220,12 @@ class Pretrainer:
         if self.args.gradient_checkpointing:
             enable_checkpointing(model)
         if self.args.torch_compile:
+            balancer = getattr(model, "balancer", None)
+            if balancer is not None and balancer.needs_gradients:
+                raise ValueError(
+                    f"training.torch_compile: task_balancing '{balancer.name}' goes back through the layers more than once, "
+                    "which torch does not do with compiled ones: set one of the two otherwise."
+                )
             for module in model.compilable_modules() if hasattr(model, "compilable_modules") else [model]:
                 module.compile()
         return model
