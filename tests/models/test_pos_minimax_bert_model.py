@@ -546,3 +546,14 @@ def test_measuring_needs_labels() -> None:
             small_model(case).measure_tasks(**without_labels(BATCH))
         with pytest.raises(ValueError, match="`tasks` must come with `labels`"):
             small_model(case).measure_tasks(**{name: value for name, value in BATCH.items() if name != "tasks"})
+
+
+@pytest.mark.parametrize(
+    "task", ["SequenceClassification", "TokenClassification", "QuestionAnswering", "MultipleChoice"]
+)
+def test_heads_check_their_inputs_as_the_encoder_does(task: str) -> None:
+    head = getattr(hf_maskssl, f"PoSMinimaxBertFor{task}")(small_config("none")).eval()
+    assert type(head.base_model) is hf_maskssl.PoSMinimaxBertModel
+    ids = torch.full((1, 3), head.config.vocab_size)
+    with pytest.raises(ValueError, match="`input_ids` must lie in"):
+        head(input_ids=ids[None] if task == "MultipleChoice" else ids)

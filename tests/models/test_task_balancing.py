@@ -559,5 +559,22 @@ def test_other_bad_input_is_named() -> None:
         balancer(torch.ones(1), torch.ones(1))
 
 
+@pytest.mark.parametrize("name", TASK_BALANCING)
+def test_a_task_beside_weighs_as_much_as_all_others_together(name: str) -> None:
+    """And changes nothing of how the others are weighed."""
+    weight = torch.ones(3, requires_grad=True)
+    sums, counts = [2.0 * weight.sum(), weight[1].square(), 5.0 * weight[2]], torch.tensor([4, 1, 2])
+    alone, both = TaskBalancer(["a", "b"], name), TaskBalancer(["a", "b"], name, beside=["c"])
+    first, second = alone(sums[:2], counts[:2], weight), both(sums, counts, weight)
+    torch.testing.assert_close(second.weights[:2], first.weights)
+    torch.testing.assert_close(second.weights[2], first.weights.sum())
+    torch.testing.assert_close(second.loss, first.loss + first.weights.sum() * 2.5)
+    torch.testing.assert_close(both.state_dict(), alone.state_dict())
+    absent = both([*sums[:2], torch.zeros(())], torch.tensor([4, 1, 0]), weight)
+    assert absent.weights[2] == 0 and list(both.loss_parts(absent))[2] == "c"
+    only = both([torch.zeros(()), torch.zeros(()), sums[2]], torch.tensor([0, 0, 2]), weight)
+    torch.testing.assert_close(only.weights, torch.tensor([0.0, 0.0, 1.0]))
+
+
 if __name__ == "__main__":
     work(int(sys.argv[1]), sys.argv[2])

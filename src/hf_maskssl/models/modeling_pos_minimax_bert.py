@@ -25,11 +25,11 @@ from transformers.models.bert.modeling_bert import BertOnlyMLMHead, BertPreTrain
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
-from .configuration_pos_minimax_bert import NEXT_SENTENCE, PoSMinimaxBertConfig
+from .configuration_pos_minimax_bert import PoSMinimaxBertConfig
 from .distributed import with_all_parameters
 from .input_checks import check_attention_mask, check_ids, values_are_readable
 from .layers import at_least_float32, padding_mask, token_classification_loss
-from .task_balancing import BalancedLoss, BalancingRule, TaskBalancer, TaskTotals
+from .task_balancing import BalancingRule, TaskBalancer, TaskTotals
 
 IGNORED = -100  # transformers' label of what is not scored; here also the task of what belongs to none
 
@@ -170,7 +170,7 @@ class PoSMinimaxBertModel(PoSMinimaxBertPreTrainedModel, BertModel):
     ) -> tuple[Any, Any]:
         """BERT's, without asking a GPU whether anything is padded."""
         if attention_mask is not None and attention_mask.dim() == 2:
-            attention_mask = padding_mask(self.config, embedding_output, attention_mask)
+            return padding_mask(self.config, embedding_output, attention_mask), None
         return super()._create_attention_masks(
             attention_mask, encoder_attention_mask, embedding_output, encoder_hidden_states, past_key_values
         )
@@ -197,7 +197,8 @@ class PoSMinimaxBertMaskedModel(PoSMinimaxBertPreTrainedModel):
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     }
     _keys_to_ignore_on_load_unexpected = [r"^cls\.seq_relationship\.", r"^balancer\.", r"^bert\.pooler\."]
-    # The losses are means over all processes already, and know nothing of what Trainer counts.
+    # The losses are means over all processes already, and know nothing of what Trainer counts: of accumulated batches it takes
+    # the mean of what each gives by itself; the loop of this package balances them together.
     accepts_loss_kwargs = False
 
     bert: PoSMinimaxBertModel
@@ -223,9 +224,8 @@ class PoSMinimaxBertMaskedModel(PoSMinimaxBertPreTrainedModel):
 
     # gradient accumulation: what one optimiser step's batches must agree on before the first is differentiated
 
-    def needs_first_pass(self, batch: Mapping[str, Any]) -> bool:
-        """Always: batches have unequal numbers of masked pieces, of each task, and means are over all of them."""
-        return True
+    # Batches have unequal numbers of masked pieces, of each task, and means are over all of them.
+    always_measures = True
 
     def measure_tasks(self, **batch: Any) -> TaskTotals:
         """The tasks' loss sums of one batch, to be added up over the step and given to `balancer.begin_step`; where the balancing
@@ -349,9 +349,9 @@ class PoSMinimaxBertForPreTraining(PoSMinimaxBertMaskedModel):
         super().__init__(config)
         self.bert = PoSMinimaxBertModel(config)
         self.cls = BertPreTrainingHeads(config)
-        self.balancer = TaskBalancer(config.balanced_tasks, config.task_balancing, config.task_balancing_options)
-        # Beside the tasks: a mean like theirs, which nothing is weighed against.
-        self.sentence_loss = TaskBalancer([NEXT_SENTENCE], "none")
+        self.balancer = TaskBalancer(
+            config.balanced_tasks, config.task_balancing, config.task_balancing_options, config.tasks_beside
+        )
         self.post_init()
 
     @can_return_tuple
@@ -409,27 +409,15 @@ class PoSMinimaxBertForPreTraining(PoSMinimaxBertMaskedModel):
         self, encoded: Any, pieces: MaskedPieces, labels: torch.Tensor | None
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         sums, counts = self._masked_sums(encoded.last_hidden_state, pieces)
-        is_inside = self.config.next_sentence_prediction == "inside"
-        if is_inside:
+        if len(self.balancer.tasks) > len(counts):
             sums, counts = self._with_sentences(sums, counts, encoded.pooler_output, labels)
         balanced = self.balancer(sums, counts, self._shared_weight())
-        loss, parts = balanced.loss, self.balancer.loss_parts(balanced)
+        loss = balanced.loss
         if labels is None:
             unread: list[Any] = [self.bert.pooler, self.cls.seq_relationship]
             for module in unread:
                 loss = with_all_parameters(loss, module)
-        elif not is_inside:
-            own_sum, own_count = (
-                self._sentence_sum(encoded.pooler_output, labels),
-                self._sentence_count(labels, counts),
-            )
-            beside: BalancedLoss = self.sentence_loss(own_sum[None], own_count[None])
-            # As much as all tasks together, as BERT adds it to a mean over masked words, however large their weights are.
-            total = balanced.weights.sum()
-            weight = torch.where(total > 0, total, 1)
-            loss = loss + weight * beside.loss
-            parts |= self.sentence_loss.loss_parts(beside) | {f"weight/{NEXT_SENTENCE}": weight}
-        return loss, parts
+        return loss, self.balancer.loss_parts(balanced)
 
     def _check_sentence_labels(
         self, sentence_labels: torch.Tensor | None, labels: torch.Tensor | None, inputs: Mapping[str, Any]
@@ -509,16 +497,29 @@ class PoSMinimaxBertForMaskedLM(PoSMinimaxBertMaskedModel):
         )
 
 
-class PoSMinimaxBertForSequenceClassification(PoSMinimaxBertPreTrainedModel, BertForSequenceClassification):
+class PoSMinimaxBertHead(PoSMinimaxBertPreTrainedModel):
+    """What the task models share: transformers' own, around the encoder of this file.
+
+    Their losses are means over one batch, so Trainer must divide by the accumulated ones.
+    """
+
+    accepts_loss_kwargs = False
+    bert: Any
+
+    def __init__(self, config: PoSMinimaxBertConfig) -> None:
+        super().__init__(config)
+        self.bert = PoSMinimaxBertModel(config, add_pooling_layer=self.bert.pooler is not None)
+        self.post_init()
+
+
+class PoSMinimaxBertForSequenceClassification(PoSMinimaxBertHead, BertForSequenceClassification):
     """BERT's: a linear layer on the pooled [CLS]."""
 
-    accepts_loss_kwargs = (
-        False  # its loss is the mean over one batch, so Trainer must divide by the accumulated batches
-    )
 
-
-class PoSMinimaxBertForTokenClassification(PoSMinimaxBertPreTrainedModel, BertForTokenClassification):
+class PoSMinimaxBertForTokenClassification(PoSMinimaxBertHead, BertForTokenClassification):
     """BERT's: a linear layer on every token."""
+
+    accepts_loss_kwargs = True
 
     @can_return_tuple
     def forward(
@@ -540,13 +541,9 @@ class PoSMinimaxBertForTokenClassification(PoSMinimaxBertPreTrainedModel, BertFo
         return outputs
 
 
-class PoSMinimaxBertForQuestionAnswering(PoSMinimaxBertPreTrainedModel, BertForQuestionAnswering):
+class PoSMinimaxBertForQuestionAnswering(PoSMinimaxBertHead, BertForQuestionAnswering):
     """BERT's: the first and the last token of the answer."""
 
-    accepts_loss_kwargs = False
 
-
-class PoSMinimaxBertForMultipleChoice(PoSMinimaxBertPreTrainedModel, BertForMultipleChoice):
+class PoSMinimaxBertForMultipleChoice(PoSMinimaxBertHead, BertForMultipleChoice):
     """BERT's: one score for each choice."""
-
-    accepts_loss_kwargs = False

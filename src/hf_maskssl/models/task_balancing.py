@@ -171,19 +171,24 @@ class TaskBalancer(nn.Module):
         tasks: their names, in the order of all (T,) tensors.
         name: the method, one of `TASK_BALANCING`.
         options: its settings, see `OPTIONS`.
+        beside: further tasks, after the others in all (T,) tensors, that the method does not weigh: each has as much weight as
+            all of `tasks` together.
 
     Raises:
-        ValueError: as `check_task_balancing`; or `tasks` is empty or has a name twice.
+        ValueError: as `check_task_balancing`; or `tasks` is empty, or a name is there twice.
     """
 
-    def __init__(self, tasks: Sequence[str], name: str, options: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, tasks: Sequence[str], name: str, options: Mapping[str, Any] | None = None, beside: Sequence[str] = ()
+    ) -> None:
         super().__init__()
         check_task_balancing(name, options)
-        if not tasks or len(set(tasks)) != len(tasks):
-            raise ValueError(f"`tasks` must be different names, at least one, got {list(tasks)}.")
-        self.tasks = list(tasks)
+        self.tasks = [*tasks, *beside]
+        self.num_balanced = len(tasks)
+        if not tasks or len(set(self.tasks)) != len(self.tasks):
+            raise ValueError(f"`tasks` must be different names, at least one, got {self.tasks}.")
         self.name = name
-        self.rule = _RULES[name](len(self.tasks), **{**OPTIONS[name], **(options or {})})
+        self.rule = _RULES[name](self.num_balanced, **{**OPTIONS[name], **(options or {})})
         self._plan: _Plan | None = None
 
     def extra_repr(self) -> str:
@@ -237,7 +242,11 @@ class TaskBalancer(nn.Module):
         losses = plan.losses
         if losses is None:
             losses = all_reduce_sum(means.detach()) / world_size()
-        return BalancedLoss(self.rule.combine(means, plan.weights), losses, plan.weights, plan.counts)
+        number, weights = self.num_balanced, plan.weights
+        loss = self.rule.combine(means[:number], weights[:number])
+        if len(self.tasks) > number:
+            loss = loss + (weights[number:] * means[number:]).sum()
+        return BalancedLoss(loss, losses, weights, plan.counts)
 
     def measure(
         self,
@@ -256,7 +265,7 @@ class TaskBalancer(nn.Module):
         dtype = torch.promote_types(stacked.dtype, torch.float32)
         gradients = None
         if self.needs_gradients and self.training and torch.is_grad_enabled() and shared_weight is not None:
-            gradients = _gradients(sums, shared_weight, dtype)
+            gradients = _gradients(sums[: self.num_balanced], shared_weight, dtype)
         return TaskTotals(stacked.detach().to(dtype), counts.detach().to(dtype), 1, gradients)
 
     def count(self, counts: torch.Tensor) -> TaskTotals:
@@ -300,19 +309,28 @@ class TaskBalancer(nn.Module):
         if totals.sums is None:
             counts = all_reduce_sum(totals.counts)
             safe_counts = torch.where(counts > 0, counts, 1)
-            weights = self.rule.weights_of(torch.zeros_like(counts), counts > 0)
+            weights = self._weights(torch.zeros_like(counts), counts > 0)
             return _Plan(None, weights, counts, safe_counts / (world_size() * totals.num_batches))
         sums, counts = all_reduce_sum(torch.stack([totals.sums, totals.counts])).unbind()
         is_present = counts > 0
         safe_counts = torch.where(is_present, counts, 1)
         losses = torch.where(is_present, sums / safe_counts, 0)
-        weights = self.rule.weights_of(losses, is_present)
+        weights = self._weights(losses, is_present)
         if updates_state:
-            gradients = totals.gradients
+            number, gradients = self.num_balanced, totals.gradients
             if gradients is not None:
-                gradients = all_reduce_sum(gradients) / safe_counts[:, None]
-            self.rule.update(losses, is_present, gradients)
+                gradients = all_reduce_sum(gradients) / safe_counts[:number, None]
+            self.rule.update(losses[:number], is_present[:number], gradients)
         return _Plan(losses, weights, counts, safe_counts / (world_size() * totals.num_batches))
+
+    def _weights(self, losses: torch.Tensor, is_present: torch.Tensor) -> torch.Tensor:
+        number = self.num_balanced
+        weights = self.rule.weights_of(losses[:number], is_present[:number])
+        if len(self.tasks) == number:
+            return weights
+        total = weights.sum()
+        total = torch.where(total > 0, total, 1)
+        return torch.cat([weights, total * is_present[number:]])
 
 
 def _stacked(sums: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:

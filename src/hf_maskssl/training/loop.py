@@ -416,10 +416,9 @@ class Pretrainer:
         model: Any = self._bare_model
         if len(taken) == 1 or not hasattr(model, "measure_tasks"):
             return None
-        # What the method needs is known everywhere; what a batch holds, every process must be asked.
-        if not model.balancer.needs_first_pass and not self._any_process(
-            any(model.needs_first_pass(batch) for batch in taken)
-        ):
+        # What method and model need is known everywhere; what a batch holds, every process must be asked.
+        is_certain = model.balancer.needs_first_pass or getattr(model, "always_measures", False)
+        if not is_certain and not self._any_process(any(model.needs_first_pass(batch) for batch in taken)):
             return None
         totals = None
         for part, batch in enumerate(taken):
