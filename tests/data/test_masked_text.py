@@ -338,8 +338,6 @@ def test_batches_are_padded(corpus: Corpus) -> None:
             if name in row:
                 np.testing.assert_array_equal(batch[name][place, :length], row[name])
         assert batch["next_sentence_label"][place] == row["next_sentence_label"]
-    wide = MaskedTextCollator(TOKENIZER, VOCABULARY, pad_to_multiple_of=64)(rows)
-    assert wide["input_ids"].shape == (7, 64)
     # What a model does not take may be gone; an equal length keeps its mask.
     alone = MaskedTextCollator(TOKENIZER, VOCABULARY)([{k: v for k, v in rows[0].items() if k != "index"}])
     assert "index" not in alone and (alone["attention_mask"] == 1).all()
@@ -437,6 +435,14 @@ def test_single_sentences_are_warned_of(caplog: pytest.LogCaptureFixture) -> Non
     (message,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert "train split: 30 of 30 sequences hold a single sentence" in message
     assert {row["next_sentence_label"] for row in rows} == {1}
+    # Without pairs a sentence alone is only a waste where it leaves much room.
+    for max_length, count in ((32, 30), (14, 0)):
+        caplog.clear()
+        lone = Corpus(documents=30, sentences=1, longest=12)
+        lone.prepared(next_sentence=False, max_length=max_length)
+        told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+        assert len(told) == bool(count)
+        assert all("fill less than half of the 30 pieces" in one and "data.document_column" in one for one in told)
 
 
 class Stub(nn.Module):

@@ -32,6 +32,7 @@ from hf_maskssl.data.pos_tagging import (
     sentence_spans,
     tag_values,
     tag_words,
+    tagger_digest,
     word_spans,
 )
 from hf_maskssl.data.sentences import SentencePreparer
@@ -217,6 +218,21 @@ def test_broken_data_is_told(broken: str, content: str | None, nltk_folder: Path
         return
     with pytest.raises(TaggerDataError, match="nltk.downloader averaged_perceptron_tagger_eng"):
         load_tagger()
+    if content is None or broken == "zip":
+        with pytest.raises(TaggerDataError, match="nltk.downloader averaged_perceptron_tagger_eng"):
+            tagger_digest()
+
+
+def test_the_digest_is_that_of_the_content(nltk_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_tagger(nltk_folder)
+    digest = tagger_digest()
+    shutil.make_archive(str(tmp_path / "elsewhere" / "taggers" / folder.name), "zip", folder.parent, folder.name)
+    monkeypatch.setattr(nltk.data, "path", [])
+    monkeypatch.setenv("NLTK_DATA", str(tmp_path / "elsewhere"))
+    assert tagger_digest() == digest
+    monkeypatch.setenv("NLTK_DATA", str(nltk_folder))
+    (folder / f"{folder.name}.tagdict.json").write_text("{}")
+    assert tagger_digest() != digest
 
 
 # The folder
@@ -368,6 +384,42 @@ def test_recipe_with_lists_of_words(
     assert len(read_rows(str(tmp_path / "out"), "validation")) == 3
     report = json.loads((tmp_path / "out" / "tagging.json").read_text())
     assert report["splits"]["train"]["empty_rows"] == 2 and report["settings"]["input_column"] == "words"
+
+
+@pytest.mark.parametrize(
+    ("count", "length", "processes", "expected"),
+    [
+        (1_000_000, 3_000, 32, 5000),  # articles
+        (17_868, 370_000, 32, 54),  # books
+        (17_868, 370_000, 1, 54),
+        (200, 370_000, 32, 1),
+        (64_000, 100, 8, 2000),  # sentences
+        (100, 100, 8, 1000),
+    ],
+)
+def test_parts_are_some_minutes_of_work_for_every_process(
+    count: int, length: int, processes: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tagged_folder, "mean_bytes", lambda rows, column: float(length))
+    rows: Any = range(count)
+    args = TaggingArguments(output_dir="x", source="text", num_proc=processes)
+    assert tagged_folder._rows_per_part(rows, "text", args) == expected
+
+
+def test_a_folder_keeps_its_size_of_parts(
+    arguments: Callable[..., TaggingArguments], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tagged_folder, "PART_BYTES", (0, 1e9))
+    args = arguments(rows_per_part=None)
+    assert tag_folder(args)["part_rows"] == {"train": 1} and "7 rows in 7 parts, 0" in caplog.text
+    expected = read_rows(args.output_dir)
+    monkeypatch.setattr(tagged_folder, "PARTS_PER_PROCESS", 1)
+    for part in sorted(Path(args.output_dir).glob("train/*"))[3:5]:
+        part.unlink()
+    tag_folder(arguments(rows_per_part=None, num_proc=2))
+    assert "7 rows in 7 parts, 5 of them tagged before" in caplog.text and read_rows(args.output_dir) == expected
+    other = arguments("other", rows_per_part=None)
+    assert tag_folder(other)["part_rows"] == {"train": 7} and read_rows(other.output_dir) == expected
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,17 @@ def test_build_config_builds_the_class_of_the_model_type() -> None:
         ({"hidden_size": 3}, "model.model_type: missing"),
         ({"model_type": "brt"}, "no 'brt' .did you mean"),
         ({"model_type": "bert", "hiden_size": 3}, "unknown field model.hiden_size .did you mean 'hidden_size'"),
-        ({"model_type": "bert", "hidden_size": "3"}, "hidden_size"),
+        ({"model_type": "bert", "hidden_size": "3"}, r"^model.hidden_size: expected int, got str .*'3'"),
+        ({"model_type": "metamae", "modality": "tokns"}, r"^model.modality: expected one of .*did you mean 'tokens'"),
+        (
+            {"model_type": "pos_minimax_bert", "tasks": ["noun", "vreb"]},
+            r"^model section: `tasks` must be .* got \['noun', 'vreb'\] \(did you mean 'verb'\?\)$",
+        ),
+        (
+            {"model_type": "pos_minimax_bert", "task_balancing_options": {"momentun": 1}},
+            r"^model section: `task_balancing_options`: .*\(did you mean 'momentum'\?\)$",
+        ),
+        ({"model_type": "pos_minimax_bert", "num_attention_heads": 7}, r"^model section: `hidden_size` .* 7 heads\.$"),
     ],
 )
 def test_build_config_refuses_what_the_class_does_not_know(fields: dict[str, Any], message: str) -> None:

@@ -7,13 +7,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, Features, List, Value
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from hf_maskssl.data import DataArguments, MaskedTextRows, PreparedData, load_processor, prepare_data
-from hf_maskssl.data.sentences import SentencePreparer, cut_rows, limit_documents, match_words, sentence_table
+from hf_maskssl.data import DataArguments, MaskedTextRows, PreparedData, load_processor, prepare_data, sentences
+from hf_maskssl.data.pos_tagging import TaggerDataError
+from hf_maskssl.data.sentences import (
+    SentencePreparer,
+    batch_rows_of,
+    cut_rows,
+    limit_documents,
+    match_words,
+    runs_of_rows,
+    sentence_table,
+)
 from hf_maskssl.data.tokenizers import BERT_SPECIAL_TOKENS, build_bert_tokenizer
 from hf_maskssl.models.configuration_metamae import MetaMAEConfig
 from hf_maskssl.models.configuration_pos_minimax_bert import PoSMinimaxBertConfig
@@ -170,16 +179,21 @@ def table_of(columns: dict[str, Any], **fields: Any) -> Dataset:
 
 
 def test_what_is_amiss_is_counted_and_named_once(
-    write_parquet: Callable[..., str], vocabulary_file: str, caplog: pytest.LogCaptureFixture
+    write_parquet: Callable[..., str],
+    vocabulary_file: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # More rows than a batch of `map` has.
+    monkeypatch.setattr(sentences, "MOST_BATCH_ROWS", 150)
     text = [WORDS, [], None, ["Zebra", "sleeps"], ["Zebra"]] * 80
     tags = [TAGS, [], None, ["NOUN", "verb"], ["NN"]] * 80
     path = write_parquet("train", text=text, tags=tags)
     for _ in range(2):  # also when the sentences come from the cache
         caplog.clear()
         with caplog.at_level(logging.WARNING):
-            data = prepare_data(masked_args(path, vocabulary_file), config(next_sentence_prediction="none"))
+            data = prepare_data(
+                masked_args(path, vocabulary_file), config(next_sentence_prediction="none", max_position_embeddings=10)
+            )
         told = [record.getMessage() for record in caplog.records]
         assert len(told) == 3
         assert "column 'tags': 80 of 560 words have one of 1 tags" in told[0] and "'verb' (80)" in told[0]
@@ -192,9 +206,61 @@ def test_what_is_amiss_is_counted_and_named_once(
 
 
 @pytest.mark.parametrize("text", [[""], [" \n"], ["Zebra zebra"]])
-def test_a_split_without_text_is_refused(text: list[str]) -> None:
-    with pytest.raises(ValueError, match="train split: none of its 3 rows has text in column 'text'"):
+def test_a_split_without_text_is_refused(text: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    message = (
+        "train split: none of its 3 rows has text in column 'text', or none that data.tokenizer knows: check .*case"
+    )
+    with pytest.raises(ValueError, match=message):
         table_of({"text": text * 3}, tasks=("mlm",))
+    assert ("6 pieces in 3 rows stand for text" in caplog.text) == (text == ["Zebra zebra"])
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_batches_of_which_nothing_is_left_are_told(
+    in_memory: bool,
+    write_parquet: Callable[..., str],
+    vocabulary_file: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sentences, "MOST_BATCH_ROWS", 1)
+    columns = {
+        "text": [["Zebra"], WORDS, ["Emu"], [], ["Gnu"], WORDS],
+        "tags": [["zoo"], TAGS, ["NN"], [], ["zoo"], TAGS],
+    }
+    if in_memory:
+        table = table_of(columns, tag_column="tags")
+        assert table["row"][:] == [1, 5] and rows_of(table.with_format("arrow")[:])[1][0] == "the dog bark ##s ."
+    else:
+        data = prepare_data(masked_args(write_parquet("train", **columns), vocabulary_file), config())
+        assert isinstance(data.train, MaskedTextRows) and [data.train[row]["index"] for row in range(2)] == [1, 5]
+        # Not copied out of its file.
+        assert data.train.table.cache_files and data.train.table._indices is None
+    assert "2 of 11 words have one of 1 tags" in caplog.text and "'zoo' (2)" in caplog.text
+    assert "3 pieces in 3 rows stand for text" in caplog.text and "['Emu', 'Gnu', 'Zebra']" in caplog.text
+    assert "4 of 6 rows have no text" in caplog.text and "rows 0, 2, 3, 4)" in caplog.text
+
+
+def test_tags_may_be_numbers_with_names(
+    write_parquet: Callable[..., str], vocabulary_file: str, tmp_path: Path
+) -> None:
+    names = ["NOUN", "VERB", "DET", "."]
+    features = Features({"text": List(Value("string")), "tags": List(ClassLabel(names=names))})
+    split = Dataset.from_dict({"text": [WORDS] * 2, "tags": [[2, 0, 1, 3]] * 2}, features=features)
+    split.to_parquet(tmp_path / "train.parquet")
+    data = prepare_data(masked_args(str(tmp_path / "train.parquet"), vocabulary_file), config())
+    assert isinstance(data.train, MaskedTextRows) and data.train.table[0]["tasks"] == [2, 0, 1, 1, -1]
+    numbered = preparer(tag_column="tags", tag_names=tuple(names))
+    assert numbered.description() != preparer(tag_column="tags", tag_names=tuple(names[::-1])).description()
+    with pytest.raises(ValueError, match="row 4, column 'tags'.*its ClassLabel has names for 0..3 only"):
+        numbered({"text": [WORDS], "tags": [[2, 0, -1, 3]]}, [4])
+
+
+def test_rows_are_prepared_by_their_size() -> None:
+    sizes = [
+        batch_rows_of(Dataset.from_dict({"text": ["x" * length] * 9}), "text") for length in (0, 50, 5000, 300_000)
+    ]
+    assert sizes[:2] == [4096, 4096] and 200 <= sizes[2] <= 210 and sizes[3] == 3
 
 
 @pytest.mark.parametrize(
@@ -206,8 +272,17 @@ def test_a_split_without_text_is_refused(text: list[str]) -> None:
             {"tag_column": "tags"},
             "row 0, column 'tags': 3 tags for the 4 words of column 'text'",
         ),
-        ({"tags": [None]}, {"tag_column": "tags"}, "row 0, column 'tags': expected a list of tags"),
-        ({"tags": [[0, 1, 2, 3]]}, {"tag_column": "tags"}, "row 0, column 'tags': expected a list of tags"),
+        ({"tags": [None]}, {"tag_column": "tags"}, "row 0, column 'tags': expected a list of tags.*None: drop rows"),
+        (
+            {"tags": [[0, 1, 2, 3]]},
+            {"tag_column": "tags"},
+            r"column 'tags': expected a list of tags.*List\(ClassLabel",
+        ),
+        (
+            {"tags": ["DT NN VBZ ."]},
+            {"tag_column": "tags"},
+            "column 'tags': expected a list of tags.*: make it a list",
+        ),
         ({"text": [[1, 2]]}, {"tagger": "nltk"}, "row 0, column 'text': expected a text or a list of words"),
         ({"text": ["The dog"]}, {"tag_column": "tags", "has_spans": True}, "missing: .'word_starts', 'word_ends'."),
         (
@@ -247,6 +322,53 @@ def test_documents_end_where_the_column_changes_or_at_blank_lines(
     common: dict[str, Any] = {"kind": "masked_text", "input_column": "text", "tokenizer": vocabulary_file}
     args = DataArguments("text", data_files=str(tmp_path / "lines.txt"), **common)
     assert documents_of(prepare_data(args, config(tasks=["mlm"]))) == [0, 3, 4, 5]
+    # A line of which nothing is left ends no document.
+    (tmp_path / "lines.txt").write_text("The dog.\nZebra\nA cat sleeps.\n\nEmu\n\nThe cat.\n")
+    assert documents_of(prepare_data(args, config(tasks=["mlm"]))) == [0, 2, 3]
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 100])
+@pytest.mark.parametrize(
+    "values", [["a", "a", "b", None, None, "a", "a"], [1, 1, 0, None, None, 1, 1], [None] * 3, ["a"], [True, False]]
+)
+def test_runs_of_equal_values(values: list[Any], block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sentences, "READ_ROWS", block)
+    runs = runs_of_rows(Dataset.from_dict({"file": values}), masked_args("x", "utf-8", document_column="file"))
+    assert runs.dtype == np.int32
+    expected = np.cumsum([0, *(a != b for a, b in zip(values[:-1], values[1:], strict=True))])
+    assert runs.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("block", [1, 3, 100])
+def test_blank_lines_are_not_counted_by_a_limit(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sentences, "READ_ROWS", block)
+    text = ["", "a1", "a2", " ", "\u00a0", None, "b1", "\x1c", "c1", "c2", "c3", ""]
+    split = Dataset.from_dict({"text": text})
+    common: dict[str, Any] = {"kind": "masked_text", "input_column": "text", "tokenizer": "utf-8"}
+
+    def kept(limit: int, seed: int = 0) -> list[Any]:
+        args = DataArguments("text", data_files="x", max_train_samples=limit, split_seed=seed, **common)
+        return limit_documents({"train": split}, args)["train"]["text"][:]
+
+    assert runs_of_rows(split, DataArguments("text", data_files="x", **common)).tolist() == [
+        1,
+        1,
+        1,
+        2,
+        3,
+        4,
+        4,
+        5,
+        5,
+        5,
+        5,
+        6,
+    ]
+    for seed in range(5):
+        lines = kept(3, seed)
+        assert [line for line in lines if line and line.strip()] == ["a1", "b1", "c1"]
+        assert len(kept(1, seed)) == 2 and len(lines) == 6
+    assert kept(9) == ["", "a1", "a2", None, "b1", "\x1c", "c1", "c2", "c3"]
 
 
 def test_a_limit_keeps_the_beginnings_of_documents() -> None:
@@ -378,7 +500,7 @@ def test_models_and_kinds_that_do_not_fit_are_refused(write_parquet: Callable[..
             prepare_data(args, config())
 
 
-def test_the_cache_key_knows_every_setting() -> None:
+def test_the_cache_key_knows_every_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     fields = [
         {},
         {"room": 9},
@@ -387,6 +509,36 @@ def test_the_cache_key_knows_every_setting() -> None:
         {"tagger": "nltk"},
         {"has_spans": True},
         {"column": "x"},
+        {"tag_names": ("NN",)},
     ]
+    monkeypatch.setattr(sentences, "tagger_digest", lambda: "one")
     other = build_bert_tokenizer(VOCABULARY, lowercase=False)
     assert len({preparer(**one).description() for one in [*fields, {"tokenizer": other}]}) == len(fields) + 1
+    tagging, given, splitting = preparer(tagger="nltk"), preparer(tag_column="tags"), preparer(tasks=("mlm",))
+    before = [one.description() for one in (tagging, given, splitting)]
+    monkeypatch.setattr(sentences, "tagger_digest", lambda: "another")
+    assert [one.description() == old for one, old in zip((tagging, given, splitting), before, strict=True)] == [
+        0,
+        1,
+        1,
+    ]
+    monkeypatch.setattr(sentences, "tagger_digest", lambda: "one")
+    monkeypatch.setattr(sentences, "version", lambda name: "0")
+    assert [one.description() == old for one, old in zip((tagging, given, splitting), before, strict=True)] == [
+        0,
+        1,
+        0,
+    ]
+
+
+def test_a_missing_tagger_is_told_before_the_data_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nltk.data
+
+    monkeypatch.setenv("NLTK_DATA", str(tmp_path))
+    monkeypatch.setattr(nltk.data, "path", [])
+    fields: dict[str, Any] = {"tokenizer": None, "wordpiece_size": 50, "tag_column": None, "tagger": "nltk"}
+    args = masked_args(str(tmp_path / "not_there.parquet"), "", **fields)
+    with pytest.raises(TaggerDataError, match="nltk.downloader"):
+        prepare_data(args, config())
+    with pytest.raises(FileNotFoundError):
+        prepare_data(args, config(tasks=["mlm"]))

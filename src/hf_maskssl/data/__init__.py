@@ -2,9 +2,10 @@
 
 from .arguments import DataArguments
 from .collators import BatchCollator
+from .draws import RowDraws
 from .labels import LabelSpace
 from .masked_text import MaskedTextCollator, MaskedTextRows
-from .multimodal import Augmentation, MultimodalCollator, MultimodalPreparer
+from .multimodal import MultimodalCollator, MultimodalPreparer
 from .preparation import PreparedData, prepare_data
 from .processors import ImageTextProcessor, build_processor, load_processor
 from .recipe import build_config, load_recipe
@@ -13,7 +14,6 @@ from .splits import load_splits
 from .tokenizers import build_bert_tokenizer, build_byte_tokenizer, build_character_tokenizer, train_wordpiece
 
 __all__ = [
-    "Augmentation",
     "BatchCollator",
     "DataArguments",
     "ImageTextProcessor",
@@ -24,6 +24,7 @@ __all__ = [
     "MultimodalPreparer",
     "PreparedData",
     "PreparedRows",
+    "RowDraws",
     "TransformedRows",
     "build_bert_tokenizer",
     "build_byte_tokenizer",

@@ -119,9 +119,9 @@ class DataArguments:
         pack: Pre-training on texts: lay them end to end, each followed by the tokenizer's separator, and cut sequences
             of exactly the model's `max_position_embeddings`. Every 1,000 texts the rest that fills no sequence is
             dropped. `max_*_samples` count texts, and `index` is the text in which a sequence begins.
-        tag_column: `"masked_text"`: the column of the words' parts of speech, Penn Treebank or universal tags, one for each
-            word of a list; of a string, whose row is one sentence, the columns `word_starts` and `word_ends` say where its
-            words are (what `examples/run_tag_pos.py` writes).
+        tag_column: `"masked_text"`: the column of the words' parts of speech, Penn Treebank or universal tags (strings, or
+            numbers of a ClassLabel), one for each word of a list; of a string, whose row is one sentence, the columns
+            `word_starts` and `word_ends` say where its words are (what `examples/run_tag_pos.py` writes).
         tagger: `"masked_text"`: `"nltk"` tags the words here, once, with NLTK's averaged perceptron.
         document_column: `"masked_text"`: neighbouring rows with an equal value here are one document. None: every row is
             one; of `"text"` files, the lines between two blank ones.
@@ -141,8 +141,8 @@ class DataArguments:
         fft_length: Spectrograms: None means the next power of two from `frame_length`.
         min_frequency: Spectrograms: lower edge of the lowest mel band, in Hz.
         max_frequency: Spectrograms: upper edge of the highest mel band; None means half the sampling rate.
-        max_train_samples: Keep so many training rows, chosen by `split_seed` (a stream: the first; `"masked_text"`: whole
-            documents, the last one cut).
+        max_train_samples: Keep so many training rows, chosen by `split_seed` (a stream: the first; `"masked_text"`: the
+            beginnings of documents, for which blank lines of text files do not count).
         max_validation_samples: The same for validation.
         max_test_samples: The same for the test split.
         num_proc: Processes that prepare the rows; None means this one.

@@ -12,8 +12,9 @@ from torch.utils import data as torch_data
 from transformers import PreTrainedTokenizerBase
 
 from .collators import BatchCollator
+from .draws import RowDraws
 from .labels import IGNORED_LABEL
-from .multimodal import Augmentation
+from .parts_of_speech import NO_TASK
 from .word_masking import MaskSampling, mask_words
 
 # Tokens that frame a sequence: [CLS] A [SEP], and [CLS] A [SEP] B [SEP].
@@ -21,7 +22,6 @@ NUM_SPECIAL_SINGLE, NUM_SPECIAL_PAIR = 2, 3
 SHORTEST_TARGET = 2
 FOLLOWS, IS_RANDOM = 0, 1
 SPECIAL_TOKENS = ("cls", "sep", "mask", "pad")
-NO_TASK = -1
 
 logger = logging.getLogger(__name__)
 
@@ -101,9 +101,8 @@ class MaskedTextRows(torch_data.Dataset[dict[str, Any]]):
             np.random.default_rng(np.random.SeedSequence(split_seed, spawn_key=(1,))),
         )
         self.chosen = np.arange(len(self.targets))
-        self.draws = Augmentation(split_seed)
-        if next_sentence:
-            self._tell_single_sentences()
+        self.draws = RowDraws(split_seed)
+        self._tell_single_sentences()
 
     @property
     def column_names(self) -> list[str]:
@@ -252,14 +251,24 @@ class MaskedTextRows(torch_data.Dataset[dict[str, Any]]):
         return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
     def _tell_single_sentences(self) -> None:
-        single = int(np.count_nonzero(np.diff(self.chunk_starts) == 1))
-        if 2 * single > len(self.targets):
+        is_single = np.diff(self.chunk_starts) == 1
+        meaning = (
+            "whose next sentence is always a random one: longer documents (data.document_column) or a larger "
+            "data.sequence_length would balance next sentence prediction"
+        )
+        if not self.next_sentence:
+            is_single &= 2 * np.diff(self.ends[self.chunk_starts]) < self.room
+            meaning = (
+                f"and fill less than half of the {self.room} pieces there is room for: longer documents "
+                "(data.document_column) give longer sequences; where texts are this short, make data.sequence_length smaller"
+            )
+        if 2 * is_single.sum() > len(is_single):
             logger.warning(
-                "%s split: %d of %d sequences hold a single sentence, whose next sentence is always a random one: longer "
-                "documents (data.document_column) or a larger data.sequence_length would balance next sentence prediction",
+                "%s split: %d of %d sequences hold a single sentence, %s",
                 self.split,
-                single,
-                len(self.targets),
+                is_single.sum(),
+                len(is_single),
+                meaning,
             )
 
     def _open(self) -> "SentencePieces":
@@ -330,22 +339,14 @@ class MaskedTextCollator(BatchCollator):
         tokenizer: Names padding and special tokens.
         vocab_size: Ids must be below it.
         column: The raw column, for errors.
-        pad_to_multiple_of: Lengths are rounded up to a multiple of it; None: not.
 
     Raises:
         ValueError: A tokenizer without a special token.
     """
 
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        vocab_size: int,
-        column: str = "text",
-        pad_to_multiple_of: int | None = None,
-    ) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, vocab_size: int, column: str = "text") -> None:
         super().__init__({"input_ids": column}, vocab_size, special_token_ids(tokenizer)["pad"], always_mask=True)
         self.is_special = is_special_id(tokenizer, vocab_size)
-        self.pad_to_multiple_of = pad_to_multiple_of
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """Make a batch.
@@ -363,9 +364,7 @@ class MaskedTextCollator(BatchCollator):
         if not rows:
             raise ValueError("cannot make a batch of no rows")
         lengths = np.array([len(row["input_ids"]) for row in rows])
-        multiple = self.pad_to_multiple_of or 1
-        longest = -(-max(1, int(lengths.max())) // multiple) * multiple
-        is_real = np.arange(longest) < lengths[:, None]
+        is_real = np.arange(max(1, lengths.max())) < lengths[:, None]
         padding = {
             "input_ids": self.pad_token_id or 0,
             "token_type_ids": 0,

@@ -17,6 +17,7 @@ from .arguments import DENSE_TASKS, DataArguments
 from .caching import cached_map
 from .collators import BatchCollator, collate_labels
 from .columns import path_of, read_map, undecoded
+from .draws import RowDraws
 from .labels import LabelSpace
 from .rows import Column, Rows
 from .scenes import CLASSES, LAYOUT
@@ -33,36 +34,6 @@ INPUT, PRESENCE = "inputs.", "presence."
 LABEL_MAPS = {"semantic_segmentation": "classes", "depth_estimation": "depth"}
 
 logger = logging.getLogger(__name__)
-
-
-class Augmentation:
-    """Random numbers for the views of rows.
-
-    They depend on seed, epoch, row and the run's seed alone: a resumed run, and any number of workers and processes, draws
-    the same. Epoch and run lie in shared memory, where worker processes that live on see them change. Rows of a stream,
-    which have no epoch here, are drawn from torch's random numbers.
-
-    Args:
-        seed: Of all draws.
-        is_stream: Whether rows come from a stream.
-    """
-
-    def __init__(self, seed: int, is_stream: bool = False) -> None:
-        self.seed = seed
-        self.is_stream = is_stream
-        self.epoch_and_run = torch.zeros(2, dtype=torch.int64).share_memory_()
-
-    def set_epoch(self, epoch: int, run_seed: int | None = None) -> None:
-        """What is drawn from now on; None leaves the run's seed as it is: Accelerate's loader tells the epoch alone."""
-        run = self.epoch_and_run[1] if run_seed is None else run_seed
-        self.epoch_and_run.copy_(torch.tensor([epoch, run]))
-
-    def generator(self, index: int) -> np.random.Generator:
-        """For one row."""
-        if self.is_stream:
-            return np.random.default_rng(int(torch.randint(2**62, (1,))))
-        epoch, run_seed = self.epoch_and_run.tolist()
-        return np.random.default_rng([self.seed, epoch, index, run_seed])
 
 
 @dataclass(frozen=True)
@@ -89,7 +60,7 @@ class MultimodalPreparer:
     label_scale: float = 1.0
     label_invalid_value: float | None = None
     allow_missing: bool = False
-    augmentation: Augmentation | None = None
+    augmentation: RowDraws | None = None
     split: str = "train"
     row_numbers: np.ndarray | None = None
 

@@ -12,10 +12,10 @@ from ..models.image_processing_multimae import MultiMAEImageProcessor
 from .arguments import DENSE_TASKS, DataArguments, Task
 from .collators import BatchCollator
 from .columns import require_columns
+from .draws import RowDraws
 from .labels import LabelSpace, measure_labels, refuse_missing_labels
 from .masked_text import MaskedTextCollator, MaskedTextRows
 from .multimodal import (
-    Augmentation,
     MultimodalCollator,
     MultimodalPreparer,
     check_complete,
@@ -35,7 +35,7 @@ from .processors import (
     split_processor,
     takes_channels_last,
 )
-from .sentences import limit_documents, masked_text_rows
+from .sentences import check_tagger, limit_documents, masked_text_rows
 from .sources import AnyDataset
 from .splits import limit_splits, read_splits
 from .tokenizers import check_tokenizer
@@ -97,6 +97,7 @@ def prepare_data(
     Raises:
         ValueError: Data that cannot be read or do not fit the recipe or the model.
         FileNotFoundError: A file or data set that does not exist.
+        TaggerDataError: The tagger's data is not there.
     """
     check_modality(args, config, complete)
     if require_labels and args.label_column is None:
@@ -106,6 +107,8 @@ def prepare_data(
         args = dataclasses.replace(args, input_column=modality_columns(args, config))
         if complete:
             check_complete(args, config)
+    if args.kind == "masked_text":
+        check_tagger(args, config)
     full = read_splits(args)
     for name, split in full.items():
         _require_all_columns(args, config, split, name)
@@ -215,7 +218,7 @@ def _row_preparer(
             label_scale=1.0 if args.label_scale is None else args.label_scale,
             label_invalid_value=args.label_invalid_value,
             allow_missing=args.allow_missing,
-            augmentation=Augmentation(args.split_seed, args.streaming) if is_drawn else None,
+            augmentation=RowDraws(args.split_seed, args.streaming) if is_drawn else None,
             split=split,
         )
     numeric, tokenizer = split_processor(processor)

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import chain
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset, Value
+from datasets import ClassLabel, Dataset, LargeList, List, Value, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
 from ..models.configuration_pos_minimax_bert import ANY_WORD
@@ -20,16 +20,23 @@ from .arguments import DataArguments
 from .caching import cached_map
 from .masked_text import NUM_SPECIAL_PAIR, NUM_SPECIAL_SINGLE, MaskedTextRows, special_token_ids
 from .parts_of_speech import NO_TASK, task_ids, warn_of_unknown_tags
-from .pos_tagging import sentence_spans, tag_values, word_spans
+from .pos_tagging import sentence_spans, tag_values, tagger_digest, word_spans
 from .rows import Rows
 from .sources import choose_rows
 from .texts import describe_tokenizer, row_place
 
 # Part of every cache key: raise it when sentences change, so that old caches are not taken for new ones.
-SENTENCES_VERSION = 1
+SENTENCES_VERSION = 2
 # Of rows that are strings with tags: first character of each word, and one past its last.
 WORD_STARTS, WORD_ENDS = "word_starts", "word_ends"
 NAMED = 5
+# Rows prepared at once hold about so many bytes of text: whole books come one by one, sentences by thousands.
+BATCH_BYTES = 2**20
+MOST_BATCH_ROWS = 4096
+LOOKED_AT = 64  # rows, evenly spread, whose size tells that of all
+READ_ROWS = 2**16
+# The row of what has no pieces, only notes.
+NO_ROW = -1
 # A limited split is taken from so many documents, where there are as many.
 FEWEST_DOCUMENTS = 10
 SCHEMA = pa.schema(
@@ -74,6 +81,7 @@ class SentencePreparer:
         tag_column: The column of tags.
         tagger: Whether words are found and tagged here.
         has_spans: Strings have their words in the columns `word_starts` and `word_ends`.
+        tag_names: Of tags that are stored as numbers; None: they are strings.
         split: For errors.
     """
 
@@ -84,12 +92,18 @@ class SentencePreparer:
     tag_column: str | None = None
     tagger: str | None = None
     has_spans: bool = False
+    tag_names: tuple[str, ...] | None = None
     split: str = "train"
 
     @property
     def needs_tags(self) -> bool:
         """Whether the task of a word follows from its tag."""
         return self.tasks != (ANY_WORD,)
+
+    @property
+    def uses_nltk(self) -> bool:
+        """Whether sentences or words are found by NLTK, where rows are strings."""
+        return self.tagger is not None or not (self.needs_tags or self.has_spans)
 
     @property
     def used_columns(self) -> list[str]:
@@ -107,7 +121,8 @@ class SentencePreparer:
         Returns:
             A row for each sentence, as `SCHEMA`: `input_ids` without special tokens, at least one and not all of them
             [UNK]; `tasks` of the pieces' words, -1 for none; `starts`, 1 where a word begins; `row`, the raw row. Rows
-            without text give nothing.
+            without text give nothing. Where no row gives a sentence and there is something to tell, one row without
+            pieces tells it, whose `row` is -1.
 
         Raises:
             ValueError: A value that is no text, or tags that do not fit their words, naming split, row and column.
@@ -128,10 +143,13 @@ class SentencePreparer:
             self.tag_column,
             self.tagger,
             self.has_spans,
+            self.tag_names,
             self.tasks,
             self.room,
+            version("nltk") if self.uses_nltk else None,
+            tagger_digest() if self.tagger is not None and self.needs_tags else None,
         ]
-        return json.dumps([*settings, version("nltk"), describe_tokenizer(self.tokenizer)], sort_keys=True)
+        return json.dumps([*settings, describe_tokenizer(self.tokenizer)], sort_keys=True)
 
     def _check_text(self, index: int, value: Any) -> None:
         words = [] if value is None else [value] if isinstance(value, str) else value
@@ -195,11 +213,24 @@ class SentencePreparer:
         if not self.needs_tags:
             return None
         where = row_place(self.split, index, str(self.tag_column))
+        names = self.tag_names
+        if names is not None and isinstance(tags, list) and all(_is_number_below(tag, len(names)) for tag in tags):
+            tags = [names[tag] for tag in tags]
         if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-            raise ValueError(f"{where}: expected a list of tags, strings, got {tags!r:.60}")
+            raise ValueError(f"{where}: expected a list of tags, strings, got {tags!r:.60}: {self._advice(tags)}")
         if len(tags) != num_words:
             raise ValueError(f"{where}: {len(tags)} tags for the {num_words} words of column {self.column!r}")
         return tags
+
+    def _advice(self, tags: Any) -> str:
+        """What to do about tags that are no list of strings."""
+        if isinstance(tags, str):
+            return "make it a list, one tag for each word (row.split())"
+        if isinstance(tags, list) and any(isinstance(tag, int) for tag in tags):
+            if self.tag_names is not None:
+                return f"its ClassLabel has names for 0..{len(self.tag_names) - 1} only"
+            return "numbers need names; cast the column to List(ClassLabel(names=...)), or store the names themselves"
+        return "drop rows and words without tags, or tag the text again with examples/run_tag_pos.py"
 
     def _spans(self, index: int, text: str, starts: Any, ends: Any) -> list[tuple[int, int]]:
         where = row_place(self.split, index, WORD_STARTS, WORD_ENDS)
@@ -226,26 +257,25 @@ class SentencePreparer:
         )
         lengths = np.array([len(ids) for ids in encoded["input_ids"]])
         ids = _joined(encoded["input_ids"], np.int32)
-        if len(ids) == 0:
-            return SCHEMA.empty_table()
+        words, word_tasks, unknown_tags = self._words(sentences, encoded, lengths)
+        unknown = _unknown_places(ids, lengths, sentences, encoded, self.tokenizer)
+        note = json.dumps({"words": len(word_tasks), "tags": unknown_tags, **unknown})
+        # What holds nothing but [UNK] teaches nothing.
+        is_text = ~np.isin(ids, self.tokenizer.all_special_ids)
+        if not is_text.any():
+            return _only_notes(note) if unknown_tags or unknown["unknown"] else SCHEMA.empty_table()
         is_first = np.zeros(len(ids), dtype=bool)
         is_first[(np.cumsum(lengths) - lengths)[lengths > 0]] = True
-        words, word_tasks, unknown_tags = self._words(sentences, encoded, lengths)
         tasks = (
             np.append(word_tasks, np.int8(NO_TASK))[words] if self.needs_tags else np.zeros(len(ids), dtype=np.int8)
         )
         starts = is_first | (words != np.roll(words, 1)) | (words < 0)
         cuts = cut_rows(lengths, starts, self.room)
         starts[cuts[:-1]] = True
-        # What holds nothing but [UNK] teaches nothing.
-        is_text = ~np.isin(ids, self.tokenizer.all_special_ids)
         kept = np.logical_or.reduceat(is_text, cuts[:-1])
         owners = np.searchsorted(np.cumsum(lengths), cuts[:-1], side="right")
         rows = np.array([sentence.row for sentence in sentences])[owners]
-        notes = [""] * int(kept.sum())
-        if notes:
-            unknown = _unknown_places(ids, lengths, sentences, encoded, self.tokenizer)
-            notes[0] = json.dumps({"words": len(word_tasks), "tags": unknown_tags, **unknown})
+        notes = [note, *[""] * (int(kept.sum()) - 1)]
         keep_pieces = np.repeat(kept, np.diff(cuts))
         offsets = pa.array(np.concatenate([[0], np.cumsum(np.diff(cuts)[kept])]).astype(np.int32))
         columns = [
@@ -319,6 +349,16 @@ def cut_rows(lengths: np.ndarray, starts: np.ndarray, room: int) -> np.ndarray:
     return np.append(np.sort(np.concatenate(cuts)), ends[-1])
 
 
+def check_tagger(args: DataArguments, config: Any) -> None:
+    """See that the tagger's data is there, if it is needed, before anything else is done.
+
+    Raises:
+        TaggerDataError: It is not.
+    """
+    if args.tagger is not None and list(config.tasks) != [ANY_WORD]:
+        tagger_digest()
+
+
 def masked_text_rows(
     dataset: Dataset, args: DataArguments, config: Any, tokenizer: PreTrainedTokenizerBase, split: str
 ) -> MaskedTextRows:
@@ -352,6 +392,7 @@ def masked_text_rows(
         tag_column=args.tag_column,
         tagger=args.tagger,
         has_spans=_has_spans(dataset, args, config),
+        tag_names=_tag_names(dataset, args.tag_column),
         split=split,
     )
     table = sentence_table(dataset, preparer, args)
@@ -394,14 +435,18 @@ def sentence_table(dataset: Dataset, preparer: SentencePreparer, args: DataArgum
     """
     _check_tags(dataset, preparer)
     used = dataset.select_columns(preparer.used_columns).with_format(None)
-    table = cached_map(used, preparer, preparer.description(), args.num_proc)
+    batch_rows = batch_rows_of(used, preparer.column)
+    table = cached_map(used, preparer, preparer.description(), args.num_proc, batch_rows)
+    _tell_notes(table, preparer)
+    table = _without_mere_notes(table)
     if len(table) == 0:
         raise ValueError(
-            f"the {preparer.split} split: none of its {len(dataset)} rows has text in column {preparer.column!r}"
+            f"the {preparer.split} split: none of its {len(dataset)} rows has text in column {preparer.column!r}, or none that "
+            "data.tokenizer knows: check data.tokenizer (upper and lower case)"
         )
-    _tell_notes(table, preparer)
     has_text = np.zeros(len(dataset), dtype=bool)
-    has_text[_column(table, "row")] = True
+    for rows in _chunks(table, "row"):
+        has_text[rows] = True
     # Blank lines of text files are where documents end.
     if not has_text.all() and args.source != "text":
         logger.warning(
@@ -416,37 +461,76 @@ def sentence_table(dataset: Dataset, preparer: SentencePreparer, args: DataArgum
     return table
 
 
+def batch_rows_of(dataset: Dataset, column: str) -> int:
+    """How many rows to prepare at once, so that long ones do not fill the memory."""
+    return max(1, min(MOST_BATCH_ROWS, int(BATCH_BYTES / mean_bytes(dataset, column))))
+
+
+def mean_bytes(dataset: Dataset, column: str) -> float:
+    """Bytes of a row's text, by some rows; at least 1."""
+    places = np.unique(np.linspace(0, len(dataset), LOOKED_AT, endpoint=False).astype(np.int64))
+    looked_at = dataset.select_columns([column]).with_format("arrow").select(places)[:]
+    return max(1.0, looked_at.nbytes / max(1, len(looked_at)))
+
+
 def sentence_documents(table: Dataset, dataset: Dataset, args: DataArguments) -> np.ndarray:
-    """(sentences,) int64 the number of each sentence's document, never decreasing."""
-    rows = _column(table, "row")
-    if args.document_column is not None:
-        return runs_of_rows(dataset, args)[rows]
-    if args.source == "text":
-        # Blank lines have no sentences.
-        return np.cumsum(np.diff(rows, prepend=rows[0]) > 1)
-    return rows
+    """(sentences,) the number of each sentence's document, never decreasing."""
+    documents = runs_of_rows(dataset, args)
+    return np.concatenate([documents[rows] for rows in _chunks(table, "row")])
 
 
 def runs_of_rows(dataset: Dataset, args: DataArguments) -> np.ndarray:
-    """(rows,) int64 the number of each raw row's document; of text files a blank line belongs to what follows it.
+    """(rows,) integers, the number of each raw row's document; of text files a blank line belongs to what follows it.
 
     Raises:
         ValueError: `document_column` does not hold one value per row.
     """
-    name = str(args.input_column) if args.document_column is None else args.document_column
-    column = dataset.with_format("arrow").select_columns([name])[:][name]
-    if args.document_column is None:
-        is_blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(pc.fill_null(column, ""))), 0)
-        return np.cumsum(is_blank.to_numpy())
-    if pa.types.is_nested(column.type):
-        raise ValueError(f"data.document_column {name!r}: expected one value per row, got {column.type}")
-    encoded = column.dictionary_encode().unify_dictionaries()
-    values = np.concatenate([chunk.indices.fill_null(-1).to_numpy() for chunk in encoded.chunks])
-    return np.cumsum(np.diff(values, prepend=values[0]) != 0)
+    # Half the memory of int64, where that is enough.
+    dtype = np.int32 if len(dataset) <= np.iinfo(np.int32).max else np.int64
+    if args.document_column is not None:
+        return np.cumsum(_is_new_value(dataset, args.document_column), dtype=dtype)
+    if args.source == "text":
+        return np.cumsum(_is_blank(dataset, str(args.input_column)), dtype=dtype)
+    return np.arange(len(dataset), dtype=dtype)
+
+
+def _is_blank(dataset: Dataset, column: str) -> np.ndarray:
+    """(rows,) bool, whether the text of a row is missing, empty or all blanks."""
+    parts = [np.zeros(0, dtype=bool)]
+    for values in _blocks(dataset, column):
+        is_blank = pc.or_(pc.equal(pc.binary_length(values), 0), pc.utf8_is_space(values))
+        parts.append(is_blank.fill_null(True).to_numpy())
+    return np.concatenate(parts)
+
+
+def _is_new_value(dataset: Dataset, column: str) -> np.ndarray:
+    """(rows,) bool, whether a row's value is another one than that of the row before; not so of the first row."""
+    parts, last = [np.zeros(min(1, len(dataset)), dtype=bool)], None
+    for block in _blocks(dataset, column):
+        if pa.types.is_nested(block.type):
+            raise ValueError(f"data.document_column {column!r}: expected one value per row, got {block.type}")
+        # Arrow compares no columns of the type of nothing.
+        block = block.cast(pa.int8()) if pa.types.is_null(block.type) else block
+        values = block if last is None else pa.chunked_array([*last.chunks, *block.chunks], block.type)
+        last = values.slice(len(values) - 1)
+        before, after = values.slice(0, len(values) - 1), values.slice(1)
+        # Nothing equals nothing.
+        differs = pc.not_equal(before, after).fill_null(False)
+        parts.append(pc.or_(differs, pc.xor(before.is_null(), after.is_null())).to_numpy())
+    return np.concatenate(parts)
+
+
+def _blocks(dataset: Dataset, column: str) -> Iterator[pa.ChunkedArray]:
+    """A raw column, piece by piece: it may be larger than the memory."""
+    for block in dataset.select_columns([column]).with_format("arrow").iter(batch_size=READ_ROWS):
+        yield block[column]
 
 
 def limit_documents(splits: dict[str, Dataset], args: DataArguments) -> dict[str, Dataset]:
-    """At most `max_<split>_samples` rows of each split: the beginnings of documents drawn by `split_seed`, in their order."""
+    """At most `max_<split>_samples` rows of each split: the beginnings of documents drawn by `split_seed`, in their order.
+
+    Blank lines of text files do not count; one stays before each document.
+    """
     limited = {}
     for role, split in splits.items():
         limit = getattr(args, f"max_{role}_samples")
@@ -455,15 +539,22 @@ def limit_documents(splits: dict[str, Dataset], args: DataArguments) -> dict[str
         elif args.document_column is None and args.source != "text":
             limited[role] = choose_rows(split, limit, args.split_seed)
         else:
-            limited[role] = split.select(_first_rows(runs_of_rows(split, args), limit, args.split_seed))
+            is_blank = np.zeros(len(split), dtype=bool)
+            if args.document_column is None:
+                is_blank = _is_blank(split, str(args.input_column))
+            rows = np.flatnonzero(~is_blank)
+            chosen = rows[_first_rows(runs_of_rows(split, args)[rows], limit, args.split_seed)]
+            separators = chosen[(chosen > 0) & is_blank[chosen - 1]] - 1
+            limited[role] = split.select(np.sort(np.concatenate([chosen, separators])))
     return limited
 
 
 def _first_rows(documents: np.ndarray, limit: int, seed: int) -> np.ndarray:
-    """Sorted numbers of `limit` rows, from the beginnings of documents."""
-    firsts = np.concatenate([[0], np.flatnonzero(np.diff(documents)) + 1])
+    """Sorted numbers of `limit` rows, or of all where there are fewer, from the beginnings of documents."""
+    limit = min(limit, len(documents))
+    firsts = np.flatnonzero(np.diff(documents, prepend=-1))
     lengths = np.diff(firsts, append=len(documents))
-    most = -(-limit // FEWEST_DOCUMENTS)
+    most = max(1, -(-limit // FEWEST_DOCUMENTS))
     while np.minimum(lengths, most).sum() < limit:
         most *= 2
     order = np.random.default_rng(seed).permutation(len(firsts))
@@ -498,6 +589,13 @@ def _has_spans(dataset: Dataset, args: DataArguments, config: Any) -> bool:
         return False
     # Where words need no tags, their places are welcome, but not needed either.
     return config.tasks != [ANY_WORD] or {WORD_STARTS, WORD_ENDS} <= set(dataset.column_names)
+
+
+def _tag_names(dataset: Dataset, column: str | None) -> tuple[str, ...] | None:
+    """Names of tags that are numbers; None where there are none."""
+    feature = None if column is None else dataset.features.get(column)
+    label = feature.feature if isinstance(feature, List | LargeList) else None
+    return tuple(label.names) if isinstance(label, ClassLabel) else None
 
 
 def _unknown_places(
@@ -542,8 +640,33 @@ def _tell_notes(table: Dataset, preparer: SentencePreparer) -> None:
         )
 
 
-def _column(table: Dataset, name: str) -> np.ndarray:
-    return table.with_format("arrow").select_columns([name])[:][name].to_numpy()
+def _only_notes(note: str) -> pa.Table:
+    """The notes of a batch of which no sentence is left."""
+    return pa.table([[[]], [[]], [[]], [NO_ROW], [note]], schema=SCHEMA)
+
+
+def _without_mere_notes(table: Dataset) -> Dataset:
+    """The sentences alone, still in their file."""
+    starts = np.cumsum([0, *map(len, _chunks(table, "row"))])
+    found = [
+        start + np.flatnonzero(rows == NO_ROW) for start, rows in zip(starts, _chunks(table, "row"), strict=False)
+    ]
+    mere_notes = np.concatenate([np.zeros(0, dtype=np.int64), *found])
+    if len(mere_notes) == 0:
+        return table
+    begins, ends = [0, *(mere_notes + 1).tolist()], [*mere_notes.tolist(), len(table)]
+    parts = [table.select(range(*part)) for part in zip(begins, ends, strict=True) if part[0] < part[1]]
+    return concatenate_datasets(parts) if parts else table.select([])
+
+
+def _is_number_below(tag: Any, count: int) -> bool:
+    return isinstance(tag, int) and 0 <= tag < count
+
+
+def _chunks(table: Dataset, name: str) -> Iterator[np.ndarray]:
+    """A column of numbers as it lies in the file."""
+    for chunk in table.with_format("arrow").select_columns([name])[:][name].chunks:
+        yield chunk.to_numpy()
 
 
 def _joined(rows: Sequence[Any], dtype: Any) -> np.ndarray:

@@ -25,7 +25,7 @@ from .parts_of_speech import PART_OF_TAG
 from .pos_tagging import load_tagger, tag_values
 from .recipe import load_recipe
 from .rows import Rows
-from .sentences import runs_of_rows
+from .sentences import batch_rows_of, mean_bytes, runs_of_rows
 from .splits import read_splits
 from .texts import row_place
 
@@ -34,7 +34,10 @@ logger = logging.getLogger(__name__)
 REPORT_FILE = "tagging.json"
 # In a part's Parquet metadata: what it was made of.
 COUNTS_KEY = b"hf_maskssl.tagging"
-BATCH_ROWS = 256
+# How large parts are, where nobody says: a few for each process, of which a kill loses only minutes.
+MOST_ROWS_PER_PART = 5000
+PARTS_PER_PROCESS = 4
+PART_BYTES = (100_000, 20_000_000)
 LOOKED_AT = 64  # rows whose content has to be the same when a run is continued
 FEATURES = datasets.Features(
     {
@@ -86,16 +89,20 @@ class TaggingArguments:
             "files, the lines between two blank ones"
         },
     )
-    rows_per_part: int = field(
-        default=5000,
-        metadata={"help": "rows of the source in each file; a kill loses no more than those being tagged"},
+    rows_per_part: int | None = field(
+        default=None,
+        metadata={
+            "help": "rows of the source in each file; a kill loses no more than those being tagged. Where not given, at most "
+            "5000, fewer where they are long, and at least 4 files for each process"
+        },
     )
     num_proc: int = field(default=1, metadata={"help": "processes"})
 
     def __post_init__(self) -> None:
         for name in ("rows_per_part", "num_proc"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}: expected at least 1, got {value}")
         if self.recipe is None and self.source is None:
             raise ValueError(
                 "recipe and source are both missing: name a recipe with a data section, or a source of text"
@@ -109,28 +116,27 @@ class TaggedRows:
     Attributes:
         column: strings or lists of words.
         split: for errors.
-        documents: (rows,) int64, the document of each row of the split.
     """
 
     column: str
     split: str
-    documents: np.ndarray
 
-    def __call__(self, batch: Rows, indices: Sequence[int]) -> pa.Table:
+    def __call__(self, batch: Rows, indices: Sequence[int], documents: Sequence[int]) -> pa.Table:
         """The columns of `FEATURES`; rows without text give no sentence.
 
         Args:
             batch: columns of some rows.
             indices: their numbers in the split.
+            documents: the document of each.
 
         Raises:
             ValueError: Neither text nor a list of words, naming split, row and column.
         """
         values = [self._text(value, index) for value, index in zip(batch[self.column], indices, strict=True)]
         columns: dict[str, list[Any]] = {name: [] for name in FEATURES}
-        for index, sentences in zip(indices, tag_values(values), strict=True):
+        for index, document, sentences in zip(indices, documents, tag_values(values), strict=True):
             for sentence in sentences:
-                for name, value in zip(columns, (*sentence, self.documents[index], index), strict=True):
+                for name, value in zip(columns, (*sentence, document, index), strict=True):
                     columns[name].append(value)
         return pa.table(columns, schema=FEATURES.arrow_schema)
 
@@ -150,26 +156,31 @@ class PartWriter:
 
     Attributes:
         rows: the split.
+        data: what is a document.
         function: what tags its rows.
         paths: file of each part.
         rows_per_part: rows of the split in each but the last.
     """
 
     rows: Dataset
+    data: DataArguments
     function: TaggedRows
     paths: list[Path]
     rows_per_part: int
 
     def __call__(self, part: dict[str, int]) -> None:
-        """Write the part of this number, with its counts in the file's metadata."""
+        """Write the part of this number, whose first row is of this document, with its counts in the file's metadata."""
         started = time.perf_counter()
         first = part["part"] * self.rows_per_part
         rows = self.rows.select(range(first, min(first + self.rows_per_part, len(self.rows))))
-        batches = zip(range(0, len(rows), BATCH_ROWS), rows.iter(batch_size=BATCH_ROWS), strict=True)
-        tables = [
-            self.function(batch, range(first + start, first + start + len(batch[self.function.column])))
-            for start, batch in batches
-        ]
+        # Numbered here: those of all rows would be as much as the rows of a tagged text again, in every process.
+        documents = runs_of_rows(rows, self.data).astype(np.int64)
+        documents += part["document"] - documents[0]
+        size = batch_rows_of(rows, self.function.column)
+        tables = []
+        for start, batch in zip(range(0, len(rows), size), rows.iter(batch_size=size), strict=True):
+            end = min(start + size, len(rows))
+            tables.append(self.function(batch, range(first + start, first + end), documents[start:end].tolist()))
         table = pa.concat_tables(tables).combine_chunks()
         counts = {**_count(table, len(rows)), "seconds": round(time.perf_counter() - started, 3)}
         metadata = {**(table.schema.metadata or {}), COUNTS_KEY: json.dumps(counts).encode()}
@@ -211,8 +222,12 @@ def tag_folder(args: TaggingArguments) -> dict[str, Any]:
     for split, rows in splits.items():
         require_columns(rows, {"input_column": column, "document_column": data.document_column}, split)
     root = Path(args.output_dir)
-    report = _open_folder(root, _settings(args, data, splits))
-    counts = {split: _tag_split(root / split, split, rows, data, args) for split, rows in splits.items()}
+    part_rows = {split: _rows_per_part(rows, column, args) for split, rows in splits.items()}
+    report = _open_folder(root, _settings(args, data, splits), part_rows)
+    counts = {
+        split: _tag_split(root / split, split, rows, data, report["part_rows"][split], args.num_proc)
+        for split, rows in splits.items()
+    }
     report |= {"complete": True, "splits": counts}
     _write_json(root / REPORT_FILE, report)
     logger.info(
@@ -262,11 +277,25 @@ def _digest(rows: Dataset, column: str) -> str:
     return sha256(json.dumps(content, default=repr).encode()).hexdigest()[:16]
 
 
-def _open_folder(root: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Make the folder, or see that it was begun with the same settings and clear away what a kill left behind."""
+def _rows_per_part(rows: Dataset, column: str, args: TaggingArguments) -> int:
+    """What is asked for, or else a few parts for each process, neither tiny nor of hours of work."""
+    if args.rows_per_part is not None:
+        return args.rows_per_part
+    evenly = len(rows) / (PARTS_PER_PROCESS * args.num_proc)
+    fewest, most = (size / mean_bytes(rows, column) for size in PART_BYTES)
+    return max(1, int(min(max(evenly, fewest), most, MOST_ROWS_PER_PART)))
+
+
+def _open_folder(root: Path, settings: Mapping[str, Any], part_rows: Mapping[str, int]) -> dict[str, Any]:
+    """Make the folder, or see that it was begun with the same settings and clear away what a kill left behind.
+
+    Returns:
+        What tagging.json says so far. A folder that was begun keeps its size of parts, however many processes go on.
+    """
     file = root / REPORT_FILE
     if file.is_file():
-        before = json.loads(file.read_text(encoding="utf-8"))["settings"]
+        begun = json.loads(file.read_text(encoding="utf-8"))
+        before, part_rows = begun["settings"], {**part_rows, **begun.get("part_rows", {})}
         changed = {name: (before.get(name), value) for name, value in settings.items() if before.get(name) != value}
         if changed:
             listed = ", ".join(f"{name} was {old!r} and is {new!r}" for name, (old, new) in changed.items())
@@ -275,7 +304,7 @@ def _open_folder(root: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"output_dir {root} holds parts, but no {REPORT_FILE} that says of what: take another folder")
     for leftover in [*root.glob(".*.tmp"), *root.glob("*/.*.tmp")]:
         leftover.unlink()
-    report = {"settings": dict(settings), "complete": False}
+    report = {"settings": dict(settings), "part_rows": dict(part_rows), "complete": False}
     root.mkdir(parents=True, exist_ok=True)
     _write_json(file, report)
     return report
@@ -284,14 +313,16 @@ def _open_folder(root: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
 # Tagging and counting
 
 
-def _tag_split(folder: Path, split: str, rows: Dataset, data: DataArguments, args: TaggingArguments) -> dict[str, Any]:
+def _tag_split(
+    folder: Path, split: str, rows: Dataset, data: DataArguments, part_rows: int, num_proc: int
+) -> dict[str, Any]:
     """Tag the parts that are missing.
 
     Returns:
         The counts over all parts, and what this call did under "run".
     """
     folder.mkdir(exist_ok=True)
-    column, num_parts = str(data.input_column), -(-len(rows) // args.rows_per_part)
+    column, num_parts = str(data.input_column), -(-len(rows) // part_rows)
     paths = [folder / f"part-{number:05d}-of-{num_parts:05d}.parquet" for number in range(num_parts)]
     missing = [number for number, path in enumerate(paths) if not _is_whole(path)]
     logger.info(
@@ -299,11 +330,8 @@ def _tag_split(folder: Path, split: str, rows: Dataset, data: DataArguments, arg
     )
     started = time.perf_counter()
     if missing:
-        has_runs = data.document_column is not None or data.source == "text"
-        documents = runs_of_rows(rows, data) if has_runs else np.arange(len(rows))
-        _write_parts(
-            PartWriter(rows, TaggedRows(column, split, documents), paths, args.rows_per_part), missing, args.num_proc
-        )
+        firsts = runs_of_rows(rows, data)[np.array(missing) * part_rows].tolist()
+        _write_parts(PartWriter(rows, data, TaggedRows(column, split), paths, part_rows), missing, firsts, num_proc)
     seconds = time.perf_counter() - started
     counts = [_read_counts(path) for path in paths]
     total = _add_up(counts)
@@ -319,11 +347,11 @@ def _tag_split(folder: Path, split: str, rows: Dataset, data: DataArguments, arg
         run["sentences"] / seconds,
         run["words"] / seconds,
     )
-    return {**total, "run": {**run, "seconds": round(seconds, 3), "num_proc": args.num_proc}}
+    return {**total, "run": {**run, "seconds": round(seconds, 3), "num_proc": num_proc}}
 
 
-def _write_parts(writer: PartWriter, missing: Sequence[int], num_proc: int) -> None:
-    parts = Dataset.from_dict({"part": missing})
+def _write_parts(writer: PartWriter, missing: Sequence[int], documents: Sequence[int], num_proc: int) -> None:
+    parts = Dataset.from_dict({"part": missing, "document": documents})
     parts.map(
         writer,
         # The files themselves are the cache.

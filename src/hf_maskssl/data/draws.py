@@ -1,0 +1,34 @@
+"""Random numbers of rows, equal whichever process draws them."""
+
+import numpy as np
+import torch
+
+
+class RowDraws:
+    """Random numbers for rows that are drawn anew in every epoch: views of pictures, masks of words.
+
+    They depend on seed, epoch, row and the run's seed alone: a resumed run, and any number of workers and processes, draws
+    the same. Epoch and run lie in shared memory, where worker processes that live on see them change. Rows of a stream,
+    which have no epoch here, are drawn from torch's random numbers.
+
+    Args:
+        seed: Of all draws.
+        is_stream: Whether rows come from a stream.
+    """
+
+    def __init__(self, seed: int, is_stream: bool = False) -> None:
+        self.seed = seed
+        self.is_stream = is_stream
+        self.epoch_and_run = torch.zeros(2, dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int, run_seed: int | None = None) -> None:
+        """What is drawn from now on; None leaves the run's seed as it is: Accelerate's loader tells the epoch alone."""
+        run = self.epoch_and_run[1] if run_seed is None else run_seed
+        self.epoch_and_run.copy_(torch.tensor([epoch, run]))
+
+    def generator(self, index: int) -> np.random.Generator:
+        """For one row."""
+        if self.is_stream:
+            return np.random.default_rng(int(torch.randint(2**62, (1,))))
+        epoch, run_seed = self.epoch_and_run.tolist()
+        return np.random.default_rng([self.seed, epoch, index, run_seed])
