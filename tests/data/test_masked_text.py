@@ -379,7 +379,7 @@ def test_bad_sentences_are_refused() -> None:
     with pytest.raises(ValueError, match="must never decrease"):
         corpus.prepared()
     corpus.documents = np.zeros(len(corpus.lengths), dtype=np.int64)
-    with pytest.raises(ValueError, match="train split: there is one document, .* data.document_column"):
+    with pytest.raises(ValueError, match="one document, .* data.document_column, in text files put a blank line"):
         corpus.prepared()
     corpus.prepared(next_sentence=False)
     corpus.ids[3] = VOCABULARY + 2

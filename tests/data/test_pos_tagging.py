@@ -98,7 +98,9 @@ def test_sentences() -> None:
         "Heading without a period",
         "it goes on, e.g. here;\nand here.",
     ]
-    assert sentence_spans("") == sentence_spans(" \n\n\t") == []
+    assert sentence_spans("") == sentence_spans(" \n\n\t") == sentence_spans("\ufeff") == []
+    # A byte order mark in front, whatever follows it.
+    assert sentence_spans("\ufeffThe end.") == [(1, 9)] and sentence_spans("\ufeff\n\nThe end.") == [(3, 11)]
 
 
 @pytest.mark.parametrize(
@@ -181,6 +183,7 @@ def test_tags_of_the_real_tagger(real_tagger: None, shared_data: Callable[[str],
 
 
 def test_values_of_each_kind(small_tagger: None) -> None:
+    assert tag_values(["\ufeffThe dog"])[0][0].text == "The dog"
     values = ['The dog runs. "5" ☺', "", ["The", " ", "", "dog-\n house", "."], [], [""], "\n"]
     tagged = tag_values(values)
     assert [len(sentences) for sentences in tagged] == [2, 0, 1, 0, 0, 0]
@@ -348,7 +351,7 @@ def test_another_text_needs_another_folder(arguments: Callable[..., TaggingArgum
     with pytest.raises(ValueError, match="other text or settings: rows_per_part was 2 and is 3. Take another folder"):
         tag_folder(arguments(rows_per_part=3))
     (tmp_path / "text.txt").write_text("The dog runs. The cat\n\n  \nruns .\nthe end\n\nchanged")
-    with pytest.raises(ValueError, match="other text or settings: content was .*digest"):
+    with pytest.raises(ValueError, match=r"other text or settings: its rows differ\. Take"):
         tag_folder(arguments())
     (tmp_path / "tagged" / "tagging.json").unlink()
     with pytest.raises(ValueError, match="holds parts, but no tagging.json"):
@@ -375,7 +378,7 @@ def test_recipe_with_lists_of_words(
         "  input_column: words\n"
         "  document_column: file\n"
     )
-    options = ["--recipe", str(recipe), "--output_dir", str(tmp_path / "out")]
+    options = [str(recipe), "--output_dir", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), *options])
     runpy.run_path(str(SCRIPT), run_name="__main__")
     rows = read_rows(str(tmp_path / "out"))
@@ -384,6 +387,37 @@ def test_recipe_with_lists_of_words(
     assert len(read_rows(str(tmp_path / "out"), "validation")) == 3
     report = json.loads((tmp_path / "out" / "tagging.json").read_text())
     assert report["splits"]["train"]["empty_rows"] == 2 and report["settings"]["input_column"] == "words"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--source", "text", "--ouput_dir=x"], "--ouput_dir: unknown option; did you mean --output_dir?"),
+        (["--output_dir", "x", "--out", "y"], "--out: unknown option"),
+        (["r.yaml", "--output_dir", "x", "--recipe", "s.yaml"], "two recipes, r.yaml and that of --recipe"),
+        (["--source", "text", "r.yaml", "--output_dir", "x"], "r.yaml: belongs to no option"),
+    ],
+)
+def test_mistyped_options_are_named(
+    words: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *words])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert message in capsys.readouterr().err
+
+
+def test_wrapped_text_is_warned_of(
+    arguments: Callable[..., TaggingArguments], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "text.txt").write_text("The dog\nruns \nthe\n\nend. \n \n“The end.”\n")
+    tag_folder(arguments())
+    told = "train split: 3 of 5 lines do not end a sentence: is the text wrapped? Put each paragraph on one line"
+    assert caplog.text.count(told) == 1
+    caplog.clear()
+    (tmp_path / "text.txt").write_text("The dog\nruns.\n\nThe end.\nHeading\n")
+    tag_folder(arguments("other"))
+    assert "do not end a sentence" not in caplog.text
 
 
 @pytest.mark.parametrize(

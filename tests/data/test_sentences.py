@@ -305,6 +305,16 @@ def test_bad_rows_are_refused(columns: dict[str, Any], fields: dict[str, Any], m
 # Documents
 
 
+def test_wrapped_text_files_are_warned_of_once(
+    vocabulary_file: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "lines.txt").write_text("The dog\nbarks the\ncat.\n\nA dog sleeps.\nThe\n")
+    common: dict[str, Any] = {"kind": "masked_text", "input_column": "text", "tokenizer": vocabulary_file}
+    args = DataArguments("text", data_files=str(tmp_path / "lines.txt"), **common)
+    prepare_data(args, config(tasks=["mlm"]))
+    assert caplog.text.count("train split: 3 of 5 lines do not end a sentence: is the text wrapped?") == 1
+
+
 def documents_of(data: PreparedData) -> list[int]:
     """The first sentence of each document, and the number of all."""
     assert isinstance(data.train, MaskedTextRows)

@@ -156,6 +156,24 @@ def test_unreadable_files_are_named(tmp_path: Path, streaming: bool) -> None:
         load_splits(args)
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("source", ["text", "csv", "json"])
+def test_empty_files_are_told(tmp_path: Path, source: str, streaming: bool) -> None:
+    (tmp_path / "none").touch()
+    args = DataArguments(source, data_files=str(tmp_path / "none"), input_column="text", streaming=streaming)
+    with pytest.raises(ValueError, match="split 'train' has no rows"):
+        load_splits(args)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("source", ["text", "csv"])
+def test_files_that_are_not_utf_8_are_told(tmp_path: Path, source: str, streaming: bool) -> None:
+    (tmp_path / "latin").write_text("text\ncafé\n", encoding="latin-1")
+    args = DataArguments(source, data_files=str(tmp_path / "latin"), input_column="text", streaming=streaming)
+    with pytest.raises(ValueError, match="split 'train' cannot be read: .* save it as UTF-8"):
+        load_splits(args)
+
+
 def test_arrays_of_different_length_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=np.zeros((3, 2)), label=np.zeros(2))
     with pytest.raises(ValueError, match=r"same number of rows, got \{'x': 3, 'label': 2\}"):

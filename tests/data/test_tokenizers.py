@@ -1,5 +1,6 @@
 """The tokenizers built here: from an alphabet, and of bytes."""
 
+import logging
 import runpy
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from hf_maskssl.data import (
     build_character_tokenizer,
     train_wordpiece,
 )
-from hf_maskssl.data.tokenizers import BERT_SPECIAL_TOKENS, load_tokenizer, read_vocabulary
+from hf_maskssl.data.tokenizers import BERT_SPECIAL_TOKENS, check_tokenizer, load_tokenizer, read_vocabulary
 
 ALPHABET = "ACGT *\n."
 
@@ -216,3 +217,12 @@ def test_the_same_texts_give_the_same_pieces_and_the_script_saves_them(
     monkeypatch.setattr(sys, "argv", [script, *words, "--output_dir", str(tmp_path / "other")])
     runpy.run_path(script, run_name="__main__")
     assert read_vocabulary(tmp_path / "other" / "vocab.txt") == pieces
+
+
+def test_a_vocabulary_with_much_to_spare_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    tokenizer = build_byte_tokenizer(8)
+    with caplog.at_level(logging.INFO, logger="hf_maskssl"):
+        check_tokenizer(tokenizer, token_config(275, 8))
+        assert not caplog.records
+        check_tokenizer(tokenizer, token_config(276, 8))
+    assert "model.vocab_size is 276, the tokenizer has 262 pieces: the rest is never used" in caplog.text

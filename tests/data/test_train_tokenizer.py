@@ -14,7 +14,7 @@ Run = Callable[..., list[str]]
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     (tmp_path / "corpus.txt").write_text("the cat sat\nthe dog ran\n")
-    recipe = "data: {source: text, kind: masked_text, input_column: text, wordpiece_size: 20, data_files: FILE}"
+    recipe = "data: {source: text, kind: masked_text, input_column: text, wordpiece_size: 30, data_files: FILE}"
     (tmp_path / "recipe.yaml").write_text(recipe.replace("FILE", str(tmp_path / "corpus.txt")))
 
     def train_tokenizer(name: str, *words: str) -> list[str]:
@@ -28,9 +28,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 def test_recipe_in_front_by_name_or_none(run: Run, tmp_path: Path) -> None:
     recipe, corpus = str(tmp_path / "recipe.yaml"), str(tmp_path / "corpus.txt")
     pieces = run("front", recipe)
-    assert len(pieces) == 20
+    assert len(pieces) == 30
     assert run("named", "--recipe", recipe) == pieces
-    assert run("none", "--source", "text", "--data_files", corpus, "--vocab_size", "20") == pieces
+    assert run("none", "--source", "text", "--data_files", corpus, "--vocab_size", "30") == pieces
     with pytest.raises(SystemExit):
         run("both", recipe, "--recipe", recipe)
 

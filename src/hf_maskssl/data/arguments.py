@@ -122,9 +122,10 @@ class DataArguments:
         tag_column: `"masked_text"`: the column of the words' parts of speech, Penn Treebank or universal tags (strings, or
             numbers of a ClassLabel), one for each word of a list; of a string, whose row is one sentence, the columns
             `word_starts` and `word_ends` say where its words are (what `examples/run_tag_pos.py` writes).
-        tagger: `"masked_text"`: `"nltk"` tags the words here, once, with NLTK's averaged perceptron.
+        tagger: `"masked_text"`: `"nltk"` tags the words here, once, with NLTK's averaged perceptron. It is for English;
+            other languages come with a `tag_column` of universal tags.
         document_column: `"masked_text"`: neighbouring rows with an equal value here are one document. None: every row is
-            one; of `"text"` files, the lines between two blank ones.
+            one; of `"text"` files (a paragraph a line, not wrapped), the lines between two blank ones.
         mlm_probability: `"masked_text"`: share of the pieces that is masked.
         mask_sampling: `"masked_text"`: masked words come from the tasks as they occur, or from all of a sequence's tasks
             equally.
@@ -132,7 +133,8 @@ class DataArguments:
         sequence_length: `"masked_text"`: pieces in a sequence, [CLS] and [SEP] included. None: as many as the model takes.
         short_sequence_probability: `"masked_text"`: share of the sequences that get a random shorter length.
         wordpiece_size: `"masked_text"`: train an uncased WordPiece tokenizer of so many pieces on the training split, saved
-            with the checkpoint. Instead of `tokenizer`.
+            with the checkpoint. Instead of `tokenizer`. It lower-cases and drops accents; `examples/train_tokenizer.py
+            --cased` keeps them.
         sampling_rate: Spectrograms: samples per second. Files with another rate are resampled.
         frame_length: Spectrograms: samples in a frame; None means 25 ms.
         hop_length: Spectrograms: samples between frames; None means 10 ms. The model's `image_size` is

@@ -505,7 +505,8 @@ def _document_starts(documents: np.ndarray, num_sentences: int, next_sentence: b
     if next_sentence and len(starts) < 3:
         raise ValueError(
             f"{split} split: there is one document, but next sentence prediction takes every other second sentence from another "
-            "one: name data.document_column, or set model.next_sentence_prediction to 'none'"
+            "one: name data.document_column, in text files put a blank line between documents, or set "
+            "model.next_sentence_prediction to 'none'"
         )
     return starts
 

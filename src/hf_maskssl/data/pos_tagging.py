@@ -33,6 +33,7 @@ SENTENCE_STARTERS = frozenset(
     "the he she it they we you this that these those but and in on at if when there his her its".split()
 )
 
+BYTE_ORDER_MARK = "\ufeff"
 BLANK_LINE = re.compile(r"\n\s*\n")
 # Punkt of older NLTK knows plain quotes alone.
 PLAIN_QUOTES = str.maketrans("“”„«»‘’", '"""""\'\'')
@@ -66,7 +67,7 @@ class TaggedSentence(NamedTuple):
 def sentence_spans(text: str) -> list[tuple[int, int]]:
     """Where the sentences of a text lie, by NLTK's Punkt with the abbreviations above; nothing has to be fetched for it.
 
-    A blank line ends a sentence whatever stands before it.
+    A blank line ends a sentence whatever stands before it. A byte order mark in front of the text belongs to none.
 
     Args:
         text: Any text.
@@ -77,7 +78,8 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
     """
     spans = []
     edges = [edge for match in BLANK_LINE.finditer(text) for edge in match.span()]
-    for start, end in zip([0, *edges[1::2]], [*edges[::2], len(text)], strict=True):
+    begin_of_text = len(text) - len(text.lstrip(BYTE_ORDER_MARK))
+    for start, end in zip([begin_of_text, *edges[1::2]], [*edges[::2], len(text)], strict=True):
         paragraph = text[start:end].translate(PLAIN_QUOTES)
         starts = [first for first, _ in _sentence_tokenizer().span_tokenize(paragraph)]
         for first, last in zip([0, *starts[1:]], [*starts[1:], len(paragraph)], strict=True):

@@ -26,7 +26,7 @@ from .sources import choose_rows
 from .texts import describe_tokenizer, row_place
 
 # Part of every cache key: raise it when sentences change, so that old caches are not taken for new ones.
-SENTENCES_VERSION = 2
+SENTENCES_VERSION = 3
 # Of rows that are strings with tags: first character of each word, and one past its last.
 WORD_STARTS, WORD_ENDS = "word_starts", "word_ends"
 NAMED = 5
@@ -37,6 +37,8 @@ LOOKED_AT = 64  # rows, evenly spread, whose size tells that of all
 READ_ROWS = 2**16
 # The row of what has no pieces, only notes.
 NO_ROW = -1
+# What a line of text may end with that is not broken off in the middle of a sentence.
+LINE_ENDS = list(".!?:;\"')]”’…»。！？")
 # A limited split is taken from so many documents, where there are as many.
 FEWEST_DOCUMENTS = 10
 SCHEMA = pa.schema(
@@ -434,6 +436,7 @@ def sentence_table(dataset: Dataset, preparer: SentencePreparer, args: DataArgum
         ValueError: As `masked_text_rows`.
     """
     _check_tags(dataset, preparer)
+    warn_of_wrapped_text(dataset, args, preparer.split)
     used = dataset.select_columns(preparer.used_columns).with_format(None)
     batch_rows = batch_rows_of(used, preparer.column)
     table = cached_map(used, preparer, preparer.description(), args.num_proc, batch_rows)
@@ -471,6 +474,25 @@ def mean_bytes(dataset: Dataset, column: str) -> float:
     places = np.unique(np.linspace(0, len(dataset), LOOKED_AT, endpoint=False).astype(np.int64))
     looked_at = dataset.select_columns([column]).with_format("arrow").select(places)[:]
     return max(1.0, looked_at.nbytes / max(1, len(looked_at)))
+
+
+def warn_of_wrapped_text(dataset: Dataset, args: DataArguments, split: str) -> None:
+    """Warn of text files most of whose lines break off in the middle of a sentence: every line is read as a paragraph."""
+    if args.source != "text":
+        return
+    num_lines = num_open = 0
+    for values in _blocks(dataset, str(args.input_column)):
+        last = pc.utf8_slice_codeunits(pc.utf8_rtrim_whitespace(values), -1).cast(pa.string())
+        last = last.filter(pc.not_equal(last, ""))
+        num_lines += len(last)
+        num_open += pc.sum(pc.invert(pc.is_in(last, pa.array(LINE_ENDS)))).as_py() or 0
+    if 2 * num_open > num_lines:
+        logger.warning(
+            "%s split: %d of %d lines do not end a sentence: is the text wrapped? Put each paragraph on one line",
+            split,
+            num_open,
+            num_lines,
+        )
 
 
 def sentence_documents(table: Dataset, dataset: Dataset, args: DataArguments) -> np.ndarray:

@@ -17,6 +17,12 @@ from .sound_folder import SoundFolder
 
 DIGITS_TEST_ROWS = 360
 PARQUET_BATCH_ROWS = 1000
+# What datasets and pandas say of files without rows.
+EMPTY_FILES = (
+    "corresponds to no data",
+    "Please pass `features` or at least one example",
+    "No columns to parse from file",
+)
 ARRAY_FEATURES = {3: datasets.Array2D, 4: datasets.Array3D, 5: datasets.Array4D, 6: datasets.Array5D}
 
 AnyDataset: TypeAlias = Dataset | IterableDataset
@@ -58,12 +64,24 @@ def read_split(args: DataArguments, split: str) -> AnyDataset:
         return datasets.load_dataset(
             source, name=args.config_name, revision=args.revision, split=split, streaming=args.streaming, **options
         )
-    except (datasets.exceptions.DatasetGenerationError, pa.ArrowException, ValueError, KeyError) as error:
-        if "corresponds to no data" in str(error):
-            raise ValueError(f"data.source {source!r}: split {split!r} has no rows: check data.data_files") from error
-        raise ValueError(
-            f"data.source {source!r}: split {split!r} cannot be read: {error.__cause__ or error}"
-        ) from error
+    except (
+        datasets.exceptions.DatasetGenerationError,
+        pa.ArrowException,
+        ValueError,
+        KeyError,
+        StopIteration,
+    ) as error:
+        raise reading_error(f"data.source {source!r}: split {split!r}", error) from error
+
+
+def reading_error(place: str, error: Exception) -> ValueError:
+    """What a user can do about files that datasets cannot read, or that have no rows."""
+    cause = error.__cause__ or error
+    # An empty JSON file stops the iterator over its rows.
+    if isinstance(cause, StopIteration) or any(words in str(cause) for words in EMPTY_FILES):
+        return ValueError(f"{place} has no rows: its files are empty; check data.data_files")
+    advice = ". The file is not UTF-8: save it as UTF-8" if isinstance(cause, UnicodeDecodeError) else ""
+    return ValueError(f"{place} cannot be read: {cause}{advice}")
 
 
 def choose_rows(dataset: Dataset, count: int, seed: int) -> Dataset:

@@ -11,7 +11,7 @@ from .arguments import DataArguments
 from .columns import require_columns
 from .labels import drop_missing_labels
 from .scaffolds import scaffold_groups
-from .sources import AnyDataset, choose_rows, first_row, read_split
+from .sources import AnyDataset, choose_rows, first_row, read_split, reading_error
 
 ROLES = ("train", "validation", "test")
 
@@ -165,6 +165,6 @@ def _refuse_empty(split: AnyDataset, role: str, name: str) -> None:
     try:
         is_empty = first_row(split) is None if isinstance(split, IterableDataset) else len(split) == 0
     except (datasets.exceptions.DatasetGenerationError, pa.ArrowException, ValueError) as error:
-        raise ValueError(f"the {role} split {name!r} cannot be read: {error.__cause__ or error}") from error
+        raise reading_error(f"the {role} split {name!r}", error) from error
     if is_empty:
         raise ValueError(f"the {role} split {name!r} has no rows: check data.data_files and data.{role}_split")

@@ -25,7 +25,7 @@ from .parts_of_speech import PART_OF_TAG
 from .pos_tagging import load_tagger, tag_values
 from .recipe import load_recipe
 from .rows import Rows
-from .sentences import batch_rows_of, mean_bytes, runs_of_rows
+from .sentences import batch_rows_of, mean_bytes, runs_of_rows, warn_of_wrapped_text
 from .splits import read_splits
 from .texts import row_place
 
@@ -66,7 +66,10 @@ class TaggingArguments:
     )
     recipe: str | None = field(
         default=None,
-        metadata={"help": "recipe whose data section names the text; the options below replace its fields"},
+        metadata={
+            "help": "recipe whose data section names the text, also without --recipe in front of all options; the options "
+            "below replace its fields"
+        },
     )
     source: str | None = field(default=None, metadata={"help": "as data.source: text, parquet, json, a Hub name, ..."})
     config_name: str | None = field(default=None, metadata={"help": "configuration of a Hub data set"})
@@ -86,7 +89,7 @@ class TaggingArguments:
         default=None,
         metadata={
             "help": "neighbouring rows with an equal value here are one document; otherwise every row is one, or, of text "
-            "files, the lines between two blank ones"
+            "files (a paragraph a line, not wrapped), the lines between two blank ones"
         },
     )
     rows_per_part: int | None = field(
@@ -224,6 +227,8 @@ def tag_folder(args: TaggingArguments) -> dict[str, Any]:
     root = Path(args.output_dir)
     part_rows = {split: _rows_per_part(rows, column, args) for split, rows in splits.items()}
     report = _open_folder(root, _settings(args, data, splits), part_rows)
+    for split, rows in splits.items():
+        warn_of_wrapped_text(rows, data, split)
     counts = {
         split: _tag_split(root / split, split, rows, data, report["part_rows"][split], args.num_proc)
         for split, rows in splits.items()
@@ -298,7 +303,11 @@ def _open_folder(root: Path, settings: Mapping[str, Any], part_rows: Mapping[str
         before, part_rows = begun["settings"], {**part_rows, **begun.get("part_rows", {})}
         changed = {name: (before.get(name), value) for name, value in settings.items() if before.get(name) != value}
         if changed:
-            listed = ", ".join(f"{name} was {old!r} and is {new!r}" for name, (old, new) in changed.items())
+            # Numbers and digests of rows tell a reader nothing.
+            listed = ", ".join(
+                "its rows differ" if name == "content" else f"{name} was {old!r} and is {new!r}"
+                for name, (old, new) in changed.items()
+            )
             raise ValueError(f"output_dir {root} was begun with other text or settings: {listed}. Take another folder")
     elif any(root.glob("*/part-*.parquet")):
         raise ValueError(f"output_dir {root} holds parts, but no {REPORT_FILE} that says of what: take another folder")

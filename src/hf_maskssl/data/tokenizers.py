@@ -31,6 +31,8 @@ LOWEST_FREQUENCY = 2
 # Part of the key of a kept vocabulary: raise it when `train_wordpiece` gives another one.
 WORDPIECE_VERSION = 1
 TEXT_ROWS = 1000  # read together
+# A vocabulary of the model that is larger than the tokenizer's by more than this is told of.
+MOST_UNUSED = 1.05
 
 logger = logging.getLogger(__name__)
 
@@ -317,7 +319,7 @@ def _has_capital(piece: str) -> bool:
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: Any) -> None:
-    """Refuse a tokenizer whose ids the model cannot take.
+    """Refuse a tokenizer whose ids the model cannot take; tell of a model with far more ids than the tokenizer.
 
     Raises:
         ValueError: More tokens than `vocab_size`, or another padding id than the model's.
@@ -333,4 +335,8 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: Any) -> None:
     if model_pad is not None and tokenizer.pad_token_id is not None and model_pad != tokenizer.pad_token_id:
         raise ValueError(
             f"model.pad_token_id is {model_pad}, but the tokenizer pads with {tokenizer.pad_token_id}: make them equal"
+        )
+    if config.vocab_size > MOST_UNUSED * needed:
+        logger.info(
+            "model.vocab_size is %d, the tokenizer has %d pieces: the rest is never used", config.vocab_size, needed
         )
