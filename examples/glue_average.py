@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="also write the numbers to this file")
     options = parser.parse_args()
     try:
-        results = average_tasks(options.folders, options.tasks.split(","))
+        results = average_tasks(options.folders, [task.strip() for task in options.tasks.split(",")])
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(f"error: {error}") from error
     if options.output is not None:

@@ -74,6 +74,9 @@ def test_script_takes_all_eight_and_writes_them(
     printed = capsys.readouterr().out
     assert "| mean of 8 |  | 75.00 ± 0.00 | 2 |" in printed and "outputs/bert" in printed
     assert json.loads((tmp_path / "glue.json").read_text())["tasks"]["sst2"]["mean"] == 40.0
+    monkeypatch.setattr(sys, "argv", ["glue_average.py", *folders[-2:], "--tasks", "rte, sst2"])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert "| mean of 2 |  | 60.00" in capsys.readouterr().out
 
 
 def test_named_folder(write: Write) -> None:
@@ -101,7 +104,14 @@ def test_what_does_not_belong_together_is_refused(write: Write, tmp_path: Path) 
         average_tasks([rte, write("sst2", {0: 0.5}, from_scratch=True)], ["rte", "sst2"])
     with pytest.raises(ValueError, match="matched set, got data.test_split 'validation_mismatched'"):
         average_tasks([write("mnli", {0: 0.5}, test_split="validation_mismatched")], ["mnli"])
-    with pytest.raises(ValueError, match="qqp is scored by f1 on its test split, of which the runs say nothing"):
-        average_tasks([write("qqp", {0: 0.5})], ["qqp"])
+    qqp = write("qqp", {0: 0.5})
+    with pytest.raises(ValueError, match=r"qqp is scored by f1, but the runs have \['accuracy'\]: .* classification"):
+        average_tasks([qqp], ["qqp"])
+    with pytest.raises(ValueError, match=r"stsb is scored by spearman, but .*: set data.task to regression"):
+        average_tasks([write("stsb", {0: 0.5})], ["stsb"])
+    file = Path(qqp) / "results.json"
+    file.write_text(file.read_text().replace('{"accuracy": 0.5}', "null"))
+    with pytest.raises(ValueError, match=r"its test split, of which the runs say nothing: set .* development set\.$"):
+        average_tasks([qqp], ["qqp"])
     with pytest.raises(FileNotFoundError, match="nowhere holds no results.json"):
         average_tasks([str(tmp_path / "nowhere")], ["rte"])

@@ -276,6 +276,11 @@ def test_tokens_are_written_as_the_tokenizer_writes_them() -> None:
     assert bare[int(result.ids[0, 0])] == str(result.ids[0, 0])
 
 
+def test_an_id_beyond_the_tokenizer_is_its_number() -> None:
+    tokenizer = build_character_tokenizer("ACGT", 12)
+    assert pictures._words(np.array([len(tokenizer) + 3]), tokenizer) == {len(tokenizer) + 3: str(len(tokenizer) + 3)}
+
+
 def test_bytes_are_written_as_text() -> None:
     tokenizer = build_byte_tokenizer(30)
     ids = np.array([tokenizer("a b\né")["input_ids"]])

@@ -296,18 +296,25 @@ def test_variants_of_pos_bert_are_told_apart(
 def test_card_of_pos_bert(make_run: Any) -> None:
     state = finished_state()
     state.history[-1] |= {"train/verb": 3.5, "train/weight/verb": 0.25, "train/count/verb": 1234.5}
+    state.history[-1] |= {"train/noun": 2.5, "train/weight/noun": 0.5, "train/count/noun": 0.375}
+    state.history[-1] |= {
+        "train/next_sentence": 0.7,
+        "train/weight/next_sentence": 1.0,
+        "train/count/next_sentence": 64,
+    }
     state.history[-1] |= {"validation/verb": 4.5, "validation/weight/verb": 0.5, "validation/count/verb": 99}
     card, folder = write(make_run, "pos_bert", state)
     assert "# PoS-BERT pre-trained on the help topics of Python" in card
     header = ModelCard.load(folder / "README.md").data
     assert header.pipeline_tag == "fill-mask" and "masked-language-modeling" in header.tags and header.datasets is None
     text = section(card, "Data")
-    assert "| parts of speech | tagged by NLTK's averaged perceptron |" in text
+    assert "| parts of speech | tagged by NLTK's averaged perceptron, which is for English |" in text
     assert "15% of the pieces, whole words, as the tasks occur; 10 maskings, which epochs take in turn" in text
     assert "| tokenizer | WordPiece of 12 pieces, trained on the training split |" in text
     text = section(card, "Training")
-    assert "| last value of | training | validation | weight | terms in a step |" in text
+    assert "| last value of | training | validation | weight | masked pieces in a step |" in text
     assert "| verb | 3.5 | 4.5 | 0.25 | 1,234 |" in text and "weight/verb" not in text
+    assert "| noun | 2.5 | – | 0.5 | 0.4 |" in text and "| next_sentence | 0.7 | – | 1 | 64 pairs |" in text
     assert "`AutoModelForQuestionAnswering`, `AutoModelForMultipleChoice` put a new head on the encoder" in card
     assert "`AutoModelForMaskedLM` what fills masks;" in card
     candidates = run_snippet(snippets(card)[2], folder, "candidates")
@@ -320,11 +327,13 @@ def test_untrained_pooler_of_bert_is_not_used(make_run: Any) -> None:
         card, _ = write(make_run, name)
         assert ".pooler_output" not in card and "the pooler was not trained" in card
     text = section(write(make_run, "pos_bert_tagged")[0], "Data")
-    assert "| parts of speech | tags |" in text and "| document column | file |" in text
+    assert "| parts of speech | column `tags` |" in text and "| document column | file |" in text
     assert (
         "from all tasks of a sequence equally; anew in every epoch" in text and "| pieces in a sequence | 12 |" in text
     )
     assert "| tokenizer | vocab.txt |" in card
+    text = section(write(make_run, "bert")[0], "Data")
+    assert "parts of speech" not in text and "of the pieces, whole words; 10 maskings" in text
 
 
 def test_first_weights_are_told(make_run: Any) -> None:

@@ -109,7 +109,7 @@ def test_two_batches_train_as_one(method: str, balancer: str, tmp_path: Path, mo
     assert len(logged) == NUM_STEPS
     for mine, theirs in zip(logged_of_halves, logged, strict=True):
         assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-6)
-    assert sum(name.startswith("train/weight/") for name in logged[0]) == 4 + method.startswith("pos")
+    assert sum(name.startswith("train/count/") for name in logged[0]) == 4 + method.startswith("pos")
 
 
 def test_the_first_pass_is_left_out_where_it_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

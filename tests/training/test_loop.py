@@ -150,6 +150,13 @@ def test_watching_does_not_change_the_run(tmp_path: Path) -> None:
     assert list((tmp_path / "watched" / "hf_maskssl").glob("events.out.tfevents.*"))
 
 
+def test_pictures_before_the_first_line_of_the_log_have_no_curves(tmp_path: Path) -> None:
+    train(make_recipe(tmp_path, PLAIN_MAE, max_steps=3, picture_steps=1, logging_steps=50))
+    pictures = {path.name for path in (tmp_path / "pictures").iterdir()}
+    # The last step is logged always, before it is drawn.
+    assert pictures == {*(f"reconstruction-0000000{step}.png" for step in (1, 2, 3)), "curves.png"}
+
+
 def test_the_validation_loss_has_the_same_masks_every_time(tmp_path: Path) -> None:
     data = {"validation_fraction": 0.2, "max_validation_samples": 8}
     recipe = make_recipe(tmp_path, PLAIN_MAE, data, eval_steps=1, learning_rate=1e-30)

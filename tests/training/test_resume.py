@@ -126,14 +126,21 @@ def test_resume_without_a_checkpoint_starts_anew(tmp_path: Path) -> None:
     assert_same_weights(weights(tmp_path / "resumed"), weights(tmp_path / "whole"))
 
 
-def test_a_finished_run_is_left_as_it_is_or_made_longer(tmp_path: Path, resumed_at: Callable[[], list[int]]) -> None:
+def test_a_finished_run_is_left_as_it_is_or_made_longer(
+    tmp_path: Path,
+    resumed_at: Callable[[], list[int]],
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     recipe_of_steps = {
         steps: recipe_of("dropout_and_accumulation", tmp_path, "run", max_steps=steps) for steps in (6, 12)
     }
     train(recipe_of_steps[6])
     before = weights(tmp_path / "run")
+    assert "6/6" in capsys.readouterr().err
     recipe_of_steps[6].training.resume = recipe_of_steps[12].training.resume = True
     train(recipe_of_steps[6])
+    assert "Nothing left to do: 6 of 6 steps." in caplog.text and "6/6" not in capsys.readouterr().err
     assert_same_weights(weights(tmp_path / "run"), before)
     train(recipe_of_steps[12])
     assert resumed_at() == [6, 6]
@@ -195,6 +202,15 @@ def test_what_cannot_be_resumed_is_refused(changes: dict[str, Any], message: str
     with pytest.raises(ValueError, match=message):
         train(make_recipe(tmp_path / "run", **settings))
     assert_same_weights(weights(tmp_path / "run"), before)
+
+
+def test_changed_data_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train(make_recipe(tmp_path, PLAIN_MAE, max_steps=1))
+    for steps in (2, 3):
+        caplog.clear()
+        train(make_recipe(tmp_path, PLAIN_MAE, {"max_train_samples": 20}, max_steps=steps, resume=True))
+        told = f"{tmp_path}/checkpoint-00000001 was written with data.max_train_samples=42; the recipe says"
+        assert (told in caplog.text) == (steps == 2)
 
 
 def test_a_checkpoint_of_another_method_is_refused(tmp_path: Path) -> None:

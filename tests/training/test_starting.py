@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForPreTraining, BertConfig, BertForMaskedLM, BertForPreTraining
 
 from hf_maskssl.data.recipe import build_config
-from hf_maskssl.training.starting import start_from
+from hf_maskssl.training.starting import read_start, start_from
 
 SIZES: dict[str, Any] = {
     "vocab_size": 30,
@@ -40,6 +40,17 @@ def test_a_bert_without_sentence_weights_needs_no_next_sentence_prediction(tmp_p
     start_from(pos_bert(next_sentence_prediction="none"), str(tmp_path), "same")
     with pytest.raises(ValueError, match="training.init_from.*missing weights.*next_sentence_prediction none"):
         start_from(pos_bert(), str(tmp_path), "same")
+
+
+@pytest.mark.parametrize("name", ["gone/in/space", ""])
+def test_a_misspelt_name_is_told_in_a_sentence(name: str, tmp_path: Path) -> None:
+    """Before the data is prepared; an empty folder is no model either."""
+    for read in (read_start, lambda name: start_from(pos_bert(), name, "same")):
+        with pytest.raises(
+            ValueError, match=r"^training.init_from='.*' is neither .* can be read: .*[^.]\.$"
+        ) as raised:
+            read(name or str(tmp_path))
+        assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -107,12 +107,38 @@ def build_config(fields: Mapping[str, Any]) -> PreTrainedConfig:
             continue
         if name not in known:
             raise ValueError(f"unknown field model.{name}{_nearest(name, known)}")
+        if get_origin(known[name]) is Literal:
+            coerce(value, known[name], f"model.{name}")
         # The configuration classes check their types strictly; only `1` for `1.0` is forgiven here.
         values[name] = float(value) if known[name] is float and type(value) is int else value
     try:
         return config_class(**values)
     except (StrictDataclassError, TypeError) as error:
-        raise ValueError(f"model section: {error}") from error
+        raise ValueError(_explain(error, values)) from error
+
+
+def _explain(error: Exception, values: Mapping[str, Any]) -> str:
+    """In one line what a strict configuration says in two, the first of which names its own function."""
+    cause = error.__cause__ or error.__context__ if isinstance(error, StrictDataclassError) else None
+    message = " ".join(str(cause or error).split())
+    field = re.match(r"Field '(\w+)' ", message)
+    message = f"model.{field[1]}: {message[field.end() :]}" if field else f"model section: {message}"
+    quoted = re.findall(r"'([^']+)'", message)
+    given = set(_words(list(values.values())))
+    # What was chosen well stands among the choices too, and so twice.
+    for word in quoted:
+        if word in given and quoted.count(word) == 1 and (nearest := _nearest(word, set(quoted) - given)):
+            return message.rstrip(".") + nearest
+    return message
+
+
+def _words(value: Any) -> list[str]:
+    """All texts in a value, keys included."""
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        return [word for item in value for word in _words(item)]
+    return [value] if isinstance(value, str) else []
 
 
 def coerce(value: Any, expected: Any, name: str) -> Any:

@@ -98,10 +98,15 @@ def read_task(folder: str) -> TaskScores:
     _check_split(results["settings"]["data"], task, path)
     metric, rate = GLUE_METRICS[task], results["learning_rate"]
     runs = [run for run in results["runs"] if run["learning_rate"] == rate]
-    if any(run["test"] is None or metric not in run["test"] for run in runs):
+    if any(run["test"] is None for run in runs):
         raise ValueError(
-            f"{path}: {task} is scored by {metric} on its test split, of which the runs say nothing: set data.test_split to "
-            "the development set, and data.task to regression for stsb alone."
+            f"{path}: {task} is scored on its test split, of which the runs say nothing: set data.test_split to the "
+            "development set."
+        )
+    if any(metric not in run["test"] for run in runs):
+        raise ValueError(
+            f"{path}: {task} is scored by {metric}, but the runs have {sorted(runs[0]['test'])}: set data.task to "
+            f"{'regression' if task == 'stsb' else 'classification'}."
         )
     settings = results["settings"]["finetuning"]
     encoder = "random weights" if settings["checkpoint"] is None else str(settings["checkpoint"])

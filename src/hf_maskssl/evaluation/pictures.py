@@ -659,9 +659,9 @@ def _words(ids: np.ndarray, processor: Any) -> dict[int, str]:
 
 def _word(token: int, tokenizer: Any) -> str:
     """One token as text, a blank as something to see; a token that alone is no text, such as a byte above 127, as a
-    question mark."""
+    question mark. An id that the tokenizer does not have, as where a model's vocabulary is rounded up, is its number."""
     text = tokenizer.decode([token], clean_up_tokenization_spaces=False)
-    text = "".join(visible(character) for character in text) or tokenizer.convert_ids_to_tokens(token)
+    text = "".join(visible(character) for character in text) or tokenizer.convert_ids_to_tokens(token) or str(token)
     return BLANK if text == " " else text
 
 

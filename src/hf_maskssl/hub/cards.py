@@ -22,6 +22,7 @@ from ..data.recipe import build_config
 from ..data.tokenizers import BYTE_TOKENIZER
 from ..evaluation.pictures import draw_curves
 from ..evaluation.reports import markdown_table
+from ..models.configuration_pos_minimax_bert import ANY_WORD, NEXT_SENTENCE
 from ..registration import MODELS
 from ..training.arguments import PretrainingRecipe
 from ..training.finetuning_arguments import FinetuningRecipe
@@ -77,8 +78,8 @@ def write_model_card(folder: Path, recipe: PretrainingRecipe, state: RunState) -
     data = recipe.data
     sections = [
         ("Use", _usage(loading_snippets(folder, config, PLACEHOLDER, data))),
-        ("Data", _data_table(data)),
-        ("Training", _training(folder, recipe, state)),
+        ("Data", _data_table(data, config=config)),
+        ("Training", _training(folder, recipe, state, config)),
         ("Online probe", _probe(recipe, state)),
         ("Recipe", f"```yaml\n{effective_recipe(recipe)}```"),
         ("Limitations", _limitations(recipe, state)),
@@ -253,7 +254,9 @@ def _source_name(data: DataArguments) -> str:
     return f"local {data.kind.removeprefix('masked_').replace('_', ' ')} data"
 
 
-def _data_table(data: DataArguments, counts: Mapping[str, int] | None = None) -> str:
+def _data_table(
+    data: DataArguments, counts: Mapping[str, int] | None = None, config: PreTrainedConfig | None = None
+) -> str:
     """What a recipe says of its data; `counts` are the rows of each split of a fine-tuning run, which learns labels."""
     labels = " (not seen in pre-training; only by the probe)" if counts is None else ""
     rows: list[tuple[str, Any]] = [
@@ -273,7 +276,7 @@ def _data_table(data: DataArguments, counts: Mapping[str, int] | None = None) ->
         ("sampling rate", data.sampling_rate and f"{data.sampling_rate:,} Hz"),
         ("tokenizer", _tokenizer(data)),
         ("texts", "end to end, cut into full sequences" if data.pack else None),
-        *(_masked_text_rows(data) if data.kind == "masked_text" else ()),
+        *(_masked_text_rows(data, config) if data.kind == "masked_text" else ()),
     ]
     return markdown_table([[name, str(value)] for name, value in rows if value is not None], ["data", ""])
 
@@ -318,15 +321,20 @@ def _tokenizer(data: DataArguments) -> str | None:
     return data.alphabet and "one token per character"
 
 
-def _masked_text_rows(data: DataArguments) -> list[tuple[str, Any]]:
+def _masked_text_rows(data: DataArguments, config: PreTrainedConfig | None) -> list[tuple[str, Any]]:
     """Where words' parts of speech come from, and which words are masked."""
-    tagged = "tagged by NLTK's averaged perceptron" if data.tagger is not None else data.tag_column
-    drawn = {"proportional": "as the tasks occur", "balanced": "from all tasks of a sequence equally"}
+    tagged = data.tag_column and f"column `{data.tag_column}`"
+    if data.tagger is not None:
+        tagged = "tagged by NLTK's averaged perceptron, which is for English"
+    drawn = {"proportional": ", as the tasks occur", "balanced": ", from all tasks of a sequence equally"}
+    how = drawn[data.mask_sampling]
+    if getattr(config, "tasks", None) == [ANY_WORD]:
+        tagged, how = None, ""
     times = f"{data.num_maskings} maskings, which epochs take in turn" if data.num_maskings else "anew in every epoch"
     return [
         ("parts of speech", tagged),
         ("document column", data.document_column),
-        ("masked", f"{data.mlm_probability:.0%} of the pieces, whole words, {drawn[data.mask_sampling]}; {times}"),
+        ("masked", f"{data.mlm_probability:.0%} of the pieces, whole words{how}; {times}"),
         ("pieces in a sequence", data.sequence_length),
     ]
 
@@ -355,7 +363,7 @@ def _held_out(data: DataArguments) -> str:
 # ---- the run ------------------------------------------------------------------------------------------------------
 
 
-def _training(folder: Path, recipe: PretrainingRecipe, state: RunState) -> str:
+def _training(folder: Path, recipe: PretrainingRecipe, state: RunState, config: PreTrainedConfig) -> str:
     args = recipe.training
     processes = state.layout.get("num_processes", 1)
     effective = args.batch_size * processes * args.gradient_accumulation_steps
@@ -374,7 +382,8 @@ def _training(folder: Path, recipe: PretrainingRecipe, state: RunState) -> str:
         ("seed", str(args.seed)),
         ("versions", _versions()),
     ]
-    parts = [markdown_table([[name, value] for name, value in rows if value], ["training", ""]), _losses(state)]
+    terms = "masked pieces in a step" if hasattr(config, "tasks") else "terms in a step"
+    parts = [markdown_table([[name, value] for name, value in rows if value], ["training", ""]), _losses(state, terms)]
     if len(state.history) > 1:
         draw_curves(state.history, folder / CURVES)
         parts.append(f"![Losses and other logged values over the steps of the run]({CURVES})")
@@ -397,8 +406,9 @@ def _device() -> str | None:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
 
 
-def _losses(state: RunState) -> str:
-    """The last logged value of each part of the loss, and of balanced tasks what it weighed and how many terms it had."""
+def _losses(state: RunState, terms: str) -> str:
+    """The last logged value of each part of the loss, and of balanced tasks what it weighed, in the steps that had it, and how
+    many of the `terms` named it had."""
     names = dict.fromkeys(
         name.partition("/")[2]
         for entry in state.history
@@ -410,18 +420,23 @@ def _losses(state: RunState) -> str:
     )
     if not names:
         return ""
-    sources = [("training", "train/", ".4g"), ("validation", "validation/", ".4g")]
-    sources += [("weight", "train/weight/", ".4g"), ("terms in a step", "train/count/", ",.0f")]
+    sources = [("training", "train/"), ("validation", "validation/"), ("weight", "train/weight/")]
     columns = {
-        title: [_number(state.latest(prefix + name), form) for name in names] for title, prefix, form in sources
+        title: [None if (value := state.latest(prefix + name)) is None else f"{value:.4g}" for name in names]
+        for title, prefix in sources
     }
+    columns[terms] = [_count(name, state.latest(f"train/count/{name}")) for name in names]
     columns = {title: cells for title, cells in columns.items() if any(cell is not None for cell in cells)}
     rows = zip(names, *columns.values(), strict=True)
     return markdown_table([list(row) for row in rows], ["last value of", *columns])
 
 
-def _number(value: float | None, form: str) -> str | None:
-    return None if value is None else format(value, form)
+def _count(name: str, value: float | None) -> str | None:
+    """How many terms a task had in a step, on the average; those of next sentence prediction are pairs."""
+    if value is None:
+        return None
+    number = f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+    return f"{number} pairs" if name == NEXT_SENTENCE else number
 
 
 def _probe(recipe: PretrainingRecipe, state: RunState) -> str:

@@ -1,7 +1,8 @@
 """What a recipe's `training` section may say, and the whole recipe of a pre-training run."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -138,6 +139,21 @@ class PretrainingRecipe:
     data: DataArguments
     probe: ProbeArguments
     training: PretrainingArguments
+
+
+def flat_settings(recipe: PretrainingRecipe) -> dict[str, Any]:
+    """`section/field` -> value, of the kinds that every tracker takes."""
+    settings = {f"model/{name}": value for name, value in recipe.model.items()}
+    for section in ("data", "probe", "training"):
+        for name, value in asdict(getattr(recipe, section)).items():
+            settings[f"{section}/{name}"] = value
+    plain = (bool, int, float, str)
+    return {name: value if isinstance(value, plain) else str(value) for name, value in settings.items()}
+
+
+def data_settings(recipe: PretrainingRecipe) -> dict[str, str]:
+    """Field of the data section -> its value as JSON, which also has a text for what is not a number."""
+    return {name: json.dumps(value, default=str) for name, value in asdict(recipe.data).items()}
 
 
 def load_pretraining_recipe(path: str | Path, overrides: Sequence[str] = ()) -> PretrainingRecipe:

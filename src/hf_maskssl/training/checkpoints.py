@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +140,23 @@ def check_same_model(folder: Path, config: PreTrainedConfig) -> None:
     if changed:
         values = ", ".join(f"model.{name}={getattr(former, name)!r}" for name in changed)
         raise ValueError(f"{folder} was written with {values}; the recipe says otherwise: {advice}")
+
+
+def warn_of_changed_data(folder: Path, former: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Say which fields of the data section are others than those a checkpoint was written with.
+
+    Args:
+        folder: The checkpoint.
+        former, now: Field -> its value as JSON.
+    """
+    changed = [name for name in sorted({*former, *now}) if former.get(name) != now.get(name)]
+    if changed and former:
+        values = ", ".join(f"data.{name}={former.get(name, 'absent')}" for name in changed)
+        logger.warning(
+            "%s was written with %s; the recipe says otherwise, and the run goes on with what it says now.",
+            folder,
+            values,
+        )
 
 
 def _fingerprint(path: Path) -> list[int]:

@@ -41,8 +41,8 @@ from ..evaluation.online import labelled_held_out, online_probe
 from ..evaluation.pictures import draw_curves, draw_reconstruction
 from ..evaluation.reports import writable_folder, write_json
 from ..models.layers import enable_checkpointing
-from .arguments import PretrainingArguments, PretrainingRecipe
-from .averages import add_parts, averages
+from .arguments import PretrainingArguments, PretrainingRecipe, data_settings, flat_settings
+from .averages import add_parts, averages, shown_beside_progress
 from .batches import Batch, end_workers, training_loader, validation_batches
 from .checkpoints import (
     BEST,
@@ -60,17 +60,16 @@ from .checkpoints import (
     replace_files,
     seal,
     thin_out,
+    warn_of_changed_data,
 )
 from .sharding import embedding_in_root, fsdp_units
 from .signals import SigtermWatch
-from .starting import start_from
+from .starting import read_start, start_from
 
 logger = logging.getLogger(__name__)
 
 # Steps after which processes on GPUs agree on whether to stop: agreeing makes the CPU wait for the device.
 AGREEMENT_STEPS = 10
-# Beside a progress bar there is room for so many values.
-SHOWN_PARTS = 6
 # Writes README.md, given the folder, the recipe and the run's state so far.
 CardWriter = Callable[[Path, PretrainingRecipe, "RunState"], None]
 
@@ -89,6 +88,7 @@ class RunState:
         window, window_batches: sums since the last logged step, and over how many batches.
         interrupted: whether SIGTERM ended the run.
         layout: processes, batch size and accumulation the data order depends on.
+        data: the recipe's data section, each field as JSON.
     """
 
     step: int = 0
@@ -102,6 +102,7 @@ class RunState:
     window_batches: int = 0
     interrupted: bool = False
     layout: dict[str, int] = dataclasses.field(default_factory=dict)
+    data: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def latest(self, name: str) -> float | None:
         """The last logged value of `name`, or None."""
@@ -258,6 +259,8 @@ class Pretrainer:
                 "it, or name another folder."
             )
         config = build_config(self.recipe.model)
+        if args.init_from is not None:
+            read_start(args.init_from)  # before the data, which may take hours to prepare
         with self.accelerator.main_process_first():
             self.prepared: PreparedData = prepare_data(self.recipe.data, config, complete=True)
         self._check_evaluation()
@@ -279,12 +282,13 @@ class Pretrainer:
             "gradient_accumulation_steps": args.gradient_accumulation_steps,
             "seed": args.seed,
         }
+        self.state.data = data_settings(self.recipe)
         if self.accelerator.distributed_type != DistributedType.FSDP:
             # The folder holds the weights once, as save_pretrained writes them.
             self.accelerator.register_save_state_pre_hook(lambda models, weights, folder: weights.clear())
             self.accelerator.register_load_state_pre_hook(lambda models, folder: models.clear())
         if args.report_to:
-            self.accelerator.init_trackers(args.project_name, config=_flat_settings(self.recipe))
+            self.accelerator.init_trackers(args.project_name, config=flat_settings(self.recipe))
 
     def _check_evaluation(self) -> None:
         """What is looked at every so many steps must be there before the first of them."""
@@ -314,12 +318,15 @@ class Pretrainer:
         if self.args.resume:
             self._resume()
         started = time.perf_counter() - self.state.seconds
+        is_done = self.state.step >= self.args.max_steps
+        if is_done:
+            logger.info("Nothing left to do: %d of %d steps.", self.state.step, self.args.max_steps)
         progress = tqdm(
             total=self.args.max_steps,
             initial=self.state.step,
             desc="pre-training",
             unit="step",
-            disable=not self.accelerator.is_local_main_process,
+            disable=is_done or not self.accelerator.is_local_main_process,
         )
         # Closed, the batches end their workers: after an error nothing else would before the program's end.
         with self._sigterm, progress, contextlib.closing(self._batches()) as batches:
@@ -510,9 +517,7 @@ class Pretrainer:
             values["train/grad_norm"] = float(self._grad_norm)
         self._window, self._window_batches, self._grad_norm = {}, 0, None
         self._log(values)
-        shown = [name for name in means if "/" not in name]
-        shown = shown if len(shown) <= SHOWN_PARTS else ["loss"]
-        progress.set_postfix({name: f"{means[name]:.4g}" for name in shown}, refresh=False)
+        progress.set_postfix(shown_beside_progress(means), refresh=False)
 
     def _window_sums(self) -> dict[str, float]:
         """What was summed since the last log, the mean over processes."""
@@ -583,7 +588,7 @@ class Pretrainer:
         if "inputs" in batch:
             draw = functools.partial(draw_modalities, class_names=known_class_names(self.recipe.data))
         draw(self._bare_model, batch, picture if is_main else None, self.prepared.processor)
-        if is_main:
+        if is_main and self.state.history:
             draw_curves(self.state.history, folder / "curves.png")
 
     # saving and resuming
@@ -649,7 +654,9 @@ class Pretrainer:
         if self.accelerator.distributed_type != DistributedType.FSDP:
             load_model(model, folder / "model.safetensors")  # into the weights where they are
         self.accelerator.load_state(str(folder / "training_state"))
-        state.interrupted = False
+        if self.accelerator.is_main_process:
+            warn_of_changed_data(folder, state.data, self.state.data)
+        state.interrupted, state.data = False, self.state.data
         self.state = state
         device = self.accelerator.device
         self._window = {name: torch.tensor(value, device=device) for name, value in state.window.items()}
@@ -684,13 +691,3 @@ def _copy_model_files(checkpoint: Path, folder: Path) -> None:
 def _mix(*numbers: int) -> int:
     """One well-spread 32-bit seed from several numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
-
-
-def _flat_settings(recipe: PretrainingRecipe) -> dict[str, Any]:
-    """`section/field` -> value, of the kinds that every tracker takes."""
-    settings = {f"model/{name}": value for name, value in recipe.model.items()}
-    for section in ("data", "probe", "training"):
-        for name, value in dataclasses.asdict(getattr(recipe, section)).items():
-            settings[f"{section}/{name}"] = value
-    plain = (bool, int, float, str)
-    return {name: value if isinstance(value, plain) else str(value) for name, value in settings.items()}

@@ -1,10 +1,11 @@
 """Where pre-training begins when not from random weights: from another model's, where a method knows how."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, PreTrainedConfig
 
 logger = logging.getLogger(__name__)
 
@@ -26,10 +27,10 @@ def start_from(model: Any, name: str, positions: str) -> Any:
         The model to train, which may be another object.
 
     Raises:
-        ValueError: Another kind of model, or sizes that differ.
+        ValueError: Another kind of model, sizes that differ, or nothing of that name.
     """
     if hasattr(model.base_model, "load_vit"):
-        vit = AutoModel.from_pretrained(name)
+        vit = _read(AutoModel.from_pretrained, name)
         try:
             model.base_model.load_vit(vit, positions=positions)
         except ValueError as error:
@@ -44,13 +45,33 @@ def start_from(model: Any, name: str, positions: str) -> Any:
     )
 
 
+def read_start(name: str) -> PreTrainedConfig:
+    """The configuration of the model to begin with.
+
+    Raises:
+        ValueError: There is none of that name, or none that can be read.
+    """
+    config: PreTrainedConfig = _read(AutoConfig.from_pretrained, name)
+    return config
+
+
+def _read(load: Callable[..., Any], name: str, **options: Any) -> Any:
+    """What `load` gives for a name; what transformers says of one that it cannot find fills lines and names no field."""
+    try:
+        return load(name, **options)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise ValueError(
+            f"training.init_from={name!r} is neither a folder nor a Hub name from which a model can be read: {reason}."
+        ) from error
+
+
 def _as_bert(model: Any, name: str) -> Any:
     """New are only what the balancer remembers and, without next sentence prediction, the weights of that."""
     config = model.config
-    saved = AutoConfig.from_pretrained(name)
-    start, info = type(model).from_pretrained(
-        name, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
-    )
+    saved = read_start(name)
+    options: dict[str, Any] = {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    start, info = _read(type(model).from_pretrained, name, config=config, **options)
     new = ("balancer.", *(SENTENCE_WEIGHTS if config.next_sentence_prediction == "none" else ()))
     problems = {
         "other settings": [key for key in SAME_IN_BERT if getattr(saved, key, None) != getattr(config, key)],
