@@ -141,7 +141,8 @@ def test_readme_recipe_works_with_the_commands_beside_it(tmp_path: Path, monkeyp
     text = section("## Pre-train on your own data")
     recipe_text = blocks(text, "yaml")[0]
     assert len(recipe_text.splitlines()) <= 10
-    by_script = {Path(word).name: words for words in commands(text) for word in words if word.endswith(".py")}
+    found = [(Path(word).name, words) for words in commands(text) for word in words if word.endswith(".py")]
+    by_script = dict(reversed(found))  # the first of each: it stands beside the first recipe
     pretrain, probe = by_script["run_pretrain.py"], by_script["run_linear_probe.py"]
 
     place = next(place for place, word in enumerate(pretrain) if word.endswith(".yaml"))
