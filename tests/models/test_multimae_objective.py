@@ -306,7 +306,11 @@ def test_every_sample_lacking_a_modality_is_no_task_either() -> None:
 def test_a_sample_is_predicted_in_a_batch_as_alone(seed: int, case: str) -> None:
     """Explicit masks with another number of visible tokens in every sample; the authors' code serves one at a time."""
     generator = torch.Generator().manual_seed(seed)
-    model, batch = small_model(case).eval(), make_batch(case, seed=seed)
+    # In double precision: the differences of single precision come near any useful bound once in some hundred draws.
+    model, batch = small_model(case).double().eval(), make_batch(case, seed=seed)
+    batch["inputs"] = {
+        name: image.double() if image.is_floating_point() else image for name, image in batch["inputs"].items()
+    }
     masks = {
         modality.name: torch.rand(4, model.config.num_tokens_of(modality), generator=generator) < 0.7
         for modality in model.config.inputs()
@@ -317,7 +321,7 @@ def test_a_sample_is_predicted_in_a_batch_as_alone(seed: int, case: str) -> None
     for row in range(4):
         alone = model(**rows_of(batch, [row]), task_masks=rows_of(masks, [row]), predict_all=True)
         for name, predicted in alone.predictions.items():
-            torch.testing.assert_close(predicted[0], together.predictions[name][row], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(predicted[0], together.predictions[name][row], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("case", ["paper", "mixed", "lacking"])
