@@ -102,7 +102,9 @@ class PoSMinimaxBertPreTrainedModel(BertPreTrainedModel):
 
 
 class PoSMinimaxBertModel(PoSMinimaxBertPreTrainedModel, BertModel):
-    """BERT's encoder. `pooler_output` (B, D) is BERT's: a dense layer and tanh on [CLS]."""
+    """BERT's encoder. `pooler_output` (B, D) is BERT's: a dense layer and tanh on [CLS]. Next sentence prediction trains it: where
+    `next_sentence_prediction` is "none" it is as it began, and the mean of `last_hidden_state` says more.
+    """
 
     # Special tokens are in `input_ids`, and have labels of their own (-100), so none is cut off.
     num_prefix_tokens = 0
@@ -129,8 +131,8 @@ class PoSMinimaxBertModel(PoSMinimaxBertPreTrainedModel, BertModel):
             `last_hidden_state` (B, N, D), `pooler_output` (B, D).
 
         Raises:
-            ValueError: ids of another type, shape or range, sequences longer than the position table, or an attention mask of
-                another shape or with rows of padding alone.
+            ValueError: neither or both of `input_ids` and `inputs_embeds`; ids or token types of another type, shape or range;
+                sequences longer than the position table; or an attention mask of another shape or with rows of padding alone.
         """
         if input_ids is not None:
             check_ids(input_ids, self.config.vocab_size, self.config.max_position_embeddings)
