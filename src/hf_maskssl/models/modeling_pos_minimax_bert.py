@@ -102,8 +102,10 @@ class PoSMinimaxBertPreTrainedModel(BertPreTrainedModel):
 
 
 class PoSMinimaxBertModel(PoSMinimaxBertPreTrainedModel, BertModel):
-    """BERT's encoder. `pooler_output` (B, D) is BERT's: a dense layer and tanh on [CLS]. Next sentence prediction trains it: where
-    `next_sentence_prediction` is "none" it is as it began, and the mean of `last_hidden_state` says more.
+    """BERT's encoder. `pooler_output` (B, D) is BERT's: a dense layer and tanh on [CLS].
+
+    Next sentence prediction trains it: where `next_sentence_prediction` is "none" it is as it began, and the mean of
+    `last_hidden_state` says more.
     """
 
     # Special tokens are in `input_ids`, and have labels of their own (-100), so none is cut off.
