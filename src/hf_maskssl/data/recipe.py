@@ -63,7 +63,7 @@ def load_recipe(
     for name in raw:
         if name not in KNOWN_SECTIONS:
             raise ValueError(
-                f"{path}: unknown section {name!r}{_nearest(name, KNOWN_SECTIONS)}; known: {list(KNOWN_SECTIONS)}"
+                f"{path}: unknown section {name!r}{nearest(name, KNOWN_SECTIONS)}; known: {list(KNOWN_SECTIONS)}"
             )
     values = {name: _section_values(path, name, raw.get(name)) for name in sections}
     for section, field, value in _parse_overrides(overrides, sections, values, primary):
@@ -106,7 +106,7 @@ def build_config(fields: Mapping[str, Any]) -> PreTrainedConfig:
         if name == "model_type":
             continue
         if name not in known:
-            raise ValueError(f"unknown field model.{name}{_nearest(name, known)}")
+            raise ValueError(f"unknown field model.{name}{nearest(name, known)}")
         if get_origin(known[name]) is Literal:
             coerce(value, known[name], f"model.{name}")
         # The configuration classes check their types strictly; only `1` for `1.0` is forgiven here.
@@ -127,8 +127,8 @@ def _explain(error: Exception, values: Mapping[str, Any]) -> str:
     given = set(_words(list(values.values())))
     # What was chosen well stands among the choices too, and so twice.
     for word in quoted:
-        if word in given and quoted.count(word) == 1 and (nearest := _nearest(word, set(quoted) - given)):
-            return message.rstrip(".") + nearest
+        if word in given and quoted.count(word) == 1 and (hint := nearest(word, set(quoted) - given)):
+            return message.rstrip(".") + hint
     return message
 
 
@@ -161,8 +161,8 @@ def coerce(value: Any, expected: Any, name: str) -> Any:
     if origin is Literal:
         if value in arguments and type(value) in {type(argument) for argument in arguments}:
             return value
-        nearest = _nearest(value, [str(argument) for argument in arguments]) if isinstance(value, str) else ""
-        raise ValueError(f"{name}: expected one of {list(arguments)}, got {value!r}{nearest}")
+        hint = nearest(value, [str(argument) for argument in arguments]) if isinstance(value, str) else ""
+        raise ValueError(f"{name}: expected one of {list(arguments)}, got {value!r}{hint}")
     container = origin or expected
     if container is float and type(value) is int:
         return float(value)
@@ -206,7 +206,7 @@ def _build_section(name: str, kind: type, values: dict[str, Any]) -> Any:
     hints = _field_types(kind)
     for field in values:
         if field not in hints:
-            raise ValueError(f"unknown field {name}.{field}{_nearest(field, hints)}; known: {sorted(hints)}")
+            raise ValueError(f"unknown field {name}.{field}{nearest(field, hints)}; known: {sorted(hints)}")
     return kind(**{field: coerce(value, hints[field], f"{name}.{field}") for field, value in values.items()})
 
 
@@ -244,15 +244,15 @@ def _locate(name: str, known: Mapping[str, Mapping[str, Any]], primary: str | No
         section, field = name.split(".", 1)
         if section not in known:
             raise ValueError(
-                f"override --{name}: no section {section!r}{_nearest(section, known)}; here: {list(known)}"
+                f"override --{name}: no section {section!r}{nearest(section, known)}; here: {list(known)}"
             )
         if field not in known[section]:
-            raise ValueError(f"override --{name}: unknown field {field!r}{_nearest(field, known[section])}")
+            raise ValueError(f"override --{name}: unknown field {field!r}{nearest(field, known[section])}")
         return section, field
     owners = [section for section, fields in known.items() if name in fields]
     if not owners:
         every = [field for fields in known.values() for field in fields]
-        raise ValueError(f"override --{name}: unknown field{_nearest(name, every)}")
+        raise ValueError(f"override --{name}: unknown field{nearest(name, every)}")
     if len(owners) > 1 and primary in owners:
         return str(primary), name
     if len(owners) > 1:
@@ -296,7 +296,7 @@ def _config_class(fields: Mapping[str, Any]) -> type[PreTrainedConfig]:
         raise ValueError("model.model_type: missing; name the method, such as 'metamae'")
     if model_type not in CONFIG_MAPPING:
         raise ValueError(
-            f"model.model_type: transformers knows no {model_type!r}{_nearest(str(model_type), CONFIG_MAPPING)}; "
+            f"model.model_type: transformers knows no {model_type!r}{nearest(str(model_type), CONFIG_MAPPING)}; "
             "`import hf_maskssl` registers the methods of this package"
         )
     return CONFIG_MAPPING[model_type]
@@ -313,7 +313,8 @@ def _config_fields(config_class: type[PreTrainedConfig]) -> dict[str, Any]:
     return {"model_type": str, **hints, **aliases}
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of an error message: the known name that is most like `name`, or nothing."""
     matches = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {matches[0]!r}?)" if matches else ""
 

@@ -1,0 +1,277 @@
+"""The evidence machine: does the missing run of a claim that is worth most, again and again, as long as there is time.
+
+    nice -n 19 python benchmarks/claims.py [--hours H] [--only CLAIM ...] [--workers N] [--device cuda]
+    python benchmarks/claims.py --status
+
+Claims are files in benchmarks/claims (benchmarks/claims/README.md says how to write one). A run is one arm of a claim on one
+data set with one seed; its result is a small file below benchmarks/results/claims. Which run is next follows from what has been
+decided: the widest interval that decides nothing yet, for a minute of work. Settings are chosen by trial runs on validation rows.
+Each worker is a process with one thread. SIGTERM, Ctrl-C or the end of the time stop the workers; a stopped run goes on
+from its checkpoint in --work_dir. Results of other settings are called stale, named, and not looked at. Run it from a clone of
+its own, so that work on the code does not change what runs: benchmarks/claims/README.md has the commands.
+"""
+
+import argparse
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import datasets
+import torch
+from common import RESULTS, ROOT
+from evidence.claim import Claim, load_claims
+from evidence.execute import DONE, InterruptedRun, execute
+from evidence.runs import Run, plan_run, read_results
+from evidence.schedule import Candidate, Schedule
+from evidence.slices import write_slices
+from evidence.verdict import Ledger
+from filelock import FileLock, Timeout
+
+from hf_maskssl.evaluation.reports import markdown_table
+
+CLAIMS = Path(__file__).resolve().parent / "claims"
+RUNS = RESULTS / "claims"
+# On a GPU small models are bound by launching kernels: the steps are replayed from a CUDA graph, on data that lie there.
+GPU_SPEED = {"cuda_graphs": True, "data_on_device": True, "tf32": True}
+CPU_SPEED: dict[str, bool] = {}
+GRACE_SECONDS = 60  # between asking workers to stop and ending them
+PAUSE_SECONDS = 10  # when everything that is missing is being done by others
+
+logger = logging.getLogger("claims")
+
+
+def main() -> None:
+    options = parse_arguments()
+    os.environ.setdefault("HF_MASKSSL_SHARED", str(ROOT.parent / "shared"))
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logger.setLevel(logging.INFO)
+    datasets.disable_progress_bars()
+    claims = load_claims(CLAIMS, options.only)
+    if "HF_MASKSSL_CLAIMS_DATA" not in os.environ:
+        os.environ["HF_MASKSSL_CLAIMS_DATA"] = str(options.work_dir / "data")
+        write_slices(options.work_dir / "data")
+    available = [claim for claim in claims if not report_missing_data(claim)]
+    if options.status:
+        print_status(claims, options)
+    elif options.worker:
+        work(available, options)
+    else:
+        run_workers(options)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hours", type=float, default=1.0, help="how long to go on; default: %(default)s")
+    parser.add_argument("--only", nargs="+", metavar="CLAIM", help="names of claims; default: all")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--workers", type=int, help="processes; default: one a core, but for two on a GPU machine")
+    parser.add_argument("--threads", type=int, default=1, help="of a worker; one is fastest for models of this size")
+    parser.add_argument(
+        "--work_dir", type=Path, default=ROOT / "outputs" / "claims", help="encoders and unfinished runs"
+    )
+    parser.add_argument("--results", type=Path, default=RUNS, help="result files; default: %(default)s")
+    parser.add_argument("--eager", action="store_true", help="on a GPU: no CUDA graphs")
+    parser.add_argument("--whole_runs", action="store_true", help="begin nothing that will not end in time")
+    parser.add_argument(
+        "--status", action="store_true", help="print what has been decided and what is missing, and end"
+    )
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--until", type=float, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.hours <= 0:
+        parser.error(f"--hours: expected more than 0, got {options.hours}: no time is left to run anything")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: this machine has no GPU that torch can use; leave it out")
+    if options.workers is not None and options.workers < 1:
+        parser.error(f"--workers: expected at least 1, got {options.workers}")
+    options.work_dir, options.results = options.work_dir.resolve(), options.results.resolve()
+    return options
+
+
+def report_missing_data(claim: Claim) -> list[str]:
+    """Data sets whose files are not here; they are named and left out, and a claim with none left is passed over."""
+    missing = []
+    for name in list(claim.sets):
+        try:
+            plan = plan_run(claim, Run(claim.name, name, claim.arms_of(name)[0], 0), {})
+        except FileNotFoundError as error:
+            logger.warning("%s/%s is left out: %s", claim.name, name, error)
+            missing.append(name)
+            continue
+        folder = plan.pretraining.data.data_dir
+        if folder is not None and not Path(os.path.expandvars(folder)).exists():
+            logger.warning("%s/%s is left out: there is no %s", claim.name, name, folder)
+            missing.append(name)
+    for name in missing:
+        del claim.sets[name]
+    return [] if claim.sets else missing
+
+
+# Workers.
+
+
+def run_workers(options: argparse.Namespace) -> None:
+    """Start the workers, wait for them, and stop them in time."""
+    cores = os.cpu_count() or 1
+    count = options.workers or (max(1, cores - 2) if options.device == "cuda" else cores)
+    options.work_dir.mkdir(parents=True, exist_ok=True)
+    until = time.time() + 3600 * options.hours
+    command = [sys.executable, __file__, *sys.argv[1:], "--worker", "--until", str(until)]
+    environment = os.environ | {
+        "OMP_NUM_THREADS": str(options.threads),
+        "MKL_NUM_THREADS": str(options.threads),
+        "TOKENIZERS_PARALLELISM": "false",
+        "TQDM_DISABLE": "1",  # a log is no terminal
+    }
+    workers: list[subprocess.Popen[bytes]] = []
+    before = len(read_results(options.results))
+    with contextlib.ExitStack() as stack:
+        for number in range(count):
+            log = stack.enter_context(open(options.work_dir / f"worker{number}.log", "ab"))
+            workers.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment))
+        for name in ("SIGTERM", "SIGINT"):
+            signal.signal(getattr(signal, name), lambda number, frame: stop(workers))
+        logger.info(
+            "%d workers until %s; their logs: %s", count, time.strftime("%H:%M", time.localtime(until)), log.name
+        )
+        while time.time() < until and any(worker.poll() is None for worker in workers):
+            time.sleep(1)
+        stop(workers)
+        deadline = time.time() + GRACE_SECONDS
+        for worker in workers:
+            try:
+                worker.wait(max(0.1, deadline - time.time()))
+            except subprocess.TimeoutExpired:
+                worker.kill()
+    failed = Counter(worker.returncode for worker in workers if worker.returncode)
+    logger.info("%d new results in %s", len(read_results(options.results)) - before, options.results)
+    if failed:
+        logger.warning("exit codes of workers that failed: %s; see %s", dict(failed), options.work_dir / "worker0.log")
+        raise SystemExit(1)
+
+
+def stop(workers: list[subprocess.Popen[bytes]]) -> None:
+    """Ask all workers to save and end."""
+    for worker in workers:
+        if worker.poll() is None:
+            worker.terminate()
+
+
+class Stopped(Exception):
+    """SIGTERM came between two runs, or in a part of one that has nothing to save."""
+
+
+def work(claims: list[Claim], options: argparse.Namespace) -> None:
+    """One worker: run after run until the time is up or nothing is missing."""
+    torch.set_num_threads(options.threads)
+
+    def on_sigterm(number: int, frame: FrameType | None) -> None:
+        raise Stopped
+
+    signal.signal(signal.SIGTERM, on_sigterm)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent passes it on as SIGTERM
+    speed = CPU_SPEED if options.device == "cpu" else {} if options.eager else GPU_SPEED
+    failures: Counter[Run] = Counter()
+    with contextlib.suppress(Stopped, InterruptedRun):
+        while time.time() < options.until:
+            ledger = Ledger(claims, read_results(options.results))
+            missing = [one for one in Schedule(ledger, options.device).candidates() if not failures[one.run]]
+            if options.whole_runs:
+                left = (options.until - time.time()) / 60
+                missing = [candidate for candidate in missing if candidate.minutes < left]
+            if not missing:
+                logger.info("nothing is missing that can be done here")
+                break
+            for candidate in missing:
+                with reserved(candidate, ledger, options) as is_ours:
+                    if is_ours:
+                        done = run_one(candidate.run, ledger, options, speed)
+                        failures[candidate.run] += not done
+                        break
+            else:
+                time.sleep(PAUSE_SECONDS)
+    if failures.total():
+        raise SystemExit(1)
+
+
+def run_one(run: Run, ledger: Ledger, options: argparse.Namespace, speed: dict[str, bool]) -> bool:
+    """Do a run; whether it gave a result. What cannot work is logged with its reason, and the others go on."""
+    chosen = ledger.chosen(run)
+    assert chosen is not None
+    logger.info("%s: begins", run)
+    try:
+        claim = ledger.claims[run.claim]
+        fields = {name: value for name, value in {**speed, **claim.speed}.items() if name in speed}
+        result = execute(claim, run, chosen, options.results, options.work_dir, options.device, fields)
+    except (ValueError, RuntimeError, OSError) as error:  # settings, a device, or data that do not work
+        logger.exception("%s: %s", run, error)
+        return False
+    logger.info("%s: %s in %.0f s", run, result["scores"].get("test") or result["scores"], result["seconds"])
+    return True
+
+
+@contextlib.contextmanager
+def reserved(candidate: Candidate, ledger: Ledger, options: argparse.Namespace) -> Iterator[bool]:
+    """Whether this process alone may do a run now: no other does it, or pre-trains the encoder that it needs."""
+    claim, chosen = ledger.claims[candidate.run.claim], ledger.chosen(candidate.run)
+    assert chosen is not None
+    plan = plan_run(claim, candidate.run, chosen)
+    folder = options.work_dir / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [f"run-{options.device}-{plan.digest}"]
+    if not (options.work_dir / "encoders" / f"{options.device}-{plan.encoder_digest}" / DONE).is_file():
+        names.append(f"encoder-{options.device}-{plan.encoder_digest}")
+    with contextlib.ExitStack() as stack:
+        try:
+            for name in names:
+                stack.enter_context(FileLock(folder / f"{name}.lock", timeout=0))
+        except Timeout:
+            yield False
+            return
+        # Another worker may have ended it since the results were read.
+        yield not candidate.run.path(options.results, options.device).is_file() or is_stale(candidate, ledger, options)
+
+
+def is_stale(candidate: Candidate, ledger: Ledger, options: argparse.Namespace) -> bool:
+    """Whether the file that is there is of other settings, as the ledger said."""
+    return candidate.run.path(options.results, options.device).relative_to(options.results) in ledger.stale
+
+
+# What has been decided.
+
+
+def print_status(claims: list[Claim], options: argparse.Namespace) -> None:
+    ledger = Ledger(claims, read_results(options.results))
+    rows = []
+    for claim in claims:
+        for one in ledger.differences(claim):
+            name = f"{one.comparison.arm} - {one.comparison.against}, {one.comparison.score}"
+            cell = None if one.mean is None else {"mean": one.mean, "half_width": one.half_width}
+            verdict = one.verdict if one.is_final or one.verdict.startswith("not") else f"{one.verdict} (so far)"
+            rows.append([claim.name, one.data_set, name, f"{len(one.pairs)}/{claim.seeds}", cell, verdict])
+    print(markdown_table(rows, ["claim", "data set", "difference", "pairs", "mean, 95 % interval", "verdict"]))
+    missing = Schedule(ledger, options.device).candidates()
+    minutes = sum(candidate.minutes for candidate in missing)
+    print(
+        f"{len(ledger.found)} results count. {len(missing)} runs can be begun now: {minutes:.0f} minutes on one core."
+    )
+    for paths, word in (
+        (ledger.stale, "stale: of other settings"),
+        (ledger.strange, "of no arm or data set any more"),
+    ):
+        if paths:
+            print(f"{len(paths)} results are {word}: " + ", ".join(str(path) for path in paths[:5]))
+    if missing:
+        print("next: " + "; ".join(f"{one.run} ({one.minutes:.1f} min)" for one in missing[:3]))
+
+
+if __name__ == "__main__":
+    main()

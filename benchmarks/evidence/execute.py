@@ -1,0 +1,152 @@
+"""One run from its settings to its file: pre-train the encoder unless it is there, measure, write."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from common import device_name, synchronize
+from transformers import AutoModelForPreTraining
+
+from hf_maskssl.data import build_config, prepare_data
+from hf_maskssl.evaluation.reports import write_json
+from hf_maskssl.training import Pretrainer
+
+from .claim import Claim, Settings
+from .measures import Measured, measure
+from .runs import NOT_SETTINGS, Plan, Run, commit, plan_run, with_settings
+
+CURVE_POINTS = 8  # of the validation accuracy over steps, beside that of the untrained encoder
+DONE = "pretraining.json"
+
+
+class InterruptedRun(Exception):
+    """The run was asked to stop; it goes on from its checkpoint."""
+
+
+class TimedPretrainer(Pretrainer):
+    """A pre-training run that knows how long it has trained, without the time for which it was watched."""
+
+    seconds_watched = 0.0
+
+    def _probe(self) -> None:
+        synchronize(self.accelerator.device.type)
+        started = time.perf_counter()
+        super()._probe()
+        self._log({"seconds": self.state.seconds - self.seconds_watched})
+        self.seconds_watched += time.perf_counter() - started
+
+
+def execute(
+    claim: Claim, run: Run, chosen: Settings, results: Path, work: Path, device: str, speed: Settings
+) -> dict[str, Any]:
+    """The result, written to its file.
+
+    Args:
+        claim, run: what is done.
+        chosen: the settings that trials chose, or that are tried.
+        results: folder of result files.
+        work: folder of encoders and unfinished runs.
+        device: "cpu" or "cuda".
+        speed: fields of the training section that make the same run faster.
+
+    Raises:
+        InterruptedRun: SIGTERM came; nothing is written, and the same call goes on where it was.
+    """
+    plan = plan_run(claim, run, chosen)
+    started = time.perf_counter()
+    checkpoint, course = None, {}
+    needs_encoder = claim.arms[run.arm].start in ("pretrained", "untrained")
+    if plan.is_pretrained:
+        checkpoint, course = pretrain(
+            plan, claim, work / "encoders" / f"{device}-{plan.encoder_digest}", device, speed
+        )
+    elif claim.measure == "finetune" and needs_encoder:
+        checkpoint = untrained(plan, work / "encoders" / f"untrained-{plan.encoder_digest}")
+    scores = measure(Measured(claim, run, plan, checkpoint, device, work))
+    result = {
+        "claim": run.claim,
+        "data_set": run.data_set,
+        "arm": run.arm,
+        "seed": run.seed,
+        "trial": run.trial,
+        "digest": plan.digest,
+        "revision": claim.revision,
+        "settings": chosen,
+        "scores": scores,
+        "pretraining": course,
+        "seconds": round(time.perf_counter() - started + course.get("seconds_before", 0.0), 1),
+        "device": device,
+        "device_name": device_name(device, torch.get_num_threads()),
+        "speed": speed,
+        "commit": commit(),
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+    }
+    write_json(run.path(results, device), result)
+    return result
+
+
+def pretrain(plan: Plan, claim: Claim, folder: Path, device: str, speed: Settings) -> tuple[Path, dict[str, Any]]:
+    """The folder of an encoder, pre-trained now unless it is there, and what became of its training."""
+    if not (folder / DONE).is_file():
+        steps = plan.pretraining.training.max_steps
+        has_labels = claim.measure == "probe" and plan.pretraining.data.label_column is not None
+        fields = {
+            "training.output_dir": str(folder),
+            "training.resume": True,
+            "training.save_steps": max(1, steps // 5),
+            "training.save_total_limit": 1,
+            "training.logging_steps": max(1, steps // 100),
+            "training.eval_steps": 0,
+            "training.picture_steps": 0,
+            "probe.every_steps": max(1, steps // CURVE_POINTS) if has_labels else 0,
+        }
+        recipe = with_settings(plan.pretraining, fields | {f"training.{name}": value for name, value in speed.items()})
+        trainer = TimedPretrainer(recipe)
+        state = trainer.run()
+        if state.interrupted:
+            raise InterruptedRun(f"stopped at step {state.step} of {steps}")
+        curve = [
+            {"step": entry["step"], "seconds": entry["seconds"], "score": next(iter(_linear(entry).values()))}
+            for entry in state.history
+            if "seconds" in entry
+        ]
+        losses = [entry for entry in state.history if "train/loss" in entry]
+        record = {
+            "encoder_digest": plan.encoder_digest,
+            "steps": state.step,
+            "passes": state.epoch,
+            "seconds": round(state.seconds - trainer.seconds_watched, 1),
+            "losses": {name: value for name, value in losses[-1].items() if name.startswith("train/")},
+            "loss_curve": [[entry["step"], entry["train/loss"]] for entry in losses[:: max(1, len(losses) // 20)]],
+            "curve": curve,
+            "training": {
+                name: getattr(recipe.training, name)
+                for name in ("batch_size", "learning_rate", "weight_decay", "warmup_steps", "lr_scheduler_type")
+                if name not in NOT_SETTINGS["training"]
+            },
+        }
+        for path in folder.glob("checkpoint-*"):  # the finished model lies beside them
+            shutil.rmtree(path)
+        write_json(folder / DONE, record)
+    return folder, json.loads((folder / DONE).read_text(encoding="utf-8"))
+
+
+def untrained(plan: Plan, folder: Path) -> Path:
+    """A folder with configuration and processor, as of a pre-trained encoder; each seed of a task draws its own weights."""
+    if not (folder / "config.json").is_file():
+        torch.manual_seed(plan.pretraining.training.seed)
+        config = build_config(plan.pretraining.model)
+        model = AutoModelForPreTraining.from_config(config)
+        prepared = prepare_data(plan.pretraining.data, config)
+        if prepared.processor is not None:
+            prepared.processor.save_pretrained(folder)
+        model.save_pretrained(folder)
+    return folder
+
+
+def _linear(entry: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in entry.items() if name.startswith("probe/linear_")}
