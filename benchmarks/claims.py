@@ -54,15 +54,21 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logger.setLevel(logging.INFO)
     datasets.disable_progress_bars()
-    claims = load_claims(CLAIMS, options.only)
+    try:
+        claims = load_claims(options.claims, options.only)
+    except ValueError as error:
+        raise SystemExit(f"claims.py: error: {error}") from error
     if "HF_MASKSSL_CLAIMS_DATA" not in os.environ:
         os.environ["HF_MASKSSL_CLAIMS_DATA"] = str(options.work_dir / "data")
         write_slices(options.work_dir / "data")
-    available = [claim for claim in claims if not report_missing_data(claim)]
     if options.status:
         print_status(claims, options)
-    elif options.worker:
+        return
+    available = [claim for claim in claims if not report_missing_data(claim)]
+    if options.worker:
         work(available, options)
+    elif not available:
+        raise SystemExit("no data of any claim is here: set HF_MASKSSL_SHARED to the folder that holds data/")
     else:
         run_workers(options)
 
@@ -71,6 +77,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hours", type=float, default=1.0, help="how long to go on; default: %(default)s")
     parser.add_argument("--only", nargs="+", metavar="CLAIM", help="names of claims; default: all")
+    parser.add_argument(
+        "--claims", type=Path, default=CLAIMS, help="folder of the claims' files; default: %(default)s"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--workers", type=int, help="processes; default: one a core, but for two on a GPU machine")
     parser.add_argument("--threads", type=int, default=1, help="of a worker; one is fastest for models of this size")
@@ -99,16 +108,12 @@ def parse_arguments() -> argparse.Namespace:
 def report_missing_data(claim: Claim) -> list[str]:
     """Data sets whose files are not here; they are named and left out, and a claim with none left is passed over."""
     missing = []
-    for name in list(claim.sets):
-        try:
-            plan = plan_run(claim, Run(claim.name, name, claim.arms_of(name)[0], 0), {})
-        except FileNotFoundError as error:
-            logger.warning("%s/%s is left out: %s", claim.name, name, error)
-            missing.append(name)
-            continue
-        folder = plan.pretraining.data.data_dir
-        if folder is not None and not Path(os.path.expandvars(folder)).exists():
-            logger.warning("%s/%s is left out: there is no %s", claim.name, name, folder)
+    for name in claim.sets:
+        plan = plan_run(claim, Run(claim.name, name, claim.arms_of(name)[0], 0), {})
+        folders = [plan.pretraining.data.data_dir, (plan.finetuning or {}).get("data", {}).get("data_dir")]
+        absent = [folder for folder in folders if folder and not Path(os.path.expandvars(folder)).exists()]
+        if absent:
+            logger.warning("%s/%s is left out: there is no folder %s", claim.name, name, absent[0])
             missing.append(name)
     for name in missing:
         del claim.sets[name]

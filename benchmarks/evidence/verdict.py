@@ -128,13 +128,13 @@ class Ledger:
         sign = -1 if score.lower_is_better else 1
         mean = half_width = None
         if pairs:
-            mean, half_width = paired_interval(first, second)
+            mean, half_width = paired_interval(second, first)
             mean *= sign
         is_complete = len(pairs) >= claim.seeds
         verdict = decide(mean, half_width, score.margin)
         is_final = is_complete and half_width is not None
         if not is_final and len(pairs) >= EARLY_PAIRS:
-            _, wide = paired_interval(first, second, EARLY_CONFIDENCE)
+            _, wide = paired_interval(second, first, EARLY_CONFIDENCE)
             is_final = decide(mean, wide, score.margin) == verdict != UNDECIDED
         return Difference(comparison, data_set, pairs, first, second, mean, half_width, verdict, is_final)
 
