@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from hf_maskssl.evaluation import statistics
-from hf_maskssl.evaluation.statistics import mean_interval, rankme
+from hf_maskssl.evaluation.statistics import mean_interval, paired_interval, rankme
 
 
 def matrix_with_spectrum(singular_values: list[float], num_rows: int, seed: int = 0) -> np.ndarray:
@@ -50,6 +50,39 @@ def test_interval_refuses_nothing_and_nan(scores: list[float]) -> None:
 def test_interval_refuses_a_confidence_in_percent() -> None:
     with pytest.raises(ValueError, match="confidence.*95"):
         mean_interval([1.0, 2.0], confidence=95)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100)), min_size=2, max_size=8).filter(
+        lambda pairs: np.std([b - a for a, b in pairs]) > 1e-3
+    ),
+    st.sampled_from([0.9, 0.95, 0.99]),
+)
+def test_paired_interval_is_that_of_scipys_paired_t_test(pairs: list[tuple[float, float]], confidence: float) -> None:
+    first, second = zip(*pairs, strict=True)
+    mean, half_width = paired_interval(first, second, confidence)
+    expected = stats.ttest_rel(second, first).confidence_interval(confidence)
+    assert half_width is not None
+    assert (mean - half_width, mean + half_width) == pytest.approx((expected.low, expected.high))
+
+
+def test_what_the_runs_of_a_pair_share_cancels_out() -> None:
+    shared, gains = np.array([10.0, 90.0, 50.0]), np.array([1.0, 2.0, 3.0])
+    assert paired_interval(shared, shared + gains) == pytest.approx((2.0, 4.302653 / math.sqrt(3)), rel=1e-6)
+    assert paired_interval(shared + gains, shared)[0] == pytest.approx(-2.0)
+    assert paired_interval([1.0], [1.5]) == (0.5, None)
+
+
+def test_paired_interval_refuses_what_is_no_pairs() -> None:
+    with pytest.raises(ValueError, match="same runs in the same order, got 2 and 3"):
+        paired_interval([1.0, 2.0], [1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match="first must be a non-empty list"):
+        paired_interval([], [])
+    with pytest.raises(ValueError, match="second must be .* finite"):
+        paired_interval([1.0], [math.nan])
+    with pytest.raises(ValueError, match="confidence.*95"):
+        paired_interval([1.0, 2.0], [1.0, 2.0], confidence=95)
 
 
 @settings(max_examples=20, deadline=None)

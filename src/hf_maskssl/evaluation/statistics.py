@@ -33,6 +33,39 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
     return mean, float(stats.t.ppf((1 + confidence) / 2, len(scores) - 1) * stats.sem(scores))
 
 
+def paired_interval(
+    first: Sequence[float], second: Sequence[float], confidence: float = 0.95
+) -> tuple[float, float | None]:
+    """Mean of `second` minus `first` over pairs of runs, and half the width of its confidence interval.
+
+    The interval is `mean_interval` of the differences (the paired t interval: Student's t, n - 1 degrees of freedom).
+    What the two runs of a pair have in common, such as the seed, the split or the few labels, cancels out.
+
+    Args:
+        first: one score a run of the arm that is compared against.
+        second: the scores of the other arm; the run at each position shares its seed with that of `first`.
+        confidence: share of such intervals that cover the true mean difference, between 0 and 1.
+
+    Returns:
+        (mean, half_width); half_width is None for a single pair, which says nothing about the spread. It is 0 when all
+        differences are equal.
+
+    Raises:
+        ValueError: the two have different numbers of runs, there is none, a score is not finite, or `confidence` is not
+            between 0 and 1.
+    """
+    pair = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    for name, scores in zip(("first", "second"), pair, strict=True):
+        if scores.ndim != 1 or len(scores) == 0 or not np.isfinite(scores).all():
+            raise ValueError(f"{name} must be a non-empty list of finite numbers, got {scores.tolist()!r}.")
+    if len(pair[0]) != len(pair[1]):
+        raise ValueError(
+            f"first and second must hold the scores of the same runs in the same order, got {len(pair[0])} and "
+            f"{len(pair[1])} of them; leave out runs that the other arm does not have."
+        )
+    return mean_interval((pair[1] - pair[0]).tolist(), confidence)
+
+
 def rankme(features: np.ndarray) -> float:
     """Effective number of dimensions that features use (RankMe, Garrido et al. 2023, Eq. 1).
 
