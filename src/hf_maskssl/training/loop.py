@@ -377,7 +377,7 @@ class Pretrainer:
         taken = [self._inputs(batch) for batch in taken]
         if self._graphs is not None:
             self._replay(self._graphs, step, taken[0], rows_taken[0])
-            taken = []
+            taken, rows_taken = [], []  # nothing is left to do one by one
         balancer = self._balance_tasks(step, taken)
         for part, (batch, rows) in enumerate(zip(taken, rows_taken, strict=True)):
             self._seed(step, part)
