@@ -37,7 +37,6 @@ from hf_maskssl.training.graphs import DeviceRates, StepGraphs, StepOutputs
 sys.path.append(str(Path(__file__).resolve().parents[1] / "models"))
 import metamae_cases  # noqa: E402
 import multimae_cases  # noqa: E402
-import pos_minimax_bert_cases  # noqa: E402
 import sma_cases  # noqa: E402
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
@@ -110,7 +109,12 @@ def test_replayed_steps_are_those_of_a_run_without_graphs(
 
 @on_cpu
 def test_the_schedule_of_the_learning_rate_reaches_replayed_steps(tmp_path: Path, called: list[CallRecorder]) -> None:
-    fields: dict[str, Any] = {"lr_scheduler_type": "cosine", "warmup_steps": 4, "learning_rate": 3e-3, "logging_steps": 1}
+    fields: dict[str, Any] = {
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 4,
+        "learning_rate": 3e-3,
+        "logging_steps": 1,
+    }
     _, expected = train(recipe_of("mae", tmp_path / "eager", **fields))
     _, found = train(recipe_of("mae", tmp_path / "graphs", cuda_graphs=True, **fields))
     # The rate is rounded to float32 for the device alone: the log has the schedule's own number.
@@ -327,7 +331,16 @@ def test_a_model_may_answer_for_itself() -> None:
 
 # the models: nothing in their forward and backward pass makes the CPU ask the device for a value
 
-LOOKING = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "_unique2", "unique_dim", "bincount")
+LOOKING = (
+    "_local_scalar_dense",
+    "nonzero",
+    "masked_select",
+    "equal",
+    "is_nonzero",
+    "_unique2",
+    "unique_dim",
+    "bincount",
+)
 
 
 class Looks(TorchDispatchMode):
@@ -340,7 +353,9 @@ class Looks(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func._schema.name.removeprefix("aten::")
         is_index = name in ("index", "index_put", "index_put_", "_index_put_impl_")
-        if name in LOOKING or (is_index and any(part.dtype == torch.bool for part in tree_leaves(args[1]) if part is not None)):
+        if name in LOOKING or (
+            is_index and any(part.dtype == torch.bool for part in tree_leaves(args[1]) if part is not None)
+        ):
             frames = [frame for frame in traceback.extract_stack() if "hf_maskssl" in frame.filename]
             self.found.add(f"{name} in {frames[-1].filename}:{frames[-1].lineno}" if frames else name)
         return func(*args, **(kwargs or {}))

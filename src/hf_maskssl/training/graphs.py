@@ -306,8 +306,8 @@ def check_model_for_graphs(model: Any) -> None:
         reason = model.reason_against_cuda_graphs()
     elif getattr(model, "always_measures", False):
         reason = (
-            "How many masked pieces it predicts differs from batch to batch, and the CPU must ask the GPU for the number in every "
-            "step."
+            "How many masked pieces it predicts differs from batch to batch, and the CPU must ask the GPU for the number "
+            "in every step."
         )
     if reason:
         raise ValueError(f"training.cuda_graphs: {type(model).__name__} cannot be recorded. {reason} Set it to false.")

@@ -131,8 +131,7 @@ def resident_rows(prepared: PreparedData, device: torch.device, trims: bool) -> 
     for name in chunks[0]:
         parts = [chunk[name] for chunk in chunks]
         if name in _PADDED:
-            if sum(len(part) for part in parts) * longest * parts[0].itemsize > MAX_BYTES:
-                _check_size(len(dataset) * longest * parts[0].itemsize, len(dataset), is_whole=True)
+            _check_size(len(dataset) * longest * parts[0].itemsize, len(dataset), is_whole=True)
             parts = [F.pad(part, (0, longest - part.shape[1]), value=filling.get(name, 0)) for part in parts]
         tensors[name] = torch.cat(parts)
     _check_size(sum(whole.nbytes for whole in tensors.values()), len(dataset), is_whole=True)
@@ -158,8 +157,8 @@ def _reason_against(dataset: Any, collator: Any) -> str | None:
     )
     if not is_plain or type(collator) is not BatchCollator:
         return (
-            "Rows of this kind are made anew in each pass (masked text, aligned pictures of several modalities), so what would be "
-            "kept is used once."
+            "Rows of this kind are made anew in each pass (masked text, aligned pictures of several modalities), so what "
+            "would be kept is used once."
         )
     return None
 
