@@ -424,8 +424,10 @@ class Pretrainer:
         Returns:
             The balancer that must be told when the step ends; None where each batch can be taken by itself.
         """
-        model: Any = self._bare_model
-        if len(taken) <= 1 or not hasattr(model, "measure_tasks"):
+        if len(taken) <= 1:
+            return None
+        model: Any = self._bare_model  # looked for last: it takes longer than all else here
+        if not hasattr(model, "measure_tasks"):
             return None
         # What method and model need is known everywhere; what a batch holds, every process must be asked.
         is_certain = model.balancer.needs_first_pass or getattr(model, "always_measures", False)
