@@ -16,7 +16,7 @@ from transformers import AutoImageProcessor, AutoModel, AutoModelForPreTraining,
 from hf_maskssl import MetaMAEForPretraining
 from hf_maskssl.hub.cards import write_model_card
 from hf_maskssl.training import Pretrainer, checkpoints
-from hf_maskssl.training.loop import _mix
+from hf_maskssl.training.seeds import mix
 from hf_maskssl.training.sharding import fsdp_units
 
 
@@ -172,7 +172,7 @@ def test_the_validation_loss_has_the_same_masks_every_time(tmp_path: Path) -> No
     expected = 0.0
     for number in range(2):
         batch = trainer.prepared.collator(rows[4 * number : 4 * number + 4])
-        torch.manual_seed(_mix(0, 0, number, 0))
+        torch.manual_seed(mix(0, 0, number, 0))
         expected += 0.5 * trainer.model(pixel_values=batch["pixel_values"]).loss.item()
     assert losses[0] == pytest.approx(expected, rel=1e-4)
 

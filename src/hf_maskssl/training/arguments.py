@@ -37,7 +37,12 @@ class PretrainingArguments:
         mixed_precision: "no", "bf16" or "fp16"; None takes what `accelerate launch` or its configuration file says.
         gradient_checkpointing: recompute the encoder's activations in the backward pass, for memory.
         torch_compile: compile the layers that can be (a decoder that is differentiated twice cannot).
+        cuda_graphs: record a whole step as a CUDA graph, once for each shape of batch, and replay it: for small models, whose
+            steps are mostly the launching of kernels. On one CUDA GPU, in float32 or bf16; the losses are those without it.
         num_workers, pin_memory: of the data loader.
+        data_on_device: collate a small training split (at most 1 GiB) once and keep it on the device. Batches are the same as
+            without it, except with `cuda_graphs`: there texts are padded to the longest of all, so that one graph does for all
+            batches, and their masks are drawn at that length.
         logging_steps: steps between two lines of the log and trackers, means over that window.
         eval_steps: steps between two validation losses; 0 never.
         eval_batches: at most so many validation batches.
@@ -70,8 +75,10 @@ class PretrainingArguments:
     mixed_precision: Literal["no", "bf16", "fp16"] | None = None
     gradient_checkpointing: bool = False
     torch_compile: bool = False
+    cuda_graphs: bool = False
     num_workers: int = 0
     pin_memory: bool = True
+    data_on_device: bool = False
     logging_steps: int = 50
     eval_steps: int = 0
     eval_batches: int = 20
@@ -114,7 +121,30 @@ class PretrainingArguments:
             )
         if self.save_best and not self.eval_steps:
             raise ValueError("training.save_best needs a validation loss: set training.eval_steps above 0.")
+        if self.cuda_graphs:
+            self._check_cuda_graphs()
         self._check_hub()
+
+    def _check_cuda_graphs(self) -> None:
+        reasons = {
+            "torch_compile": "compiled layers would have to be recorded in torch's own way",
+            "gradient_checkpointing": "recomputing reads the state of the random numbers, which a recording cannot",
+        }
+        for name, reason in reasons.items():
+            if getattr(self, name):
+                raise ValueError(
+                    f"training.cuda_graphs and training.{name} exclude each other: {reason}. Set one to false."
+                )
+        if self.gradient_accumulation_steps > 1:
+            raise ValueError(
+                f"training.cuda_graphs records steps of one batch, got training.gradient_accumulation_steps="
+                f"{self.gradient_accumulation_steps}: set it to 1 and raise training.batch_size, or leave graphs out."
+            )
+        if self.mixed_precision == "fp16":
+            raise ValueError(
+                "training.cuda_graphs works with training.mixed_precision 'no' and 'bf16', got 'fp16', whose loss scaling looks "
+                "at the gradients in every step: set one otherwise."
+            )
 
     def _check_hub(self) -> None:
         """A name that the Hub would refuse after days of training is refused now."""

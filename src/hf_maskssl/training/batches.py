@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 from accelerate.accelerator import Accelerator
-from accelerate.data_loader import DataLoaderShard, prepare_data_loader
+from accelerate.data_loader import DataLoaderShard, prepare_data_loader, skip_first_batches
 from torch.utils.data import DataLoader
 
 from ..data.collators import BatchCollator
 from ..data.preparation import PreparedData
 from .arguments import PretrainingArguments
+from .resident import ResidentLoader, resident_rows
 from .signals import SigtermPatience
 
 Batch = dict[str, torch.Tensor]
@@ -37,14 +38,16 @@ class ShareCollator:
         return self.collator(rows[self.process * share : (self.process + 1) * share])
 
 
-def training_loader(prepared: PreparedData, args: PretrainingArguments, accelerator: Accelerator) -> DataLoaderShard:
+def training_loader(
+    prepared: PreparedData, args: PretrainingArguments, accelerator: Accelerator
+) -> DataLoaderShard | ResidentLoader:
     """The loader of this process, its batches put on the device; `set_epoch(e)` decides the order of pass e.
 
     Rows are dealt out in batches, each process taking its turn. Of a stream every process reads all rows and keeps its
     part: processes then agree on where a pass ends however the stream is cut into files, and batches may be ragged.
 
     Raises:
-        ValueError: there are fewer rows than one batch on every process.
+        ValueError: there are fewer rows than one batch on every process; `data_on_device` does not go with the data.
     """
     dataset: Any = prepared.train
     is_stream = not hasattr(dataset, "__len__")
@@ -55,6 +58,9 @@ def training_loader(prepared: PreparedData, args: PretrainingArguments, accelera
             f"on each of {processes} process(es): lower training.batch_size to {len(dataset) // processes} or less, or "
             "add data."
         )
+    resident = None
+    if args.data_on_device:
+        resident = resident_rows(prepared, accelerator.device, trims=not args.cuda_graphs)
     if is_stream:
         dataset = dataset.shuffle(seed=args.seed, buffer_size=max(1000, 10 * args.batch_size))
     loader = DataLoader(
@@ -82,7 +88,15 @@ def training_loader(prepared: PreparedData, args: PretrainingArguments, accelera
             dispatch_batches=False,
             non_blocking=pins_memory(args, accelerator),
         )
-    return accelerator.prepare(loader)
+    shard = accelerator.prepare(loader)
+    return shard if resident is None else ResidentLoader(shard, resident, accelerator.device)
+
+
+def without_first(loader: DataLoaderShard | ResidentLoader, batches: int) -> Any:
+    """The loader without the first batches of a pass, which a resumed run has used already."""
+    if isinstance(loader, ResidentLoader):
+        return loader.without_first(batches)
+    return skip_first_batches(loader, batches)
 
 
 def end_workers(loader: Any) -> None:

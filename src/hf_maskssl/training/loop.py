@@ -13,10 +13,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from accelerate.accelerator import Accelerator
-from accelerate.data_loader import skip_first_batches
 from accelerate.utils import (
     DataLoaderConfiguration,
     DistributedDataParallelKwargs,
@@ -43,7 +41,7 @@ from ..evaluation.reports import writable_folder, write_json
 from ..models.layers import enable_checkpointing
 from .arguments import PretrainingArguments, PretrainingRecipe, data_settings, flat_settings
 from .averages import add_parts, averages, shown_beside_progress
-from .batches import Batch, end_workers, training_loader, validation_batches
+from .batches import Batch, end_workers, training_loader, validation_batches, without_first
 from .checkpoints import (
     BEST,
     INCOMPLETE,
@@ -62,6 +60,9 @@ from .checkpoints import (
     thin_out,
     warn_of_changed_data,
 )
+from .graphs import StepGraphs, add_sums, check_launch_for_graphs, check_model_for_graphs, step_graphs
+from .optimizers import build_optimizer
+from .seeds import mix, seed_device, seed_step
 from .sharding import embedding_in_root, fsdp_units
 from .signals import SigtermWatch
 from .starting import read_start, start_from
@@ -147,6 +148,7 @@ class Pretrainer:
         self._window: dict[str, torch.Tensor] = {}
         self._window_batches = 0
         self._grad_norm: torch.Tensor | None = None
+        self._graphs: StepGraphs | None = None  # where training.cuda_graphs records whole steps
         self._learning_rate = 0.0  # of the last step
         self._rows: list[torch.Tensor] = []  # of the last step
 
@@ -179,6 +181,8 @@ class Pretrainer:
             ) from error
         check_launch(accelerator.state)
         self._refuse_silent_changes(accelerator)
+        if args.cuda_graphs:
+            check_launch_for_graphs(accelerator)
         return accelerator
 
     def _refuse_silent_changes(self, accelerator: Accelerator) -> None:
@@ -218,6 +222,8 @@ class Pretrainer:
             plugin = self.accelerator.state.fsdp_plugin
             if plugin.transformer_cls_names_to_wrap is None:
                 plugin.transformer_cls_names_to_wrap = fsdp_units(model)
+        if self.args.cuda_graphs:
+            check_model_for_graphs(model)
         if self.args.gradient_checkpointing:
             enable_checkpointing(model)
         if self.args.torch_compile:
@@ -230,26 +236,6 @@ class Pretrainer:
             for module in model.compilable_modules() if hasattr(model, "compilable_modules") else [model]:
                 module.compile()
         return model
-
-    def _build_optimizer(self, model: PreTrainedModel) -> torch.optim.Optimizer:
-        args = self.args
-        groups: list[dict[str, Any]] = [{"params": [p for p in model.parameters() if p.requires_grad]}]
-        if not args.decay_norm_and_bias:
-            named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-            plain = [p for name, p in named if p.ndim < 2 or "token" in name.rsplit(".", 1)[-1]]
-            chosen = {id(p) for p in plain}
-            groups = [
-                {"params": [p for _, p in named if id(p) not in chosen]},
-                {"params": plain, "weight_decay": 0.0},
-            ]
-        return torch.optim.AdamW(
-            groups,
-            lr=args.learning_rate,
-            betas=(args.adam_beta1, args.adam_beta2),
-            eps=args.adam_epsilon,
-            weight_decay=args.weight_decay,
-            fused=self.accelerator.device.type in ("cuda", "cpu"),
-        )
 
     def _set_up(self) -> None:
         args = self.args
@@ -266,7 +252,7 @@ class Pretrainer:
         self._check_evaluation()
         model = self._build_model()
         self.loader = training_loader(self.prepared, args, self.accelerator)
-        optimizer = self._build_optimizer(model)
+        optimizer = build_optimizer(model, args, self.accelerator.device)
         self.scheduler = get_scheduler(
             "constant_with_warmup" if args.lr_scheduler_type == "constant" else args.lr_scheduler_type,
             optimizer,
@@ -275,6 +261,8 @@ class Pretrainer:
         )
         with embedding_in_root(model):
             self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        if args.cuda_graphs:
+            self._graphs = step_graphs(args, self.accelerator, self.model, self.optimizer)
         self.accelerator.register_for_checkpointing(self.scheduler)
         self.state.layout = {
             "num_processes": self.accelerator.num_processes,
@@ -375,7 +363,7 @@ class Pretrainer:
             set_epoch(epoch, self.args.seed)
         if not self.state.batches_in_epoch:
             return self.loader
-        rest = skip_first_batches(self.loader, self.state.batches_in_epoch)
+        rest = without_first(self.loader, self.state.batches_in_epoch)
         rest.set_epoch(epoch)
         return rest
 
@@ -387,6 +375,9 @@ class Pretrainer:
         taken = [next(batches) for _ in range(self.args.gradient_accumulation_steps)]
         rows_taken = [batch.get("index") for batch in taken]
         taken = [self._inputs(batch) for batch in taken]
+        if self._graphs is not None:
+            self._replay(self._graphs, step, taken[0], rows_taken[0])
+            taken, rows_taken = [], []  # nothing is left to do one by one
         balancer = self._balance_tasks(step, taken)
         for part, (batch, rows) in enumerate(zip(taken, rows_taken, strict=True)):
             self._seed(step, part)
@@ -410,9 +401,22 @@ class Pretrainer:
         """What of a batch the model takes: not what error messages and probes want."""
         return {name: part for name, part in batch.items() if name not in self.prepared.not_inputs}
 
-    def _seed(self, step: int, part: int) -> None:
+    def _replay(self, graphs: StepGraphs, step: int, batch: Batch, rows: torch.Tensor | None) -> None:
+        """The whole step by a CUDA graph, where the batch's shape has one already. What it leaves behind is read at once."""
+        outputs = graphs(batch, lambda: seed_device(self._seed_of(step, 0)))
+        if rows is not None:
+            self._rows.append(rows)
+        self._unchecked.append((step, rows, outputs.sums["loss"].clone()))
+        self._grad_norm = outputs.grad_norm
+        add_sums(self._window, outputs.sums)
+        self._window_batches += 1
+
+    def _seed_of(self, step: int, part: int) -> int:
         """Masks and dropout are a function of seed, step, part and process alone: there is nothing to restore."""
-        set_seed(_mix(self.args.seed, step, part, self.accelerator.process_index))
+        return mix(self.args.seed, step, part, self.accelerator.process_index)
+
+    def _seed(self, step: int, part: int) -> None:
+        seed_step(self._seed_of(step, part), self.accelerator.device)
 
     def _balance_tasks(self, step: int, taken: list[Batch]) -> Any:
         """Measure the tasks over all batches of a step, where their weights or means depend on all of them.
@@ -420,8 +424,10 @@ class Pretrainer:
         Returns:
             The balancer that must be told when the step ends; None where each batch can be taken by itself.
         """
-        model: Any = self._bare_model
-        if len(taken) == 1 or not hasattr(model, "measure_tasks"):
+        if len(taken) <= 1:
+            return None
+        model: Any = self._bare_model  # looked for last: it takes longer than all else here
+        if not hasattr(model, "measure_tasks"):
             return None
         # What method and model need is known everywhere; what a batch holds, every process must be asked.
         is_certain = model.balancer.needs_first_pass or getattr(model, "always_measures", False)
@@ -452,12 +458,15 @@ class Pretrainer:
             self._check_finite()
 
     def _check_finite(self) -> None:
-        while self._unchecked:
-            step, rows, loss = self._unchecked.popleft()
-            if not torch.isfinite(loss):
+        if not self._unchecked:
+            return
+        # All at once: on a GPU every look waits for the device.
+        losses = torch.stack([loss for *_, loss in self._unchecked]).tolist()
+        for loss in losses:
+            step, rows, _ = self._unchecked.popleft()
+            if not math.isfinite(loss):
                 raise NonFiniteLossError(
-                    f"the loss is {loss.item()} at step {step} on "
-                    f"{self._describe_rows(*([] if rows is None else [rows]))}"
+                    f"the loss is {loss} at step {step} on {self._describe_rows(*([] if rows is None else [rows]))}"
                 )
 
     def _describe_rows(self, *rows: torch.Tensor) -> str:
@@ -538,7 +547,7 @@ class Pretrainer:
         totals: dict[str, torch.Tensor] = {}
         count = 0
         for number, (rows, batch) in enumerate(validation_batches(self.prepared, self.args, self.accelerator)):
-            set_seed(_mix(self.args.seed, 0, number, self.accelerator.process_index))
+            self._seed(0, number)
             outputs = self.model(**send_to_device(self._inputs(batch), self.accelerator.device))
             parts = {"loss": outputs.loss, **(outputs.loss_parts or {})}
             add_parts(totals, parts, rows, torch.float64)
@@ -686,8 +695,3 @@ def _copy_model_files(checkpoint: Path, folder: Path) -> None:
     for path in checkpoint.iterdir():
         if path.is_file() and path.name != MANIFEST:
             shutil.copy2(path, folder / path.name)
-
-
-def _mix(*numbers: int) -> int:
-    """One well-spread 32-bit seed from several numbers."""
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
