@@ -2,12 +2,13 @@
 
     python examples/run_linear_probe.py MODEL [MODEL ...] RECIPE.yaml [--any_field value] [--output FOLDER]
 
-MODEL is a checkpoint folder or a Hub name; the recipe's `data` and `probe` sections say what is measured and how. The
-paper's protocol takes 100 epochs; the exact solver takes seconds:
+MODEL is a checkpoint folder or a Hub name; the recipe's `data` and `probe` sections say what is measured and how:
 
-    python examples/run_linear_probe.py outputs/quickstart examples/recipes/digits.yaml --solver exact
+    python examples/run_linear_probe.py outputs/quickstart/metamae examples/recipes/digits.yaml
 
-Writes result.json, table.md and scores.png. With several models or seeds, means come with their 95 % intervals.
+Beside each score stand the untrained encoder of the same configuration, a linear model on the raw inputs and the most
+frequent class (`--baselines false` saves their time). Two or more models are compared with the first one by paired
+differences with 95 % intervals. `--protocol paper` is the MetaMAE paper's solver. Writes result.json, table.md, scores.png.
 """
 
 import logging

@@ -3,8 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+Protocol = Literal["standard", "paper"]
 Solver = Literal["adam", "exact"]
 MetricName = Literal["accuracy", "weighted_f1", "spearman", "token_accuracy"]
+# MetaMAE paper, appendix A; the batch size is the data set's (Table 16).
+PAPER_PROTOCOL = {"solver": "adam", "num_epochs": 100, "learning_rate": 1e-4, "weight_decay": 1e-4}
 METRICS_OF_TASK: dict[str, tuple[MetricName, ...]] = {
     "classification": ("accuracy", "weighted_f1"),
     "regression": ("spearman",),
@@ -14,12 +17,15 @@ METRICS_OF_TASK: dict[str, tuple[MetricName, ...]] = {
 
 @dataclass
 class ProbeArguments:
-    """How frozen features are measured. The defaults are the MetaMAE paper's protocol (appendix A).
+    """How frozen features are measured.
 
     Attributes:
-        solver: "adam" is the paper's protocol; "exact" finds the optimum of a regularised linear model on standardised
-            features (logistic regression by L-BFGS, ridge regression) in a fraction of the time and without learning
-            rate or epochs.
+        protocol: "standard" finds the optimum of a regularised linear model on standardised features (logistic
+            regression by L-BFGS, ridge regression): it has no learning rate and no epochs. "paper" is the MetaMAE
+            paper's protocol (appendix A): torch.optim.Adam on the features as they are, 100 epochs, learning rate 1e-4,
+            weight decay 1e-4, which need not have converged by then.
+        solver: None takes the protocol's. "exact" is that of "standard"; "adam" under "standard" is the paper's with
+            the values of the next three fields.
         num_epochs: passes of "adam" over the training features (paper, appendix A: 100).
         learning_rate: of "adam" (paper, appendix A: 1e-4).
         weight_decay: of "adam", added to the gradient as torch.optim.Adam does (paper, appendix A: 1e-4).
@@ -33,13 +39,18 @@ class ProbeArguments:
         metric: the headline, shown in tables and plots and used to choose the regularisation: "accuracy" or
             "weighted_f1" for classification, "spearman" for regression, "token_accuracy" for token classification;
             None takes the first of these.
-        seeds: one run for each; they draw the probe's initial weights, its batches and the few labels.
+        seeds: one run for each; they draw the probe's initial weights, its batches and the few labels. The first also
+            draws the weights of the untrained encoder that a checkpoint is compared with.
+        baselines: measure beside a checkpoint what it has to beat: the untrained encoder of its configuration, a linear
+            model on the raw inputs, and the most frequent class or the mean. They take longer than the checkpoint
+            itself.
         every_steps: run the online probe during pre-training every so many steps; 0 never.
         max_samples: training rows, and as many held-out rows, that the online probe looks at. At token level ten times
             as many tokens are looked at.
     """
 
-    solver: Solver = "adam"
+    protocol: Protocol = "standard"
+    solver: Solver | None = None
     num_epochs: int = 100
     learning_rate: float = 1e-4
     weight_decay: float = 1e-4
@@ -49,6 +60,7 @@ class ProbeArguments:
     labels_per_class: int | None = None
     metric: MetricName | None = None
     seeds: list[int] = field(default_factory=lambda: [0])
+    baselines: bool = True
     every_steps: int = 0
     max_samples: int = 2000
 
@@ -58,7 +70,12 @@ class ProbeArguments:
         Raises:
             ValueError: Naming the field, what was expected and what came.
         """
-        for name, choices in (("solver", get_args(Solver)), ("metric", (None, *get_args(MetricName)))):
+        choices_of: dict[str, tuple[str | None, ...]] = {
+            "protocol": get_args(Protocol),
+            "solver": (None, *get_args(Solver)),
+            "metric": (None, *get_args(MetricName)),
+        }
+        for name, choices in choices_of.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"probe.{name}: expected one of {list(choices)}, got {getattr(self, name)!r}")
         for name in ("num_epochs", "batch_size", "k", "knn_max_samples", "max_samples"):
@@ -75,6 +92,20 @@ class ProbeArguments:
                 raise ValueError(f"probe.{name}: expected 0 or more, got {getattr(self, name)}")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
             raise ValueError(f"probe.seeds: expected different integers, 0 or more, at least one, got {self.seeds}")
+
+        if self.protocol == "paper":
+            for name, paper in PAPER_PROTOCOL.items():
+                if getattr(self, name) not in (None, paper):
+                    raise ValueError(
+                        f"probe.{name}: expected {paper!r} or nothing under probe.protocol 'paper', got "
+                        f"{getattr(self, name)!r}; for a protocol of your own set probe.protocol to 'standard'"
+                        + ("" if name == "solver" else " and probe.solver to 'adam'")
+                    )
+
+    @property
+    def linear_solver(self) -> Solver:
+        """The solver of the linear probe: `solver`, or what `protocol` says where it is None."""
+        return self.solver or ("adam" if self.protocol == "paper" else "exact")
 
     def headline_metric(self, task: str) -> MetricName:
         """Name of the metric that tables show for `task`.

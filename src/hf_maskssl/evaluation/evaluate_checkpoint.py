@@ -1,9 +1,12 @@
-"""Measure saved encoders by probes on their frozen features: JSON, a Markdown table and a plot."""
+"""Measure saved encoders by probes on their frozen features, beside what they have to beat: JSON, tables and a plot."""
 
 import argparse
 import dataclasses
+import json
 import logging
-from collections.abc import Sequence
+import textwrap
+from collections.abc import MutableMapping, Sequence
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -18,19 +21,81 @@ from transformers import AutoModel
 
 from ..data.arguments import DataArguments
 from ..data.preparation import PreparedData, prepare_data
-from ..data.preparer import plain_rows
-from ..data.processors import load_processor
+from ..data.processors import load_processor, split_processor
 from ..data.recipe import load_recipe
+from ..data.texts import describe_tokenizer
 from .arguments import ProbeArguments
+from .baselines import (
+    held_out,
+    majority,
+    majority_title,
+    probed_splits,
+    raw_inputs_probe,
+    read_raw_inputs,
+    tokens_of_samples,
+    untrained_encoder,
+)
 from .features import Features, extract_features, level_of_task
-from .probe import knn_probe, linear_probe
-from .reports import markdown_table, writable_folder, write_json
-from .statistics import mean_interval, rankme
+from .metrics import load_metric
+from .probe import ProbeRun, run_knn_probe, run_linear_probe
+from .reports import markdown_table, text_table, writable_folder, write_json
+from .statistics import bootstrap_interval, mean_interval, paired_accuracy_interval, paired_interval, rankme
 
 PROBES = {"linear": "linear probe", "knn": "kNN"}
 PROBE_COLORS = {"linear": "#0072B2", "knn": "#D55E00"}  # Okabe and Ito's palette
+UNTRAINED, RAW_INPUTS = "untrained encoder", "raw inputs"
+OVER_SEEDS, OVER_ROWS, OVER_SAMPLES = (
+    "over seeds (Student's t of the paired differences)",
+    "over test rows (adjusted Wald, Bonett and Price 2012)",
+    "over test samples (paired bootstrap, percentiles)",
+)
+# What of a configuration says where it came from, not what it is.
+PROVENANCE = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "auto_map")
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What is measured on the test rows: an encoder, or a baseline.
+
+    Attributes:
+        name: For tables.
+        linear: One linear probe a seed; of baselines without an encoder, what they are.
+        knn: One nearest-neighbour probe a seed; empty where there is none.
+        seeds: Of these.
+        rankme: Of the test features; None without features.
+    """
+
+    name: str
+    linear: list[ProbeRun]
+    knn: list[ProbeRun]
+    seeds: dict[str, list[int]]
+    rankme: float | None = None
+
+    def scores(self, probe: str) -> list[dict[str, Any]]:
+        """For JSON: {"seed", metric: score, ..., "converged"} of each run of "linear" or "knn"."""
+        runs = zip(self.seeds[probe], getattr(self, probe), strict=True)
+        return [{"seed": seed, **run.scores, "converged": run.converged} for seed, run in runs]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A checkpoint, its baselines and what they said on the test rows.
+
+    Attributes:
+        result: What `evaluate_checkpoint` returns.
+        arm: The checkpoint.
+        baselines: What it is compared with; empty where they are switched off.
+        labels: (m,) the test rows' true classes or values.
+        tokens_of_samples: (samples,) labelled tokens of each test sample; None where each row is a sample.
+    """
+
+    result: dict[str, Any]
+    arm: Arm
+    baselines: list[Arm]
+    labels: np.ndarray
+    tokens_of_samples: np.ndarray | None
 
 
 def evaluate_checkpoint(
@@ -41,7 +106,29 @@ def evaluate_checkpoint(
     device: str | torch.device = "cpu",
     features_dir: Path | None = None,
 ) -> dict[str, Any]:
-    """Probe one saved encoder: every split once through the encoder, then linear and kNN probes over the seeds.
+    """The result of `measure_checkpoint`, whose arguments it takes.
+
+    Returns:
+        {"model", "task", "metric", "test_split", "rows": {split: feature rows}, "rankme": of the test features,
+        "linear": [{"seed", metric: score, ..., "converged"}, ...], "knn": the same, "baselines": {"untrained": {"what",
+        "linear", "knn", "rankme"}, "raw_inputs": {"what", "linear"}, "majority": {"what", "linear"}}, which is empty where
+        `probe_args.baselines` is false}. A probe that no seed would change, such as the exact solver with all labels, is
+        run with the first seed alone: an interval over copies would be a lie.
+    """
+    return measure_checkpoint(model, data_args, probe_args, device=device, features_dir=features_dir).result
+
+
+def measure_checkpoint(
+    model: str,
+    data_args: DataArguments,
+    probe_args: ProbeArguments,
+    *,
+    device: str | torch.device = "cpu",
+    features_dir: Path | None = None,
+    known_baselines: MutableMapping[str, list[Arm]] | None = None,
+) -> Measurement:
+    """Probe one saved encoder: every split once through the encoder, then linear and kNN probes over the seeds; and
+    beside it what it has to beat.
 
     The probes are fitted to the training split and scored on the test split, or on the validation split where there is
     no test split. A validation split beside a test split chooses the exact solver's penalty.
@@ -51,12 +138,9 @@ def evaluate_checkpoint(
         data_args: The data to probe on. Its processor is the checkpoint's.
         probe_args: The probe's settings.
         device: Where encoder and probes run.
-        features_dir: Keep features here, as `<split>.npy` and `<split>.labels.npy`.
-
-    Returns:
-        {"model", "task", "metric", "test_split", "rows": {split: feature rows}, "rankme": of the test features,
-        "linear": [{"seed", metric: score, ...}, ...], "knn": the same}. A probe that no seed would change, such as the
-        exact solver with all labels, is run with the first seed alone: an interval over copies would be a lie.
+        features_dir: Keep the encoder's features here, as `<split>.npy` and `<split>.labels.npy`.
+        known_baselines: Those of other checkpoints on the same data with the same settings; where this one has the same
+            configuration and processor they are taken from here, else they are added.
 
     Raises:
         ValueError: No label column, no held-out split, or data that does not fit the model.
@@ -67,30 +151,91 @@ def evaluate_checkpoint(
     prepared = prepare_data(data_args, encoder.config, load_processor(folder), require_labels=True)
     task = data_args.task
     features = _features_of_splits(encoder, prepared, task, probe_args, device, features_dir)
-    test_split = "test" if "test" in features else "validation"
-    train, test = features["train"], features[test_split]
-    validation = features.get("validation") if test_split == "test" else None
-    few_labels = probe_args.labels_per_class is not None
-    linear = [
-        {"seed": seed, **linear_probe(train, test, task, probe_args, seed, validation=validation, device=device)}
-        for seed in (probe_args.seeds if few_labels or probe_args.solver == "adam" else probe_args.seeds[:1])
-    ]
-    is_thinned = few_labels or len(train) > probe_args.knn_max_samples
-    knn = [
-        {"seed": seed, **knn_probe(train, test, task, probe_args, seed)}
-        for seed in (probe_args.seeds if is_thinned else probe_args.seeds[:1])
-    ]
-    logger.info("%s: linear probe %s, kNN %s", model, linear, knn)
-    return {
+    arm = _probe_features(model, features, task, probe_args, device)
+    logger.info("%s: linear probe %s, kNN %s", model, arm.scores("linear"), arm.scores("knn"))
+    config = encoder.config
+    del encoder
+    test, _ = held_out(features)
+    baselines: list[Arm] = []
+    if probe_args.baselines:
+        known = {} if known_baselines is None else known_baselines
+        key = _baseline_key(config, prepared)
+        if key not in known:
+            known[key] = _measure_baselines(config, prepared, task, probe_args, device)
+        baselines = known[key]
+    result = {
         "model": model,
         "task": task,
         "metric": probe_args.headline_metric(task),
-        "test_split": test_split,
+        "test_split": "test" if "test" in features else "validation",
         "rows": {name: len(split) for name, split in features.items()},
-        "rankme": rankme(test.values),
-        "linear": linear,
-        "knn": knn,
+        "rankme": arm.rankme,
+        "linear": arm.scores("linear"),
+        "knn": arm.scores("knn"),
+        "baselines": {
+            name: {
+                "what": baseline.name,
+                "linear": baseline.scores("linear"),
+                **({"knn": baseline.scores("knn"), "rankme": baseline.rankme} if baseline.rankme is not None else {}),
+            }
+            for name, baseline in zip(("untrained", "raw_inputs", "majority"), baselines, strict=False)
+        },
     }
+    counts = None
+    if level_of_task(task) == "token":
+        counts = tokens_of_samples(held_out(probed_splits(prepared))[0], prepared)
+    return Measurement(result, arm, baselines, test.required_labels(), counts)
+
+
+def _probe_features(
+    name: str, features: dict[str, Features], task: str, args: ProbeArguments, device: str | torch.device
+) -> Arm:
+    """Linear and kNN probes of an encoder's features."""
+    test, validation = held_out(features)
+    train = features["train"]
+    few_labels = args.labels_per_class is not None
+    seeds = {
+        "linear": args.seeds if few_labels or args.linear_solver == "adam" else args.seeds[:1],
+        "knn": args.seeds if few_labels or len(train) > args.knn_max_samples else args.seeds[:1],
+    }
+    linear = [
+        run_linear_probe(train, test, task, args, seed, validation=validation, device=device)
+        for seed in seeds["linear"]
+    ]
+    knn = [run_knn_probe(train, test, task, args, seed) for seed in seeds["knn"]]
+    return Arm(name, linear, knn, seeds, rankme(test.values))
+
+
+def _measure_baselines(
+    config: Any, prepared: PreparedData, task: str, args: ProbeArguments, device: str | torch.device
+) -> list[Arm]:
+    """The untrained encoder, a linear model on the raw inputs, and the most frequent class or the mean."""
+    seed = args.seeds[0]
+    encoder: Any = untrained_encoder(config, seed)
+    encoder.to(device)
+    untrained = _probe_features(
+        f"{UNTRAINED} (seed {seed})",
+        _features_of_splits(encoder, prepared, task, args, device, None),
+        task,
+        args,
+        device,
+    )
+    del encoder
+    inputs = {name: read_raw_inputs(split, prepared, task) for name, split in probed_splits(prepared).items()}
+    test, validation = held_out(inputs)
+    seeds = args.seeds if args.labels_per_class is not None else args.seeds[:1]
+    runs = [raw_inputs_probe(inputs["train"], test, task, args, each, validation=validation) for each in seeds]
+    raw = Arm(f"{RAW_INPUTS}: {runs[0][1]}", [run for run, _ in runs], [], {"linear": seeds, "knn": []})
+    constant = majority(inputs["train"].labels, test.labels, task)
+    return [untrained, raw, Arm(majority_title(task), [constant], [], {"linear": args.seeds[:1], "knn": []})]
+
+
+def _baseline_key(config: Any, prepared: PreparedData) -> str:
+    """Text that is equal where the baselines of two checkpoints on the same data are."""
+    fields = {name: value for name, value in config.to_dict().items() if name not in PROVENANCE}
+    numeric, tokenizer = split_processor(prepared.processor)
+    processor = [None if numeric is None else numeric.to_json_string(), describe_tokenizer(tokenizer)]
+    return json.dumps([fields, processor], sort_keys=True, default=str)
 
 
 def checkpoint_folder(model: str) -> Path:
@@ -118,13 +263,6 @@ def _features_of_splits(
     device: str | torch.device,
     features_dir: Path | None,
 ) -> dict[str, Features]:
-    # Nothing drawn at random: the probe is scored on rows that are seen whole.
-    splits = {"train": plain_rows(prepared.train), "validation": prepared.validation, "test": prepared.test}
-    if splits["validation"] is None and splits["test"] is None:
-        raise ValueError(
-            "data.test_split: a probe needs rows it was not fitted to; "
-            "set data.test_split, data.validation_split or data.validation_fraction"
-        )
     return {
         name: extract_features(
             encoder,
@@ -135,61 +273,207 @@ def _features_of_splits(
             device=device,
             output=None if features_dir is None else features_dir / f"{name}.npy",
         )
-        for name, split in splits.items()
-        if split is not None
+        for name, split in probed_splits(prepared).items()
     }
 
 
-def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The table of several checkpoints' results, in percent: the mean over seeds with its 95 % interval.
-
-    With several checkpoints a last row gives the mean over them, each with the mean of its seeds as one value.
+def summarise(measured: Sequence[Measurement]) -> dict[str, Any]:
+    """The table of several checkpoints and what they have to beat, in percent: the mean over seeds with its 95 % interval.
 
     Args:
-        results: What `evaluate_checkpoint` returned; all with the same metric.
+        measured: All with the same metric.
 
     Returns:
         {"columns", "rows"} as `reports` draws tables.
     """
-    metric = results[0]["metric"]
+    metric = measured[0].result["metric"]
     columns = ["model", *(f"{title}, {metric} (%)" for title in PROBES.values()), "RankMe", "runs"]
     rows = []
-    for result in results:
-        scores = [_percent(_scores_of(result, probe)) for probe in PROBES]
-        rows.append([result["model"], *scores, result["rankme"], len(result["linear"])])
-    if len(results) > 1:
-        over_models = [_percent([float(np.mean(_scores_of(result, probe))) for result in results]) for probe in PROBES]
-        rank = float(np.mean([result["rankme"] for result in results]))
-        rows.append([f"mean of {len(results)} models", *over_models, rank, len(results)])
+    for arm in [*(one.arm for one in measured), *_baseline_arms(measured)]:
+        scores = [_percent([run.scores[metric] for run in getattr(arm, probe)]) for probe in PROBES]
+        rows.append([arm.name, *scores, arm.rankme, len(arm.linear)])
     return {"columns": columns, "rows": rows}
 
 
-def _scores_of(result: dict[str, Any], probe: str) -> list[float]:
-    return [run[result["metric"]] for run in result[probe]]
+def _baseline_arms(measured: Sequence[Measurement]) -> list[Arm]:
+    """Each baseline once; those of checkpoints that do not share them say whose they are."""
+    chosen: list[Arm] = []
+    for position in range(max(len(one.baselines) for one in measured)):
+        owners: list[tuple[Measurement, Arm]] = []
+        for one in measured:
+            if not any(_same_scores(one.baselines[position], other) for _, other in owners):
+                owners.append((one, one.baselines[position]))
+        for one, arm in owners:
+            name = arm.name if len(owners) == 1 else f"{arm.name}, as {one.arm.name}"
+            chosen.append(dataclasses.replace(arm, name=name))
+    return chosen
 
 
-def _percent(scores: Sequence[float]) -> dict[str, float | None]:
+def _same_scores(first: Arm, second: Arm) -> bool:
+    return all(first.scores(probe) == second.scores(probe) for probe in PROBES)
+
+
+def _percent(scores: Sequence[float]) -> dict[str, float | None] | None:
+    if not scores:
+        return None
     mean, half_width = mean_interval([100 * score for score in scores])
     return {"mean": mean, "half_width": half_width}
 
 
-def draw_scores(table: dict[str, Any], path: str | Path) -> None:
-    """Plot a table of `summarise`: a dot for each model and probe, a bar for its 95 % interval."""
+def compare(measured: Sequence[Measurement]) -> list[dict[str, Any]]:
+    """Paired differences, with 95 % intervals: every further checkpoint against the first one, and each checkpoint
+    against its untrained encoder and the raw inputs.
+
+    Args:
+        measured: All with the same metric and test data.
+
+    Returns:
+        For each pair {"first", "second", "linear": ..., "knn": ...}; a probe is {"difference", "low", "high", "over"},
+        second minus first in percentage points, or None where one of the two has no such probe. Several runs each are
+        paired by seed (`paired_interval`), single ones by the rows they were scored on (`paired_accuracy_interval`;
+        other metrics, and tokens, which depend on their neighbours: `bootstrap_interval` over samples). "low" and "high"
+        are None where the test rows are not the same, as when models cut tokens at different lengths.
+    """
+    pairs = [(measured[0], measured[0].arm, other, other.arm) for other in measured[1:]]
+    for one in measured:
+        pairs += [(one, baseline, one, one.arm) for baseline in one.baselines[:2]]
+    return [
+        {
+            "first": first.name,
+            "second": second.name,
+            **{probe: _difference(one, first, other, second, probe) for probe in PROBES},
+        }
+        for one, first, other, second in pairs
+    ]
+
+
+def _difference(one: Measurement, first: Arm, other: Measurement, second: Arm, probe: str) -> dict[str, Any] | None:
+    metric = one.result["metric"]
+    runs: tuple[list[ProbeRun], list[ProbeRun]] = getattr(first, probe), getattr(second, probe)
+    if not runs[0] or not runs[1]:
+        return None
+    scores = [[100 * run.scores[metric] for run in each] for each in runs]
+    if len(runs[0]) > 1 and first.seeds[probe] == second.seeds[probe]:
+        mean, half_width = paired_interval(scores[0], scores[1])
+        width = half_width or 0.0
+        return {"difference": mean, "low": mean - width, "high": mean + width, "over": OVER_SEEDS}
+    if not np.array_equal(one.labels, other.labels) or max(map(len, runs)) > 1:
+        mean = float(np.mean(scores[1]) - np.mean(scores[0]))
+        return {"difference": mean, "low": None, "high": None, "over": "no pairs: other test rows or seeds"}
+    said = [each[0].predictions for each in runs]
+    if metric == "accuracy":
+        values = paired_accuracy_interval(said[0] == one.labels, said[1] == one.labels)
+        over = OVER_ROWS
+    else:
+        values, over = _bootstrap_difference(metric, one, said), OVER_SAMPLES
+    difference, low, high = (100 * value for value in values)
+    return {"difference": difference, "low": low, "high": high, "over": over}
+
+
+def _bootstrap_difference(metric: str, one: Measurement, said: Sequence[np.ndarray]) -> tuple[float, float, float]:
+    if metric == "token_accuracy":
+        # Of each sample, how many more of its tokens the second model has right; and how many it has.
+        counts = np.asarray(one.tokens_of_samples)
+        counts = counts[counts > 0]
+        ends = np.concatenate([[0], counts.cumsum()])
+        gains = (said[1] == one.labels).astype(np.float64) - (said[0] == one.labels)
+        gained = np.add.reduceat(gains, ends[:-1])
+        return bootstrap_interval(lambda drawn: float(gained[drawn].sum() / counts[drawn].sum()), len(counts))
+    # The metric's own formula: `compute` writes its inputs to Arrow first, which takes many times as long.
+    formula = load_metric(metric)._compute
+
+    def difference(drawn: np.ndarray) -> float:
+        first, second = (formula(each[drawn], one.labels[drawn])[metric] for each in said)
+        return float(second - first)
+
+    return bootstrap_interval(difference, len(one.labels))
+
+
+def differences_table(differences: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:
+    """What `compare` gave as {"columns", "rows"}: texts such as "+1.50 (+0.20 to +2.80)"."""
+    columns = ["difference", *(f"{title}, {metric} (points)" for title in PROBES.values())]
+    rows = [
+        [f"{_short(pair['second'])} − {_short(pair['first'])}", *(_signed(pair[probe]) for probe in PROBES)]
+        for pair in differences
+    ]
+    return {"columns": columns, "rows": rows}
+
+
+def _short(name: str) -> str:
+    """A baseline without the description behind its name; a checkpoint by the last two parts of its path."""
+    if name.startswith((UNTRAINED, RAW_INPUTS)):
+        return UNTRAINED if name.startswith(UNTRAINED) else RAW_INPUTS
+    return "/".join(Path(name).parts[-2:])
+
+
+def _signed(difference: dict[str, Any] | None) -> str | None:
+    if difference is None:
+        return None
+    if difference["low"] is None:
+        return f"{difference['difference']:+.2f}"
+    return f"{difference['difference']:+.2f} ({difference['low']:+.2f} to {difference['high']:+.2f})"
+
+
+def notes(measured: Sequence[Measurement], differences: Sequence[dict[str, Any]]) -> list[str]:
+    """Sentences that belong below the tables: what the intervals are, and which probes have not converged."""
+    lines = []
+    ways = dict.fromkeys(pair[probe]["over"] for pair in differences for probe in PROBES if pair[probe] is not None)
+    if ways:
+        lines.append(f"Differences: second minus first in points, 95 % intervals {'; '.join(ways)}.")
+    if OVER_SEEDS not in ways and ways:
+        lines.append("They do not say how other pre-training runs would differ: for that, pre-train several seeds.")
+    unfinished = [
+        arm.name
+        for arm in [*(one.arm for one in measured), *_baseline_arms(measured)]
+        if not all(run.converged for run in arm.linear)
+    ]
+    if unfinished:
+        lines.append(
+            f"Not converged, so its score is too low: linear probe of {', '.join(unfinished)}. "
+            "Use --protocol standard, or more epochs or a higher learning rate."
+        )
+    return lines
+
+
+def draw_scores(table: dict[str, Any], path: str | Path, differences: Sequence[dict[str, Any]] = ()) -> None:
+    """Plot a table of `summarise`, a dot for each row and probe, a bar for its 95 % interval; beside it the paired
+    differences of `compare`."""
     rows = table["rows"]
-    figure = Figure(figsize=(7, 1.6 + 0.5 * len(rows)), layout="constrained")
+    height = 1.6 + 0.5 * max(len(rows), len(differences))
+    figure = Figure(figsize=(14 if differences else 7, height), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    axes = figure.subplots(1, 2 if differences else 1, squeeze=False)[0]
+    # The probes of one model are drawn a little apart, so that their bars do not cover each other.
+    offsets = {"linear": -0.15, "knn": 0.15}
     for column, (probe, title) in enumerate(PROBES.items(), start=1):
-        # The probes of one model are drawn a little apart, so that their bars do not cover each other.
-        heights = [position + 0.3 * (column - 1.5) for position in range(len(rows))]
-        means = [row[column]["mean"] for row in rows]
-        half_widths = [row[column]["half_width"] or 0.0 for row in rows]
-        axes.errorbar(means, heights, xerr=half_widths, fmt="o", capsize=3, color=PROBE_COLORS[probe], label=title)
-    axes.set_yticks(range(len(rows)), [row[0][-40:] for row in rows])
-    axes.set_ylim(len(rows) - 0.5, -0.5)  # the table's first row on top
-    axes.set_xlabel(table["columns"][1].partition(", ")[2])
-    axes.grid(axis="x", alpha=0.3)
-    figure.legend(loc="outside upper center", ncols=len(PROBES), frameon=False)
+        dots = [(position, row[column]) for position, row in enumerate(rows) if row[column] is not None]
+        axes[0].errorbar(
+            [score["mean"] for _, score in dots],
+            [position + offsets[probe] for position, _ in dots],
+            xerr=[score["half_width"] or 0.0 for _, score in dots],
+            fmt="o",
+            capsize=3,
+            color=PROBE_COLORS[probe],
+            label=title,
+        )
+        bars = [(position, pair[probe]) for position, pair in enumerate(differences) if pair[probe] is not None]
+        for position, bar in bars:
+            place, color = position + offsets[probe], PROBE_COLORS[probe]
+            axes[1].plot(bar["difference"], place, "o", color=color)
+            if bar["low"] is not None:
+                axes[1].plot([bar["low"], bar["high"]], [place, place], "|-", color=color)
+    axes[0].set_yticks(range(len(rows)), [row[0].partition(": ")[0][-40:] for row in rows])
+    axes[0].set_ylim(len(rows) - 0.5, -0.5)  # the table's first row on top
+    axes[0].set_xlabel(table["columns"][1].partition(", ")[2])
+    if differences:
+        names = [f"{_short(pair['second'])}\n− {_short(pair['first'])}" for pair in differences]
+        axes[1].set_yticks(range(len(names)), names)
+        axes[1].set_ylim(len(names) - 0.5, -0.5)
+        axes[1].axvline(0.0, color="black", linewidth=1)
+        axes[1].set_xlabel("paired difference in points, 95 % interval")
+    for each in axes:
+        each.grid(axis="x", alpha=0.3)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(PROBES), frameon=False)
     figure.savefig(path, dpi=130)
 
 
@@ -200,20 +484,58 @@ def main(arguments: Sequence[str] | None = None) -> None:
     recipe = load_recipe(recipe_path, overrides, sections, primary="probe")
     data_args, probe_args = recipe["data"], recipe["probe"]
     output = writable_folder(options.output, "--output")
-    results = []
+    measured: list[Measurement] = []
+    known_baselines: dict[str, list[Arm]] = {}
     for position, model in enumerate(models):
         features_dir = output / "features" / str(position) if options.keep_features else None
-        results.append(
-            evaluate_checkpoint(model, data_args, probe_args, device=options.device, features_dir=features_dir)
+        measured.append(
+            measure_checkpoint(
+                model,
+                data_args,
+                probe_args,
+                device=options.device,
+                features_dir=features_dir,
+                known_baselines=known_baselines,
+            )
         )
-    table = summarise(results)
-    markdown = markdown_table(table["rows"], table["columns"])
-    settings = {"data": dataclasses.asdict(data_args), "probe": dataclasses.asdict(probe_args)}
-    (output / "table.md").write_text(markdown + "\n", encoding="utf-8")
-    draw_scores(table, output / "scores.png")
-    write_json(output / "result.json", {"recipe": recipe_path, **settings, "results": results, "table": table})
-    print(markdown)
+    first = measured[0].result
+    table, differences = summarise(measured), compare(measured)
+    compared = differences_table(differences, first["metric"])
+    remarks = notes(measured, differences)
+    blocks = [markdown_table(table["rows"], table["columns"])]
+    blocks += [markdown_table(compared["rows"], compared["columns"])] if differences else []
+    (output / "table.md").write_text("\n\n".join([*blocks, *remarks]) + "\n", encoding="utf-8")
+    draw_scores(table, output / "scores.png", differences)
+    write_json(
+        output / "result.json",
+        {
+            "recipe": recipe_path,
+            "data": dataclasses.asdict(data_args),
+            "probe": dataclasses.asdict(probe_args),
+            "results": [one.result for one in measured],
+            "differences": differences,
+            "table": table,
+            "tables": {"scores": table, "differences": compared},
+            "notes": remarks,
+        },
+    )
+    print(terminal_report(first, table, compared, remarks))
     print(f"Written to {output}: result.json, table.md, scores.png")
+
+
+def terminal_report(
+    result: dict[str, Any], table: dict[str, Any], compared: dict[str, Any], remarks: Sequence[str], width: int = 80
+) -> str:
+    """The tables as text of at most `width` characters a line."""
+    rows, split = result["rows"][result["test_split"]], result["test_split"]
+    lines = [f"{result['metric']} (%) on {rows:,} rows of the {split} split", ""]
+    names = [[row[0].partition(": ")[0], *row[1:]] for row in table["rows"]]
+    lines += [text_table(names, ["", *PROBES.values(), "RankMe", "runs"], width), ""]
+    if compared["rows"]:
+        lines += [text_table(compared["rows"], ["difference", *PROBES.values()], width), ""]
+    raw = next((row[0] for row in table["rows"] if row[0].startswith(RAW_INPUTS)), None)
+    sentences = [*([] if raw is None else [f"{raw[0].upper()}{raw[1:]}."]), *remarks]
+    return "\n".join([*lines, *(textwrap.fill(sentence, width) for sentence in sentences)])
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str], str, list[str]]:
@@ -221,7 +543,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> tuple[argparse.Namespace
     parser = argparse.ArgumentParser(
         usage="%(prog)s MODEL [MODEL ...] RECIPE.yaml [--any_field value ...] [--output FOLDER]",
         description="Linear and kNN probes on the frozen features of saved encoders. The recipe's sections `data` and "
-        "`probe` are used; any of their fields can be overridden, such as --solver exact --seeds '[0, 1, 2]'.",
+        "`probe` are used; any of their fields can be overridden, such as --labels_per_class 5 --seeds '[0, 1, 2]'.",
         allow_abbrev=False,
     )
     parser.add_argument("--output", type=Path, default=Path("outputs/linear_probe"), help="default: %(default)s")

@@ -26,7 +26,7 @@ def online_probe(
     """How good the features are right now, for a progress report during pre-training.
 
     Looks at `args.max_samples` training rows and as many of the validation split, or of the test split where there is
-    no validation; always the same ones, unmasked. The linear probe uses the exact solver.
+    no validation; always the same ones, unmasked. The linear probe uses the exact solver, whatever the protocol.
 
     Args:
         encoder: The base model, already on `device`; left in the mode it was in.
@@ -57,7 +57,7 @@ def online_probe(
         )
         for split in (plain_rows(prepared.train), held_out)
     )
-    fast = dataclasses.replace(args, solver="exact", labels_per_class=None)
+    fast = dataclasses.replace(args, protocol="standard", solver="exact", labels_per_class=None)
     metric = args.headline_metric(task)
     return {
         f"probe/linear_{metric}": linear_probe(train, test, task, fast, seed)[metric],

@@ -1,9 +1,15 @@
 """Linear and nearest-neighbour probes on frozen features."""
 
-from collections.abc import Iterator
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
+from scipy import sparse
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
@@ -22,6 +28,42 @@ DEFAULT_PENALTY = 1.0
 EXACT_MAX_ITERATIONS = 1000
 KNN_TEMPERATURE = 0.07  # Wu et al. 2018, also DINO
 CHUNK_ROWS = 4096  # rows of features that are read at a time
+# "adam" has converged when its last tenth of epochs brought at most this share of the whole fall of the training loss,
+# or no more than this share of the loss it began with (ours).
+ADAM_TOLERANCE = 0.01
+ADAM_NEGLIGIBLE_FALL = 1e-4
+
+Matrix: TypeAlias = np.ndarray | sparse.csr_matrix
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ProbeRun:
+    """What one probe said on the test rows.
+
+    Attributes:
+        scores: metric name -> score, for every metric of the task.
+        predictions: (m,) classes or values, one for each test row.
+        converged: whether the solver found the optimum. True where there is nothing to solve.
+    """
+
+    scores: dict[str, float]
+    predictions: np.ndarray
+    converged: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows that a linear model reads as they are, and their labels.
+
+    Attributes:
+        values: (n, D) float32, dense or sparse.
+        labels: (n,) int64 classes or float32 values.
+    """
+
+    values: Matrix
+    labels: np.ndarray
 
 
 def linear_probe(
@@ -34,12 +76,26 @@ def linear_probe(
     validation: Features | None = None,
     device: str | torch.device = "cpu",
 ) -> dict[str, float]:
-    """Scores on `test` of a linear model fitted to `train`.
+    """The scores of `run_linear_probe`, whose arguments it takes: metric name -> score, for every metric of the task."""
+    return run_linear_probe(train, test, task, args, seed, validation=validation, device=device).scores
 
-    "adam" is the protocol of the MetaMAE paper (appendix A): cross entropy or squared error on the features as they
-    are, torch.optim.Adam, in seeded random order; features on disk stay there. "exact" standardises the features in
-    memory and finds the optimum. Regression targets are standardised with the training set's mean and standard
-    deviation and predictions mapped back.
+
+def run_linear_probe(
+    train: Features,
+    test: Features,
+    task: str,
+    args: ProbeArguments,
+    seed: int,
+    *,
+    validation: Features | None = None,
+    device: str | torch.device = "cpu",
+) -> ProbeRun:
+    """A linear model fitted to `train` and scored on `test`.
+
+    "exact" standardises the features in memory and finds the optimum. "adam" is the protocol of the MetaMAE paper
+    (appendix A): cross entropy or squared error on the features as they are, torch.optim.Adam, in seeded random order;
+    features on disk stay there. Regression targets are standardised with the training set's mean and standard deviation
+    and predictions mapped back. A solver that has not converged is warned of, and the result says so.
 
     Args:
         train: Features to fit; `args.labels_per_class` thins them out.
@@ -51,35 +107,68 @@ def linear_probe(
         validation: "exact" chooses the strength of its penalty on it, by the headline metric; it is never fitted.
         device: Where "adam" runs.
 
-    Returns:
-        Metric name -> score, for every metric of the task.
-
     Raises:
         ValueError: Labels are missing or of another kind than the task's, or there is one class only.
     """
+    args.headline_metric(task)
+    train = training_rows(train, task, args, seed)
+    if args.linear_solver == "adam":
+        targets = _Targets(train.required_labels(), task)
+        outputs, epoch_losses = _fit_adam(train, test, targets, args, seed, device)
+        predictions = targets.decode(outputs)
+        converged = _adam_has_converged(epoch_losses)
+        return ProbeRun(score_predictions(predictions, test.required_labels(), task), predictions, converged)
+    mean, std = column_statistics(train.values)
+    chooses = validation is not None and args.labels_per_class is None
+    splits = [train, test, *([validation] if validation is not None and chooses else [])]
+    tables = [Table(standardise(split.values, mean, std), split.required_labels()) for split in splits]
+    return exact_linear_model(tables[0], tables[1], task, args, validation=tables[2] if chooses else None)
+
+
+def exact_linear_model(
+    train: Table, test: Table, task: str, args: ProbeArguments, *, validation: Table | None = None
+) -> ProbeRun:
+    """The optimum of logistic or ridge regression on columns that are scaled already.
+
+    Args:
+        train: Rows to fit.
+        test: Rows to score.
+        task: "classification", "regression" or "token_classification".
+        args: The headline metric is read.
+        validation: Chooses the strength of the L2 penalty out of `PENALTIES`; None takes `DEFAULT_PENALTY`.
+
+    Raises:
+        ValueError: Labels of another kind than the task's, or one class only.
+    """
+    targets = _Targets(train.labels, task)
     headline = args.headline_metric(task)
-    train = _training_rows(train, task, args, seed)
-    targets = _Targets(train.required_labels(), task)
-    if args.solver == "adam":
-        predictions = _fit_adam(train, test, targets, args, seed, device)
-        return _scores(targets.decode(predictions), test.required_labels(), task)
-    mean, std = _column_statistics(train.values)
-    standardised = _standardise(train.values, mean, std)
     penalty = DEFAULT_PENALTY
-    if validation is not None and args.labels_per_class is None:
-        held_out = _standardise(validation.values, mean, std)
+    if validation is not None:
 
         def validation_score(candidate: float) -> float:
-            said = targets.decode(_fit_exact(standardised, held_out, targets, candidate))
-            return _scores(said, validation.required_labels(), task)[headline]
+            outputs, _ = _fit_exact(train.values, validation.values, targets, candidate)
+            return score_predictions(targets.decode(outputs), validation.labels, task)[headline]
 
         penalty = max(PENALTIES, key=validation_score)
-    predictions = _fit_exact(standardised, _standardise(test.values, mean, std), targets, penalty)
-    return _scores(targets.decode(predictions), test.required_labels(), task)
+    outputs, converged = _fit_exact(train.values, test.values, targets, penalty)
+    if not converged:
+        logger.warning(
+            "The linear model has not converged after %d iterations of L-BFGS on %d rows of %d columns: its score may be "
+            "too low. Look for columns that copy one another or hold a few huge values, or give it more rows.",
+            EXACT_MAX_ITERATIONS,
+            *train.values.shape,
+        )
+    predictions = targets.decode(outputs)
+    return ProbeRun(score_predictions(predictions, test.labels, task), predictions, converged)
 
 
 def knn_probe(train: Features, test: Features, task: str, args: ProbeArguments, seed: int) -> dict[str, float]:
-    """Scores on `test` of its nearest training rows by cosine similarity.
+    """The scores of `run_knn_probe`, whose arguments it takes: metric name -> score, for every metric of the task."""
+    return run_knn_probe(train, test, task, args, seed).scores
+
+
+def run_knn_probe(train: Features, test: Features, task: str, args: ProbeArguments, seed: int) -> ProbeRun:
+    """What the nearest training rows, by cosine similarity, say of each row of `test`.
 
     In classification each of the `args.k` nearest votes with weight exp(similarity / 0.07) (Wu et al. 2018); in
     regression the nearest are averaged. With few labels at most `args.labels_per_class` are asked, since no class has
@@ -92,14 +181,11 @@ def knn_probe(train: Features, test: Features, task: str, args: ProbeArguments, 
         args: The probe's settings.
         seed: Of the draws that thin out.
 
-    Returns:
-        Metric name -> score, for every metric of the task.
-
     Raises:
         ValueError: Labels are missing or of another kind than the task's, or there is one class only.
     """
     args.headline_metric(task)
-    train = _training_rows(train, task, args, seed)
+    train = training_rows(train, task, args, seed)
     if len(train) > args.knn_max_samples:
         train = train.select(draw_indices(len(train), args.knn_max_samples, seed))
     targets = _Targets(train.required_labels(), task)
@@ -117,7 +203,8 @@ def knn_probe(train: Features, test: Features, task: str, args: ProbeArguments, 
             weights = np.exp((similarities - similarities[:, :1]) / KNN_TEMPERATURE)
             np.add.at(votes, (np.arange(len(answers))[:, None], answers), weights)
             said.append(votes)
-    return _scores(targets.decode(np.concatenate(said)), test.required_labels(), task)
+    predictions = targets.decode(np.concatenate(said))
+    return ProbeRun(score_predictions(predictions, test.required_labels(), task), predictions)
 
 
 def select_few(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
@@ -176,7 +263,12 @@ class _Targets:
         return self.classes[outputs.argmax(axis=1)]
 
 
-def _training_rows(train: Features, task: str, args: ProbeArguments, seed: int) -> Features:
+def training_rows(train: Features, task: str, args: ProbeArguments, seed: int) -> Features:
+    """`train`, or `args.labels_per_class` rows of each class, drawn with the seed.
+
+    Raises:
+        ValueError: There are no labels, or no classes, to draw from, or too few rows of one.
+    """
     if args.labels_per_class is None:
         return train
     if task == "regression":
@@ -184,7 +276,14 @@ def _training_rows(train: Features, task: str, args: ProbeArguments, seed: int) 
     return train.select(select_few(train.required_labels(), args.labels_per_class, seed))
 
 
-def _scores(predictions: np.ndarray, references: np.ndarray, task: str) -> dict[str, float]:
+def score_predictions(predictions: np.ndarray, references: np.ndarray, task: str) -> dict[str, float]:
+    """Metric name -> score, for every metric of the task.
+
+    Args:
+        predictions: (m,) classes or values that were said.
+        references: (m,) those that are true.
+        task: "classification", "regression" or "token_classification".
+    """
     return {
         name: load_metric(name).compute(predictions=predictions, references=references)[name]
         for name in METRICS_OF_TASK[task]
@@ -198,8 +297,8 @@ def _fit_adam(
     args: ProbeArguments,
     seed: int,
     device: str | torch.device,
-) -> np.ndarray:
-    """Outputs on `test`: (m, classes) scores or (m,) standardised values."""
+) -> tuple[np.ndarray, list[float]]:
+    """Outputs on `test`, (m, classes) scores or (m,) standardised values, and the mean training loss of each epoch."""
     num_outputs = 1 if targets.classes is None else len(targets.classes)
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as if nothing had happened
         torch.manual_seed(seed)
@@ -207,7 +306,9 @@ def _fit_adam(
     optimizer = torch.optim.Adam(head.parameters(), lr=args.learning_rate, weight_decay=args.weight_decay)
     encoded = torch.from_numpy(targets.encoded).to(device)
     generator = np.random.default_rng(seed)
-    for _ in range(args.num_epochs):
+    # Summed where they are made: asking for each would make a GPU wait.
+    losses = torch.zeros(args.num_epochs, dtype=torch.float64, device=device)
+    for epoch in range(args.num_epochs):
         order = generator.permutation(len(train))
         for start in range(0, len(train), args.batch_size):
             rows = order[start : start + args.batch_size]
@@ -220,23 +321,68 @@ def _fit_adam(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            losses[epoch] += loss.detach() * len(rows) / len(train)
     with torch.no_grad():
         outputs = torch.cat([head(block) for block in _blocks(test.values, device)])
-    return (outputs.squeeze(1) if targets.classes is None else outputs).cpu().numpy()
+    return (outputs.squeeze(1) if targets.classes is None else outputs).cpu().numpy(), losses.tolist()
 
 
-def _fit_exact(train: np.ndarray, test: np.ndarray, targets: _Targets, penalty: float) -> np.ndarray:
-    """Outputs on `test` as of `_fit_adam`; both sets standardised."""
+def _adam_has_converged(epoch_losses: Sequence[float]) -> bool:
+    """Whether the training loss has stopped to fall; a warning says what to do where it has not.
+
+    Args:
+        epoch_losses: Mean training loss of each epoch. A single one shows nothing, and counts as not converged.
+    """
+    num_last = max(1, len(epoch_losses) // 10)
+    if len(epoch_losses) < 2:
+        logger.warning(
+            "The linear probe (solver adam) ran a single epoch, which cannot show that it has converged: set "
+            "probe.protocol to 'standard', or raise probe.num_epochs."
+        )
+        return False
+    first, before, last = epoch_losses[0], epoch_losses[-1 - num_last], epoch_losses[-1]
+    tolerated = max(ADAM_TOLERANCE * (first - last), ADAM_NEGLIGIBLE_FALL * first)
+    if before - last <= tolerated:
+        return True
+    logger.warning(
+        "The linear probe (solver adam) has not converged: its training loss fell from %.4g to %.4g over %d epochs, and "
+        "from %.4g in the last %d of them (%.1f %% of the whole fall, more than %g %%). Its score is too low. Set "
+        "probe.protocol to 'standard' (and leave probe.solver out), or raise probe.num_epochs or probe.learning_rate.",
+        first,
+        last,
+        len(epoch_losses),
+        before,
+        num_last,
+        100 * (before - last) / (first - last),
+        100 * ADAM_TOLERANCE,
+    )
+    return False
+
+
+def _fit_exact(train: Matrix, test: Matrix, targets: _Targets, penalty: float) -> tuple[np.ndarray, bool]:
+    """Outputs on `test` as of `_fit_adam`, and whether the solver converged; the columns are scaled already."""
     if targets.classes is None:
-        return Ridge(alpha=penalty).fit(train, targets.encoded).predict(test)
-    model = LogisticRegression(C=1 / penalty, max_iter=EXACT_MAX_ITERATIONS).fit(train, targets.encoded)
+        # In closed form; of a sparse matrix, by conjugate gradients to scikit-learn's tolerance.
+        return Ridge(alpha=penalty).fit(train, targets.encoded).predict(test), True
+    model = LogisticRegression(C=1 / penalty, max_iter=EXACT_MAX_ITERATIONS)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(train, targets.encoded)
+    for other in caught:
+        if not issubclass(other.category, ConvergenceWarning):
+            warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
+    converged = not any(issubclass(one.category, ConvergenceWarning) for one in caught)
     outputs = model.decision_function(test)
     # scikit-learn gives two classes one column, positive for the second.
-    return np.stack([-outputs, outputs], axis=1) if outputs.ndim == 1 else outputs
+    return (np.stack([-outputs, outputs], axis=1) if outputs.ndim == 1 else outputs), converged
 
 
-def _column_statistics(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each column, float32; 1 where a column is constant."""
+def column_statistics(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What `standardise` wants of (n, D) values, read in blocks.
+
+    Returns:
+        Mean and standard deviation of each column, (D,) float32; the latter 1 where a column is constant.
+    """
     total = np.zeros(values.shape[1])
     for start in range(0, len(values), CHUNK_ROWS):
         total += values[start : start + CHUNK_ROWS].sum(axis=0, dtype=np.float64)
@@ -250,7 +396,8 @@ def _column_statistics(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean.astype(np.float32), np.where(is_constant, 1.0, std).astype(np.float32)
 
 
-def _standardise(values: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+def standardise(values: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """(values - mean) / std as an (n, D) float32 array in memory, read in blocks."""
     standardised = np.empty(values.shape, dtype=np.float32)
     for start in range(0, len(values), CHUNK_ROWS):
         standardised[start : start + CHUNK_ROWS] = (values[start : start + CHUNK_ROWS] - mean) / std

@@ -116,6 +116,31 @@ def markdown_table(rows: Sequence[Sequence[Any]], columns: Sequence[str]) -> str
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def text_table(rows: Sequence[Sequence[Any]], columns: Sequence[str], width: int = 80) -> str:
+    """A table for a terminal, without a final line break: the first column to the left, the others to the right.
+
+    Args:
+        rows: cells as of `markdown_table`; None is left empty.
+        columns: the head, one name a column.
+        width: characters of a line. Where it is too narrow, the first column loses the beginnings of its texts (which in
+            paths say less than the ends), down to 16 characters each.
+
+    Raises:
+        ValueError: as `markdown_table`.
+    """
+    markdown_table(rows, columns)  # checks the cells
+    lines = [[_format_cell(name) for name in columns]]
+    lines += [["" if cell is None else _format_cell(cell) for cell in row] for row in rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(columns))]
+    widths[0] = min(widths[0], max(16, width - sum(2 + other for other in widths[1:])))
+    drawn = []
+    for name, *others in lines:
+        name = name if len(name) <= widths[0] else "…" + name[len(name) - widths[0] + 1 :]
+        cells = [cell.rjust(size) for cell, size in zip(others, widths[1:], strict=True)]
+        drawn.append("  ".join([name.ljust(widths[0]), *cells]).rstrip())
+    return "\n".join(drawn)
+
+
 def _format_cell(cell: Any) -> str:
     if cell is None:
         return "–"
