@@ -39,7 +39,9 @@ from ..evaluation.metrics import LOWER_IS_BETTER
 from ..evaluation.reports import writable_folder, write_json
 from .checkpoints import incomplete_folder
 from .finetuning_arguments import FinetuningRecipe, load_finetuning_recipe
+from .finetuning_baselines import Baselines
 from .finetuning_digests import rows_digest, weights_digest
+from .finetuning_drawing import PICTURES, Drawing
 from .finetuning_models import (
     choose_inputs,
     complete_processor,
@@ -49,13 +51,15 @@ from .finetuning_models import (
     read_config,
     to_original_unit,
 )
+from .finetuning_predictions import gather_maps, gather_predictions, map_rows, predictions_path
 from .finetuning_results import Run, read_runs, summarise, write_results
 from .finetuning_scores import PREDICTIONS, FinetuningCollator, LabelUnit, head_outputs, make_scorer, metric_scores
 from .layer_decay import layer_decay_groups
 
 # What may change between two calls without changing what a run gives.
 IMMATERIAL = {"output_dir", "overwrite", "seeds", "learning_rate", "eval_batch_size", "num_workers", "logging_steps"}
-IMMATERIAL |= {"report_to", "save_model", "num_proc"}
+IMMATERIAL |= {"report_to", "save_model", "num_proc", "baselines"}
+FROM_SCRATCH = "from_scratch"  # folder of the output_dir: the runs without pre-training
 LABEL_ROWS = 1024  # rows of which labels are read at a time
 
 # Called with the kept model's folder, the recipe and the results.
@@ -151,6 +155,7 @@ class Finetuner:
         self.metric = self.args.headline_metric(self.task, self.num_labels)
         self._set_labels()
         self._check_recipe_of_runs()
+        self.baselines = self._plan_baselines() if self.args.baselines else None
 
     def run(self) -> dict[str, Any]:
         """Train what is missing, choose the learning rate, score the test split, write results.json and results.md.
@@ -181,6 +186,11 @@ class Finetuner:
         self._remove_scratch()
         if self.state.is_main_process:
             self._clean_up()
+            write_results(self.folder, results)
+        if self.baselines is not None:
+            results |= self.baselines.compare(results)
+        results |= self._draw(results)
+        if self.state.is_main_process:
             write_results(self.folder, results)
             if self.args.save_model and self.write_card is not None:
                 self.write_card(self.folder / "model", self.recipe, results)
@@ -254,6 +264,8 @@ class Finetuner:
         if self.state.is_main_process:
             if changed:
                 shutil.rmtree(self.folder / "runs")
+                for name in (FROM_SCRATCH, PICTURES):
+                    shutil.rmtree(self.folder / name, ignore_errors=True)
                 for name in ("results.json", "results.md"):
                     (self.folder / name).unlink(missing_ok=True)
             write_json(path, material)
@@ -303,16 +315,21 @@ class Finetuner:
         output = trainer.train()
         validation, place = self._chosen_scores(trainer)
         several_rates = len(self.args.learning_rates) > 1
-        record = {
+        record: dict[str, Any] = {
             "learning_rate": run.learning_rate,
             "seed": run.seed,
             **place,
             "validation": validation,
-            "test": None if self.data.test is None or several_rates else self._score(trainer, self.data.test),
+            "test": None,
+            "history": self._history(trainer),
             "steps": trainer.state.global_step,
             "training_loss": output.training_loss,
-            "seconds": round(time.perf_counter() - started, 1),
         }
+        if self.data.test is None:
+            self._score(trainer, run, unit)  # for the pictures; the scores are those of validation
+        elif not several_rates:
+            record["test"] = self._score(trainer, run, unit)
+        record["seconds"] = round(time.perf_counter() - started, 1)
         if self.state.is_main_process:
             if keep or self.args.save_model or several_rates:
                 self._save(trainer, run, unit)
@@ -449,12 +466,37 @@ class Finetuner:
         best = next(entry for entry in history if entry["step"] == state.best_global_step)
         return metric_scores(best, "eval_"), {"epoch": best["epoch"], "validations": len(history)}
 
-    def _score(self, trainer: Trainer, split: Any) -> dict[str, float]:
-        # As `trainer.predict`, which would keep every output.
-        loader = trainer.get_test_dataloader(split)
-        return metric_scores(
-            trainer.evaluation_loop(loader, "Scoring", metric_key_prefix="test").metrics or {}, "test_"
-        )
+    def _history(self, trainer: Trainer) -> list[dict[str, float]]:
+        """The scores of every validation, and its loss, in the unit that is learnt."""
+        if self.data.validation is None:
+            return []
+        entries = [entry for entry in trainer.state.log_history if f"eval_{self.metric}" in entry]
+        return [
+            {
+                "epoch": entry["epoch"],
+                "step": entry["step"],
+                **metric_scores(entry, "eval_"),
+                "loss": entry["eval_loss"],
+            }
+            for entry in entries
+        ]
+
+    def _score(self, trainer: Trainer, run: Run, unit: LabelUnit) -> dict[str, float]:
+        """Scores on the test split, or on the validation split where there is none; what was predicted is stored."""
+        name, split = ("validation", self.data.validation) if self.data.test is None else ("test", self.data.test)
+        rows: Any = split
+        scorer: Any = trainer.compute_metrics
+        if self.task in DENSE_TASKS:
+            scorer.kept_rows = map_rows(len(rows))
+        # As `trainer.predict`, which would keep the maps of all rows.
+        output = trainer.evaluation_loop(trainer.get_test_dataloader(rows), "Scoring", metric_key_prefix="test")
+        if self.state.is_main_process:
+            if self.task in DENSE_TASKS:
+                predictions = gather_maps(name, scorer)
+            else:
+                predictions = gather_predictions(self.task, name, output.predictions, output.label_ids, unit)
+            predictions.save(predictions_path(self.folder, run))
+        return metric_scores(output.metrics or {}, "test_")
 
     def _save(self, trainer: Trainer, run: Run, unit: LabelUnit) -> None:
         """The run's model and its processor, complete or not there at all; its outputs in the labels' own unit."""
@@ -480,6 +522,30 @@ class Finetuner:
 
     # After the runs.
 
+    def _plan_baselines(self) -> Baselines:
+        """What the runs are compared with; those without pre-training are told apart from other runs now, not at the end."""
+        from_scratch = None
+        if self.checkpoint is not None and not self.args.from_scratch:
+            args = dataclasses.replace(
+                self.args,
+                from_scratch=True,
+                baselines=False,
+                save_model=False,
+                output_dir=str(self.folder / FROM_SCRATCH),
+            )
+            from_scratch = Finetuner(dataclasses.replace(self.recipe, finetuning=args))
+        ignore_index = getattr(self.config, "semantic_loss_ignore_index", 255)
+        return Baselines(
+            self.folder, self.data, self.metric, self.args, from_scratch, self._training_rows, ignore_index
+        )
+
+    def _draw(self, results: Mapping[str, Any]) -> dict[str, Any]:
+        """Draw the pictures, on the main process; every process is told what was found."""
+        found: dict[str, Any] = {}
+        if self.state.is_main_process:
+            found = Drawing(self.folder, self.data, self.recipe.data, self.config, results).draw()
+        return self._broadcast(found)
+
     def _best_rate(self, records: Mapping[Run, dict[str, Any]]) -> float:
         def mean_score(rate: float) -> float:
             scores = [records[Run(rate, seed)]["validation"][self.metric] for seed in self.args.seeds]
@@ -493,7 +559,7 @@ class Finetuner:
         folder = self._stored_model(run)
         model = load_model(self.task, copy.deepcopy(self.config), folder)
         trainer = self._trainer(model, run, LabelUnit())
-        record = record | {"test": self._score(trainer, self.data.test)}
+        record = record | {"test": self._score(trainer, run, LabelUnit())}
         if self.state.is_main_process:
             write_json(run.record_path(self.folder), record)
         self.state.wait_for_everyone()

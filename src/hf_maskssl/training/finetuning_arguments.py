@@ -57,6 +57,9 @@ class FinetuningArguments:
         report_to: trackers of transformers' Trainer: "tensorboard", "wandb", ...
         save_model: keep the model of the best seed (by its validation score; the first seed where there is no
             validation split) in `output_dir`/model, with its processor.
+        baselines: score beside the runs, on the same rows, what they have to beat: the same training without
+            pre-training (the same seeds, and the same learning rates to choose from; in `output_dir`/from_scratch), the most
+            frequent class or the mean label, and a plain model on the raw inputs. Differences are paired by seed.
     """
 
     checkpoint: str | None = None
@@ -92,6 +95,7 @@ class FinetuningArguments:
     logging_steps: int = 50
     report_to: list[str] = field(default_factory=list)
     save_model: bool = True
+    baselines: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values that no run can work with.

@@ -13,6 +13,7 @@ from ..evaluation.reports import markdown_table, write_json
 from ..evaluation.statistics import mean_interval
 
 SPLITS = ("validation", "test")
+LONGEST_INPUT = 100  # characters of an outlier's text in results.md; results.json has all of it
 
 
 @dataclass(frozen=True, order=True)
@@ -86,6 +87,28 @@ def summarise(records: Mapping[Run, dict[str, Any]], chosen: float, metric: str)
     }
 
 
+def baselines_table(
+    scores: Mapping[str, Any], models: Sequence[Mapping[str, Any]], metric: str, split: str, num_runs: int
+) -> dict[str, Any]:
+    """What reports draw of the baselines: a row for the fine-tuned models and one for each baseline.
+
+    Args:
+        scores: {metric: interval} of the fine-tuned models.
+        models: Of each baseline "title", "runs", and "scores" and "differences" as {metric: interval}.
+        metric: The headline, of which the difference is shown; positive where the fine-tuned models have the larger score.
+        split: That is scored.
+        num_runs: Fine-tuned ones.
+    """
+    names = sorted(scores, key=lambda name: name != metric)
+    difference = f"fine-tuned minus it, {metric}" + ("" if metric in LOWER_IS_BETTER else " (points)")
+    rows = [["fine-tuned", *(_shown(scores[name], name) for name in names), None, num_runs]]
+    for model in models:
+        shown = [_shown(model["scores"].get(name), name) for name in names]
+        rows.append([model["title"], *shown, _shown(model["differences"].get(metric), metric), len(model["runs"])])
+    columns = [split, *(_title(name) for name in names), difference, "runs"]
+    return {"columns": columns, "rows": rows}
+
+
 def write_results(folder: Path, results: Mapping[str, Any]) -> None:
     """results.json and results.md, each complete or as it was before."""
     aside = folder / ".results.md.partial"
@@ -155,11 +178,61 @@ def _markdown(title: str, results: Mapping[str, Any]) -> str:
         "",
         markdown_table(results["table"]["rows"], results["table"]["columns"]),
         "",
+        *_baselines_lines(results),
+        *_outliers_lines(results.get("outliers")),
         "Each run:",
         "",
         _runs_table(results["runs"], metric),
     ]
+    for what, path in results.get("pictures", {}).items():
+        lines += ["", f"![{what}]({path})"]
     return "\n".join(lines) + "\n"
+
+
+def _baselines_lines(results: Mapping[str, Any]) -> list[str]:
+    baselines = results.get("baselines")
+    if baselines is None:
+        return []
+    table = results["tables"]["baselines"]
+    lines = ["Beside what it has to beat; differences are paired by seed:", ""]
+    lines += [markdown_table(table["rows"], table["columns"]), ""]
+    lines += [
+        f"The {model['title']}: {model['runs'][0]['what']}."
+        for model in baselines["models"]
+        if model["name"] == "raw" and "what" in model["runs"][0]
+    ]
+    lines += [f"Not compared {reason}." for reason in baselines["missing"]]
+    return [*lines, ""]
+
+
+def _outliers_lines(outliers: Mapping[str, Any] | None) -> list[str]:
+    if outliers is None:
+        return []
+    lines = [outliers_sentence(outliers), ""]
+    if not outliers["shown"]:
+        return lines
+    with_input = any(row["input"] is not None for row in outliers["shown"])
+    columns = ["row", *(["input"] if with_input else []), "true", "predicted", "residual"]
+    rows = []
+    for row in outliers["shown"]:
+        text = [_shortened(row["input"] or "")] if with_input else []
+        rows.append([row["row"], *text, *(_three_digits(row[name]) for name in ("true", "predicted", "residual"))])
+    return [*lines, markdown_table(rows, columns), ""]
+
+
+def outliers_sentence(outliers: Mapping[str, Any]) -> str:
+    """How many outliers there are and what counts as one."""
+    count, shown = outliers["count"], len(outliers["shown"])
+    mean = f" (of the mean of {outliers['runs']} runs)" if outliers["runs"] > 1 else ""
+    rule = f"{outliers['rule']}: {_three_digits(outliers['median_residual'])}, with {_three_digits(outliers['robust_std'])}"
+    rule = f"{rule} as one robust standard deviation"
+    number = f"{count} of {outliers['rows']:,} {outliers['split']} rows"
+    return f"Outliers: {number}{'' if shown == count else f', of which the farthest {shown} follow'}{mean}: {rule}."
+
+
+def _shortened(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST_INPUT else f"{text[: LONGEST_INPUT - 1]}…"
 
 
 def _runs_table(records: Sequence[dict[str, Any]], metric: str) -> str:

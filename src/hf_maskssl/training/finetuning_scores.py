@@ -12,7 +12,7 @@ from transformers import EvalPrediction
 from ..data.arguments import DENSE_TASKS
 from ..data.collators import BatchCollator
 from ..data.labels import IGNORED_LABEL
-from ..evaluation.metrics import MapScores, score_outputs
+from ..evaluation.metrics import MapScores, MeanIou, score_outputs
 from .finetuning_results import Run
 
 UNSOUND = -1  # predicted class of a pixel whose logits are not finite
@@ -72,18 +72,41 @@ class Scorer:
 
 
 class MapScorer:
-    """The same for maps, which come batch by batch (`batch_eval_metrics`): those of a split might not fit into memory."""
+    """The same for maps, which come batch by batch (`batch_eval_metrics`): those of a split might not fit into memory.
+
+    Attributes:
+        kept_rows: Positions in the split of rows whose maps are kept, ascending; set before a pass over it.
+        confusion: (L, L) int64 pixels, [true, predicted], of the last whole pass over a split; None but for segmentation.
+    """
 
     def __init__(self, task: str, run: Run, ignore_index: int) -> None:
         self.run = run
         self.scores = MapScores(task, ignore_index)
+        self.kept_rows: list[int] = []
+        self.confusion: np.ndarray | None = None
+        self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._seen = 0  # rows of this pass
 
     def __call__(self, prediction: EvalPrediction, compute_result: bool) -> dict[str, float]:
         said, true = (_on_cpu(values) for values in (prediction.predictions, prediction.label_ids))
         if not np.isfinite(said).all() or (said.dtype.kind == "i" and (said == UNSOUND).any()):
             raise ValueError(unsound_outputs(self.run))
         self.scores.add(said, true)
-        return self.scores.compute() if compute_result else {}
+        for row in self.kept_rows:
+            if self._seen <= row < self._seen + len(said):
+                self._kept[row] = said[row - self._seen].copy(), true[row - self._seen].copy()
+        self._seen += len(said)
+        if not compute_result:
+            return {}
+        self._seen = 0
+        metric = self.scores.metrics.get("mean_iou")
+        self.confusion = metric.confusion.copy() if isinstance(metric, MeanIou) else None
+        return self.scores.compute()
+
+    def kept_maps(self) -> tuple[np.ndarray, np.ndarray]:
+        """Predicted and true maps (rows, H, W) of `kept_rows` in the last pass."""
+        said, true = zip(*(self._kept[row] for row in self.kept_rows), strict=True)
+        return np.stack(said), np.stack(true)
 
 
 def make_scorer(task: str, headline: str, unit: LabelUnit, run: Run, ignore_index: int) -> Callable[..., Any]:
