@@ -207,6 +207,70 @@ def test_numbers_scaled_twice_are_warned_of_once(caplog: pytest.LogCaptureFixtur
     assert "modality 'rgb': pictures in 0..1 are multiplied" in record.getMessage()
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, np.float64, Image.fromarray])
+def test_class_ids_out_of_range_are_found_where_they_are_used(kind: Any) -> None:
+    """And named by their place in the whole picture, mirrored or not; -1 of signed types as well."""
+    ids = np.full((20, 30), 3, dtype=np.uint8)
+    ids[:, 0] = ids[15] = 7
+    ids[9, 20] = 255
+    picture = kind(ids)
+    one = processor((8, 12), {"classes": {"kind": "categorical", "num_classes": 7}})
+    for is_flipped in (False, True):
+        inside = one.prepare_row({"classes": picture}, View(4, 10, 8, 12, is_flipped))[0]["classes"]
+        expected = ids[4:12, 10:22].astype(np.int64)
+        np.testing.assert_array_equal(inside, expected[:, ::-1] if is_flipped else expected)
+        assert inside.dtype == np.int64
+        with pytest.raises(ValueError, match=r"pixel row 15, column (10|21) has the class 7, expected 0\.\.6"):
+            one.prepare_row({"classes": picture}, View(8, 10, 8, 12, is_flipped))
+    if kind in (np.int64, np.float64):
+        signed = kind(ids)
+        signed[5, 12] = -1
+        with pytest.raises(ValueError, match="pixel row 5, column 12 has the class -1"):
+            one.prepare_row({"classes": signed}, View(4, 10, 8, 12))
+
+
+def test_pil_images_and_their_arrays_give_the_same_bits_in_every_view() -> None:
+    raw = sample(37, 53)
+    deep = np.random.default_rng(3).integers(0, 60000, (37, 53)).astype(np.uint16)
+    arrays = {"rgb": raw["rgb"], "depth": deep, "semseg": raw["semseg"].astype(np.uint8)}
+    images = {name: Image.fromarray(values) for name, values in arrays.items()}
+    one = processor((24, 32))
+    for seed in range(8):
+        ours, theirs = (one.prepare_row(row, generator=np.random.default_rng(seed))[0] for row in (images, arrays))
+        for name, values in ours.items():
+            np.testing.assert_array_equal(values, theirs[name])
+            assert values.flags.writeable and values.flags.c_contiguous
+
+
+def test_a_cropped_row_follows_the_formula_step_by_step() -> None:
+    """Bytes by Pillow, mirrored, scaled, standardised; depth as the mean of its valid pixels, with float64 statistics."""
+    generator = np.random.default_rng(5)
+    rgb = generator.integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    depth = generator.integers(1, 60000, (40, 56)).astype(np.uint16)
+    depth[generator.random((40, 56)) < 0.1] = 0
+    one, box = processor((24, 32)), (7, 5, 50, 36)
+    result = one.prepare_row({"rgb": Image.fromarray(rgb), "depth": Image.fromarray(depth)}, View(5, 7, 31, 43, True))[
+        0
+    ]
+    seen = np.asarray(Image.fromarray(rgb).resize((32, 24), Image.Resampling.BILINEAR, box=box), dtype=np.float32)
+    mean, std = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+    expected = (seen[:, ::-1] * np.float32(1 / 255) - mean) / std
+    np.testing.assert_array_equal(result["rgb"], expected.transpose(2, 0, 1))
+
+    def plane(values: np.ndarray) -> np.ndarray:
+        picture = Image.fromarray(values.astype(np.float32))
+        return np.asarray(picture.resize((32, 24), Image.Resampling.BILINEAR, box=box))[:, ::-1]
+
+    share, total = plane(depth > 0), plane(depth)
+    shown = share > 0.5
+    values = total / np.where(shown, share, 1)
+    ordered = np.sort(values[shown].astype(np.float64))
+    kept = ordered[int(0.1 * ordered.size) : int(0.9 * ordered.size)]
+    standardised = np.where(shown, (values - kept.mean()) / np.sqrt(kept.var(ddof=1) + 1e-6), 0.0)
+    np.testing.assert_allclose(result["depth"][0], standardised, rtol=1e-6, atol=1e-6)
+    assert 0 < shown.mean() < 1
+
+
 def files() -> list[tuple[str, Any, np.ndarray]]:
     """(modality, picture, values) of every mode that files come in."""
     deep = np.random.default_rng(0).integers(0, 65536, (8, 12)).astype(np.uint16)
@@ -254,7 +318,7 @@ def test_pictures_of_other_modes_become_rgb() -> None:
         ({"depth": [np.ones((8, 12)), np.full((8, 12), np.nan)]}, r"row 1: modality 'depth': pixel row 0, .* \[nan\]"),
         (
             {"semseg": np.full((8, 12), 7)},
-            r"modality 'semseg': pixel row 0, column 0 has the class 7, expected 0\.\.6",
+            r"modality 'semseg': pixel row 1, column 1 has the class 7, expected 0\.\.6",
         ),
         ({"semseg": np.full((8, 12), 1.5)}, "modality 'semseg': expected whole numbers"),
         ({"semseg": Image.new("RGB", (12, 8))}, "modality 'semseg': expected a class map .* mode RGB"),

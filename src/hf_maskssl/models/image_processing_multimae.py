@@ -5,7 +5,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -159,7 +159,7 @@ class MultiMAEImageProcessor(BaseImageProcessor):
 
     def pictures(self) -> dict[str, Picture]:
         """Every modality, complete."""
-        return {name: _complete(name, fields) for name, fields in self.modalities.items()}
+        return {name: _complete(name, _frozen(fields)) for name, fields in self.modalities.items()}
 
     def preprocess(
         self,
@@ -232,6 +232,9 @@ class MultiMAEImageProcessor(BaseImageProcessor):
         Returns:
             Modality -> (C, h, w) float32 or (h, w) int64; and label -> (H, W) int64 classes, or float32 depth.
 
+        Of class maps only the ids that the result is made of are converted and checked: an id out of range is refused if
+        and only if it is used. Numbers that are not finite are refused wherever they lie in the picture.
+
         Raises:
             ValueError: An unknown modality, another number of channels, sizes that differ, class ids out of range, or values
                 that are not finite, naming the modality.
@@ -288,7 +291,8 @@ class MultiMAEImageProcessor(BaseImageProcessor):
         """
         picture = self.pictures()[name]
         raw = _named(name, read_picture, value, picture.channels)
-        size = (raw.shape[0] * picture.stride, raw.shape[1] * picture.stride)
+        height, width = _height_and_width(raw)
+        size = (height * picture.stride, width * picture.stride)
         values, is_valid = self._scaled(picture, raw, self.fixed_view(size), size)
         return values[:, is_valid].astype(np.float64)
 
@@ -328,10 +332,9 @@ class MultiMAEImageProcessor(BaseImageProcessor):
         resized = _resize_each(outputs.predicted_depth[:, None], target_sizes, "bicubic")
         return [{"predicted_depth": depth[0]} for depth in resized]
 
-    def _prepare(self, picture: Picture, raw: np.ndarray, view: View, size: tuple[int, int]) -> np.ndarray:
+    def _prepare(self, picture: Picture, raw: "Raw", view: View, size: tuple[int, int]) -> np.ndarray:
         if picture.channels is None:
-            self._check_classes(picture.name, raw, picture.num_classes)
-            return self._class_map(raw, view, size, picture.stride)
+            return self._class_map(f"modality '{picture.name}'", raw, view, size, picture.stride, picture.num_classes)
         values, is_valid = self._scaled(picture, raw, view, size)
         if picture.standardize == "robust":
             values = robustly_standardized(values, is_valid)
@@ -339,56 +342,85 @@ class MultiMAEImageProcessor(BaseImageProcessor):
             if picture.mean is None or picture.std is None:
                 raise ValueError(f"modality '{picture.name}': standardize 'dataset' needs its `mean` and `std`")
             mean, std = (np.array(numbers, dtype=np.float32) for numbers in (picture.mean, picture.std))
-            values = (values - mean[:, None, None]) / std[:, None, None]
+            values -= mean[:, None, None]
+            values /= std[:, None, None]
         if not is_valid.all():
-            values = np.where(is_valid, values, np.float32(0.0))
-        return np.ascontiguousarray(values)
+            values[:, ~is_valid] = 0.0
+        return values
 
     def _scaled(
-        self, picture: Picture, raw: np.ndarray, view: View, size: tuple[int, int]
+        self, picture: Picture, raw: "Raw", view: View, size: tuple[int, int]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(C, h, w) float32 scaled values, and which pixels (h, w) are valid."""
+        """(C, h, w) float32 scaled values, an array of their own, and which pixels (h, w) are valid."""
         target = (self.image_size[0] // picture.stride, self.image_size[1] // picture.stride)
-        is_valid = _valid_pixels(picture, raw)
-        _warn_of_scaled(picture, raw)
-        box = _scaled_box(view, size, raw.shape[:2])
-        if is_valid.all():
+        own = _height_and_width(raw)
+        box = _scaled_box(view, size, own)
+        is_bytes = isinstance(raw, Image.Image) or raw.dtype == np.uint8
+        has_holes = isinstance(picture.invalid_value, float | int)
+        shown = np.ones(target, dtype=bool)
+        if is_bytes and not has_holes:
             values = resized(raw, target, box, picture.resample)
-            shown = np.ones(target, dtype=bool)
         else:
-            # Valid pixels only: each result is the mean of those among what it is made of.
-            share = resized(is_valid.astype(np.float32)[..., None], target, box, picture.resample)
-            shown = share[0] > 0.5
-            filled = np.where(is_valid[..., None], raw, 0)
-            values = resized(filled.astype(np.float32), target, box, picture.resample) / np.where(shown, share, 1)
+            raw = np.asarray(raw).reshape(*own, -1)
+            if not is_bytes:
+                _warn_of_scaled(picture, raw)
+            is_valid = _valid_pixels(picture, raw)
+            if is_valid.all():
+                values = resized(raw, target, box, picture.resample)
+            else:
+                # Valid pixels only: each result is the mean of those among what it is made of.
+                share = resized(is_valid.astype(np.float32)[..., None], target, box, picture.resample)
+                shown = share[0] > 0.5
+                filled = np.where(is_valid[..., None], raw, 0).astype(np.float32)
+                values = resized(filled, target, box, picture.resample)
+                values /= np.where(shown, share, 1)
         if view.is_flipped:
-            values, shown = values[..., ::-1], shown[..., ::-1]
-        values = values * np.float32(picture.scale)
+            values, shown = np.ascontiguousarray(values[..., ::-1]), shown[..., ::-1]
+        if picture.scale != 1.0:
+            values *= np.float32(picture.scale)
         if view.is_flipped and picture.flips_x:
-            values[0] = (np.float32(255 * picture.scale) if raw.dtype == np.uint8 else np.float32(0.0)) - values[0]
+            values[0] = (np.float32(255 * picture.scale) if is_bytes else np.float32(0.0)) - values[0]
         return values, shown
 
-    def _class_map(self, raw: np.ndarray, view: View, size: tuple[int, int], stride: int) -> np.ndarray:
+    def _class_map(
+        self,
+        where: str,
+        raw: "Raw",
+        view: View,
+        size: tuple[int, int],
+        stride: int,
+        num_classes: int | None = None,
+    ) -> np.ndarray:
+        """(h, w) int64 class ids; of all the map's only those are converted and checked that the result has."""
         target = (self.image_size[0] // stride, self.image_size[1] // stride)
-        ids = nearest(raw[..., 0], target, _scaled_box(view, size, raw.shape[:2]))
-        return np.ascontiguousarray(ids[:, ::-1] if view.is_flipped else ids).astype(np.int64)
+        own = _height_and_width(raw)
+        rows, columns = _nearest_places(target, _scaled_box(view, size, own), own)
+        if view.is_flipped:
+            columns = columns[::-1]
+        ids = np.asarray(raw).reshape(own).take(rows, axis=0).take(columns, axis=1)
+        if ids.dtype.kind not in "iub" and not (np.isfinite(ids).all() and (ids == np.floor(ids)).all()):
+            raise ValueError(f"{where}: expected whole numbers as class ids, got others")
+        if num_classes is not None:
+            # Before the conversion, which makes eight bytes of one.
+            is_outside = (ids >= num_classes) | (ids < 0) if ids.dtype.kind in "if" else ids >= num_classes
+            if is_outside.any() and (is_outside := is_outside & (ids != self.ignore_index)).any():
+                row, column = np.argwhere(is_outside)[0]
+                raise ValueError(
+                    f"{where}: pixel row {rows[row]}, column {columns[column]} has the class {int(ids[row, column])}, "
+                    f"expected 0..{num_classes - 1} (num_classes) or {self.ignore_index} for none (ignore_index)"
+                )
+        return ids.astype(np.int64)
 
-    def _check_classes(self, name: str, raw: np.ndarray, num_classes: int) -> None:
-        is_outside = (raw != self.ignore_index) & ((raw < 0) | (raw >= num_classes))
-        if is_outside.any():
-            row, column, _ = np.argwhere(is_outside)[0]
-            raise ValueError(
-                f"modality '{name}': pixel row {row}, column {column} has the class {raw[row, column, 0]}, expected "
-                f"0..{num_classes - 1} (num_classes) or {self.ignore_index} for none (ignore_index)"
-            )
-
-    def _prepare_label(self, name: str, raw: np.ndarray, view: View, size: tuple[int, int]) -> np.ndarray:
+    def _prepare_label(self, name: str, raw: "Raw", view: View, size: tuple[int, int]) -> np.ndarray:
         if name == "classes":
-            return self._class_map(raw, view, size, 1)
+            return self._class_map("the labels", raw, view, size, 1)
         # Not interpolated: between two objects that would invent depths.
         target = (self.image_size[0], self.image_size[1])
-        depth = nearest(raw[..., 0], target, _scaled_box(view, size, raw.shape[:2]))
-        depth = np.ascontiguousarray(depth[:, ::-1] if view.is_flipped else depth).astype(np.float32)
+        own = _height_and_width(raw)
+        rows, columns = _nearest_places(target, _scaled_box(view, size, own), own)
+        if view.is_flipped:
+            columns = columns[::-1]
+        depth = np.asarray(raw).reshape(own).take(rows, axis=0).take(columns, axis=1).astype(np.float32)
         return np.where(np.isfinite(depth), depth, np.float32(0.0))
 
 
@@ -396,24 +428,26 @@ class MultiMAEImageProcessor(BaseImageProcessor):
 LABELS: dict[str, int | None] = {"classes": None, "depth": 1}
 
 
-def read_picture(value: Any, channels: int | None) -> np.ndarray:
-    """A picture as (H, W, C): bytes as uint8, everything else as float32, class ids (`channels` None) as int64.
+# A picture as it came: a PIL image of bytes in the mode of its channels, or an array (H, W, C).
+Raw: TypeAlias = Image.Image | np.ndarray
+
+
+def read_picture(value: Any, channels: int | None) -> Raw:
+    """A picture that is known to have its channels, whose values nothing has looked at or converted yet.
 
     Args:
         value: PIL image or array.
         channels: C; None for a class map, whose C is 1.
 
+    Returns:
+        A PIL image of mode L, P, RGB or RGBA where the picture is one of bytes, else an array (H, W, C) of its own type.
+
     Raises:
-        ValueError: Another number of channels, no picture, or class ids that are no integers.
+        ValueError: Another number of channels, or no picture.
     """
-    wanted = 1 if channels is None else channels
-    pixels = _picture_pixels(value, channels) if isinstance(value, Image.Image) else _array_pixels(value, wanted)
-    if channels is None:
-        ids = pixels.astype(np.int64)
-        if pixels.dtype.kind not in "iub" and not (np.isfinite(pixels).all() and (ids == pixels).all()):
-            raise ValueError("expected whole numbers as class ids, got others")
-        return ids
-    return pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
+    if isinstance(value, Image.Image):
+        return _picture_pixels(value, channels)
+    return _array_pixels(value, 1 if channels is None else channels)
 
 
 def robustly_standardized(values: np.ndarray, is_valid: np.ndarray) -> np.ndarray:
@@ -428,42 +462,64 @@ def robustly_standardized(values: np.ndarray, is_valid: np.ndarray) -> np.ndarra
     Returns:
         Array of the same shape, float32; what is left where too few pixels are valid is only centred.
     """
-    pixels = values[:, is_valid].astype(np.float64).ravel()
+    exact = values.astype(np.float64)
+    pixels = exact.ravel() if is_valid.all() else exact[:, is_valid].ravel()
     if pixels.size == 0:
         return np.zeros_like(values, dtype=np.float32)
     first, last = int(TRIMMED_SHARE * pixels.size), int((1 - TRIMMED_SHARE) * pixels.size)
     kept = np.partition(pixels, (first, max(first, last - 1)))[first : max(last, first + 1)]
-    variance = kept.var(ddof=1) if kept.size > 1 else 0.0
-    return ((values - kept.mean()) / math.sqrt(variance + VARIANCE_EPSILON)).astype(np.float32)
+    mean, variance = kept.mean(), kept.var(ddof=1) if kept.size > 1 else 0.0
+    exact -= mean
+    exact /= math.sqrt(variance + VARIANCE_EPSILON)
+    return exact.astype(np.float32)
 
 
-def resized(
-    pixels: np.ndarray, target: tuple[int, int], box: tuple[float, float, float, float], resample: str
-) -> np.ndarray:
-    """The box (left, top, right, bottom) of a picture (H, W, C) as (C, h, w) float32, interpolated by Pillow."""
-    height, width, channels = pixels.shape
-    if target == (height, width) and box == (0, 0, width, height):
-        return np.ascontiguousarray(np.moveaxis(pixels, -1, 0), dtype=np.float32)
+def resized(pixels: Raw, target: tuple[int, int], box: tuple[float, float, float, float], resample: str) -> np.ndarray:
+    """The box (left, top, right, bottom) of a picture as (C, h, w) float32, a new array, interpolated by Pillow.
+
+    Args:
+        pixels: PIL image of bytes, or array (H, W, C).
+        target: (h, w).
+        box: In pixels; it may lie between them.
+        resample: A name of `RESAMPLING`.
+    """
+    height, width = _height_and_width(pixels)
     size, filter_ = (target[1], target[0]), RESAMPLING[resample]
-    if pixels.dtype == np.uint8 and channels in PILLOW_MODES:
-        picture = Image.fromarray(pixels[..., 0] if channels == 1 else pixels).resize(size, filter_, box=box)
-        result = np.asarray(picture, dtype=np.float32)
-        return result[None] if channels == 1 else np.ascontiguousarray(np.moveaxis(result, -1, 0))
+    if target == (height, width) and box == (0, 0, width, height):
+        return _channels_first(np.asarray(pixels))
+    if isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.shape[-1] in PILLOW_MODES:
+        pixels = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    if isinstance(pixels, Image.Image):
+        # The image is not cut first: Pillow skips what is outside of the box, but for the pixels that its filter reaches.
+        return _channels_first(np.asarray(pixels.resize(size, filter_, box=box)))
     # Pillow's only other mode without bytes has one channel.
     planes = [
         Image.fromarray(np.ascontiguousarray(pixels[..., channel], dtype=np.float32)).resize(size, filter_, box=box)
-        for channel in range(channels)
+        for channel in range(pixels.shape[-1])
     ]
     return np.stack([np.asarray(plane) for plane in planes])
 
 
-def nearest(pixels: np.ndarray, target: tuple[int, int], box: tuple[float, float, float, float]) -> np.ndarray:
-    """The box of a map (H, W) as (h, w), each pixel the one its centre falls on."""
+def _channels_first(pixels: np.ndarray) -> np.ndarray:
+    """(H, W) or (H, W, C) -> (C, H, W) float32, a new array."""
+    planes = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+    result = np.empty(planes.shape, dtype=np.float32)
+    result[...] = planes
+    return result
+
+
+def _height_and_width(raw: Raw) -> tuple[int, int]:
+    return (raw.height, raw.width) if isinstance(raw, Image.Image) else (raw.shape[0], raw.shape[1])
+
+
+def _nearest_places(
+    target: tuple[int, int], box: tuple[float, float, float, float], own: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of a map of the size `own`: the row and the column on which each of the centres of (h, w) pixels of a box falls."""
     left, top, right, bottom = box
     rows = np.floor(top + (np.arange(target[0]) + 0.5) * (bottom - top) / target[0]).astype(np.int64)
     columns = np.floor(left + (np.arange(target[1]) + 0.5) * (right - left) / target[1]).astype(np.int64)
-    height, width = pixels.shape
-    return pixels[np.minimum(rows, height - 1)[:, None], np.minimum(columns, width - 1)]
+    return np.minimum(rows, own[0] - 1), np.minimum(columns, own[1] - 1)
 
 
 def _kept_fields(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -481,7 +537,14 @@ def _kept_fields(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     return {**defaults, **own}
 
 
-def _complete(name: str, fields: Mapping[str, Any]) -> Picture:
+def _frozen(fields: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Fields as something that a cache can be asked for."""
+    return tuple((field, tuple(value) if isinstance(value, list) else value) for field, value in fields.items())
+
+
+@functools.lru_cache(maxsize=256)
+def _complete(name: str, frozen_fields: tuple[tuple[str, Any], ...]) -> Picture:
+    fields = dict(frozen_fields)
     where = f"modality '{name}'"
     kind = fields.get("kind")
     counts = {"continuous": "num_channels", "categorical": "num_classes"}
@@ -523,27 +586,29 @@ def _complete(name: str, fields: Mapping[str, Any]) -> Picture:
     )
 
 
-def _named(name: str, read: Any, value: Any, channels: int | None) -> np.ndarray:
+def _named(name: str, read: Any, value: Any, channels: int | None) -> Raw:
     try:
         return read(value, channels)
     except ValueError as error:
         raise ValueError(f"{'the labels' if name == 'labels' else f'modality {name!r}'}: {error}") from error
 
 
-def _picture_pixels(picture: Image.Image, channels: int | None) -> np.ndarray:
+def _picture_pixels(picture: Image.Image, channels: int | None) -> Raw:
     is_deep = picture.mode in ("I", "F") or picture.mode.startswith("I;16")
     if channels is None or channels == 1:
         # A palette's entries are the class ids; grey values of a palette would be none.
         if not is_deep and picture.mode not in ("L", "1", *(["P"] if channels is None else [])):
             what = "a class map (mode L, P, I or I;16)" if channels is None else "1 channel (mode L, I, I;16 or F)"
             raise ValueError(f"expected {what}, got a picture in mode {picture.mode}")
+        if picture.mode in ("L", "P"):
+            return picture
         pixels = np.asarray(picture)[..., None]
         return pixels.astype(np.uint8) if pixels.dtype == bool else pixels
     if channels not in PILLOW_MODES or is_deep:
         raise ValueError(
             f"expected {channels} channels (num_channels), got a picture in mode {picture.mode}: give arrays"
         )
-    return np.asarray(picture.convert(PILLOW_MODES[channels]))
+    return picture if picture.mode == PILLOW_MODES[channels] else picture.convert(PILLOW_MODES[channels])
 
 
 def _array_pixels(value: Any, channels: int) -> np.ndarray:
@@ -570,24 +635,27 @@ def _valid_pixels(picture: Picture, raw: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: Values that are not finite and not declared invalid.
     """
-    is_finite = np.isfinite(raw).all(axis=-1) if raw.dtype != np.uint8 else np.ones(raw.shape[:2], dtype=bool)
-    if picture.invalid_value == "nan":
-        return is_finite
-    if not is_finite.all():
-        row, column = np.argwhere(~is_finite)[0]
-        raise ValueError(
-            f"modality '{picture.name}': pixel row {row}, column {column} is {raw[row, column].tolist()}: fill or drop "
-            "values that are not finite, or set its `invalid_value` to 'nan'"
-        )
-    if picture.invalid_value is None:
-        return is_finite
-    return ~(raw == np.float32(picture.invalid_value)).all(axis=-1)
+    # Values are computed with as float32, so that they are compared as float32; integers are finite.
+    values = raw.astype(np.float32, copy=False)
+    if raw.dtype.kind == "f":
+        is_finite: np.ndarray = np.all(np.isfinite(values), axis=-1)
+        if picture.invalid_value == "nan":
+            return is_finite
+        if not is_finite.all():
+            row, column = np.argwhere(~is_finite)[0]
+            raise ValueError(
+                f"modality '{picture.name}': pixel row {row}, column {column} is {raw[row, column].tolist()}: fill or drop "
+                "values that are not finite, or set its `invalid_value` to 'nan'"
+            )
+    if picture.invalid_value is None or picture.invalid_value == "nan":
+        return np.ones(raw.shape[:2], dtype=bool)
+    is_invalid: np.ndarray = (values == np.float32(picture.invalid_value)).all(axis=-1)
+    return ~is_invalid
 
 
 def _warn_of_scaled(picture: Picture, raw: np.ndarray) -> None:
     """Warn, once a modality, of numbers in 0..1 that are scaled as if they were bytes."""
-    is_for_bytes = raw.dtype != np.uint8 and math.isclose(picture.scale, 1 / 255, rel_tol=1e-3)
-    if is_for_bytes and raw.min() >= 0 and 0 < raw.max() <= 1:
+    if math.isclose(picture.scale, 1 / 255, rel_tol=1e-3) and raw.min() >= 0 and 0 < raw.max() <= 1:
         _warn_once(
             f"modality '{picture.name}': pictures in 0..1 are multiplied by its `scale` {picture.scale:.5f}, which is for "
             "0..255: give bytes, or set its `scale` to 1"
@@ -599,13 +667,13 @@ def _warn_once(message: str) -> None:
     logger.warning("%s", message)
 
 
-def _common_size(raw: Mapping[str, np.ndarray], strides: Mapping[str, int]) -> tuple[int, int]:
+def _common_size(raw: Mapping[str, Raw], strides: Mapping[str, int]) -> tuple[int, int]:
     """The size that all pictures of a sample have, or have after their stride.
 
     Raises:
         ValueError: They differ.
     """
-    sizes = {name: values.shape[:2] for name, values in raw.items()}
+    sizes = {name: _height_and_width(values) for name, values in raw.items()}
     full = max(sizes.values())
     for name, (height, width) in sizes.items():
         if (height, width) != full and (height * strides[name], width * strides[name]) != full:
