@@ -19,6 +19,7 @@ from transformers import AutoModel, AutoModelForPreTraining
 from hf_maskssl.data import PreparedData, build_config, prepare_data
 from hf_maskssl.data.processors import load_processor
 from hf_maskssl.evaluation.arguments import ProbeArguments
+from hf_maskssl.evaluation.baselines import baseline_scores
 from hf_maskssl.evaluation.features import Features, extract_features, level_of_task
 from hf_maskssl.evaluation.masked_losses import masked_losses
 from hf_maskssl.evaluation.online import draw_rows
@@ -118,8 +119,6 @@ def _probe_scores(
 
 def _baseline(prepared: PreparedData, task: str, args: ProbeArguments, measured: Measured) -> Scores:
     """A plain model on the raw inputs, or none at all, with the same labels as the encoders."""
-    from hf_maskssl.evaluation.baselines import baseline_scores
-
     metric, start = args.headline_metric(task), measured.claim.arms[measured.run.arm].start
     scores = {"linear": baseline_scores(prepared, task, args, 0)[start][metric]}
     if task == "classification":

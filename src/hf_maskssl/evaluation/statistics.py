@@ -67,8 +67,6 @@ def paired_interval(
     return mean_interval((pair[1] - pair[0]).tolist(), confidence)
 
 
-<<<<<<< HEAD
-=======
 def paired_accuracy_interval(
     first_right: np.ndarray, second_right: np.ndarray, confidence: float = 0.95
 ) -> tuple[float, float, float]:
@@ -138,7 +136,6 @@ def bootstrap_interval(
     return float(statistic(np.arange(num_samples))), float(low), float(high)
 
 
->>>>>>> wt-probe
 def rankme(features: np.ndarray) -> float:
     """Effective number of dimensions that features use (RankMe, Garrido et al. 2023, Eq. 1).
 
