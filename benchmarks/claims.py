@@ -134,7 +134,7 @@ def run_workers(options: argparse.Namespace) -> None:
         "OMP_NUM_THREADS": str(options.threads),
         "MKL_NUM_THREADS": str(options.threads),
         "TOKENIZERS_PARALLELISM": "false",
-        "TQDM_DISABLE": "1",  # a log is no terminal
+        "TQDM_MININTERVAL": "60",  # a log is no terminal
     }
     workers: list[subprocess.Popen[bytes]] = []
     before = len(read_results(options.results))

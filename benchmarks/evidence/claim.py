@@ -42,7 +42,8 @@ class DataSet:
         recipe: of pre-training, in examples/recipes; None is the claim's.
         settings: over the recipe's and the claim's.
         steps: of pre-training; None is the claim's.
-        finetuning: the data and finetuning sections of the downstream task (measure "finetune").
+        finetuning: the data, finetuning and model sections of the downstream task (measure "finetune").
+        seeded: fields of the downstream data section whose value is this number plus the run's seed, such as that of scenes.
         minutes: that one pre-trained run takes on one CPU core, until runs have been timed; None is the claim's.
         arms: names of the arms that are run here; None means all.
     """
@@ -51,6 +52,7 @@ class DataSet:
     settings: Settings = field(default_factory=dict)
     steps: int | None = None
     finetuning: dict[str, Any] = field(default_factory=dict)
+    seeded: dict[str, int] = field(default_factory=dict)
     minutes: float | None = None
     arms: list[str] | None = None
 

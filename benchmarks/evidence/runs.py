@@ -119,7 +119,9 @@ def plan_run(claim: Claim, run: Run, chosen: Settings) -> Plan:
             for name, value in settings.items()
             if name.startswith("finetuning.")
         }
-        finetuning = dict(data_set.finetuning, finetuning=fields | {"seeds": [run.seed]})
+        drawn = {name: first + run.seed for name, first in data_set.seeded.items()}
+        data = data_set.finetuning["data"] | drawn
+        finetuning = {**data_set.finetuning, "data": data, "finetuning": fields | {"seeds": [run.seed]}}
     is_pretrained = arm.start == "pretrained"
     of_encoder = encoder_settings(recipe, is_pretrained)
     everything = {
