@@ -15,9 +15,10 @@ import hf_maskssl.evaluation.evaluate_checkpoint as evaluation
 from hf_maskssl.data.arguments import DataArguments
 from hf_maskssl.data.preparation import PreparedData, prepare_data
 from hf_maskssl.evaluation.arguments import ProbeArguments
-from hf_maskssl.evaluation.evaluate_checkpoint import main, parse_arguments, summarise
+from hf_maskssl.evaluation.evaluate_checkpoint import Arm, Measurement, compare, main, parse_arguments, summarise
 from hf_maskssl.evaluation.features import Features
 from hf_maskssl.evaluation.online import online_probe
+from hf_maskssl.evaluation.probe import ProbeRun
 from hf_maskssl.evaluation.reports import writable_folder
 from hf_maskssl.models.configuration_metamae import MetaMAEConfig
 from hf_maskssl.models.modeling_metamae import MetaMAEForPretraining
@@ -92,6 +93,20 @@ def test_one_model_gives_json_table_and_plot(checkpoints: list[str], recipe: str
     lines = (output / "table.md").read_text(encoding="utf-8").splitlines()
     assert lines[0].startswith("| model | linear probe, accuracy (%) | kNN, accuracy (%) |")
     assert f"{100 * result['linear'][0]['accuracy']:.2f}" in lines[2] and "±" not in lines[2]
+    assert result["linear"][0]["converged"] is True
+    # What it has to beat stands beside it, in the results, the tables and what is printed.
+    baselines = result["baselines"]
+    assert set(baselines) == {"untrained", "raw_inputs", "majority"}
+    names = [row[0] for row in written["table"]["rows"]]
+    raw = "raw inputs: logistic regression on 64 input values"
+    assert names == [checkpoints[0], "untrained encoder (seed 0)", raw, "most frequent class"]
+    shown = [row[1]["mean"] for row in written["table"]["rows"][1:]]
+    assert shown == [100 * baseline["linear"][0]["accuracy"] for baseline in baselines.values()]
+    assert all(name in "\n".join(lines) for name in names)
+    pairs = [(pair["first"], pair["second"]) for pair in written["differences"]]
+    assert pairs == [("untrained encoder (seed 0)", checkpoints[0]), (raw, checkpoints[0])]
+    # The checkpoint is itself untrained, drawn with the same seed but with its decoder: an interval around nearly 0.
+    assert written["differences"][0]["linear"]["low"] < 0 < written["differences"][0]["linear"]["high"]
     assert Image.open(output / "scores.png").size[0] > 300
     assert sorted(path.name for path in output.iterdir()) == ["result.json", "scores.png", "table.md"]
 
@@ -104,22 +119,31 @@ def test_several_models_and_seeds_give_means_with_intervals(
     main([*checkpoints, recipe, *overrides, "--cache", "false", "--output", str(output), "--keep_features"])
     written = json.loads((output / "result.json").read_text(encoding="utf-8"))
     rows = written["table"]["rows"]
-    assert [row[0] for row in rows] == [*checkpoints, "mean of 2 models"]
+    assert [row[0] for row in rows[:3]] == [*checkpoints, "untrained encoder (seed 0)"] and len(rows) == 5
     scores = [[run["weighted_f1"] for run in result["linear"]] for result in written["results"]]
     assert [len(runs) for runs in scores] == [2, 2] and scores[0][0] != scores[0][1]
     assert rows[0][1]["mean"] == pytest.approx(100 * np.mean(scores[0]))
     # Student's t with one degree of freedom: 12.7062 standard errors; of two values, half their difference.
     assert rows[0][1]["half_width"] == pytest.approx(12.7062 * 100 * abs(scores[0][0] - scores[0][1]) / 2, rel=1e-4)
-    assert rows[2][1]["mean"] == pytest.approx(100 * np.mean(scores))
+    # One paired difference, by seed, in place of a mean of models.
+    pair = written["differences"][0]["linear"]
+    by_seed = [100 * (second - first) for first, second in zip(*scores, strict=True)]
+    assert pair["difference"] == pytest.approx(np.mean(by_seed)) and "Student" in pair["over"]
+    half_width = 12.7062 * abs(by_seed[0] - by_seed[1]) / 2
+    assert pair["high"] - pair["low"] == pytest.approx(2 * half_width, rel=1e-4)
+    first, second = (Path(name).name for name in checkpoints)
+    assert f"| {second} − {first} |" in (output / "table.md").read_text(encoding="utf-8")
     assert np.load(output / "features" / "1" / "train.npy").shape == (300, 16)
 
 
 def test_seeds_that_change_nothing_are_not_run(checkpoints: list[str]) -> None:
-    probe_args = ProbeArguments(solver="exact", seeds=[0, 1, 2])
+    probe_args = ProbeArguments(seeds=[0, 1, 2], baselines=False)
     result = evaluation.evaluate_checkpoint(checkpoints[0], digits_arguments(test_split="test"), probe_args)
     assert (len(result["linear"]), len(result["knn"])) == (1, 1)
-    probe_args = ProbeArguments(solver="adam", num_epochs=1, seeds=[0, 1, 2])
+    assert result["baselines"] == {}
+    probe_args = ProbeArguments(solver="adam", num_epochs=1, seeds=[0, 1, 2], baselines=False)
     result = evaluation.evaluate_checkpoint(checkpoints[0], digits_arguments(test_split="test"), probe_args)
+    assert [run["converged"] for run in result["linear"]] == [False] * 3
     assert (len(result["linear"]), len(result["knn"])) == (3, 1)
 
 
@@ -132,11 +156,11 @@ def test_validation_stands_in_for_a_missing_test_split(checkpoints: list[str]) -
 def test_validation_beside_test_chooses_the_penalty(checkpoints: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def spy(*arguments: Any, validation: Features, **rest: Any) -> dict[str, float]:
+    def spy(*arguments: Any, validation: Features, **rest: Any) -> ProbeRun:
         seen.append(validation)
-        return {"accuracy": 0.5}
+        return ProbeRun({"accuracy": 0.5}, np.zeros(360))
 
-    monkeypatch.setattr(evaluation, "linear_probe", spy)
+    monkeypatch.setattr(evaluation, "run_linear_probe", spy)
     arguments = digits_arguments(validation_fraction=0.3, test_split="test")
     result = evaluation.evaluate_checkpoint(checkpoints[0], arguments, ProbeArguments(solver="exact"))
     assert len(seen[0]) == result["rows"]["validation"] > 0
@@ -149,7 +173,11 @@ def test_example_script_runs_as_the_command(
     words = [str(script), checkpoints[0], recipe, "--cache", "false", "--output", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", words)
     runpy.run_path(str(script), run_name="__main__")
-    assert "| linear probe, accuracy (%) |" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "accuracy (%) on 100 rows of the test split" in printed and "most frequent class" in printed
+    assert "raw inputs" in printed and "− untrained encoder" in printed
+    tables = printed.partition("Written to")[0]
+    assert max(map(len, tables.splitlines())) <= 80
 
 
 def test_command_line_is_models_then_recipe_then_fields(capsys: Any) -> None:
@@ -179,11 +207,74 @@ def test_bad_input_is_an_error_before_any_work(checkpoints: list[str], recipe: s
         writable_folder(Path(recipe), "--output")
 
 
-def test_summary_of_one_model_has_no_mean_row() -> None:
-    scores = {"linear": [{"spearman": 0.5}], "knn": [{"spearman": 0.25}]}
-    table = summarise([{"model": "m", "metric": "spearman", "rankme": 3.0, **scores}])
-    half = {"mean": 50.0, "half_width": None}
-    assert table["rows"] == [["m", half, {"mean": 25.0, "half_width": None}, 3.0, 1]]
+def measured(name: str, said: list[ProbeRun], labels: np.ndarray, metric: str, **more: Any) -> Measurement:
+    """A checkpoint whose linear probes, one a seed, said this; without baselines or kNN."""
+    arm = Arm(name, said, [], {"linear": list(range(len(said))), "knn": []}, 3.0)
+    return Measurement({"model": name, "metric": metric}, arm, [], labels, more.get("tokens_of_samples"))
+
+
+def test_summary_of_one_model_is_one_row() -> None:
+    one = measured("m", [ProbeRun({"spearman": 0.5}, np.zeros(1))], np.zeros(1), "spearman")
+    assert summarise([one])["rows"] == [["m", {"mean": 50.0, "half_width": None}, None, 3.0, 1]]
+    assert compare([one]) == []
+
+
+def test_checkpoints_are_paired_by_the_rows_that_they_were_scored_on() -> None:
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 4, 200)
+    arms = []
+    for name, wrong in (("a", 80), ("b", 40)):
+        said = labels.copy()
+        said[:wrong] = (said[:wrong] + 1) % 4
+        arms.append(measured(name, [ProbeRun({"accuracy": 1 - wrong / 200}, said)], labels, "accuracy"))
+    (pair,) = compare(arms)
+    found = pair["linear"]
+    assert (pair["first"], pair["second"], pair["knn"]) == ("a", "b", None)
+    assert found["difference"] == pytest.approx(20.0) and 0 < found["low"] < 20 < found["high"] < 40
+    assert "Bonett" in found["over"]
+    other = measured("c", arms[1].arm.linear, np.append(labels[1:], 3 - labels[0]), "accuracy")
+    assert compare([arms[0], other])[0]["linear"]["low"] is None, "other rows are no pairs"
+
+
+def test_other_metrics_are_paired_by_the_bootstrap_and_tokens_by_whole_samples() -> None:
+    generator = np.random.default_rng(0)
+    truth = generator.normal(size=100)
+    arms = [
+        measured(name, [ProbeRun({"spearman": 0.0}, truth + spread * generator.normal(size=100))], truth, "spearman")
+        for name, spread in (("a", 2.0), ("b", 0.3))
+    ]
+    found = compare(arms)[0]["linear"]
+    assert 0 < found["low"] < found["difference"] < found["high"] and "bootstrap" in found["over"]
+
+    # 20 samples of 10 tokens, each sample right or wrong as a whole: as uncertain as 20 rows, not as 200.
+    labels, counts = np.zeros(200, dtype=int), np.insert(np.full(20, 10), 7, 0)
+    said = [np.repeat(generator.integers(0, 2, 20), 10) for _ in range(2)]
+    runs = [ProbeRun({"token_accuracy": float((one == 0).mean())}, one) for one in said]
+    texts = [
+        measured(n, [run], labels, "token_accuracy", tokens_of_samples=counts)
+        for n, run in zip("ab", runs, strict=True)
+    ]
+    found = compare(texts)[0]["linear"]
+    gains = (said[1] == 0).astype(float)[::10] - (said[0] == 0)[::10]
+    assert found["difference"] == pytest.approx(100 * gains.mean())
+    assert found["high"] - found["low"] == pytest.approx(100 * 3.92 * gains.std() / np.sqrt(20), rel=0.2)
+
+
+def test_baselines_are_measured_once_for_checkpoints_of_one_configuration(
+    checkpoints: list[str], recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    original = evaluation._measure_baselines
+
+    def spy(*arguments: Any) -> list[Arm]:
+        calls.append(arguments)
+        return original(*arguments)
+
+    monkeypatch.setattr(evaluation, "_measure_baselines", spy)
+    main([*checkpoints, recipe, "--cache", "false", "--output", str(tmp_path / "out")])
+    assert len(calls) == 1
+    main([checkpoints[0], recipe, "--cache", "false", "--baselines", "false", "--output", str(tmp_path / "out")])
+    assert len(calls) == 1
 
 
 def test_online_probe_reports_three_numbers_and_leaves_the_run_alone(digits: PreparedData) -> None:

@@ -15,7 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 from hf_maskssl.evaluation import probe
 from hf_maskssl.evaluation.arguments import ProbeArguments
 from hf_maskssl.evaluation.features import Features
-from hf_maskssl.evaluation.probe import knn_probe, linear_probe, select_few
+from hf_maskssl.evaluation.probe import knn_probe, linear_probe, run_linear_probe, select_few
 
 FAST_ADAM: dict[str, Any] = {"solver": "adam", "num_epochs": 30, "learning_rate": 1e-2, "batch_size": 32}
 SOLVERS: list[dict[str, Any]] = [FAST_ADAM, {"solver": "exact"}]
@@ -50,7 +50,7 @@ def catch_predictions(monkeypatch: pytest.MonkeyPatch) -> list[tuple[np.ndarray,
         seen.append((predictions, references))
         return {}
 
-    monkeypatch.setattr(probe, "_scores", spy)
+    monkeypatch.setattr(probe, "score_predictions", spy)
     return seen
 
 
@@ -86,14 +86,65 @@ def test_regression_predictions_are_mapped_back(solver: str, monkeypatch: pytest
     assert len(seen) == 2
 
 
-def test_defaults_are_the_papers_protocol() -> None:
-    args = ProbeArguments()
-    assert (args.solver, args.num_epochs, args.learning_rate, args.weight_decay) == ("adam", 100, 1e-4, 1e-4)
+def test_the_default_is_the_exact_solver_and_the_papers_protocol_is_one_field() -> None:
+    assert ProbeArguments().linear_solver == "exact"
+    args = ProbeArguments(protocol="paper")
+    found = (args.linear_solver, args.num_epochs, args.learning_rate, args.weight_decay)
+    assert found == ("adam", 100, 1e-4, 1e-4)  # appendix A
+    # What recipes of before said, spelled out, is what it was.
+    old = ProbeArguments(solver="adam", num_epochs=100, learning_rate=1e-4, weight_decay=1e-4)
+    assert old.linear_solver == "adam" and ProbeArguments(solver="exact").linear_solver == "exact"
+    train, test = clusters(60, 1, spread=1.0), clusters(60, 2, spread=1.0)
+    runs = [run_linear_probe(train, test, "classification", one, 0) for one in (args, old)]
+    np.testing.assert_array_equal(runs[0].predictions, runs[1].predictions)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("solver", "exact"), ("num_epochs", 10), ("learning_rate", 1e-3), ("weight_decay", 0.0)]
+)
+def test_what_departs_from_the_paper_is_not_called_the_papers_protocol(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"probe\.{field}: expected .* under probe.protocol 'paper', got {value!r}"):
+        ProbeArguments(**{"protocol": "paper", field: value})
+
+
+def test_adam_that_has_not_converged_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    train, test = clusters(60, 1), clusters(60, 2)
+    slow = run_linear_probe(train, test, "classification", ProbeArguments(protocol="paper"), 0)
+    assert not slow.converged and "has not converged" in caplog.text and "probe.protocol" in caplog.text
+    caplog.clear()
+    args = ProbeArguments(solver="adam", num_epochs=100, learning_rate=0.1, weight_decay=0.1)
+    assert run_linear_probe(train, test, "classification", args, 0).converged and not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("losses", "has_converged"),
+    [
+        ([2.0 - 0.01 * epoch for epoch in range(100)], False),  # a straight line down
+        ([1.0 + math.exp(-epoch / 10) for epoch in range(100)], True),
+        ([1.0 + math.exp(-epoch / 40) for epoch in range(100)], False),
+        ([1.0 - 1e-7 * epoch for epoch in range(100)], True),  # it does not move at all
+        ([1.0, 1.0], True),
+        ([1.0], False),  # a single epoch shows nothing
+    ],
+)
+def test_convergence_of_adam_is_read_off_the_last_tenth_of_epochs(losses: list[float], has_converged: bool) -> None:
+    assert probe._adam_has_converged(losses) == has_converged
+
+
+def test_exact_solver_that_has_not_converged_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    train, test = noise(200, 1), noise(50, 2)
+    assert run_linear_probe(train, test, "classification", ProbeArguments(), 0).converged and not caplog.text
+    monkeypatch.setattr(probe, "EXACT_MAX_ITERATIONS", 1)
+    assert not run_linear_probe(train, test, "classification", ProbeArguments(), 0).converged
+    assert "not converged after 1 iterations" in caplog.text and "200 rows of 8 columns" in caplog.text
+    assert run_linear_probe(line(50, 1), line(20, 2), "regression", ProbeArguments(), 0).converged
 
 
 def test_adam_is_torch_adam_on_the_features_as_they_are() -> None:
     train, test = clusters(50, 1), clusters(20, 2)
-    args = ProbeArguments(num_epochs=3, batch_size=16, learning_rate=1e-2, weight_decay=0.1)
+    args = ProbeArguments(solver="adam", num_epochs=3, batch_size=16, learning_rate=1e-2, weight_decay=0.1)
     torch.manual_seed(5)
     head = torch.nn.Linear(8, 3)
     optimizer = torch.optim.Adam(head.parameters(), lr=1e-2, weight_decay=0.1)
@@ -107,13 +158,15 @@ def test_adam_is_torch_adam_on_the_features_as_they_are() -> None:
     said = 10 * head(torch.from_numpy(test.values)).argmax(1).numpy()
     expected = (said == test.labels).mean()
     assert linear_probe(train, test, "classification", args, seed=5)["accuracy"] == pytest.approx(expected)
-    outputs = probe._fit_adam(train, test, probe._Targets(train.required_labels(), "classification"), args, 5, "cpu")
+    outputs, _ = probe._fit_adam(
+        train, test, probe._Targets(train.required_labels(), "classification"), args, 5, "cpu"
+    )
     np.testing.assert_allclose(outputs, head(torch.from_numpy(test.values)).detach().numpy(), atol=1e-6)
 
 
 def test_probes_depend_on_the_seed_alone_and_leave_the_random_numbers_alone() -> None:
     train, test = clusters(100, 1, spread=2.0), clusters(200, 2, spread=2.0)
-    args = ProbeArguments(num_epochs=1, labels_per_class=5)
+    args = ProbeArguments(solver="adam", num_epochs=1, labels_per_class=5)
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
@@ -146,10 +199,12 @@ def test_validation_chooses_the_penalty_and_is_not_fitted(monkeypatch: pytest.Mo
     fitted: list[tuple[int, float]] = []
     original = probe._fit_exact
 
-    def spy(train: np.ndarray, test: np.ndarray, targets: Any, penalty: float) -> np.ndarray:
+    def spy(train: np.ndarray, test: np.ndarray, targets: Any, penalty: float) -> tuple[np.ndarray, bool]:
         fitted.append((len(train), penalty))
         # Only penalty 10 gives the truth on the validation split.
-        return original(train, test, targets, penalty) if penalty == 10.0 else np.eye(3)[np.zeros(len(test), int)]
+        if penalty == 10.0:
+            return original(train, test, targets, penalty)
+        return np.eye(3)[np.zeros(len(test), int)], True
 
     monkeypatch.setattr(probe, "_fit_exact", spy)
     train, test, validation = (clusters(rows, rows) for rows in (60, 50, 40))
@@ -230,7 +285,11 @@ def test_probes_work_on_memory_maps(tmp_path: Any) -> None:
     train, test = clusters(100, 1), clusters(100, 2)
     np.save(tmp_path / "train.npy", train.values)
     mapped = Features(np.load(tmp_path / "train.npy", mmap_mode="r"), train.labels)
-    for args in (ProbeArguments(num_epochs=2), ProbeArguments(solver="exact"), ProbeArguments(labels_per_class=3)):
+    for args in (
+        ProbeArguments(solver="adam", num_epochs=2),
+        ProbeArguments(solver="exact"),
+        ProbeArguments(labels_per_class=3),
+    ):
         for one_probe in (linear_probe, knn_probe):
             expected = one_probe(train, test, "classification", args, 0)
             assert one_probe(mapped, test, "classification", args, 0) == expected
@@ -273,6 +332,7 @@ def test_bad_labels_are_errors_that_say_what_to_do() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("protocol", "papers"),
         ("solver", "sgd"),
         ("metric", "f1"),
         ("num_epochs", 0),

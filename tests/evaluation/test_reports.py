@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_maskssl.evaluation.reports import fill_tables, main, markdown_table, update_tables, write_json
+from hf_maskssl.evaluation.reports import fill_tables, main, markdown_table, text_table, update_tables, write_json
 
 TABLE: dict[str, Any] = {
     "columns": ["model", "accuracy"],
@@ -153,3 +153,14 @@ def test_command_checks_and_rewrites(tmp_path: Path, results: Path, monkeypatch:
     assert main(["--results", str(results)]) == 0
     assert main(["--results", str(results), "--check"]) == 0
     assert DRAWN in Path("model_cards/mae.md").read_text(encoding="utf-8")
+
+
+def test_text_table_fits_a_terminal_and_keeps_the_ends_of_paths() -> None:
+    rows: list[list[Any]] = [["outputs/" + "x" * 90 + "/end", {"mean": 91.25, "half_width": 0.5}, 3], ["b", None, 10]]
+    lines = text_table(rows, ["", "linear probe", "runs"], width=60).splitlines()
+    assert max(map(len, lines)) == 60
+    assert lines[1].startswith("…xx") and "/end  91.25 ± 0.50" in lines[1] and lines[1].endswith("     3")
+    assert lines[2].split() == ["b", "10"]
+    assert lines[0].endswith("linear probe  runs")
+    with pytest.raises(ValueError, match="Row 0"):
+        text_table([["a"]], ["a", "b"])

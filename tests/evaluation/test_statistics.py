@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from hf_maskssl.evaluation import statistics
-from hf_maskssl.evaluation.statistics import mean_interval, paired_interval, rankme
+from hf_maskssl.evaluation.statistics import (
+    bootstrap_interval,
+    mean_interval,
+    paired_accuracy_interval,
+    paired_interval,
+    rankme,
+)
 
 
 def matrix_with_spectrum(singular_values: list[float], num_rows: int, seed: int = 0) -> np.ndarray:
@@ -85,6 +91,59 @@ def test_paired_interval_refuses_what_is_no_pairs() -> None:
         paired_interval([1.0], [math.nan])
     with pytest.raises(ValueError, match="confidence.*95"):
         paired_interval([1.0, 2.0], [1.0, 2.0], confidence=95)
+
+
+def test_paired_accuracy_interval_by_hand() -> None:
+    # 100 rows: the second is right where the first is wrong on 12, wrong where it is right on 4.
+    first, second = np.ones(100, dtype=bool), np.ones(100, dtype=bool)
+    first[:12], second[12:16] = False, False
+    difference, low, high = paired_accuracy_interval(first, second)
+    gained, lost = 13 / 102, 5 / 102
+    half_width = 1.959964 * math.sqrt((gained + lost - (gained - lost) ** 2) / 102)
+    assert difference == pytest.approx(0.08)
+    assert (low, high) == pytest.approx((gained - lost - half_width, gained - lost + half_width), rel=1e-5)
+    assert paired_accuracy_interval(second, first) == pytest.approx((-0.08, -high, -low))
+
+
+def test_paired_accuracy_interval_does_not_claim_certainty_where_no_row_differs() -> None:
+    right = np.ones(50, dtype=bool)
+    difference, low, high = paired_accuracy_interval(right, right)
+    assert difference == 0.0 and low < -0.02 and high > 0.02
+
+
+def test_paired_accuracy_interval_covers_the_truth_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(0)
+    covered = 0
+    for _ in range(1000):
+        # Both right 70 %, only the second 15 %, only the first 5 %: a true difference of 10 points.
+        kind = generator.choice(4, 80, p=[0.7, 0.15, 0.05, 0.1])
+        _, low, high = paired_accuracy_interval((kind == 0) | (kind == 2), (kind == 0) | (kind == 1))
+        covered += low <= 0.1 <= high
+    assert 930 <= covered <= 975
+
+
+def test_paired_accuracy_interval_refuses_what_is_no_pairs() -> None:
+    right = np.ones(5, dtype=bool)
+    with pytest.raises(ValueError, match="same rows, got 5 and 4"):
+        paired_accuracy_interval(right, right[:4])
+    with pytest.raises(ValueError, match="second_right must be .*bool, .*float64"):
+        paired_accuracy_interval(right, np.ones(5))
+    with pytest.raises(ValueError, match="confidence.*95"):
+        paired_accuracy_interval(right, right, confidence=95)
+
+
+def test_bootstrap_interval_is_that_of_scipy() -> None:
+    values = np.random.default_rng(0).exponential(size=60)
+    mean, low, high = bootstrap_interval(lambda drawn: float(values[drawn].mean()), 60)
+    generator = np.random.default_rng(1)
+    expected = stats.bootstrap((values,), np.mean, n_resamples=9999, method="percentile", random_state=generator)
+    assert mean == pytest.approx(values.mean())
+    assert (low, high) == pytest.approx(tuple(expected.confidence_interval), abs=0.04)
+    assert bootstrap_interval(lambda drawn: float(values[drawn].mean()), 60) == (mean, low, high)
+    with pytest.raises(ValueError, match="num_samples"):
+        bootstrap_interval(lambda drawn: 0.0, 0)
+    with pytest.raises(ValueError, match="confidence.*95"):
+        bootstrap_interval(lambda drawn: 0.0, 3, confidence=95)
 
 
 @settings(max_examples=20, deadline=None)

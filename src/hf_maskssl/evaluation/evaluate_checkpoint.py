@@ -152,7 +152,9 @@ def measure_checkpoint(
     task = data_args.task
     features = _features_of_splits(encoder, prepared, task, probe_args, device, features_dir)
     arm = _probe_features(model, features, task, probe_args, device)
-    logger.info("%s: linear probe %s, kNN %s", model, arm.scores("linear"), arm.scores("knn"))
+    metric = probe_args.headline_metric(task)
+    said = [float(np.mean([run.scores[metric] for run in getattr(arm, probe)])) for probe in PROBES]
+    logger.info("%s: %s %.4f by the linear probe, %.4f by kNN", model, metric, *said)
     config = encoder.config
     del encoder
     test, _ = held_out(features)
@@ -166,7 +168,7 @@ def measure_checkpoint(
     result = {
         "model": model,
         "task": task,
-        "metric": probe_args.headline_metric(task),
+        "metric": metric,
         "test_split": "test" if "test" in features else "validation",
         "rows": {name: len(split) for name, split in features.items()},
         "rankme": arm.rankme,
@@ -392,18 +394,22 @@ def _bootstrap_difference(metric: str, one: Measurement, said: Sequence[np.ndarr
 def differences_table(differences: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:
     """What `compare` gave as {"columns", "rows"}: texts such as "+1.50 (+0.20 to +2.80)"."""
     columns = ["difference", *(f"{title}, {metric} (points)" for title in PROBES.values())]
-    rows = [
-        [f"{_short(pair['second'])} − {_short(pair['first'])}", *(_signed(pair[probe]) for probe in PROBES)]
-        for pair in differences
-    ]
+    rows = [[_pair_name(pair, differences), *(_signed(pair[probe]) for probe in PROBES)] for pair in differences]
     return {"columns": columns, "rows": rows}
 
 
-def _short(name: str) -> str:
-    """A baseline without the description behind its name; a checkpoint by the last two parts of its path."""
-    if name.startswith((UNTRAINED, RAW_INPUTS)):
-        return UNTRAINED if name.startswith(UNTRAINED) else RAW_INPUTS
-    return "/".join(Path(name).parts[-2:])
+def _pair_name(pair: dict[str, Any], differences: Sequence[dict[str, Any]], minus: str = " − ") -> str:
+    """ "second − first": checkpoints by the last part of their paths, or the last two where that is not enough, baselines
+    without the descriptions behind their names."""
+    models = {pair["second"] for pair in differences} | {pair["first"] for pair in differences}
+    models = {name for name in models if not name.startswith((UNTRAINED, RAW_INPUTS))}
+    parts = 1 if len({Path(name).name for name in models}) == len(models) else 2
+
+    def short(name: str) -> str:
+        kind = next((kind for kind in (UNTRAINED, RAW_INPUTS) if name.startswith(kind)), None)
+        return kind or "/".join(Path(name).parts[-parts:])
+
+    return f"{short(pair['second'])}{minus}{short(pair['first'])}"
 
 
 def _signed(difference: dict[str, Any] | None) -> str | None:
@@ -466,7 +472,7 @@ def draw_scores(table: dict[str, Any], path: str | Path, differences: Sequence[d
     axes[0].set_ylim(len(rows) - 0.5, -0.5)  # the table's first row on top
     axes[0].set_xlabel(table["columns"][1].partition(", ")[2])
     if differences:
-        names = [f"{_short(pair['second'])}\n− {_short(pair['first'])}" for pair in differences]
+        names = [_pair_name(pair, differences, "\n− ") for pair in differences]
         axes[1].set_yticks(range(len(names)), names)
         axes[1].set_ylim(len(names) - 0.5, -0.5)
         axes[1].axvline(0.0, color="black", linewidth=1)

@@ -29,7 +29,7 @@ EXACT_MAX_ITERATIONS = 1000
 KNN_TEMPERATURE = 0.07  # Wu et al. 2018, also DINO
 CHUNK_ROWS = 4096  # rows of features that are read at a time
 # "adam" has converged when its last tenth of epochs brought at most this share of the whole fall of the training loss,
-# or no more than this share of the loss it began with (ours).
+# or no more than this share of the loss itself (ours).
 ADAM_TOLERANCE = 0.01
 ADAM_NEGLIGIBLE_FALL = 1e-4
 
@@ -340,7 +340,7 @@ def _adam_has_converged(epoch_losses: Sequence[float]) -> bool:
             "probe.protocol to 'standard', or raise probe.num_epochs."
         )
         return False
-    first, before, last = epoch_losses[0], epoch_losses[-1 - num_last], epoch_losses[-1]
+    first, before, last = max(epoch_losses), epoch_losses[-1 - num_last], epoch_losses[-1]
     tolerated = max(ADAM_TOLERANCE * (first - last), ADAM_NEGLIGIBLE_FALL * first)
     if before - last <= tolerated:
         return True
