@@ -69,7 +69,9 @@ def test_paired_interval_is_that_of_scipys_paired_t_test(pairs: list[tuple[float
 
 def test_what_the_runs_of_a_pair_share_cancels_out() -> None:
     shared, gains = np.array([10.0, 90.0, 50.0]), np.array([1.0, 2.0, 3.0])
-    assert paired_interval(shared.tolist(), (shared + gains).tolist()) == pytest.approx((2.0, 4.302653 / math.sqrt(3)), rel=1e-6)
+    assert paired_interval(shared.tolist(), (shared + gains).tolist()) == pytest.approx(
+        (2.0, 4.302653 / math.sqrt(3)), rel=1e-6
+    )
     assert paired_interval((shared + gains).tolist(), shared.tolist())[0] == pytest.approx(-2.0)
     assert paired_interval([1.0], [1.5]) == (0.5, None)
 
