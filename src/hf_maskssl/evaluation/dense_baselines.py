@@ -114,7 +114,7 @@ def _training_pixels(prepared: PreparedData, task: str, ignore_index: int, seed:
     rows: Any = plain_rows(prepared.train)
     generator = np.random.default_rng(seed)
     chosen = np.sort(generator.permutation(len(rows))[:MAX_ROWS])
-    quota = -(-MAX_PIXELS // len(chosen))
+    quota = MAX_PIXELS // len(chosen)
     features, labels = [], []
     for number in chosen.tolist():
         batch = prepared.collator([rows[number]])

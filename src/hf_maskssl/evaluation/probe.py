@@ -46,11 +46,13 @@ class ProbeRun:
         scores: metric name -> score, for every metric of the task.
         predictions: (m,) classes or values, one for each test row.
         converged: whether the solver found the optimum. True where there is nothing to solve.
+        outputs: (m, classes) scores of the classes that occur in training, of a linear model alone; what a ROC curve judges.
     """
 
     scores: dict[str, float]
     predictions: np.ndarray
     converged: bool = True
+    outputs: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,8 @@ def exact_linear_model(
             *train.values.shape,
         )
     predictions = targets.decode(outputs)
-    return ProbeRun(score_predictions(predictions, test.labels, task), predictions, converged)
+    scores = score_predictions(predictions, test.labels, task)
+    return ProbeRun(scores, predictions, converged, None if targets.classes is None else outputs)
 
 
 def knn_probe(train: Features, test: Features, task: str, args: ProbeArguments, seed: int) -> dict[str, float]:
