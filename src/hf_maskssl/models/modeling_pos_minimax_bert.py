@@ -140,7 +140,7 @@ class PoSMinimaxBertSelfAttention(BertSelfAttention):
 class PoSMinimaxBertAttention(BertAttention):
     """BERT's, of chosen places only where asked to."""
 
-    def forward(  # type: ignore[override]
+    def forward(
         self, hidden_states: torch.Tensor, *args: Any, query_ids: torch.Tensor | None = None, **kwargs: Any
     ) -> Any:
         """As BERT's, (B, N, D) -> (B, N, D); with `query_ids` (B, K) those rows, (B, K, D)."""
