@@ -328,6 +328,7 @@ def test_batches_are_padded(corpus: Corpus) -> None:
             ("input_ids", "attention_mask", "token_type_ids", "labels", "tasks"), ((7, longest), torch.int64)
         ),
         **dict.fromkeys(("next_sentence_label", "index"), ((7,), torch.int64)),
+        "masked_positions": ((7, 8), torch.int64),
     }
     padding = {"input_ids": PAD, "attention_mask": 0, "token_type_ids": 0, "labels": IGNORED, "tasks": IGNORED}
     for place, row in enumerate(rows):
@@ -338,9 +339,39 @@ def test_batches_are_padded(corpus: Corpus) -> None:
             if name in row:
                 np.testing.assert_array_equal(batch[name][place, :length], row[name])
         assert batch["next_sentence_label"][place] == row["next_sentence_label"]
-    # What a model does not take may be gone; an equal length keeps its mask.
+    # What a model does not take may be gone.
     alone = MaskedTextCollator(TOKENIZER, VOCABULARY)([{k: v for k, v in rows[0].items() if k != "index"}])
-    assert "index" not in alone and (alone["attention_mask"] == 1).all()
+    assert "index" not in alone
+
+
+def test_where_nothing_is_padded_there_is_no_mask(corpus: Corpus) -> None:
+    collator = MaskedTextCollator(TOKENIZER, VOCABULARY)
+    rows = list(corpus.prepared())
+    row = max(rows, key=lambda row: len(row["input_ids"]))
+    whole = collator([row, row])
+    assert "attention_mask" not in whole and whole["input_ids"].shape == (2, len(row["input_ids"]))
+    shorter = next(other for other in rows if len(other["input_ids"]) < len(row["input_ids"]))
+    assert collator([row, shorter])["attention_mask"].sum(1).tolist() == [len(row["input_ids"]), len(shorter["input_ids"])]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.lists(st.booleans(), min_size=1, max_size=40), min_size=1, max_size=5))
+def test_masked_positions_are_where_labels_are(masked: list[list[bool]]) -> None:
+    rows = [
+        {
+            "input_ids": np.full(len(row), MASK + 40),
+            "token_type_ids": np.zeros(len(row), int),
+            "labels": np.where(row, 7, IGNORED),
+            "tasks": np.zeros(len(row), int),
+        }
+        for row in masked
+    ]
+    positions = MaskedTextCollator(TOKENIZER, VOCABULARY)(rows)["masked_positions"]
+    most = max(map(sum, masked))
+    assert positions.shape == (len(rows), max(8, -(-most // 8) * 8))
+    for row, found in zip(masked, positions.tolist(), strict=True):
+        expected = [place for place, is_masked in enumerate(row) if is_masked]
+        assert found == expected + [-1] * (len(found) - len(expected))
 
 
 def test_the_collator_refuses_bad_rows(corpus: Corpus) -> None:
@@ -456,13 +487,16 @@ class Stub(nn.Module):
     def forward(
         self,
         input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
         token_type_ids: torch.Tensor,
         labels: torch.Tensor,
         tasks: torch.Tensor,
         next_sentence_label: torch.Tensor,
+        masked_positions: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
-        assert input_ids.shape == attention_mask.shape == token_type_ids.shape == labels.shape == tasks.shape
+        assert input_ids.shape == token_type_ids.shape == labels.shape == tasks.shape
+        assert attention_mask is None or attention_mask.shape == input_ids.shape
+        assert len(masked_positions) == len(input_ids)
         self.seen.append({"input_ids": input_ids, "next_sentence_label": next_sentence_label})
         return {"loss": self.weight * 1.0}
 

@@ -414,6 +414,7 @@ def test_batches_of_masked_text(write_parquet: Callable[..., str], vocabulary_fi
     assert set(batch) == {
         "input_ids",
         "attention_mask",
+        "masked_positions",
         "token_type_ids",
         "labels",
         "tasks",

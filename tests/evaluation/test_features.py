@@ -1,5 +1,6 @@
 """Frozen features: the same rows whatever the batch, the padding and the place they are kept in."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from hf_maskssl.data.collators import BatchCollator
+from hf_maskssl.evaluation import features
 from hf_maskssl.evaluation.features import Features, RowStore, extract_features
 from hf_maskssl.models.configuration_metamae import MetaMAEConfig
 from hf_maskssl.models.modeling_metamae import MetaMAEModel
@@ -111,6 +113,42 @@ def test_data_loader_gives_the_same_as_rows(encoder: TokenEncoder, collator: Bat
     np.testing.assert_allclose(
         extract_features(encoder, loader).values, extract_features(encoder, rows, collator).values, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("level", ["sequence", "token"])
+def test_workers_and_batches_in_flight_change_nothing(
+    encoder: TokenEncoder, collator: BatchCollator, level: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = token_rows([3, 5, 2, 4, 9, 1, 7], token_labels=level == "token")
+    expected = extract_features(encoder, rows, collator, batch_size=2, level=level)
+    arrived = features._arrived
+    monkeypatch.setattr(features, "_arrived", lambda blocks, in_flight: arrived(blocks, 2))
+    for most in (None, 1, 3, 5, 100):
+        found = extract_features(encoder, rows, collator, batch_size=2, level=level, num_workers=2 * (most is None), max_rows=most)
+        np.testing.assert_array_equal(found.values, expected.values[:most])
+        np.testing.assert_array_equal(found.required_labels(), expected.required_labels()[:most])
+
+
+def test_a_device_may_be_so_many_batches_ahead() -> None:
+    begun: list[int] = []
+
+    def blocks() -> Iterator[features._Block]:
+        for number in range(6):
+            begun.append(number)
+            yield features._Block(torch.full((1, 2), float(number)), None)
+
+    seen = [(int(rows[0, 0]), len(begun)) for rows, _ in features._arrived(blocks(), 2)]
+    assert seen == [(0, 3), (1, 4), (2, 5), (3, 6), (4, 6), (5, 6)]
+
+
+def test_bfloat16_features_are_float32_and_near(encoder: TokenEncoder, collator: BatchCollator) -> None:
+    rows = token_rows([3, 5, 2])
+    expected = extract_features(encoder, rows, collator).values
+    found = extract_features(encoder, rows, collator, precision="bf16").values
+    assert found.dtype == np.float32 and not np.array_equal(found, expected)
+    np.testing.assert_allclose(found, expected, atol=0.05)
+    with pytest.raises(ValueError, match=r"precision: expected one of \('no', 'bf16'\), got 'fp8'"):
+        extract_features(encoder, rows, collator, precision="fp8")  # type: ignore[arg-type]
 
 
 def test_rows_without_labels_have_features_but_no_labels(encoder: TokenEncoder, collator: BatchCollator) -> None:

@@ -1,7 +1,10 @@
 """Averages of tasks over batches that hold unequally many of their terms, and of none."""
 
+from typing import Any
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hf_maskssl.training.averages import add_parts, averages, shown_beside_progress
 
@@ -12,6 +15,69 @@ def scalars(**values: float) -> dict[str, torch.Tensor]:
 
 def plain(sums: dict[str, torch.Tensor]) -> dict[str, float]:
     return {name: float(value) for name, value in sums.items()}
+
+
+def slow_add(sums: dict[str, Any], parts: dict[str, torch.Tensor], rows: float, dtype: Any) -> None:
+    """One value after the other."""
+    for name, value in parts.items():
+        count = parts.get("count/" + name)
+        weight: Any = 1.0 if name.startswith("count/") else rows if count is None else count.to(dtype)
+        task = name.removeprefix("weight/")
+        if task != name and "count/" + task in parts:
+            weight = rows * (parts["count/" + task] > 0).to(dtype)
+            sums["present/" + task] = sums.get("present/" + task, 0.0) + weight
+        sums[name] = sums.get(name, 0.0) + weight * value.to(dtype)
+
+
+def drawn_parts(batch: int, of_parts: Any = torch.float32) -> dict[str, torch.Tensor]:
+    """A loss, a value without a count, a mean without a weight, and five tasks of which some are absent."""
+    generator = torch.Generator().manual_seed(batch)
+    draws = torch.rand(12, generator=generator).to(of_parts)
+    counts = torch.randint(0, 3, (6,), generator=generator).to(of_parts)
+    parts = {"loss": draws[0], "contrast": draws[1]} if batch % 3 else {"loss": draws[0]}
+    parts |= {f"task{number}": draws[2 + number] for number in range(5)}
+    parts |= {f"weight/task{number}": draws[7 + number] for number in range(5)}
+    parts |= {f"count/task{number}": counts[number] for number in range(5)}
+    return parts | {"mean": draws[1], "count/mean": counts[5]}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("of_parts", [torch.float32, torch.float64, torch.bfloat16])
+def test_all_at_once_is_one_after_the_other_to_the_bit(dtype: Any, of_parts: Any) -> None:
+    """Also where a value comes late, and where the sums begin as numbers that a checkpoint held."""
+    found: dict[str, Any] = {}
+    expected: dict[str, Any] = {}
+    for batch in range(8):
+        parts = drawn_parts(batch, of_parts)
+        add_parts(found, parts, 3 + batch, dtype)
+        slow_add(expected, parts, 3 + batch, dtype)
+        if batch == 4:
+            found = {name: torch.tensor(float(value), dtype=dtype) for name, value in found.items()}
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name].dtype == dtype and found[name].shape == () and torch.equal(found[name], value), name
+
+
+def test_the_number_of_kernels_does_not_grow_with_that_of_tasks() -> None:
+    class Calls(TorchDispatchMode):
+        number = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            name = func.overloadpacket.__name__
+            self.number += name not in ("view", "unbind", "detach", "_unsafe_view", "reshape")
+            return func(*args, **(kwargs or {}))
+
+    found = []
+    for tasks in (2, 40):
+        parts = {"loss": torch.tensor(1.0)}
+        for task in range(tasks):
+            parts |= {f"{prefix}task{task}": torch.tensor(2.0) for prefix in ("", "weight/", "count/")}
+        sums: dict[str, Any] = {}
+        for _ in range(2):
+            with Calls() as calls:
+                add_parts(sums, parts)
+        found.append(calls.number)
+    assert found[0] == found[1] <= 16, found
 
 
 def test_tasks_are_averaged_over_their_terms_and_the_rest_over_rows() -> None:

@@ -21,6 +21,7 @@ from .word_masking import MaskSampling, mask_words
 NUM_SPECIAL_SINGLE, NUM_SPECIAL_PAIR = 2, 3
 SHORTEST_TARGET = 2
 FOLLOWS, IS_RANDOM = 0, 1
+POSITIONS_MULTIPLE = 8
 SPECIAL_TOKENS = ("cls", "sep", "mask", "pad")
 
 logger = logging.getLogger(__name__)
@@ -345,7 +346,7 @@ class MaskedTextCollator(BatchCollator):
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, vocab_size: int, column: str = "text") -> None:
-        super().__init__({"input_ids": column}, vocab_size, special_token_ids(tokenizer)["pad"], always_mask=True)
+        super().__init__({"input_ids": column}, vocab_size, special_token_ids(tokenizer)["pad"])
         self.is_special = is_special_id(tokenizer, vocab_size)
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
@@ -355,8 +356,10 @@ class MaskedTextCollator(BatchCollator):
             rows: Examples with equal keys, as `MaskedTextRows` gives them; `next_sentence_label` and `index` may be absent.
 
         Returns:
-            int64 `input_ids`, `attention_mask` (1 = real), `token_type_ids`, `labels` and `tasks` (-100 where padded), all
-            (B, N), and `next_sentence_label` and `index`, (B,).
+            int64 `input_ids`, `token_type_ids`, `labels` and `tasks` (-100 where padded), all (B, N); `attention_mask` (B, N),
+            1 = real, where some row is padded, because fused attention kernels want none; `masked_positions` (B, K), the
+            places in each row that have a label, ascending, and then -1, K a multiple of 8: what a model on a GPU would have
+            to wait for the device to know; and `next_sentence_label` and `index`, (B,).
 
         Raises:
             ValueError: No rows, ids outside the vocabulary, or a row of special tokens only; named by row index and column.
@@ -380,12 +383,27 @@ class MaskedTextCollator(BatchCollator):
         if not (is_text & is_real).any(axis=1).all():
             row = rows[int((is_text & is_real).any(axis=1).argmin())]
             raise ValueError(f"{self.where(row, 'input_ids')} is special tokens only: drop such rows")
-        arrays["attention_mask"] = is_real.astype(np.int64)
+        if not is_real.all():
+            arrays["attention_mask"] = is_real.astype(np.int64)
+        arrays["masked_positions"] = _masked_positions(arrays["labels"])
         batch = {name: torch.from_numpy(values) for name, values in arrays.items()}
         for name in ("next_sentence_label", "index"):
             if name in rows[0]:
                 batch[name] = torch.tensor([int(row[name]) for row in rows])
         return batch
+
+
+def _masked_positions(labels: np.ndarray) -> np.ndarray:
+    """(B, K) int64, the places in each row of (B, N) that have a label, ascending, and then -1.
+
+    K is a multiple of `POSITIONS_MULTIPLE`, at least one: batches have few different shapes.
+    """
+    is_masked = labels != IGNORED_LABEL
+    counts = is_masked.sum(axis=1)
+    width = POSITIONS_MULTIPLE * max(1, -(-int(counts.max()) // POSITIONS_MULTIPLE))
+    positions = np.full((len(labels), width), -1, dtype=np.int64)
+    positions[np.arange(width) < counts[:, None]] = np.nonzero(is_masked)[1]
+    return positions
 
 
 def cut_chunks(

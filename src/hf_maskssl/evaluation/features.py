@@ -1,12 +1,13 @@
 """Frozen features: every sample through the encoder once, rows kept in memory or, when they are many, on disk."""
 
+import collections
 import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -17,9 +18,11 @@ from torch.utils.data import DataLoader
 from ..data.labels import IGNORED_LABEL
 
 Level = Literal["sequence", "token"]
+Precision = Literal["no", "bf16"]
 Collator = Callable[[list[Any]], Mapping[str, Any]]
 
 MEMORY_LIMIT = 2**30  # bytes of features; what exceeds them is kept on disk
+IN_FLIGHT = 2  # batches that a GPU may be ahead of the host
 
 
 @dataclass
@@ -76,6 +79,8 @@ def extract_features(
     output: str | Path | None = None,
     memory_limit: int = MEMORY_LIMIT,
     max_rows: int | None = None,
+    num_workers: int = 0,
+    precision: Precision = "no",
 ) -> Features:
     """Features of every sample, in the order of the data, from the frozen encoder on unmasked inputs.
 
@@ -96,19 +101,32 @@ def extract_features(
             them in memory as long as they fit `memory_limit`, and in an unnamed temporary file from there on.
         memory_limit: Bytes of features that may be held in memory.
         max_rows: Stop after so many feature rows.
+        num_workers: Processes that make batches of rows; a `DataLoader` has its own.
+        precision: "bf16" runs the encoder under autocast to bfloat16; the features are float32 all the same.
 
     Raises:
-        ValueError: There is no row, the encoder's output lacks the features or they are not finite, or the labels do
-            not fit the tokens.
+        ValueError: There is no row, the encoder's output lacks the features or they are not finite, the labels do not fit the
+            tokens, or there is no such precision.
     """
-    batches = _batches(loader_or_dataset, collator, batch_size)
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision: expected one of {get_args(Precision)}, got {precision!r}")
+    device = torch.device(device)
+    batches = _batches(loader_or_dataset, collator, batch_size, num_workers, pin_memory=device.type == "cuda")
     output = None if output is None else Path(output)
     values, labels = RowStore(output, memory_limit), RowStore(labels_path(output), memory_limit)
     num_prefix_tokens = getattr(encoder, "num_prefix_tokens", 1)
-    with values, labels, evaluation_mode(encoder), torch.no_grad():
-        for position, batch in enumerate(batches):
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+    def encoded() -> Iterator[_Block]:
+        for batch in batches:
             inputs = {name: _to_device(batch[name], device) for name in batch if name not in ("labels", "index")}
-            rows, row_labels = _feature_rows(encoder(**inputs), batch.get("labels"), level, num_prefix_tokens)
+            with autocast:
+                outputs = encoder(**inputs)
+            rows, row_labels = _feature_rows(outputs, batch.get("labels"), level, num_prefix_tokens)
+            yield _Block(rows, row_labels)
+
+    with values, labels, evaluation_mode(encoder), torch.no_grad():
+        for position, (rows, row_labels) in enumerate(_arrived(encoded(), IN_FLIGHT if device.type == "cuda" else 0)):
             if max_rows is not None:
                 rows = rows[: max_rows - len(values)]
             if not np.isfinite(rows).all():
@@ -148,26 +166,73 @@ def draw_indices(num_rows: int, count: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(num_rows, count, replace=False))
 
 
-def _batches(source: Any, collator: Collator | None, batch_size: int) -> Iterable[Mapping[str, Any]]:
+class _Block:
+    """A batch's rows and labels on their way to the host; on a GPU the copies are begun at once and waited for in `arrays`."""
+
+    def __init__(self, rows: torch.Tensor, labels: torch.Tensor | None) -> None:
+        self._parts = [None if part is None else self._begun(part) for part in (rows, labels)]
+        self._event: Any = None
+        if any(part is not None and part.is_cuda for part in (rows, labels)):
+            self._event = torch.cuda.Event()
+            self._event.record()
+
+    @staticmethod
+    def _begun(part: torch.Tensor) -> torch.Tensor:
+        if not part.is_cuda:
+            return part
+        return torch.empty(part.shape, dtype=part.dtype, pin_memory=True).copy_(part, non_blocking=True)
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """(rows, D) float32 and (rows,) labels, in ordinary memory: pinned memory is scarce, and used again."""
+        if self._event is not None:
+            self._event.synchronize()
+        rows, labels = (
+            None if part is None else part.numpy().copy() if part.is_pinned() else part.cpu().numpy()
+            for part in self._parts
+        )
+        return rows, labels  # type: ignore[return-value]  # there are always rows
+
+
+def _arrived(blocks: Iterable[_Block], in_flight: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """The blocks in their order, each when `in_flight` more have been begun: a GPU has work to do in the meantime."""
+    waiting: collections.deque[_Block] = collections.deque()
+    for block in blocks:
+        waiting.append(block)
+        if len(waiting) > in_flight:
+            yield waiting.popleft().arrays()
+    while waiting:
+        yield waiting.popleft().arrays()
+
+
+def _batches(
+    source: Any, collator: Collator | None, batch_size: int, num_workers: int, pin_memory: bool
+) -> Iterable[Mapping[str, Any]]:
     if isinstance(source, DataLoader):
         return source
     if collator is None:
         raise ValueError("collator: rows of a data set need one to become batches; pass it, or pass a DataLoader")
     # A loader draws a seed for its workers: from a generator of its own, so that a training run's random numbers go on
     # as if nothing had happened.
-    return DataLoader(source, batch_size=batch_size, collate_fn=collator, generator=torch.Generator())
+    return DataLoader(
+        source,
+        batch_size=batch_size,
+        collate_fn=collator,
+        generator=torch.Generator(),
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+    )
 
 
-def _to_device(value: Any, device: str | torch.device) -> Any:
+def _to_device(value: Any, device: torch.device) -> Any:
     if isinstance(value, Mapping):  # of modality -> tensor
         return {name: _to_device(part, device) for name, part in value.items()}
-    return value.to(device) if isinstance(value, torch.Tensor) else value
+    return value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
 
 
 def _feature_rows(
     outputs: Any, labels: torch.Tensor | None, level: Level, num_prefix_tokens: int
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """A batch's feature rows (rows, D) float32 and their labels (rows,)."""
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """A batch's feature rows (rows, D) float32, on their device, and their labels (rows,), where the batch had them."""
     if level == "sequence":
         rows = outputs.pooler_output
         if rows is None:
@@ -182,9 +247,13 @@ def _feature_rows(
                 f"got {'no labels' if labels is None else f'shape {tuple(labels.shape)}'}; "
                 "check data.label_column and data.task"
             )
-        is_labelled = labels != IGNORED_LABEL
-        rows, labels = tokens[is_labelled.to(tokens.device)], labels[is_labelled]
-    return rows.float().cpu().numpy(), None if labels is None else labels.cpu().numpy()
+        # Where they are is found where the labels are, on the CPU as a rule: a GPU would have to be waited for.
+        places = (labels != IGNORED_LABEL).flatten().nonzero().flatten()
+        labels = labels.flatten()[places]
+        if tokens.is_cuda and not places.is_cuda:
+            places = places.pin_memory().to(tokens.device, non_blocking=True)
+        rows = tokens.flatten(0, 1)[places.to(tokens.device)]
+    return rows.float(), labels
 
 
 class RowStore:

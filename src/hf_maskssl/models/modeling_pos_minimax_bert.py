@@ -20,15 +20,30 @@ from transformers import (
     BertModel,
     BertPreTrainedModel,
 )
-from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions, TokenClassifierOutput
-from transformers.models.bert.modeling_bert import BertOnlyMLMHead, BertPreTrainingHeads
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPastAndCrossAttentions,
+    BaseModelOutputWithPoolingAndCrossAttentions,
+    TokenClassifierOutput,
+)
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.bert.modeling_bert import (
+    BertAttention,
+    BertEncoder,
+    BertOnlyMLMHead,
+    BertPreTrainingHeads,
+    BertSelfAttention,
+    eager_attention_forward,
+)
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
+from .attention_dropout import attend_with_dropout, fits
 from .configuration_pos_minimax_bert import PoSMinimaxBertConfig
 from .distributed import with_all_parameters
+from .dropout import Dropout
 from .input_checks import check_attention_mask, check_ids, values_are_readable
 from .layers import at_least_float32, padding_mask, token_classification_loss
+from .masking import gather_tokens
 from .task_balancing import BalancingRule, TaskBalancer, TaskTotals
 
 IGNORED = -100  # transformers' label of what is not scored; here also the task of what belongs to none
@@ -78,13 +93,87 @@ class MaskedPieces:
 
     Attributes:
         positions: (M,) int64, where they lie in the flattened (B * N).
-        targets: (M,) int64, what stood there.
+        targets: (M,) int64, what stood there; -100 where `masked_positions` only fill up a row, which is no piece.
         is_of_task: (M, T) bool, True = belongs to the task.
+        query_ids: (B, K) int64, the places of each row that the encoder's last layer must give, where these are known: of the
+            pieces, and before them 0 where [CLS] is read too.
+        query_positions: (M,) int64, where the pieces lie in the flattened (B * K) of `query_ids`.
     """
 
     positions: torch.Tensor
     targets: torch.Tensor
     is_of_task: torch.Tensor
+    query_ids: torch.Tensor | None = None
+    query_positions: torch.Tensor | None = None
+
+
+class PoSMinimaxBertSelfAttention(BertSelfAttention):
+    """BERT's, from chosen places only where asked to, and with a dropout that a CPU is not slow at."""
+
+    def forward(  # type: ignore[override]
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: Any = None,
+        query_ids: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(B, N, D) -> (B, N, D) and the weights where the kernel gives them; with `query_ids` (B, K) those rows, (B, K, D)."""
+        asking = hidden_states if query_ids is None else gather_tokens(hidden_states, query_ids)
+        query, key, value = (
+            linear(states).unflatten(-1, (-1, self.attention_head_size)).transpose(1, 2)
+            for linear, states in ((self.query, asking), (self.key, hidden_states), (self.value, hidden_states))
+        )
+        dropout = self.dropout.p if self.training else 0.0
+        implementation = self.config._attn_implementation
+        weights = None
+        if dropout > 0 and implementation == "sdpa" and fits(query):
+            attended = attend_with_dropout(query, key, value, attention_mask, self.scaling, dropout).transpose(1, 2)
+        else:
+            kernel = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
+            attended, weights = kernel(
+                self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs
+            )
+        return attended.reshape(*asking.shape[:-1], -1), weights
+
+
+class PoSMinimaxBertAttention(BertAttention):
+    """BERT's, of chosen places only where asked to."""
+
+    def forward(
+        self, hidden_states: torch.Tensor, *args: Any, query_ids: torch.Tensor | None = None, **kwargs: Any
+    ) -> Any:
+        """As BERT's, (B, N, D) -> (B, N, D); with `query_ids` (B, K) those rows, (B, K, D)."""
+        if query_ids is None:
+            return super().forward(hidden_states, *args, **kwargs)
+        attended, weights = self.self(hidden_states, *args, query_ids=query_ids, **kwargs)
+        return self.output(attended, gather_tokens(hidden_states, query_ids)), weights
+
+
+class PoSMinimaxBertEncoder(BertEncoder):
+    """BERT's, whose last layer need not compute places that nobody reads."""
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: Any = None,
+        *args: Any,
+        query_ids: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As BERT's, (B, N, D) -> (B, N, D); with `query_ids` (B, K) int64 those rows, (B, K, D)."""
+        if query_ids is None:
+            return super().forward(hidden_states, attention_mask, *args, **kwargs)
+        *first, last = self.layer
+        for layer in first:
+            hidden_states = layer(hidden_states, attention_mask, **kwargs)
+        if attention_mask is None or (isinstance(attention_mask, torch.Tensor) and attention_mask.dim() == 4):
+            if attention_mask is not None and attention_mask.shape[2] > 1:
+                attention_mask = attention_mask.take_along_dim(query_ids[:, None, :, None], dim=2)
+            hidden_states = last(hidden_states, attention_mask, query_ids=query_ids, **kwargs)
+        else:  # the masks of flash and flex attention are for as many queries as keys
+            hidden_states = gather_tokens(last(hidden_states, attention_mask, **kwargs), query_ids)
+        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=hidden_states)
 
 
 class PoSMinimaxBertPreTrainedModel(BertPreTrainedModel):
@@ -111,6 +200,18 @@ class PoSMinimaxBertModel(PoSMinimaxBertPreTrainedModel, BertModel):
     # Special tokens are in `input_ids`, and have labels of their own (-100), so none is cut off.
     num_prefix_tokens = 0
 
+    def __init__(self, config: PoSMinimaxBertConfig, add_pooling_layer: bool = True) -> None:
+        super().__init__(config, add_pooling_layer)
+        # The same modules with other forward passes. Making them anew would draw their weights a second time.
+        kinds: dict[type[nn.Module], type[nn.Module]] = {
+            BertEncoder: PoSMinimaxBertEncoder,
+            BertAttention: PoSMinimaxBertAttention,
+            BertSelfAttention: PoSMinimaxBertSelfAttention,
+            nn.Dropout: Dropout,
+        }
+        for module in self.modules():
+            module.__class__ = kinds.get(type(module), type(module))
+
     def forward(
         self,
         input_ids: torch.Tensor | None = None,
@@ -128,9 +229,10 @@ class PoSMinimaxBertModel(PoSMinimaxBertPreTrainedModel, BertModel):
             token_type_ids: (B, N) int64, 0 in the first segment, 1 in the second; None: 0.
             position_ids: (1 or B, N) int64; None: 0 to N - 1.
             inputs_embeds: (B, N, D) instead of `input_ids`.
+            kwargs: `query_ids` (B, K) int64: only these places are read of the last layer, the first of which is pooled.
 
         Returns:
-            `last_hidden_state` (B, N, D), `pooler_output` (B, D).
+            `last_hidden_state` (B, N, D), or (B, K, D) of `query_ids`; `pooler_output` (B, D).
 
         Raises:
             ValueError: neither or both of `input_ids` and `inputs_embeds`; ids or token types of another type, shape or range;
@@ -235,27 +337,36 @@ class PoSMinimaxBertMaskedModel(PoSMinimaxBertPreTrainedModel):
         """The tasks' loss sums of one batch, to be added up over the step and given to `balancer.begin_step`; where the balancing
         needs no losses, counts alone, for which no layer is computed.
         """
-        labels, tasks = batch.pop("labels", None), batch.pop("tasks", None)
-        pieces = self._pieces(labels, tasks, batch)
+        labels, tasks, places = (batch.pop(name, None) for name in ("labels", "tasks", "masked_positions"))
+        pieces = self._pieces(labels, tasks, places, batch)
         sentence_labels = batch.pop("next_sentence_label", None)
         if not self.balancer.needs_losses:
             counts = pieces.is_of_task.sum(0)
             if len(self.balancer.tasks) > len(counts):
                 counts = torch.cat([counts, self._sentence_count(sentence_labels, counts)[None]])
             return self.balancer.count(counts)
-        outputs = self.bert(**batch, return_dict=True)
-        sums, counts = self._masked_sums(outputs.last_hidden_state, pieces)
+        outputs, states = self._encode(pieces, batch)
+        sums, counts = self._masked_sums(states, pieces)
         if len(self.balancer.tasks) > len(counts):
             sums, counts = self._with_sentences(sums, counts, outputs.pooler_output, sentence_labels)
         return self.balancer.measure(sums, counts, self._shared_weight())
 
+    # Whether [CLS] is read beside masked pieces.
+    reads_cls = False
+
     def _pieces(
-        self, labels: torch.Tensor | None, tasks: torch.Tensor | None, inputs: Mapping[str, Any]
+        self,
+        labels: torch.Tensor | None,
+        tasks: torch.Tensor | None,
+        masked_positions: torch.Tensor | None,
+        inputs: Mapping[str, Any],
     ) -> MaskedPieces:
-        """Which pieces are scored. Called before the encoder: on a GPU this waits for the device, which then has little queued.
+        """Which pieces are scored. Called before the encoder: where a GPU is not told `masked_positions`, this waits for the
+        device, which then has little queued.
 
         Raises:
-            ValueError: labels or tasks are missing or of another shape or type, a label is no id, or is of no task.
+            ValueError: labels or tasks are missing or of another shape or type, a label is no id, or is of no task; or
+                `masked_positions` are not those of the labels.
         """
         if labels is None:
             raise ValueError(
@@ -266,42 +377,75 @@ class PoSMinimaxBertMaskedModel(PoSMinimaxBertPreTrainedModel):
             raise ValueError(
                 f"`labels` must be int64 of the inputs' shape {shape}, got {labels.dtype} of {tuple(labels.shape)}."
             )
-        positions = torch.nonzero(labels.flatten() != IGNORED).flatten()
-        targets = labels.flatten()[positions]
+        if tasks is None and len(self.config.tasks) > 1:
+            raise ValueError(
+                "`tasks` must come with `labels`: (B, N) int64, the place of each masked piece's task in "
+                f"{self.config.tasks}. Data of kind 'masked_text' gives them; for plain masked language modelling "
+                "configure tasks=['mlm']."
+            )
+        if tasks is not None and (tasks.shape != labels.shape or tasks.dtype != torch.int64):
+            raise ValueError(
+                f"`tasks` must be int64 of the shape of `labels`, {tuple(labels.shape)}, got {tasks.dtype} of "
+                f"{tuple(tasks.shape)}."
+            )
+        if masked_positions is not None:
+            _check_positions(masked_positions, labels)
+        if values_are_readable(labels):
+            masked_positions = _positions_of(labels)
+        elif masked_positions is None:  # how many a row has at most, a GPU would have to be waited for again
+            flat = torch.nonzero(labels.flatten() != IGNORED).flatten()
+            return self._pieces_at(flat, labels, tasks)
+        places = masked_positions.clamp(min=0)
+        query_ids = F.pad(places, (1, 0)) if self.reads_cls else places
+        in_queries = torch.arange(query_ids.numel(), device=places.device).view_as(query_ids)[:, -places.shape[1] :]
+        flat = places + shape[1] * torch.arange(shape[0], device=places.device)[:, None]
+        is_piece = masked_positions >= 0
+        if values_are_readable(labels):
+            pieces = self._pieces_at(flat[is_piece], labels, tasks)
+            pieces.query_ids, pieces.query_positions = query_ids, in_queries[is_piece]
+        else:
+            pieces = self._pieces_at(flat.flatten(), labels, tasks, is_piece.flatten())
+            pieces.query_ids, pieces.query_positions = query_ids, in_queries.flatten()
+        return pieces
+
+    def _pieces_at(
+        self,
+        flat: torch.Tensor,
+        labels: torch.Tensor,
+        tasks: torch.Tensor | None,
+        is_piece: torch.Tensor | None = None,
+    ) -> MaskedPieces:
+        """The pieces at places (M,) of the flattened batch, of which `is_piece` (M,) tells those that are some; None: all.
+
+        Raises:
+            ValueError: a label is no id, or is of no task.
+        """
+        targets, number = labels.flatten()[flat], len(self.config.tasks)
         is_id = (targets >= 0) & (targets < self.config.vocab_size)
         if values_are_readable(targets) and not is_id.all():
             raise ValueError(
                 f"`labels` must be -100 or ids in [0, vocab_size={self.config.vocab_size}), got {int(targets[~is_id][0])}."
             )
-        number = len(self.config.tasks)
         if tasks is None:
-            if number > 1:
+            is_of_task = torch.ones_like(targets, dtype=torch.bool)[:, None]
+        else:
+            own = tasks.flatten()[flat]
+            if values_are_readable(own) and ((own < 0) | (own >= number)).any():
+                place = int(flat[((own < 0) | (own >= number)).nonzero()[0, 0]])
+                row, column = divmod(place, labels.shape[1])
                 raise ValueError(
-                    "`tasks` must come with `labels`: (B, N) int64, the place of each masked piece's task in "
-                    f"{self.config.tasks}. Data of kind 'masked_text' gives them; for plain masked language modelling "
-                    "configure tasks=['mlm']."
+                    f"`tasks` must be 0 to {number - 1} wherever there is a label, got {int(tasks[row, column])} in row {row}, "
+                    f"piece {column} of the batch: set its label to -100, or its task to that of its word."
                 )
-            return MaskedPieces(positions, targets, torch.ones_like(targets, dtype=torch.bool)[:, None])
-        if tasks.shape != labels.shape or tasks.dtype != torch.int64:
-            raise ValueError(
-                f"`tasks` must be int64 of the shape of `labels`, {tuple(labels.shape)}, got {tasks.dtype} of "
-                f"{tuple(tasks.shape)}."
-            )
-        own = tasks.flatten()[positions]
-        if values_are_readable(own) and ((own < 0) | (own >= number)).any():
-            place = int(positions[((own < 0) | (own >= number)).nonzero()[0, 0]])
-            row, column = divmod(place, labels.shape[1])
-            raise ValueError(
-                f"`tasks` must be 0 to {number - 1} wherever there is a label, got {int(tasks[row, column])} in row {row}, piece "
-                f"{column} of the batch: set its label to -100, or its task to that of its word."
-            )
-        return MaskedPieces(positions, targets, own[:, None] == torch.arange(number, device=own.device))
+            is_of_task = own[:, None] == torch.arange(number, device=own.device)
+        if is_piece is not None:
+            targets, is_of_task = targets.masked_fill(~is_piece, IGNORED), is_of_task & is_piece[:, None]
+        return MaskedPieces(flat, targets, is_of_task)
 
     def _masked_sums(
-        self, hidden_states: torch.Tensor, pieces: MaskedPieces
+        self, states: torch.Tensor, pieces: MaskedPieces
     ) -> tuple[torch.Tensor | list[torch.Tensor], torch.Tensor]:
-        """(T,) sums of the tasks' losses in this batch, and (T,) counts of their masked pieces."""
-        states = hidden_states.flatten(0, 1).index_select(0, pieces.positions)
+        """(T,) sums of the tasks' losses in this batch, of the pieces' states (M, D), and (T,) counts of the pieces."""
         counts = pieces.is_of_task.sum(0)
         if self.balancer.needs_gradients and self.training and torch.is_grad_enabled():
             # A graph for each task: GradNorm then goes back through the head once in all, and not T times.
@@ -313,7 +457,7 @@ class PoSMinimaxBertMaskedModel(PoSMinimaxBertPreTrainedModel):
     def _losses(self, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """(M,) cross entropy, at least in float32, of masked pieces (M, D)."""
         (logits,) = at_least_float32(self.cls.predictions(states))
-        return F.cross_entropy(logits, targets, reduction="none")
+        return F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
 
     def _with_sentences(
         self,
@@ -343,11 +487,59 @@ class PoSMinimaxBertMaskedModel(PoSMinimaxBertPreTrainedModel):
         layer: Any = self.bert.encoder.layer[-1]
         return layer.output.dense.weight
 
+    def _encode(self, pieces: MaskedPieces, inputs: Mapping[str, Any], **kwargs: Any) -> tuple[Any, torch.Tensor]:
+        """What the encoder gives, and the states (M, D) of the pieces.
+
+        The last layer computes only what is read, but for whoever asks for hidden states or attention weights.
+        """
+        places, query_ids = pieces.query_positions, pieces.query_ids
+        names = ("output_hidden_states", "output_attentions")
+        if places is None or any(kwargs.get(name, getattr(self.config, name, False)) for name in names):
+            places, query_ids = pieces.positions, None
+        encoded = self.bert(**inputs, query_ids=query_ids, return_dict=True, **kwargs)
+        return encoded, encoded.last_hidden_state.flatten(0, 1).index_select(0, places)
+
+
+def _positions_of(labels: torch.Tensor, at_least: int = 1) -> torch.Tensor:
+    """(B, K) int64, the places in each row of labels (B, N) that are not -100, ascending, and then -1; `at_least` so many."""
+    is_masked = labels != IGNORED
+    counts = is_masked.sum(1)
+    width = max(at_least, int(counts.max()))
+    positions = labels.new_full((len(labels), width), -1)
+    positions[torch.arange(width) < counts[:, None]] = is_masked.nonzero()[:, 1]
+    return positions
+
+
+def _check_positions(masked_positions: torch.Tensor, labels: torch.Tensor) -> None:
+    """`masked_positions` are those of the labels (B, N), which are well formed.
+
+    Raises:
+        ValueError: another shape or type, or other places.
+    """
+    shape = tuple(masked_positions.shape)
+    if len(shape) != 2 or shape[0] != len(labels) or shape[1] == 0 or masked_positions.dtype != torch.int64:
+        raise ValueError(
+            f"`masked_positions` must be int64 of the shape ({len(labels)}, K), K at least 1, got {masked_positions.dtype} of "
+            f"{shape}."
+        )
+    if not values_are_readable(masked_positions):
+        return
+    expected = _positions_of(labels, at_least=shape[1])
+    given = F.pad(masked_positions, (0, expected.shape[1] - shape[1]), value=-1)
+    if not torch.equal(given, expected):
+        row = int((given != expected).any(1).nonzero()[0, 0])
+        raise ValueError(
+            "`masked_positions` must be the places in each row where `labels` are not -100, ascending, and then -1, expected "
+            f"{expected[row].tolist()} in row {row}, got {masked_positions[row].tolist()}: leave it out, or make it anew where "
+            "labels were changed."
+        )
+
 
 class PoSMinimaxBertForPreTraining(PoSMinimaxBertMaskedModel):
     """The paper's two objectives: masked words of each part of speech, and next sentence prediction."""
 
     _keys_to_ignore_on_load_unexpected = [r"^balancer\."]
+    reads_cls = True
 
     def __init__(self, config: PoSMinimaxBertConfig) -> None:
         super().__init__(config)
@@ -369,6 +561,7 @@ class PoSMinimaxBertForPreTraining(PoSMinimaxBertMaskedModel):
         labels: torch.Tensor | None = None,
         tasks: torch.Tensor | None = None,
         next_sentence_label: torch.Tensor | None = None,
+        masked_positions: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> PoSMinimaxBertForPreTrainingOutput:
         """Encode, predict masked pieces, balance their tasks, and judge whether sentences follow each other.
@@ -380,10 +573,13 @@ class PoSMinimaxBertForPreTraining(PoSMinimaxBertMaskedModel):
                 where there is one task.
             next_sentence_label: (B,) int64, 0 = the second segment follows the first, 1 = it comes from elsewhere, -100 = not
                 known. Refused where the configuration has no next sentence prediction.
+            masked_positions: (B, K) int64, the places in each row that have a label, ascending, and then -1, as
+                `MaskedTextCollator` gives them: a GPU that is told them need not be waited for. None: found here.
 
         Raises:
-            ValueError: as `PoSMinimaxBertModel.forward`; labels and tasks of another shape or type; a label of no task; sentence
-                labels without `labels`, of another shape, or that the configuration does not want.
+            ValueError: as `PoSMinimaxBertModel.forward`; labels, tasks and masked positions of another shape or type; a label of
+                no task; masked positions that are not those of the labels; sentence labels without `labels`, of another shape,
+                or that the configuration does not want.
         """
         inputs = {
             "input_ids": input_ids,
@@ -393,13 +589,14 @@ class PoSMinimaxBertForPreTraining(PoSMinimaxBertMaskedModel):
             "inputs_embeds": inputs_embeds,
         }
         self._check_sentence_labels(next_sentence_label, labels, inputs)
-        pieces = None if labels is None else self._pieces(labels, tasks, inputs)
-        encoded = self.bert(**inputs, return_dict=True, **kwargs)
         loss = loss_parts = logits = None
-        if pieces is None:
+        if labels is None:
+            encoded = self.bert(**inputs, return_dict=True, **kwargs)
             logits = self.cls.predictions(encoded.last_hidden_state)
         else:
-            loss, loss_parts = self._loss(encoded, pieces, next_sentence_label)
+            pieces = self._pieces(labels, tasks, masked_positions, inputs)
+            encoded, states = self._encode(pieces, inputs, **kwargs)
+            loss, loss_parts = self._loss(encoded.pooler_output, states, pieces, next_sentence_label)
         return PoSMinimaxBertForPreTrainingOutput(
             loss=loss,
             loss_parts=loss_parts,
@@ -410,11 +607,11 @@ class PoSMinimaxBertForPreTraining(PoSMinimaxBertMaskedModel):
         )
 
     def _loss(
-        self, encoded: Any, pieces: MaskedPieces, labels: torch.Tensor | None
+        self, pooled: torch.Tensor, states: torch.Tensor, pieces: MaskedPieces, labels: torch.Tensor | None
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        sums, counts = self._masked_sums(encoded.last_hidden_state, pieces)
+        sums, counts = self._masked_sums(states, pieces)
         if len(self.balancer.tasks) > len(counts):
-            sums, counts = self._with_sentences(sums, counts, encoded.pooler_output, labels)
+            sums, counts = self._with_sentences(sums, counts, pooled, labels)
         balanced = self.balancer(sums, counts, self._shared_weight())
         loss = balanced.loss
         if labels is None:
@@ -470,6 +667,7 @@ class PoSMinimaxBertForMaskedLM(PoSMinimaxBertMaskedModel):
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         tasks: torch.Tensor | None = None,
+        masked_positions: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> PoSMinimaxBertForMaskedLMOutput:
         """Encode, and predict masked pieces or, without labels, every piece. Arguments and errors: as
@@ -481,13 +679,14 @@ class PoSMinimaxBertForMaskedLM(PoSMinimaxBertMaskedModel):
             "position_ids": position_ids,
             "inputs_embeds": inputs_embeds,
         }
-        pieces = None if labels is None else self._pieces(labels, tasks, inputs)
-        encoded = self.bert(**inputs, return_dict=True, **kwargs)
         loss = loss_parts = logits = None
-        if pieces is None:
+        if labels is None:
+            encoded = self.bert(**inputs, return_dict=True, **kwargs)
             logits = self.cls(encoded.last_hidden_state)
         else:
-            sums, counts = self._masked_sums(encoded.last_hidden_state, pieces)
+            pieces = self._pieces(labels, tasks, masked_positions, inputs)
+            encoded, states = self._encode(pieces, inputs, **kwargs)
+            sums, counts = self._masked_sums(states, pieces)
             if len(self.balancer.tasks) > len(counts):
                 sums, counts = self._with_sentences(sums, counts, None, None)
             balanced = self.balancer(sums, counts, self._shared_weight())

@@ -36,6 +36,9 @@ class PretrainingArguments:
         max_grad_norm: clip the gradient to this l2 norm; None does not clip.
         mixed_precision: "no", "bf16" or "fp16"; None takes what `accelerate launch` or its configuration file says.
         gradient_checkpointing: recompute the encoder's activations in the backward pass, for memory.
+        tf32: let float32 matrix products on a GPU (Ampere and later) run in TensorFloat-32, which reads 10 of the 23 bits of a
+            factor's fraction and is several times as fast; None leaves torch as it is, which is full float32. As in
+            transformers' TrainingArguments; mixed_precision "bf16" is faster still.
         torch_compile: compile the layers that can be (a decoder that is differentiated twice cannot).
         cuda_graphs: record a whole step as a CUDA graph, once for each shape of batch, and replay it: for small models, whose
             steps are mostly the launching of kernels. On one CUDA GPU, in float32 or bf16; the losses are those without it.
@@ -74,6 +77,7 @@ class PretrainingArguments:
     max_grad_norm: float | None = None
     mixed_precision: Literal["no", "bf16", "fp16"] | None = None
     gradient_checkpointing: bool = False
+    tf32: bool | None = None
     torch_compile: bool = False
     cuda_graphs: bool = False
     num_workers: int = 0

@@ -1,6 +1,6 @@
 """Averages of named losses over steps or batches: those of tasks weigh each batch by how much of the task it held."""
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -19,21 +19,45 @@ def add_parts(
 ) -> None:
     """Add one batch's values to sums.
 
+    However many values there are, a GPU is given about a dozen kernels, and is not waited for.
+
     Args:
-        sums: Name -> sum so far; changed in place.
-        parts: Name -> scalar. One that has a `count/NAME` beside it is a mean over so many terms, and its `weight/NAME`
-            says something only where there are any.
+        sums: Name -> sum so far, a scalar; changed in place. Those of one call share memory.
+        parts: Name -> scalar, all on one device. One that has a `count/NAME` beside it is a mean over so many terms, and its
+            `weight/NAME` says something only where there are any.
         rows: Weight of the batch for values without a count.
         dtype: Of the sums.
     """
-    for name, value in parts.items():
-        count = parts.get(COUNT + name)
-        weight: Any = 1.0 if name.startswith(COUNT) else rows if count is None else count.to(dtype)
-        task = name.removeprefix(WEIGHT)
-        if task != name and COUNT + task in parts:
-            weight = rows * (parts[COUNT + task] > 0).to(dtype)
-            sums[PRESENT + task] = sums.get(PRESENT + task, 0.0) + weight
-        sums[name] = sums.get(name, 0.0) + weight * value.to(dtype)
+    if not parts:
+        return
+    device = next(iter(parts.values())).device
+    zero, one, per_row = (torch.full((), value, dtype=dtype, device=device) for value in (0.0, 1.0, rows))
+    tasks = [name.removeprefix(COUNT) for name in parts if name.startswith(COUNT)]
+    counts, present = zero.new_empty(0), zero.new_empty(0)
+    if tasks:
+        counts = _stacked([parts[COUNT + task] for task in tasks], dtype)
+        present = (counts > 0).to(dtype) * per_row
+    count_of = dict(zip(tasks, counts.unbind(), strict=True))
+    present_of = {WEIGHT + task: value for task, value in zip(tasks, present.unbind(), strict=True)}
+    # A mean is weighed by its terms, a weight by whether there were any, a count by nothing, and all else by rows.
+    factors = [
+        one if name.startswith(COUNT) else present_of.get(name, count_of.get(name, per_row)) for name in parts
+    ]
+    added = torch.stack(factors) * _stacked(list(parts.values()), dtype)
+    is_weighed = [task for task in tasks if WEIGHT + task in parts]
+    if is_weighed:
+        added = torch.cat([added, torch.stack([present_of[WEIGHT + task] for task in is_weighed])])
+    names = [*parts, *(PRESENT + task for task in is_weighed)]
+    so_far = _stacked([sums.get(name, zero) for name in names], dtype)
+    sums.update(zip(names, (so_far + added).unbind(), strict=True))
+
+
+def _stacked(scalars: Sequence[torch.Tensor], dtype: Any) -> torch.Tensor:
+    """Scalars as one vector (n,) of this type."""
+    scalars = [value.reshape(()) for value in scalars]
+    if len({value.dtype for value in scalars}) > 1:
+        scalars = [value.to(dtype) for value in scalars]
+    return torch.stack(scalars).to(dtype)
 
 
 def averages(sums: Mapping[str, float], rows: float, batches: int = 1) -> dict[str, float]:
