@@ -19,7 +19,7 @@ from transformers import AutoModel, AutoModelForPreTraining
 from hf_maskssl.data import PreparedData, build_config, prepare_data
 from hf_maskssl.data.processors import load_processor
 from hf_maskssl.evaluation.arguments import ProbeArguments
-from hf_maskssl.evaluation.baselines import baseline_scores
+from hf_maskssl.evaluation.baselines import baseline_scores, probed_splits, read_raw_inputs
 from hf_maskssl.evaluation.features import Features, extract_features, level_of_task
 from hf_maskssl.evaluation.masked_losses import masked_losses
 from hf_maskssl.evaluation.online import draw_rows
@@ -108,13 +108,17 @@ def _probe_scores(
     }
     if task == "regression":
         return scores
-    fewest = np.unique(train.required_labels(), return_counts=True)[1].min()
-    for count in LABELS_PER_CLASS:
-        if count <= fewest:
-            few = dataclasses.replace(args, labels_per_class=count)
-            draws = [linear_probe(train, held_out, task, few, draw)[metric] for draw in range(FEW_LABEL_DRAWS)]
-            scores[f"linear_{count}_labels"] = float(np.mean(draws))
+    for count in _affordable(train.required_labels()):
+        few = dataclasses.replace(args, labels_per_class=count)
+        draws = [linear_probe(train, held_out, task, few, draw)[metric] for draw in range(FEW_LABEL_DRAWS)]
+        scores[f"linear_{count}_labels"] = float(np.mean(draws))
     return scores
+
+
+def _affordable(labels: np.ndarray) -> list[int]:
+    """Numbers of labels a class that every class has."""
+    fewest = np.unique(labels, return_counts=True)[1].min()
+    return [count for count in LABELS_PER_CLASS if count <= fewest]
 
 
 def _baseline(prepared: PreparedData, task: str, args: ProbeArguments, measured: Measured) -> Scores:
@@ -122,7 +126,8 @@ def _baseline(prepared: PreparedData, task: str, args: ProbeArguments, measured:
     metric, start = args.headline_metric(task), measured.claim.arms[measured.run.arm].start
     scores = {"linear": baseline_scores(prepared, task, args, 0)[start][metric]}
     if task == "classification":
-        for count in LABELS_PER_CLASS:
+        labels = read_raw_inputs(probed_splits(prepared)["train"], prepared, task).labels
+        for count in _affordable(labels):
             few = dataclasses.replace(args, labels_per_class=count)
             draws = [baseline_scores(prepared, task, few, draw)[start][metric] for draw in range(FEW_LABEL_DRAWS)]
             scores[f"linear_{count}_labels"] = float(np.mean(draws))

@@ -62,6 +62,7 @@ from .checkpoints import (
 )
 from .graphs import StepGraphs, add_sums, check_launch_for_graphs, check_model_for_graphs, step_graphs
 from .optimizers import build_optimizer
+from .precision import use_tf32
 from .seeds import mix, seed_device, seed_step
 from .sharding import embedding_in_root, fsdp_units
 from .signals import SigtermWatch
@@ -181,6 +182,7 @@ class Pretrainer:
             ) from error
         check_launch(accelerator.state)
         self._refuse_silent_changes(accelerator)
+        use_tf32(args.tf32, accelerator.device)
         if args.cuda_graphs:
             check_launch_for_graphs(accelerator)
         return accelerator
