@@ -48,7 +48,8 @@ def test_confusion_shows_shares_of_the_true_class(tmp_path: Path, figures: list[
     assert is_picture(path)
     axes = figures[0].axes[0]
     # Rows: cat, dog, cow; "never" is neither true nor predicted.
-    shown = np.ma.filled(axes.images[0].get_array(), -1)
+    pixels: Any = axes.images[0].get_array()
+    shown = np.ma.filled(pixels, -1)
     assert shown.tolist() == [[75, 25, 0], [0, 100, 0], [100, 0, 0]]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["cat (4)", "dog (2)", "cow (0)"]
     assert {text.get_text() for text in axes.texts} == {"75", "25", "100"}
@@ -82,10 +83,10 @@ def test_agreement_has_the_line_the_points_and_the_outliers(tmp_path: Path, figu
     rows = np.arange(60) + 1000
     assert is_picture(draw_agreement(true, said, tmp_path / "a.png", "title", "label", outliers, rows))
     axes = figures[0].axes[0]
-    line = axes.get_lines()[0]
+    line: Any = axes.get_lines()[0]
     assert np.array_equal(line.get_xdata(), line.get_ydata())
     assert axes.get_xlim() == axes.get_ylim()
-    offsets = axes.collections[1].get_offsets()
+    offsets: Any = axes.collections[1].get_offsets()
     assert np.allclose(offsets, np.stack([true, said.mean(axis=0)], axis=1))
     assert [text.get_text() for text in axes.texts] == ["1009"]
 
@@ -100,8 +101,9 @@ def test_validation_marks_the_epoch_that_is_kept(tmp_path: Path, figures: list[F
     ]
     assert is_picture(draw_validation(curves, "accuracy", tmp_path / "a.png"))
     score, loss = figures[0].axes
-    rings = [(line.get_xdata()[0], line.get_ydata()[0]) for line in score.get_lines() if line.get_markersize() == 8]
-    assert rings == pytest.approx([(2, 20.0), (1, 10.0)])
+    lines: list[Any] = list(score.get_lines())
+    rings = [(line.get_xdata()[0], line.get_ydata()[0]) for line in lines if line.get_markersize() == 8]
+    assert np.allclose(rings, [(2, 20.0), (1, 10.0)])
     assert len(loss.get_lines()) == 3 + 2
     labels = [text.get_text() for text in figures[0].legends[0].get_texts()]
     assert labels == ["seed 0", "seed 1", "without pre-training", "epoch that is kept"]
@@ -115,7 +117,7 @@ def test_maps_of_classes_and_depth(tmp_path: Path, figures: list[Figure]) -> Non
     said[0, 0] = 2
     samples = [MapSample(f"row {n}", {"rgb": picture}, classes, said) for n in (3, 8)]
     assert is_picture(draw_class_maps(samples, ["wall", "floor", "box"], tmp_path / "c.png"))
-    cells = [axes.images[0].get_array() for axes in figures[0].axes]
+    cells: list[Any] = [axes.images[0].get_array() for axes in figures[0].axes]
     assert len(cells) == 6 and np.allclose(cells[1][7, 0], class_color(2)) and np.allclose(cells[1][0, 0], 1.0)
     labels = [text.get_text() for text in figures[0].legends[0].get_texts()]
     assert labels == ["wall", "floor", "box", "no class"]

@@ -199,9 +199,10 @@ def test_dense_runs_are_drawn_and_compared(task: str, tmp_path: Path) -> None:
         results["pictures"]["Maps"] == "pictures/maps.png" and (tmp_path / "run" / "pictures" / "maps.png").is_file()
     )
     if task == "semantic_segmentation":  # of six test rows all are kept, so that pixels can be counted
-        counts = np.zeros_like(stored.confusion)
+        confusion: Any = stored.confusion
+        counts = np.zeros_like(confusion)
         np.add.at(counts, (stored.true.reshape(-1), stored.said.reshape(-1)), 1)
-        assert np.array_equal(counts, stored.confusion) and "Confusion matrix" in results["pictures"]
+        assert np.array_equal(counts, confusion) and "Confusion matrix" in results["pictures"]
     models = {model["name"]: model for model in results["baselines"]["models"]}
     assert list(models) == ["from_scratch", "constant", "raw"]
     headline = results["metric"]
@@ -212,7 +213,7 @@ def test_dense_baselines_see_the_pixel_and_its_place(tmp_path: Path) -> None:
     recipe = make_dense(tmp_path, "depth_estimation", inputs=["rgb"])
     data = Finetuner(recipe).data
     rows: Any = data.test
-    batch = data.collator([rows[0], rows[1]])
+    batch: Any = data.collator([rows[0], rows[1]])
     features = pixel_features(batch, data.collator)
     assert features.shape == (2, 32 * 32, 3 * 9 + 5)
     picture = batch["inputs"]["rgb"][1].numpy()
