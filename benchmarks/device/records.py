@@ -43,7 +43,7 @@ def describe_machine() -> dict[str, Any]:
     """What the numbers of this machine depend on."""
     import torch
 
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in PACKAGES:
         try:
             versions[name] = metadata.version(name)
