@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: quickstart test slow lint tables clean
+.PHONY: quickstart test slow lint tables device-kit clean
 
 # Installed again when the pins or the package's requirements change.
 $(VENV)/installed: constraints.txt pyproject.toml
@@ -30,6 +30,10 @@ lint: $(VENV)/installed
 # Rewrites the tables of README.md and model_cards/ from benchmarks/results/*.json.
 tables: $(VENV)/installed
 	$(RUN) -m hf_maskssl.evaluation.reports
+
+# What a GPU machine without network lacks, into .device-kit/ (benchmarks/device/README.md).
+device-kit: $(VENV)/installed
+	$(RUN) benchmarks/device/kit.py make
 
 clean:
 	rm -rf $(VENV) outputs
