@@ -42,7 +42,7 @@ RUNS = RESULTS / "claims"
 # On a GPU small models are bound by launching kernels: the steps are replayed from a CUDA graph, on data that lie there.
 GPU_SPEED = {"cuda_graphs": True, "data_on_device": True, "tf32": True}
 CPU_SPEED = {"data_on_device": True}
-GRACE_SECONDS = 60  # between asking workers to stop and ending them
+GRACE_SECONDS = 30  # between asking workers to stop and ending them
 PAUSE_SECONDS = 10  # when everything that is missing is being done by others
 
 logger = logging.getLogger("claims")

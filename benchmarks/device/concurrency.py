@@ -64,6 +64,8 @@ def train(number: int, graphs: bool, running: Any, counts: Any) -> None:
 def measure(workers: list[int], graphs: bool, phase_seconds: float) -> dict[int, float]:
     """Number of processes -> steps a second of all together; only those that could be measured."""
     context = multiprocessing.get_context("spawn")
+    running: Any
+    counts: Any
     running, counts = context.Value("i", 0), context.Array("l", max(workers))
     processes = [context.Process(target=train, args=(k, graphs, running, counts)) for k in range(max(workers))]
     for process in processes:

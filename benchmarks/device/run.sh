@@ -5,11 +5,11 @@
 #
 # Stages, the most valuable first; each has its own time limit and its own processes, and what one does leaves the next alone:
 #   1. correctness.py, and beside it the tests of the reference vectors and of CUDA graphs
-#   2. speed.py
+#   2. speed.py, then concurrency.py: how many small runs at a time are fastest
 #   3. ../claims.py, for the rest of the time
 # Every stage writes JSON lines as it goes: what is under $OUT counts whenever the run is ended. collect.py takes them from there.
 #
-# Variables: DEVICE_KIT (.device-kit), PYTHON (python3), CORRECTNESS_SECONDS, SPEED_SECONDS (0 leaves a stage out),
+# Variables: DEVICE_KIT (.device-kit), PYTHON (python3), CORRECTNESS_SECONDS, SPEED_SECONDS, CONCURRENCY_SECONDS (0 leaves a stage out),
 # CORRECTNESS_OPTIONS, SPEED_OPTIONS, CLAIM_OPTIONS (further words for the stage; --whole_runs),
 # STALE_KIT=allowed (use a kit that does not fit the code, at one's own risk).
 set -u
@@ -101,6 +101,26 @@ if [ "$SPEED_SECONDS" -gt 0 ]; then
         --until $(($(date +%s) + SPEED_SECONDS - 4)) --output "$OUT/speed.jsonl" ${SPEED_OPTIONS:-}
 fi
 
+# How many small runs at a time the card does fastest, and with or without graphs and the multi-process service.
+CONCURRENCY_SECONDS=${CONCURRENCY_SECONDS:-$(smaller 130 $((TOTAL / 4)))}
+BEST=$WORK/fastest.json
+if [ "$CONCURRENCY_SECONDS" -gt 0 ] && [ "$DEVICE" = cuda ]; then
+    stage concurrency "$(smaller "$CONCURRENCY_SECONDS" "$(($(left) > 1 ? $(left) : 1))")" "$PYTHON" $HERE/concurrency.py \
+        --seconds $((CONCURRENCY_SECONDS - 5)) --output "$OUT/speed.jsonl" --best "$BEST"
+fi
+FASTEST=${FASTEST:-}
+[ -z "$FASTEST" ] && [ -f "$BEST" ] && FASTEST=$(cat "$BEST")
+if [ -n "$FASTEST" ]; then
+    echo "== claims run as is fastest: $FASTEST"
+    WORKERS=$(echo "$FASTEST" | "$PYTHON" -c 'import json, sys; print("--workers", json.load(sys.stdin)["workers"])')
+    WORKERS+=$(echo "$FASTEST" | "$PYTHON" -c 'import json, sys; print("" if json.load(sys.stdin)["graphs"] else " --eager")')
+    if echo "$FASTEST" | grep -q '"multi_process_service": true'; then
+        export CUDA_MPS_PIPE_DIRECTORY=$WORK/mps CUDA_MPS_LOG_DIRECTORY=$WORK/mps_log
+        mkdir -p "$CUDA_MPS_PIPE_DIRECTORY" "$CUDA_MPS_LOG_DIRECTORY"
+        nvidia-cuda-mps-control -d || unset CUDA_MPS_PIPE_DIRECTORY CUDA_MPS_LOG_DIRECTORY
+    fi
+fi
+
 # 3. Results that are committed count as done; the new ones are gathered while they come.
 REST=$(($(left) - GATHER_SECONDS))
 if [ ! -f benchmarks/claims.py ]; then
@@ -115,11 +135,12 @@ else
     HOURS=$(awk -v seconds="$((REST - 8))" 'BEGIN { print seconds / 3600 }')
     # Whole runs: what is not finished stays behind.
     stage claims "$REST" "$PYTHON" benchmarks/claims.py --device "$DEVICE" --hours "$HOURS" --results "$WORK/claims" \
-        --work_dir "$WORK/claims_work" ${CLAIM_OPTIONS---whole_runs}
+        --work_dir "$WORK/claims_work" ${WORKERS:-} ${CLAIM_OPTIONS---whole_runs}
     kill "$WATCHER" 2>/dev/null
     wait "$WATCHER" 2>/dev/null
     WATCHER=
     timeout 10 "$PYTHON" $HERE/records.py gather "$OUT/claims.jsonl" "$WORK/claims" --known benchmarks/results/claims
+    [ -n "${CUDA_MPS_PIPE_DIRECTORY:-}" ] && echo quit | nvidia-cuda-mps-control
     tail -qn 4 "$WORK"/claims_work/worker*.log 2>/dev/null | cut -c1-300 | sort | uniq -c | sort -rn | head -n 40
 fi
 echo "== finished after $SECONDS of $TOTAL s:"

@@ -58,7 +58,8 @@ def execute(
     """
     plan = plan_run(claim, run, chosen)
     started = time.perf_counter()
-    checkpoint, course = None, {}
+    checkpoint: Path | None = None
+    course: dict[str, Any] = {}
     needs_encoder = claim.arms[run.arm].start in ("pretrained", "untrained")
     if plan.is_pretrained:
         checkpoint, course = pretrain(

@@ -45,7 +45,6 @@ NOT_SETTINGS = {
 }
 # Raised when the way in which encoders are measured changes: older runs are stale then.
 MEASURE_VERSIONS = {"probe": 1, "finetune": 1, "modality_losses": 1, "word_losses": 1}
-COMMIT_FILE = "COMMIT"  # beside benchmarks/, in copies without Git
 
 
 @dataclass(frozen=True)
@@ -226,11 +225,11 @@ def read_results(folder: Path) -> dict[Path, dict[str, Any]]:
 
 def commit() -> str:
     """The code's commit, with "+" when files differ from it; "unknown" in a copy that does not say."""
-    if (ROOT / COMMIT_FILE).is_file():
-        return (ROOT / COMMIT_FILE).read_text(encoding="utf-8").strip()
+    if "HF_MASKSSL_COMMIT" in os.environ:  # a copy without Git
+        return os.environ["HF_MASKSSL_COMMIT"]
     found = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     if found.returncode:
-        return os.environ.get("HF_MASKSSL_COMMIT", "unknown")
+        return "unknown"
     changed = subprocess.run(
         ["git", "status", "--porcelain", "src", "benchmarks"], cwd=ROOT, capture_output=True, text=True
     )
