@@ -5,8 +5,9 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional as F
 
-from hf_maskssl.models.layers import SquaredError
-from hf_maskssl.models.second_order import attention, gelu, layer_norm
+from hf_maskssl.models import second_order
+from hf_maskssl.models.layers import SquaredError, split_heads
+from hf_maskssl.models.second_order import BLOCK_BYTES, attention, gelu, layer_norm
 
 
 def leaf(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -72,3 +73,36 @@ def test_squared_error() -> None:
     torch.testing.assert_close(SquaredError.apply(prediction, target), expected)
     assert gradcheck(SquaredError.apply, (prediction, target))
     assert gradgradcheck(SquaredError.apply, (prediction, target))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3], ids=["one", "two", "all"])
+def test_attention_in_parts_of_the_batch(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts, the last of them smaller, give value, gradients and second derivatives of the whole."""
+    mask = torch.zeros(3, 1, 1, 5, dtype=torch.float64)
+    mask[1, ..., 2:] = torch.finfo(torch.float64).min
+    found = []
+    for size in (BLOCK_BYTES, rows * 2 * 4 * 5 * 8):
+        monkeypatch.setattr(second_order, "BLOCK_BYTES", size)
+        query, key, value = leaf(3, 2, 4, 3), leaf(3, 2, 5, 3, seed=1), leaf(3, 2, 5, 3, seed=2)
+        context = attention(query, key, value, mask, 0.6)
+        gradients = torch.autograd.grad(context.square().sum(), (query, key, value), create_graph=True)
+        second = torch.autograd.grad(torch.stack([part.pow(3).sum() for part in gradients]).sum(), (query, key, value))
+        found.append([context, *gradients, *second])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+def test_split_heads(parts: int) -> None:
+    fused = leaf(2, 5, parts * 3 * 4)
+    found = split_heads(fused, parts, 3)
+    for place, part in enumerate(found):
+        for head in range(3):
+            columns = slice((place * 3 + head) * 4, (place * 3 + head + 1) * 4)
+            torch.testing.assert_close(part[:, head], fused[..., columns], rtol=0, atol=0)
+
+    def apply(fused: torch.Tensor) -> torch.Tensor:
+        used = split_heads(fused, parts, 3)[:-1]
+        return torch.stack([(part * (place + 1)).sin() for place, part in enumerate(used)])
+
+    assert gradcheck(apply, fused)  # also with a part that nothing depends on
+    assert gradgradcheck(apply, fused)

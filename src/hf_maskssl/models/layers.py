@@ -13,6 +13,8 @@ from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from .dropout import Dropout
+from .dropout import dropout as drop
 from .input_checks import values_are_readable
 from .masking import gather_tokens
 from .second_order import attention as attention_differentiable_twice
@@ -144,7 +146,7 @@ def eager_attention_forward(
     scores = (query * scaling) @ key.transpose(-2, -1)
     if attention_mask is not None:
         scores = scores + attention_mask
-    weights = nn.functional.dropout(scores.softmax(-1), p=dropout, training=module.training)
+    weights = drop(scores.softmax(-1), dropout, module.training)
     return (weights @ value).transpose(1, 2), weights
 
 
@@ -207,6 +209,46 @@ class FusedLinear(nn.Linear):
         self.parts = parts
 
 
+class _SplitHeads(torch.autograd.Function):
+    """(B, N, parts * heads * head_dim) -> views (B, heads, N, head_dim), one per part.
+
+    PyTorch's own backward pass stacks the gradients of the parts and then copies them into the order of the input; here each
+    is written to its place. Any number of derivatives.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, fused: torch.Tensor, parts: int, num_heads: int) -> tuple[torch.Tensor, ...]:
+        return fused.unflatten(-1, (parts, num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        return _MergeHeads.apply(*grads), None, None
+
+
+class _MergeHeads(torch.autograd.Function):
+    """The inverse of `_SplitHeads`, and its adjoint."""
+
+    @staticmethod
+    def forward(ctx: Any, *parts: torch.Tensor) -> torch.Tensor:
+        batch_size, num_heads, num_tokens, head_dim = parts[0].shape
+        ctx.sizes = len(parts), num_heads
+        merged = parts[0].new_empty(batch_size, num_tokens, len(parts), num_heads, head_dim)
+        for place, part in enumerate(parts):
+            merged[:, :, place] = part.transpose(1, 2)
+        return merged.flatten(2)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return _SplitHeads.apply(grad, *ctx.sizes)
+
+
+def split_heads(fused: torch.Tensor, parts: int, num_heads: int) -> tuple[torch.Tensor, ...]:
+    """(B, N, parts * heads * head_dim), as a fused projection gives it -> `parts` tensors (B, heads, N, head_dim)."""
+    if torch.compiler.is_compiling():  # the compiler plans the copies itself
+        return fused.unflatten(-1, (parts, num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    return _SplitHeads.apply(fused, parts, num_heads)
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention with one fused projection (rows: all queries, all keys, all values).
 
@@ -227,7 +269,7 @@ class SelfAttention(nn.Module):
         self.is_causal = False
         self.qkv = FusedLinear(hidden_size, 3 * hidden_size, parts=3, bias=config.qkv_bias)
         self.output = nn.Linear(hidden_size, hidden_size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,
@@ -249,14 +291,13 @@ class SelfAttention(nn.Module):
     def _project(self, hidden_states: torch.Tensor, query_ids: torch.Tensor | None) -> Sequence[torch.Tensor]:
         """Query, key and value, each (B, heads, N or M, head_dim)."""
         if query_ids is None:
-            qkv = self.qkv(hidden_states).unflatten(-1, (3, self.num_heads, self.head_dim))
-            return qkv.permute(2, 0, 3, 1, 4).unbind(0)
+            return split_heads(self.qkv(hidden_states), 3, self.num_heads)
         width = self.num_heads * self.head_dim
         for_query, for_rest = self.qkv.weight.split([width, 2 * width])
         query_bias, rest_bias = (None, None) if self.qkv.bias is None else self.qkv.bias.split([width, 2 * width])
         query = nn.functional.linear(gather_tokens(hidden_states, query_ids), for_query, query_bias)
         rest = nn.functional.linear(hidden_states, for_rest, rest_bias)
-        key, value = rest.unflatten(-1, (2, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
+        key, value = split_heads(rest, 2, self.num_heads)
         return query.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2), key, value
 
 
@@ -294,7 +335,7 @@ class CrossAttention(nn.Module):
         self.query = nn.Linear(query_size, qk_size, bias=bias)
         self.key_value = FusedLinear(context_size, qk_size + v_size, parts=2, bias=bias)
         self.output = nn.Linear(v_size, output_size, bias=bias)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,
@@ -350,7 +391,7 @@ class Mlp(nn.Module):
         self.activation = ACT2FN[activation]
         self.activation_differentiable_twice = gelu_differentiable_twice if activation == "gelu" else self.activation
         self.down = nn.Linear(intermediate_size, hidden_size, bias=bias)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, hidden_states: torch.Tensor, differentiable_twice: bool = False) -> torch.Tensor:
         activation = self.activation_differentiable_twice if differentiable_twice else self.activation

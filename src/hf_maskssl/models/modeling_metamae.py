@@ -23,6 +23,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_metamae import MetaMAEConfig
 from .distributed import SyncBatchNorm1d, all_gather, mean_over_scored, world_size
+from .dropout import Dropout
 from .input_checks import check_attention_mask, check_draw, check_given, check_ids, check_signal
 from .layers import (
     SelfAttention,
@@ -101,7 +102,7 @@ class MetaMAEEmbeddings(nn.Module):
             self.token_embeddings = nn.Embedding(int(config.vocab_size or 0), config.hidden_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
         self.register_buffer("positions", position_table(config, config.hidden_size), persistent=False)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def tokenize(
         self,
@@ -613,7 +614,7 @@ class MetaMAEHead(MetaMAEPreTrainedModel):
         super().__init__(config)
         self.num_labels = int(config.num_labels or 0)
         self.metamae = MetaMAEModel(config)
-        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.dropout = Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(config.hidden_size, self.num_labels)
         self.post_init()
 

@@ -22,6 +22,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_sma import SMAConfig
 from .distributed import mean_over_scored
+from .dropout import Dropout
 from .guided_masking import attention_per_query, attention_received, iterative_mask
 from .input_checks import (
     check_attention_mask,
@@ -117,7 +118,7 @@ class SMAEmbeddings(nn.Module):
             self.value_projection = nn.Linear(config.num_channels, width)
         self.position_embeddings = nn.Embedding(config.num_tokens, width)
         self.norm = nn.LayerNorm(width, eps=config.embedding_layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def tokenize(
         self,
@@ -800,7 +801,7 @@ class SMAForSequenceClassification(SMAPreTrainedModel):
                 intermediate_size=config.intermediate_size or width,
             )
             self.query_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.dropout = Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(width, self.num_labels)
         self.post_init()
 
@@ -861,7 +862,7 @@ class SMAForTokenClassification(SMAPreTrainedModel):
                 intermediate_size=config.decoder_intermediate_size or width,
             )
         self.query_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.dropout = Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(width, self.num_labels)
         self.post_init()
 

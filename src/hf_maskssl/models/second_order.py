@@ -17,6 +17,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 Tensors = tuple[torch.Tensor | None, ...]
+BLOCK_BYTES = 2**20  # of an attention map that is worked on at a time
 
 
 class _Gelu(torch.autograd.Function):
@@ -108,6 +109,28 @@ def layer_norm(x: torch.Tensor, norm: nn.LayerNorm) -> torch.Tensor:
     return torch.addcmul(norm.bias, _Normalize.apply(x, norm.eps), norm.weight)
 
 
+def _blocks(query: torch.Tensor, key: torch.Tensor) -> list[slice]:
+    """Parts of the batch whose attention maps stay in a CPU's cache between the operations on them; else all of it."""
+    batch_size = query.shape[0]
+    if query.device.type != "cpu":
+        return [slice(0, batch_size)]
+    of_a_row = query[0, :, :, 0].numel() * key.shape[2] * query.element_size()
+    rows = max(1, BLOCK_BYTES // max(1, of_a_row))
+    return [slice(start, start + rows) for start in range(0, batch_size, rows)]
+
+
+def _flat(part: slice, *tensors: torch.Tensor) -> list[torch.Tensor]:
+    """Rows `part` of (B, heads, ...) tensors as (rows * heads, ...)."""
+    return [tensor[part].flatten(0, 1) for tensor in tensors]
+
+
+def _add_product(
+    total: torch.Tensor, left: torch.Tensor, right: torch.Tensor, scaling: float = 1.0, first: bool = False
+) -> torch.Tensor:
+    """total + scaling left @ right, in place; with `first` whatever `total` holds is forgotten."""
+    return torch.baddbmm(total, left, right, beta=0 if first else 1, alpha=scaling, out=total)
+
+
 class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -118,25 +141,29 @@ class _Attention(torch.autograd.Function):
         mask: torch.Tensor | None,
         scaling: float,
     ) -> torch.Tensor:
-        scores = (query * scaling) @ key.transpose(-2, -1)
-        if mask is not None:
-            scores.add_(mask)
-        weights = scores.softmax(-1).to(value.dtype)  # autocast gives float32
-        context = weights @ value
+        weights = query.new_empty(*query.shape[:3], key.shape[2])
+        context = value.new_empty(*query.shape[:3], value.shape[3])
+        for part in _blocks(query, key):
+            q, k, v, w, c = _flat(part, query, key, value, weights, context)
+            scores = torch.bmm(q, k.transpose(1, 2)).mul_(scaling)
+            if mask is not None:
+                scores.view_as(weights[part]).add_(mask if mask.shape[0] == 1 else mask[part])
+            torch.softmax(scores, -1, out=w)
+            torch.bmm(w, v, out=c)
         ctx.save_for_backward(query, key, value, weights, context)
         ctx.scaling = scaling
         return context
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> Tensors:
-        return (*_AttentionGrad.apply(grad, *ctx.saved_tensors, ctx.scaling), None, None)
+        return (*_AttentionGrad.apply(grad.contiguous(), *ctx.saved_tensors, ctx.scaling), None, None)
 
 
 class _AttentionGrad(torch.autograd.Function):
     """Gradients of query, key and value. The weights are a function of query and key, which receive their gradient.
 
     With the weights W, the gradient G that arrives and D = rowsum(G o context): the softmax passes on S = W o C, where
-    C = G value^T - D. Everything is proportional to `scaling`, which is applied to the small factors of each product.
+    C = G value^T - D. Everything is proportional to `scaling`.
     """
 
     @staticmethod
@@ -150,29 +177,47 @@ class _AttentionGrad(torch.autograd.Function):
         context: torch.Tensor,
         scaling: float,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        centred = (grad @ value.transpose(-2, -1)).sub_(torch.linalg.vecdot(grad, context).unsqueeze(-1))
-        scores_grad = centred * weights
-        ctx.save_for_backward(grad, query, key, value, weights, centred, scores_grad)
+        centred, found = torch.empty_like(weights), [torch.empty_like(part) for part in (query, key, value)]
+        for part in _blocks(query, key):
+            g, q, k, v, w, c, centre = _flat(part, grad, query, key, value, weights, context, centred)
+            for_query, for_key, for_value = _flat(part, *found)
+            torch.bmm(g, v.transpose(1, 2), out=centre)
+            centre.sub_(torch.linalg.vecdot(g, c).unsqueeze(-1))
+            scores_grad = centre * w
+            _add_product(for_query, scores_grad, k, scaling, first=True)
+            _add_product(for_key, scores_grad.transpose(1, 2), q, scaling, first=True)
+            torch.bmm(w.transpose(1, 2), g, out=for_value)
+        ctx.save_for_backward(grad, query, key, value, weights, centred)
         ctx.scaling = scaling
-        for_query = (scores_grad @ key).mul_(scaling)
-        return for_query, scores_grad.transpose(-2, -1) @ (query * scaling), weights.transpose(-2, -1) @ grad
+        return found[0], found[1], found[2]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, to_query: torch.Tensor, to_key: torch.Tensor, to_value: torch.Tensor) -> Tensors:
-        grad, query, key, value, weights, centred, scores_grad = ctx.saved_tensors
-        to_query, to_key = to_query * ctx.scaling, to_key * ctx.scaling
-        # What arrives at S from S key and S^T query, less its mean under the weights
-        arriving = torch.cat([to_query, query], -1) @ torch.cat([key, to_key], -1).transpose(-2, -1)
-        arriving.sub_(torch.linalg.vecdot(arriving, weights).unsqueeze(-1))
-        to_products = arriving * weights  # what arrives at G value^T
-        # What arrives at W, from S and from W^T G, and what the softmax passes on of it
-        to_weights = arriving.mul_(centred).add_(grad @ to_value.transpose(-2, -1))
-        to_scores = torch._softmax_backward_data(to_weights, weights, -1, weights.dtype)
-        for_grad = (weights @ to_value).add_(to_products @ value)
-        for_query = (scores_grad @ to_key).add_(to_scores @ (key * ctx.scaling))
-        for_key = (scores_grad.transpose(-2, -1) @ to_query).add_(to_scores.transpose(-2, -1) @ (query * ctx.scaling))
-        return for_grad, for_query, for_key, to_products.transpose(-2, -1) @ grad, None, None, None
+        grad, query, key, value, weights, centred = ctx.saved_tensors
+        arrived = [part.contiguous() for part in (to_query, to_key, to_value)]
+        found = [torch.empty_like(part) for part in (grad, query, key, value)]
+        scaling = ctx.scaling
+        for part in _blocks(query, key):
+            g, q, k, v, w, centre = _flat(part, grad, query, key, value, weights, centred)
+            to_q, to_k, to_v = _flat(part, *arrived)
+            for_grad, for_query, for_key, for_value = _flat(part, *found)
+            # What arrives at S from S key and S^T query, less its mean under the weights
+            arriving = torch.bmm(to_q, k.transpose(1, 2))
+            _add_product(arriving, q, to_k.transpose(1, 2)).mul_(scaling)
+            arriving.sub_(torch.linalg.vecdot(arriving, w).unsqueeze(-1))
+            to_products = arriving * w  # what arrives at G value^T
+            # What arrives at W, from S and from W^T G, and what the softmax passes on of it
+            to_weights = _add_product(arriving.mul_(centre), g, to_v.transpose(1, 2))
+            to_scores = torch._softmax_backward_data(to_weights, w, -1, w.dtype)
+            scores_grad = torch.mul(centre, w, out=to_weights)
+            _add_product(torch.bmm(w, to_v, out=for_grad), to_products, v)
+            _add_product(for_query, scores_grad, to_k, scaling, first=True)
+            _add_product(for_query, to_scores, k, scaling)
+            _add_product(for_key, scores_grad.transpose(1, 2), to_q, scaling, first=True)
+            _add_product(for_key, to_scores.transpose(1, 2), q, scaling)
+            torch.bmm(to_products.transpose(1, 2), g, out=for_value)
+        return *found, None, None, None
 
 
 def attention(
