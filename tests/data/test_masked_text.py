@@ -351,7 +351,10 @@ def test_where_nothing_is_padded_there_is_no_mask(corpus: Corpus) -> None:
     whole = collator([row, row])
     assert "attention_mask" not in whole and whole["input_ids"].shape == (2, len(row["input_ids"]))
     shorter = next(other for other in rows if len(other["input_ids"]) < len(row["input_ids"]))
-    assert collator([row, shorter])["attention_mask"].sum(1).tolist() == [len(row["input_ids"]), len(shorter["input_ids"])]
+    assert collator([row, shorter])["attention_mask"].sum(1).tolist() == [
+        len(row["input_ids"]),
+        len(shorter["input_ids"]),
+    ]
 
 
 @settings(max_examples=50, deadline=None)

@@ -40,9 +40,7 @@ def add_parts(
     count_of = dict(zip(tasks, counts.unbind(), strict=True))
     present_of = {WEIGHT + task: value for task, value in zip(tasks, present.unbind(), strict=True)}
     # A mean is weighed by its terms, a weight by whether there were any, a count by nothing, and all else by rows.
-    factors = [
-        one if name.startswith(COUNT) else present_of.get(name, count_of.get(name, per_row)) for name in parts
-    ]
+    factors = [one if name.startswith(COUNT) else present_of.get(name, count_of.get(name, per_row)) for name in parts]
     added = torch.stack(factors) * _stacked(list(parts.values()), dtype)
     is_weighed = [task for task in tasks if WEIGHT + task in parts]
     if is_weighed:
