@@ -345,11 +345,12 @@ def test_who_is_told_what_is_masked_need_not_look(
     for module in (layers, input_checks, modeling_pos_minimax_bert):
         monkeypatch.setattr(module, "values_are_readable", lambda tensor: False)
     model = small_model(case, kind=kind).double().train()
+    told = with_positions(batch)
     with Reads() as reads:
-        found = step(model, with_positions(batch))
+        found = step(model, told)
     assert sum(reads.found.values()) == expected, reads.found
     all_close(found, wanted, 1e-9)
-    measured = small_model(case, kind=kind).double().train().measure_tasks(**with_positions(batch))
+    measured = small_model(case, kind=kind).double().train().measure_tasks(**told)
     assert torch.equal(measured.counts, counted.counts) and (measured.sums is None) == (counted.sums is None)
     if counted.sums is not None:
         torch.testing.assert_close(measured.sums, counted.sums)
