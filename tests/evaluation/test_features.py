@@ -124,9 +124,8 @@ def test_workers_and_batches_in_flight_change_nothing(
     arrived = features._arrived
     monkeypatch.setattr(features, "_arrived", lambda blocks, in_flight: arrived(blocks, 2))
     for most in (None, 1, 3, 5, 100):
-        workers = 2 * (most is None)
         found = extract_features(
-            encoder, rows, collator, batch_size=2, level=level, num_workers=workers, max_rows=most
+            encoder, rows, collator, batch_size=2, level=level, num_workers=2 * (most is None), max_rows=most
         )
         np.testing.assert_array_equal(found.values, expected.values[:most])
         np.testing.assert_array_equal(found.required_labels(), expected.required_labels()[:most])

@@ -85,6 +85,12 @@ def make_batch(case: str, batch_size: int = 4, seed: int = 0) -> dict[str, torch
     return batch
 
 
+def with_positions(batch: dict[str, torch.Tensor], width: int = 8) -> dict[str, torch.Tensor]:
+    """The batch as the collator gives it: with the places of masked pieces, -1 after them."""
+    rows = [(row != -100).nonzero().flatten().tolist() for row in batch["labels"]]
+    return {**batch, "masked_positions": torch.tensor([row + [-1] * (width - len(row)) for row in rows])}
+
+
 def make_draws(case: str, batch_size: int = 4) -> dict[str, torch.Tensor]:
     """None: what is masked comes with the batch."""
     return {}

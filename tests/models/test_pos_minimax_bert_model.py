@@ -17,6 +17,7 @@ from pos_minimax_bert_cases import (
     masked_lm,
     small_config,
     small_model,
+    with_positions,
     without_labels,
 )
 from tokenizers import BertWordPieceTokenizer
@@ -331,6 +332,102 @@ def test_one_look_at_what_is_masked_is_all(case: str, expected: int, monkeypatch
     assert reads.found == {"nonzero": 1}
 
 
+@pytest.mark.parametrize(
+    ("case", "expected"), [("none", 0), ("minimax-inside", 0), ("minimax-alone", 0), ("gradnorm", 4)]
+)
+@pytest.mark.parametrize("kind", [PoSMinimaxBertForPreTraining, PoSMinimaxBertForMaskedLM])
+def test_who_is_told_what_is_masked_need_not_look(
+    kind: Any, case: str, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = make_batch(case) if kind is PoSMinimaxBertForPreTraining else for_masked_lm(make_batch(case))
+    wanted = step(small_model(case, kind=kind).double().train(), batch)
+    counted = small_model(case, kind=kind).double().train().measure_tasks(**batch)
+    for module in (layers, input_checks, modeling_pos_minimax_bert):
+        monkeypatch.setattr(module, "values_are_readable", lambda tensor: False)
+    model = small_model(case, kind=kind).double().train()
+    told = with_positions(batch)
+    with Reads() as reads:
+        found = step(model, told)
+    assert sum(reads.found.values()) == expected, reads.found
+    all_close(found, wanted, 1e-9)
+    measured = small_model(case, kind=kind).double().train().measure_tasks(**told)
+    assert torch.equal(measured.counts, counted.counts) and (measured.sums is None) == (counted.sums is None)
+    if counted.sums is not None:
+        torch.testing.assert_close(measured.sums, counted.sums)
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+@pytest.mark.parametrize("case", ["minimax", "gradnorm-inside", "plain"])
+def test_the_last_layer_at_masked_places_is_the_whole_one_there(case: str, implementation: str) -> None:
+    """Asking for hidden states computes all of it."""
+    for kind in (PoSMinimaxBertForPreTraining, PoSMinimaxBertForMaskedLM):
+        batch = with_positions(make_batch(case))
+        batch = batch if kind is PoSMinimaxBertForPreTraining else for_masked_lm(batch)
+        found: list[list[torch.Tensor]] = []
+        rows: list[int] = []
+        for wanted in ({}, {"output_hidden_states": True}):
+            model = small_model(case, kind=kind).double().train()
+            model.set_attn_implementation(implementation)
+            model.bert.encoder.layer[1].register_forward_hook(lambda *given, rows=rows: rows.append(given[2].shape[1]))
+            outputs = model(**batch, **wanted)
+            assert (outputs.hidden_states is None) == (not wanted)
+            outputs.loss.backward()
+            found.append([outputs.loss.detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
+        most = int((batch["labels"] != -100).sum(1).max())
+        assert rows == [most + (kind is PoSMinimaxBertForPreTraining), 11]
+        all_close(*found, tolerance=1e-9)
+
+
+def test_places_of_the_last_layer_are_those_of_the_whole() -> None:
+    """Also under masks that differ between queries, and for kernels whose masks cannot be cut."""
+    encoder = small_model("minimax").bert.double().eval()
+    batch = without_labels(make_batch("minimax"))
+    ids = torch.tensor([[0, 3, 10, 0], [0, 1, 2, 3], [5, 5, 0, 1], [0, 4, 2, 1]])
+    own = torch.rand(4, 1, 11, 11, generator=torch.Generator().manual_seed(0)) < 0.8
+    own[..., 0] = True
+    for mask in (batch["attention_mask"], None, own):
+        expected = encoder(**batch | {"attention_mask": mask})
+        found = encoder(**batch | {"attention_mask": mask}, query_ids=ids)
+        torch.testing.assert_close(
+            found.last_hidden_state, expected.last_hidden_state.take_along_dim(ids[..., None], 1)
+        )
+    hidden = torch.randn(4, 11, 16, dtype=torch.float64)
+    whole = encoder.encoder(hidden).last_hidden_state
+    for layer in encoder.encoder.layer:  # as if the kernel read a mask of its own kind
+        layer.attention.self.forward = lambda hidden, attention_mask=None, *, own=layer.attention.self, **kw: type(
+            own
+        ).forward(own, hidden, None, **kw)
+    found = encoder.encoder(hidden, batch["attention_mask"], query_ids=ids).last_hidden_state
+    torch.testing.assert_close(found, whole.take_along_dim(ids[..., None], 1))
+
+
+def test_dropout_in_training_is_the_fast_one_and_its_mean_is_the_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_model("minimax", attention_probs_dropout_prob=0.2, hidden_dropout_prob=0.1).train()
+    assert {type(m).__module__ for m in model.bert.modules() if isinstance(m, torch.nn.Dropout)} == {
+        "hf_maskssl.models.dropout"
+    }
+    calls: list[float] = []
+    attend = modeling_pos_minimax_bert.attend_with_dropout
+    monkeypatch.setattr(
+        modeling_pos_minimax_bert, "attend_with_dropout", lambda *given: calls.append(given[-1]) or attend(*given)
+    )
+    batch = make_batch("minimax")
+    model(**batch)
+    assert calls == [0.2, 0.2]
+    model.eval()(**batch)
+    model.set_attn_implementation("eager")
+    model.train()(**batch)
+    assert len(calls) == 2
+    attention = small_model("minimax", attention_probs_dropout_prob=0.2).bert.encoder.layer[0].attention.self.train()
+    hidden = torch.randn(1, 6, 16)
+    expected = attention.eval()(hidden)[0]
+    drawn = torch.stack(
+        [attention.train()(hidden)[0] for _ in range(1)] + [attention(hidden.expand(4000, -1, -1))[0].mean(0)[None]]
+    )
+    torch.testing.assert_close(drawn[1], expected, rtol=0, atol=0.06)
+    assert not torch.allclose(drawn[0], expected)
+
+
 def test_whether_anything_is_padded_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """BERT's own mask asks it in every forward pass, which a GPU would have to be waited for."""
     looked: list[int] = []
@@ -370,12 +467,24 @@ def test_the_look_is_the_only_break_of_the_graph() -> None:
 
 
 @pytest.mark.slow
+def test_who_is_told_what_is_masked_is_one_graph() -> None:
+    torch._dynamo.reset()
+    model = small_model("minimax", num_hidden_layers=1)
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    for seed in (0, 5):
+        batch = with_positions(make_batch("minimax", seed=seed))
+        torch.testing.assert_close(compiled(**batch).loss, model(**batch).loss)
+
+
+@pytest.mark.slow
 def test_compiled_layers_give_the_same_gradients() -> None:
     plain, compiled = small_model("minimax"), small_model("minimax")
     assert len(compiled.compilable_modules()) == 2
     for module in compiled.compilable_modules():
         module.compile()
-    all_close(step(plain, make_batch("minimax")), step(compiled, make_batch("minimax")))
+    for seed in (0, 5):  # other numbers of masked pieces
+        found = [step(model, make_batch("minimax", seed=seed)) for model in (plain, compiled)]
+        all_close(*found)
 
 
 def test_tuple_output_equals_dict_output() -> None:
@@ -501,6 +610,16 @@ BAD_LABELS: list[tuple[dict[str, Any], str]] = [
     (changed("tasks", MASKED, -100), "`tasks` must be 0 to 3 wherever there is a label, got -100 in row {}, piece {}"),
     (changed("tasks", MASKED, 4), "0 to 3 wherever there is a label, got 4 in row {}, piece {} of the batch: set its"),
 ]
+RIGHT = with_positions(BATCH)["masked_positions"]
+BAD_POSITIONS: list[tuple[torch.Tensor, str]] = [
+    (RIGHT[:, 0], r"must be int64 of the shape \(4, K\), K at least 1, got torch.int64 of \(4,\)"),
+    (RIGHT[:3], r"of the shape \(4, K\).*got torch.int64 of \(3, 8\)"),
+    (RIGHT.int(), "must be int64 .* got torch.int32"),
+    (RIGHT[:, :0], r"K at least 1, got .* \(4, 0\)"),
+    (RIGHT[:, :2], "must be the places in each row where `labels` are not -100, ascending, and then -1, expected"),
+    (RIGHT.flip(1), "ascending, and then -1, expected"),
+    (RIGHT.roll(1, 0), "in row 0, got .*: leave it out, or make it anew where labels were changed"),
+]
 BAD_SENTENCE_LABELS: list[tuple[dict[str, Any], str]] = [
     ({"labels": None}, "`next_sentence_label` needs `labels` beside it"),
     ({"next_sentence_label": torch.zeros(3, dtype=torch.int64)}, r"one for each of the 4 sequences, got .* \(3,\)"),
@@ -525,6 +644,15 @@ def test_bad_labels_are_refused(change: dict[str, Any], message: str) -> None:
             model(**batch | change)
         with pytest.raises(ValueError, match=message.format(*MASKED)):
             model.measure_tasks(**batch | change)
+
+
+@pytest.mark.parametrize(("positions", "message"), BAD_POSITIONS)
+def test_bad_masked_positions_are_refused(positions: torch.Tensor, message: str) -> None:
+    for model, batch in ((small_model("minimax"), BATCH), (masked_lm("minimax"), for_masked_lm(BATCH))):
+        for call in (model, model.measure_tasks):
+            with pytest.raises(ValueError, match="`masked_positions` .*" + message):
+                call(**batch, masked_positions=positions)
+    small_model("minimax")(**BATCH, masked_positions=RIGHT)
 
 
 @pytest.mark.parametrize(("change", "message"), BAD_SENTENCE_LABELS)

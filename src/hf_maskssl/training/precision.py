@@ -18,8 +18,8 @@ def use_tf32(tf32: bool | None, device: torch.device) -> None:
     is_available = device.type == "cuda" and is_torch_tf32_available()
     if tf32 and not is_available:
         raise ValueError(
-            "training.tf32: TensorFloat-32 needs an NVIDIA GPU of the Ampere generation or later, this run is on "
-            f"'{device}': leave it out, or set it to false."
+            f"training.tf32: TensorFloat-32 needs an NVIDIA GPU of the Ampere generation or later, this run is on '{device}': "
+            "leave it out, or set it to false."
         )
     if tf32 is not None and is_available:
         enable_tf32(tf32)
