@@ -23,12 +23,13 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import datasets
 import torch
 from common import RESULTS, ROOT
 from evidence.claim import Claim, load_claims
-from evidence.execute import DONE, InterruptedRun, execute
+from evidence.execute import DONE, InterruptedRun, execute, pretrain
 from evidence.runs import Run, plan_run, read_results
 from evidence.schedule import Candidate, Schedule
 from evidence.slices import write_slices
@@ -202,9 +203,46 @@ def work(claims: list[Claim], options: argparse.Namespace) -> None:
                         failures[candidate.run] += not done
                         break
             else:
-                time.sleep(PAUSE_SECONDS)
+                if not prefetch(claims, options, speed):
+                    time.sleep(PAUSE_SECONDS)
     if failures.total():
         raise SystemExit(1)
+
+
+def prefetch(claims: list[Claim], options: argparse.Namespace, speed: dict[str, bool]) -> bool:
+    """Pre-train an encoder that runs to come will share, while trials of the task on top of it are being done by others.
+
+    Returns:
+        Whether there was one.
+    """
+    for claim in claims:
+        if claim.encoder_seeds is None:
+            continue
+        for arm in claim.arms:
+            runs = [Run(claim.name, name, arm, seed) for name in claim.sets for seed in range(claim.encoder_seeds)]
+            trials = claim.trials_of(arm)
+            if claim.arms[arm].start != "pretrained" or not all(is_of_task(settings) for settings in trials):
+                continue  # which encoder it will be is not known before its trials have ended
+            for run in runs:
+                plan = plan_run(claim, run, {})
+                name = f"{options.device}-{plan.encoder_digest}"
+                folder = options.work_dir / "encoders" / name
+                if (folder / DONE).is_file():
+                    continue
+                with (
+                    contextlib.suppress(Timeout),
+                    FileLock(options.work_dir / "locks" / f"encoder-{name}.lock", timeout=0),
+                ):
+                    logger.info("%s: its encoder is pre-trained beforehand", run)
+                    fields = {field: value for field, value in {**speed, **claim.speed}.items() if field in speed}
+                    pretrain(plan, claim, folder, options.device, fields)
+                    return True
+    return False
+
+
+def is_of_task(settings: dict[str, Any]) -> bool:
+    """Whether settings leave the encoder as it is."""
+    return all(name.startswith("finetuning.") for name in settings)
 
 
 def run_one(run: Run, ledger: Ledger, options: argparse.Namespace, speed: dict[str, bool]) -> bool:

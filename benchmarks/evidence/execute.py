@@ -118,6 +118,7 @@ def pretrain(plan: Plan, claim: Claim, folder: Path, device: str, speed: Setting
         losses = [entry for entry in state.history if "train/loss" in entry]
         record = {
             "encoder_digest": plan.encoder_digest,
+            "device_name": device_name(device, torch.get_num_threads()),
             "steps": state.step,
             "passes": state.epoch,
             "seconds": round(state.seconds - trainer.seconds_watched, 1),
