@@ -27,8 +27,10 @@ lint: $(VENV)/installed
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-# Rewrites the tables of README.md and model_cards/ from benchmarks/results/*.json.
+# Rewrites docs/results.md, and the tables of README.md, docs/ and model_cards/, from benchmarks/results.
 tables: $(VENV)/installed
+	$(RUN) benchmarks/device/tables.py
+	$(RUN) benchmarks/results_page.py
 	$(RUN) -m hf_maskssl.evaluation.reports
 
 # What a GPU machine without network lacks, into .device-kit/ (benchmarks/device/README.md).

@@ -4,6 +4,7 @@ Writes outputs/quickstart/: result.json, reconstructions.png, curves.png and the
 beside it for comparison). Nothing is downloaded.
 """
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -53,13 +54,19 @@ def main() -> None:
     result = json.loads((OUTPUT / "result.json").read_text())
     seconds = round(time.perf_counter() - started)
     write_json(OUTPUT / "result.json", {"steps": steps, "seconds": seconds, **result})
+    titles = {name: title for name, (title, _) in METHODS.items()}
+    titles |= {"raw_inputs": "no encoder: raw pixels", "majority": "no encoder: most frequent class"}
     rows = [
-        [title, f"{result[name]['linear_probe']:.1f}", f"{result[name]['knn']:.1f}"]
-        for name, (title, _) in METHODS.items()
+        [title, *(_shown(result[name].get(probe)) for probe in ("linear_probe", "knn"))]
+        for name, title in titles.items()
     ]
     print("\nAccuracy (%) of frozen features on 360 held-out digits\n")
     print(markdown_table(rows, ["encoder", "linear probe", "kNN"]))
     print(f"\n{steps} steps each, {seconds} s in all. Pictures and checkpoint: {OUTPUT}/")
+
+
+def _shown(score: float | None) -> str:
+    return "–" if score is None else f"{score:.1f}"
 
 
 def save_untrained(recipe: PretrainingRecipe) -> None:
@@ -77,7 +84,12 @@ def measure() -> None:
     sections = load_recipe(RECIPE, sections={"data": DataArguments, "probe": ProbeArguments})
     result = {}
     for name in METHODS:
-        scores = evaluate_checkpoint(str(OUTPUT / name), sections["data"], sections["probe"])
+        # What needs no encoder is the same for all, and the untrained one is measured anyway.
+        probe = dataclasses.replace(sections["probe"], baselines=name == "metamae")
+        scores = evaluate_checkpoint(str(OUTPUT / name), sections["data"], probe)
+        for baseline in ("majority", "raw_inputs"):
+            if baseline in scores["baselines"]:
+                result[baseline] = {"linear_probe": 100 * scores["baselines"][baseline]["linear"][0]["accuracy"]}
         result[name] = {
             probe: 100 * scores[key][0]["accuracy"] for probe, key in (("linear_probe", "linear"), ("knn", "knn"))
         }

@@ -71,14 +71,14 @@ def test_readme_has_its_headings_in_order() -> None:
 
 
 def test_tables_are_those_of_the_results() -> None:
-    files = [ROOT / "README.md", *sorted((ROOT / "model_cards").glob("*.md"))]
+    files = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "model_cards").glob("*.md"))]
     outdated = update_tables(files, ROOT / "benchmarks" / "results", check=True)
     assert outdated == [], "run `make tables`"
 
 
 def test_nothing_between_markers_is_left_empty() -> None:
-    marked = MARKED.findall(read("README.md"))
-    assert {"table:metamae_probe", "table:step_time"} <= {name for name, _ in marked}
+    marked = MARKED.findall(read("README.md")) + MARKED.findall(read("docs/results.md"))
+    assert {"table:metamae_probe", "table:step_time", "table:device/steps"} <= {name for name, _ in marked}
     assert [name for name, body in marked if not body.strip()] == []
 
 

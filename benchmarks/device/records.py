@@ -54,7 +54,6 @@ def describe_machine() -> dict[str, Any]:
         "commit": os.environ.get("HF_MASKSSL_COMMIT", "unknown"),
         "card": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
         "python": platform.python_version(),
-        "kernel": platform.release(),
         "cores": os.cpu_count(),
         "versions": versions,
     }

@@ -42,17 +42,33 @@ def write_page(ledger: Ledger, pictures: Path | None) -> str:
 
 
 def _summary(ledger: Ledger) -> str:
+    """A row for each comparison that has been begun, and one for each claim that has not."""
     rows: list[list[Any]] = []
     for claim in ledger.claims.values():
+        title = f"[{claim.title}](#{claim.name}) ({PAPERS.get(claim.paper, claim.paper)}, {claim.source})"
+        differences = ledger.differences(claim)
+        if not any(one.pairs for one in differences):
+            rows.append(
+                [
+                    title.replace(f"](#{claim.name})", f"](../benchmarks/claims/{claim.name}.yaml)"),
+                    "–",
+                    "–",
+                    "not begun",
+                ]
+            )
+            continue
         for comparison in claim.comparisons:
-            found = [one for one in ledger.differences(claim) if one.comparison is comparison]
+            found = [one for one in differences if one.comparison is comparison]
             names: dict[str, list[str]] = {}
             for one in found:
-                names.setdefault(_said(one), []).append(one.data_set)
-            said = "; ".join(f"{verdict}: {', '.join(sets)}" for verdict, sets in names.items())
-            rows.append([f"[{claim.title}](#{claim.name})", _versus(claim, comparison), comparison.paper or "–", said])
-    columns = ["claim", "comparison", "the paper's difference", "verdict here, by data set"]
-    return markdown_table(rows, columns)
+                if one.pairs:
+                    names.setdefault(_said(one), []).append(one.data_set)
+            said = [f"**{verdict}**: {', '.join(sets)}" for verdict, sets in names.items()]
+            waiting = sum(not one.pairs for one in found)
+            said += [f"{waiting} data set{'s' if waiting > 1 else ''} not begun"] if waiting else []
+            rows.append([title, _versus(claim, comparison), comparison.paper or "–", "; ".join(said)])
+            title = ""
+    return markdown_table(rows, ["claim", "comparison", "the paper's difference", "verdict here, by data set"])
 
 
 def _section(ledger: Ledger, claim: Claim, found: list[Difference], pictures: Path | None) -> str:
@@ -213,9 +229,14 @@ def _draw_curves(claim: Claim, curves: Curves, path: Path) -> None:
                 style = "-" if key.endswith("cpu") else "--"
                 values = 100 * np.mean([[point["score"] for point in curve] for curve in group], axis=0)
                 panels[1, column].plot(np.maximum(seconds, 0.1), values, style, color=colors[arm])
+        means = [
+            100 * np.mean([[p["score"] for p in curve] for curve in group], axis=0) for group in curves[name].values()
+        ]
+        # The intervals of two or three seeds would hide everything else.
+        panels[0, column].set_ylim(min(mean.min() for mean in means) - 3, max(mean.max() for mean in means) + 3)
         panels[0, column].set_title(name, fontsize=9)
         panels[0, column].set_xlabel("steps", fontsize=8)
-        panels[1, column].set_xlabel("seconds of training (dashed: GPU)", fontsize=8)
+        panels[1, column].set_xlabel("seconds of training (dashed: GPU, shared by several runs)", fontsize=8)
         panels[1, column].set_xscale("symlog", linthresh=1)
     for row in (0, 1):
         panels[row, 0].set_ylabel("linear probe on validation rows, %", fontsize=8)
