@@ -301,11 +301,10 @@ def print_status(claims: list[Claim], options: argparse.Namespace) -> None:
             verdict = one.verdict if one.is_final or one.verdict.startswith("not") else f"{one.verdict} (so far)"
             rows.append([claim.name, one.data_set, name, f"{len(one.pairs)}/{claim.seeds}", cell, verdict])
     print(markdown_table(rows, ["claim", "data set", "difference", "pairs", "mean, 95 % interval", "verdict"]))
-    missing = Schedule(ledger, options.device).candidates()
-    minutes = sum(candidate.minutes for candidate in missing)
-    print(
-        f"{len(ledger.found)} results count. {len(missing)} runs can be begun now: {minutes:.0f} minutes on one core."
-    )
+    schedule = Schedule(ledger, options.device)
+    missing = schedule.candidates()
+    print("\n" + plan_table(claims, schedule))
+    print(f"\n{len(ledger.found)} results count. {len(missing)} runs can be begun now.")
     for paths, word in (
         (ledger.stale, "stale: of other settings"),
         (ledger.strange, "of no arm or data set any more"),
@@ -314,6 +313,19 @@ def print_status(claims: list[Claim], options: argparse.Namespace) -> None:
             print(f"{len(paths)} results are {word}: " + ", ".join(str(path) for path in paths[:5]))
     if missing:
         print("next: " + "; ".join(f"{one.run} ({one.minutes:.1f} min)" for one in missing[:3]))
+
+
+def plan_table(claims: list[Claim], schedule: Schedule) -> str:
+    """What is missing until every comparison has all its seeds: runs, minutes each, and minutes in all on one core."""
+    rows: list[list[Any]] = []
+    for claim in claims:
+        for name in claim.sets:
+            missing = schedule.missing(claim, name)
+            if missing:
+                minutes = [schedule.minutes(claim, run) for run in missing]
+                rows.append([claim.name, name, len(missing), sum(minutes) / len(minutes), round(sum(minutes))])
+    total = ["all", "", sum(row[2] for row in rows), None, sum(row[4] for row in rows)]
+    return markdown_table([*rows, total], ["claim", "data set", "missing runs", "minutes each", "minutes in all"])
 
 
 if __name__ == "__main__":

@@ -53,6 +53,18 @@ class Schedule:
                             best[candidate.run] = candidate
         return sorted(best.values(), key=lambda candidate: -candidate.worth)
 
+    def missing(self, claim: Claim, data_set: str) -> list[Run]:
+        """Every run, trials among them, that undecided comparisons on a data set still want."""
+        found: dict[Run, None] = {}
+        for difference in self.ledger.differences(claim):
+            if difference.data_set != data_set or difference.is_final:
+                continue
+            done = {seed for seed, _ in difference.pairs}
+            for arm in (difference.comparison.arm, difference.comparison.against):
+                for seed in set(range(claim.seeds)) - done:
+                    found |= dict.fromkeys(self._missing(claim, data_set, arm, seed))
+        return list(found)
+
     def _of_difference(self, claim: Claim, difference: Difference) -> Iterator[Candidate]:
         margin = claim.scores[difference.comparison.score].margin
         width = UNKNOWN_WIDTH if difference.half_width is None else min(UNKNOWN_WIDTH, difference.half_width / margin)
