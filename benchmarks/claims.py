@@ -53,7 +53,8 @@ def main() -> None:
     options = parse_arguments()
     os.environ.setdefault("HF_MASKSSL_SHARED", str(ROOT.parent / "shared"))
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logger.setLevel(logging.INFO)
+    for name in (logger.name, "hf_maskssl"):
+        logging.getLogger(name).setLevel(logging.INFO)
     datasets.disable_progress_bars()
     try:
         claims = load_claims(options.claims, options.only)

@@ -35,6 +35,7 @@ from hf_maskssl.evaluation.metrics import score_outputs
 from hf_maskssl.training import finetuning
 from hf_maskssl.training.finetuning import Finetuner, FinetuningCollator, LabelUnit, finetune
 from hf_maskssl.training.finetuning_arguments import FinetuningArguments, FinetuningRecipe, load_finetuning_recipe
+from hf_maskssl.training.finetuning_predictions import load_predictions
 from hf_maskssl.training.finetuning_results import Run, summarise, write_results
 
 HEADLINE = {"classification": "accuracy", "regression": "spearman", "token_classification": "token_accuracy"}
@@ -107,10 +108,16 @@ def test_task_is_learnt_and_the_kept_model_has_the_reported_score(model: str, ta
     else:
         labels = np.array(rows["label"])
         logits = logits[:, 0] if task == "regression" else logits
-    assert score_outputs(logits, labels, task) == pytest.approx(results["runs"][0]["test"], rel=1e-4)
     if task == "regression":
+        # A rank correlation jumps where two nearly equal predictions change places: the predictions themselves are compared.
+        (path,) = (tmp_path / "run" / "runs").glob("*.npz")
+        said = load_predictions(path).said
+        np.testing.assert_allclose(logits, said, rtol=1e-5)
+        assert score_outputs(said, labels, task) == pytest.approx(results["runs"][0]["test"], rel=1e-5)
         assert results["runs"][0]["test"]["rmse"] < 20  # of labels around 320, with a deviation of 14
         assert 300 < logits.mean() < 340
+    else:
+        assert score_outputs(logits, labels, task) == pytest.approx(results["runs"][0]["test"], rel=1e-4)
 
 
 def test_results_hold_every_run_and_their_intervals(tmp_path: Path) -> None:
@@ -583,8 +590,18 @@ def test_script_on_two_processes_gives_what_one_gives_with_twice_the_batch(tmp_p
     output = run_script([*launch, "--main_process_port", str(port)], [str(path)])
     assert output.count("| spearman (%) |") == 1  # one process reports
     found = json.loads((tmp_path / "run" / "results.json").read_text())
+    # Two accumulated batches are summed as two processes' are. In one batch the sums have another order, which at these
+    # rates grows from the last digit to several per cent in 36 steps.
     alone = finetune(
-        make_finetuning(tmp_path, "regression", rows=rows, learning_rate=rates, output_dir=str(tmp_path / "1"))
+        make_finetuning(
+            tmp_path,
+            "regression",
+            rows=rows,
+            batch_size=4,
+            gradient_accumulation_steps=2,
+            learning_rate=rates,
+            output_dir=str(tmp_path / "1"),
+        )
     )
     assert len(found["runs"]) == 4 and found["learning_rate"] == alone["learning_rate"]
     for run, other in zip(found["runs"], alone["runs"], strict=True):
@@ -593,7 +610,7 @@ def test_script_on_two_processes_gives_what_one_gives_with_twice_the_batch(tmp_p
         for split in ("validation", "test"):
             assert (run[split] is None) == (other[split] is None)
             if run[split] is not None:
-                assert run[split]["rmse"] == pytest.approx(other[split]["rmse"], rel=0.02)
+                assert run[split]["rmse"] == pytest.approx(other[split]["rmse"], rel=1e-3)
     AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / "model")
 
 
