@@ -1,6 +1,6 @@
 """The evidence machine: does the missing run of a claim that is worth most, again and again, as long as there is time.
 
-    nice -n 19 python benchmarks/claims.py [--hours H] [--only CLAIM ...] [--workers N] [--device cuda]
+    PYTHONPATH=src nice -n 19 python benchmarks/claims.py [--hours H] [--only CLAIM ...] [--workers N] [--device cuda]
     python benchmarks/claims.py --status
 
 Claims are files in benchmarks/claims (benchmarks/claims/README.md says how to write one). A run is one arm of a claim on one
@@ -36,6 +36,7 @@ from evidence.slices import write_slices
 from evidence.verdict import Ledger
 from filelock import FileLock, Timeout
 
+import hf_maskssl
 from hf_maskssl.evaluation.reports import markdown_table
 
 CLAIMS = Path(__file__).resolve().parent / "claims"
@@ -51,6 +52,11 @@ logger = logging.getLogger("claims")
 
 def main() -> None:
     options = parse_arguments()
+    code = Path(hf_maskssl.__file__).resolve()
+    if not code.is_relative_to(ROOT):
+        raise SystemExit(
+            f"claims.py: error: this would run the code in {code.parent}, not that of this clone: set PYTHONPATH=src"
+        )
     os.environ.setdefault("HF_MASKSSL_SHARED", str(ROOT.parent / "shared"))
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     for name in (logger.name, "hf_maskssl"):

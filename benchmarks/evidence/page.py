@@ -108,11 +108,16 @@ def _scale(ledger: Ledger, claim: Claim) -> str:
     steps = sorted({result["pretraining"]["steps"] for result in results if result["pretraining"]})
     trials = sum(run.trial is not None for run, _ in ledger.found if run.claim == claim.name)
     where = ", ".join(f"{count} on {name}" for name, count in devices.most_common())
+    shared = (
+        f" An arm's seeds share {claim.encoder_seeds} pre-trained encoders: the intervals are over seeds of the task, on these encoders."
+        if claim.encoder_seeds is not None
+        else ""
+    )
     return (
         f"{len(results)} runs, {trials} of them trials ({where}; {hours:.1f} hours in all), {claim.seeds} seeds planned, "
         f"pre-trained for {', '.join(f'{count:,}' for count in steps)} steps. Settings: "
         f"[claims/{claim.name}.yaml](../benchmarks/claims/{claim.name}.yaml); runs: "
-        f"[results/claims/{claim.name}](../benchmarks/results/claims/{claim.name})."
+        f"[results/claims/{claim.name}](../benchmarks/results/claims/{claim.name}).{shared}"
     )
 
 
