@@ -109,7 +109,7 @@ def _scale(ledger: Ledger, claim: Claim) -> str:
     trials = sum(run.trial is not None for run, _ in ledger.found if run.claim == claim.name)
     where = ", ".join(f"{count} on {name}" for name, count in devices.most_common())
     shared = (
-        f" An arm's seeds share {claim.encoder_seeds} pre-trained encoders: the intervals are over seeds of the task, on these encoders."
+        f" An arm's seeds share {claim.encoder_seeds} pre-trained encoders: intervals are over seeds of the task, on these."
         if claim.encoder_seeds is not None
         else ""
     )
