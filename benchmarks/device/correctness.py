@@ -250,7 +250,9 @@ def check_case(checks: Checks, case: Case, device: str, is_paper: bool) -> None:
                 checks.at_most(f"{check}/{what}", value, bound, cpu=cpu)
     if mask is not None and is_paper:
         with checks.attempt(f"{case.name}/own_mask"):
-            share = float((run(case, Way(device)).mask == mask).double().mean())  # type: ignore[operator]
+            own = run(case, Way(device)).mask
+            assert own is not None
+            share = float((own == mask).double().mean())
             checks.note(f"{case.name}/own_mask", share >= SAME_MASK, share, bound=SAME_MASK)
 
 

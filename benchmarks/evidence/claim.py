@@ -219,7 +219,7 @@ def _build(kind: Any, values: Any, place: str) -> Any:
     ]
     if missing:
         raise ValueError(f"{place}{missing[0]} is missing")
-    built = {}
+    built: dict[str, Any] = {}
     for name, value in values.items():
         if kind is Claim and name in _NESTED:
             if not isinstance(value, Mapping) or not value:
@@ -264,7 +264,7 @@ def _check(claim: Claim) -> None:
         if claim.measure == "finetune" and not {"data", "finetuning"} <= one.finetuning.keys():
             raise ValueError(f"sets.{name}.finetuning: measure 'finetune' needs its sections data and finetuning")
     for number, comparison in enumerate(claim.comparisons):
-        known = {"arm": claim.arms, "against": claim.arms, "score": claim.scores}
+        known: dict[str, Mapping[str, Any]] = {"arm": claim.arms, "against": claim.arms, "score": claim.scores}
         for field_name, names in known.items():
             value = getattr(comparison, field_name)
             if value not in names:
