@@ -250,9 +250,9 @@ def check_case(checks: Checks, case: Case, device: str, is_paper: bool) -> None:
                 checks.at_most(f"{check}/{what}", value, bound, cpu=cpu)
     if mask is not None and is_paper:
         with checks.attempt(f"{case.name}/own_mask"):
-            own = run(case, Way(device)).mask
-            assert own is not None
-            share = float((own == mask).double().mean())
+            drawn = run(case, Way(device)).mask
+            assert drawn is not None
+            share = float((drawn == mask).double().mean())
             checks.note(f"{case.name}/own_mask", share >= SAME_MASK, share, bound=SAME_MASK)
 
 
