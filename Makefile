@@ -15,9 +15,9 @@ $(VENV)/installed: constraints.txt pyproject.toml
 quickstart: $(VENV)/installed
 	$(RUN) examples/quickstart.py
 
-# A process for each core, each with one thread; what a file sets up is set up once.
+# A process for each core, each with one thread; one that has nothing left takes tests of another.
 test: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --maxprocesses 8 --dist loadfile
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 slow: $(VENV)/installed
 	$(RUN) -m pytest -m slow

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from finetuning_runs import MODELS, write_task
 from transformers import AutoModelForPreTraining, AutoModelForSequenceClassification, AutoTokenizer
 
@@ -18,7 +19,7 @@ SCRIPT = Path(__file__).with_name("plain_transformers.py")
 
 @pytest.mark.parametrize(
     ("name", "tokenizer"),
-    [("metamae", "alphabet"), ("metamae", "utf-8"), ("sma", "alphabet"), ("sma", "utf-8"), ("sma_latents", "utf-8")],
+    [("metamae", "utf-8"), ("sma", "alphabet"), ("sma_latents", "utf-8")],
 )
 def test_plain_script_learns_and_its_model_loads(name: str, tokenizer: str, tmp_path: Path) -> None:
     section = write_task(tmp_path, "classification")
@@ -31,6 +32,7 @@ def test_plain_script_learns_and_its_model_loads(name: str, tokenizer: str, tmp_
     rows = load_splits(args)["train"]
     processor = build_processor(args, config, rows)
     assert processor is not None
+    torch.manual_seed(0)
     AutoModelForPreTraining.from_config(config).save_pretrained(tmp_path / "checkpoint")
     processor.save_pretrained(tmp_path / "checkpoint")
     with (tmp_path / "data.csv").open("w", newline="") as file:
