@@ -74,13 +74,10 @@ def _length(node: ast.stmt) -> int:
 def _compares_kind(node: ast.Compare) -> bool:
     """Whether one side is a kind's name, or several of them, and the other is called a kind."""
     sides = [node.left, *node.comparators]
-    names = [side.attr if isinstance(side, ast.Attribute) else side.id for side in sides if _is_name(side)]
+    names = [side.attr for side in sides if isinstance(side, ast.Attribute)]
+    names += [side.id for side in sides if isinstance(side, ast.Name)]
     constants = [leaf.value for side in sides for leaf in ast.walk(side) if isinstance(leaf, ast.Constant)]
     return any("kind" in name for name in names) and any(value in KINDS for value in constants)
-
-
-def _is_name(node: ast.expr) -> bool:
-    return isinstance(node, (ast.Name, ast.Attribute))
 
 
 def _annotations(trees: dict[Path, ast.Module]) -> Iterator[tuple[Path, ast.expr]]:
