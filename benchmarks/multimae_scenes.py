@@ -30,8 +30,8 @@ from hf_maskssl.data import prepare_data
 from hf_maskssl.data.arguments import DataArguments
 from hf_maskssl.evaluation.reports import markdown_table, write_json
 from hf_maskssl.training import PretrainingRecipe, load_pretraining_recipe
-from hf_maskssl.training.finetuning import finetune
-from hf_maskssl.training.finetuning_arguments import FinetuningArguments, FinetuningRecipe
+from hf_maskssl.training.finetuning.arguments import FinetuningArguments, FinetuningRecipe
+from hf_maskssl.training.finetuning.sweep import finetune
 
 RUNS = RESULTS / "multimae_scenes"
 RECIPE = RECIPES / "multimae_scenes.yaml"

@@ -30,8 +30,8 @@ from hf_maskssl.data.arguments import DataArguments
 from hf_maskssl.evaluation.metrics import LOWER_IS_BETTER
 from hf_maskssl.evaluation.reports import markdown_table, write_json
 from hf_maskssl.training import PretrainingRecipe, load_pretraining_recipe
-from hf_maskssl.training.finetuning import finetune
-from hf_maskssl.training.finetuning_arguments import FinetuningArguments, FinetuningRecipe
+from hf_maskssl.training.finetuning.arguments import FinetuningArguments, FinetuningRecipe
+from hf_maskssl.training.finetuning.sweep import finetune
 
 RUNS = RESULTS / "sma_transfer"
 SHARED = "${HF_MASKSSL_SHARED}/data"

@@ -20,15 +20,15 @@ import hf_maskssl  # noqa: F401  registers the package's models with AutoModelFo
 from hf_maskssl.data.arguments import DataArguments
 from hf_maskssl.data.preparation import prepare_data
 from hf_maskssl.data.processors import load_processor, split_processor
-from hf_maskssl.data.recipe import load_recipe
 from hf_maskssl.evaluation.evaluate_checkpoint import checkpoint_folder
-from hf_maskssl.evaluation.mask_pictures import (
+from hf_maskssl.pictures.masks import (
     draw_column_masks,
     draw_image_masks,
     draw_series_masks,
     draw_text_masks,
 )
-from hf_maskssl.evaluation.pictures import is_table
+from hf_maskssl.pictures.reconstruction import is_table
+from hf_maskssl.recipes import load_recipe
 
 TABLE_ROWS = 256
 

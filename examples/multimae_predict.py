@@ -23,17 +23,17 @@ from transformers import AutoModelForPreTraining
 
 import hf_maskssl  # noqa: F401  registers the package's models with AutoModelForPreTraining
 from hf_maskssl.data.arguments import DataArguments
+from hf_maskssl.data.builtin.scenes import LAYOUT
 from hf_maskssl.data.preparation import prepare_data
 from hf_maskssl.data.processors import load_processor
-from hf_maskssl.data.recipe import load_recipe
-from hf_maskssl.data.scenes import LAYOUT
 from hf_maskssl.evaluation.evaluate_checkpoint import checkpoint_folder
-from hf_maskssl.evaluation.modality_pictures import (
+from hf_maskssl.pictures.modalities import (
     draw_modalities,
     draw_repainted,
     draw_single_inputs,
     known_class_names,
 )
+from hf_maskssl.recipes import load_recipe
 
 PICTURES = ("masked", "single_inputs", "repainted")
 WHOLE, PARTIAL = "depth", "rgb"

@@ -16,7 +16,7 @@ import logging
 
 from transformers import HfArgumentParser
 
-from hf_maskssl.data.pseudo_labels import PseudoLabelArguments, make_pseudo_labels
+from hf_maskssl.annotation.pseudo_labels import PseudoLabelArguments, make_pseudo_labels
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ import sys
 
 from transformers import HfArgumentParser
 
-from hf_maskssl.data.tagged_folder import TaggingArguments, tag_folder
+from hf_maskssl.annotation.tag_folder import TaggingArguments, tag_folder
 
 
 def main() -> None:

@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 
 from hf_maskssl.data import DataArguments, build_bert_tokenizer, load_recipe, load_splits
-from hf_maskssl.data.columns import require_columns
-from hf_maskssl.data.tokenizers import train_wordpiece_on
+from hf_maskssl.data.tables.columns import require_columns
+from hf_maskssl.data.text.tokenizers import train_wordpiece_on
 
 
 def main() -> None:

@@ -17,10 +17,10 @@ from transformers import AutoModelForPreTraining, PreTrainedConfig
 import hf_maskssl
 from hf_maskssl.data.arguments import DataArguments
 from hf_maskssl.data.preparation import PreparedData, prepare_data
-from hf_maskssl.data.recipe import build_config, load_recipe
 from hf_maskssl.evaluation.arguments import ProbeArguments
 from hf_maskssl.evaluation.evaluate_checkpoint import parse_arguments
 from hf_maskssl.evaluation.reports import update_tables
+from hf_maskssl.recipes import build_config, load_recipe
 from hf_maskssl.training import load_pretraining_recipe
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -19,11 +19,11 @@ from PIL import Image
 from transformers import CONFIG_MAPPING, AutoModelForPreTraining
 
 from hf_maskssl.data import DataArguments, build_config, build_processor, load_splits
-from hf_maskssl.data.tokenizers import BERT_SPECIAL_TOKENS
+from hf_maskssl.data.text.tokenizers import BERT_SPECIAL_TOKENS
 from hf_maskssl.training import load_pretraining_recipe
-from hf_maskssl.training.finetuning import Finetuner, finetune
-from hf_maskssl.training.finetuning_arguments import FinetuningRecipe, load_finetuning_recipe
-from hf_maskssl.training.finetuning_models import load_model
+from hf_maskssl.training.finetuning.arguments import FinetuningRecipe, load_finetuning_recipe
+from hf_maskssl.training.finetuning.models import load_model
+from hf_maskssl.training.finetuning.sweep import Finetuner, finetune
 
 RECIPES = sorted((Path(__file__).resolve().parent.parent / "examples" / "recipes").glob("finetune_*.yaml"))
 SOURCE = re.compile(r"#\s(paper, (Table \d+|appendix A|section [\d.]+)|authors' code|the data set|ours)([;:\s(,].*)?$")

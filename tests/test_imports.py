@@ -13,8 +13,8 @@ import hf_maskssl
 PACKAGE = Path(hf_maskssl.__file__).resolve().parent
 REPOSITORY = PACKAGE.parent.parent
 # Each sub-package may import itself and those before it. "" is the package's own front (`__init__`, `registration`),
-# which makes the models' names public and registers them.
-ORDER = ["models", "", "data", "evaluation", "training", "hub"]
+# which makes the models' names public and registers them, `recipes` and `launch`.
+ORDER = ["models", "", "data", "annotation", "evaluation", "pictures", "training", "hub"]
 HEAVY = ["datasets", "sklearn", "matplotlib", "accelerate", "evaluate", "pandas"]
 
 
@@ -64,7 +64,7 @@ def test_every_sub_package_has_its_place() -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "from ..training.loop import pretrain",
+        "from ..training.pretraining.loop import pretrain",
         "from ..hub import cards",
         "import hf_maskssl.hub.cards",
         "from hf_maskssl.evaluation import probe",

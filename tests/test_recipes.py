@@ -29,10 +29,10 @@ from transformers import AutoModelForPreTraining, PreTrainedModel
 
 from hf_maskssl.data.arguments import LOCAL_SOURCES, DataArguments
 from hf_maskssl.data.preparation import PreparedData, prepare_data
-from hf_maskssl.data.recipe import build_config, load_recipe
-from hf_maskssl.data.tokenizers import BERT_SPECIAL_TOKENS, build_character_tokenizer
+from hf_maskssl.data.text.tokenizers import BERT_SPECIAL_TOKENS, build_character_tokenizer
 from hf_maskssl.evaluation.arguments import ProbeArguments
-from hf_maskssl.training.arguments import PretrainingArguments, PretrainingRecipe
+from hf_maskssl.recipes import build_config, load_recipe
+from hf_maskssl.training.pretraining.arguments import PretrainingArguments, PretrainingRecipe
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 # Those of fine-tuning have tests of their own.

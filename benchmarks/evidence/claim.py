@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 import yaml
 
-from hf_maskssl.data.recipe import RecipeLoader, coerce, nearest
+from hf_maskssl.recipes import RecipeLoader, coerce, nearest
 
 MeasureName = Literal["probe", "finetune", "modality_losses", "word_losses"]
 Section = Literal["model", "data", "probe", "training", "finetuning"]

@@ -26,7 +26,7 @@ from hf_maskssl.evaluation.online import draw_rows
 from hf_maskssl.evaluation.probe import knn_probe, linear_probe
 from hf_maskssl.evaluation.statistics import rankme
 from hf_maskssl.models.configuration_pos_minimax_bert import NEXT_SENTENCE, PARTS_OF_SPEECH
-from hf_maskssl.training.finetuning import finetune
+from hf_maskssl.training.finetuning.sweep import finetune
 
 from .claim import Claim
 from .runs import Plan, Run, finetuning_recipe

@@ -12,7 +12,7 @@ from typing import Any
 
 from hf_maskssl.data.arguments import DataArguments
 from hf_maskssl.training import PretrainingRecipe, load_pretraining_recipe
-from hf_maskssl.training.finetuning_arguments import FinetuningArguments, FinetuningRecipe
+from hf_maskssl.training.finetuning.arguments import FinetuningArguments, FinetuningRecipe
 
 from .claim import Claim, Settings
 

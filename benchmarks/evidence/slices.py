@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hf_maskssl.data.arguments import DataArguments
-from hf_maskssl.data.splits import read_splits
+from hf_maskssl.data.tables.splits import read_splits
 
 MOLECULES = ("bbbp", "bace", "esol", "freesolv", "lipo")
 

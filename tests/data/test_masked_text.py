@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast, Trainer, TrainingArguments
 
-from hf_maskssl.data.masked_text import MaskedTextCollator, MaskedTextRows, cut_chunks, cut_pair
+from hf_maskssl.data.masked_text.rows import MaskedTextCollator, MaskedTextRows, cut_chunks, cut_pair
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 PAD, UNK, CLS, SEP, MASK = range(5)

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from hf_maskssl import MultiMAEConfig
 from hf_maskssl.data import DataArguments, MultimodalCollator, PreparedData, load_processor, multimodal, prepare_data
 from hf_maskssl.data.preparer import plain_rows
-from hf_maskssl.data.rows import PreparedRows, TransformedRows
+from hf_maskssl.data.tables.rows import PreparedRows, TransformedRows
 
 MODALITIES: dict[str, dict[str, Any]] = {
     "rgb": {"kind": "continuous", "num_channels": 3},

@@ -9,7 +9,7 @@ from PIL import Image
 from test_multimodal import config
 
 from hf_maskssl.data import DataArguments, prepare_data
-from hf_maskssl.data.splits import load_splits
+from hf_maskssl.data.tables.splits import load_splits
 
 NAMES = ["cat/a", "cat/b", "dog/a", "dog/deep/c"]
 

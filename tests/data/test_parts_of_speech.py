@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hf_maskssl.data.parts_of_speech import PART_OF_TAG, UNIVERSAL_TAGS, task_ids, warn_of_unknown_tags
+from hf_maskssl.data.masked_text.parts_of_speech import PART_OF_TAG, UNIVERSAL_TAGS, task_ids, warn_of_unknown_tags
 from hf_maskssl.models.configuration_pos_minimax_bert import PARTS_OF_SPEECH
 
 

@@ -25,8 +25,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from nltk.tokenize import NLTKWordTokenizer
 
-from hf_maskssl.data import pos_tagging, tagged_folder
-from hf_maskssl.data.pos_tagging import (
+from hf_maskssl.annotation import tag_folder as tagged_folder
+from hf_maskssl.annotation.tag_folder import TaggingArguments, tag_folder
+from hf_maskssl.data.masked_text import pos_tagging
+from hf_maskssl.data.masked_text.pos_tagging import (
     TaggerDataError,
     load_tagger,
     sentence_spans,
@@ -35,9 +37,8 @@ from hf_maskssl.data.pos_tagging import (
     tagger_digest,
     word_spans,
 )
-from hf_maskssl.data.sentences import SentencePreparer
-from hf_maskssl.data.tagged_folder import TaggingArguments, tag_folder
-from hf_maskssl.data.tokenizers import build_byte_tokenizer
+from hf_maskssl.data.masked_text.sentences import SentencePreparer
+from hf_maskssl.data.text.tokenizers import build_byte_tokenizer
 from hf_maskssl.models.configuration_pos_minimax_bert import PARTS_OF_SPEECH
 
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "run_tag_pos.py"

@@ -30,8 +30,8 @@ from hf_maskssl.data import (
     load_processor,
     prepare_data,
 )
-from hf_maskssl.data.rows import PreparedRows, TransformedRows
-from hf_maskssl.data.splits import load_splits
+from hf_maskssl.data.tables.rows import PreparedRows, TransformedRows
+from hf_maskssl.data.tables.splits import load_splits
 
 MODES = [{}, {"cache": False}, {"streaming": True}]
 MODE_NAMES = ["cached", "on the fly", "streaming"]

@@ -31,10 +31,10 @@ from transformers import (
     SwinConfig,
 )
 
-from hf_maskssl.data import pseudo_labels
+from hf_maskssl.annotation import pseudo_labels
+from hf_maskssl.annotation.pseudo_labels import PseudoLabelArguments, encode_depth, make_pseudo_labels, open_picture
 from hf_maskssl.data.arguments import DataArguments
-from hf_maskssl.data.pseudo_labels import PseudoLabelArguments, encode_depth, make_pseudo_labels, open_picture
-from hf_maskssl.data.sources import read_split
+from hf_maskssl.data.tables.sources import read_split
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 CLASSES = ["sky", "wall", "floor", "dog", "cat"]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_maskssl.data.arguments import DataArguments
-from hf_maskssl.data.recipe import build_config, coerce, load_recipe
+from hf_maskssl.recipes import build_config, coerce, load_recipe
 
 
 @dataclass

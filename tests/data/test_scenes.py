@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hf_maskssl.data import DataArguments, load_splits
-from hf_maskssl.data.scenes import (
+from hf_maskssl.data.builtin.scenes import (
     CLASSES,
     DEPTH_SCALE,
     SCENE_SPLITS,
@@ -173,7 +173,7 @@ def test_the_data_set_is_the_same_for_any_number_of_workers(tmp_path: Path, monk
         "scene_size": [16, 24],
     }
     alone = load_splits(DataArguments("scenes", **options))
-    monkeypatch.setattr("hf_maskssl.data.sources.BLOCK_SCENES", 2)
+    monkeypatch.setattr("hf_maskssl.data.tables.sources.BLOCK_SCENES", 2)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "other")
     shared = load_splits(DataArguments("scenes", num_proc=2, **options))
     stream = load_splits(DataArguments("scenes", streaming=True, **options))["train"]

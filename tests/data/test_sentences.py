@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from hf_maskssl.data import DataArguments, MaskedTextRows, PreparedData, load_processor, prepare_data, sentences
-from hf_maskssl.data.pos_tagging import TaggerDataError
-from hf_maskssl.data.sentences import (
+from hf_maskssl.data import DataArguments, MaskedTextRows, PreparedData, load_processor, prepare_data
+from hf_maskssl.data.masked_text import sentences
+from hf_maskssl.data.masked_text.pos_tagging import TaggerDataError
+from hf_maskssl.data.masked_text.sentences import (
     SentencePreparer,
     batch_rows_of,
     cut_rows,
@@ -23,7 +24,7 @@ from hf_maskssl.data.sentences import (
     runs_of_rows,
     sentence_table,
 )
-from hf_maskssl.data.tokenizers import BERT_SPECIAL_TOKENS, build_bert_tokenizer
+from hf_maskssl.data.text.tokenizers import BERT_SPECIAL_TOKENS, build_bert_tokenizer
 from hf_maskssl.models.configuration_metamae import MetaMAEConfig
 from hf_maskssl.models.configuration_pos_minimax_bert import PoSMinimaxBertConfig
 

@@ -10,7 +10,7 @@ from datasets import Dataset, DatasetDict, IterableDataset
 from PIL import Image
 
 from hf_maskssl.data.arguments import DataArguments
-from hf_maskssl.data.splits import load_splits
+from hf_maskssl.data.tables.splits import load_splits
 
 
 def numbers(split: Dataset) -> list[int]:

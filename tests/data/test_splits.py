@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_maskssl.data import DataArguments, load_splits, prepare_data
-from hf_maskssl.data.splits import fill_parts
+from hf_maskssl.data.tables.splits import fill_parts
 
 pytest.importorskip("rdkit")
 from rdkit import Chem, rdBase

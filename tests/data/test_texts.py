@@ -15,7 +15,7 @@ from datasets import IterableDataset
 from torch.utils.data import DataLoader
 
 from hf_maskssl.data import DataArguments, PreparedData, load_processor, prepare_data
-from hf_maskssl.data.tokenizers import BERT_SPECIAL_TOKENS
+from hf_maskssl.data.text.tokenizers import BERT_SPECIAL_TOKENS
 
 SEP = 5
 modes = pytest.mark.parametrize("mode", [{}, {"cache": False}, {"streaming": True}], ids=["cached", "lazy", "stream"])
@@ -278,7 +278,7 @@ def test_texts_are_packed_into_full_sequences(write_parquet: Callable[..., str],
 def test_packing_goes_on_over_many_batches(
     write_parquet: Callable[..., str], mode: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hf_maskssl.data.packing.PACK_ROWS", 4)
+    monkeypatch.setattr("hf_maskssl.data.text.packing.PACK_ROWS", 4)
     texts = ["abcdef", "g", "hi", "j"] * 3 + ["k", "l", "m", "n"] + ["opq"] * 3
     data = prepare_data(text_args(write_parquet("train", text=texts), pack=True, **mode), token_config(262, 9))
     # Batches of four texts; the fourth has 8 tokens and gives nothing.

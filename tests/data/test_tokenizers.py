@@ -20,7 +20,7 @@ from hf_maskssl.data import (
     build_character_tokenizer,
     train_wordpiece,
 )
-from hf_maskssl.data.tokenizers import BERT_SPECIAL_TOKENS, check_tokenizer, load_tokenizer, read_vocabulary
+from hf_maskssl.data.text.tokenizers import BERT_SPECIAL_TOKENS, check_tokenizer, load_tokenizer, read_vocabulary
 
 ALPHABET = "ACGT *\n."
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_maskssl.data.word_masking import mask_words
+from hf_maskssl.data.masked_text.word_masking import mask_words
 
 MASK, FIRST, VOCABULARY = 4, 5, 60
 RANDOM_IDS = np.arange(FIRST, VOCABULARY)

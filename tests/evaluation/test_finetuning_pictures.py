@@ -8,8 +8,9 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from hf_maskssl.evaluation import finetuning_pictures
-from hf_maskssl.evaluation.finetuning_pictures import (
+from hf_maskssl.evaluation.outliers import find_outliers
+from hf_maskssl.pictures import finetuning as finetuning_pictures
+from hf_maskssl.pictures.finetuning import (
     Curve,
     MapSample,
     draw_agreement,
@@ -19,8 +20,7 @@ from hf_maskssl.evaluation.finetuning_pictures import (
     draw_validation,
     merge_classes,
 )
-from hf_maskssl.evaluation.modality_pictures import class_color
-from hf_maskssl.evaluation.outliers import find_outliers
+from hf_maskssl.pictures.modalities import class_color
 
 
 @pytest.fixture

@@ -14,9 +14,13 @@ from matplotlib.colors import to_rgb as color_of
 from PIL import Image
 from transformers import AutoModelForPreTraining, PreTrainedModel, PreTrainedTokenizerFast
 
-from hf_maskssl.data.tokenizers import build_byte_tokenizer, build_character_tokenizer
-from hf_maskssl.evaluation import mask_pictures
-from hf_maskssl.evaluation.mask_pictures import (
+from hf_maskssl.data.text.tokenizers import build_byte_tokenizer, build_character_tokenizer
+from hf_maskssl.models.configuration_metamae import MetaMAEConfig
+from hf_maskssl.models.configuration_sma import SMAConfig
+from hf_maskssl.models.feature_extraction_series import SeriesFeatureExtractor
+from hf_maskssl.models.image_processing_array import ArrayImageProcessor
+from hf_maskssl.pictures import masks as mask_pictures
+from hf_maskssl.pictures.masks import (
     count_column_masks,
     draw_column_masks,
     draw_image_masks,
@@ -25,11 +29,7 @@ from hf_maskssl.evaluation.mask_pictures import (
     sample_masks,
     text_cells,
 )
-from hf_maskssl.evaluation.pictures import HIDDEN_PIXEL, SHADE_COLOR, hide_pixels
-from hf_maskssl.models.configuration_metamae import MetaMAEConfig
-from hf_maskssl.models.configuration_sma import SMAConfig
-from hf_maskssl.models.feature_extraction_series import SeriesFeatureExtractor
-from hf_maskssl.models.image_processing_array import ArrayImageProcessor
+from hf_maskssl.pictures.reconstruction import HIDDEN_PIXEL, SHADE_COLOR, hide_pixels
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "draw_masks.py"
 SIZES: dict[str, Any] = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}

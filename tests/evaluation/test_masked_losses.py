@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForPreTraining, BertForMaskedLM, BertForPreTraining, BertModel, BertTokenizer
 
-from hf_maskssl.data.masked_text import MaskedTextCollator, MaskedTextRows
+from hf_maskssl.data.masked_text.rows import MaskedTextCollator, MaskedTextRows
 from hf_maskssl.evaluation.masked_losses import masked_losses
 from hf_maskssl.models.configuration_pos_minimax_bert import PoSMinimaxBertConfig
 from hf_maskssl.models.modeling_pos_minimax_bert import PoSMinimaxBertForPreTraining

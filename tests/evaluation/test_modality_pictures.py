@@ -12,9 +12,13 @@ import torch
 from PIL import Image
 
 from hf_maskssl.data.arguments import DataArguments
-from hf_maskssl.data.scenes import CLASSES, LAYOUT
-from hf_maskssl.evaluation import modality_pictures
-from hf_maskssl.evaluation.modality_pictures import (
+from hf_maskssl.data.builtin.scenes import CLASSES, LAYOUT
+from hf_maskssl.models.configuration_multimae import MultiMAEConfig
+from hf_maskssl.models.image_processing_multimae import MultiMAEImageProcessor
+from hf_maskssl.models.layers import patchify
+from hf_maskssl.models.modeling_multimae import MultiMAEForPretraining, standardize_patches
+from hf_maskssl.pictures import modalities as modality_pictures
+from hf_maskssl.pictures.modalities import (
     Cell,
     Painter,
     Samples,
@@ -25,11 +29,7 @@ from hf_maskssl.evaluation.modality_pictures import (
     known_class_names,
     restore_patches,
 )
-from hf_maskssl.evaluation.pictures import HIDDEN_PIXEL
-from hf_maskssl.models.configuration_multimae import MultiMAEConfig
-from hf_maskssl.models.image_processing_multimae import MultiMAEImageProcessor
-from hf_maskssl.models.layers import patchify
-from hf_maskssl.models.modeling_multimae import MultiMAEForPretraining, standardize_patches
+from hf_maskssl.pictures.reconstruction import HIDDEN_PIXEL
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "multimae_predict.py"
 SIZE = (16, 24)  # 6 patches

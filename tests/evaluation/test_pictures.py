@@ -13,9 +13,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from transformers import AutoModelForPreTraining, PreTrainedModel
 
-from hf_maskssl.data.tokenizers import build_byte_tokenizer, build_character_tokenizer
-from hf_maskssl.evaluation import pictures
-from hf_maskssl.evaluation.pictures import draw_curves, draw_reconstruction, fill_masked_patches, reconstruct
+from hf_maskssl.data.text.tokenizers import build_byte_tokenizer, build_character_tokenizer
 from hf_maskssl.models.configuration_metamae import MetaMAEConfig
 from hf_maskssl.models.configuration_pos_minimax_bert import PoSMinimaxBertConfig
 from hf_maskssl.models.configuration_sma import SMAConfig
@@ -24,6 +22,8 @@ from hf_maskssl.models.feature_extraction_spectrogram import SpectrogramFeatureE
 from hf_maskssl.models.image_processing_array import ArrayImageProcessor
 from hf_maskssl.models.layers import patchify
 from hf_maskssl.models.modeling_pos_minimax_bert import PoSMinimaxBertForPreTraining
+from hf_maskssl.pictures import reconstruction as pictures
+from hf_maskssl.pictures.reconstruction import draw_curves, draw_reconstruction, fill_masked_patches, reconstruct
 
 SMALL: dict[str, Any] = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 SMALL |= {"decoder_hidden_size": 8, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2}

@@ -9,12 +9,12 @@ import numpy as np
 from hf_maskssl import ArrayImageProcessor, SeriesFeatureExtractor, SpectrogramFeatureExtractor
 from hf_maskssl.data.arguments import DataArguments
 from hf_maskssl.data.processors import ImageTextProcessor
-from hf_maskssl.data.tokenizers import build_bert_tokenizer, build_byte_tokenizer, build_character_tokenizer
+from hf_maskssl.data.text.tokenizers import build_bert_tokenizer, build_byte_tokenizer, build_character_tokenizer
 from hf_maskssl.hub.cards import write_finetuned_card
 from hf_maskssl.models.image_processing_multimae import MultiMAEImageProcessor
-from hf_maskssl.training.finetuning import finetune
-from hf_maskssl.training.finetuning_arguments import FinetuningArguments, FinetuningRecipe
-from hf_maskssl.training.loop import RunState
+from hf_maskssl.training.finetuning.arguments import FinetuningArguments, FinetuningRecipe
+from hf_maskssl.training.finetuning.sweep import finetune
+from hf_maskssl.training.pretraining.loop import RunState
 
 METAMAE: dict[str, Any] = {
     "model_type": "metamae",

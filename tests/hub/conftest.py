@@ -10,10 +10,10 @@ from card_runs import RUNS, finished_state, model_section
 from transformers import AutoModelForPreTraining
 
 from hf_maskssl.data.arguments import DataArguments
-from hf_maskssl.data.recipe import build_config
 from hf_maskssl.evaluation.arguments import ProbeArguments
 from hf_maskssl.hub import cards
-from hf_maskssl.training.arguments import PretrainingArguments, PretrainingRecipe
+from hf_maskssl.recipes import build_config
+from hf_maskssl.training.pretraining.arguments import PretrainingArguments, PretrainingRecipe
 
 MakeRun = Callable[..., tuple[PretrainingRecipe, Any, Path]]
 

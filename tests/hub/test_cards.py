@@ -21,16 +21,16 @@ from transformers import (
 
 import hf_maskssl
 from hf_maskssl.data.arguments import DataArguments
-from hf_maskssl.evaluation.pictures import draw_curves
 from hf_maskssl.hub import cards
 from hf_maskssl.hub.cards import PLACEHOLDER, complete_card, is_hub_name, write_converted_card, write_model_card
 from hf_maskssl.hub.methods import METHODS, MM_MAE, PLAIN_BERT, method_of
 from hf_maskssl.hub.official_files import Converted
 from hf_maskssl.hub.snippets import WITH_PACKAGE, WITHOUT_PACKAGE, loading_snippets
+from hf_maskssl.pictures.reconstruction import draw_curves
 from hf_maskssl.registration import MODELS
-from hf_maskssl.training.arguments import load_pretraining_recipe
-from hf_maskssl.training.finetuning_arguments import load_finetuning_recipe
-from hf_maskssl.training.loop import RunState
+from hf_maskssl.training.finetuning.arguments import load_finetuning_recipe
+from hf_maskssl.training.pretraining.arguments import load_pretraining_recipe
+from hf_maskssl.training.pretraining.loop import RunState
 
 # Drawing takes a second: one test looks at the real picture.
 pytestmark = pytest.mark.usefixtures("blank_curves")

@@ -15,7 +15,7 @@ from hf_maskssl.hub import publish as module
 from hf_maskssl.hub.cards import PLACEHOLDER, write_model_card
 from hf_maskssl.hub.loading import check_loading, compare_outputs, example_inputs
 from hf_maskssl.hub.publish import UploadError, main, publish
-from hf_maskssl.training.checkpoints import find_problem, seal
+from hf_maskssl.training.pretraining.checkpoints import find_problem, seal
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import hf_maskssl
-from hf_maskssl.data.tokenizers import build_byte_tokenizer, build_character_tokenizer
+from hf_maskssl.data.text.tokenizers import build_byte_tokenizer, build_character_tokenizer
 from hf_maskssl.models.image_processing_multimae import MultiMAEImageProcessor
 
 MODELS = Path(hf_maskssl.__file__).resolve().parent / "models"

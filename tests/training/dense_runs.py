@@ -7,8 +7,8 @@ from transformers import AutoModelForPreTraining, set_seed
 
 from hf_maskssl.data.arguments import DataArguments
 from hf_maskssl.data.preparation import prepare_data
-from hf_maskssl.data.recipe import build_config
-from hf_maskssl.training.finetuning_arguments import FinetuningArguments, FinetuningRecipe
+from hf_maskssl.recipes import build_config
+from hf_maskssl.training.finetuning.arguments import FinetuningArguments, FinetuningRecipe
 
 RGB: dict[str, Any] = {"kind": "continuous", "num_channels": 3}
 DEPTH: dict[str, Any] = {"kind": "continuous", "num_channels": 1, "loss": "l1"}

@@ -10,7 +10,7 @@ from runs import MODEL, TEXT_MODEL
 from transformers import CONFIG_MAPPING
 
 from hf_maskssl.data.arguments import DataArguments
-from hf_maskssl.training.finetuning_arguments import FinetuningArguments, FinetuningRecipe
+from hf_maskssl.training.finetuning.arguments import FinetuningArguments, FinetuningRecipe
 
 SMA_MODEL: dict[str, Any] = {
     "model_type": "sma",

@@ -16,7 +16,8 @@ from accelerate.utils import DistributedType
 from runs import draws_of_the_sample, queries_of_the_sample, tokens_of_the_sample
 
 from hf_maskssl import MetaMAEForPretraining, MultiMAEForPretraining, SMAForMaskedModeling
-from hf_maskssl.training import Pretrainer, loop
+from hf_maskssl.training import Pretrainer
+from hf_maskssl.training.pretraining import loop
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "run_pretrain.py"
 

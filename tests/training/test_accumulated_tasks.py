@@ -10,7 +10,7 @@ from runs import make_recipe, train, weights
 
 from hf_maskssl import MultiMAEForPretraining, PoSMinimaxBertForPreTraining, PoSMinimaxBertModel
 from hf_maskssl.data.preparation import PreparedData
-from hf_maskssl.training import loop
+from hf_maskssl.training.pretraining import loop
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "models"))
 import pos_minimax_bert_cases as pos  # noqa: E402

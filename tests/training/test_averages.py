@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hf_maskssl.training.averages import add_parts, averages, shown_beside_progress
+from hf_maskssl.training.pretraining.averages import add_parts, averages, shown_beside_progress
 
 
 def scalars(**values: float) -> dict[str, torch.Tensor]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_maskssl.training import checkpoints
+from hf_maskssl.training.pretraining import checkpoints
 
 
 def seal_one(output_dir: Path, step: int, text: str = "weights") -> Path:

@@ -32,9 +32,10 @@ from torch.utils._pytree import tree_leaves
 
 from hf_maskssl import PoSMinimaxBertForPreTraining
 from hf_maskssl.data.preparation import PreparedData
-from hf_maskssl.training import Pretrainer, PretrainingArguments, RunState, graphs, loop
-from hf_maskssl.training.graphs import DeviceRates, StepGraphs, StepOutputs
-from hf_maskssl.training.seeds import mix
+from hf_maskssl.training import Pretrainer, PretrainingArguments, RunState
+from hf_maskssl.training.pretraining import graphs, loop
+from hf_maskssl.training.pretraining.graphs import DeviceRates, StepGraphs, StepOutputs
+from hf_maskssl.training.pretraining.seeds import mix
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "models"))
 import metamae_cases  # noqa: E402
@@ -570,7 +571,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from runs import PLAIN_MAE, make_recipe, train
-from hf_maskssl.training import graphs
+from hf_maskssl.training.pretraining import graphs
 
 original = graphs.TrainingStep.__call__
 

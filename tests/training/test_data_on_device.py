@@ -24,8 +24,9 @@ from transformers import AutoModelForPreTraining
 from hf_maskssl.data import build_config, prepare_data
 from hf_maskssl.data.arguments import DataArguments
 from hf_maskssl.data.collators import BatchCollator
-from hf_maskssl.training import Pretrainer, resident
-from hf_maskssl.training.resident import ResidentLoader, resident_rows
+from hf_maskssl.training import Pretrainer
+from hf_maskssl.training.pretraining import resident
+from hf_maskssl.training.pretraining.resident import ResidentLoader, resident_rows
 
 
 def recipe_of(kind: str, tmp_path: Path, name: str, **training: Any) -> Any:

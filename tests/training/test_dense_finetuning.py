@@ -26,15 +26,15 @@ from transformers import (
 )
 
 from hf_maskssl.data.arguments import DataArguments
-from hf_maskssl.data.recipe import build_config
-from hf_maskssl.data.splits import read_splits
+from hf_maskssl.data.tables.splits import read_splits
 from hf_maskssl.evaluation.arguments import ProbeArguments
 from hf_maskssl.evaluation.evaluate_checkpoint import evaluate_checkpoint
-from hf_maskssl.training.finetuning import EpochTeller, Finetuner, finetune
-from hf_maskssl.training.finetuning_arguments import FinetuningArguments, FinetuningRecipe, load_finetuning_recipe
-from hf_maskssl.training.finetuning_models import head_class, read_config
-from hf_maskssl.training.finetuning_results import Run
-from hf_maskssl.training.finetuning_scores import MapScorer, predicted_class_maps, predicted_depth_maps
+from hf_maskssl.recipes import build_config
+from hf_maskssl.training.finetuning.arguments import FinetuningArguments, FinetuningRecipe, load_finetuning_recipe
+from hf_maskssl.training.finetuning.models import head_class, read_config
+from hf_maskssl.training.finetuning.results import Run
+from hf_maskssl.training.finetuning.scores import MapScorer, predicted_class_maps, predicted_depth_maps
+from hf_maskssl.training.finetuning.sweep import EpochTeller, Finetuner, finetune
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 ADDED_DEPTH = {"model_type": "multimae", "modalities": {"depth": DEPTH}}

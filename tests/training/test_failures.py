@@ -17,12 +17,13 @@ from accelerate.state import PartialState
 from accelerate.utils import DistributedType
 from runs import LABELLED, PLAIN_MAE, make_recipe, train, weights, write_recipe
 
-from hf_maskssl.data.processes import LONGEST_WAIT
-from hf_maskssl.data.pseudo_labels import PseudoLabelArguments, make_pseudo_labels
+from hf_maskssl.annotation.pseudo_labels import PseudoLabelArguments, make_pseudo_labels
 from hf_maskssl.hub.publish import UploadError
-from hf_maskssl.training import NonFiniteLossError, Pretrainer, PretrainingArguments, RunState, checkpoints
-from hf_maskssl.training.finetuning import Finetuner
-from hf_maskssl.training.signals import SigtermPatience, SigtermWatch
+from hf_maskssl.launch import LONGEST_WAIT
+from hf_maskssl.training import NonFiniteLossError, Pretrainer, PretrainingArguments, RunState
+from hf_maskssl.training.finetuning.sweep import Finetuner
+from hf_maskssl.training.pretraining import checkpoints
+from hf_maskssl.training.pretraining.signals import SigtermPatience, SigtermWatch
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "run_pretrain.py"
 

@@ -30,13 +30,13 @@ from transformers import (
 
 from hf_maskssl.data.collators import BatchCollator
 from hf_maskssl.data.preparation import prepare_data
-from hf_maskssl.data.recipe import build_config
 from hf_maskssl.evaluation.metrics import score_outputs
-from hf_maskssl.training import finetuning
-from hf_maskssl.training.finetuning import Finetuner, FinetuningCollator, LabelUnit, finetune
-from hf_maskssl.training.finetuning_arguments import FinetuningArguments, FinetuningRecipe, load_finetuning_recipe
-from hf_maskssl.training.finetuning_predictions import load_predictions
-from hf_maskssl.training.finetuning_results import Run, summarise, write_results
+from hf_maskssl.recipes import build_config
+from hf_maskssl.training.finetuning import sweep as finetuning
+from hf_maskssl.training.finetuning.arguments import FinetuningArguments, FinetuningRecipe, load_finetuning_recipe
+from hf_maskssl.training.finetuning.predictions import load_predictions
+from hf_maskssl.training.finetuning.results import Run, summarise, write_results
+from hf_maskssl.training.finetuning.sweep import Finetuner, FinetuningCollator, LabelUnit, finetune
 
 HEADLINE = {"classification": "accuracy", "regression": "spearman", "token_classification": "token_accuracy"}
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

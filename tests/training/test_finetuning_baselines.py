@@ -18,9 +18,9 @@ from test_finetuning import pretrained
 
 from hf_maskssl.evaluation.dense_baselines import dense_baseline_scores, pixel_features
 from hf_maskssl.evaluation.metrics import load_metric, score_outputs
-from hf_maskssl.training.finetuning import Finetuner, finetune
-from hf_maskssl.training.finetuning_predictions import load_predictions, map_rows, predictions_path
-from hf_maskssl.training.finetuning_results import Run
+from hf_maskssl.training.finetuning.predictions import load_predictions, map_rows, predictions_path
+from hf_maskssl.training.finetuning.results import Run
+from hf_maskssl.training.finetuning.sweep import Finetuner, finetune
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from hf_maskssl import PoSMinimaxBertConfig, PoSMinimaxBertForPreTraining, PoSMinimaxBertForSequenceClassification
-from hf_maskssl.data.tokenizers import BERT_SPECIAL_TOKENS, build_bert_tokenizer
+from hf_maskssl.data.text.tokenizers import BERT_SPECIAL_TOKENS, build_bert_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ from dense_runs import MULTIMAE
 from finetuning_runs import MODELS, make_finetuning
 from transformers import AutoModelForSemanticSegmentation, AutoModelForSequenceClassification, DistilBertConfig
 
-from hf_maskssl.data.recipe import build_config
-from hf_maskssl.training.finetuning import Finetuner
-from hf_maskssl.training.finetuning_results import Run
-from hf_maskssl.training.finetuning_scores import LabelUnit
-from hf_maskssl.training.layer_decay import layer_decay_groups, layer_ids
+from hf_maskssl.recipes import build_config
+from hf_maskssl.training.finetuning.layer_decay import layer_decay_groups, layer_ids
+from hf_maskssl.training.finetuning.results import Run
+from hf_maskssl.training.finetuning.scores import LabelUnit
+from hf_maskssl.training.finetuning.sweep import Finetuner
 
 BERT: dict[str, Any] = {
     "model_type": "pos_minimax_bert",

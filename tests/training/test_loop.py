@@ -15,9 +15,10 @@ from transformers import AutoImageProcessor, AutoModel, AutoModelForPreTraining,
 
 from hf_maskssl import MetaMAEForPretraining
 from hf_maskssl.hub.cards import write_model_card
-from hf_maskssl.training import Pretrainer, checkpoints
-from hf_maskssl.training.seeds import mix
-from hf_maskssl.training.sharding import fsdp_units
+from hf_maskssl.training import Pretrainer
+from hf_maskssl.training.pretraining import checkpoints
+from hf_maskssl.training.pretraining.seeds import mix
+from hf_maskssl.training.pretraining.sharding import fsdp_units
 
 
 def rates_of(monkeypatch: pytest.MonkeyPatch, recipe: Any) -> tuple[list[float], list[float]]:

@@ -12,11 +12,11 @@ from transformers import AutoModel, AutoTokenizer
 
 from hf_maskssl import PoSMinimaxBertForPreTraining
 from hf_maskssl.data import DataArguments
-from hf_maskssl.data.masked_text import MaskedTextRows
+from hf_maskssl.data.masked_text.rows import MaskedTextRows
 from hf_maskssl.evaluation.arguments import ProbeArguments
 from hf_maskssl.evaluation.evaluate_checkpoint import evaluate_checkpoint
-from hf_maskssl.training.finetuning import Finetuner
-from hf_maskssl.training.finetuning_arguments import FinetuningArguments, FinetuningRecipe
+from hf_maskssl.training.finetuning.arguments import FinetuningArguments, FinetuningRecipe
+from hf_maskssl.training.finetuning.sweep import Finetuner
 
 BALANCERS: dict[str, dict[str, Any]] = {
     "minimax": {"task_balancing_options": {"momentum": 0.5}},

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from hf_maskssl.training import load_pretraining_recipe, precision
-from hf_maskssl.training.precision import use_tf32
+from hf_maskssl.training import load_pretraining_recipe
+from hf_maskssl.training.pretraining import precision
+from hf_maskssl.training.pretraining.precision import use_tf32
 
 RECIPES = Path(__file__).resolve().parents[2] / "examples" / "recipes"
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")

@@ -34,7 +34,8 @@ from runs import (
 from transformers import AutoModel, AutoModelForPreTraining
 
 from hf_maskssl import MetaMAEForPretraining, MultiMAEForPretraining, SMAForMaskedModeling
-from hf_maskssl.training import RunState, checkpoints
+from hf_maskssl.training import RunState
+from hf_maskssl.training.pretraining import checkpoints
 
 FOLDER = Path(__file__).resolve().parent
 EXAMPLES = FOLDER.parents[1] / "examples"

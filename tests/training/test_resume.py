@@ -20,7 +20,8 @@ from runs import (
 )
 from transformers import AutoModel
 
-from hf_maskssl.training import Pretrainer, PretrainingRecipe, checkpoints, loop
+from hf_maskssl.training import Pretrainer, PretrainingRecipe
+from hf_maskssl.training.pretraining import checkpoints, loop
 
 DROPOUT = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.1}
 # 42 rows: 10 batches of 4 a pass. With two batches a step, a pass ends within the runs below at steps 5 and 10.

@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import AutoModelForPreTraining, BertConfig, BertForMaskedLM, BertForPreTraining
 
-from hf_maskssl.data.recipe import build_config
-from hf_maskssl.training.starting import read_start, start_from
+from hf_maskssl.recipes import build_config
+from hf_maskssl.training.pretraining.starting import read_start, start_from
 
 SIZES: dict[str, Any] = {
     "vocab_size": 30,

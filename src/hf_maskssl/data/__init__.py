@@ -1,17 +1,17 @@
 """Where batches come from: recipes, sources, preparation and collation."""
 
+from ..recipes import build_config, load_recipe
 from .arguments import DataArguments
 from .collators import BatchCollator
-from .draws import RowDraws
-from .labels import LabelSpace
-from .masked_text import MaskedTextCollator, MaskedTextRows
+from .masked_text.rows import MaskedTextCollator, MaskedTextRows
 from .multimodal import MultimodalCollator, MultimodalPreparer
 from .preparation import PreparedData, prepare_data
 from .processors import ImageTextProcessor, build_processor, load_processor
-from .recipe import build_config, load_recipe
-from .rows import PreparedRows, TransformedRows
-from .splits import load_splits
-from .tokenizers import build_bert_tokenizer, build_byte_tokenizer, build_character_tokenizer, train_wordpiece
+from .tables.draws import RowDraws
+from .tables.labels import LabelSpace
+from .tables.rows import PreparedRows, TransformedRows
+from .tables.splits import load_splits
+from .text.tokenizers import build_bert_tokenizer, build_byte_tokenizer, build_character_tokenizer, train_wordpiece
 
 __all__ = [
     "BatchCollator",

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .labels import IGNORED_LABEL
+from .tables.labels import IGNORED_LABEL
 
 
 class BatchCollator:

@@ -14,15 +14,15 @@ from datasets import Dataset, IterableDataset
 
 from ..models.image_processing_multimae import MultiMAEImageProcessor
 from .arguments import DENSE_TASKS, DataArguments
-from .caching import cached_map
+from .builtin.scenes import CLASSES, LAYOUT
 from .collators import BatchCollator, collate_labels
-from .columns import path_of, read_map, undecoded
-from .draws import RowDraws
-from .labels import LabelSpace
-from .rows import Column, Rows
-from .scenes import CLASSES, LAYOUT
-from .sources import AnyDataset
-from .texts import row_place
+from .tables.caching import cached_map
+from .tables.columns import path_of, read_map, undecoded
+from .tables.draws import RowDraws
+from .tables.labels import LabelSpace
+from .tables.rows import Column, Rows
+from .tables.sources import AnyDataset
+from .text.texts import row_place
 
 # Part of every cache key: raise it when prepared values change, so that old caches are not taken for new ones.
 MULTIMODAL_VERSION = 2

@@ -11,10 +11,8 @@ from transformers import PreTrainedTokenizerBase
 from ..models.image_processing_multimae import MultiMAEImageProcessor
 from .arguments import DENSE_TASKS, DataArguments, Task
 from .collators import BatchCollator
-from .columns import require_columns
-from .draws import RowDraws
-from .labels import LabelSpace, measure_labels, refuse_missing_labels
-from .masked_text import MaskedTextCollator, MaskedTextRows
+from .masked_text.rows import MaskedTextCollator, MaskedTextRows
+from .masked_text.sentences import check_tagger, limit_documents, masked_text_rows
 from .multimodal import (
     MultimodalCollator,
     MultimodalPreparer,
@@ -35,10 +33,12 @@ from .processors import (
     split_processor,
     takes_channels_last,
 )
-from .sentences import check_tagger, limit_documents, masked_text_rows
-from .sources import AnyDataset
-from .splits import limit_splits, read_splits
-from .tokenizers import check_tokenizer
+from .tables.columns import require_columns
+from .tables.draws import RowDraws
+from .tables.labels import LabelSpace, measure_labels, refuse_missing_labels
+from .tables.sources import AnyDataset
+from .tables.splits import limit_splits, read_splits
+from .text.tokenizers import check_tokenizer
 
 logger = logging.getLogger(__name__)
 

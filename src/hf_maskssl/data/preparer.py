@@ -12,15 +12,15 @@ from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
 from .arguments import DataArguments, Kind
-from .caching import BATCH_ROWS, cached_map
-from .columns import read_image, read_waveform, undecoded
-from .labels import IGNORED_LABEL, LabelSpace
 from .multimodal import MultimodalPreparer, array_columns
-from .packing import pack_split
-from .rows import Column, PreparedRows, Rows, TransformedRows, to_table
-from .sources import AnyDataset, column_names
-from .texts import TextPreparer, describe_tokenizer, row_place
-from .unknown import warn_of_unknown
+from .tables.caching import BATCH_ROWS, cached_map
+from .tables.columns import read_image, read_waveform, undecoded
+from .tables.labels import IGNORED_LABEL, LabelSpace
+from .tables.rows import Column, PreparedRows, Rows, TransformedRows, to_table
+from .tables.sources import AnyDataset, column_names
+from .text.packing import pack_split
+from .text.texts import TextPreparer, describe_tokenizer, row_place
+from .text.unknown import warn_of_unknown
 
 # Part of every cache key: raise it when prepared values change, so that old caches are not taken for new ones.
 PREPARATION_VERSION = 2

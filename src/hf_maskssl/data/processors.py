@@ -17,8 +17,6 @@ from ..models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from ..models.image_processing_array import ArrayImageProcessor
 from ..models.image_processing_multimae import MultiMAEImageProcessor
 from .arguments import DataArguments
-from .caching import BATCH_ROWS, cached_map
-from .columns import numeric_columns, require_columns
 from .multimodal import (
     ModalityMoments,
     MultimodalPreparer,
@@ -26,9 +24,11 @@ from .multimodal import (
     modality_columns,
 )
 from .preparer import RowPreparer, merge_moments, raw_columns
-from .rows import Rows
-from .sources import AnyDataset, choose_rows
-from .tokenizers import build_bert_tokenizer, check_tokenizer, load_tokenizer, train_wordpiece_on
+from .tables.caching import BATCH_ROWS, cached_map
+from .tables.columns import numeric_columns, require_columns
+from .tables.rows import Rows
+from .tables.sources import AnyDataset, choose_rows
+from .text.tokenizers import build_bert_tokenizer, check_tokenizer, load_tokenizer, train_wordpiece_on
 
 STATISTICS_ROWS = 10_000
 MODALITIES = {"tokens": "tokens", "series": "series", "tabular": "series", "image": "image", "spectrogram": "image"}

@@ -1,1 +1,1 @@
-"""What frozen features are worth: extraction, probes, metrics, intervals, pictures and reports."""
+"""What frozen features are worth: extraction, probes, metrics, intervals and reports."""

@@ -22,8 +22,8 @@ from transformers import AutoModel
 from ..data.arguments import DataArguments
 from ..data.preparation import PreparedData, prepare_data
 from ..data.processors import load_processor, split_processor
-from ..data.recipe import load_recipe
-from ..data.texts import describe_tokenizer
+from ..data.text.texts import describe_tokenizer
+from ..recipes import load_recipe
 from .arguments import ProbeArguments
 from .baselines import (
     held_out,

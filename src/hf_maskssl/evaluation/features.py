@@ -15,7 +15,7 @@ from numpy.lib import format as npy
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..data.labels import IGNORED_LABEL
+from ..data.tables.labels import IGNORED_LABEL
 
 Level = Literal["sequence", "token"]
 Precision = Literal["no", "bf16"]

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
-from ..data.labels import IGNORED_LABEL
+from ..data.tables.labels import IGNORED_LABEL
 from ..models.configuration_pos_minimax_bert import NEXT_SENTENCE
 from .features import Collator, evaluation_mode
 

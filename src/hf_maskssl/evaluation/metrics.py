@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, roc_auc_score
 
-from ..data.labels import IGNORED_LABEL
+from ..data.tables.labels import IGNORED_LABEL
 
 _CLASS_FEATURES = datasets.Features({"predictions": datasets.Value("int64"), "references": datasets.Value("int64")})
 _VALUE_FEATURES = datasets.Features(

@@ -18,15 +18,15 @@ from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelF
 import hf_maskssl
 
 from ..data.arguments import LOCAL_SOURCES, DataArguments
-from ..data.recipe import build_config
-from ..data.tokenizers import BYTE_TOKENIZER
-from ..evaluation.pictures import draw_curves
+from ..data.text.tokenizers import BYTE_TOKENIZER
 from ..evaluation.reports import markdown_table
 from ..models.configuration_pos_minimax_bert import ANY_WORD, NEXT_SENTENCE
+from ..pictures.reconstruction import draw_curves
+from ..recipes import build_config
 from ..registration import MODELS
-from ..training.arguments import PretrainingRecipe
-from ..training.finetuning_arguments import FinetuningRecipe
-from ..training.loop import RunState
+from ..training.finetuning.arguments import FinetuningRecipe
+from ..training.pretraining.arguments import PretrainingRecipe
+from ..training.pretraining.loop import RunState
 from .methods import Method, method_of
 from .official_files import Converted
 from .snippets import fills_masks, loading_snippets

@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from ..training.checkpoints import incomplete_folder
+from ..training.pretraining.checkpoints import incomplete_folder
 from . import conversion_metamae, conversion_multimae, conversion_sma
 from .cards import write_converted_card
 from .official_files import Converted

@@ -9,7 +9,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedConfig, PreTrainedToken
 
 from ..data.arguments import DENSE_TASKS, DataArguments
 from ..data.processors import ImageTextProcessor, load_processor
-from ..data.texts import appended_separator
+from ..data.text.texts import appended_separator
 from ..models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from ..models.image_processing_array import ArrayImageProcessor
 from ..models.image_processing_multimae import MultiMAEImageProcessor

@@ -1,7 +1,7 @@
 """Pre-training through Accelerate: recipes, the loop, checkpoints."""
 
-from .arguments import PretrainingArguments, PretrainingRecipe, load_pretraining_recipe
-from .loop import NonFiniteLossError, Pretrainer, RunState, pretrain
+from .pretraining.arguments import PretrainingArguments, PretrainingRecipe, load_pretraining_recipe
+from .pretraining.loop import NonFiniteLossError, Pretrainer, RunState, pretrain
 
 __all__ = [
     "NonFiniteLossError",

@@ -1,0 +1,624 @@
+"""Depth and class maps for pictures that have none, by published networks: MultiMAE's training data (its section 3.4)."""
+
+import io
+import json
+import logging
+import os
+import struct
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+from urllib.parse import quote
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from accelerate.state import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
+from datasets import Dataset
+from PIL import Image, ImageOps
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForDepthEstimation,
+    AutoModelForUniversalSegmentation,
+)
+
+from ..data.arguments import DataArguments, expand_variables
+from ..data.tables.sources import read_split
+from ..launch import launched_state
+
+logger = logging.getLogger(__name__)
+
+# In the order of writing: a picture whose `rgb` is there is done.
+MODALITIES = ("depth", "semseg", "rgb")
+REPORT_FILE = "pseudo_labels.json"
+# Files of these formats are taken over as they are; others, and pictures that had to be turned or shrunk, become PNG.
+SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp"}
+COLOR_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV")
+ORIENTATION_TAG = 0x0112
+# What Pillow raises for broken files of one format or another.
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+MAX_UNREADABLE = 0.01
+NAMED_PICTURES = 5
+MAX_CLASSES = 255  # of an 8-bit map, whose 255 is "no class"
+DEPTH_LEVELS = 65535
+NO_CLASS_FOLDER = "all"
+WRITERS = 4
+NEUTRAL = ("output_dir", "batch_size", "mixed_precision", "num_workers", "copy_rgb")
+
+
+@dataclass
+class PseudoLabelArguments:
+    """Which pictures to label, with what, and where to. The help of `examples/run_pseudo_label.py` is made of this."""
+
+    output_dir: str = field(
+        metadata={"help": "folder to write, of its own; the same folder and options again continue"}
+    )
+    source: str = field(default="imagefolder", metadata={"help": "as data.source: imagefolder, parquet, a Hub name"})
+    data_dir: str | None = field(default=None, metadata={"help": "folder with the pictures"})
+    data_files: list[str] | None = field(default=None, metadata={"help": "files of the source"})
+    config_name: str | None = field(default=None, metadata={"help": "configuration of a Hub data set"})
+    revision: str | None = field(default=None, metadata={"help": "branch, tag or commit of a Hub data set"})
+    split: str = field(default="train", metadata={"help": "the split to label; give each a folder of its own"})
+    input_column: str = field(default="image", metadata={"help": "column of the pictures"})
+    label_column: str = field(default="label", metadata={"help": "column of the class folders' names, if it is there"})
+    depth_model: str = field(
+        default="Intel/dpt-hybrid-midas", metadata={"help": "Hub name or folder for AutoModelForDepthEstimation"}
+    )
+    segmentation_model: str = field(
+        default="facebook/mask2former-swin-small-coco-panoptic",
+        metadata={"help": "Hub name or folder for AutoModelForUniversalSegmentation"},
+    )
+    depth_format: Literal["png", "npy"] = field(
+        default="png",
+        metadata={"help": "16 bit, each picture's range spread over 1 to 65535; or float32 as predicted"},
+    )
+    flip_depth: bool = field(
+        default=False,
+        metadata={"help": "turn near and far round: MiDaS gives inverse depth (near is large), sensors give depth"},
+    )
+    max_side: int | None = field(
+        default=None, metadata={"help": "shrink larger pictures to this longer side, the rgb copy too"}
+    )
+    copy_rgb: bool = field(default=False, metadata={"help": "copy picture files instead of hard-linking them"})
+    batch_size: int = field(default=8, metadata={"help": "pictures at once, per process"})
+    mixed_precision: Literal["no", "fp16", "bf16"] = field(
+        default="no", metadata={"help": "autocast of both networks"}
+    )
+    num_workers: int = field(default=0, metadata={"help": "processes that read pictures, per process"})
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch_size", 1), ("num_workers", 0), ("max_side", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name}: expected at least {least}, got {value}")
+        self._check_folders()
+
+    def _check_folders(self) -> None:
+        """What is written must not be found among the pictures by the call that goes on."""
+        if self.data_dir is None:
+            return
+        output = Path(self.output_dir).resolve()
+        pictures = Path(expand_variables(self.data_dir, "data_dir")).resolve()
+        if output.is_relative_to(pictures) or pictures.is_relative_to(output):
+            raise ValueError(
+                f"output_dir {self.output_dir} and data_dir {self.data_dir}: one lies in the other, so that a continued run "
+                "would take labels for pictures: name an output_dir beside data_dir"
+            )
+
+
+@dataclass
+class PseudoLabelReport:
+    """What became of the pictures, over all processes.
+
+    Attributes:
+        pictures: how many the split has.
+        done_before: how many an earlier run had labelled.
+        written: how many this run labelled.
+        unreadable: "name: reason" of each that was left out.
+    """
+
+    pictures: int
+    done_before: int
+    written: int
+    unreadable: list[str]
+
+
+class Picture(NamedTuple):
+    """A row of the data set and its place in the output: <modality>/<folder>/<stem>.<suffix>."""
+
+    row: int
+    folder: str
+    stem: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.folder}/{self.stem} (row {self.row})"
+
+
+@dataclass
+class ReadPicture:
+    """A picture as the networks take it: `pixels` (C, h, w) per modality, its own `size` (H, W), and its file."""
+
+    picture: Picture
+    size: tuple[int, int]
+    pixels: dict[str, torch.Tensor]
+    rgb: Path | bytes
+    suffix: str
+
+
+class Unreadable(NamedTuple):
+    """A picture that could not be read, and why."""
+
+    picture: Picture
+    reason: str
+
+
+def make_pseudo_labels(args: PseudoLabelArguments) -> PseudoLabelReport:
+    """Label every picture of a split with depth and classes, for `data.source: multimodal_folder`.
+
+    Writes, under `output_dir`:
+        rgb/<class>/<name>.jpg (.png, ...): the picture's own file, hard-linked where the file system can, else copied.
+            One that had to be turned (by its EXIF entry) or shrunk is a PNG of its own.
+        depth/<class>/<name>.png: 16 bit, (H, W): the network's output, bicubic at the picture's size, its own minimum at
+            1 and its maximum at 65535. Scale and shift are lost, which MultiMAE's robust standardisation per sample would
+            take out anyway; 0 stays free for "no depth", as sensors write it. Or, .npy: float32 as predicted.
+        semseg/<class>/<name>.png: 8 bit, (H, W): the likeliest class of every pixel; 255 does not occur.
+        pseudo_labels.json: the settings, the names of the classes, what was left out.
+
+    Every file is written under another name and then renamed, rgb last, so that a killed run leaves no half and the same
+    call goes on where it ended. Under `accelerate launch` each process labels its part of what is left.
+
+    Args:
+        args: See there.
+
+    Returns:
+        The counts over all processes.
+
+    Raises:
+        ValueError: No such split or column, a streamed or empty split, more than 1 % of the pictures unreadable, a
+            folder of other settings, more classes than a map of 8 bit holds, depth that is not finite, or processes that
+            do not know of each other.
+        FileNotFoundError, OSError: No such data or network.
+    """
+    state = launched_state()
+    with state.main_process_first():
+        rows = _read_rows(args)
+    pictures = name_pictures(rows, args.input_column, args.label_column)
+    root = Path(args.output_dir)
+    if state.is_main_process:
+        _prepare_folder(root, args)
+    left = _pictures_left(root, pictures, state)
+    report = PseudoLabelReport(len(pictures), len(pictures) - len(left), 0, [])
+    if state.is_main_process:
+        logger.info("%d pictures, %d of them labelled before, %d to do", len(pictures), report.done_before, len(left))
+    mine = left[state.process_index :: state.num_processes]
+    del pictures
+    if left:
+        _label_all(args, rows, mine, report, state)
+    report = _add_up(report, state)
+    if state.is_main_process:
+        _write_report(root, args, report)
+    _check_unreadable(report)
+    return report
+
+
+# What there is to do
+
+
+def _read_rows(args: PseudoLabelArguments) -> Dataset:
+    """The split, its pictures left undecoded."""
+    data_args = DataArguments(
+        source=args.source,
+        config_name=args.config_name,
+        revision=args.revision,
+        data_dir=args.data_dir,
+        data_files=args.data_files,
+        input_column=args.input_column,
+    )
+    rows: Any = read_split(data_args, args.split)
+    if args.input_column not in rows.column_names:
+        raise ValueError(f"input_column {args.input_column!r}: the data has the columns {rows.column_names}")
+    if len(rows) == 0:
+        raise ValueError(f"source {args.source!r}: split {args.split!r} has no rows")
+    if isinstance(rows.features[args.input_column], datasets.Image):
+        rows = rows.cast_column(args.input_column, datasets.Image(decode=False))
+    return rows
+
+
+def name_pictures(rows: Dataset, input_column: str, label_column: str) -> list[Picture]:
+    """Place every row in the output: the folder of its class, and its file's name or else its number.
+
+    Pictures of one class with the same file name get a part of their path's digest as well, so that names depend on the
+    data alone and are found again by every process and run.
+    """
+    folders = _folder_names(rows, label_column)
+    paths = list(_paths(rows, input_column))
+    width = len(str(len(paths) - 1))
+    stems = [Path(path).stem if path else f"{row:0{width}d}" for row, path in enumerate(paths)]
+    taken = Counter(zip(folders, stems, strict=True))
+    pictures = []
+    for row, (folder, stem, path) in enumerate(zip(folders, stems, paths, strict=True)):
+        if taken[folder, stem] > 1:
+            stem = f"{stem}-{sha256((path or '').encode()).hexdigest()[:12]}"
+        pictures.append(Picture(row, folder, stem))
+    repeated = [picture for picture, count in Counter(picture[1:] for picture in pictures).items() if count > 1]
+    if repeated:
+        raise ValueError(f"{len(repeated)} names stand for several pictures each, such as {repeated[:NAMED_PICTURES]}")
+    return pictures
+
+
+def _folder_names(rows: Dataset, label_column: str) -> list[str]:
+    if label_column not in rows.column_names:
+        return [NO_CLASS_FOLDER] * len(rows)
+    labels = rows[label_column][:]
+    feature = rows.features[label_column]
+    if isinstance(feature, datasets.ClassLabel):
+        # Some test splits hide their labels as -1.
+        labels = [None if label is None or label < 0 else feature.int2str(label) for label in labels]
+    names = {label: NO_CLASS_FOLDER if label is None else _file_name(str(label)) for label in set(labels)}
+    return [names[label] for label in labels]
+
+
+def _file_name(text: str) -> str:
+    """Text as the name of a folder: what could lead elsewhere or hide it is written as %XX."""
+    name = quote(text, safe=" ,;'()&+=@!", encoding="utf-8")
+    return "%2E" + name[1:] if name.startswith(".") else name or "%"
+
+
+def _paths(rows: Dataset, column: str) -> Iterator[str | None]:
+    """Where each picture came from, without reading it."""
+    for table in rows.select_columns([column]).with_format("arrow").iter(batch_size=10_000):
+        values: Any = table[column]
+        if pa.types.is_struct(values.type):
+            values = pc.struct_field(values, "path")
+        yield from values.to_pylist() if pa.types.is_string(values.type) else [None] * len(values)
+
+
+def _prepare_folder(root: Path, args: PseudoLabelArguments) -> None:
+    """Make the folder, or see that it was begun with the same settings and clear away what a kill left behind."""
+    report = root / REPORT_FILE
+    settings = _settings(args)
+    if report.is_file():
+        before = json.loads(report.read_text(encoding="utf-8"))["settings"]
+        changed = {name: (before.get(name), value) for name, value in settings.items() if before.get(name) != value}
+        if changed:
+            listed = ", ".join(f"{name} was {old!r} and is {new!r}" for name, (old, new) in changed.items())
+            raise ValueError(f"output_dir {root} was begun with other settings: {listed}. Take another folder")
+    for modality in MODALITIES:
+        for leftover in (root / modality).glob("*/.*.tmp"):
+            leftover.unlink()
+    config = AutoConfig.from_pretrained(args.segmentation_model)
+    if config.num_labels > MAX_CLASSES:
+        raise ValueError(
+            f"segmentation_model {args.segmentation_model} has {config.num_labels} classes; class maps are written with "
+            f"8 bit and hold {MAX_CLASSES}"
+        )
+    names = [config.id2label[number] for number in range(config.num_labels)]
+    root.mkdir(parents=True, exist_ok=True)
+    _write_json(report, {"settings": settings, "classes": {"semseg": names}, "complete": False})
+
+
+def _settings(args: PseudoLabelArguments) -> dict[str, Any]:
+    """What decides the labels."""
+    return {name: value for name, value in asdict(args).items() if name not in NEUTRAL}
+
+
+def _pictures_left(root: Path, pictures: Sequence[Picture], state: PartialState) -> list[Picture]:
+    """Those without all three files, as the main process sees them: the others may look when some are written."""
+    left: list[Any] = [None]
+    if state.is_main_process:
+        done = set.intersection(*(_stems(root / modality) for modality in MODALITIES))
+        left = [[place for place, picture in enumerate(pictures) if picture[1:] not in done]]
+    broadcast_object_list(left)
+    return [pictures[place] for place in left[0]]
+
+
+def _stems(folder: Path) -> set[tuple[str, str]]:
+    """(class folder, stem) of every file."""
+    return {(file.parent.name, file.stem) for file in folder.glob("*/*") if not file.name.startswith(".")}
+
+
+# Reading
+
+
+class PictureReader(torch.utils.data.Dataset):
+    """Opens pictures and prepares them for every network: a `ReadPicture` or an `Unreadable` each."""
+
+    def __init__(
+        self,
+        rows: Dataset,
+        pictures: Sequence[Picture],
+        column: str,
+        processors: Mapping[str, Any],
+        max_side: int | None,
+    ) -> None:
+        self.rows, self.pictures, self.column = rows.select_columns([column]), pictures, column
+        self.processors, self.max_side = processors, max_side
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, place: int) -> ReadPicture | Unreadable:
+        picture = self.pictures[place]
+        value = self.rows[picture.row][self.column]
+        try:
+            image, rgb, suffix = open_picture(value, self.max_side)
+        except UNREADABLE as error:
+            path = value.get("path") if isinstance(value, dict) else value if isinstance(value, str) else None
+            return Unreadable(picture, f"{type(error).__name__}: {error}" + (f" ({path})" if path else ""))
+        # One at a time: a processor that keeps proportions would pad a batch, and the padding would be in the maps.
+        pixels = {
+            name: processor(image, return_tensors="pt")["pixel_values"][0]
+            for name, processor in self.processors.items()
+        }
+        return ReadPicture(picture, (image.height, image.width), pixels, rgb, suffix)
+
+
+def open_picture(value: Any, max_side: int | None = None) -> tuple[Image.Image, Path | bytes, str]:
+    """Decode a picture whole.
+
+    Args:
+        value: {"bytes", "path"} as an undecoded `datasets.Image` gives it, a path, or 0..255 as (H, W) or (H, W, 3).
+        max_side: Shrink to this longer side.
+
+    Returns:
+        The upright RGB picture; the file that shows the same (its path, or its bytes); the file's suffix.
+
+    Raises:
+        Any of `UNREADABLE`: It cannot be read.
+    """
+    if isinstance(value, str):
+        value = {"path": value, "bytes": None}
+    if not isinstance(value, dict):
+        return _as_png(_shrink(_from_numbers(value), max_side))
+    source = value["bytes"]
+    if source is None and value["path"] is None:
+        raise ValueError("the row has no picture")
+    original: Path | bytes = Path(value["path"]) if source is None else source
+    with Image.open(original if source is None else io.BytesIO(source)) as file:
+        suffix = SUFFIXES.get(file.format or "")
+        if file.mode not in COLOR_MODES:
+            raise ValueError(f"a picture of mode {file.mode}, expected grey or colours of 8 bit")
+        file.load()
+        is_turned = file.getexif().get(ORIENTATION_TAG, 1) != 1
+        upright = (ImageOps.exif_transpose(file) if is_turned else file).convert("RGB")
+    image = _shrink(upright, max_side)
+    if suffix is None or is_turned or image is not upright:
+        return _as_png(image)
+    return image, original, suffix
+
+
+def _from_numbers(value: Any) -> Image.Image:
+    numbers = np.asarray(value)
+    is_picture = numbers.ndim == 2 or (numbers.ndim == 3 and numbers.shape[-1] == 3)
+    if not is_picture or numbers.dtype.kind not in "iu" or numbers.min() < 0 or numbers.max() > 255:
+        raise ValueError(
+            f"expected a picture or whole numbers 0..255 of shape (H, W) or (H, W, 3), got {numbers.dtype} of shape "
+            f"{numbers.shape}"
+        )
+    return Image.fromarray(numbers.astype(np.uint8)).convert("RGB")
+
+
+def _shrink(image: Image.Image, max_side: int | None) -> Image.Image:
+    longer = max(image.size)
+    if max_side is None or longer <= max_side:
+        return image
+    width, height = (max(1, round(side * max_side / longer)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def _as_png(image: Image.Image) -> tuple[Image.Image, bytes, str]:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return image, buffer.getvalue(), ".png"
+
+
+# Labelling
+
+
+class Labeller:
+    """A network and its processor.
+
+    Args:
+        name: Hub name or folder.
+        kind: The Auto class that opens it.
+        post_process: (processor, outputs, sizes) -> a map (H, W) per picture.
+        device: Where it runs.
+        mixed_precision: "no", "fp16" or "bf16".
+    """
+
+    def __init__(
+        self,
+        name: str,
+        kind: Any,
+        post_process: Callable[[Any, Any, list[tuple[int, int]]], list[np.ndarray]],
+        device: torch.device,
+        mixed_precision: str,
+    ) -> None:
+        self.processor = AutoImageProcessor.from_pretrained(name)
+        self.model = kind.from_pretrained(name).to(device).eval()
+        self.post_process, self.device = post_process, device
+        self.dtype = {"no": None, "fp16": torch.float16, "bf16": torch.bfloat16}[mixed_precision]
+
+    @torch.inference_mode()
+    def __call__(self, pixels: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+        """Maps of pictures (C, h, w), at their own sizes; those of the same shape go through the network together."""
+        groups: dict[torch.Size, list[int]] = {}
+        for place, values in enumerate(pixels):
+            groups.setdefault(values.shape, []).append(place)
+        maps: dict[int, np.ndarray] = {}
+        for places in groups.values():
+            batch = torch.stack([pixels[place] for place in places]).to(self.device, non_blocking=True)
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
+                outputs = self.model(pixel_values=batch)
+            found = self.post_process(self.processor, outputs, [sizes[place] for place in places])
+            maps.update(zip(places, found, strict=True))
+        return [maps[place] for place in range(len(pixels))]
+
+
+def depth_maps(processor: Any, outputs: Any, sizes: list[tuple[int, int]]) -> list[np.ndarray]:
+    """(H, W) float32 of every picture."""
+    outputs.predicted_depth = outputs.predicted_depth.float()
+    maps = processor.post_process_depth_estimation(outputs, target_sizes=sizes)
+    return [found["predicted_depth"].cpu().numpy().reshape(size) for found, size in zip(maps, sizes, strict=True)]
+
+
+def class_maps(processor: Any, outputs: Any, sizes: list[tuple[int, int]]) -> list[np.ndarray]:
+    """(H, W) uint8 of every picture: the class with the largest sum over queries of class and mask probability."""
+    for name in ("class_queries_logits", "masks_queries_logits"):
+        outputs[name] = outputs[name].float()
+    maps = processor.post_process_semantic_segmentation(outputs, target_sizes=sizes)
+    return [found.to(torch.uint8).cpu().numpy() for found in maps]
+
+
+def encode_depth(depth: np.ndarray) -> np.ndarray:
+    """Spread a depth map (H, W) over uint16: its minimum becomes 1, its maximum 65535; 0 stays free."""
+    low, high = float(depth.min()), float(depth.max())
+    share = (depth.astype(np.float64) - low) / max(high - low, np.finfo(np.float64).tiny)
+    return np.round(1 + share * (DEPTH_LEVELS - 1)).astype(np.uint16)
+
+
+def _load_labellers(args: PseudoLabelArguments, state: PartialState) -> dict[str, Labeller]:
+    options = (state.device, args.mixed_precision)
+    with state.main_process_first():
+        return {
+            "depth": Labeller(args.depth_model, AutoModelForDepthEstimation, depth_maps, *options),
+            "semseg": Labeller(args.segmentation_model, AutoModelForUniversalSegmentation, class_maps, *options),
+        }
+
+
+def _label_all(
+    args: PseudoLabelArguments,
+    rows: Dataset,
+    pictures: Sequence[Picture],
+    report: PseudoLabelReport,
+    state: PartialState,
+) -> None:
+    """Label this process's pictures; adds to `report`."""
+    labellers = _load_labellers(args, state)
+    processors = {name: labeller.processor for name, labeller in labellers.items()}
+    reader = PictureReader(rows, pictures, args.input_column, processors, args.max_side)
+    loader: DataLoader[Any] = DataLoader(
+        reader, batch_size=args.batch_size, num_workers=args.num_workers, collate_fn=list
+    )
+    bar = tqdm(total=len(pictures), unit="picture", desc="Labelling", disable=not state.is_main_process)
+    with bar, ThreadPoolExecutor(WRITERS) as pool:
+        pending: list[Future[None]] = []
+        for batch in loader:
+            found = [sample for sample in batch if isinstance(sample, ReadPicture)]
+            for sample in batch:
+                if isinstance(sample, Unreadable):
+                    logger.warning("%s is left out: %s", sample.picture.name, sample.reason)
+                    report.unreadable.append(f"{sample.picture.name}: {sample.reason}")
+            _check_unreadable(report)
+            sizes = [sample.size for sample in found]
+            maps = {
+                name: labeller([sample.pixels[name] for sample in found], sizes)
+                for name, labeller in labellers.items()
+            }
+            # The last batch is written while this one was computed.
+            _wait(pending)
+            pending = [
+                pool.submit(_write_picture, args, sample, depth, classes)
+                for sample, depth, classes in zip(found, maps["depth"], maps["semseg"], strict=True)
+            ]
+            report.written += len(found)
+            bar.update(len(batch))
+        _wait(pending)
+
+
+def _wait(pending: Sequence["Future[None]"]) -> None:
+    for job in pending:
+        job.result()
+
+
+def _check_unreadable(report: PseudoLabelReport) -> None:
+    if len(report.unreadable) > MAX_UNREADABLE * report.pictures:
+        raise ValueError(
+            f"{len(report.unreadable)} of {report.pictures} pictures cannot be read, more than {MAX_UNREADABLE:.0%}: "
+            f"repair them or take them out; the first: {'; '.join(report.unreadable[:NAMED_PICTURES])}"
+        )
+
+
+# Writing
+
+
+def _write_picture(args: PseudoLabelArguments, sample: ReadPicture, depth: np.ndarray, classes: np.ndarray) -> None:
+    if not np.isfinite(depth).all():
+        raise ValueError(
+            f"{sample.picture.name}: depth_model {args.depth_model} gave values that are not finite with "
+            f"mixed_precision {args.mixed_precision!r}: take 'bf16' or 'no'"
+        )
+    depth = -depth if args.flip_depth else depth
+
+    def place(modality: str, suffix: str) -> Path:
+        return Path(args.output_dir) / modality / sample.picture.folder / (sample.picture.stem + suffix)
+
+    def save_depth(path: Path) -> None:
+        if args.depth_format == "png":
+            Image.fromarray(encode_depth(depth)).save(path, "PNG")
+        else:
+            with path.open("wb") as file:  # np.save would add a suffix to a name
+                np.save(file, depth)
+
+    _write(place("depth", f".{args.depth_format}"), save_depth)
+    _write(place("semseg", ".png"), lambda path: Image.fromarray(classes).save(path, "PNG"))
+    _write(place("rgb", sample.suffix), lambda path: _put_file(sample.rgb, path, args.copy_rgb))
+
+
+def _put_file(source: Path | bytes, path: Path, copy: bool) -> None:
+    if isinstance(source, Path) and not copy:
+        try:
+            os.link(source.resolve(), path)
+            return
+        except OSError:  # another file system, or one without hard links
+            pass
+    path.write_bytes(source.read_bytes() if isinstance(source, Path) else source)
+
+
+def _write(path: Path, save: Callable[[Path], Any]) -> None:
+    """Under another name, and then renamed: whoever sees the file sees all of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.tmp")
+    unfinished.unlink(missing_ok=True)
+    save(unfinished)
+    os.replace(unfinished, path)
+    # Renaming one hard link onto another of the same file does nothing.
+    unfinished.unlink(missing_ok=True)
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    _write(path, lambda unfinished: unfinished.write_bytes(text.encode()))
+
+
+def _add_up(report: PseudoLabelReport, state: PartialState) -> PseudoLabelReport:
+    """The counts of all processes."""
+    parts = gather_object([(report.written, report.unreadable)])
+    written = sum(part[0] for part in parts)
+    unreadable = sorted(name for part in parts for name in part[1])
+    return PseudoLabelReport(report.pictures, report.done_before, written, unreadable)
+
+
+def _write_report(root: Path, args: PseudoLabelArguments, report: PseudoLabelReport) -> None:
+    content = json.loads((root / REPORT_FILE).read_text(encoding="utf-8"))
+    labelled = report.done_before + report.written
+    content |= {"complete": True, "pictures": report.pictures, "labelled": labelled, "unreadable": report.unreadable}
+    _write_json(root / REPORT_FILE, content)
+    logger.info(
+        "%s: %d pictures labelled now, %d before, %d unreadable",
+        root,
+        report.written,
+        report.done_before,
+        len(report.unreadable),
+    )

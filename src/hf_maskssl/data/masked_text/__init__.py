@@ -1,0 +1,1 @@
+"""Masked words: parts of speech, sentences and documents, which pieces are masked, rows and batches."""

@@ -1,0 +1,696 @@
+"""Texts as sentences of pieces, each piece with the task of its word: what masked text is drawn from."""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import ClassLabel, Dataset, LargeList, List, Value, concatenate_datasets
+from transformers import PreTrainedTokenizerBase
+
+from ...models.configuration_pos_minimax_bert import ANY_WORD
+from ..arguments import DataArguments
+from ..tables.caching import cached_map
+from ..tables.rows import Rows
+from ..tables.sources import choose_rows
+from ..text.texts import describe_tokenizer, row_place
+from .parts_of_speech import NO_TASK, task_ids, warn_of_unknown_tags
+from .pos_tagging import sentence_spans, tag_values, tagger_digest, word_spans
+from .rows import NUM_SPECIAL_PAIR, NUM_SPECIAL_SINGLE, MaskedTextRows, special_token_ids
+
+# Part of every cache key: raise it when sentences change, so that old caches are not taken for new ones.
+SENTENCES_VERSION = 3
+# Of rows that are strings with tags: first character of each word, and one past its last.
+WORD_STARTS, WORD_ENDS = "word_starts", "word_ends"
+NAMED = 5
+# Rows prepared at once hold about so many bytes of text: whole books come one by one, sentences by thousands.
+BATCH_BYTES = 2**20
+MOST_BATCH_ROWS = 4096
+LOOKED_AT = 64  # rows, evenly spread, whose size tells that of all
+READ_ROWS = 2**16
+# The row of what has no pieces, only notes.
+NO_ROW = -1
+# What a line of text may end with that is not broken off in the middle of a sentence.
+LINE_ENDS = list(".!?:;\"')]”’…»。！？")
+# A limited split is taken from so many documents, where there are as many.
+FEWEST_DOCUMENTS = 10
+SCHEMA = pa.schema(
+    {
+        "input_ids": pa.list_(pa.int32()),
+        "tasks": pa.list_(pa.int8()),
+        "starts": pa.list_(pa.int8()),
+        "row": pa.int64(),
+        # What to tell about the batch of raw rows that this sentence is the first of; empty for the others.
+        "notes": pa.string(),
+    }
+)
+
+logger = logging.getLogger(__name__)
+
+
+class Sentence(NamedTuple):
+    """A sentence before it is cut into pieces.
+
+    Attributes:
+        row: Raw row number.
+        text: As the tokenizer gets it.
+        spans: (start, end) of each word in `text`, in order; None leaves the words to the tokenizer.
+        tags: Of each word; None where words need none.
+    """
+
+    row: int
+    text: str
+    spans: list[tuple[int, int]] | None
+    tags: list[str] | None
+
+
+@dataclass(frozen=True)
+class SentencePreparer:
+    """Callable that turns raw rows into a table of sentences, for `Dataset.map`.
+
+    Attributes:
+        column: The column of strings or lists of words.
+        tokenizer: A fast one.
+        tasks: The configuration's `tasks`.
+        room: Pieces in a row; longer sentences are cut, between words where that can be.
+        tag_column: The column of tags.
+        tagger: Whether words are found and tagged here.
+        has_spans: Strings have their words in the columns `word_starts` and `word_ends`.
+        tag_names: Of tags that are stored as numbers; None: they are strings.
+        split: For errors.
+    """
+
+    column: str
+    tokenizer: PreTrainedTokenizerBase
+    tasks: tuple[str, ...]
+    room: int
+    tag_column: str | None = None
+    tagger: str | None = None
+    has_spans: bool = False
+    tag_names: tuple[str, ...] | None = None
+    split: str = "train"
+
+    @property
+    def needs_tags(self) -> bool:
+        """Whether the task of a word follows from its tag."""
+        return self.tasks != (ANY_WORD,)
+
+    @property
+    def uses_nltk(self) -> bool:
+        """Whether sentences or words are found by NLTK, where rows are strings."""
+        return self.tagger is not None or not (self.needs_tags or self.has_spans)
+
+    @property
+    def used_columns(self) -> list[str]:
+        """Every raw column read."""
+        tags = [self.tag_column] if self.tag_column is not None and self.needs_tags else []
+        return list(dict.fromkeys([self.column, *tags, *([WORD_STARTS, WORD_ENDS] if self.has_spans else [])]))
+
+    def __call__(self, batch: Rows, indices: Sequence[int]) -> pa.Table:
+        """Prepare a batch.
+
+        Args:
+            batch: Raw column name -> one value per row.
+            indices: Row numbers.
+
+        Returns:
+            A row for each sentence, as `SCHEMA`: `input_ids` without special tokens, at least one and not all of them
+            [UNK]; `tasks` of the pieces' words, -1 for none; `starts`, 1 where a word begins; `row`, the raw row. Rows
+            without text give nothing. Where no row gives a sentence and there is something to tell, one row without
+            pieces tells it, whose `row` is -1.
+
+        Raises:
+            ValueError: A value that is no text, or tags that do not fit their words, naming split, row and column.
+            TaggerDataError: The tagger's data is not there.
+        """
+        for index, value in zip(indices, batch[self.column], strict=True):
+            self._check_text(index, value)
+        sentences = self._tagged(batch, indices) if self.tagger is not None else self._given(batch, indices)
+        if not sentences:
+            return SCHEMA.empty_table()
+        return self._table(sentences)
+
+    def description(self) -> str:
+        """All that decides the result, as text."""
+        settings = [
+            SENTENCES_VERSION,
+            self.column,
+            self.tag_column,
+            self.tagger,
+            self.has_spans,
+            self.tag_names,
+            self.tasks,
+            self.room,
+            version("nltk") if self.uses_nltk else None,
+            tagger_digest() if self.tagger is not None and self.needs_tags else None,
+        ]
+        return json.dumps([*settings, describe_tokenizer(self.tokenizer)], sort_keys=True)
+
+    def _check_text(self, index: int, value: Any) -> None:
+        words = [] if value is None else [value] if isinstance(value, str) else value
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise ValueError(
+                f"{row_place(self.split, index, self.column)}: expected a text or a list of words, got {value!r:.60}"
+            )
+
+    def _tagged(self, batch: Rows, indices: Sequence[int]) -> list[Sentence]:
+        """Sentences whose words are found here."""
+        values = [value or "" for value in batch[self.column]]
+        if self.needs_tags:
+            return [
+                Sentence(index, one.text, list(zip(one.starts, one.ends, strict=True)), one.tags)
+                for index, found in zip(indices, tag_values(values), strict=True)
+                for one in found
+            ]
+        sentences = []
+        for index, value in zip(indices, values, strict=True):
+            if isinstance(value, list):
+                sentences += self._of_words(index, value, None)
+            else:
+                texts = [value[start:end] for start, end in sentence_spans(value)]
+                sentences += [Sentence(index, text, word_spans(text), None) for text in texts]
+        return sentences
+
+    def _given(self, batch: Rows, indices: Sequence[int]) -> list[Sentence]:
+        """Sentences whose words and tags come with them, or are not needed."""
+        all_tags = batch[self.tag_column] if self.needs_tags and self.tag_column is not None else None
+        sentences: list[Sentence] = []
+        for place, index in enumerate(indices):
+            value = batch[self.column][place]
+            tags = None if all_tags is None else all_tags[place]
+            if not value:
+                continue
+            if isinstance(value, list):
+                sentences += self._of_words(index, value, self._fitting(index, len(value), tags))
+            elif self.has_spans:
+                spans = self._spans(index, value, batch[WORD_STARTS][place], batch[WORD_ENDS][place])
+                tags = self._fitting(index, len(spans), tags)
+                sentences += [Sentence(index, value, spans, tags)] if value.strip() else []
+            else:
+                found = sentence_spans(value)
+                sentences += [Sentence(index, value[start:end], None, None) for start, end in found]
+        return sentences
+
+    def _of_words(self, index: int, words: list[str], tags: list[str] | None) -> list[Sentence]:
+        """A list of words as one sentence, without words that are blank; none where all are."""
+        kept = [place for place, word in enumerate(words) if word.strip()]
+        if not kept:
+            return []
+        spans, start = [], 0
+        for place in kept:
+            spans.append((start, start + len(words[place])))
+            start += len(words[place]) + 1
+        text = " ".join(words[place] for place in kept)
+        return [Sentence(index, text, spans, None if tags is None else [tags[place] for place in kept])]
+
+    def _fitting(self, index: int, num_words: int, tags: Any) -> list[str] | None:
+        """The tags of a row, one for each word; None where none are needed."""
+        if not self.needs_tags:
+            return None
+        where = row_place(self.split, index, str(self.tag_column))
+        names = self.tag_names
+        if names is not None and isinstance(tags, list) and all(_is_number_below(tag, len(names)) for tag in tags):
+            tags = [names[tag] for tag in tags]
+        if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+            raise ValueError(f"{where}: expected a list of tags, strings, got {tags!r:.60}: {self._advice(tags)}")
+        if len(tags) != num_words:
+            raise ValueError(f"{where}: {len(tags)} tags for the {num_words} words of column {self.column!r}")
+        return tags
+
+    def _advice(self, tags: Any) -> str:
+        """What to do about tags that are no list of strings."""
+        if isinstance(tags, str):
+            return "make it a list, one tag for each word (row.split())"
+        if isinstance(tags, list) and any(isinstance(tag, int) for tag in tags):
+            if self.tag_names is not None:
+                return f"its ClassLabel has names for 0..{len(self.tag_names) - 1} only"
+            return "numbers need names; cast the column to List(ClassLabel(names=...)), or store the names themselves"
+        return "drop rows and words without tags, or tag the text again with examples/run_tag_pos.py"
+
+    def _spans(self, index: int, text: str, starts: Any, ends: Any) -> list[tuple[int, int]]:
+        where = row_place(self.split, index, WORD_STARTS, WORD_ENDS)
+        if starts is None or ends is None or len(starts) != len(ends):
+            raise ValueError(f"{where}: expected two lists of equal length, got {starts!r:.40} and {ends!r:.40}")
+        edges = np.stack([starts, ends], axis=1).reshape(-1) if len(starts) else np.zeros(0, dtype=np.int64)
+        if len(edges) and (edges[0] < 0 or edges[-1] > len(text) or (np.diff(edges) < 0).any()):
+            raise ValueError(
+                f"{where}: expected words one after the other within {len(text)} characters, got {starts!r:.40} and {ends!r:.40}"
+            )
+        return list(zip(starts, ends, strict=True))
+
+    def _table(self, sentences: list[Sentence]) -> pa.Table:
+        texts = [sentence.text for sentence in sentences]
+        encoded = self.tokenizer(
+            texts,
+            add_special_tokens=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            return_offsets_mapping=True,
+            # A text that spells out "[MASK]" holds six characters.
+            split_special_tokens=True,
+            verbose=False,
+        )
+        lengths = np.array([len(ids) for ids in encoded["input_ids"]])
+        ids = _joined(encoded["input_ids"], np.int32)
+        words, word_tasks, unknown_tags = self._words(sentences, encoded, lengths)
+        unknown = _unknown_places(ids, lengths, sentences, encoded, self.tokenizer)
+        note = json.dumps({"words": len(word_tasks), "tags": unknown_tags, **unknown})
+        # What holds nothing but [UNK] teaches nothing.
+        is_text = ~np.isin(ids, self.tokenizer.all_special_ids)
+        if not is_text.any():
+            return _only_notes(note) if unknown_tags or unknown["unknown"] else SCHEMA.empty_table()
+        is_first = np.zeros(len(ids), dtype=bool)
+        is_first[(np.cumsum(lengths) - lengths)[lengths > 0]] = True
+        tasks = (
+            np.append(word_tasks, np.int8(NO_TASK))[words] if self.needs_tags else np.zeros(len(ids), dtype=np.int8)
+        )
+        starts = is_first | (words != np.roll(words, 1)) | (words < 0)
+        cuts = cut_rows(lengths, starts, self.room)
+        starts[cuts[:-1]] = True
+        kept = np.logical_or.reduceat(is_text, cuts[:-1])
+        owners = np.searchsorted(np.cumsum(lengths), cuts[:-1], side="right")
+        rows = np.array([sentence.row for sentence in sentences])[owners]
+        notes = [note, *[""] * (int(kept.sum()) - 1)]
+        keep_pieces = np.repeat(kept, np.diff(cuts))
+        offsets = pa.array(np.concatenate([[0], np.cumsum(np.diff(cuts)[kept])]).astype(np.int32))
+        columns = [
+            pa.ListArray.from_arrays(offsets, pa.array(values[keep_pieces]))
+            for values in (ids, tasks.astype(np.int8), starts.astype(np.int8))
+        ]
+        return pa.table([*columns, pa.array(rows[kept], pa.int64()), pa.array(notes, pa.string())], schema=SCHEMA)
+
+    def _words(
+        self, sentences: list[Sentence], encoded: Any, lengths: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, Counter[str]]:
+        """(pieces,) the word of each piece, -1 for none; (words,) their tasks; and tags that no scheme knows."""
+        if sentences[0].spans is None:
+            # All are without: words are the tokenizer's, whose numbers begin anew in each sentence.
+            own = [one.word_ids for one in encoded.encodings]
+            sizes = [1 + max((word for word in row if word is not None), default=-1) for row in own]
+            firsts = np.cumsum(sizes) - sizes
+            flat = _joined([[-1 if word is None else word for word in row] for row in own], np.int64)
+            words = np.where(flat < 0, -1, flat + np.repeat(firsts, lengths))
+            return words, np.zeros(int(sum(sizes)), dtype=np.int8), Counter()
+        bases = np.cumsum([0, *(len(sentence.text) + 1 for sentence in sentences)])[:-1]
+        spans = [sentence.spans or [] for sentence in sentences]
+        begins_and_ends = _joined([chain.from_iterable(row) for row in spans], np.int64).reshape(-1, 2)
+        begins_and_ends += np.repeat(bases, [len(row) for row in spans])[:, None]
+        places = _joined([chain.from_iterable(row) for row in encoded["offset_mapping"]], np.int64).reshape(-1, 2)
+        places += np.repeat(bases, lengths)[:, None]
+        tags = list(chain.from_iterable(sentence.tags or [] for sentence in sentences))
+        if not self.needs_tags:
+            return match_words(places, begins_and_ends), np.zeros(len(begins_and_ends), dtype=np.int8), Counter()
+        tasks, unknown = task_ids(tags, self.tasks)
+        return match_words(places, begins_and_ends), tasks, unknown
+
+
+def match_words(pieces: np.ndarray, words: np.ndarray) -> np.ndarray:
+    """The first word that each piece shares a character with.
+
+    Args:
+        pieces: (P, 2) first character of each, and one past its last.
+        words: (W, 2) the same; one after the other.
+
+    Returns:
+        (P,) number of the word, -1 for none.
+    """
+    if len(words) == 0:
+        return np.full(len(pieces), -1, dtype=np.int64)
+    # The first word that ends after the piece begins.
+    found = np.searchsorted(words[:, 1], pieces[:, 0], side="right")
+    nearest = np.minimum(found, len(words) - 1)
+    return np.where((found < len(words)) & (words[nearest, 0] < pieces[:, 1]), nearest, -1)
+
+
+def cut_rows(lengths: np.ndarray, starts: np.ndarray, room: int) -> np.ndarray:
+    """Where rows of at most `room` pieces begin: with each sentence that has pieces, and inside those too long for one.
+
+    Args:
+        lengths: (sentences,) pieces of each.
+        starts: (pieces,) bool, whether a word begins.
+        room: At least 1.
+
+    Returns:
+        (rows + 1,) first piece of each row, and the number of all pieces.
+    """
+    ends = np.cumsum(lengths)
+    cuts = [(ends - lengths)[lengths > 0]]
+    for sentence in np.flatnonzero(lengths > room):
+        begin, end = int(ends[sentence] - lengths[sentence]), int(ends[sentence])
+        while end - begin > room:
+            words = np.flatnonzero(starts[begin + 1 : begin + room + 1])
+            begin += int(words[-1]) + 1 if len(words) else room
+            cuts.append(np.array([begin]))
+    return np.append(np.sort(np.concatenate(cuts)), ends[-1])
+
+
+def check_tagger(args: DataArguments, config: Any) -> None:
+    """See that the tagger's data is there, if it is needed, before anything else is done.
+
+    Raises:
+        TaggerDataError: It is not.
+    """
+    if args.tagger is not None and list(config.tasks) != [ANY_WORD]:
+        tagger_digest()
+
+
+def masked_text_rows(
+    dataset: Dataset, args: DataArguments, config: Any, tokenizer: PreTrainedTokenizerBase, split: str
+) -> MaskedTextRows:
+    """A raw split as rows of masked language modelling, its sentences prepared once and kept.
+
+    Args:
+        dataset: The raw split.
+        args: The recipe's data section.
+        config: `tasks`, `next_sentence_prediction`, `vocab_size` and `max_position_embeddings` are read.
+        tokenizer: Of BERT, or the like.
+        split: Its name, for messages.
+
+    Raises:
+        ValueError: Texts without tags where tasks need them, tags that do not fit, no text at all, or settings that do not
+            fit the model or the tokenizer.
+        TaggerDataError: The tagger's data is not there.
+    """
+    special_token_ids(tokenizer)
+    if not tokenizer.is_fast:
+        raise ValueError(
+            f"data.tokenizer: {type(tokenizer).__name__} does not tell which characters a token stands for; name one of "
+            "the tokenizers library"
+        )
+    has_pairs = config.next_sentence_prediction != "none"
+    length = sequence_length(args, config)
+    preparer = SentencePreparer(
+        column=str(args.input_column),
+        tokenizer=tokenizer,
+        tasks=tuple(config.tasks),
+        room=max(1, length - (NUM_SPECIAL_PAIR if has_pairs else NUM_SPECIAL_SINGLE)),
+        tag_column=args.tag_column,
+        tagger=args.tagger,
+        has_spans=_has_spans(dataset, args, config),
+        tag_names=_tag_names(dataset, args.tag_column),
+        split=split,
+    )
+    table = sentence_table(dataset, preparer, args)
+    return MaskedTextRows(
+        table.select_columns(["input_ids", "tasks", "starts", "row"]),
+        sentence_documents(table, dataset, args),
+        tokenizer,
+        vocab_size=config.vocab_size,
+        max_length=length,
+        next_sentence=has_pairs,
+        split_seed=args.split_seed,
+        mlm_probability=args.mlm_probability,
+        mask_sampling=args.mask_sampling,
+        num_maskings=args.num_maskings,
+        short_sequence_probability=args.short_sequence_probability,
+        split=split,
+    )
+
+
+def sequence_length(args: DataArguments, config: Any) -> int:
+    """Pieces in a sequence, special tokens included.
+
+    Raises:
+        ValueError: More than the model takes.
+    """
+    longest: int = config.max_position_embeddings
+    if args.sequence_length is not None and args.sequence_length > longest:
+        raise ValueError(
+            f"data.sequence_length is {args.sequence_length}, but the model takes {longest} pieces "
+            "(model.max_position_embeddings): make it smaller, or raise that"
+        )
+    return longest if args.sequence_length is None else args.sequence_length
+
+
+def sentence_table(dataset: Dataset, preparer: SentencePreparer, args: DataArguments) -> Dataset:
+    """The sentences of a raw split, as `SCHEMA`; found again in the datasets cache. What is amiss is said once.
+
+    Raises:
+        ValueError: As `masked_text_rows`.
+    """
+    _check_tags(dataset, preparer)
+    warn_of_wrapped_text(dataset, args, preparer.split)
+    used = dataset.select_columns(preparer.used_columns).with_format(None)
+    batch_rows = batch_rows_of(used, preparer.column)
+    table = cached_map(used, preparer, preparer.description(), args.num_proc, batch_rows)
+    _tell_notes(table, preparer)
+    table = _without_mere_notes(table)
+    if len(table) == 0:
+        raise ValueError(
+            f"the {preparer.split} split: none of its {len(dataset)} rows has text in column {preparer.column!r}, or none that "
+            "data.tokenizer knows: check data.tokenizer (upper and lower case)"
+        )
+    has_text = np.zeros(len(dataset), dtype=bool)
+    for rows in _chunks(table, "row"):
+        has_text[rows] = True
+    # Blank lines of text files are where documents end.
+    if not has_text.all() and args.source != "text":
+        logger.warning(
+            "%s split, column %r: %d of %d rows have no text (or none that the tokenizer knows) and are left out (rows %s%s)",
+            preparer.split,
+            preparer.column,
+            int((~has_text).sum()),
+            len(dataset),
+            ", ".join(map(str, np.flatnonzero(~has_text)[:NAMED])),
+            ", ..." if (~has_text).sum() > NAMED else "",
+        )
+    return table
+
+
+def batch_rows_of(dataset: Dataset, column: str) -> int:
+    """How many rows to prepare at once, so that long ones do not fill the memory."""
+    return max(1, min(MOST_BATCH_ROWS, int(BATCH_BYTES / mean_bytes(dataset, column))))
+
+
+def mean_bytes(dataset: Dataset, column: str) -> float:
+    """Bytes of a row's text, by some rows; at least 1."""
+    places = np.unique(np.linspace(0, len(dataset), LOOKED_AT, endpoint=False).astype(np.int64))
+    looked_at = dataset.select_columns([column]).with_format("arrow").select(places)[:]
+    return max(1.0, looked_at.nbytes / max(1, len(looked_at)))
+
+
+def warn_of_wrapped_text(dataset: Dataset, args: DataArguments, split: str) -> None:
+    """Warn of text files most of whose lines break off in the middle of a sentence: every line is read as a paragraph."""
+    if args.source != "text":
+        return
+    num_lines = num_open = 0
+    for values in _blocks(dataset, str(args.input_column)):
+        last = pc.utf8_slice_codeunits(pc.utf8_rtrim_whitespace(values), -1).cast(pa.string())
+        last = last.filter(pc.not_equal(last, ""))
+        num_lines += len(last)
+        num_open += pc.sum(pc.invert(pc.is_in(last, pa.array(LINE_ENDS)))).as_py() or 0
+    if 2 * num_open > num_lines:
+        logger.warning(
+            "%s split: %d of %d lines do not end a sentence: is the text wrapped? Put each paragraph on one line",
+            split,
+            num_open,
+            num_lines,
+        )
+
+
+def sentence_documents(table: Dataset, dataset: Dataset, args: DataArguments) -> np.ndarray:
+    """(sentences,) the number of each sentence's document, never decreasing."""
+    documents = runs_of_rows(dataset, args)
+    return np.concatenate([documents[rows] for rows in _chunks(table, "row")])
+
+
+def runs_of_rows(dataset: Dataset, args: DataArguments) -> np.ndarray:
+    """(rows,) integers, the number of each raw row's document; of text files a blank line belongs to what follows it.
+
+    Raises:
+        ValueError: `document_column` does not hold one value per row.
+    """
+    # Half the memory of int64, where that is enough.
+    dtype = np.int32 if len(dataset) <= np.iinfo(np.int32).max else np.int64
+    if args.document_column is not None:
+        return np.cumsum(_is_new_value(dataset, args.document_column), dtype=dtype)
+    if args.source == "text":
+        return np.cumsum(_is_blank(dataset, str(args.input_column)), dtype=dtype)
+    return np.arange(len(dataset), dtype=dtype)
+
+
+def _is_blank(dataset: Dataset, column: str) -> np.ndarray:
+    """(rows,) bool, whether the text of a row is missing, empty or all blanks."""
+    parts = [np.zeros(0, dtype=bool)]
+    for values in _blocks(dataset, column):
+        is_blank = pc.or_(pc.equal(pc.binary_length(values), 0), pc.utf8_is_space(values))
+        parts.append(is_blank.fill_null(True).to_numpy())
+    return np.concatenate(parts)
+
+
+def _is_new_value(dataset: Dataset, column: str) -> np.ndarray:
+    """(rows,) bool, whether a row's value is another one than that of the row before; not so of the first row."""
+    parts, last = [np.zeros(min(1, len(dataset)), dtype=bool)], None
+    for block in _blocks(dataset, column):
+        if pa.types.is_nested(block.type):
+            raise ValueError(f"data.document_column {column!r}: expected one value per row, got {block.type}")
+        # Arrow compares no columns of the type of nothing.
+        block = block.cast(pa.int8()) if pa.types.is_null(block.type) else block
+        values = block if last is None else pa.chunked_array([*last.chunks, *block.chunks], block.type)
+        last = values.slice(len(values) - 1)
+        before, after = values.slice(0, len(values) - 1), values.slice(1)
+        # Nothing equals nothing.
+        differs = pc.not_equal(before, after).fill_null(False)
+        parts.append(pc.or_(differs, pc.xor(before.is_null(), after.is_null())).to_numpy())
+    return np.concatenate(parts)
+
+
+def _blocks(dataset: Dataset, column: str) -> Iterator[pa.ChunkedArray]:
+    """A raw column, piece by piece: it may be larger than the memory."""
+    for block in dataset.select_columns([column]).with_format("arrow").iter(batch_size=READ_ROWS):
+        yield block[column]
+
+
+def limit_documents(splits: dict[str, Dataset], args: DataArguments) -> dict[str, Dataset]:
+    """At most `max_<split>_samples` rows of each split: the beginnings of documents drawn by `split_seed`, in their order.
+
+    Blank lines of text files do not count; one stays before each document.
+    """
+    limited = {}
+    for role, split in splits.items():
+        limit = getattr(args, f"max_{role}_samples")
+        if limit is None or limit >= len(split):
+            limited[role] = split
+        elif args.document_column is None and args.source != "text":
+            limited[role] = choose_rows(split, limit, args.split_seed)
+        else:
+            is_blank = np.zeros(len(split), dtype=bool)
+            if args.document_column is None:
+                is_blank = _is_blank(split, str(args.input_column))
+            rows = np.flatnonzero(~is_blank)
+            chosen = rows[_first_rows(runs_of_rows(split, args)[rows], limit, args.split_seed)]
+            separators = chosen[(chosen > 0) & is_blank[chosen - 1]] - 1
+            limited[role] = split.select(np.sort(np.concatenate([chosen, separators])))
+    return limited
+
+
+def _first_rows(documents: np.ndarray, limit: int, seed: int) -> np.ndarray:
+    """Sorted numbers of `limit` rows, or of all where there are fewer, from the beginnings of documents."""
+    limit = min(limit, len(documents))
+    firsts = np.flatnonzero(np.diff(documents, prepend=-1))
+    lengths = np.diff(firsts, append=len(documents))
+    most = max(1, -(-limit // FEWEST_DOCUMENTS))
+    while np.minimum(lengths, most).sum() < limit:
+        most *= 2
+    order = np.random.default_rng(seed).permutation(len(firsts))
+    taken = np.minimum(lengths, most)[order]
+    taken = np.minimum(taken, np.maximum(0, limit - (np.cumsum(taken) - taken)))
+    places = np.arange(taken.sum()) - np.repeat(np.cumsum(taken) - taken, taken)
+    return np.sort(np.repeat(firsts[order], taken) + places)
+
+
+def _check_tags(dataset: Dataset, preparer: SentencePreparer) -> None:
+    if not preparer.needs_tags:
+        return
+    if preparer.tag_column is None and preparer.tagger is None:
+        raise ValueError(
+            "data.tag_column: the model's tasks are parts of speech, but the words have no tags: name the column that holds "
+            "them, set data.tagger to 'nltk', or tag the text once with examples/run_tag_pos.py (model.tasks ['mlm'] needs "
+            "none)"
+        )
+    missing = [name for name in (WORD_STARTS, WORD_ENDS) if name not in dataset.column_names]
+    if preparer.has_spans and missing:
+        raise ValueError(
+            f"data.input_column {preparer.column!r} of the {preparer.split} split holds strings, so its tags need the columns "
+            f"{WORD_STARTS!r} and {WORD_ENDS!r}, places of words, as examples/run_tag_pos.py writes them; missing: {missing}. "
+            "Give lists of words, or set data.tagger to 'nltk' instead of data.tag_column"
+        )
+
+
+def _has_spans(dataset: Dataset, args: DataArguments, config: Any) -> bool:
+    """Whether the rows are strings whose words are to be found in columns of their own."""
+    feature = dataset.features.get(str(args.input_column))
+    if args.tag_column is None or not (isinstance(feature, Value) and feature.dtype in ("string", "large_string")):
+        return False
+    # Where words need no tags, their places are welcome, but not needed either.
+    return config.tasks != [ANY_WORD] or {WORD_STARTS, WORD_ENDS} <= set(dataset.column_names)
+
+
+def _tag_names(dataset: Dataset, column: str | None) -> tuple[str, ...] | None:
+    """Names of tags that are numbers; None where there are none."""
+    feature = None if column is None else dataset.features.get(column)
+    label = feature.feature if isinstance(feature, List | LargeList) else None
+    return tuple(label.names) if isinstance(label, ClassLabel) else None
+
+
+def _unknown_places(
+    ids: np.ndarray, lengths: np.ndarray, sentences: list[Sentence], encoded: Any, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, Any]:
+    """How many pieces stand for text that the tokenizer does not know, in how many raw rows; the first of both."""
+    places = np.flatnonzero(ids == tokenizer.unk_token_id) if tokenizer.unk_token_id is not None else np.zeros(0, int)
+    owners = np.searchsorted(np.cumsum(lengths), places, side="right")
+    rows = np.unique([sentences[owner].row for owner in owners.tolist()]).astype(int)
+    parts = set()
+    for place, owner in list(zip(places.tolist(), owners.tolist(), strict=True))[: 10 * NAMED]:
+        start, end = encoded["offset_mapping"][owner][place - int(lengths[:owner].sum())]
+        parts.add(sentences[owner].text[start:end])
+    return {
+        "unknown": len(places),
+        "unknown_rows": len(rows),
+        "first_rows": rows[:NAMED].tolist(),
+        "parts": sorted(parts)[:NAMED],
+    }
+
+
+def _tell_notes(table: Dataset, preparer: SentencePreparer) -> None:
+    """Warn of tags and of text that nothing was made of, also where the sentences come from the cache."""
+    column = table.with_format("arrow").select_columns(["notes"])[:]["notes"]
+    notes = [json.loads(text) for text in column.filter(pc.not_equal(column, "")).to_pylist()]
+    tags: Counter[str] = Counter()
+    for note in notes:
+        tags.update(note["tags"])
+    warn_of_unknown_tags(tags, sum(note["words"] for note in notes), preparer.split, preparer.tag_column or "")
+    count = sum(note["unknown"] for note in notes)
+    if count:
+        logger.warning(
+            "%s split, column %r: %d pieces in %d rows stand for text that the tokenizer does not know and become %s (rows %s "
+            "..., such as %s): check data.tokenizer",
+            preparer.split,
+            preparer.column,
+            count,
+            sum(note["unknown_rows"] for note in notes),
+            preparer.tokenizer.unk_token,
+            [row for note in notes for row in note["first_rows"]][:NAMED],
+            sorted({part for note in notes for part in note["parts"]})[:NAMED],
+        )
+
+
+def _only_notes(note: str) -> pa.Table:
+    """The notes of a batch of which no sentence is left."""
+    return pa.table([[[]], [[]], [[]], [NO_ROW], [note]], schema=SCHEMA)
+
+
+def _without_mere_notes(table: Dataset) -> Dataset:
+    """The sentences alone, still in their file."""
+    starts = np.cumsum([0, *map(len, _chunks(table, "row"))])
+    found = [
+        start + np.flatnonzero(rows == NO_ROW) for start, rows in zip(starts, _chunks(table, "row"), strict=False)
+    ]
+    mere_notes = np.concatenate([np.zeros(0, dtype=np.int64), *found])
+    if len(mere_notes) == 0:
+        return table
+    begins, ends = [0, *(mere_notes + 1).tolist()], [*mere_notes.tolist(), len(table)]
+    parts = [table.select(range(*part)) for part in zip(begins, ends, strict=True) if part[0] < part[1]]
+    return concatenate_datasets(parts) if parts else table.select([])
+
+
+def _is_number_below(tag: Any, count: int) -> bool:
+    return isinstance(tag, int) and 0 <= tag < count
+
+
+def _chunks(table: Dataset, name: str) -> Iterator[np.ndarray]:
+    """A column of numbers as it lies in the file."""
+    for chunk in table.with_format("arrow").select_columns([name])[:][name].chunks:
+        yield chunk.to_numpy()
+
+
+def _joined(rows: Sequence[Any], dtype: Any) -> np.ndarray:
+    """Rows of numbers as one line."""
+    return np.fromiter(chain.from_iterable(rows), dtype=dtype)

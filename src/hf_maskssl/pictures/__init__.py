@@ -1,0 +1,1 @@
+"""Pictures: curves, reconstructions, masks, modalities, fine-tuned predictions."""

@@ -1,0 +1,232 @@
+"""What a recipe's `finetuning` section may say, and the whole recipe of a fine-tuning run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ...data.arguments import DataArguments
+from ...evaluation.metrics import METRICS, metrics_of_outputs
+from ...recipes import load_recipe
+
+
+@dataclass
+class FinetuningArguments:
+    """How a task is learnt on top of an encoder, over which seeds, and what is kept.
+
+    Attributes:
+        checkpoint: folder or Hub name of an encoder or a pre-training checkpoint. None starts from random weights of
+            the `model` section; with a checkpoint that section's fields change its configuration (dropout, say).
+        from_scratch: take the checkpoint's configuration and processor, but random weights: the arm of a comparison
+            without pre-training.
+        inputs: modalities that a model of several reads, such as ["rgb", "depth"]; `--inputs rgb depth` or `--inputs rgb,depth`.
+            None takes those of `data.input_column`, or all that the model reads. What the checkpoint was not pre-trained
+            with is described under `model.modalities` and gets a new input projection.
+        output_dir: folder of results.json, results.md, the runs (one file each) and the model.
+        overwrite: throw away the runs of another recipe in `output_dir` (or of other weights, rows or another
+            configuration); otherwise they are an error. Runs of the same recipe that have ended are never repeated;
+            one that was interrupted starts anew.
+        seeds: one run for each; a seed draws the head's initial weights, the order of the rows and the labelled rows.
+        learning_rate: AdamW's; of several, all are tried on every seed and the one with the best mean validation score
+            is scored on the test split.
+        freeze_encoder: train the task's head alone; the encoder then works as in evaluation, without dropout.
+        num_train_epochs: passes over the training rows, unless `max_steps` is set.
+        max_steps: optimiser steps; 0 counts epochs.
+        eval_steps: steps between two validations; 0 validates after each epoch.
+        batch_size: rows per process and forward pass.
+        eval_batch_size: the same when scoring.
+        gradient_accumulation_steps: forward passes per optimiser step.
+        weight_decay, adam_beta1, adam_beta2, adam_epsilon: AdamW; biases and norms are not decayed.
+        layer_decay: factor between the learning rates of two layers: the head has `learning_rate`, the last layer that
+            times `layer_decay`, and so on down to the embeddings (the minimax paper's Table 7: 0.65 for classification,
+            0.75 for dense tasks). Then global tokens and tensors of one dimension are not decayed either. None: one
+            learning rate for all.
+        warmup_ratio, warmup_steps: linear warm-up from 0, as a share of all steps or in steps; at most one of them.
+        lr_scheduler_type: after the warm-up.
+        min_learning_rate: where "cosine" ends, in a layer times what `layer_decay` makes of it.
+        max_grad_norm: clip the gradient to this l2 norm; None does not clip.
+        early_stopping_patience: stop after so many validations in a row without a better score; 0 never.
+        metric: chooses epochs and the learning rate, and is shown first; None takes "accuracy", "spearman",
+            "token_accuracy", "mean_iou" or "delta_1", by the task.
+        standardize_labels: a regression learns labels with mean 0 and standard deviation 1 over its training rows.
+            Scores, and the model that is kept, are in the labels' own unit either way.
+        labelled_samples: train on so many rows, drawn by the seed; None takes all.
+        mixed_precision: "no", "bf16" or "fp16", whatever `accelerate launch` says; None takes what that says.
+        num_workers: processes that load batches.
+        logging_steps: steps between two training losses.
+        report_to: trackers of transformers' Trainer: "tensorboard", "wandb", ...
+        save_model: keep the model of the best seed (by its validation score; the first seed where there is no
+            validation split) in `output_dir`/model, with its processor.
+        baselines: score beside the runs, on the same rows, what they have to beat: the same training without
+            pre-training (the same seeds, and the same learning rates to choose from; in `output_dir`/from_scratch), the most
+            frequent class or the mean label, and a plain model on the raw inputs. Differences are paired by seed.
+    """
+
+    checkpoint: str | None = None
+    from_scratch: bool = False
+    inputs: list[str] | None = None
+    output_dir: str = "outputs/finetune"
+    overwrite: bool = False
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    learning_rate: float | list[float] = 1e-4
+    freeze_encoder: bool = False
+    num_train_epochs: float = 30.0
+    max_steps: int = 0
+    eval_steps: int = 0
+    batch_size: int = 32
+    eval_batch_size: int = 128
+    gradient_accumulation_steps: int = 1
+    weight_decay: float = 0.01
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    adam_epsilon: float = 1e-8
+    layer_decay: float | None = None
+    warmup_ratio: float = 0.0
+    warmup_steps: int = 0
+    lr_scheduler_type: Literal["constant", "linear", "cosine"] = "linear"
+    min_learning_rate: float = 0.0
+    max_grad_norm: float | None = 1.0
+    early_stopping_patience: int = 0
+    metric: str | None = None
+    standardize_labels: bool = True
+    labelled_samples: int | None = None
+    mixed_precision: Literal["no", "bf16", "fp16"] | None = None
+    num_workers: int = 0
+    logging_steps: int = 50
+    report_to: list[str] = field(default_factory=list)
+    save_model: bool = True
+    baselines: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse values that no run can work with.
+
+        Raises:
+            ValueError: naming the field, what was expected and what came.
+        """
+        self._check_ranges()
+        if self.from_scratch and self.checkpoint is None:
+            raise ValueError(
+                "finetuning.from_scratch takes the configuration of finetuning.checkpoint, which is not set: name it, or "
+                "leave from_scratch out, since a run without a checkpoint starts from random weights."
+            )
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError(f"finetuning.seeds: expected different integers from 0, at least one, got {self.seeds}.")
+        rates = self.learning_rates
+        if not rates or len(set(rates)) != len(rates) or min(rates) <= 0:
+            raise ValueError(
+                f"finetuning.learning_rate: expected a positive number or several different ones, got "
+                f"{self.learning_rate}."
+            )
+        if self.warmup_ratio and self.warmup_steps:
+            raise ValueError(
+                f"finetuning.warmup_ratio={self.warmup_ratio} and finetuning.warmup_steps={self.warmup_steps} are both "
+                "set: keep one of them."
+            )
+        self._check_decays()
+        if self.inputs is not None and (not self.inputs or len(set(self.inputs)) != len(self.inputs)):
+            raise ValueError(f"finetuning.inputs: expected different modalities, at least one, got {self.inputs}.")
+        if self.metric is not None and self.metric not in METRICS:
+            raise ValueError(f"finetuning.metric: expected one of {list(METRICS)} or nothing, got {self.metric!r}.")
+
+    def _check_decays(self) -> None:
+        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
+            raise ValueError(f"finetuning.layer_decay must lie in (0, 1], got {self.layer_decay}.")
+        if self.layer_decay is not None and self.freeze_encoder:
+            raise ValueError(
+                f"finetuning.layer_decay={self.layer_decay} is for the layers of an encoder that is trained, but "
+                "finetuning.freeze_encoder is true: keep one of them."
+            )
+        if not 0 <= self.min_learning_rate <= min(self.learning_rates):
+            raise ValueError(
+                f"finetuning.min_learning_rate: expected 0 to finetuning.learning_rate ({self.learning_rate}), got "
+                f"{self.min_learning_rate}."
+            )
+        if self.min_learning_rate and self.lr_scheduler_type != "cosine":
+            raise ValueError(
+                f"finetuning.min_learning_rate={self.min_learning_rate} is where lr_scheduler_type 'cosine' ends, which is "
+                f"{self.lr_scheduler_type!r}: set one of them anew."
+            )
+
+    def _check_ranges(self) -> None:
+        at_least: dict[str, int] = {
+            "batch_size": 1,
+            "eval_batch_size": 1,
+            "gradient_accumulation_steps": 1,
+            "logging_steps": 1,
+            "max_steps": 0,
+            "eval_steps": 0,
+            "weight_decay": 0,
+            "warmup_steps": 0,
+            "early_stopping_patience": 0,
+            "num_workers": 0,
+        }
+        for name, smallest in at_least.items():
+            if getattr(self, name) < smallest:
+                raise ValueError(f"finetuning.{name} must be at least {smallest}, got {getattr(self, name)}.")
+        for name in ("num_train_epochs", "max_grad_norm", "labelled_samples", "adam_epsilon"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"finetuning.{name} must be above 0, got {value}.")
+        for name in ("warmup_ratio", "adam_beta1", "adam_beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"finetuning.{name} must lie in [0, 1), got {getattr(self, name)}.")
+
+    @property
+    def learning_rates(self) -> list[float]:
+        """Every learning rate to try."""
+        return self.learning_rate if isinstance(self.learning_rate, list) else [self.learning_rate]
+
+    def headline_metric(self, task: str, num_labels: int) -> str:
+        """Name of the metric that selects and is shown first.
+
+        Raises:
+            ValueError: `metric` does not measure this task.
+        """
+        known = metrics_of_outputs(task, num_labels)
+        if self.metric is not None and self.metric not in known:
+            raise ValueError(
+                f"finetuning.metric: {self.metric!r} does not measure a {task} task with {num_labels} output(s); expected "
+                f"one of {list(known)} or nothing."
+            )
+        return self.metric or known[0]
+
+
+@dataclass
+class FinetuningRecipe:
+    """A whole fine-tuning run: `model` holds configuration fields, with `model_type` unless a checkpoint has it."""
+
+    model: dict[str, Any]
+    data: DataArguments
+    finetuning: FinetuningArguments
+
+
+def load_finetuning_recipe(path: str | Path, overrides: Sequence[str] = ()) -> FinetuningRecipe:
+    """Read a recipe and the command line's `--field value` overrides; errors as in `load_recipe`.
+
+    A bare field name that several sections know means the finetuning section's. `--inputs` takes several words, or names with
+    commas between them.
+    """
+    sections = {"model": dict, "data": DataArguments, "finetuning": FinetuningArguments}
+    return FinetuningRecipe(**load_recipe(path, _inputs_as_one_word(overrides), sections, primary="finetuning"))
+
+
+def _inputs_as_one_word(words: Sequence[str]) -> list[str]:
+    """`--inputs rgb depth` and `--inputs rgb,depth` -> `--inputs [rgb, depth]`, as every other list is written."""
+    joined: list[str] = []
+    names: list[str] | None = None  # of the inputs, while their words last
+    for word in words:
+        option, _, value = word.partition("=")
+        if word.startswith("--"):
+            names = [] if option in ("--inputs", "--finetuning.inputs") else None
+        if names is None:
+            joined.append(word)
+            continue
+        if word.startswith("--"):
+            joined += [option] if not value else [option, value]
+            word = value
+        elif not names:
+            joined.append(word)
+        names += word.strip("[]").replace(",", " ").split()
+        if len(names) > 1:
+            joined[-1] = f"[{', '.join(names)}]"
+    return joined

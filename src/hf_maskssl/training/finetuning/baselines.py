@@ -1,0 +1,189 @@
+"""What fine-tuned models have to beat, scored on the same rows: no pre-training, one answer for all, a model of raw inputs."""
+
+import dataclasses
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate.state import PartialState
+from accelerate.utils import broadcast_object_list
+
+from ...data.arguments import DENSE_TASKS
+from ...data.preparation import PreparedData
+from ...evaluation.arguments import METRICS_OF_TASK, ProbeArguments
+from ...evaluation.dense_baselines import dense_baseline_scores
+from ...evaluation.metrics import score_outputs
+from ...evaluation.reports import write_json
+from ...evaluation.statistics import mean_interval, paired_interval
+from .arguments import FinetuningArguments
+from .results import baselines_table
+
+TITLES = {
+    "from_scratch": "without pre-training",
+    "constant": "always the most frequent class",
+    "raw": "linear model of the raw inputs",
+}
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Baselines:
+    """The baselines of some fine-tuning runs.
+
+    Attributes:
+        folder: The `output_dir`; scores of simple models are kept in `runs`/baselines-*.json, and are not computed again.
+        data: What the runs are trained and scored on.
+        metric: The headline.
+        args: Of the runs.
+        from_scratch: The same runs without pre-training (its `run()` gives what results.json holds); None where the runs
+            themselves are that.
+        training_rows: The rows that a seed trains on.
+        ignore_index: Class of pixels without one.
+    """
+
+    folder: Path
+    data: PreparedData
+    metric: str
+    args: FinetuningArguments
+    from_scratch: Any
+    training_rows: Callable[[int], Any]
+    ignore_index: int
+
+    def compare(self, results: Mapping[str, Any]) -> dict[str, Any]:
+        """Score what is missing and compare; every process must call this.
+
+        Args:
+            results: Of the runs, as results.json holds them.
+
+        Returns:
+            {"baselines": {"split", "missing": what there is no baseline of, in words, "models": [{"name", "title", "runs":
+            [{"seed", "scores"}], "scores" {metric: interval}, "differences" {metric: interval}}]}, "tables": {"baselines":
+            what reports draw}}. A difference is the fine-tuned score minus the baseline's, paired by seed, with its 95 %
+            interval (Student's t). A model that no seed changes has one run, of seed None, and no interval of its own.
+        """
+        split = "test" if "test" in results["scores"] else "validation"
+        models, missing = [], []
+        if self.from_scratch is None:
+            missing.append("without pre-training: the runs themselves start from random weights")
+        else:
+            logger.info("Baseline without pre-training, in %s", self.from_scratch.folder)
+            models.append(("from_scratch", _runs_of(self.from_scratch.run(), split)))
+        for name, runs in self._simple_models().items():
+            models.append((name, runs))
+        own = {run["seed"]: run["scores"] for run in _runs_of(results, split)}
+        described = [self._describe(name, runs, own) for name, runs in models]
+        table = baselines_table(results["scores"][split], described, self.metric, split, len(own))
+        return {
+            "baselines": {"split": split, "missing": missing, "models": described},
+            "tables": {"baselines": table},
+        }
+
+    def _describe(
+        self, name: str, runs: list[dict[str, Any]], own: Mapping[int, Mapping[str, float]]
+    ) -> dict[str, Any]:
+        by_seed = {run["seed"]: run["scores"] for run in runs}
+        scores, differences = {}, {}
+        for metric in runs[0]["scores"]:
+            values = [scores_of_run[metric] for scores_of_run in by_seed.values()]
+            scores[metric] = _interval(mean_interval(values))
+            theirs = [by_seed.get(seed, by_seed.get(None, {}))[metric] for seed in own]
+            differences[metric] = _interval(paired_interval(theirs, [entry[metric] for entry in own.values()]))
+        title = "always the mean label" if name == "constant" and self._is_regression() else TITLES[name]
+        if not all(run.get("converged", True) for run in runs):
+            title += " (not converged)"
+        return {"name": name, "title": title, "runs": runs, "scores": scores, "differences": differences}
+
+    def _is_regression(self) -> bool:
+        return self.data.task in ("regression", "depth_estimation")
+
+    def _simple_models(self) -> dict[str, list[dict[str, Any]]]:
+        """Runs of the models that are no networks, computed by the main process."""
+        found = [self._scored_simple_models() if _is_main_process() else None]
+        broadcast_object_list(found)
+        return found[0] or {}
+
+    def _scored_simple_models(self) -> dict[str, list[dict[str, Any]]]:
+        # Without few labels, which a seed draws, every seed gives the same.
+        seeds: list[int | None] = [None] if self.args.labelled_samples is None else [*self.args.seeds]
+        found: dict[str, list[dict[str, Any]]] = {}
+        for seed in seeds:
+            path = self.folder / "runs" / ("baselines.json" if seed is None else f"baselines-seed_{seed}.json")
+            if not path.is_file():
+                logger.info("Baselines without a network%s", "" if seed is None else f", seed {seed}")
+                write_json(path, self._score_simple_models(seed))
+            for name, entry in json.loads(path.read_text(encoding="utf-8")).items():
+                found.setdefault(name, []).append({"seed": seed, **entry})
+        return found
+
+    def _score_simple_models(self, seed: int | None) -> dict[str, Any]:
+        """{name: {"scores", "what", "converged"}} of the models that are no networks."""
+        data = self.data if seed is None else dataclasses.replace(self.data, train=self.training_rows(seed))
+        task = str(data.task)
+        if task in DENSE_TASKS:
+            return dense_baseline_scores(data, task, self.ignore_index, seed or 0)
+        return plain_baseline_scores(data, task, self.metric, seed or 0)
+
+
+def plain_baseline_scores(data: PreparedData, task: str, metric: str, seed: int) -> dict[str, Any]:
+    """The constant answer and the linear model of `evaluation.baselines`, scored as fine-tuned models are.
+
+    Args:
+        data: With labels and a held-out split; the test split is scored, or where there is none the validation split.
+        task: "classification", "regression" or "token_classification".
+        metric: The headline; it chooses the linear model's penalty where probes know it, else their own does.
+        seed: Of the draw of rows where there are too many.
+
+    Returns:
+        {"constant": {"scores": {metric: score}, "what": in words, "converged"}, "raw": the same}.
+    """
+    # Here, because probes and their models are loaded by nothing else of fine-tuning.
+    from ...evaluation import baselines
+
+    splits = baselines.probed_splits(data)
+    inputs = {name: baselines.read_raw_inputs(split, data, task) for name, split in splits.items()}
+    test, validation = baselines.held_out(inputs)
+    metrics: Any = METRICS_OF_TASK[task]
+    args = ProbeArguments(metric=metric if metric in metrics else None)  # type: ignore[arg-type]
+    constant = baselines.majority(inputs["train"].labels, test.labels, task)
+    raw, what = baselines.raw_inputs_probe(inputs["train"], test, task, args, seed, validation=validation)
+    num_labels = int(data.num_labels or 0)
+    runs = {"constant": (constant, baselines.majority_title(task)), "raw": (raw, what)}
+    return {
+        name: {
+            "scores": score_outputs(_outputs(run, task, num_labels), test.labels, task),
+            "what": title,
+            "converged": run.converged,
+        }
+        for name, (run, title) in runs.items()
+    }
+
+
+def _outputs(run: Any, task: str, num_labels: int) -> np.ndarray:
+    """What a head would give: (n, L) logits of a classification, else (n,) predictions."""
+    if task != "classification":
+        return run.predictions
+    if run.outputs is not None and run.outputs.shape[1] == num_labels:
+        return run.outputs
+    # Which class is said is all there is: of a constant, whose ROC-AUC is 0.5, and of more than two classes all that counts.
+    return np.eye(num_labels)[run.predictions]
+
+
+def _is_main_process() -> bool:
+    return PartialState().is_main_process
+
+
+def _interval(found: tuple[float, float | None]) -> dict[str, float | None]:
+    return dict(zip(("mean", "half_width"), found, strict=True))
+
+
+def _runs_of(results: Mapping[str, Any], split: str) -> list[dict[str, Any]]:
+    """The runs that are reported, with their scores on a split."""
+    return [
+        {"seed": record["seed"], "scores": record[split], "history": record.get("history", [])}
+        for record in results["runs"]
+        if record["learning_rate"] == results["learning_rate"]
+    ]

@@ -1,0 +1,220 @@
+"""Pictures and outliers of fine-tuning runs, made of what the runs have stored: a later call can make them again."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...data.arguments import DENSE_TASKS, DataArguments
+from ...data.preparation import PreparedData
+from ...data.tables.splits import load_splits
+from ...evaluation.outliers import RULE, Outliers, find_outliers
+from ...pictures.finetuning import (
+    Curve,
+    MapSample,
+    draw_agreement,
+    draw_class_maps,
+    draw_confusion,
+    draw_depth_maps,
+    draw_validation,
+)
+from ...pictures.modalities import Painter, Samples
+from .predictions import Predictions, confusion_of, load_predictions, predictions_path
+from .results import Run, outliers_sentence
+
+PICTURES = "pictures"  # folder of the output_dir
+COUNTED = {"classification": "rows", "token_classification": "tokens", "semantic_segmentation": "pixels"}
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What the pictures of some runs are drawn from.
+
+    Attributes:
+        folder: The `output_dir`.
+        data: Prepared, for row numbers and the inputs of maps.
+        data_args: The recipe's data section, for the text of outliers.
+        config: The model's.
+        results: As results.json holds them; of "baselines" the validation scores of the runs without pre-training are drawn.
+    """
+
+    folder: Path
+    data: PreparedData
+    data_args: DataArguments
+    config: Any
+    results: Mapping[str, Any]
+
+    def draw(self) -> dict[str, Any]:
+        """Draw every picture that the stored runs allow, into `output_dir`/pictures, and name a regression's outliers.
+
+        Runs whose scores or predictions were not stored, by earlier versions, are left out, and the log says how many.
+
+        Returns:
+            {"pictures": {what: path below `output_dir`}}, and of a regression with stored predictions "outliers".
+        """
+        drawn = {"Validation scores": self._draw_validation()}
+        stored = self._stored()
+        found: dict[str, Any] = {}
+        if stored:
+            task = self.results["task"]
+            if task == "regression":
+                outliers = find_outliers(stored[0].true, _mean_of_runs(stored))
+                drawn["Predicted against true values"] = self._draw_agreement(stored, outliers)
+                found["outliers"] = self._describe_outliers(stored, outliers)
+                logger.info("%s", outliers_sentence(found["outliers"]))
+            if task in COUNTED:
+                drawn["Confusion matrix"] = self._draw_confusion(task, stored)
+            if task in DENSE_TASKS:
+                drawn["Maps"] = self._draw_maps(task)
+        shown = {what: path.relative_to(self.folder).as_posix() for what, path in drawn.items() if path is not None}
+        return {"pictures": shown} | found
+
+    # What is stored.
+
+    def _reported(self) -> list[dict[str, Any]]:
+        """The records of the runs that are reported."""
+        chosen = self.results["learning_rate"]
+        return [record for record in self.results["runs"] if record["learning_rate"] == chosen]
+
+    def _stored(self) -> list[Predictions]:
+        """The predictions of the runs that are reported, and have stored them."""
+        records = self._reported()
+        runs = [Run(record["learning_rate"], record["seed"]) for record in records]
+        found = [load_predictions(predictions_path(self.folder, run)) for run in runs]
+        stored = [predictions for predictions in found if predictions is not None]
+        if len(stored) < len(found):
+            logger.warning(
+                "Pictures leave out %d of %d runs, whose predictions are not stored (an earlier version wrote them); "
+                "finetuning.overwrite does those runs anew.",
+                len(found) - len(stored),
+                len(found),
+            )
+        return stored
+
+    def _split(self, predictions: Predictions) -> Any:
+        return self.data.test if predictions.split == "test" else self.data.validation
+
+    def _numbers(self, predictions: Predictions) -> np.ndarray:
+        """The rows' numbers in their split as it was read, of which some may have been left out."""
+        return np.array([int(self._split(predictions)[int(place)]["index"]) for place in predictions.rows])
+
+    # Pictures.
+
+    def _draw_validation(self) -> Path | None:
+        chosen = self.results["learning_rate"]
+        curves = []
+        for record in self.results["runs"]:
+            is_reported = record["learning_rate"] == chosen
+            curves.append(
+                Curve(
+                    f"seed {record['seed']}" if is_reported else "other learning rates",
+                    record.get("history") or [],
+                    record["epoch"] if is_reported else None,
+                    "run" if is_reported else "other",
+                )
+            )
+        for baseline in self.results.get("baselines", {}).get("models", []):
+            curves += [
+                Curve(baseline["title"], run["history"], kind="baseline")
+                for run in baseline["runs"]
+                if run.get("history")
+            ]
+        if not any(curve.points for curve in curves):
+            return None
+        title = f"{self._title()}, learning rate {chosen:g}"
+        return draw_validation(curves, self.results["metric"], self._path("validation.png"), title)
+
+    def _draw_confusion(self, task: str, stored: Sequence[Predictions]) -> Path:
+        names = self.data.label_names or [str(number) for number in range(self.results["num_labels"])]
+        counts = confusion_of(task, stored, len(names))
+        title = f"{self._title()}: {stored[0].split} {COUNTED[task]}"
+        if len(stored) > 1:
+            title += f",\n{len(stored)} runs together"
+        return draw_confusion(counts, names, self._path("confusion_matrix.png"), title, len(stored))
+
+    def _draw_agreement(self, stored: Sequence[Predictions], outliers: Outliers) -> Path:
+        said, label = np.stack([predictions.said for predictions in stored]), str(self.data_args.label_column)
+        title = f"{self._title()}: {outliers.total:,} {stored[0].split} rows"
+        path, rows = self._path("predicted_against_true.png"), self._numbers(stored[0])
+        return draw_agreement(stored[0].true, said, path, title, label, outliers, rows)
+
+    def _draw_maps(self, task: str) -> Path | None:
+        """Of the run whose model is kept, or else of the first one."""
+        kept = self.results.get("model") or self._reported()[0]
+        run = Run(kept["learning_rate"], kept["seed"])
+        predictions = load_predictions(predictions_path(self.folder, run))
+        if predictions is None:
+            return None
+        split: Any = self._split(predictions)
+        batch: Any = self.data.collator([split[int(place)] for place in predictions.rows])
+        painter = Painter(
+            self.config, Samples(batch["inputs"], batch.get("presence") or {}), self.data.processor, None
+        )
+        samples = []
+        for place, number in enumerate(self._numbers(predictions)):
+            cells = {name: painter.target(name, place).pixels for name in batch["inputs"]}
+            # Of a modality that the row lacks, nothing is shown.
+            blank = np.ones((*predictions.true.shape[1:], 3))
+            inputs = {name: blank if pixels is None else pixels for name, pixels in cells.items()}
+            samples.append(MapSample(f"row {number}", inputs, predictions.true[place], predictions.said[place]))
+        title = f"{self._title()}: {predictions.split} rows, seed {run.seed}"
+        path = self._path("maps.png")
+        if task == "depth_estimation":
+            return draw_depth_maps(samples, path, title, "depth, in the labels' unit")
+        names = self.data.label_names or [str(number) for number in range(self.results["num_labels"])]
+        return draw_class_maps(samples, names, path, title, self.config.semantic_loss_ignore_index)
+
+    def _title(self) -> str:
+        return self.folder.resolve().name
+
+    def _path(self, name: str) -> Path:
+        return self.folder / PICTURES / name
+
+    # Outliers.
+
+    def _describe_outliers(self, stored: Sequence[Predictions], outliers: Outliers) -> dict[str, Any]:
+        """What results.json says of them."""
+        true, said, numbers = stored[0].true, _mean_of_runs(stored), self._numbers(stored[0])
+        texts = self._texts(stored[0].split, [int(numbers[place]) for place in outliers.shown])
+        return {
+            "split": stored[0].split,
+            "rule": RULE,
+            "runs": len(stored),
+            "rows": outliers.total,
+            "median_residual": outliers.center,
+            "robust_std": outliers.scale,
+            "count": outliers.count,
+            "shown": [
+                {
+                    "row": int(numbers[place]),
+                    "input": text,
+                    "true": float(f"{true[place]:.7g}"),  # labels are float32
+                    "predicted": float(said[place]),
+                    "residual": float(said[place] - true[place]),
+                }
+                for place, text in zip(outliers.shown, texts, strict=True)
+            ],
+        }
+
+    def _texts(self, split: str, numbers: Sequence[int]) -> list[str | None]:
+        """The rows' input columns that hold text, such as a SMILES; None where no column does."""
+        if not numbers:
+            return []
+        rows: Any = load_splits(self.data_args)[split]
+        named = [*self.data_args.input_columns(), self.data_args.text_column]
+        columns = [
+            name for name in named if name is not None and getattr(rows.features[name], "dtype", "") == "string"
+        ]
+        if not columns:
+            return [None] * len(numbers)
+        chosen = rows.select(numbers).select_columns(columns)
+        return [" / ".join(str(row[name]) for name in columns) for row in chosen]
+
+
+def _mean_of_runs(stored: Sequence[Predictions]) -> np.ndarray:
+    return np.mean([predictions.said for predictions in stored], axis=0)

@@ -1,0 +1,247 @@
+"""Fine-tuning runs on disk: one record for each seed and learning rate, and the summary over seeds."""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...evaluation.metrics import LOWER_IS_BETTER
+from ...evaluation.reports import markdown_table, write_json
+from ...evaluation.statistics import mean_interval
+
+SPLITS = ("validation", "test")
+LONGEST_INPUT = 100  # characters of an outlier's text in results.md; results.json has all of it
+
+
+@dataclass(frozen=True, order=True)
+class Run:
+    """One seed with one learning rate."""
+
+    learning_rate: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+        return f"learning_rate_{self.learning_rate!r}-seed_{self.seed}"
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"learning rate {self.learning_rate:g}, seed {self.seed}"
+
+    def record_path(self, folder: Path) -> Path:
+        """The run's scores; there once it has ended."""
+        return folder / "runs" / f"{self.name}.json"
+
+    def model_folder(self, folder: Path) -> Path:
+        """The run's model, kept until it is known which one is wanted."""
+        return folder / "runs" / self.name
+
+
+def read_runs(folder: Path) -> dict[Run, dict[str, Any]]:
+    """Records of the runs that have ended."""
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in (folder / "runs").glob("learning_rate_*.json")]
+    return {Run(record["learning_rate"], record["seed"]): record for record in records}
+
+
+def summarise(records: Mapping[Run, dict[str, Any]], chosen: float, metric: str) -> dict[str, Any]:
+    """Means over the seeds with their 95 % intervals (Student's t).
+
+    Args:
+        records: Every run: "validation" and "test" are {metric: score} or None.
+        chosen: The learning rate to report.
+        metric: The headline.
+
+    Returns:
+        {"metric", "learning_rate", "selection": how it was chosen, in words, "scores": {split: {metric: interval}},
+        "learning_rates": the validation interval of each, "runs", "table": what reports draw}.
+    """
+    ordered = [records[run] for run in sorted(records)]
+    reported = [record for record in ordered if record["learning_rate"] == chosen]
+    splits = [split for split in SPLITS if reported[0][split] is not None]
+    scores = {
+        split: {name: _interval([record[split][name] for record in reported]) for name in reported[0][split]}
+        for split in splits
+    }
+    # A small split may lack a score: the ROC-AUC of a single class.
+    names = sorted({name: None for split in splits for name in scores[split]}, key=lambda name: name != metric)
+    rates = sorted({run.learning_rate for run in records})
+    return {
+        "metric": metric,
+        "learning_rate": chosen,
+        "selection": _selection(splits, len(rates) > 1),
+        "scores": scores,
+        "learning_rates": _validation_of_rates(ordered, rates, metric) if "validation" in splits else [],
+        "runs": ordered,
+        "table": {
+            "columns": ["score", *splits, "runs"],
+            "rows": [
+                [_title(name), *(_shown(scores[split].get(name), name) for split in splits), len(reported)]
+                for name in names
+            ],
+        },
+    }
+
+
+def baselines_table(
+    scores: Mapping[str, Any], models: Sequence[Mapping[str, Any]], metric: str, split: str, num_runs: int
+) -> dict[str, Any]:
+    """What reports draw of the baselines: a row for the fine-tuned models and one for each baseline.
+
+    Args:
+        scores: {metric: interval} of the fine-tuned models.
+        models: Of each baseline "title", "runs", and "scores" and "differences" as {metric: interval}.
+        metric: The headline, of which the difference is shown; positive where the fine-tuned models have the larger score.
+        split: That is scored.
+        num_runs: Fine-tuned ones.
+    """
+    names = sorted(scores, key=lambda name: name != metric)
+    difference = f"fine-tuned minus it, {metric}" + ("" if metric in LOWER_IS_BETTER else " (points)")
+    rows = [["fine-tuned", *(_shown(scores[name], name) for name in names), None, num_runs]]
+    for model in models:
+        shown = [_shown(model["scores"].get(name), name) for name in names]
+        rows.append([model["title"], *shown, _shown(model["differences"].get(metric), metric), len(model["runs"])])
+    columns = [split, *(_title(name) for name in names), difference, "runs"]
+    return {"columns": columns, "rows": rows}
+
+
+def write_results(folder: Path, results: Mapping[str, Any]) -> None:
+    """results.json and results.md, each complete or as it was before."""
+    aside = folder / ".results.md.partial"
+    aside.write_text(_markdown(folder.name, results), encoding="utf-8")
+    os.replace(aside, folder / "results.md")
+    write_json(folder / "results.json", results)
+
+
+def _interval(values: Sequence[float]) -> dict[str, float | None]:
+    mean, half_width = mean_interval(values)
+    return {"mean": mean, "half_width": half_width}
+
+
+def _validation_of_rates(records: Sequence[dict[str, Any]], rates: Sequence[float], metric: str) -> list[Any]:
+    return [
+        {"learning_rate": rate}
+        | _interval([record["validation"][metric] for record in records if record["learning_rate"] == rate])
+        for rate in rates
+    ]
+
+
+def _selection(splits: Sequence[str], several_rates: bool) -> str:
+    what = "The epoch and the learning rate were" if several_rates else "The epoch was"
+    if "validation" not in splits:
+        return "There is no validation split: nothing was chosen, and the last epoch is scored on the test split."
+    if "test" not in splits:
+        return f"{what} chosen on the validation split, and there is no test split: the scores are optimistic."
+    return f"{what} chosen on the validation split; the test split was scored with that choice alone."
+
+
+def _title(metric: str) -> str:
+    return metric if metric in LOWER_IS_BETTER else f"{metric} (%)"
+
+
+def _shown(interval: Mapping[str, float | None] | None, metric: str) -> dict[str, float | None] | str | None:
+    """An interval as tables show it: in percent, but for errors, which have the labels' unit."""
+    if interval is None:
+        return None
+    if metric in LOWER_IS_BETTER:
+        return " ± ".join(_three_digits(value) for value in interval.values() if value is not None)
+    return {name: None if value is None else 100 * value for name, value in interval.items()}
+
+
+def _three_digits(value: float) -> str:
+    """With three significant digits at least, and no exponent; labels may be of any size."""
+    before_the_point = 0 if value == 0 else math.floor(math.log10(abs(value))) + 1
+    return f"{value:.{max(0, 3 - before_the_point)}f}"
+
+
+def _markdown(title: str, results: Mapping[str, Any]) -> str:
+    metric, chosen = results["metric"], results["learning_rate"]
+    settings = results["settings"]["finetuning"]
+    start = "random weights" if settings["checkpoint"] is None else f"`{settings['checkpoint']}`"
+    if settings["from_scratch"]:
+        start = f"random weights, configured as {start}"
+    rows = ", ".join(f"{count:,} {split}" for split, count in results["rows"].items())
+    if settings["labelled_samples"] is not None:
+        rows += f" ({settings['labelled_samples']:,} of the training rows are used)"
+    inputs = results.get("inputs")
+    given = "" if inputs is None else f" with {' + '.join(inputs)} as input"
+    lines = [
+        f"# {title}",
+        "",
+        f"Fine-tuned from {start}{', the encoder frozen' if settings['freeze_encoder'] else ''}{given}; learning rate "
+        f"{chosen:g}. Rows: {rows}. Means over runs with 95 % t intervals.",
+        results["selection"],
+        "",
+        markdown_table(results["table"]["rows"], results["table"]["columns"]),
+        "",
+        *_baselines_lines(results),
+        *_outliers_lines(results.get("outliers")),
+        "Each run:",
+        "",
+        _runs_table(results["runs"], metric),
+    ]
+    for what, path in results.get("pictures", {}).items():
+        lines += ["", f"![{what}]({path})"]
+    return "\n".join(lines) + "\n"
+
+
+def _baselines_lines(results: Mapping[str, Any]) -> list[str]:
+    baselines = results.get("baselines")
+    if baselines is None:
+        return []
+    table = results["tables"]["baselines"]
+    lines = ["Beside what it has to beat; differences are paired by seed:", ""]
+    lines += [markdown_table(table["rows"], table["columns"]), ""]
+    lines += [
+        f"The {model['title']}: {model['runs'][0]['what']}."
+        for model in baselines["models"]
+        if model["name"] == "raw" and "what" in model["runs"][0]
+    ]
+    lines += [f"Not compared {reason}." for reason in baselines["missing"]]
+    return [*lines, ""]
+
+
+def _outliers_lines(outliers: Mapping[str, Any] | None) -> list[str]:
+    if outliers is None:
+        return []
+    lines = [outliers_sentence(outliers), ""]
+    if not outliers["shown"]:
+        return lines
+    with_input = any(row["input"] is not None for row in outliers["shown"])
+    columns = ["row", *(["input"] if with_input else []), "true", "predicted", "residual"]
+    rows = []
+    for row in outliers["shown"]:
+        text = [_shortened(row["input"] or "")] if with_input else []
+        rows.append([row["row"], *text, *(_three_digits(row[name]) for name in ("true", "predicted", "residual"))])
+    return [*lines, markdown_table(rows, columns), ""]
+
+
+def outliers_sentence(outliers: Mapping[str, Any]) -> str:
+    """How many outliers there are and what counts as one."""
+    count, shown = outliers["count"], len(outliers["shown"])
+    mean = f" (of the mean of {outliers['runs']} runs)" if outliers["runs"] > 1 else ""
+    rule = f"{outliers['rule']}: {_three_digits(outliers['median_residual'])}, with {_three_digits(outliers['robust_std'])}"
+    rule = f"{rule} as one robust standard deviation"
+    number = f"{count} of {outliers['rows']:,} {outliers['split']} rows"
+    return f"Outliers: {number}{'' if shown == count else f', of which the farthest {shown} follow'}{mean}: {rule}."
+
+
+def _shortened(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST_INPUT else f"{text[: LONGEST_INPUT - 1]}…"
+
+
+def _runs_table(records: Sequence[dict[str, Any]], metric: str) -> str:
+    is_error = metric in LOWER_IS_BETTER
+    splits = [split for split in SPLITS if any(record[split] is not None for record in records)]
+    rows = []
+    for record in records:
+        found = [None if record[split] is None else record[split][metric] for split in splits]
+        scores = [score if score is None else _three_digits(score) if is_error else 100 * score for score in found]
+        rows.append([f"{record['learning_rate']:g}", record["seed"], record["epoch"], *scores, record["seconds"]])
+    columns = ["learning rate", "seed", "epoch", *(f"{split}, {_title(metric)}" for split in splits), "seconds"]
+    return markdown_table(rows, columns)

@@ -1,0 +1,175 @@
+"""What fine-tuning learns and how it is scored: labels in and out of the unit they are learnt in, and every metric."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from transformers import EvalPrediction
+
+from ...data.arguments import DENSE_TASKS
+from ...data.collators import BatchCollator
+from ...data.tables.labels import IGNORED_LABEL
+from ...evaluation.metrics import MapScores, MeanIou, score_outputs
+from .results import Run
+
+UNSOUND = -1  # predicted class of a pixel whose logits are not finite
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelUnit:
+    """Labels as a regression learns them: (label - mean) / std."""
+
+    mean: float = 0.0
+    std: float = 1.0
+
+    def to_learnt(self, labels: torch.Tensor) -> torch.Tensor:
+        return (labels - self.mean) / self.std
+
+    def to_original(self, values: np.ndarray) -> np.ndarray:
+        return values.astype(np.float64) * self.std + self.mean
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuningCollator:
+    """The data's collator without the row numbers, which no forward pass takes, and with labels as they are learnt.
+
+    Trainer's own way, `remove_unused_columns`, takes the numbers out of the rows before they are collated, and errors
+    could no longer name the row.
+    """
+
+    collator: BatchCollator
+    unit: LabelUnit
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        batch = self.collator(rows)
+        batch.pop("index", None)
+        if torch.is_floating_point(batch["labels"]):
+            batch["labels"] = self.unit.to_learnt(batch["labels"])
+        return batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Scorer:
+    """Trainer's `compute_metrics`: every metric of the task, in the labels' own unit."""
+
+    task: str
+    headline: str
+    unit: LabelUnit
+    run: Run
+
+    def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
+        outputs, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+        if not np.isfinite(outputs).all():
+            raise ValueError(unsound_outputs(self.run))
+        if self.task == "token_classification":
+            outputs = outputs.astype(np.int64)
+        if self.task == "regression":
+            outputs, labels = self.unit.to_original(outputs.reshape(-1)), self.unit.to_original(labels)
+        return score_outputs(outputs, labels, self.task, self.headline)
+
+
+class MapScorer:
+    """The same for maps, which come batch by batch (`batch_eval_metrics`): those of a split might not fit into memory.
+
+    Attributes:
+        kept_rows: Positions in the split of rows whose maps are kept, ascending; set before a pass over it.
+        confusion: (L, L) int64 pixels, [true, predicted], of the last whole pass over a split; None but for segmentation.
+    """
+
+    def __init__(self, task: str, run: Run, ignore_index: int) -> None:
+        self.run = run
+        self.scores = MapScores(task, ignore_index)
+        self.kept_rows: list[int] = []
+        self.confusion: np.ndarray | None = None
+        self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._seen = 0  # rows of this pass
+
+    def __call__(self, prediction: EvalPrediction, compute_result: bool) -> dict[str, float]:
+        said, true = (_on_cpu(values) for values in (prediction.predictions, prediction.label_ids))
+        if not np.isfinite(said).all() or (said.dtype.kind == "i" and (said == UNSOUND).any()):
+            raise ValueError(unsound_outputs(self.run))
+        self.scores.add(said, true)
+        for row in self.kept_rows:
+            if self._seen <= row < self._seen + len(said):
+                self._kept[row] = said[row - self._seen].copy(), true[row - self._seen].copy()
+        self._seen += len(said)
+        if not compute_result:
+            return {}
+        self._seen = 0
+        metric = self.scores.metrics.get("mean_iou")
+        self.confusion = metric.confusion.copy() if isinstance(metric, MeanIou) else None
+        return self.scores.compute()
+
+    def kept_maps(self) -> tuple[np.ndarray, np.ndarray]:
+        """Predicted and true maps (rows, H, W) of `kept_rows` in the last pass."""
+        said, true = zip(*(self._kept[row] for row in self.kept_rows), strict=True)
+        return np.stack(said), np.stack(true)
+
+
+def make_scorer(task: str, headline: str, unit: LabelUnit, run: Run, ignore_index: int) -> Callable[..., Any]:
+    """What Trainer takes as `compute_metrics`."""
+    return MapScorer(task, run, ignore_index) if task in DENSE_TASKS else Scorer(task, headline, unit, run)
+
+
+def unsound_outputs(run: Run) -> str:
+    """What to do about a run that has diverged."""
+    return (
+        f"{run.title}: the model gives NaN or infinite outputs; lower finetuning.learning_rate, set "
+        "finetuning.max_grad_norm or train without mixed precision."
+    )
+
+
+def head_outputs(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
+    """(B, L) float32 of what Trainer keeps of a forward pass: some models give more than logits."""
+    return (outputs[0] if isinstance(outputs, tuple) else outputs).float()
+
+
+def predicted_classes(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
+    """(B, N) float32 classes, NaN where a labelled token's logits are not finite.
+
+    Of all tokens of a split, logits might not fit into memory.
+    """
+    logits = head_outputs(outputs, labels)
+    is_sound = logits.isfinite().all(dim=-1) | (labels == IGNORED_LABEL)
+    return torch.where(is_sound, logits.argmax(dim=-1).float(), torch.nan)
+
+
+def predicted_class_maps(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
+    """(B, H, W) int64 classes of logits (B, L, h, w) resized to the labels, `UNSOUND` where they are not finite.
+
+    One sample at a time: the logits of a batch at the labels' size are many.
+    """
+    maps = [_resized(logits[None], labels)[0] for logits in head_outputs(outputs, labels)]
+    return torch.stack([torch.where(logits.isfinite().all(dim=0), logits.argmax(dim=0), UNSOUND) for logits in maps])
+
+
+def predicted_depth_maps(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
+    """(B, H, W) float32 depth at the labels' size."""
+    return _resized(head_outputs(outputs, labels)[:, None], labels)[:, 0]
+
+
+# How Trainer reduces outputs before it gathers them; other tasks keep logits or values.
+PREDICTIONS: dict[str, Callable[[Any, torch.Tensor], torch.Tensor]] = {
+    "token_classification": predicted_classes,
+    "semantic_segmentation": predicted_class_maps,
+    "depth_estimation": predicted_depth_maps,
+}
+
+
+def metric_scores(metrics: Mapping[str, Any], prefix: str) -> dict[str, float]:
+    """Trainer's metrics without their prefix and without times and losses, which depend on the machine and the unit."""
+    names = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
+    dropped = ("loss", "runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
+    return {name: float(value) for name, value in names.items() if name not in dropped}
+
+
+def _resized(maps: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    size = tuple(labels.shape[-2:])
+    return maps if maps.shape[-2:] == size else F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+
+
+def _on_cpu(values: Any) -> np.ndarray:
+    return values.cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)

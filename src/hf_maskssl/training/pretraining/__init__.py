@@ -1,0 +1,1 @@
+"""Pre-training through Accelerate: recipe, building, the loop, checkpoints."""

@@ -1,0 +1,95 @@
+"""Averages of named losses over steps or batches: those of tasks weigh each batch by how much of the task it held."""
+
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any
+
+import torch
+
+from ...models.configuration_pos_minimax_bert import NEXT_SENTENCE
+
+COUNT = "count/"
+WEIGHT = "weight/"
+PRESENT = "present/"  # among sums alone: of the batches that held some of the task
+# Beside a progress bar there is room for so many values.
+SHOWN_PARTS = 6
+
+
+def add_parts(
+    sums: MutableMapping[str, Any], parts: Mapping[str, torch.Tensor], rows: float = 1.0, dtype: Any = torch.float32
+) -> None:
+    """Add one batch's values to sums.
+
+    However many values there are, a GPU is given about a dozen kernels, and is not waited for.
+
+    Args:
+        sums: Name -> sum so far, a scalar; changed in place. Those of one call share memory.
+        parts: Name -> scalar, all on one device. One that has a `count/NAME` beside it is a mean over so many terms, and its
+            `weight/NAME` says something only where there are any.
+        rows: Weight of the batch for values without a count.
+        dtype: Of the sums.
+    """
+    if not parts:
+        return
+    device = next(iter(parts.values())).device
+    zero, one, per_row = (torch.full((), value, dtype=dtype, device=device) for value in (0.0, 1.0, rows))
+    tasks = [name.removeprefix(COUNT) for name in parts if name.startswith(COUNT)]
+    counts, present = zero.new_empty(0), zero.new_empty(0)
+    if tasks:
+        counts = _stacked([parts[COUNT + task] for task in tasks], dtype)
+        present = (counts > 0).to(dtype) * per_row
+    count_of = dict(zip(tasks, counts.unbind(), strict=True))
+    present_of = {WEIGHT + task: value for task, value in zip(tasks, present.unbind(), strict=True)}
+    # A mean is weighed by its terms, a weight by whether there were any, a count by nothing, and all else by rows.
+    factors = [one if name.startswith(COUNT) else present_of.get(name, count_of.get(name, per_row)) for name in parts]
+    added = torch.stack(factors) * _stacked(list(parts.values()), dtype)
+    is_weighed = [task for task in tasks if WEIGHT + task in parts]
+    if is_weighed:
+        added = torch.cat([added, torch.stack([present_of[WEIGHT + task] for task in is_weighed])])
+    names = [*parts, *(PRESENT + task for task in is_weighed)]
+    so_far = _stacked([sums.get(name, zero) for name in names], dtype)
+    sums.update(zip(names, (so_far + added).unbind(), strict=True))
+
+
+def _stacked(scalars: Sequence[torch.Tensor], dtype: Any) -> torch.Tensor:
+    """Scalars as one vector (n,) of this type."""
+    scalars = [value.reshape(()) for value in scalars]
+    if len({value.dtype for value in scalars}) > 1:
+        scalars = [value.to(dtype) for value in scalars]
+    return torch.stack(scalars).to(dtype)
+
+
+def averages(sums: Mapping[str, float], rows: float, batches: int = 1) -> dict[str, float]:
+    """What `add_parts` summed as averages.
+
+    Args:
+        sums: Name -> sum.
+        rows: Sum of the batches' weights.
+        batches: Counts are divided by this; 1 leaves totals.
+
+    Returns:
+        Name -> average; of a task's weight over the batches that held some of the task. What concerns a task of which there
+        was nothing is left out, but its count: it is unknown, not 0.
+    """
+    found = {}
+    for name, total in sums.items():
+        if name.startswith(PRESENT):
+            continue
+        share = sums.get(COUNT + name, sums.get(PRESENT + name.removeprefix(WEIGHT), rows))
+        if name.startswith(COUNT):
+            found[name] = total / batches
+        elif share > 0:
+            found[name] = total / share
+    return found
+
+
+def shown_beside_progress(means: Mapping[str, float]) -> dict[str, str]:
+    """What a progress bar has room for: all losses, or of many the whole one and the worst task's, as `noun 8.17`."""
+    names = [name for name in means if "/" not in name]
+    if len(names) <= SHOWN_PARTS:
+        return {name: f"{means[name]:.4g}" for name in names}
+    shown = {"loss": f"{means['loss']:.4g}"}
+    tasks = [name for name in names if WEIGHT + name in means and name != NEXT_SENTENCE]
+    if tasks:
+        worst = max(tasks, key=means.__getitem__)
+        shown["worst"] = f"{worst} {means[worst]:.3g}"
+    return shown

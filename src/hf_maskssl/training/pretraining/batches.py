@@ -1,0 +1,147 @@
+"""Batches of a run: which rows each process gets, in an order that a resumed run finds again."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from accelerate.accelerator import Accelerator
+from accelerate.data_loader import DataLoaderShard, prepare_data_loader, skip_first_batches
+from torch.utils.data import DataLoader
+
+from ...data.collators import BatchCollator
+from ...data.preparation import PreparedData
+from .arguments import PretrainingArguments
+from .resident import ResidentLoader, resident_rows
+from .signals import SigtermPatience
+
+Batch = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class ShareCollator:
+    """Makes a batch of one process's share of rows that all processes have read.
+
+    Attributes:
+        collator: rows -> batch.
+        process: number of this process.
+        num_processes: equal shares that the rows are cut into.
+    """
+
+    collator: BatchCollator
+    process: int
+    num_processes: int
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> Batch:
+        share = len(rows) // self.num_processes
+        return self.collator(rows[self.process * share : (self.process + 1) * share])
+
+
+def training_loader(
+    prepared: PreparedData, args: PretrainingArguments, accelerator: Accelerator
+) -> DataLoaderShard | ResidentLoader:
+    """The loader of this process, its batches put on the device; `set_epoch(e)` decides the order of pass e.
+
+    Rows are dealt out in batches, each process taking its turn. Of a stream every process reads all rows and keeps its
+    part: processes then agree on where a pass ends however the stream is cut into files, and batches may be ragged.
+
+    Raises:
+        ValueError: there are fewer rows than one batch on every process; `data_on_device` does not go with the data.
+    """
+    dataset: Any = prepared.train
+    is_stream = not hasattr(dataset, "__len__")
+    processes = accelerator.num_processes
+    if not is_stream and len(dataset) < args.batch_size * processes:
+        raise ValueError(
+            f"the training split has {len(dataset)} rows, fewer than one batch of training.batch_size={args.batch_size} "
+            f"on each of {processes} process(es): lower training.batch_size to {len(dataset) // processes} or less, or "
+            "add data."
+        )
+    resident = None
+    if args.data_on_device:
+        resident = resident_rows(prepared, accelerator.device, trims=not args.cuda_graphs)
+    if is_stream:
+        dataset = dataset.shuffle(seed=args.seed, buffer_size=max(1000, 10 * args.batch_size))
+    loader = DataLoader(
+        dataset,
+        batch_size=args.batch_size * (processes if is_stream else 1),
+        shuffle=None if is_stream else True,
+        drop_last=True,
+        collate_fn=(
+            ShareCollator(prepared.collator, accelerator.process_index, processes) if is_stream else prepared.collator
+        ),
+        num_workers=args.num_workers,
+        pin_memory=pins_memory(args, accelerator),
+        persistent_workers=args.num_workers > 0,
+        worker_init_fn=SigtermPatience(),
+        # Workers' seeds come from this generator: making an iterator leaves the model's random numbers alone.
+        generator=torch.Generator().manual_seed(args.seed),
+    )
+    if is_stream:
+        return prepare_data_loader(
+            loader,
+            accelerator.device,
+            num_processes=1,
+            process_index=0,
+            put_on_device=True,
+            dispatch_batches=False,
+            non_blocking=pins_memory(args, accelerator),
+        )
+    shard = accelerator.prepare(loader)
+    return shard if resident is None else ResidentLoader(shard, resident, accelerator.device)
+
+
+def without_first(loader: DataLoaderShard | ResidentLoader, batches: int) -> Any:
+    """The loader without the first batches of a pass, which a resumed run has used already."""
+    if isinstance(loader, ResidentLoader):
+        return loader.without_first(batches)
+    return skip_first_batches(loader, batches)
+
+
+def end_workers(loader: Any) -> None:
+    """End the worker processes of a `training_loader` (or one that skips its first batches); it gives no batch afterwards.
+
+    Left to the end of the program, or to whoever holds the loader, they would outlive the run.
+    """
+    base = loader.base_dataloader
+    if isinstance(base.worker_init_fn, SigtermPatience):
+        base.worker_init_fn.end()
+    iterator = getattr(base, "_iterator", None)  # kept by loaders with persistent workers alone
+    if iterator is not None:
+        iterator._shutdown_workers()
+
+
+def pins_memory(args: PretrainingArguments, accelerator: Accelerator) -> bool:
+    """Whether batches are copied to a GPU from pinned memory, which the CPU need not wait for."""
+    return args.pin_memory and accelerator.device.type == "cuda"
+
+
+def validation_batches(
+    prepared: PreparedData, args: PretrainingArguments, accelerator: Accelerator
+) -> Iterator[tuple[int, Batch]]:
+    """(rows of all processes, this process's part) of at most `eval_batches` batches, the same ones every time.
+
+    Every process gets equally many rows of each batch, because losses gather over processes; up to
+    `num_processes - 1` rows at the end are left out.
+    """
+    processes, process = accelerator.num_processes, accelerator.process_index
+    dataset: Any = prepared.validation
+    size = args.batch_size * processes
+    if hasattr(dataset, "__len__"):
+        usable = len(dataset) - len(dataset) % processes
+        sizes = [min(size, usable - start) for start in range(0, usable, size)][: args.eval_batches]
+        shares = []
+        for number, rows in enumerate(sizes):
+            first = number * size + process * (rows // processes)
+            shares.append(list(range(first, first + rows // processes)))
+        loader = DataLoader(dataset, batch_sampler=shares, collate_fn=prepared.collator)
+        yield from zip(sizes, loader, strict=True)
+        return
+    stream = iter(dataset)
+    share = ShareCollator(prepared.collator, process, processes)
+    for _ in range(args.eval_batches):
+        rows = list(islice(stream, size))
+        if len(rows) < processes:
+            return
+        yield len(rows) - len(rows) % processes, share(rows)
