@@ -12,9 +12,9 @@ import hf_maskssl
 
 PACKAGE = Path(hf_maskssl.__file__).resolve().parent
 REPOSITORY = PACKAGE.parent.parent
-# Each sub-package may import itself and those before it. "" is the package's own front (`__init__`, `registration`),
-# which makes the models' names public and registers them, `recipes` and `launch`.
-ORDER = ["models", "", "data", "annotation", "evaluation", "pictures", "training", "hub"]
+# Each sub-package may import itself and those before it. "" is the package's own front: `__init__`,
+# which makes names public and registers the methods, `recipes` and `launch`.
+ORDER = ["models", "methods", "", "data", "annotation", "evaluation", "pictures", "training", "hub"]
 HEAVY = ["datasets", "sklearn", "matplotlib", "accelerate", "evaluate", "pandas"]
 
 

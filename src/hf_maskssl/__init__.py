@@ -7,7 +7,7 @@ that `AutoModel.from_pretrained` opens their checkpoints.
 import importlib
 from typing import Any
 
-from .registration import register_all
+from .methods import Description, Method, register_all, register_method
 from .version import __version__
 
 # Public name -> the module that defines it; imported on first use.
@@ -42,7 +42,7 @@ _PUBLIC = {
     "MultiMAEImageProcessor": "models.image_processing_multimae",
 }
 
-__all__ = ["__version__", *_PUBLIC]
+__all__ = ["Description", "Method", "__version__", "register_method", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:

@@ -23,11 +23,14 @@ import hf_maskssl
 from hf_maskssl.data.arguments import DataArguments
 from hf_maskssl.hub import cards
 from hf_maskssl.hub.cards import PLACEHOLDER, complete_card, is_hub_name, write_converted_card, write_model_card
-from hf_maskssl.hub.methods import METHODS, MM_MAE, PLAIN_BERT, method_of
 from hf_maskssl.hub.official_files import Converted
 from hf_maskssl.hub.snippets import WITH_PACKAGE, WITHOUT_PACKAGE, loading_snippets
+from hf_maskssl.methods import METHODS, find_method
+from hf_maskssl.methods.metamae import METAMAE, PLAIN_MAE
+from hf_maskssl.methods.multimae import MM_MAE, MULTIMAE
+from hf_maskssl.methods.pos_minimax_bert import PLAIN_BERT, POS_BERT
+from hf_maskssl.methods.sma import SMA
 from hf_maskssl.pictures.reconstruction import draw_curves
-from hf_maskssl.registration import MODELS
 from hf_maskssl.training.finetuning.arguments import load_finetuning_recipe
 from hf_maskssl.training.pretraining.arguments import load_pretraining_recipe
 from hf_maskssl.training.pretraining.loop import RunState
@@ -229,14 +232,24 @@ def test_plain_mae_is_not_called_metamae(make_run: Any) -> None:
     assert "# MetaMAE pre-trained on org/sensors" in card and "arxiv.org/abs/2310.16318" in card
 
 
-def test_every_registered_model_has_a_card() -> None:
-    assert {config.model_type for config in MODELS} == set(METHODS)
+def test_every_method_is_described() -> None:
+    signal = {"modality": "image", "image_size": [8, 8], "num_channels": 1}
+    fields = {
+        "metamae": signal | {"patch_size": [2, 2]},
+        "sma": signal,
+        "multimae": {"image_size": 32, "patch_size": 8},
+    }
+    found = {
+        name: method.describe(method.config_class(**fields.get(name, {}))).name for name, method in METHODS.items()
+    }
+    assert found.keys() == {"metamae", "sma", "multimae", "pos_minimax_bert"}
+    assert all(found.values()) and len(set(found.values())) == len(found)
 
 
 def test_unknown_method_is_refused(make_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, state, folder = make_run("image")
     monkeypatch.delitem(METHODS, "metamae")
-    with pytest.raises(ValueError, match="'metamae' has no card"):
+    with pytest.raises(ValueError, match="model_type 'metamae': expected one of"):
         write_model_card(folder, recipe, state)
 
 
@@ -286,7 +299,8 @@ def test_variants_of_multimae_are_told_apart(make_run: Any) -> None:
 def test_variants_of_pos_bert_are_told_apart(
     fields: dict[str, Any], name: str, words: str, papers: set[str] | None
 ) -> None:
-    method = method_of(hf_maskssl.PoSMinimaxBertConfig(**fields))
+    config = hf_maskssl.PoSMinimaxBertConfig(**fields)
+    method = find_method(config).describe(config)
     assert method.name == name and words in method.summary
     found = set(re.findall(r"@\w+\{(\w+),", method.bibtex))
     assert found == papers if papers else {"wang2023taskrobust", "devlin2019bert"} <= found
@@ -362,7 +376,7 @@ def test_finetuned_bert_is_given_pairs_as_in_training(make_run: Any) -> None:
 
 
 def test_bibtex_is_balanced() -> None:
-    for method in [*METHODS.values(), MM_MAE, PLAIN_BERT]:
+    for method in [METAMAE, PLAIN_MAE, SMA, MULTIMAE, MM_MAE, PLAIN_BERT, POS_BERT]:
         assert method.bibtex.count("{") == method.bibtex.count("}")
         assert "\\\\" not in method.bibtex
 

@@ -14,7 +14,7 @@ from transformers import AutoImageProcessor, AutoModel, AutoModelForPreTraining
 
 from hf_maskssl.hub import conversion
 from hf_maskssl.hub.load_checkpoint import arguments_of
-from hf_maskssl.hub.loading import example_inputs
+from hf_maskssl.methods import find_method
 from hf_maskssl.models.layers import sincos_positions
 
 State = dict[str, torch.Tensor]
@@ -215,7 +215,7 @@ def test_outputs_that_are_no_inputs(tmp_path: Path) -> None:
 @torch.no_grad()
 def test_example_inputs_fit(released: Path) -> None:
     model: Any = AutoModel.from_pretrained(released)
-    arguments = arguments_of(example_inputs(model.config))
+    arguments = arguments_of(find_method(model.config).example_inputs(model.config))
     assert set(arguments["inputs"]) == {"rgb", "depth", "semseg"} and len(arguments) == 1
     assert model(**arguments).pooler_output.isfinite().all()
 

@@ -20,14 +20,13 @@ import hf_maskssl
 from ..data.arguments import LOCAL_SOURCES, DataArguments
 from ..data.text.tokenizers import BYTE_TOKENIZER
 from ..evaluation.reports import markdown_table
+from ..methods import Description, find_method
 from ..models.configuration_pos_minimax_bert import ANY_WORD, NEXT_SENTENCE
 from ..pictures.reconstruction import draw_curves
 from ..recipes import build_config
-from ..registration import MODELS
 from ..training.finetuning.arguments import FinetuningRecipe
 from ..training.pretraining.arguments import PretrainingRecipe
 from ..training.pretraining.loop import RunState
-from .methods import Method, method_of
 from .official_files import Converted
 from .snippets import fills_masks, loading_snippets
 
@@ -70,11 +69,11 @@ def write_model_card(folder: Path, recipe: PretrainingRecipe, state: RunState) -
         state: Where the run stands; its history gives curves, losses and probe results.
 
     Raises:
-        ValueError: The recipe's model type has no entry in `methods.METHODS`.
+        ValueError: No method has the recipe's model type.
     """
     folder = Path(folder)
     config = build_config(recipe.model)
-    method = method_of(config)
+    method = find_method(config).describe(config)
     data = recipe.data
     sections = [
         ("Use", _usage(loading_snippets(folder, config, PLACEHOLDER, data))),
@@ -102,7 +101,7 @@ def write_converted_card(folder: Path, checkpoint: str, converted: Converted) ->
         converted: The model, and what its card should say.
     """
     config = converted.model.config
-    method = method_of(config)
+    method = find_method(config).describe(config)
     origin = (
         f"The weights are those of `{checkpoint}`, the authors' checkpoint ({method.repository}), converted by "
         f"`python -m hf_maskssl.hub.conversion` of hf_maskssl {hf_maskssl.__version__} and not trained further. "
@@ -137,11 +136,11 @@ def write_finetuned_card(folder: Path, recipe: FinetuningRecipe, results: Mappin
         results: What results.json holds.
 
     Raises:
-        ValueError: The model's type has no entry in `methods.METHODS`.
+        ValueError: No method has the model's type.
     """
     folder, data = Path(folder), recipe.data
     config = AutoConfig.from_pretrained(folder)
-    method = method_of(config)
+    method = find_method(config).describe(config)
     task = results["task"]
     seed, count = results["model"]["seed"], len(recipe.finetuning.seeds)
     scores = f"{results['selection']} Means over {count} seed(s) with 95 % t intervals; the model here is that of seed {seed}."
@@ -224,11 +223,11 @@ def _header(config: PreTrainedConfig, kinds: list[str], datasets: str | None = N
     )
 
 
-def _introduction(method: Method, config: PreTrainedConfig) -> str:
+def _introduction(method: Description, config: PreTrainedConfig) -> str:
     with torch.device("meta"):
         encoder = AutoModel.from_config(config).num_parameters()
         everything = AutoModelForPreTraining.from_config(config).num_parameters()
-    other = [auto for auto in MODELS[type(config)] if auto not in (AutoModel, AutoModelForPreTraining)]
+    other = [auto for auto in find_method(config).model_classes if auto not in (AutoModel, AutoModelForPreTraining)]
     heads = [f"`{auto.__name__}`" for auto in other if auto is not AutoModelForMaskedLM]
     return (
         f"{method.summary} ([{method.title}]({method.url})), in the implementation of hf_maskssl for transformers. "

@@ -3,40 +3,38 @@
 import argparse
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
 
+from ..methods import METHODS
 from ..training.pretraining.checkpoints import incomplete_folder
-from . import conversion_metamae, conversion_multimae, conversion_sma
+from . import conversion_metamae, conversion_multimae
 from .cards import write_converted_card
-from .official_files import Converted
-
-# A new method adds its line here: method name -> converter of the authors' file or folder.
-CONVERTERS: dict[str, Callable[..., Converted]] = {
-    "metamae": conversion_metamae.convert_file,
-    "sma": conversion_sma.convert_folder,
-    "multimae": conversion_multimae.convert_file,
-}
 
 
 def convert(method: str, checkpoint: Path, output: Path, **fields: Any) -> PreTrainedModel:
     """Convert a checkpoint into a folder with weights, code and card, which appears whole or not at all.
 
     Args:
-        method: One of `CONVERTERS`.
+        method: Model type of a method whose record names a converter.
         checkpoint: The authors' file, or for "sma" their folder.
         output: Folder to write; must be new or empty.
         fields: Further arguments of the method's converter.
 
     Raises:
-        ValueError: The checkpoint cannot be read or converted, or the folder holds something or cannot be written.
+        ValueError: The method has no converter, the checkpoint cannot be read or converted, or the folder holds
+            something or cannot be written.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"output {output} is not an empty folder: name a new one.")
-    converted = CONVERTERS[method](checkpoint, **fields)
+    converter = METHODS[method].load_converter() if method in METHODS else None
+    if converter is None:
+        known = [name for name, record in METHODS.items() if record.converter is not None]
+        raise ValueError(f"method '{method}' has no converter: expected one of {known}.")
+    converted = converter(checkpoint, **fields)
     try:
         folder = incomplete_folder(output)
         try:
@@ -69,7 +67,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, description in conversion_multimae.NOT_IN_WEIGHTS.items():
         kind = float if name == "dirichlet_alpha" else int
         multimae.add_argument(f"--{name}", type=kind, help=description)
-    for method in (metamae, sma, multimae):
+    others = [name for name, record in METHODS.items() if record.converter is not None and name not in methods.choices]
+    for name in others:  # of other packages
+        methods.add_parser(name).add_argument("checkpoint", type=Path, help="the authors' file or folder")
+    for method in methods.choices.values():
         method.add_argument("output", type=Path, help="folder to write; loads with AutoModel.from_pretrained")
     for method in (metamae, sma):
         method.add_argument("--image_size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="default: square")

@@ -49,7 +49,8 @@ def main() -> None:
         )
     with torch.inference_mode():
         outputs = encoder(**arguments_of(load_file(options.inputs)))
-    tensors = {name: value.contiguous() for name, value in outputs.items() if isinstance(value, torch.Tensor)}
+    # Copies: safetensors refuses tensors that share memory, as a pooled vector may with the last hidden state.
+    tensors = {name: value.contiguous().clone() for name, value in outputs.items() if isinstance(value, torch.Tensor)}
     save_file(tensors, options.outputs)
 
 

@@ -4,19 +4,18 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import AutoConfig
 
 import hf_maskssl
 
+from ..methods import find_method
+
 SCRIPT = Path(__file__).with_name("load_checkpoint.py")
 TOLERANCE = 1e-5
-BATCH_SIZE = 2
 
 
 def check_loading(folder: Path) -> None:
@@ -34,7 +33,7 @@ def check_loading(folder: Path) -> None:
     ways = {"with hf_maskssl imported": [], "without hf_maskssl, trust_remote_code=True": ["--without_package"]}
     with tempfile.TemporaryDirectory() as scratch:
         inputs = Path(scratch) / "inputs.safetensors"
-        save_file(example_inputs(config), inputs)
+        save_file(find_method(config).example_inputs(config), inputs)
         outputs, processes = [], []
         for number, flags in enumerate(ways.values()):
             outputs.append(Path(scratch) / f"outputs-{number}.safetensors")
@@ -80,64 +79,3 @@ def compare_outputs(folder: Path, first: dict[str, torch.Tensor], second: dict[s
                 f"{folder}: `{name}` differs by {distance:.3g} between the package's code and the folder's own, which "
                 "is of another version: save the model again with the installed package."
             )
-
-
-def example_inputs(config: PreTrainedConfig) -> dict[str, torch.Tensor]:
-    """A small random batch that a model of this configuration takes.
-
-    Returns:
-        Argument -> tensor; `inputs.NAME` is the entry NAME of the argument `inputs`.
-
-    Raises:
-        ValueError: The model type is unknown here.
-    """
-    if config.model_type not in EXAMPLE_INPUTS:
-        raise ValueError(
-            f"model_type '{config.model_type}' is not of this package: expected one of {list(EXAMPLE_INPUTS)}."
-        )
-    return EXAMPLE_INPUTS[config.model_type](config)
-
-
-def _signal_and_tokens(config: Any) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    inputs = {}
-    if config.has_patches:
-        name = "input_values" if config.modality == "series" else "pixel_values"
-        signal = torch.randn(BATCH_SIZE, config.num_channels, *config.signal_shape, generator=generator)
-        is_channels_last = config.modality == "series" and getattr(config, "channels_last", False)
-        inputs[name] = signal.transpose(1, 2).contiguous() if is_channels_last else signal
-    if config.has_tokens:
-        shape = (BATCH_SIZE, config.max_position_embeddings)
-        inputs["input_ids"] = torch.randint(config.vocab_size, shape, generator=generator)
-        inputs["attention_mask"] = torch.ones(shape, dtype=torch.int64)
-        inputs["attention_mask"][-1, shape[1] // 2 + 1 :] = 0  # a padded row
-    return inputs
-
-
-def _sentence_pairs(config: Any) -> dict[str, torch.Tensor]:
-    inputs = _signal_and_tokens(config)
-    segments = torch.zeros_like(inputs["input_ids"])
-    segments[:, segments.shape[1] // 2 :] = min(1, config.type_vocab_size - 1)
-    return inputs | {"token_type_ids": segments}
-
-
-def _aligned_images(config: Any) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    inputs = {}
-    for modality in config.inputs():
-        shape = (BATCH_SIZE, *modality.size(tuple(config.image_size)))
-        if modality.is_categorical:
-            images = torch.randint(modality.num_classes, shape, generator=generator)
-        else:
-            images = torch.randn(shape[0], modality.num_channels, *shape[1:], generator=generator)
-        inputs[f"inputs.{modality.name}"] = images
-    return inputs
-
-
-# A new method adds its line here: model type -> a batch for its encoder.
-EXAMPLE_INPUTS: dict[str, Callable[[Any], dict[str, torch.Tensor]]] = {
-    "metamae": _signal_and_tokens,
-    "sma": _signal_and_tokens,
-    "multimae": _aligned_images,
-    "pos_minimax_bert": _sentence_pairs,
-}

@@ -104,6 +104,10 @@ def check_files(folder: Path) -> None:
     code = set(config.get("auto_map", {}).values())
     if config and not code:
         problems.append("no `auto_map` in config.json: save the model with hf_maskssl imported, so that code travels")
+    elif config and "AutoModel" not in config["auto_map"]:
+        problems.append(
+            "no `AutoModel` in the `auto_map` of config.json: let the configuration class set it (CONTRIBUTING.md)"
+        )
     if (folder / "preprocessor_config.json").is_file():
         code |= set(_read_json(folder / "preprocessor_config.json", problems).get("auto_map", {}).values())
     for name in sorted({f"{reference.rpartition('--')[2].partition('.')[0]}.py" for reference in code}):

@@ -10,10 +10,10 @@ from transformers import AutoModelForMaskedLM, PreTrainedConfig, PreTrainedToken
 from ..data.arguments import DENSE_TASKS, DataArguments
 from ..data.processors import ImageTextProcessor, load_processor
 from ..data.text.texts import appended_separator
+from ..methods import METHODS
 from ..models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from ..models.image_processing_array import ArrayImageProcessor
 from ..models.image_processing_multimae import MultiMAEImageProcessor
-from ..registration import MODELS
 
 AUTO_CLASSES = {
     "classification": "AutoModelForSequenceClassification",
@@ -70,7 +70,7 @@ def loading_snippets(
 
 def fills_masks(config: PreTrainedConfig) -> bool:
     """Whether a pre-training checkpoint of this configuration opens as a masked language model."""
-    return AutoModelForMaskedLM in MODELS.get(type(config), {})
+    return config.model_type in METHODS and AutoModelForMaskedLM in METHODS[config.model_type].model_classes
 
 
 def _fill_mask(repository: str, mask_token: str) -> str:
@@ -145,7 +145,9 @@ def _example(processor: Any, config: Any, data: DataArguments | None, task: str 
     if isinstance(processor, ArrayImageProcessor):
         # Images whose texts were ids already leave a folder without tokenizer.
         pictures = _pictures(processor)
-        return _joined(pictures, _tensors(config, only_tokens=True)) if config.has_tokens else pictures
+        return (
+            _joined(pictures, _tensors(config, only_tokens=True)) if config.modality == "vision_language" else pictures
+        )
     if isinstance(processor, MultiMAEImageProcessor):
         return _aligned_pictures(processor, config, task)
     if isinstance(processor, SpectrogramFeatureExtractor):

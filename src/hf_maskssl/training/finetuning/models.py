@@ -21,9 +21,9 @@ from transformers import (
 from ...data.arguments import DataArguments
 from ...data.processors import Processor, build_processor
 from ...data.tables.splits import read_splits
+from ...methods import METHODS
 from ...models.image_processing_multimae import MultiMAEImageProcessor
 from ...recipes import build_config
-from ...registration import MODELS
 from .scores import LabelUnit
 
 # Task -> Auto classes; the first that a configuration is registered with is taken.
@@ -143,7 +143,8 @@ def head_class(task: str, config: PreTrainedConfig) -> Any:
     Raises:
         ValueError: The method has no model for this task.
     """
-    known = MODELS.get(type(config))
+    method = METHODS.get(config.model_type)  # None: a model of transformers
+    known = None if method is None else method.model_classes
     for auto_class in HEADS[task]:
         if known is None or auto_class in known:
             return auto_class

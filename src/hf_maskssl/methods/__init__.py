@@ -1,0 +1,31 @@
+"""The methods: one file and one record each. A new method adds its record to `BUILT_IN`."""
+
+from ..models.feature_extraction_series import SeriesFeatureExtractor
+from ..models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
+from ..models.image_processing_array import ArrayImageProcessor
+from ..models.image_processing_multimae import MultiMAEImageProcessor
+from . import metamae, multimae, pos_minimax_bert, sma
+from .record import (
+    METHODS,
+    Description,
+    Method,
+    find_method,
+    register_installed_methods,
+    register_method,
+    register_processor,
+)
+
+BUILT_IN = (metamae.METHOD, sma.METHOD, multimae.METHOD, pos_minimax_bert.METHOD)
+# Processors of a kind of data, which several methods may have.
+PROCESSORS = (SeriesFeatureExtractor, SpectrogramFeatureExtractor, ArrayImageProcessor, MultiMAEImageProcessor)
+
+__all__ = ["METHODS", "Description", "Method", "find_method", "register_all", "register_method"]
+
+
+def register_all() -> None:
+    """Register the methods of this package, then those of other packages; doing it twice changes nothing."""
+    for method in BUILT_IN:
+        register_method(method)
+    for processor in PROCESSORS:
+        register_processor(processor)
+    register_installed_methods()

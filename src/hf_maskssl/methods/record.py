@@ -1,0 +1,164 @@
+"""What the package has to know of a method: one record, also for methods of other packages.
+
+A method of another package is found when it declares its record as an entry point,
+
+    [project.entry-points."hf_maskssl.methods"]
+    toy = "toy_package.method:METHOD"
+
+or when it calls `register_method` itself. The module that holds the record imports from here and from its own models;
+hf_maskssl imports it while it is itself imported, as the last thing it does.
+"""
+
+import importlib
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForPreTraining,
+    FeatureExtractionMixin,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.image_processing_utils import BaseImageProcessor
+
+ENTRY_POINTS = "hf_maskssl.methods"
+
+
+@dataclass(frozen=True)
+class Description:
+    """A method, or a variant of it, as a card presents it.
+
+    Attributes:
+        name: Its name.
+        summary: Beginning of a sentence that says what the model is.
+        title: Of the paper.
+        url: Of the paper.
+        repository: Of the authors' code.
+        bibtex: Of the paper, and of others it stands on.
+    """
+
+    name: str
+    summary: str
+    title: str
+    url: str
+    repository: str
+    bibtex: str
+
+    @property
+    def citation(self) -> str:
+        """A Markdown block to copy."""
+        return f"```bibtex\n{self.bibtex.strip()}\n```"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of pre-training.
+
+    Attributes:
+        config_class: Its configuration; `model_type` is the method's name in recipes.
+        model_classes: The model class of each Auto class; `AutoModel` (the encoder) and `AutoModelForPreTraining` (which
+            returns `loss`) are needed, the others are heads.
+        describe: What cards say about a configuration of it: its name, paper and citation.
+        example_inputs: A small batch that an encoder of a configuration takes, by argument; `inputs.NAME` is the entry
+            NAME of the argument `inputs`. Published folders are checked with it.
+        processor_classes: Feature extractors and image processors that only this method has.
+        converter: `module:function` that converts the authors' checkpoint, None without one.
+
+    Raises:
+        ValueError: No `model_type`, or no class for one of the two Auto classes that are needed.
+    """
+
+    config_class: type[PreTrainedConfig]
+    model_classes: Mapping[Any, type[PreTrainedModel]]
+    describe: Callable[[Any], Description]
+    example_inputs: Callable[[Any], dict[str, torch.Tensor]]
+    processor_classes: tuple[type[FeatureExtractionMixin] | type[BaseImageProcessor], ...] = ()
+    converter: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.config_class.model_type:
+            raise ValueError(f"{self.config_class.__name__}.model_type: expected a method's name, found ''.")
+        for auto_class in (AutoModel, AutoModelForPreTraining):
+            if auto_class not in self.model_classes:
+                raise ValueError(f"method {self.model_type}: model_classes has no class for {auto_class.__name__}.")
+
+    @property
+    def model_type(self) -> str:
+        return self.config_class.model_type
+
+    def load_converter(self) -> Callable[..., Any] | None:
+        """The function that `converter` names; its module is imported now, not with the package."""
+        if self.converter is None:
+            return None
+        module, _, function = self.converter.partition(":")
+        return getattr(importlib.import_module(module), function)  # the record names it in a string
+
+
+METHODS: dict[str, Method] = {}  # model type -> record
+
+
+def register_method(method: Method) -> None:
+    """Make a method known: to the Auto classes, recipes, cards, conversion and publishing.
+
+    Doing it twice changes nothing.
+
+    Raises:
+        ValueError: Another method has this model type.
+    """
+    known = METHODS.get(method.model_type)
+    if known is not None and known.config_class is not method.config_class:
+        raise ValueError(
+            f"model_type '{method.model_type}' of {method.config_class.__module__} is the name of a method already, that "
+            f"of {known.config_class.__module__}: give it another."
+        )
+    METHODS[method.model_type] = method
+    AutoConfig.register(method.model_type, method.config_class, exist_ok=True)
+    method.config_class.register_for_auto_class()
+    for auto_class, model_class in method.model_classes.items():
+        auto_class.register(method.config_class, model_class, exist_ok=True)
+        model_class.register_for_auto_class(auto_class.__name__)
+    for processor_class in method.processor_classes:
+        register_processor(processor_class)
+
+
+def register_processor(processor_class: type[FeatureExtractionMixin] | type[BaseImageProcessor]) -> None:
+    """Make `AutoFeatureExtractor` or `AutoImageProcessor` know a processor."""
+    if issubclass(processor_class, BaseImageProcessor):
+        AutoImageProcessor.register(processor_class, slow_image_processor_class=processor_class, exist_ok=True)
+    else:
+        AutoFeatureExtractor.register(processor_class, processor_class, exist_ok=True)
+    processor_class.register_for_auto_class()
+
+
+def register_installed_methods() -> None:
+    """Register the methods of other installed packages; one that cannot be loaded is left out with a warning."""
+    for entry in entry_points(group=ENTRY_POINTS):
+        try:
+            method = entry.load()
+            if not isinstance(method, Method):
+                raise TypeError(f"{entry.value} is {method!r}, expected a hf_maskssl.Method")
+            register_method(method)
+        except Exception as error:  # whatever another package does wrong must not take this one down
+            warnings.warn(f"The method {entry.name!r} ({entry.value}) is left out: {error}", stacklevel=2)
+
+
+def find_method(config: PreTrainedConfig) -> Method:
+    """The record of a configuration's method.
+
+    Raises:
+        ValueError: No method has this model type.
+    """
+    if config.model_type not in METHODS:
+        raise ValueError(
+            f"model_type '{config.model_type}': expected one of {sorted(METHODS)}. A method of another package is known "
+            "after hf_maskssl.register_method, or by its entry point (hf_maskssl/methods/record.py)."
+        )
+    return METHODS[config.model_type]
