@@ -237,7 +237,7 @@ def test_every_method_is_described() -> None:
     fields = {
         "metamae": signal | {"patch_size": [2, 2]},
         "sma": signal,
-        "multimae": {"image_size": 32, "patch_size": 8},
+        "multimae": {"image_size": 32, "patch_size": 8, "num_visible_tokens": 8},
     }
     found = {
         name: method.describe(method.config_class(**fields.get(name, {}))).name for name, method in METHODS.items()
