@@ -30,8 +30,8 @@ from text_runs import BERT_MODEL, write_sentences
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from hf_maskssl import PoSMinimaxBertForPreTraining
 from hf_maskssl.data.preparation import PreparedData
+from hf_maskssl.models.pretraining import MaskedPretraining
 from hf_maskssl.training import Pretrainer, PretrainingArguments, RunState
 from hf_maskssl.training.pretraining import graphs, loop
 from hf_maskssl.training.pretraining.graphs import DeviceRates, StepGraphs, StepOutputs
@@ -310,16 +310,13 @@ def test_launches_that_are_refused(changes: dict[str, Any], message: str) -> Non
 
 
 def test_masked_words_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if hasattr(PoSMinimaxBertForPreTraining, "reason_against_cuda_graphs"):
-        pytest.skip("the model answers for itself")
     monkeypatch.setattr(loop, "check_launch_for_graphs", lambda accelerator: None)
     with pytest.raises(ValueError, match="PoSMinimaxBertForPreTraining cannot be recorded. How many masked pieces"):
         train(make_recipe(tmp_path / "run", BERT_MODEL, write_sentences(tmp_path), cuda_graphs=True))
 
 
 def test_a_model_may_answer_for_itself() -> None:
-    class Model:
-        always_measures = True
+    class Model(MaskedPretraining):
         reason: str | None = None
 
         def reason_against_cuda_graphs(self) -> str | None:

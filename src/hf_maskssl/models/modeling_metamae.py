@@ -49,6 +49,7 @@ from .masking import (
     scored_first,
     visible_token_table,
 )
+from .pretraining import MaskedPretraining
 from .tokenized_input import TokenizedInput
 
 # Patch predictions (B, N_patches, P) and token logits (B, N_tokens, V); None where the modality has none.
@@ -409,7 +410,7 @@ class MetaMAEProjector(nn.Module):
         return self.down(F.relu(self.norm(self.up(pooled))))
 
 
-class MetaMAEForPretraining(MetaMAEPreTrainedModel):
+class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
     """MetaMAE's objective (Eqs. 1-5, Algorithm 1); plain MAE with `num_adaptation_steps=0, contrastive_weight=0`."""
 
     visible_tokens: torch.Tensor
@@ -429,7 +430,6 @@ class MetaMAEForPretraining(MetaMAEPreTrainedModel):
         return list(self.metamae.layers) if adapted_twice else [*self.metamae.layers, *self.decoder.layers]
 
     def reason_against_fsdp(self) -> str | None:
-        """Why FSDP cannot shard this model, or None when it can."""
         if self.config.num_adaptation_steps == 0:
             return None
         return (

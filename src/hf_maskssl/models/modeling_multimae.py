@@ -50,6 +50,7 @@ from .multimodal_masking import (
     spread_over_tokens,
     visible_tokens,
 )
+from .pretraining import MaskedPretraining
 from .task_balancing import BalancedLoss, BalancingRule, TaskBalancer, TaskTotals
 
 if TYPE_CHECKING:
@@ -422,7 +423,7 @@ class MultiMAEDecoder(nn.Module):
         return F.pad(queries, (0, 0, 0, 1)).scatter(1, places, tokens)[:, :size]
 
 
-class MultiMAEForPretraining(MultiMAEPreTrainedModel):
+class MultiMAEForPretraining(MaskedPretraining, MultiMAEPreTrainedModel):
     """MultiMAE's objective (section 3), its tasks balanced as `config.task_balancing` says."""
 
     alphas: torch.Tensor
@@ -445,10 +446,11 @@ class MultiMAEForPretraining(MultiMAEPreTrainedModel):
         return list(self.multimae.layers)
 
     def reason_against_fsdp(self) -> str | None:
-        """Why FSDP cannot shard this model, or None when it can."""
         if self.config.task_balancing != "gradnorm":
             return None
         return "GradNorm takes gradients of the last shared layer's weight inside the forward pass. Train it with DDP."
+
+    measures_tasks = True
 
     # gradient accumulation: what one optimiser step's batches must agree on before the first is differentiated
 

@@ -44,6 +44,7 @@ from .dropout import Dropout
 from .input_checks import check_attention_mask, check_ids, values_are_readable
 from .layers import at_least_float32, padding_mask, token_classification_loss
 from .masking import gather_tokens
+from .pretraining import MaskedPretraining
 from .task_balancing import BalancingRule, TaskBalancer, TaskTotals
 
 IGNORED = -100  # transformers' label of what is not scored; here also the task of what belongs to none
@@ -291,7 +292,7 @@ def _shape_of(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None
     return tuple(input_ids.shape if input_ids is not None else inputs_embeds.shape[:-1])  # type: ignore[union-attr]
 
 
-class PoSMinimaxBertMaskedModel(PoSMinimaxBertPreTrainedModel):
+class PoSMinimaxBertMaskedModel(MaskedPretraining, PoSMinimaxBertPreTrainedModel):
     """What the two pre-training models share: masked pieces in, one loss per task out.
 
     The vocabulary is projected to at masked pieces only (the "sparse prediction" of Portes et al. 2023 and of ModernBERT,
@@ -323,13 +324,19 @@ class PoSMinimaxBertMaskedModel(PoSMinimaxBertPreTrainedModel):
         return list(self.bert.encoder.layer)
 
     def reason_against_fsdp(self) -> str | None:
-        """Why FSDP cannot shard this model, or None when it can."""
         if self.config.task_balancing != "gradnorm":
             return None
         return "GradNorm takes gradients of the last shared layer's weight inside the forward pass. Train it with DDP."
 
+    def reason_against_cuda_graphs(self) -> str:
+        return (
+            "How many masked pieces it predicts differs from batch to batch, and the CPU must ask the GPU for the number "
+            "in every step."
+        )
+
     # gradient accumulation: what one optimiser step's batches must agree on before the first is differentiated
 
+    measures_tasks = True
     # Batches have unequal numbers of masked pieces, of each task, and means are over all of them.
     always_measures = True
 

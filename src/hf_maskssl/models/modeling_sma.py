@@ -56,6 +56,7 @@ from .masking import (
     span_groups,
     word_groups,
 )
+from .pretraining import MaskedPretraining
 from .tokenized_input import TokenizedInput
 
 
@@ -472,7 +473,7 @@ class SMADecoder(nn.Module):
         return self.output(self.output_norm(hidden_states))
 
 
-class SMAForMaskedModeling(SMAPreTrainedModel):
+class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
     """SMA's objective (Algorithm 1); with another `masking` the paper's baselines on the same architecture."""
 
     _tied_weights_keys = {"decoder.output.weight": "sma.embeddings.token_embeddings.weight"}

@@ -18,6 +18,7 @@ import torch
 from accelerate.accelerator import Accelerator
 from accelerate.utils import DistributedType
 
+from ...models.pretraining import pretraining_hooks
 from .arguments import PretrainingArguments
 from .averages import add_parts
 
@@ -295,20 +296,10 @@ def check_launch_for_graphs(accelerator: Accelerator) -> None:
 def check_model_for_graphs(model: Any) -> None:
     """Whether steps of a model can be recorded: its shapes must follow from those of the batch.
 
-    A model says so itself by `reason_against_cuda_graphs()`, text or None. What `set_training_progress` changes must lie in
-    tensors that it fills in place, as SMA's schedule does: then a replayed step sees it.
-
     Raises:
         ValueError: They cannot.
     """
-    reason = None
-    if hasattr(model, "reason_against_cuda_graphs"):
-        reason = model.reason_against_cuda_graphs()
-    elif getattr(model, "always_measures", False):
-        reason = (
-            "How many masked pieces it predicts differs from batch to batch, and the CPU must ask the GPU for the number "
-            "in every step."
-        )
+    reason = pretraining_hooks(model).reason_against_cuda_graphs()
     if reason:
         raise ValueError(f"training.cuda_graphs: {type(model).__name__} cannot be recorded. {reason} Set it to false.")
 

@@ -36,6 +36,7 @@ from ...evaluation.online import labelled_held_out, online_probe
 from ...evaluation.reports import writable_folder, write_json
 from ...launch import LONGEST_WAIT, check_launch
 from ...models.layers import enable_checkpointing
+from ...models.pretraining import pretraining_hooks
 from ...pictures.modalities import draw_modalities, known_class_names
 from ...pictures.reconstruction import draw_curves, draw_reconstruction
 from ...recipes import build_config
@@ -211,11 +212,12 @@ class Pretrainer:
         model = AutoModelForPreTraining.from_config(build_config(self.recipe.model))
         if self.args.init_from is not None:
             model = start_from(model, self.args.init_from, self.args.init_positions)
+        hooks = pretraining_hooks(model)
         if self.accelerator.distributed_type == DistributedType.FSDP:
-            reason = model.reason_against_fsdp() if hasattr(model, "reason_against_fsdp") else None
+            reason = hooks.reason_against_fsdp()
             if reason:
                 raise ValueError(f"{type(model).__name__} cannot be sharded by FSDP. {reason}")
-            if self.args.gradient_accumulation_steps > 1 and hasattr(model, "measure_tasks"):
+            if self.args.gradient_accumulation_steps > 1 and hooks.measures_tasks:
                 raise ValueError(
                     f"training.gradient_accumulation_steps={self.args.gradient_accumulation_steps} under FSDP: "
                     f"{type(model).__name__} measures its tasks over all batches of a step outside the forward pass, where "
@@ -229,13 +231,13 @@ class Pretrainer:
         if self.args.gradient_checkpointing:
             enable_checkpointing(model)
         if self.args.torch_compile:
-            balancer = getattr(model, "balancer", None)
+            balancer: Any = model.balancer if hooks.measures_tasks else None
             if balancer is not None and balancer.needs_gradients:
                 raise ValueError(
                     f"training.torch_compile: task_balancing '{balancer.name}' goes back through the layers more than once, "
                     "which torch does not do with compiled ones: set one of the two otherwise."
                 )
-            for module in model.compilable_modules() if hasattr(model, "compilable_modules") else [model]:
+            for module in hooks.compilable_modules():
                 module.compile()
         return model
 
@@ -323,10 +325,9 @@ class Pretrainer:
             if self.recipe.probe.every_steps and self.state.step == 0:
                 self._probe()  # the untrained encoder, to compare with
             # A model whose objective changes over training is told how far it is.
-            set_progress = getattr(self._bare_model, "set_training_progress", None)
+            hooks = pretraining_hooks(self._bare_model)
             while self.state.step < self.args.max_steps and not self.stop_requested:
-                if set_progress is not None:
-                    set_progress(self.state.step / self.args.max_steps)
+                hooks.set_training_progress(self.state.step / self.args.max_steps)
                 self._step(batches)
                 self.state.seconds = time.perf_counter() - started
                 progress.update()
@@ -429,10 +430,10 @@ class Pretrainer:
         if len(taken) <= 1:
             return None
         model: Any = self._bare_model  # looked for last: it takes longer than all else here
-        if not hasattr(model, "measure_tasks"):
+        if not pretraining_hooks(model).measures_tasks:
             return None
         # What method and model need is known everywhere; what a batch holds, every process must be asked.
-        is_certain = model.balancer.needs_first_pass or getattr(model, "always_measures", False)
+        is_certain = model.balancer.needs_first_pass or model.always_measures
         if not is_certain and not self._any_process(any(model.needs_first_pass(batch) for batch in taken)):
             return None
         totals = None
