@@ -44,7 +44,10 @@ def main() -> None:
             save_untrained(recipe)
             continue
         print(f"\n{title}: {recipe.training.max_steps} steps", flush=True)
-        steps = pretrain(recipe, write_card=write_model_card).step
+        state = pretrain(recipe, write_card=write_model_card)
+        if state.interrupted:
+            raise SystemExit(f"{title} was stopped at step {state.step}: start the script again, it begins anew.")
+        steps = state.step
     pictures = OUTPUT / "metamae" / "pictures"
     shutil.copy2(max(pictures.glob("reconstruction-*.png")), OUTPUT / "reconstructions.png")
     shutil.copy2(pictures / "curves.png", OUTPUT / "curves.png")

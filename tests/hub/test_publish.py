@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from hf_maskssl.hub import publish as module
 from hf_maskssl.hub.cards import PLACEHOLDER, write_model_card
-from hf_maskssl.hub.loading import check_loading, compare_outputs
+from hf_maskssl.hub.loading import check_loading, compare_outputs, last_error
 from hf_maskssl.hub.publish import UploadError, main, publish
 from hf_maskssl.methods import find_method
 from hf_maskssl.training.pretraining.checkpoints import find_problem, seal
@@ -221,6 +221,12 @@ def test_example_inputs_fit_their_model(make_run: Any, name: str) -> None:
     assert all(torch.equal(value, again[key]) for key, value in first.items())
     with torch.inference_mode():
         assert encoder(**first).pooler_output.shape == (2, 16)
+
+
+def test_the_line_that_names_an_error_is_found() -> None:
+    traceback = "Traceback (most recent call last):\n  File\nx.y.LoadError: two things:\n  first\nand more\n"
+    assert last_error("Loading weights\n" + traceback) == "x.y.LoadError: two things:"
+    assert last_error("killed\n") == "killed" and last_error("") == ""
 
 
 def test_example_inputs_of_a_foreign_model_are_refused() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from transformers import BertConfig, BertModel
+from transformers import AutoModel, BertConfig, BertModel
 
 from hf_maskssl import Description, Method, register_method
 from hf_maskssl.methods import METHODS
@@ -94,8 +94,6 @@ def describe(config: BertConfig) -> Description:
 
 def test_a_record_needs_an_encoder_and_a_pretraining_model() -> None:
     with pytest.raises(ValueError, match="method bert: model_classes has no class for AutoModelForPreTraining"):
-        from transformers import AutoModel
-
         Method(BertConfig, {AutoModel: BertModel}, describe, lambda config: {})
 
 

@@ -1,6 +1,7 @@
 """Proof that a checkpoint folder loads both ways of the cargo rule, each in a fresh process."""
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -41,13 +42,20 @@ def check_loading(folder: Path) -> None:
         # Both run at the same time, so both are waited for before either is judged.
         errors = [process.communicate()[1] for process in processes]
         problems = [
-            f"{way}: {error.strip().splitlines()[-1] if error.strip() else f'exit code {process.returncode}'}"
+            f"{way}: {last_error(error) or f'exit code {process.returncode}'}"
             for way, process, error in zip(ways, processes, errors, strict=True)
             if process.returncode
         ]
         if problems:
             raise ValueError("\n- ".join([f"{folder} does not load", *problems]))
         compare_outputs(folder, *(load_file(path) for path in outputs))
+
+
+def last_error(output: str) -> str:
+    """The line of a traceback that names its last error; messages may go on for many lines. The last line without one."""
+    lines = output.strip().splitlines() or [""]
+    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Exit|Interrupt)\b", line)]
+    return (named or lines)[-1]
 
 
 def _start(folder: Path, inputs: Path, outputs: Path, flags: list[str], modules: Path) -> subprocess.Popen[str]:

@@ -8,6 +8,9 @@ BATCH_SIZE = 2
 
 
 def signal_and_tokens(config: Any) -> dict[str, torch.Tensor]:
+    """`input_values` (2, C, T) or `pixel_values` (2, C, H, W), float32, and `input_ids`, `attention_mask` (2, N), int64: what
+    the configuration's modality has of them.
+    """
     generator = torch.Generator().manual_seed(0)
     inputs = {}
     if config.has_patches:
@@ -24,6 +27,7 @@ def signal_and_tokens(config: Any) -> dict[str, torch.Tensor]:
 
 
 def sentence_pairs(config: Any) -> dict[str, torch.Tensor]:
+    """`input_ids`, `attention_mask`, `token_type_ids` (2, N), int64."""
     inputs = signal_and_tokens(config)
     segments = torch.zeros_like(inputs["input_ids"])
     segments[:, segments.shape[1] // 2 :] = min(1, config.type_vocab_size - 1)
@@ -31,6 +35,7 @@ def sentence_pairs(config: Any) -> dict[str, torch.Tensor]:
 
 
 def aligned_images(config: Any) -> dict[str, torch.Tensor]:
+    """`inputs.NAME` of every modality: (2, C, H, W), float32, or classes (2, h, w), int64."""
     generator = torch.Generator().manual_seed(0)
     inputs = {}
     for modality in config.inputs():
