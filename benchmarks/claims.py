@@ -84,7 +84,9 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hours", type=float, default=1.0, help="how long to go on; default: %(default)s")
-    parser.add_argument("--only", nargs="+", metavar="CLAIM", help="names of claims; default: all")
+    parser.add_argument(
+        "--only", nargs="+", metavar="CLAIM[/SET]", help="names of claims, or of a data set of one; default: all"
+    )
     parser.add_argument(
         "--claims", type=Path, default=CLAIMS, help="folder of the claims' files; default: %(default)s"
     )

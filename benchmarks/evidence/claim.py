@@ -189,16 +189,30 @@ def load_claim(path: Path) -> Claim:
 
 
 def load_claims(folder: Path, only: list[str] | None = None) -> list[Claim]:
-    """All files of a folder, or those named.
+    """All files of a folder, or those named: `CLAIM`, or `CLAIM/SET` for one of its data sets.
 
     Raises:
-        ValueError: as `load_claim`; or a name has no file.
+        ValueError: as `load_claim`; or a name has no file, or no such data set in it.
     """
     paths = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-    for name in only or []:
+    wanted: dict[str, set[str]] = {name: set() for name in paths} if not only else {}
+    for entry in only or []:
+        name, _, data_set = entry.partition("/")
         if name not in paths:
-            raise ValueError(f"--only {name}: there is no such claim{nearest(name, paths)}; known: {list(paths)}")
-    return [load_claim(path) for name, path in paths.items() if not only or name in only]
+            raise ValueError(f"--only {entry}: there is no such claim{nearest(name, paths)}; known: {list(paths)}")
+        wanted.setdefault(name, set()).add(data_set)
+    claims = []
+    for name in (name for name in paths if name in wanted):
+        claim, sets = load_claim(paths[name]), wanted[name]
+        for data_set in sets - set(claim.sets) - {""}:
+            raise ValueError(
+                f"--only {name}/{data_set}: the claim has no such data set{nearest(data_set, claim.sets)}; "
+                f"known: {list(claim.sets)}"
+            )
+        for data_set in [] if not sets or "" in sets else set(claim.sets) - sets:
+            del claim.sets[data_set]
+        claims.append(claim)
+    return claims
 
 
 _NESTED: dict[str, type] = {"arms": Arm, "sets": DataSet, "scores": Score}

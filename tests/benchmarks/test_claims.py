@@ -102,6 +102,14 @@ def test_only_names_claims_that_exist(tmp_path: Path) -> None:
         load_claims(tmp_path, ["tox"])
 
 
+def test_only_may_name_one_data_set_of_a_claim(tmp_path: Path) -> None:
+    write(tmp_path, {"sets": {"digits": {"recipe": "digits"}, "vowels": {"recipe": "japanese_vowels"}}})
+    (whole,), (part,) = load_claims(tmp_path, ["toy"]), load_claims(tmp_path, ["toy/vowels"])
+    assert (set(whole.sets), set(part.sets)) == ({"digits", "vowels"}, {"vowels"})
+    with pytest.raises(ValueError, match="--only toy/digit: the claim has no such data set.*did you mean 'digits'"):
+        load_claims(tmp_path, ["toy/digit"])
+
+
 def test_a_setting_that_the_recipe_does_not_know_is_an_error(tmp_path: Path) -> None:
     claim = toy(tmp_path, {"settings": {"training.learning_rat": 1.0}})
     with pytest.raises(ValueError, match="learning_rat"):

@@ -443,7 +443,7 @@ class MultiMAEForPretraining(MaskedPretraining, MultiMAEPreTrainedModel):
 
     def compilable_modules(self) -> list[nn.Module]:
         """Modules that `torch.compile` may replace in training: those whose shapes are the same in every step."""
-        return list(self.multimae.layers)
+        return [*self.multimae.layers, *self.decoders.values()]
 
     def reason_against_fsdp(self) -> str | None:
         if self.config.task_balancing != "gradnorm":
