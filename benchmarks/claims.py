@@ -263,7 +263,9 @@ def run_one(run: Run, ledger: Ledger, options: argparse.Namespace, speed: dict[s
         claim = ledger.claims[run.claim]
         fields = {name: value for name, value in {**speed, **claim.speed}.items() if name in speed}
         result = execute(claim, run, chosen, options.results, options.work_dir, options.device, fields)
-    except (ValueError, RuntimeError, OSError) as error:  # settings, a device, or data that do not work
+    except (Stopped, InterruptedRun):
+        raise
+    except Exception as error:  # settings, a device, data or a package that do not work; the worker has others to do
         logger.exception("%s: %s", run, error)
         return False
     logger.info("%s: %s in %.0f s", run, result["scores"].get("test") or result["scores"], result["seconds"])

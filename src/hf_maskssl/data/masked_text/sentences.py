@@ -1,11 +1,12 @@
 """Texts as sentences of pieces, each piece with the task of its word: what masked text is drawn from."""
 
+import contextlib
 import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -139,6 +140,10 @@ class SentencePreparer:
 
     def description(self) -> str:
         """All that decides the result, as text."""
+        nltk = None
+        if self.uses_nltk:
+            with contextlib.suppress(PackageNotFoundError):  # rows that are lists of words do without it
+                nltk = version("nltk")
         settings = [
             SENTENCES_VERSION,
             self.column,
@@ -148,7 +153,7 @@ class SentencePreparer:
             self.tag_names,
             self.tasks,
             self.room,
-            version("nltk") if self.uses_nltk else None,
+            nltk,
             tagger_digest() if self.tagger is not None and self.needs_tags else None,
         ]
         return json.dumps([*settings, describe_tokenizer(self.tokenizer)], sort_keys=True)
