@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from transformers import AutoModelForPreTraining
 
 from hf_maskssl.data import prepare_data
-from hf_maskssl.data.arguments import DataArguments
+from hf_maskssl.data.arguments import data_arguments
 from hf_maskssl.evaluation.reports import markdown_table, write_json
 from hf_maskssl.training import PretrainingRecipe, load_pretraining_recipe
 from hf_maskssl.training.finetuning.arguments import FinetuningArguments, FinetuningRecipe
@@ -148,7 +148,7 @@ def finetuning_recipe(
     model: dict[str, Any] = {"modalities": modalities, "drop_path_rate": 0.1, **HEADS}
     if checkpoint is None:
         model = pretraining.model | model | {"num_visible_tokens": 16}
-    data = DataArguments(
+    data = data_arguments(
         source="scenes",
         kind="multimodal",
         scenes_seed=FIRST_LABELLED_SEED + seed,
@@ -157,7 +157,7 @@ def finetuning_recipe(
         test_split="test",
         input_column={name: name for name in inputs},
         label_column="semseg" if task == "semantic_segmentation" else "depth",
-        task=task,  # type: ignore[arg-type]
+        task=task,
         augment=True,
         crop_scale=[0.5, 1.0],
     )

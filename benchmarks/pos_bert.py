@@ -32,7 +32,7 @@ from matplotlib.figure import Figure
 from transformers import AutoModelForPreTraining
 
 from hf_maskssl.data import build_config, prepare_data
-from hf_maskssl.data.arguments import DataArguments
+from hf_maskssl.data.arguments import data_arguments
 from hf_maskssl.data.processors import load_processor
 from hf_maskssl.data.tables.splits import read_splits
 from hf_maskssl.data.text.tokenizers import train_wordpiece_on
@@ -175,7 +175,8 @@ def held_out_scores(folder: Path, settings: Settings) -> dict[str, dict[str, Any
     """Losses of the nine tasks in both held-out splits, on the same masked words whatever the model was pre-trained on."""
     recipe = pretraining_recipe("none", 0, folder, settings)
     sampling: Any = settings.held_out_sampling
-    data = dataclasses.replace(recipe.data, mask_sampling=sampling, num_maskings=settings.held_out_maskings)
+    given: Any = recipe.data
+    data = dataclasses.replace(given, mask_sampling=sampling, num_maskings=settings.held_out_maskings)
     model = AutoModelForPreTraining.from_pretrained(folder).to(DEVICE)
     prepared: Any = prepare_data(data, build_config(recipe.model), load_processor(folder))
     scores = {}
@@ -235,7 +236,7 @@ def finetuning_recipe(
         num_train_epochs=settings.finetuning_epochs,
         metric=transfer.metric,
     )
-    return FinetuningRecipe(model=model, data=DataArguments(**data), finetuning=arguments)
+    return FinetuningRecipe(model=model, data=data_arguments(**data), finetuning=arguments)
 
 
 def run(what: str, arm: str, seed: int, work: Path, settings: Settings, threads: int) -> dict[str, Any]:

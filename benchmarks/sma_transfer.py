@@ -26,7 +26,7 @@ import torch
 from common import RECIPES, RESULTS, ROOT, device_name, grouped_bars, interval, pretrain_once, read_runs
 from matplotlib.figure import Figure
 
-from hf_maskssl.data.arguments import DataArguments
+from hf_maskssl.data.arguments import data_arguments
 from hf_maskssl.evaluation.metrics import LOWER_IS_BETTER
 from hf_maskssl.evaluation.reports import markdown_table, write_json
 from hf_maskssl.training import PretrainingRecipe, load_pretraining_recipe
@@ -281,7 +281,7 @@ def finetuning_recipe(
     if scale.finetuning_steps is not None:
         fields |= {"max_steps": scale.finetuning_steps, "eval_steps": max(1, scale.finetuning_steps // 2)}
     model = {} if checkpoint is not None else load_pretraining_recipe(RECIPES / f"{domain.recipe}.yaml").model
-    return FinetuningRecipe(model=model, data=DataArguments(**task.data), finetuning=FinetuningArguments(**fields))
+    return FinetuningRecipe(model=model, data=data_arguments(**task.data), finetuning=FinetuningArguments(**fields))
 
 
 def run(name: str, arm: str, seed: int, work: Path, scale: Scale, threads: int) -> dict[str, Any]:

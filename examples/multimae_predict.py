@@ -22,7 +22,7 @@ from typing import Any
 from transformers import AutoModelForPreTraining
 
 import hf_maskssl  # noqa: F401  registers the package's models with AutoModelForPreTraining
-from hf_maskssl.data.arguments import DataArguments
+from hf_maskssl.data.arguments import DataArguments, data_arguments
 from hf_maskssl.data.builtin.scenes import LAYOUT
 from hf_maskssl.data.preparation import prepare_data
 from hf_maskssl.data.processors import load_processor
@@ -106,7 +106,7 @@ def read_arguments(options: argparse.Namespace, overrides: Sequence[str], config
         chosen["input_column"] = scene_columns(config)
     else:
         split = options.split or "train"
-    return DataArguments(source, data_dir=options.data_dir, train_split=split, kind="multimodal", **chosen)
+    return data_arguments(source, data_dir=options.data_dir, train_split=split, kind="multimodal", **chosen)
 
 
 def scene_columns(config: Any) -> dict[str, str]:

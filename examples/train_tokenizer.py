@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from hf_maskssl.data import DataArguments, build_bert_tokenizer, load_recipe, load_splits
+from hf_maskssl.data.masked_text.arguments import MaskedTextArguments
 from hf_maskssl.data.tables.columns import require_columns
 from hf_maskssl.data.text.tokenizers import train_wordpiece_on
 
@@ -36,13 +37,13 @@ def main() -> None:
     if recipe is not None and options.recipe is not None:
         parser.error(f"two recipes, {recipe} and --recipe {options.recipe}: keep one of them")
     data = read_data_section(recipe or options.recipe, words)
-    size = options.vocab_size or data.wordpiece_size
+    size = options.vocab_size or (data.wordpiece_size if isinstance(data, MaskedTextArguments) else None)
     if size is None or not isinstance(data.input_column, str):
         parser.error(f"--vocab_size and one --input_column are needed, got {size} and {data.input_column}")
     if (options.output_dir / "tokenizer.json").exists():
         parser.error(f"--output_dir {options.output_dir} holds a tokenizer already: name another folder")
     train = load_splits(data)["train"]
-    require_columns(train, {"input_column": data.input_column}, "training")
+    require_columns(train, [("input_column", data.input_column)], "training")
     vocabulary = train_wordpiece_on(train, data.input_column, size, lowercase=not options.cased)
     tokenizer = build_bert_tokenizer(vocabulary, options.max_length, lowercase=not options.cased)
     tokenizer.save_pretrained(options.output_dir)

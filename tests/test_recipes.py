@@ -28,7 +28,11 @@ from scipy.io import wavfile
 from transformers import AutoModelForPreTraining, PreTrainedModel
 
 from hf_maskssl.data.arguments import LOCAL_SOURCES, DataArguments
+from hf_maskssl.data.kinds.tokens import TokenArguments
+from hf_maskssl.data.kinds.vision_language import VisionLanguageArguments
+from hf_maskssl.data.masked_text.arguments import MaskedTextArguments
 from hf_maskssl.data.preparation import PreparedData, prepare_data
+from hf_maskssl.data.text.arguments import TextArguments
 from hf_maskssl.data.text.tokenizers import BERT_SPECIAL_TOKENS, build_character_tokenizer
 from hf_maskssl.evaluation.arguments import ProbeArguments
 from hf_maskssl.recipes import build_config, load_recipe
@@ -242,7 +246,7 @@ def test_one_step_on_data_of_the_recipes_shape(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_data: Callable[[str], Path]
 ) -> None:
     recipe = load_recipe(path, (), SECTIONS)
-    if recipe["data"].tagger is not None:
+    if isinstance(recipe["data"], MaskedTextArguments) and recipe["data"].tagger is not None:
         monkeypatch.setenv("NLTK_DATA", str(shared_data("nltk_data")))
     monkeypatch.setenv("HF_MASKSSL_SHARED", str(tmp_path))
     # A recipe without a model is for probing: it takes the checkpoint's, here the protein corpus's.
@@ -256,7 +260,7 @@ def test_one_step_on_data_of_the_recipes_shape(
     torch.manual_seed(0)
     model = AutoModelForPreTraining.from_config(config)
     batch = check_one_step(model, prepared, recipe["training"])
-    assert ("presence" in batch) == data.allow_missing
+    assert ("presence" in batch) == data.may_lack_columns
     labelled = data.label_column is not None
     assert (prepared.task == data.task) if labelled else (prepared.task is None)
 
@@ -338,7 +342,7 @@ def write_raw_data(args: DataArguments, config: Any, folder: Path) -> DataArgume
     if args.source == "scenes":
         return dataclasses.replace(args, scene_size=config.image_size, num_scenes=dict.fromkeys(args.num_scenes, ROWS))
     if args.source == "multimodal_folder":
-        pictures = write_folder(folder / "pictures", config, args.allow_missing)
+        pictures = write_folder(folder / "pictures", config, args.may_lack_columns)
         # One process: `map` over several puts a copy in place of os.environ, which monkeypatch then cannot restore.
         return dataclasses.replace(args, data_dir=str(pictures), num_proc=None)
     splits = {"train": args.train_split, "validation": args.validation_split, "test": args.test_split}
@@ -351,14 +355,14 @@ def write_raw_data(args: DataArguments, config: Any, folder: Path) -> DataArgume
         name: write_file(data.source, folder / str(number), raw_columns(args, config, seed=number))
         for number, name in enumerate(names)
     }
-    if args.kind == "masked_text":
-        if args.tokenizer is not None:
+    if isinstance(data, MaskedTextArguments):
+        if data.tokenizer is not None:
             pieces = [f"{mark}{letter}" for letter in [*string.ascii_lowercase, ",", "2"] for mark in ("", "##")]
             vocabulary = [*BERT_SPECIAL_TOKENS, *pieces]
             (folder / "vocab.txt").write_text("\n".join(vocabulary), encoding="utf-8")
             data.tokenizer = str(folder / "vocab.txt")
         data.num_proc = None
-    elif args.tokenizer not in (None, "utf-8"):
+    elif isinstance(data, TextArguments) and data.tokenizer not in (None, "utf-8"):
         tokenizer = build_character_tokenizer(string.ascii_letters + " ", config.max_position_embeddings)
         tokenizer.save_pretrained(folder / "tokenizer")
         data.tokenizer = str(folder / "tokenizer")
@@ -443,7 +447,7 @@ def raw_columns(args: DataArguments, config: Any, seed: int) -> dict[str, Any]:
     else:
         pixels = random.integers(0, 256, size=(ROWS, *config.image_size, config.num_channels), dtype=np.uint8)
         columns[column] = [png_file(image) for image in pixels] if config.num_channels == 3 else pixels
-    if args.text_column is not None:
+    if isinstance(args, VisionLanguageArguments) and args.text_column is not None:
         columns[args.text_column] = ["a man with a dog", "two people near an umbrella and a table"] * (ROWS // 2)
     return columns | label_columns(args, columns, random)
 
@@ -491,7 +495,7 @@ def label_columns(args: DataArguments, columns: dict[str, Any], random: np.rando
         return {args.label_column: np.arange(ROWS) % 3}
     lengths = [len(text) for text in columns[str(args.input_column)]]
     labels = {args.label_column: [random.integers(0, 3, length).tolist() for length in lengths]}
-    if args.label_mask_column is not None:
+    if isinstance(args, TokenArguments) and args.label_mask_column is not None:
         labels[args.label_mask_column] = [[int(place > 2) for place in range(length)] for length in lengths]
     return labels
 
@@ -509,7 +513,8 @@ def test_ready_recipe_fits_the_real_files(
     processor = None
     if owner is not recipe:
         processor = build_character_tokenizer(owner["data"].alphabet, config.max_position_embeddings)
-    shares = recipe["data"].pack or recipe["data"].kind == "masked_text"
+    data = recipe["data"]
+    shares = data.kind == "masked_text" or (isinstance(data, TokenArguments) and data.pack)
     count = 100 if shares else 12  # texts, which share sequences
     few = dataclasses.replace(recipe["data"], max_train_samples=count, max_validation_samples=20, max_test_samples=4)
     prepared = prepare_data(few, config, processor)

@@ -45,11 +45,23 @@ def test_encoder_has_the_features_it_had(copied: Path) -> None:
 
 
 @pytest.mark.parametrize("copied", CHECKPOINTS, indirect=True)
-def test_run_goes_on_as_if_it_had_not_been_stopped(copied: Path) -> None:
+def test_run_goes_on_as_if_it_had_not_been_stopped(copied: Path, caplog: pytest.LogCaptureFixture) -> None:
     state = pretrain(load_pretraining_recipe(copied.with_suffix(".yaml")))
     assert state.step == STEPS
+    assert "the recipe says otherwise" not in caplog.text, (
+        "fields of other kinds, which version 0.1 wrote, say nothing"
+    )
     found = [entry for entry in state.history if entry["step"] > 2]
     expected = json.loads(copied.with_suffix(".json").read_text(encoding="utf-8"))
     assert len(found) == len(expected)
     for mine, theirs in zip(found, expected, strict=True):
         assert mine == pytest.approx(theirs, rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(SAVED.glob("*/printed/*.yaml")), ids=lambda path: f"{path.parts[-3]}-{path.stem}"
+)
+def test_a_recipe_as_cards_printed_it_opens(path: Path) -> None:
+    """Version 0.1 printed the fields of all kinds of data."""
+    written = load_pretraining_recipe(path.parents[1] / path.name)
+    assert load_pretraining_recipe(path).data == written.data

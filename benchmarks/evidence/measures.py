@@ -172,7 +172,8 @@ def _word_losses(measured: Measured) -> Scores:
     """Losses of masked words by part of speech, on the same words whatever the model was pre-trained on."""
     assert measured.checkpoint is not None
     recipe = measured.plan.pretraining
-    data = dataclasses.replace(recipe.data, mask_sampling="proportional", num_maskings=HELD_OUT_MASKINGS)
+    given: Any = recipe.data
+    data = dataclasses.replace(given, mask_sampling="proportional", num_maskings=HELD_OUT_MASKINGS)
     every_task = build_config(recipe.model | {"tasks": list(PARTS_OF_SPEECH), "task_balancing": "none"})
     model = AutoModelForPreTraining.from_pretrained(measured.checkpoint).to(measured.device)
     prepared: Any = prepare_data(data, every_task, load_processor(measured.checkpoint))

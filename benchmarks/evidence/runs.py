@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hf_maskssl.data.arguments import DataArguments
+from hf_maskssl.data.arguments import DEFAULT_KIND, data_arguments
 from hf_maskssl.training import PretrainingRecipe, load_pretraining_recipe
 from hf_maskssl.training.finetuning.arguments import FinetuningArguments, FinetuningRecipe
 
@@ -161,12 +161,15 @@ def finetuning_recipe(plan: Plan, checkpoint: Path, output: Path) -> FinetuningR
     fields = plan.finetuning["finetuning"] | {"output_dir": str(output), "save_model": False}
     fields |= {"checkpoint": str(checkpoint), "from_scratch": not plan.is_pretrained}
     model = dict(plan.finetuning.get("model", {}))
-    return FinetuningRecipe(model, DataArguments(**plan.finetuning["data"]), FinetuningArguments(**fields))
+    return FinetuningRecipe(model, data_arguments(**plan.finetuning["data"]), FinetuningArguments(**fields))
 
 
 def encoder_settings(recipe: PretrainingRecipe, is_pretrained: bool) -> dict[str, Any]:
     """What an encoder depends on."""
-    settings: dict[str, Any] = {"model": portable(recipe.model), "data": changed_fields(recipe.data)}
+    data = changed_fields(recipe.data)
+    if recipe.data.kind != DEFAULT_KIND:
+        data["kind"] = recipe.data.kind  # the default of its own class
+    settings: dict[str, Any] = {"model": portable(recipe.model), "data": data}
     settings["seed"] = recipe.training.seed
     if is_pretrained:
         settings["training"] = changed_fields(recipe.training, without=NOT_SETTINGS["training"])

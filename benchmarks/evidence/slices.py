@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hf_maskssl.data.arguments import DataArguments
+from hf_maskssl.data.arguments import data_arguments
 from hf_maskssl.data.tables.splits import read_splits
 
 MOLECULES = ("bbbp", "bace", "esol", "freesolv", "lipo")
@@ -21,7 +21,7 @@ def write_slices(folder: Path) -> list[str]:
             continue
         source = f"${{HF_MASKSSL_SHARED}}/data/moleculenet/{name}.parquet"
         try:
-            data = DataArguments(
+            data = data_arguments(
                 source="parquet",
                 data_files={"train": source},
                 split="scaffold",

@@ -15,6 +15,29 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig
 KNOWN_SECTIONS = ("model", "data", "probe", "training", "finetuning")
 
 
+class ChosenSection:
+    """Base of a section's dataclass whose fields depend on one of its values, as those of `data` depend on `kind`."""
+
+    @classmethod
+    def chosen(cls, values: Mapping[str, Any]) -> tuple[type, dict[str, Any]]:
+        """The dataclass to build, and the values to build it of.
+
+        Raises:
+            ValueError: The values choose none.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def every_class(cls) -> Sequence[type]:
+        """All that may be chosen."""
+        raise NotImplementedError
+
+    @classmethod
+    def described(cls, values: Mapping[str, Any]) -> str:
+        """What was chosen, as errors say it after the name of a field."""
+        return ""
+
+
 class RecipeLoader(yaml.SafeLoader):
     """Safe YAML in which `1e-3` is a number (YAML 1.1 wants `1.0e-3`) and a key written twice is an error."""
 
@@ -68,7 +91,7 @@ def load_recipe(
     values = {name: _section_values(path, name, raw.get(name)) for name in sections}
     for section, field, value in _parse_overrides(overrides, sections, values, primary):
         values[section][field] = value
-    return {name: _build_section(name, kind, values[name]) for name, kind in sections.items()}
+    return {name: build_section(name, kind, values[name]) for name, kind in sections.items()}
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -200,13 +223,27 @@ def _section_values(path: str | Path, name: str, content: Any) -> dict[str, Any]
     return dict(content)
 
 
-def _build_section(name: str, kind: type, values: dict[str, Any]) -> Any:
+def build_section(name: str, kind: type, values: Mapping[str, Any]) -> Any:
+    """A section's dataclass, every value checked against the type of its field.
+
+    Args:
+        name: The section's, for errors.
+        kind: A dataclass, a `ChosenSection`, or dict, which keeps the values as they are.
+        values: Field -> value.
+
+    Raises:
+        ValueError: An unknown field (with the nearest known name), or a value that the field does not take.
+    """
     if kind is dict:
-        return values
+        return dict(values)
+    words = ""
+    if issubclass(kind, ChosenSection):
+        words = kind.described(values)
+        kind, values = kind.chosen(values)
     hints = _field_types(kind)
     for field in values:
         if field not in hints:
-            raise ValueError(f"unknown field {name}.{field}{nearest(field, hints)}; known: {sorted(hints)}")
+            raise ValueError(f"unknown field {name}.{field}{words}{nearest(field, hints)}; known: {sorted(hints)}")
     return kind(**{field: coerce(value, hints[field], f"{name}.{field}") for field, value in values.items()})
 
 
@@ -218,7 +255,7 @@ def _parse_overrides(
 ) -> list[tuple[str, str, Any]]:
     """Command-line words -> (section, field, value) triples, in order."""
     known = {
-        name: _model_fields(values[name]) if kind is dict else _field_types(kind)
+        name: _model_fields(values[name]) if kind is dict else _override_types(kind)
         for name, kind in (sections.items() if words else ())
     }
     found = []
@@ -283,6 +320,13 @@ def _accepts(expected: Any, *wanted: Any) -> bool:
     if get_origin(expected) is Literal:
         return any(type(argument) in wanted for argument in get_args(expected))
     return expected is Any or (get_origin(expected) or expected) in wanted
+
+
+def _override_types(kind: type) -> dict[str, Any]:
+    """Types of all fields that overrides may name; which of them the section has, it says when it is built."""
+    if issubclass(kind, ChosenSection):
+        return {name: hint for chosen in kind.every_class() for name, hint in _field_types(chosen).items()}
+    return _field_types(kind)
 
 
 def _field_types(kind: type) -> dict[str, Any]:

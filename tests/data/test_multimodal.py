@@ -16,8 +16,9 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from hf_maskssl import MultiMAEConfig
-from hf_maskssl.data import DataArguments, MultimodalCollator, PreparedData, load_processor, multimodal, prepare_data
-from hf_maskssl.data.preparer import plain_rows
+from hf_maskssl.data import MultimodalCollator, PreparedData, data_arguments, load_processor, prepare_data
+from hf_maskssl.data.multimodal import checks
+from hf_maskssl.data.tables.preparing import plain_rows
 from hf_maskssl.data.tables.rows import PreparedRows, TransformedRows
 
 MODALITIES: dict[str, dict[str, Any]] = {
@@ -55,7 +56,7 @@ def columns(count: int, seed: int = 0) -> dict[str, list[Any]]:
 
 def prepared(path: str, **fields: Any) -> PreparedData:
     model = fields.pop("model", None) or config()
-    return prepare_data(DataArguments("parquet", data_files=path, kind="multimodal", **fields), model)
+    return prepare_data(data_arguments("parquet", data_files=path, kind="multimodal", **fields), model)
 
 
 def batch_of(data: PreparedData, split: str = "train") -> dict[str, Any]:
@@ -90,7 +91,7 @@ def test_arrays_and_other_names_give_the_same_as_files(write_parquet: Callable[.
     table = datasets.Dataset.from_dict({"colours": decoded["rgb"], "far": decoded["depth"]}, features=features)
     table.save_to_disk(tmp_path / "saved")
     for mode in ({}, {"cache": True}):
-        args = DataArguments(
+        args = data_arguments(
             str(tmp_path / "saved"), kind="multimodal", input_column={"rgb": "colours", "depth": "far"}, **mode
         )
         other = prepare_data(args, config())
@@ -103,17 +104,19 @@ def test_arrays_and_other_names_give_the_same_as_files(write_parquet: Callable[.
 def test_label_maps_are_cut_like_their_inputs() -> None:
     """Segmentation with depth as input, depth as label in metres: both come from one file, so they must agree."""
     segmentation = {"task": "semantic_segmentation", "label_column": "semseg", "input_column": {"rgb": "rgb"}}
-    args = DataArguments("scenes", **SCENES, **segmentation, augment=True)
+    args = data_arguments("scenes", **SCENES, **segmentation, augment=True)
     data = prepare_data(args, config())
     assert (data.task, data.num_labels, data.label_names[:2]) == ("semantic_segmentation", 10, ["floor", "wall"])
     batch = batch_of(data)
     assert batch["labels"].shape == (12, 16, 16) and batch["labels"].dtype == torch.int64
     same = {**MODALITIES, "semseg": {**MODALITIES["semseg"], "stride": 1}}
-    inputs = batch_of(prepare_data(DataArguments("scenes", **SCENES, augment=True), config(modalities=same)))["inputs"]
+    inputs = batch_of(prepare_data(data_arguments("scenes", **SCENES, augment=True), config(modalities=same)))[
+        "inputs"
+    ]
     torch.testing.assert_close(batch["labels"], inputs["semseg"])
     torch.testing.assert_close(batch["inputs"]["rgb"], inputs["rgb"])
     data = prepare_data(
-        DataArguments("scenes", **SCENES, task="depth_estimation", label_column="depth", input_column={"rgb": "rgb"}),
+        data_arguments("scenes", **SCENES, task="depth_estimation", label_column="depth", input_column={"rgb": "rgb"}),
         config(),
     )
     assert (data.task, data.num_labels, data.label_names) == ("depth_estimation", 1, None)
@@ -137,7 +140,7 @@ def test_classes_of_label_maps_are_named_or_counted(write_parquet: Callable[...,
 
 
 def test_views_are_drawn_from_seed_epoch_and_row() -> None:
-    args = DataArguments("scenes", **SCENES, augment=True)
+    args = data_arguments("scenes", **SCENES, augment=True)
     data, again = (prepare_data(args, config()) for _ in range(2))
     # Prepared pictures take too much room to be kept unless asked for.
     assert isinstance(data.train, TransformedRows) and isinstance(data.test, TransformedRows)
@@ -160,7 +163,7 @@ def test_views_are_drawn_from_seed_epoch_and_row() -> None:
     torch.testing.assert_close(batch_of(data)["inputs"]["depth"], third, rtol=0, atol=0)
     data.train.set_epoch(0, seed=0)
     torch.testing.assert_close(batch_of(data)["inputs"]["depth"], first, rtol=0, atol=0)
-    other = prepare_data(DataArguments("scenes", **SCENES, augment=True, split_seed=1), config())
+    other = prepare_data(data_arguments("scenes", **SCENES, augment=True, split_seed=1), config())
     assert not torch.equal(batch_of(other)["inputs"]["depth"], first)
     # Rows chosen out of the set keep following its epoch.
     chosen = data.train.select([3, 5])
@@ -170,7 +173,7 @@ def test_views_are_drawn_from_seed_epoch_and_row() -> None:
 
 def test_a_loader_that_goes_on_in_the_middle_gives_the_same_views() -> None:
     def loader() -> Any:
-        data = prepare_data(DataArguments("scenes", **SCENES, augment=True), config())
+        data = prepare_data(data_arguments("scenes", **SCENES, augment=True), config())
         order = torch.Generator().manual_seed(0)
         plain = DataLoader(data.train, batch_size=4, shuffle=True, collate_fn=data.collator, generator=order)
         return prepare_data_loader(plain, num_processes=1, process_index=0, use_seedable_sampler=True)
@@ -190,8 +193,8 @@ def test_a_loader_that_goes_on_in_the_middle_gives_the_same_views() -> None:
 
 
 def test_plain_rows_are_seen_as_those_of_validation() -> None:
-    drawn = prepare_data(DataArguments("scenes", **SCENES, augment=True), config())
-    still = prepare_data(DataArguments("scenes", **SCENES), config())
+    drawn = prepare_data(data_arguments("scenes", **SCENES, augment=True), config())
+    still = prepare_data(data_arguments("scenes", **SCENES), config())
     chosen = plain_rows(drawn.train.select([4, 2]))
     np.testing.assert_array_equal(chosen[1]["inputs.rgb"], still.train[2]["inputs.rgb"])
     assert plain_rows(still.train) is still.train
@@ -208,7 +211,7 @@ def test_rows_without_a_label_map_are_refused_or_dropped(write_parquet: Callable
 
 
 def test_workers_that_live_on_hear_of_the_next_epoch() -> None:
-    data = prepare_data(DataArguments("scenes", **SCENES, augment=True), config())
+    data = prepare_data(data_arguments("scenes", **SCENES, augment=True), config())
     loader = DataLoader(data.train, batch_size=12, num_workers=1, persistent_workers=True, collate_fn=data.collator)
     for epoch in range(2):
         data.train.set_epoch(epoch)
@@ -285,8 +288,8 @@ def test_pictures_are_checked_once_and_remembered(
     caplog.set_level(logging.INFO)
     path = write_parquet("train", **columns(3))
     opened = []
-    read = multimodal.read_map
-    monkeypatch.setattr(multimodal, "read_map", lambda value: (opened.append(value), read(value))[1])
+    read = checks.read_map
+    monkeypatch.setattr(checks, "read_map", lambda value: (opened.append(value), read(value))[1])
     for expected in (9, 0):
         rows = prepared(path, cache=False).train
         assert len(opened) == expected and len(rows) == 3
@@ -306,7 +309,7 @@ def test_the_processor_is_measured_saved_and_taken_over(write_parquet: Callable[
     loaded = load_processor(tmp_path / "saved")
     # A checkpoint's statistics hold; the size is the model's and the crops are the recipe's.
     larger = config(image_size=32)
-    args = DataArguments("parquet", data_files=path, kind="multimodal", crop_fraction=0.5, input_column=ENCODER)
+    args = data_arguments("parquet", data_files=path, kind="multimodal", crop_fraction=0.5, input_column=ENCODER)
     again = prepare_data(args, larger, processor=loaded)
     assert again.processor.modalities == loaded.modalities and again.processor.image_size == [32, 32]
     assert batch_of(again)["inputs"]["depth"].shape == (6, 1, 32, 32) and again.processor.crop_fraction == 0.5
@@ -329,7 +332,7 @@ def test_options_change_a_checkpoints_processor(
     write_parquet: Callable[..., str], caplog: pytest.LogCaptureFixture
 ) -> None:
     path = write_parquet("train", **columns(4))
-    args = DataArguments("parquet", data_files=path, kind="multimodal")
+    args = data_arguments("parquet", data_files=path, kind="multimodal")
     saved = prepare_data(args, config()).processor
     changed = {"depth": {"standardize": "dataset", "scale": 0.5}, "rgb": {"standardize": "dataset"}}
     with caplog.at_level(logging.INFO):
@@ -353,13 +356,13 @@ def test_depth_labels_of_the_invalid_value_become_zero(write_parquet: Callable[.
     labels = batch_of(prepared(path, **fields, label_invalid_value=65535))["labels"][0].numpy()
     np.testing.assert_allclose(labels, np.where(np.arange(16) < 4, 0, 2.0) * np.ones((16, 1)), rtol=1e-6)
     with pytest.raises(ValueError, match="data.label_invalid_value is for task 'depth_estimation'"):
-        DataArguments("scenes", kind="multimodal", label_invalid_value=0.0)
+        data_arguments("scenes", kind="multimodal", label_invalid_value=0.0)
 
 
 def test_pretraining_needs_a_column_for_every_modality(
     write_parquet: Callable[..., str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    args = DataArguments(
+    args = data_arguments(
         "parquet", data_files=write_parquet("t", **columns(2)), kind="multimodal", input_column=ENCODER
     )
     with pytest.raises(ValueError, match="take 'semseg' out of model.modalities, or name its column"):
@@ -377,11 +380,14 @@ def test_pretraining_needs_a_column_for_every_modality(
         ({"modality_options": {"depth": {"colour": 1}}}, r"'depth' has the unknown fields \['colour'\]"),
         ({"label_column": "semseg", "task": "semantic_segmentation"}, "'semseg' is also an input .* read the answer"),
         ({"input_column": {"rgb": "rgb"}, "label_column": "rgb"}, "also an input column"),
-        ({"input_column": ["rgb", "depth"]}, "kind 'multimodal' takes {modality: column}, got"),
-        ({"standardize": "sample"}, "data.standardize is 'sample'; kind 'multimodal' sets it for each modality"),
+        ({"input_column": ["rgb", "depth"]}, "kind 'multimodal' takes one column or {modality: column}, got"),
+        ({"standardize": "sample"}, "unknown field data.standardize for kind 'multimodal', which 'series' and"),
         ({"label_names": ["a"]}, "data.label_names is for task 'semantic_segmentation'"),
-        ({"kind": "image", "input_column": {"rgb": "rgb"}}, "kind 'image' takes no {modality: column}"),
-        ({"kind": "image", "input_column": "rgb", "augment": True}, "data.augment is for kind 'multimodal'"),
+        ({"kind": "image", "input_column": {"rgb": "rgb"}}, "kind 'image' takes one column, got {'rgb'"),
+        (
+            {"kind": "image", "input_column": "rgb", "augment": True},
+            "data.augment for kind 'image', which 'multimodal' has",
+        ),
         ({"kind": "image", "input_column": "rgb", "task": "depth_estimation"}, "needs kind 'multimodal', got 'image'"),
         ({"source": "multimodal_folder", "data_files": None}, "'multimodal_folder' needs data.data_dir"),
         ({"crop_scale": [0.0, 1.0]}, "crop_scale: expected two positive numbers"),
@@ -393,7 +399,7 @@ def test_recipes_that_cannot_be_are_named(
     path = write_parquet("train", **columns(2))
     with pytest.raises(ValueError, match=message):
         prepare_data(
-            DataArguments(**{"source": "parquet", "data_files": path, "kind": "multimodal", **fields}), config()
+            data_arguments(**{"source": "parquet", "data_files": path, "kind": "multimodal", **fields}), config()
         )
 
 

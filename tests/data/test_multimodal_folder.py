@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from test_multimodal import config
 
-from hf_maskssl.data import DataArguments, prepare_data
+from hf_maskssl.data import DataArguments, data_arguments, prepare_data
 from hf_maskssl.data.tables.splits import load_splits
 
 NAMES = ["cat/a", "cat/b", "dog/a", "dog/deep/c"]
@@ -36,7 +36,7 @@ def write(root: Path, names: list[str] = NAMES, depth: str = "png", rgb: str = "
 
 
 def arguments(root: Path, **fields: Any) -> DataArguments:
-    return DataArguments("multimodal_folder", data_dir=str(root), kind="multimodal", **fields)
+    return data_arguments("multimodal_folder", data_dir=str(root), kind="multimodal", **fields)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from hf_maskssl.data import (
     ImageTextProcessor,
     PreparedData,
     build_processor,
+    data_arguments,
     load_processor,
     prepare_data,
 )
@@ -60,7 +61,7 @@ def test_tabular_rows_are_standardised_by_feature_of_the_training_split(
     values = np.random.default_rng(0).normal(3.0, 2.0, (20, 2)).astype(np.float32)
     train = write_parquet("train", label=[0, 1] * 10, a=values[:, 0], b=values[:, 1], name=["x"] * 20)
     test = write_parquet("test", label=[0, 1], a=[0.0, 1.0], b=[0.0, 1.0], name=["x"] * 2)
-    args = DataArguments(
+    args = data_arguments(
         "parquet",
         data_files={"train": train, "test": test},
         test_split="test",
@@ -103,7 +104,7 @@ def test_series_of_nested_lists_and_of_a_column_per_channel(
         "train", series=series.tolist(), x=series[:, 0].tolist(), y=series[:, 1].tolist(), index=[9] * 6
     )
     for column in ("series", ["x", "y"]):
-        args = DataArguments("parquet", data_files=path, kind="series", input_column=column, **mode)
+        args = data_arguments("parquet", data_files=path, kind="series", input_column=column, **mode)
         batch = whole_batch(prepare_data(args, series_config(2, 4)))
         expected = (series - series.mean((0, 2), keepdims=True)) / series.std((0, 2), keepdims=True)
         torch.testing.assert_close(batch["input_values"], torch.from_numpy(expected), rtol=1e-4, atol=1e-5)
@@ -118,8 +119,8 @@ def test_models_with_channels_last_get_a_token_per_step(
 ) -> None:
     series = np.random.default_rng(0).normal(size=(6, 2, 4)).astype(np.float32)
     path = write_parquet("train", s=series.tolist(), a=series[:, 0, 0], b=series[:, 0, 1])
-    sequences = DataArguments("parquet", data_files=path, kind="series", input_column="s", **mode)
-    rows = DataArguments("parquet", data_files=path, kind="tabular", input_column=["a", "b"], **mode)
+    sequences = data_arguments("parquet", data_files=path, kind="series", input_column="s", **mode)
+    rows = data_arguments("parquet", data_files=path, kind="tabular", input_column=["a", "b"], **mode)
     for args, config in ((sequences, series_config(2, 4)), (rows, series_config(1, 2))):
         expected = whole_batch(prepare_data(args, config))["input_values"]
         data = prepare_data(args, channels_last(config))
@@ -137,7 +138,7 @@ def test_images_of_a_parquet_file(tmp_path: Path, mode: dict[str, Any]) -> None:
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
     dataset = datasets.Dataset.from_dict({"image": pictures(4), "label": [0, 1, 1, 0]}, features=features)
     dataset.to_parquet(tmp_path / "train.parquet")
-    args = DataArguments(
+    args = data_arguments(
         "parquet", data_files=str(tmp_path / "train.parquet"), input_column="image", label_column="label", **mode
     )
     data = prepare_data(args, image_config(3, 4, 4))
@@ -153,7 +154,7 @@ def test_images_of_a_parquet_file(tmp_path: Path, mode: dict[str, Any]) -> None:
 def test_arrays_of_thirteen_channels(tmp_path: Path, mode: dict[str, Any]) -> None:
     images = np.random.default_rng(0).integers(0, 4000, (5, 13, 8, 8)).astype(np.uint16)
     np.savez(tmp_path / "train.npz", image=images, label=np.arange(5))
-    args = DataArguments(
+    args = data_arguments(
         "numpy",
         data_files=str(tmp_path / "train.npz"),
         input_column="image",
@@ -187,8 +188,8 @@ def test_wav_files_equal_the_same_samples_in_a_column(
         write_wav(tmp_path / "sounds" / label / "1.wav", stereo, 8000)
     path = write_parquet("train", audio=[samples.astype(np.int16) for samples in sounds.values()])
     common: dict[str, Any] = {"kind": "spectrogram", "input_column": "audio", "sampling_rate": 8000, **mode}
-    files = DataArguments("audiofolder", data_dir=str(tmp_path / "sounds"), label_column="label", **common)
-    column = DataArguments("parquet", data_files=path, scale=1 / 32768, **common)
+    files = data_arguments("audiofolder", data_dir=str(tmp_path / "sounds"), label_column="label", **common)
+    column = data_arguments("parquet", data_files=path, scale=1 / 32768, **common)
     config = image_config(1, 16, 12)
     data = prepare_data(files, config)
     batch = whole_batch(data)
@@ -201,7 +202,7 @@ def test_sounds_of_another_rate_are_resampled(tmp_path: Path) -> None:
     (tmp_path / "sounds").mkdir()
     seconds = np.arange(16000) / 16000
     write_wav(tmp_path / "sounds" / "1.wav", 8000 * np.sin(2 * np.pi * 500 * seconds), 16000)
-    args = DataArguments(
+    args = data_arguments(
         "audiofolder",
         data_dir=str(tmp_path / "sounds"),
         kind="spectrogram",
@@ -224,7 +225,7 @@ def test_strings_become_characters_cut_to_the_longest_sequence(
     write_parquet: Callable[..., str], mode: dict[str, Any]
 ) -> None:
     path = write_parquet("train", primary=["ACDEFG", "YX"], stability=[0.5, -1.5])
-    args = DataArguments(
+    args = data_arguments(
         "parquet",
         data_files=path,
         kind="tokens",
@@ -249,7 +250,7 @@ def test_token_labels_follow_mask_truncation_and_padding(
     path = write_parquet(
         "train", primary=["ACDEF", "YA"], ss3=[[0, 1, 2, 1, 0], [2, 2]], mask=[[1, 0, 1, 1, 1], [0, 1]]
     )
-    args = DataArguments(
+    args = data_arguments(
         "parquet",
         data_files=path,
         kind="tokens",
@@ -268,7 +269,7 @@ def test_token_labels_follow_mask_truncation_and_padding(
 @modes
 def test_columns_of_ids_are_taken_as_they_are(write_parquet: Callable[..., str], mode: dict[str, Any]) -> None:
     path = write_parquet("train", ids=[[3, 1, 2], [4, 4, 4]])
-    args = DataArguments("parquet", data_files=path, kind="tokens", input_column="ids", **mode)
+    args = data_arguments("parquet", data_files=path, kind="tokens", input_column="ids", **mode)
     data = prepare_data(args, token_config(5, 3))
     batch = whole_batch(data)
     assert batch["input_ids"].tolist() == [[3, 1, 2], [4, 4, 4]] and "attention_mask" not in batch
@@ -280,7 +281,7 @@ def test_images_with_captions(tmp_path: Path, mode: dict[str, Any]) -> None:
     features = datasets.Features({"image": datasets.Image(), "caption": datasets.Value("string")})
     dataset = datasets.Dataset.from_dict({"image": pictures(2), "caption": ["a cat", "cats"]}, features=features)
     dataset.to_parquet(tmp_path / "train.parquet")
-    args = DataArguments(
+    args = data_arguments(
         "parquet",
         data_files=str(tmp_path / "train.parquet"),
         kind="vision_language",
@@ -311,7 +312,7 @@ def test_string_labels_are_sorted_and_numbered_by_the_whole_training_split(
         "train": write_parquet("train", x=np.arange(9.0), label=["pear", "apple", "fig"] * 3),
         "test": write_parquet("test", x=[1.0], label=["fig"]),
     }
-    args = DataArguments(
+    args = data_arguments(
         "parquet",
         data_files=files,
         test_split="test",
@@ -330,7 +331,7 @@ def test_a_class_unknown_to_training_is_named(write_parquet: Callable[..., str])
         "train": write_parquet("train", x=[1.0, 2.0], label=["a", "b"]),
         "test": write_parquet("test", x=[1.0], label=["c"]),
     }
-    args = DataArguments(
+    args = data_arguments(
         "parquet", data_files=files, test_split="test", kind="tabular", input_column=["x"], label_column="label"
     )
     with pytest.raises(ValueError, match=r"test split, row 0, column 'label': label 'c' is not in the training split"):
@@ -339,7 +340,7 @@ def test_a_class_unknown_to_training_is_named(write_parquet: Callable[..., str])
 
 def tabular(path: str, **fields: Any) -> DataArguments:
     """Arguments of a small tabular set."""
-    return DataArguments("parquet", data_files=path, kind="tabular", **fields)
+    return data_arguments("parquet", data_files=path, kind="tabular", **fields)
 
 
 @pytest.mark.parametrize(
@@ -396,7 +397,7 @@ def test_bad_tables_are_refused(
 )
 def test_bad_series_are_refused(write_parquet: Callable[..., str], series: Any, message: str) -> None:
     path = write_parquet("train", s=series, n=[1])
-    args = DataArguments("parquet", data_files=path, kind="series", input_column="s")
+    args = data_arguments("parquet", data_files=path, kind="series", input_column="s")
     with pytest.raises(ValueError, match=message):
         prepare_data(args, series_config(2, 3))
 
@@ -421,7 +422,7 @@ def test_bad_series_are_refused(write_parquet: Callable[..., str], series: Any, 
 def test_bad_tokens_are_refused(
     write_parquet: Callable[..., str], column: Any, fields: dict[str, Any], message: str
 ) -> None:
-    args = DataArguments(
+    args = data_arguments(
         "parquet", data_files=write_parquet("train", t=column), kind="tokens", input_column="t", **fields
     )
     with pytest.raises(ValueError, match=message):
@@ -430,7 +431,7 @@ def test_bad_tokens_are_refused(
 
 def test_samples_of_padding_alone_are_refused(write_parquet: Callable[..., str]) -> None:
     path = write_parquet("train", t=[[1, 2, 0], [0, 0, 0]])
-    args = DataArguments("parquet", data_files=path, kind="tokens", input_column="t")
+    args = data_arguments("parquet", data_files=path, kind="tokens", input_column="t")
     data = prepare_data(args, token_config(6, 4, pad=0))
     assert data.collator([data.train[0]])["attention_mask"].tolist() == [[1, 1, 0]]
     with pytest.raises(ValueError, match="row 1, column 't' is empty or all padding"):
@@ -446,7 +447,7 @@ def test_samples_of_padding_alone_are_refused(write_parquet: Callable[..., str])
     ],
 )
 def test_bad_token_labels_are_refused(write_parquet: Callable[..., str], labels: Any, mask: Any, message: str) -> None:
-    args = DataArguments(
+    args = data_arguments(
         "parquet",
         data_files=write_parquet("train", t=["AC"], l=labels, m=mask),
         kind="tokens",
@@ -466,7 +467,7 @@ def test_pictures_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     def prepare(images: list[Any], channels: int) -> PreparedData:
         rows = datasets.Dataset.from_dict({"image": images}, features=features)
         rows.to_parquet(tmp_path / "train.parquet")
-        args = DataArguments("parquet", data_files=str(tmp_path / "train.parquet"), input_column="image")
+        args = data_arguments("parquet", data_files=str(tmp_path / "train.parquet"), input_column="image")
         return prepare_data(args, image_config(channels, 4, 4))
 
     broken = {"bytes": b"no picture", "path": None}
@@ -490,7 +491,7 @@ def test_sounds_that_cannot_be_used_are_named(
 
     monkeypatch.setattr(datasets.Audio, "decode_example", without_torchcodec)
     path = write_parquet("train", audio=[{"bytes": content, "path": None} if content else None, None])
-    args = DataArguments("parquet", data_files=path, kind="spectrogram", input_column="audio", sampling_rate=8000)
+    args = data_arguments("parquet", data_files=path, kind="spectrogram", input_column="audio", sampling_rate=8000)
     with pytest.raises(ValueError, match=f"row 0, column 'audio': .*{message}"):
         prepare_data(args, image_config(1, 8, 8))
 
@@ -506,7 +507,7 @@ def test_other_sound_formats_go_through_the_audio_feature(
 
     monkeypatch.setattr(datasets.Audio, "decode_example", lambda self, value: Decoder())
     path = write_parquet("train", audio=[{"bytes": b"fLaC", "path": None}])
-    args = DataArguments(
+    args = data_arguments(
         "parquet", data_files=path, kind="spectrogram", input_column="audio", sampling_rate=8000, standardize="none"
     )
     data = prepare_data(args, image_config(1, 8, 8))
@@ -517,21 +518,21 @@ def test_other_sound_formats_go_through_the_audio_feature(
 
 def test_an_empty_waveform_is_refused(write_parquet: Callable[..., str]) -> None:
     path = write_parquet("train", audio=[[1, 2, 3], []])
-    args = DataArguments("parquet", data_files=path, kind="spectrogram", input_column="audio", sampling_rate=8000)
+    args = data_arguments("parquet", data_files=path, kind="spectrogram", input_column="audio", sampling_rate=8000)
     with pytest.raises(ValueError, match="row 1, column 'audio': the waveform is empty"):
         prepare_data(args, image_config(1, 8, 8))
 
 
 def test_kind_and_modality_must_agree() -> None:
     with pytest.raises(ValueError, match="data.kind 'image' goes with model.modality 'image'.*is 'tokens'"):
-        prepare_data(DataArguments(), token_config(3, 3))
+        prepare_data(data_arguments(), token_config(3, 3))
     with pytest.raises(ValueError, match="set model.num_channels to 1, not 2"):
-        prepare_data(DataArguments(kind="tabular"), series_config(2, 3))
+        prepare_data(data_arguments(kind="tabular"), series_config(2, 3))
 
 
 def test_labels_can_be_demanded() -> None:
     with pytest.raises(ValueError, match="data.label_column: labels are needed here"):
-        prepare_data(DataArguments(), image_config(1, 8, 8), require_labels=True)
+        prepare_data(data_arguments(), image_config(1, 8, 8), require_labels=True)
 
 
 def test_a_processor_of_a_checkpoint_keeps_its_statistics(write_parquet: Callable[..., str], tmp_path: Path) -> None:
@@ -546,10 +547,10 @@ def test_a_processor_of_a_checkpoint_keeps_its_statistics(write_parquet: Callabl
 
 
 def test_a_processor_that_does_not_fit_is_refused(tmp_path: Path) -> None:
-    processor = prepare_data(DataArguments(), image_config(1, 8, 8)).processor
+    processor = prepare_data(data_arguments(), image_config(1, 8, 8)).processor
     with pytest.raises(ValueError, match=r"makes inputs of size \[1, 8, 8\], the model takes \[1, 4, 4\]"):
-        prepare_data(DataArguments(), image_config(1, 4, 4), processor=processor)
-    args = DataArguments(kind="tokens", alphabet="A")
+        prepare_data(data_arguments(), image_config(1, 4, 4), processor=processor)
+    args = data_arguments(kind="tokens", alphabet="A")
     with pytest.raises(ValueError, match="data.kind 'tokens' cannot be prepared by .* ArrayImageProcessor"):
         prepare_data(args, token_config(9, 9), processor=processor)
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_processor_type": "ViTImageProcessor"}))
@@ -582,7 +583,7 @@ def test_statistics_of_many_batches_equal_those_of_all_values(write_parquet: Cal
 def test_large_sets_are_measured_on_a_sample(
     write_parquet: Callable[..., str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hf_maskssl.data.processors.STATISTICS_ROWS", 10)
+    monkeypatch.setattr("hf_maskssl.data.tables.statistics.STATISTICS_ROWS", 10)
     path = write_parquet("train", a=np.arange(100.0))
     for streaming, words in ((False, "measured on 10 of 100 rows"), (True, "first 10 rows of the stream")):
         with caplog.at_level(logging.INFO):
@@ -596,9 +597,9 @@ def test_rows_are_prepared_once_and_found_again_by_other_processes(tmp_path: Pat
     program = (
         "import sys, datasets; datasets.disable_progress_bars()\n"
         "from types import SimpleNamespace\n"
-        "from hf_maskssl.data import DataArguments, prepare_data\n"
+        "from hf_maskssl.data import data_arguments, prepare_data\n"
         "config = SimpleNamespace(modality='image', num_channels=1, image_size=[4, 4])\n"
-        "args = DataArguments('numpy', data_files=sys.argv[1], input_column='image', label_column='label',\n"
+        "args = data_arguments('numpy', data_files=sys.argv[1], input_column='image', label_column='label',\n"
         "    validation_fraction=0.3)\n"
         "print(prepare_data(args, config).train.table.cache_files[0]['filename'])\n"
     )
@@ -635,7 +636,7 @@ def test_a_failed_preparation_leaves_nothing(write_parquet: Callable[..., str], 
 def test_digits_write_no_file(tmp_path: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
-    args = DataArguments(label_column="label", test_split="test", validation_fraction=0.1)
+    args = data_arguments(label_column="label", test_split="test", validation_fraction=0.1)
     data = prepare_data(args, image_config(1, 8, 8))
     assert [len(split) for split in (data.train, data.validation, data.test)] == [1293, 144, 360]
     assert not cache_folder.exists() and list((tmp_path / "temporary").iterdir()) == []
@@ -643,7 +644,7 @@ def test_digits_write_no_file(tmp_path: Path, cache_folder: Path, monkeypatch: p
 
 @pytest.mark.parametrize("cache", [True, False])
 def test_prepared_rows_select_whole_arrays_and_workers(cache: bool) -> None:
-    data = prepare_data(DataArguments(label_column="label", cache=cache), image_config(1, 8, 8))
+    data = prepare_data(data_arguments(label_column="label", cache=cache), image_config(1, 8, 8))
     assert isinstance(data.train, PreparedRows if cache else TransformedRows)
     arrays = data.train.arrays()
     assert arrays["pixel_values"].shape == (1437, 1, 8, 8) and arrays["pixel_values"].dtype == np.float32
@@ -662,8 +663,8 @@ def test_prepared_rows_select_whole_arrays_and_workers(cache: bool) -> None:
 def test_several_processes_prepare_the_same(write_parquet: Callable[..., str]) -> None:
     path = write_parquet("train", t=["ACD"[: 1 + number % 3] for number in range(700)])
     common: dict[str, Any] = {"data_files": path, "kind": "tokens", "input_column": "t", "alphabet": "ACD"}
-    one = prepare_data(DataArguments("parquet", cache=False, **common), token_config(6, 3))
-    two = prepare_data(DataArguments("parquet", num_proc=2, **common), token_config(6, 3))
+    one = prepare_data(data_arguments("parquet", cache=False, **common), token_config(6, 3))
+    two = prepare_data(data_arguments("parquet", num_proc=2, **common), token_config(6, 3))
     torch.testing.assert_close(whole_batch(one), whole_batch(two))
 
 
@@ -706,7 +707,7 @@ def test_real_sets(
 ) -> None:
     folder = shared_data(name)
     files = {split: str(folder / f"{split}.parquet") for split in ("train", "test")}
-    args = DataArguments(
+    args = data_arguments(
         "parquet", data_files=files, label_column="label", test_split="test", max_train_samples=200, **fields
     )
     data = prepare_data(args, config)
@@ -718,7 +719,7 @@ def test_real_sets(
 
 def test_real_secondary_structure(shared_data: Callable[[str], Path]) -> None:
     path = shared_data("proteins/secondary_structure") / "test.parquet"
-    args = DataArguments(
+    args = data_arguments(
         "parquet",
         data_files=str(path),
         kind="tokens",

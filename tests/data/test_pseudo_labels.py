@@ -33,7 +33,7 @@ from transformers import (
 
 from hf_maskssl.annotation import pseudo_labels
 from hf_maskssl.annotation.pseudo_labels import PseudoLabelArguments, encode_depth, make_pseudo_labels, open_picture
-from hf_maskssl.data.arguments import DataArguments
+from hf_maskssl.data.arguments import data_arguments
 from hf_maskssl.data.tables.sources import read_split
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -152,7 +152,7 @@ def test_labels_are_the_networks_own_at_the_pictures_size(
     content = json.loads((root / "pseudo_labels.json").read_text())
     assert content["classes"]["semseg"] == CLASSES and content["complete"] and content["labelled"] == 9
     assert not list(root.glob("**/*.tmp"))
-    data = DataArguments("multimodal_folder", data_dir=args.output_dir, kind="multimodal")
+    data = data_arguments("multimodal_folder", data_dir=args.output_dir, kind="multimodal")
     rows = read_split(data, "train")
     assert len(rows) == 9 and set(rows.column_names) == {"rgb", "depth", "semseg", "label"}
     assert rows.features["label"].names == ["a+high", "wide"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_maskssl.data.arguments import DataArguments
+from hf_maskssl.data.arguments import DataArguments, data_arguments
 from hf_maskssl.recipes import build_config, coerce, load_recipe
 
 
@@ -122,7 +122,7 @@ def test_overrides_need_no_model_section(recipe: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("data: {sourse: digits}", r"unknown field data.sourse \(did you mean 'source'\?\)"),
+        ("data: {sourse: digits}", r"unknown field data.sourse for kind 'image' \(did you mean 'source'\?\)"),
         ("dta: {source: digits}", r"unknown section 'dta' \(did you mean 'data'\?\)"),
         ("training: {max_steps: 1.5}", r"training.max_steps: expected int, got 1.5 \(float\)"),
         ("training: {max_steps: true}", r"training.max_steps: expected int, got True \(bool\)"),
@@ -204,12 +204,17 @@ def test_coerce_gives_the_type_asked_for_or_an_error_with_the_name(value: Any) -
         ({"validation_fraction": 0.1, "streaming": True}, "a stream cannot be cut"),
         ({"max_train_samples": 0}, "data.max_train_samples: expected at least 1"),
         ({"kind": "tokens", "input_column": "x", "tokenizer": "a", "alphabet": "b"}, "keep the one"),
-        ({"alphabet": "AC"}, "kind 'image' has no text"),
+        ({"alphabet": "AC"}, "unknown field data.alphabet for kind 'image'"),
         ({"kind": "tokens", "input_column": "x", "alphabet": "ABCA"}, r"occur twice: \['A'\]"),
         ({"kind": "tokens", "input_column": "x", "alphabet": ""}, "at least one character"),
-        ({"kind": "vision_language"}, "data.text_column is None"),
-        ({"text_column": "caption"}, "data.text_column is 'caption' with kind 'image'"),
-        ({"label_mask_column": "mask"}, "only task 'token_classification' uses"),
+        ({"kind": "vision_language"}, "data.text_column: kind 'vision_language' needs"),
+        ({"text_column": "caption"}, "unknown field data.text_column for kind 'image'"),
+        ({"label_mask_column": "mask"}, "unknown field data.label_mask_column for kind 'image'"),
+        (
+            {"kind": "tokens", "input_column": "x", "label_mask_column": "mask"},
+            "only task 'token_classification' uses",
+        ),
+        ({"kind": "imge"}, r"data.kind: expected one of .*'image'.*got 'imge' \(did you mean 'image'\?\)"),
         ({"task": "token_classification"}, "needs kind 'tokens'"),
         ({"input_column": ["a", "b"]}, "takes one column"),
         ({"scale": 0.0}, "data.scale"),
@@ -217,4 +222,4 @@ def test_coerce_gives_the_type_asked_for_or_an_error_with_the_name(value: Any) -
 )
 def test_data_arguments_refuse_what_cannot_work(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        DataArguments(**fields)
+        data_arguments(**fields)

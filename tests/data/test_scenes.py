@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hf_maskssl.data import DataArguments, load_splits
+from hf_maskssl.data import data_arguments, load_splits
 from hf_maskssl.data.builtin.scenes import (
     CLASSES,
     DEPTH_SCALE,
@@ -172,11 +172,11 @@ def test_the_data_set_is_the_same_for_any_number_of_workers(tmp_path: Path, monk
         "test_split": "test",
         "scene_size": [16, 24],
     }
-    alone = load_splits(DataArguments("scenes", **options))
-    monkeypatch.setattr("hf_maskssl.data.tables.sources.BLOCK_SCENES", 2)
+    alone = load_splits(data_arguments("scenes", **options))
+    monkeypatch.setattr("hf_maskssl.data.builtin.scenes.BLOCK_SCENES", 2)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "other")
-    shared = load_splits(DataArguments("scenes", num_proc=2, **options))
-    stream = load_splits(DataArguments("scenes", streaming=True, **options))["train"]
+    shared = load_splits(data_arguments("scenes", num_proc=2, **options))
+    stream = load_splits(data_arguments("scenes", streaming=True, **options))["train"]
     assert alone["train"].column_names == ["rgb", "depth", "normals", "semseg", "layout", "label"]
     raw = alone["train"].with_format("arrow")[:]
     assert raw.equals(shared["train"].with_format("arrow")[:])
@@ -194,8 +194,8 @@ def test_the_data_set_is_the_same_for_any_number_of_workers(tmp_path: Path, monk
 
 def test_bad_settings_are_named() -> None:
     with pytest.raises(ValueError, match=r"scene_size: .* at least 8, got \[4, 4\]"):
-        DataArguments("scenes", kind="multimodal", scene_size=4)
+        data_arguments("scenes", kind="multimodal", scene_size=4)
     with pytest.raises(ValueError, match="num_scenes: .*'dev'"):
-        DataArguments("scenes", kind="multimodal", num_scenes={"dev": 3})
+        data_arguments("scenes", kind="multimodal", num_scenes={"dev": 3})
     with pytest.raises(ValueError, match=r"splits \['train'\] \(data.num_scenes\), got 'test'"):
-        load_splits(DataArguments("scenes", kind="multimodal", num_scenes={"train": 2}, test_split="test"))
+        load_splits(data_arguments("scenes", kind="multimodal", num_scenes={"train": 2}, test_split="test"))

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from hf_maskssl.data import DataArguments, MaskedTextRows, PreparedData, load_processor, prepare_data
+from hf_maskssl.data import DataArguments, MaskedTextRows, PreparedData, data_arguments, load_processor, prepare_data
 from hf_maskssl.data.masked_text import sentences
 from hf_maskssl.data.masked_text.pos_tagging import TaggerDataError
 from hf_maskssl.data.masked_text.sentences import (
@@ -84,7 +84,7 @@ def rows_of(table: Any) -> list[tuple[str, list[int], list[int], int]]:
 def masked_args(path: str, vocabulary_file: str, **fields: Any) -> DataArguments:
     """Arguments of a Parquet file of words with tags."""
     common: dict[str, Any] = {"kind": "masked_text", "input_column": "text", "tag_column": "tags"}
-    return DataArguments("parquet", data_files=path, **{**common, "tokenizer": vocabulary_file, **fields})
+    return data_arguments("parquet", data_files=path, **{**common, "tokenizer": vocabulary_file, **fields})
 
 
 # Sentences of one batch
@@ -175,7 +175,7 @@ def test_words_are_tagged_by_nltk(shared_data: Callable[[str], Path], monkeypatc
 
 def table_of(columns: dict[str, Any], **fields: Any) -> Dataset:
     """The sentences of a data set in memory."""
-    args = DataArguments("parquet", data_files="x", kind="tokens", input_column="text")
+    args = data_arguments("parquet", data_files="x", kind="tokens", input_column="text")
     return sentence_table(Dataset.from_dict(columns), preparer(**fields), args)
 
 
@@ -311,7 +311,7 @@ def test_wrapped_text_files_are_warned_of_once(
 ) -> None:
     (tmp_path / "lines.txt").write_text("The dog\nbarks the\ncat.\n\nA dog sleeps.\nThe\n")
     common: dict[str, Any] = {"kind": "masked_text", "input_column": "text", "tokenizer": vocabulary_file}
-    args = DataArguments("text", data_files=str(tmp_path / "lines.txt"), **common)
+    args = data_arguments("text", data_files=str(tmp_path / "lines.txt"), **common)
     prepare_data(args, config(tasks=["mlm"]))
     assert caplog.text.count("train split: 3 of 5 lines do not end a sentence: is the text wrapped?") == 1
 
@@ -331,7 +331,7 @@ def test_documents_end_where_the_column_changes_or_at_blank_lines(
         assert documents_of(prepare_data(args, config())) == expected
     (tmp_path / "lines.txt").write_text("\nThe dog.\nA cat sleeps. The dog.\n\n\nThe cat.\n \nA dog.\n")
     common: dict[str, Any] = {"kind": "masked_text", "input_column": "text", "tokenizer": vocabulary_file}
-    args = DataArguments("text", data_files=str(tmp_path / "lines.txt"), **common)
+    args = data_arguments("text", data_files=str(tmp_path / "lines.txt"), **common)
     assert documents_of(prepare_data(args, config(tasks=["mlm"]))) == [0, 3, 4, 5]
     # A line of which nothing is left ends no document.
     (tmp_path / "lines.txt").write_text("The dog.\nZebra\nA cat sleeps.\n\nEmu\n\nThe cat.\n")
@@ -358,10 +358,10 @@ def test_blank_lines_are_not_counted_by_a_limit(block: int, monkeypatch: pytest.
     common: dict[str, Any] = {"kind": "masked_text", "input_column": "text", "tokenizer": "utf-8"}
 
     def kept(limit: int, seed: int = 0) -> list[Any]:
-        args = DataArguments("text", data_files="x", max_train_samples=limit, split_seed=seed, **common)
+        args = data_arguments("text", data_files="x", max_train_samples=limit, split_seed=seed, **common)
         return limit_documents({"train": split}, args)["train"]["text"][:]
 
-    assert runs_of_rows(split, DataArguments("text", data_files="x", **common)).tolist() == [
+    assert runs_of_rows(split, data_arguments("text", data_files="x", **common)).tolist() == [
         1,
         1,
         1,
@@ -475,13 +475,13 @@ def test_real_sentences(shared_data: Callable[[str], Path]) -> None:
         ({"streaming": True}, "data.streaming is True with kind 'masked_text'"),
         ({"cache": False}, "data.cache is False with kind 'masked_text'"),
         ({"label_column": "y"}, "data.label_column is 'y' with kind 'masked_text'.*fine-tune with kind 'tokens'"),
-        ({"tokenizer": None, "alphabet": "ab"}, "data.alphabet is 'ab' with kind 'masked_text'"),
+        ({"alphabet": "ab"}, "unknown field data.alphabet for kind 'masked_text'"),
         ({"mlm_probability": 0.0}, r"data.mlm_probability: expected a number in \(0, 1\), got 0.0"),
         ({"short_sequence_probability": 1.5}, "data.short_sequence_probability: .* got 1.5"),
         ({"num_maskings": -1}, "data.num_maskings: expected at least 0, got -1"),
         ({"document_column": "f", "validation_fraction": 0.1}, "would tear documents apart.*split_column to 'f'"),
         ({"document_column": "f", "split": "random"}, "would tear documents apart"),
-        ({"kind": "tokens"}, "data.tag_column is 'tags', which only kind 'masked_text' uses; kind is 'tokens'"),
+        ({"kind": "tokens"}, "unknown field data.tag_column for kind 'tokens'"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(fields: dict[str, Any], message: str) -> None:
@@ -496,7 +496,9 @@ def test_models_and_kinds_that_do_not_fit_are_refused(write_parquet: Callable[..
     with pytest.raises(ValueError, match="'masked_text' is for models that have tasks for words.*'metamae'"):
         prepare_data(args, plain)
     tokens = masked_args(path, vocabulary_file, kind="tokens", tag_column=None)
-    with pytest.raises(ValueError, match="data.kind is 'tokens', but pos_minimax_bert is pre-trained on words masked"):
+    with pytest.raises(
+        ValueError, match="data.kind is 'tokens', but pos_minimax_bert is pre-trained on data of kind 'masked_text'"
+    ):
         prepare_data(tokens, config(), complete=True)
     with pytest.raises(ValueError, match="data.sequence_length is 17, but the model takes 16 pieces"):
         prepare_data(masked_args(path, vocabulary_file, sequence_length=17), config())

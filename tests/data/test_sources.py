@@ -9,7 +9,7 @@ import pytest
 from datasets import Dataset, DatasetDict, IterableDataset
 from PIL import Image
 
-from hf_maskssl.data.arguments import DataArguments
+from hf_maskssl.data.arguments import data_arguments
 from hf_maskssl.data.tables.splits import load_splits
 
 
@@ -19,7 +19,7 @@ def numbers(split: Dataset) -> list[int]:
 
 
 def test_digits_are_split_once_and_for_all() -> None:
-    splits = load_splits(DataArguments(test_split="test"))
+    splits = load_splits(data_arguments(test_split="test"))
     assert (len(splits["train"]), len(splits["test"])) == (1437, 360)
     assert np.bincount(splits["test"]["label"]).min() >= 35
     train = {np.asarray(image).tobytes() for image in splits["train"]["image"]}
@@ -30,7 +30,7 @@ def test_validation_is_cut_from_train_by_seed(write_parquet: Callable[..., str])
     path = write_parquet("all", n=list(range(50)))
 
     def cut(seed: int) -> tuple[list[int], list[int]]:
-        args = DataArguments("parquet", data_files=path, input_column="n", validation_fraction=0.2, split_seed=seed)
+        args = data_arguments("parquet", data_files=path, input_column="n", validation_fraction=0.2, split_seed=seed)
         splits = load_splits(args)
         return numbers(splits["train"]), numbers(splits["validation"])
 
@@ -43,14 +43,14 @@ def test_validation_is_cut_from_train_by_seed(write_parquet: Callable[..., str])
 
 def test_limits_choose_rows_by_seed(write_parquet: Callable[..., str]) -> None:
     path = write_parquet("all", n=list(range(100)))
-    args = DataArguments("parquet", data_files=path, input_column="n", max_train_samples=10)
+    args = data_arguments("parquet", data_files=path, input_column="n", max_train_samples=10)
     chosen = numbers(load_splits(args)["train"])
     assert len(chosen) == 10 and chosen != list(range(10)) and chosen == numbers(load_splits(args)["train"])
 
 
 def test_streams_take_the_first_rows(write_parquet: Callable[..., str]) -> None:
     path = write_parquet("all", n=list(range(100)))
-    args = DataArguments("parquet", data_files=path, input_column="n", max_train_samples=3, streaming=True)
+    args = data_arguments("parquet", data_files=path, input_column="n", max_train_samples=3, streaming=True)
     split = load_splits(args)["train"]
     assert isinstance(split, IterableDataset)
     assert [row["n"] for row in split] == [0, 1, 2]
@@ -60,12 +60,12 @@ def test_streams_take_the_first_rows(write_parquet: Callable[..., str]) -> None:
 def test_text_tables(tmp_path: Path, source: str, text: str) -> None:
     path = tmp_path / "rows.txt"
     path.write_text(text)
-    assert numbers(load_splits(DataArguments(source, data_files=str(path), input_column="n"))["train"]) == [1, 2]
+    assert numbers(load_splits(data_arguments(source, data_files=str(path), input_column="n"))["train"]) == [1, 2]
 
 
 def test_text_lines(tmp_path: Path) -> None:
     (tmp_path / "lines.txt").write_text("ACGT\nTTGA\n")
-    args = DataArguments("text", data_dir=str(tmp_path), kind="tokens", input_column="text", alphabet="ACGT")
+    args = data_arguments("text", data_dir=str(tmp_path), kind="tokens", input_column="text", alphabet="ACGT")
     assert load_splits(args)["train"]["text"][:] == ["ACGT", "TTGA"]
 
 
@@ -79,7 +79,7 @@ def test_numpy_archives_and_arrays(tmp_path: Path, streaming: bool) -> None:
         "train": [str(tmp_path / "first.npz")],
         "test": [str(tmp_path / "image.npy"), str(tmp_path / "label.npy")],
     }
-    args = DataArguments("numpy", data_files=files, input_column="image", test_split="test", streaming=streaming)
+    args = data_arguments("numpy", data_files=files, input_column="image", test_split="test", streaming=streaming)
     splits = load_splits(args)
     for name, labels in (("train", [3, 4]), ("test", [5, 6])):
         rows = list(splits[name])
@@ -88,7 +88,7 @@ def test_numpy_archives_and_arrays(tmp_path: Path, streaming: bool) -> None:
 
 
 def test_a_numpy_file_written_anew_is_read_anew(tmp_path: Path) -> None:
-    args = DataArguments("numpy", data_files=str(tmp_path / "a.npz"), input_column="n")
+    args = data_arguments("numpy", data_files=str(tmp_path / "a.npz"), input_column="n")
     for values in ([1, 2], [3, 4, 5]):
         np.savez(tmp_path / "a.npz", n=np.array(values))
         assert numbers(load_splits(args)["train"]) == values
@@ -98,7 +98,7 @@ def test_image_folder(tmp_path: Path) -> None:
     for label in ("cat", "dog"):
         (tmp_path / "pictures" / label).mkdir(parents=True)
         Image.new("RGB", (5, 4)).save(tmp_path / "pictures" / label / "1.png")
-    args = DataArguments("imagefolder", data_dir=str(tmp_path / "pictures"), input_column="image")
+    args = data_arguments("imagefolder", data_dir=str(tmp_path / "pictures"), input_column="image")
     assert load_splits(args)["train"].features["label"].names == ["cat", "dog"]
 
 
@@ -109,7 +109,7 @@ def test_audio_folder_is_listed_without_decoding(tmp_path: Path) -> None:
         file.setsampwidth(2)
         file.setframerate(8000)
         file.writeframes(np.zeros(80, dtype=np.int16).tobytes())
-    args = DataArguments(
+    args = data_arguments(
         "audiofolder", data_dir=str(tmp_path / "sounds"), kind="spectrogram", input_column="audio", sampling_rate=8000
     )
     assert len(load_splits(args)["train"]) == 1
@@ -118,17 +118,17 @@ def test_audio_folder_is_listed_without_decoding(tmp_path: Path) -> None:
 def test_folder_of_save_to_disk(tmp_path: Path) -> None:
     both = DatasetDict({"train": Dataset.from_dict({"n": [1]}), "test": Dataset.from_dict({"n": [2]})})
     both.save_to_disk(tmp_path / "saved")
-    args = DataArguments(str(tmp_path / "saved"), input_column="n", test_split="test")
+    args = data_arguments(str(tmp_path / "saved"), input_column="n", test_split="test")
     assert numbers(load_splits(args)["test"]) == [2]
     with pytest.raises(ValueError, match=r"no split 'dev'; there are \['test', 'train'\]"):
-        load_splits(DataArguments(str(tmp_path / "saved"), input_column="n", test_split="dev"))
+        load_splits(data_arguments(str(tmp_path / "saved"), input_column="n", test_split="dev"))
 
 
 def test_environment_variables_are_expanded(
     write_parquet: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_parquet("all", n=[7])
-    args = DataArguments("parquet", data_files={"train": "${MY_ROOM}/all.parquet"}, input_column="n")
+    args = data_arguments("parquet", data_files={"train": "${MY_ROOM}/all.parquet"}, input_column="n")
     monkeypatch.setenv("MY_ROOM", str(tmp_path))
     assert numbers(load_splits(args)["train"]) == [7]
     monkeypatch.delenv("MY_ROOM")
@@ -138,20 +138,20 @@ def test_environment_variables_are_expanded(
 
 def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"data.data_files: .*none\.parquet does not exist"):
-        load_splits(DataArguments("parquet", data_files=str(tmp_path / "none.parquet"), input_column="n"))
+        load_splits(data_arguments("parquet", data_files=str(tmp_path / "none.parquet"), input_column="n"))
     with pytest.raises(FileNotFoundError, match=r"data.data_dir .*none"):
-        load_splits(DataArguments("imagefolder", data_dir=str(tmp_path / "none"), input_column="n"))
+        load_splits(data_arguments("imagefolder", data_dir=str(tmp_path / "none"), input_column="n"))
 
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_unreadable_files_are_named(tmp_path: Path, streaming: bool) -> None:
     path = tmp_path / "broken.parquet"
     path.write_bytes(b"not parquet at all")
-    args = DataArguments("parquet", data_files=str(path), input_column="n", streaming=streaming)
+    args = data_arguments("parquet", data_files=str(path), input_column="n", streaming=streaming)
     with pytest.raises(ValueError, match="cannot be read"):
         load_splits(args)
     (tmp_path / "broken.npz").write_bytes(b"PK not an archive")
-    args = DataArguments("numpy", data_files=str(tmp_path / "broken.npz"), input_column="n", streaming=streaming)
+    args = data_arguments("numpy", data_files=str(tmp_path / "broken.npz"), input_column="n", streaming=streaming)
     with pytest.raises(ValueError, match=r"broken\.npz.*cannot be read"):
         load_splits(args)
 
@@ -160,7 +160,7 @@ def test_unreadable_files_are_named(tmp_path: Path, streaming: bool) -> None:
 @pytest.mark.parametrize("source", ["text", "csv", "json"])
 def test_empty_files_are_told(tmp_path: Path, source: str, streaming: bool) -> None:
     (tmp_path / "none").touch()
-    args = DataArguments(source, data_files=str(tmp_path / "none"), input_column="text", streaming=streaming)
+    args = data_arguments(source, data_files=str(tmp_path / "none"), input_column="text", streaming=streaming)
     with pytest.raises(ValueError, match="split 'train' has no rows"):
         load_splits(args)
 
@@ -169,7 +169,7 @@ def test_empty_files_are_told(tmp_path: Path, source: str, streaming: bool) -> N
 @pytest.mark.parametrize("source", ["text", "csv"])
 def test_files_that_are_not_utf_8_are_told(tmp_path: Path, source: str, streaming: bool) -> None:
     (tmp_path / "latin").write_text("text\ncafé\n", encoding="latin-1")
-    args = DataArguments(source, data_files=str(tmp_path / "latin"), input_column="text", streaming=streaming)
+    args = data_arguments(source, data_files=str(tmp_path / "latin"), input_column="text", streaming=streaming)
     with pytest.raises(ValueError, match="split 'train' cannot be read: .* save it as UTF-8"):
         load_splits(args)
 
@@ -177,41 +177,41 @@ def test_files_that_are_not_utf_8_are_told(tmp_path: Path, source: str, streamin
 def test_arrays_of_different_length_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=np.zeros((3, 2)), label=np.zeros(2))
     with pytest.raises(ValueError, match=r"same number of rows, got \{'x': 3, 'label': 2\}"):
-        load_splits(DataArguments("numpy", data_files=str(tmp_path / "a.npz"), input_column="x"))
+        load_splits(data_arguments("numpy", data_files=str(tmp_path / "a.npz"), input_column="x"))
 
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_empty_and_unknown_splits_are_named(write_parquet: Callable[..., str], streaming: bool) -> None:
     path = write_parquet("empty", n=np.zeros(0, dtype=np.int64))
     with pytest.raises(ValueError, match="split 'train' has no rows"):
-        load_splits(DataArguments("parquet", data_files=path, input_column="n", streaming=streaming))
+        load_splits(data_arguments("parquet", data_files=path, input_column="n", streaming=streaming))
     path = write_parquet("full", n=[1])
-    args = DataArguments("parquet", data_files=path, input_column="n", test_split="test", streaming=streaming)
+    args = data_arguments("parquet", data_files=path, input_column="n", test_split="test", streaming=streaming)
     with pytest.raises(ValueError, match="test"):
         load_splits(args)
 
 
 def test_a_cut_that_leaves_nothing_is_refused(write_parquet: Callable[..., str]) -> None:
     path = write_parquet("one", n=[1])
-    args = DataArguments("parquet", data_files=path, input_column="n", validation_fraction=0.5)
+    args = data_arguments("parquet", data_files=path, input_column="n", validation_fraction=0.5)
     with pytest.raises(ValueError, match="leaves none to train on"):
         load_splits(args)
 
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_pydoc_has_a_row_for_every_topic(streaming: bool) -> None:
-    args = DataArguments("pydoc", kind="tokens", tokenizer="utf-8", streaming=streaming)
+    args = data_arguments("pydoc", kind="tokens", tokenizer="utf-8", streaming=streaming)
     assert args.input_column == "text"
     rows = list(load_splits(args)["train"])
     names = [row["topic"] for row in rows]
     assert len(rows) > 50 and names == sorted(names) and set(rows[0]) == {"topic", "text"}
     assert '"assert" statement' in rows[names.index("assert")]["text"]
     with pytest.raises(ValueError, match="'pydoc' has one split, 'train', got 'test': set data.split to 'random'"):
-        load_splits(DataArguments("pydoc", kind="tokens", tokenizer="utf-8", test_split="test"))
+        load_splits(data_arguments("pydoc", kind="tokens", tokenizer="utf-8", test_split="test"))
 
 
 def test_pydoc_is_read_into_a_file_once() -> None:
-    args = DataArguments("pydoc", kind="tokens", tokenizer="utf-8", validation_fraction=0.1)
+    args = data_arguments("pydoc", kind="tokens", tokenizer="utf-8", validation_fraction=0.1)
     first, second = load_splits(args), load_splits(args)
     assert first["train"].cache_files and first["train"]._fingerprint == second["train"]._fingerprint
     assert not set(first["train"]["topic"]) & set(first["validation"]["topic"])

@@ -13,7 +13,7 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_maskssl.data import DataArguments, load_splits, prepare_data
+from hf_maskssl.data import DataArguments, data_arguments, load_splits, prepare_data
 from hf_maskssl.data.tables.splits import fill_parts
 
 pytest.importorskip("rdkit")
@@ -40,7 +40,7 @@ SMILES += [
 def smiles_args(path: str, **fields: Any) -> DataArguments:
     """Arguments of a file of SMILES cut by scaffold."""
     fields = {"split": "scaffold", "input_column": "smiles", "tokenizer": "utf-8", **fields}
-    return DataArguments("parquet", data_files=path, kind="tokens", **fields)
+    return data_arguments("parquet", data_files=path, kind="tokens", **fields)
 
 
 def reference_scaffold_split(smiles: list[str], fractions: list[float]) -> list[list[int]]:

@@ -14,7 +14,7 @@ from data_configs import series_config, token_config
 from datasets import IterableDataset
 from torch.utils.data import DataLoader
 
-from hf_maskssl.data import DataArguments, PreparedData, load_processor, prepare_data
+from hf_maskssl.data import DataArguments, PreparedData, data_arguments, load_processor, prepare_data
 from hf_maskssl.data.text.tokenizers import BERT_SPECIAL_TOKENS
 
 SEP = 5
@@ -30,7 +30,7 @@ def byte_ids(text: str) -> list[int]:
 def text_args(path: str, **fields: Any) -> DataArguments:
     """Arguments of a file of texts for the byte tokenizer."""
     fields = {"input_column": "text", "tokenizer": "utf-8", **fields}
-    return DataArguments("parquet", data_files=path, kind="tokens", **fields)
+    return data_arguments("parquet", data_files=path, kind="tokens", **fields)
 
 
 def ids_of(data: PreparedData) -> list[list[int]]:
@@ -227,9 +227,9 @@ def test_missing_labels_are_counted_or_dropped(
     common |= {"label_column": "y", "test_split": "test", "task": task, "cache": cache}
     words = "train split, row 1, 3, 4, 7, 8, ..., column 'y': the label is missing in 6 of 10 rows"
     with pytest.raises(ValueError, match=f"{words}: .*data.drop_missing_labels"):
-        prepare_data(DataArguments("parquet", **common), series_config(1, 1))
+        prepare_data(data_arguments("parquet", **common), series_config(1, 1))
     with caplog.at_level(logging.WARNING):
-        data = prepare_data(DataArguments("parquet", drop_missing_labels=True, **common), series_config(1, 1))
+        data = prepare_data(data_arguments("parquet", drop_missing_labels=True, **common), series_config(1, 1))
     assert words in caplog.text and "test split" not in caplog.text
     batch = data.collator(list(data.train))
     assert batch["labels"].tolist() == [1, 0, 1, 0] and batch["index"].tolist() == [0, 1, 2, 3]
@@ -311,7 +311,7 @@ def test_packed_rows_are_not_taken_for_others_in_the_cache(write_parquet: Callab
         ({"pack": True, "label_column": "y"}, "data.pack: data.label_column is 'y'"),
         ({"pack": True, "cache": False}, "data.pack: data.cache is False"),
         ({"pack": True, "input_column": ["a", "b"]}, r"data.pack: data.input_column is \['a', 'b'\]"),
-        ({"pack": True, "kind": "series", "tokenizer": None}, "data.pack: data.kind is 'series'"),
+        ({"pack": True, "kind": "series", "tokenizer": None}, "unknown field data.pack for kind 'series'"),
         ({"input_column": ["a", "b", "c"]}, "two for sentence pairs, got"),
         ({"input_column": ["a", "b"], "task": "token_classification"}, "sentence pairs have no labels per token"),
         ({"drop_missing_labels": True}, "data.drop_missing_labels is true with data.label_column None"),
@@ -324,4 +324,4 @@ def test_packed_rows_are_not_taken_for_others_in_the_cache(write_parquet: Callab
 def test_combinations_that_cannot_work_are_refused(fields: dict[str, Any], message: str) -> None:
     fields = {"kind": "tokens", "input_column": "text", "tokenizer": "utf-8", **fields}
     with pytest.raises(ValueError, match=message):
-        DataArguments("parquet", data_files="rows.parquet", **fields)
+        data_arguments("parquet", data_files="rows.parquet", **fields)

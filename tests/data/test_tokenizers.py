@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, BertTokenizer
 
 from hf_maskssl.data import (
-    DataArguments,
     build_bert_tokenizer,
     build_byte_tokenizer,
     build_character_tokenizer,
+    data_arguments,
     train_wordpiece,
 )
 from hf_maskssl.data.text.tokenizers import BERT_SPECIAL_TOKENS, check_tokenizer, load_tokenizer, read_vocabulary
@@ -135,8 +135,8 @@ TEXTS = [
 def vocabulary_tokenizer(path: Path, pieces: list[str]) -> Any:
     """The tokenizer of a recipe that names this file of pieces."""
     path.write_text("\n".join(pieces) + "\n", encoding="utf-8")
-    args = DataArguments("text", data_files="x", kind="tokens", input_column="text", tokenizer=str(path))
-    return load_tokenizer(args, token_config(100, 6))
+    args = data_arguments("text", data_files="x", kind="tokens", input_column="text", tokenizer=str(path))
+    return load_tokenizer(args.tokenizer, args.alphabet, token_config(100, 6))
 
 
 def test_vocabulary_files_are_cased_where_they_have_capitals(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
-from hf_maskssl.data.arguments import DataArguments
+from hf_maskssl.data.arguments import data_arguments
 from hf_maskssl.data.preparation import PreparedData, prepare_data
 from hf_maskssl.evaluation import baselines
 from hf_maskssl.evaluation.arguments import ProbeArguments
@@ -35,7 +35,7 @@ def digits_config() -> MetaMAEConfig:
 
 @pytest.fixture(scope="module")
 def digits() -> PreparedData:
-    arguments = DataArguments(
+    arguments = data_arguments(
         source="digits", kind="image", label_column="label", test_split="test", max_train_samples=300, cache=False
     )
     return prepare_data(arguments, digits_config())
@@ -54,7 +54,7 @@ def text_data(folder: Path, task: str, rows: int = 60) -> PreparedData:
                 if task == "token_classification":
                     label = ["ABCD".index(letter) for letter in "A" + text[:-1]]
                 file.write(json.dumps({"text": text, "label": float(label) if task == "regression" else label}) + "\n")
-    arguments = DataArguments(
+    arguments = data_arguments(
         source="json",
         data_files={split: str(folder / f"{split}.json") for split in ("train", "test")},
         test_split="test",
@@ -194,7 +194,7 @@ def test_untrained_encoder_depends_on_its_seed_alone() -> None:
 
 
 def test_bad_input_says_what_to_do(digits: PreparedData) -> None:
-    unlabelled = prepare_data(DataArguments(source="digits", kind="image", cache=False), digits_config())
+    unlabelled = prepare_data(data_arguments(source="digits", kind="image", cache=False), digits_config())
     with pytest.raises(ValueError, match="data.label_column"):
         read_raw_inputs(unlabelled.train, unlabelled, "classification")
     with pytest.raises(ValueError, match="data.test_split"):

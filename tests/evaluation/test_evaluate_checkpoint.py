@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import hf_maskssl.evaluation.evaluate_checkpoint as evaluation
-from hf_maskssl.data.arguments import DataArguments
+from hf_maskssl.data.arguments import DataArguments, data_arguments
 from hf_maskssl.data.preparation import PreparedData, prepare_data
 from hf_maskssl.evaluation.arguments import ProbeArguments
 from hf_maskssl.evaluation.evaluate_checkpoint import Arm, Measurement, compare, main, parse_arguments, summarise
@@ -47,7 +47,7 @@ def digits_config() -> MetaMAEConfig:
 
 
 def digits_arguments(**fields: Any) -> DataArguments:
-    return DataArguments(
+    return data_arguments(
         source="digits",
         kind="image",
         input_column="image",
@@ -312,7 +312,7 @@ def test_online_probe_of_tokens_scores_tokens(tmp_path: Path) -> None:
     config = MetaMAEConfig(
         modality="tokens", vocab_size=7, max_position_embeddings=8, pad_token_id=0, **SMALL, **DECODER
     )
-    arguments = DataArguments(
+    arguments = data_arguments(
         source="json",
         data_files={split: str(tmp_path / f"{split}.json") for split in ("train", "test")},
         test_split="test",
@@ -334,7 +334,7 @@ def test_online_probe_without_labels_or_held_out_rows_says_what_to_set() -> None
     encoder = MetaMAEForPretraining(digits_config()).base_model
     for arguments, field in (
         (digits_arguments(), "data.validation_split"),
-        (DataArguments(source="digits", kind="image", input_column="image", cache=False), "data.label_column"),
+        (data_arguments(source="digits", kind="image", input_column="image", cache=False), "data.label_column"),
     ):
         with pytest.raises(ValueError, match=field):
             online_probe(encoder, prepare_data(arguments, digits_config()), ProbeArguments(), "cpu")

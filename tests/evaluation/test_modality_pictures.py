@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hf_maskssl.data.arguments import DataArguments
+from hf_maskssl.data.arguments import data_arguments
 from hf_maskssl.data.builtin.scenes import CLASSES, LAYOUT
 from hf_maskssl.models.configuration_multimae import MultiMAEConfig
 from hf_maskssl.models.image_processing_multimae import MultiMAEImageProcessor
@@ -264,16 +264,16 @@ def test_legend_names_the_classes_drawn(model: Any) -> None:
 def test_class_names_come_from_scenes_or_pseudo_labels(tmp_path: Path) -> None:
     names = {"semseg": ["sky", "dog"]}
     (tmp_path / "pseudo_labels.json").write_text(json.dumps({"classes": names}))
-    args = DataArguments("multimodal_folder", data_dir=str(tmp_path), kind="multimodal")
+    args = data_arguments("multimodal_folder", data_dir=str(tmp_path), kind="multimodal")
     assert known_class_names(args) == names
-    renamed = DataArguments(
+    renamed = data_arguments(
         "multimodal_folder", data_dir=str(tmp_path), kind="multimodal", input_column={"c": "semseg"}
     )
     assert known_class_names(renamed)["c"] == names["semseg"]
-    assert known_class_names(DataArguments("scenes", kind="multimodal"))["semseg"] == list(CLASSES)
-    layout = DataArguments("scenes", kind="multimodal", input_column={"rgb": "rgb", "semseg": "layout"})
+    assert known_class_names(data_arguments("scenes", kind="multimodal"))["semseg"] == list(CLASSES)
+    layout = data_arguments("scenes", kind="multimodal", input_column={"rgb": "rgb", "semseg": "layout"})
     assert known_class_names(layout)["semseg"] == list(LAYOUT)
-    assert known_class_names(DataArguments("digits")) == {}
+    assert known_class_names(data_arguments("digits")) == {}
 
 
 @pytest.fixture

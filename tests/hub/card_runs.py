@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hf_maskssl import ArrayImageProcessor, SeriesFeatureExtractor, SpectrogramFeatureExtractor
-from hf_maskssl.data.arguments import DataArguments
+from hf_maskssl.data.arguments import data_arguments
 from hf_maskssl.data.processors import ImageTextProcessor
 from hf_maskssl.data.text.tokenizers import build_bert_tokenizer, build_byte_tokenizer, build_character_tokenizer
 from hf_maskssl.hub.cards import write_finetuned_card
@@ -260,7 +260,7 @@ def finished_state() -> RunState:
 def finetune_digits(folder: Path, **finetuning: Any) -> Path:
     """One step of fine-tuning on a few digits; the model that is kept, with its card."""
     fields = {"seeds": [3, 4], "max_steps": 1, "batch_size": 8, "output_dir": str(folder / "run")}
-    data = DataArguments(
+    data = data_arguments(
         test_split="test", label_column="label", validation_fraction=0.1, max_train_samples=32, max_test_samples=20
     )
     recipe = FinetuningRecipe(METAMAE | IMAGE, data, FinetuningArguments(**(fields | finetuning)))

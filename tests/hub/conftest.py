@@ -9,7 +9,7 @@ import torch
 from card_runs import RUNS, finished_state, model_section
 from transformers import AutoModelForPreTraining
 
-from hf_maskssl.data.arguments import DataArguments
+from hf_maskssl.data.arguments import data_arguments
 from hf_maskssl.evaluation.arguments import ProbeArguments
 from hf_maskssl.hub import cards
 from hf_maskssl.recipes import build_config
@@ -26,7 +26,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         _, data, build_processor = RUNS[name]
         recipe = PretrainingRecipe(
             model={**model_section(name), **(model or {})},
-            data=DataArguments(**data),
+            data=data_arguments(**data),
             probe=ProbeArguments(every_steps=10, max_samples=500),
             training=PretrainingArguments(**{"max_steps": 30, "batch_size": 32, "seed": 7, **training}),
         )

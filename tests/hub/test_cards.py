@@ -20,7 +20,7 @@ from transformers import (
 )
 
 import hf_maskssl
-from hf_maskssl.data.arguments import DataArguments
+from hf_maskssl.data.arguments import data_arguments
 from hf_maskssl.hub import cards
 from hf_maskssl.hub.cards import PLACEHOLDER, complete_card, is_hub_name, write_converted_card, write_model_card
 from hf_maskssl.hub.official_files import Converted
@@ -367,7 +367,7 @@ def test_finetuned_bert_is_given_pairs_as_in_training(make_run: Any) -> None:
         (["a", "b"], "tokenizer(texts, seconds, padding=True, "),
         ("a", "tokenizer(texts, padding=True, "),
     ):
-        data = DataArguments(source="org/pairs", kind="tokens", input_column=columns, tokenizer="org/bert")
+        data = data_arguments(source="org/pairs", kind="tokens", input_column=columns, tokenizer="org/bert")
         for _, code in loading_snippets(folder, config, PLACEHOLDER, data, "classification"):
             assert call in code and "add_special_tokens" not in code
             tokens = run_snippet(code, folder, "tokens")

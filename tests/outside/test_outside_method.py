@@ -1,7 +1,5 @@
 """A fifth method from another distribution goes the whole way, with no line of hf_maskssl changed."""
 
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +10,8 @@ from transformers import AutoModel, BertConfig, BertModel
 
 from hf_maskssl import Description, Method, register_method
 from hf_maskssl.methods import METHODS
+from outside import EXAMPLES, install
 
-HERE = Path(__file__).resolve().parent
-EXAMPLES = HERE.parents[1] / "examples"
 RECIPE = {
     "model": {"model_type": "toy"},
     "data": {
@@ -49,15 +46,8 @@ run(str(examples / "run_linear_probe.py"), "run", "recipe.yaml", "--output", "pr
 
 @pytest.fixture
 def installed(tmp_path: Path) -> dict[str, str]:
-    """A folder as an installer leaves it: the package and its metadata. Gives the environment that has it."""
-    site = tmp_path / "site"
-    shutil.copytree(HERE / "toy_method", site / "toy_method")
-    metadata = site / "toy_method-0.1.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: toy_method\nVersion: 0.1\n")
-    (metadata / "entry_points.txt").write_text("[hf_maskssl.methods]\ntoy = toy_method.method:METHOD\n")
-    path = os.pathsep.join([str(site), *sys.path])
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, "ACCELERATE_USE_CPU": "true"}
+    """The environment that has the toy method."""
+    return install(tmp_path, "toy_method", "[hf_maskssl.methods]\ntoy = toy_method.method:METHOD\n")
 
 
 def test_a_fifth_method_goes_the_whole_way(installed: dict[str, str], tmp_path: Path) -> None:

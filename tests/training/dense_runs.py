@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers import AutoModelForPreTraining, set_seed
 
-from hf_maskssl.data.arguments import DataArguments
+from hf_maskssl.data.arguments import data_arguments
 from hf_maskssl.data.preparation import prepare_data
 from hf_maskssl.recipes import build_config
 from hf_maskssl.training.finetuning.arguments import FinetuningArguments, FinetuningRecipe
@@ -50,7 +50,7 @@ def make_dense(
     fields = {"output_dir": str(folder / "run"), "max_steps": 2, "batch_size": 4, "learning_rate": 1e-3, "seeds": [0]}
     return FinetuningRecipe(
         model=MULTIMAE if model is None else model,
-        data=DataArguments(**(SCENES | {"task": task, "label_column": LABELS[task]} | (data or {}))),
+        data=data_arguments(**(SCENES | {"task": task, "label_column": LABELS[task]} | (data or {}))),
         finetuning=FinetuningArguments(**(fields | finetuning)),
     )
 
@@ -60,6 +60,6 @@ def pretrained_multimae(folder: Path, **changes: Any) -> Path:
     config = build_config(MULTIMAE | changes)
     set_seed(7)
     AutoModelForPreTraining.from_config(config).save_pretrained(folder)
-    processor: Any = prepare_data(DataArguments(**SCENES), config).processor
+    processor: Any = prepare_data(data_arguments(**SCENES), config).processor
     processor.save_pretrained(folder)
     return folder

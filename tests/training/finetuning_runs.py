@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from runs import MODEL, TEXT_MODEL
 from transformers import CONFIG_MAPPING
 
-from hf_maskssl.data.arguments import DataArguments
+from hf_maskssl.data.arguments import data_arguments
 from hf_maskssl.training.finetuning.arguments import FinetuningArguments, FinetuningRecipe
 
 SMA_MODEL: dict[str, Any] = {
@@ -72,6 +72,6 @@ def make_finetuning(
     section = write_task(folder, task, rows) | (data or {})
     return FinetuningRecipe(
         model=MODELS["metamae"] if model is None else model,
-        data=DataArguments(**section),
+        data=data_arguments(**section),
         finetuning=FinetuningArguments(**(fields | {"seeds": [0, 1]} | finetuning)),
     )

@@ -9,7 +9,7 @@ import yaml
 from safetensors.torch import load_file
 
 from hf_maskssl import SMAForMaskedModeling
-from hf_maskssl.data.arguments import DataArguments
+from hf_maskssl.data.arguments import data_arguments
 from hf_maskssl.evaluation.arguments import ProbeArguments
 from hf_maskssl.models.modeling_sma import ChosenQueries
 from hf_maskssl.models.multimodal_input import ModalityPatches
@@ -83,7 +83,7 @@ def make_recipe(
     model = model or {}
     return PretrainingRecipe(
         model=model if "model_type" in model else MODEL | model,
-        data=DataArguments(**(DATA | (data or {}))),
+        data=data_arguments(**(DATA | (data or {}))),
         probe=ProbeArguments(**(probe or {})),
         training=PretrainingArguments(**(TRAINING | {"output_dir": str(output_dir)} | training)),
     )

@@ -22,7 +22,7 @@ from text_runs import BERT_MODEL, write_sentences
 from transformers import AutoModelForPreTraining
 
 from hf_maskssl.data import build_config, prepare_data
-from hf_maskssl.data.arguments import DataArguments
+from hf_maskssl.data.arguments import data_arguments
 from hf_maskssl.data.collators import BatchCollator
 from hf_maskssl.training import Pretrainer
 from hf_maskssl.training.pretraining import resident
@@ -100,7 +100,7 @@ def test_a_killed_run_finds_its_place(
 
 
 def prepared_text(tmp_path: Path, model: dict[str, Any]) -> Any:
-    return prepare_data(DataArguments(**write_text(tmp_path / "text.txt")), build_config(model))
+    return prepare_data(data_arguments(**write_text(tmp_path / "text.txt")), build_config(model))
 
 
 def test_without_trimming_all_batches_have_one_shape_and_the_same_loss(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from transformers import (
     EvalPrediction,
 )
 
-from hf_maskssl.data.arguments import DataArguments
+from hf_maskssl.data.arguments import data_arguments
 from hf_maskssl.data.tables.splits import read_splits
 from hf_maskssl.evaluation.arguments import ProbeArguments
 from hf_maskssl.evaluation.evaluate_checkpoint import evaluate_checkpoint
@@ -56,7 +56,7 @@ def run_script(name: str, recipe: FinetuningRecipe, folder: Path, monkeypatch: A
 
 def rendered_test_scenes(label: str) -> tuple[dict[str, Any], np.ndarray]:
     """Pictures and labels of the test scenes, as they come."""
-    rows = read_splits(DataArguments(**SCENES))["test"]
+    rows = read_splits(data_arguments(**SCENES))["test"]
     images = {name: [row[name] for row in rows] for name in ("rgb", "depth")}
     return images, np.stack([np.asarray(row[label]) for row in rows]).astype(np.int64)
 
@@ -271,7 +271,7 @@ def test_crops_are_drawn_anew_in_every_epoch(tmp_path: Path) -> None:
 
 def test_probes_take_a_multimae(tmp_path: Path) -> None:
     folder = pretrained_multimae(tmp_path / "start")
-    data = DataArguments(**SCENES, label_column="label", input_column={"depth": "depth"})
+    data = data_arguments(**SCENES, label_column="label", input_column={"depth": "depth"})
     result = evaluate_checkpoint(str(folder), data, ProbeArguments(solver="exact", k=2))
     assert result["rows"]["test"] == 6 and 0 <= result["linear"][0]["accuracy"] <= 1
     crops = dataclasses.replace(data, augment=True)

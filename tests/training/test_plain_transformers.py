@@ -12,7 +12,7 @@ import torch
 from finetuning_runs import MODELS, write_task
 from transformers import AutoModelForPreTraining, AutoModelForSequenceClassification, AutoTokenizer
 
-from hf_maskssl.data import DataArguments, build_config, build_processor, load_splits
+from hf_maskssl.data import build_config, build_processor, data_arguments, load_splits
 
 SCRIPT = Path(__file__).with_name("plain_transformers.py")
 
@@ -27,7 +27,7 @@ def test_plain_script_learns_and_its_model_loads(name: str, tokenizer: str, tmp_
     if tokenizer == "utf-8":
         section |= {"alphabet": None, "tokenizer": "utf-8"}
         model |= {"vocab_size": 262, "max_position_embeddings": 12}
-    args = DataArguments(**section)
+    args = data_arguments(**section)
     config = build_config(model)
     rows = load_splits(args)["train"]
     processor = build_processor(args, config, rows)

@@ -11,7 +11,7 @@ from text_runs import BERT_MODEL, write_pairs, write_sentences, write_words
 from transformers import AutoModel, AutoTokenizer
 
 from hf_maskssl import PoSMinimaxBertForPreTraining
-from hf_maskssl.data import DataArguments
+from hf_maskssl.data import data_arguments
 from hf_maskssl.data.masked_text.rows import MaskedTextRows
 from hf_maskssl.evaluation.arguments import ProbeArguments
 from hf_maskssl.evaluation.evaluate_checkpoint import evaluate_checkpoint
@@ -93,7 +93,7 @@ def test_checkpoint_holds_its_tokenizer_and_every_weight_of_the_encoder(checkpoi
 
 
 def test_fine_tuning_to_pairs_of_sentences(checkpoint: Path, tmp_path: Path) -> None:
-    data = DataArguments(**write_pairs(tmp_path, {"train": 320, "valid": 32, "test": 64}))
+    data = data_arguments(**write_pairs(tmp_path, {"train": 320, "valid": 32, "test": 64}))
     args = FinetuningArguments(
         checkpoint=str(checkpoint),
         output_dir=str(tmp_path / "run"),
@@ -112,11 +112,11 @@ def test_fine_tuning_to_pairs_of_sentences(checkpoint: Path, tmp_path: Path) -> 
 
 
 def test_probes_read_pairs_and_single_tokens(checkpoint: Path, tmp_path: Path) -> None:
-    pairs = DataArguments(**write_pairs(tmp_path, {"train": 40, "test": 20}))
+    pairs = data_arguments(**write_pairs(tmp_path, {"train": 40, "test": 20}))
     result = evaluate_checkpoint(str(checkpoint), pairs, ProbeArguments(solver="exact", k=3))
     assert result["rows"] == {"train": 40, "test": 20}
     tokens = write_words(tmp_path, {"train": 40, "test": 20})
-    result = evaluate_checkpoint(str(checkpoint), DataArguments(**tokens), ProbeArguments(solver="exact", k=3))
+    result = evaluate_checkpoint(str(checkpoint), data_arguments(**tokens), ProbeArguments(solver="exact", k=3))
     # One row a word: neither [CLS] nor [SEP], which have no label. A word's embedding tells what it is.
     assert result["rows"] == {"train": 40 * 7, "test": 20 * 7}
     assert result["linear"][0]["token_accuracy"] > 0.95

@@ -32,7 +32,8 @@ from transformers import (
     AutoModelForUniversalSegmentation,
 )
 
-from ..data.arguments import DataArguments, expand_variables
+from ..data.arguments import expand_variables
+from ..data.kinds.image import ImageArguments
 from ..data.tables.sources import read_split
 from ..launch import launched_state
 
@@ -217,7 +218,7 @@ def make_pseudo_labels(args: PseudoLabelArguments) -> PseudoLabelReport:
 
 def _read_rows(args: PseudoLabelArguments) -> Dataset:
     """The split, its pictures left undecoded."""
-    data_args = DataArguments(
+    data_args = ImageArguments(
         source=args.source,
         config_name=args.config_name,
         revision=args.revision,

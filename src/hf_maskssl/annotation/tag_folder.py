@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 
 from ..data.arguments import DataArguments
+from ..data.masked_text.arguments import MaskedTextArguments
 from ..data.masked_text.parts_of_speech import PART_OF_TAG
 from ..data.masked_text.pos_tagging import load_tagger, tag_values
 from ..data.masked_text.sentences import batch_rows_of, mean_bytes, runs_of_rows, warn_of_wrapped_text
@@ -166,7 +167,7 @@ class PartWriter:
     """
 
     rows: Dataset
-    data: DataArguments
+    data: MaskedTextArguments
     function: TaggedRows
     paths: list[Path]
     rows_per_part: int
@@ -223,7 +224,7 @@ def tag_folder(args: TaggingArguments) -> dict[str, Any]:
     splits: dict[str, Any] = read_splits(data)
     column = str(data.input_column)
     for split, rows in splits.items():
-        require_columns(rows, {"input_column": column, "document_column": data.document_column}, split)
+        require_columns(rows, [("input_column", column), ("document_column", data.document_column)], split)
     root = Path(args.output_dir)
     part_rows = {split: _rows_per_part(rows, column, args) for split, rows in splits.items()}
     report = _open_folder(root, _settings(args, data, splits), part_rows)
@@ -248,14 +249,17 @@ def tag_folder(args: TaggingArguments) -> dict[str, Any]:
 # What there is to do
 
 
-def _data_arguments(args: TaggingArguments) -> DataArguments:
+def _data_arguments(args: TaggingArguments) -> MaskedTextArguments:
     given = {name: getattr(args, name) for name in DATA_FIELDS if getattr(args, name) is not None}
     if args.recipe is None:
         given = {"input_column": "text", **given}
         # No text is tokenised here, but this kind asks for a tokenizer.
-        data = DataArguments(kind="masked_text", tokenizer="utf-8", **given)
+        data = MaskedTextArguments(tokenizer="utf-8", **given)
     else:
-        data = replace(load_recipe(args.recipe, sections={"data": DataArguments})["data"], **given)
+        section = load_recipe(args.recipe, sections={"data": DataArguments})["data"]
+        if not isinstance(section, MaskedTextArguments):
+            raise ValueError(f"recipe {args.recipe}: expected data.kind 'masked_text', got {section.kind!r}")
+        data = replace(section, **given)
     if data.streaming:
         raise ValueError(
             "data.streaming: parts have a fixed number of rows, which a stream does not tell; set it to false"
@@ -265,7 +269,7 @@ def _data_arguments(args: TaggingArguments) -> DataArguments:
     return data
 
 
-def _settings(args: TaggingArguments, data: DataArguments, splits: Mapping[str, Dataset]) -> dict[str, Any]:
+def _settings(args: TaggingArguments, data: MaskedTextArguments, splits: Mapping[str, Dataset]) -> dict[str, Any]:
     """What decides the parts: where the text comes from, how it is cut, and a glance at its content."""
     fields = {name: getattr(data, name) for name in (*DATA_FIELDS, *CUT_FIELDS)}
     rows = {
@@ -323,7 +327,7 @@ def _open_folder(root: Path, settings: Mapping[str, Any], part_rows: Mapping[str
 
 
 def _tag_split(
-    folder: Path, split: str, rows: Dataset, data: DataArguments, part_rows: int, num_proc: int
+    folder: Path, split: str, rows: Dataset, data: MaskedTextArguments, part_rows: int, num_proc: int
 ) -> dict[str, Any]:
     """Tag the parts that are missing.
 

@@ -1,34 +1,33 @@
-"""What a recipe's `data` section may say."""
+"""What a recipe's `data` section may say, whatever the kind of its rows."""
 
 import os
-from dataclasses import dataclass, field
-from typing import Any, Literal
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from ..recipes import ChosenSection, build_section, nearest
+from .builtin import SOURCES, Source
 
 LOCAL_SOURCES = ("parquet", "csv", "json", "text", "numpy", "imagefolder", "audiofolder")
 
-Kind = Literal["tokens", "series", "tabular", "image", "spectrogram", "vision_language", "multimodal", "masked_text"]
 Task = Literal["classification", "regression", "token_classification", "semantic_segmentation", "depth_estimation"]
 # Tasks whose label is a map as large as the picture.
 DENSE_TASKS = ("semantic_segmentation", "depth_estimation")
 DEFAULT_FRACTIONS = (0.8, 0.1, 0.1)
 DEFAULT_NUM_SCENES = {"train": 4000, "validation": 500, "test": 1000}
-# What only kind "masked_text" reads, and what it is when left out.
-MASKED_TEXT_DEFAULTS: dict[str, Any] = {
-    "tag_column": None,
-    "tagger": None,
-    "document_column": None,
-    "mlm_probability": 0.15,
-    "mask_sampling": "proportional",
-    "num_maskings": 10,
-    "sequence_length": None,
-    "short_sequence_probability": 0.1,
-    "wordpiece_size": None,
-}
+DEFAULT_KIND = "image"
+
+# Kind -> the class of its arguments; `register_kind` fills it.
+ARGUMENTS: dict[str, type["DataArguments"]] = {}
 
 
 @dataclass
-class DataArguments:
-    """Where rows come from, which columns matter and how they become model inputs.
+class DataArguments(ChosenSection):
+    """Where rows come from, which columns matter, and which rows are taken: what all kinds have.
+
+    Each kind extends it by how a row becomes the model's input. `data_arguments` and recipes choose the class by `kind`.
 
     Attributes:
         source: `"digits"` (scikit-learn's 8x8 handwritten digits: columns `image`, `label`; splits `train` of 1,437
@@ -60,97 +59,22 @@ class DataArguments:
             validation or test.
         split_column: Scaffold splits: the column of the SMILES, None for the input column. `"random"`: rows with an
             equal value here stay together, None for each row by itself.
-        kind: What a row is. `"tokens"`: a string or a list of ids. `"series"`: channels x time steps. `"tabular"`: one
-            number per feature. `"image"`: an image or array with any number of channels. `"spectrogram"`: a waveform,
-            turned into a log-mel picture. `"vision_language"`: an image and a text. `"multimodal"`: several aligned
-            pictures of one scene, such as colours, depth and classes. `"masked_text"`: pre-training of PoS-BERT, texts
-            whose words are masked by their part of speech.
-        input_column: Column that holds the input. `"series"` also takes a list of columns, one per channel;
-            `"tabular"` a list of columns, one per feature, or None for every numeric column but those of the label and
-            of `split_column`; `"tokens"` a list of two columns, a sentence pair. A text may be a list of words, which
-            blanks then join. The digits and pydoc need no name. `"multimodal"`: `{modality: column}`, which may leave some of the
-            model's modalities out; one name alone is the column of rgb; None: columns named as the modalities.
-        text_column: `"vision_language"`: the column of the text.
-        label_column: Column of the label, or None: nothing labelled is needed for pre-training. Dense tasks: the column
-            of the class map or depth map.
-        label_mask_column: Token labels: a list as long as the labels, whose zeros mark labels to ignore (-100).
+        kind: What a row is, the name of a `Kind`: it decides which further fields there are (`data_arguments`).
+        input_column: Column that holds the input; which other forms it takes is the kind's to say. The digits and pydoc need
+            no name.
+        label_column: Column of the label, or None: nothing labelled is needed for pre-training.
         drop_missing_labels: Leave out rows whose label is null or NaN, with a warning that counts them. Otherwise
             they are an error.
-        task: What the labels are: classes, one real number, one class per token, or (kind `"multimodal"`) one class or
-            one depth per pixel.
-        label_names: `"semantic_segmentation"`: names of the classes by their id. None: the scenes' own, or numbers up to
-            the largest id in the training split.
-        label_scale: `"depth_estimation"`: label maps are multiplied by this, such as 0.001 for 16-bit millimetres, which
-            is also the scenes' default. None elsewhere: 1.
-        label_invalid_value: `"depth_estimation"`: pixels of this raw value have no known depth, as those have whose value
-            is not a number, or not above 0.
-        standardize: Subtract the mean and divide by the standard deviation: `"dataset"` takes both, per channel
-            (tabular: per feature), from the training split; `"sample"` from the sample itself; `"none"` leaves values.
-        scale: Raw values are multiplied by this first (1/255 for bytes, 1/32768 for 16-bit waveforms in a column;
-            waveforms in WAV files are in [-1, 1) already).
-        modality_options: `"multimodal"`: modality -> how its pictures become inputs, the fields `scale`, `standardize`,
-            `mean`, `std`, `resample`, `flips_x` and `invalid_value` of `MultiMAEImageProcessor`; `standardize: dataset`
-            without `mean` measures both on the training split, and is the default of every modality but rgb, depth
-            and normals, which have their own. In depth, 0 is a hole (`invalid_value: 0`). What is given here also
-            replaces what a checkpoint's processor has.
-        augment: `"multimodal"`: training rows are cropped and mirrored at random, all modalities and label maps alike,
-            anew in every epoch; `cache` then has no meaning for them. What is drawn depends on `split_seed`, the run's
-            seed, the epoch and the row alone, so a resumed run draws the same. Of a stream it is drawn from torch's random
-            numbers.
-        crop_scale: Share of the picture's area that a random crop has, lowest and highest.
-        crop_ratio: Its width over its height, where 1 is the ratio of the model's `image_size`.
-        flip_probability: How often it is mirrored.
-        crop_fraction: `"multimodal"`, without `augment` and in validation and test: None resizes the whole picture,
-            whatever its aspect ratio; a number in (0, 1] takes the largest box of the model's aspect ratio out of the
-            middle, its sides multiplied by this.
-        allow_missing: `"multimodal"`: rows may lack a modality (a null, a file that is not there), which the model then
-            neither sees nor predicts. Otherwise they are an error.
-        verify_images: `"multimodal"`: open every picture once before anything else; `num_proc` processes share the
-            work. Rows with unreadable ones are left out with a warning that names them; more than 1 % of the rows stop the
-            run.
+        task: What the labels are; the kind decides which tasks there are.
         scene_size: `"scenes"`: pixels, one number for a square or [height, width].
         num_scenes: `"scenes"`: how many each split has.
         scenes_seed: `"scenes"`: decides all of them.
-        tokenizer: Hub name or folder of a tokenizer, for text; a BERT `vocab.txt`, one piece a line; or `"utf-8"`, the
-            built-in tokenizer of bytes: [PAD] 0, [BOS] 1, [EOS] 2, [MASK] 3, [CLS] 4, [SEP] 5, byte b at b + 6, so
-            `vocab_size` is 262. Its texts end with [SEP].
-        alphabet: Characters of a one-token-per-character tokenizer, built here and saved with the checkpoint. Ids:
-            [PAD] 0, [UNK] 1, [MASK] 2, then the alphabet in this order, so `vocab_size` is its length + 3.
-        pack: Pre-training on texts: lay them end to end, each followed by the tokenizer's separator, and cut sequences
-            of exactly the model's `max_position_embeddings`. Every 1,000 texts the rest that fills no sequence is
-            dropped. `max_*_samples` count texts, and `index` is the text in which a sequence begins.
-        tag_column: `"masked_text"`: the column of the words' parts of speech, Penn Treebank or universal tags (strings, or
-            numbers of a ClassLabel), one for each word of a list; of a string, whose row is one sentence, the columns
-            `word_starts` and `word_ends` say where its words are (what `examples/run_tag_pos.py` writes).
-        tagger: `"masked_text"`: `"nltk"` tags the words here, once, with NLTK's averaged perceptron. It is for English;
-            other languages come with a `tag_column` of universal tags.
-        document_column: `"masked_text"`: neighbouring rows with an equal value here are one document. None: every row is
-            one; of `"text"` files (a paragraph a line, not wrapped), the lines between two blank ones.
-        mlm_probability: `"masked_text"`: share of the pieces that is masked.
-        mask_sampling: `"masked_text"`: masked words come from the tasks as they occur, or from all of a sequence's tasks
-            equally.
-        num_maskings: `"masked_text"`: so many different maskings, which epochs take in turn; 0: anew in every epoch.
-        sequence_length: `"masked_text"`: pieces in a sequence, [CLS] and [SEP] included. None: as many as the model takes.
-        short_sequence_probability: `"masked_text"`: share of the sequences that get a random shorter length.
-        wordpiece_size: `"masked_text"`: train an uncased WordPiece tokenizer of so many pieces on the training split, saved
-            with the checkpoint. Instead of `tokenizer`. It lower-cases and drops accents; `examples/train_tokenizer.py
-            --cased` keeps them.
-        sampling_rate: Spectrograms: samples per second. Files with another rate are resampled.
-        frame_length: Spectrograms: samples in a frame; None means 25 ms.
-        hop_length: Spectrograms: samples between frames; None means 10 ms. The model's `image_size` is
-            `[mel bands, frames]`, so it covers `(frames - 1) * hop_length + frame_length` samples: shorter
-            sounds are padded with silence, longer ones cropped at the end.
-        fft_length: Spectrograms: None means the next power of two from `frame_length`.
-        min_frequency: Spectrograms: lower edge of the lowest mel band, in Hz.
-        max_frequency: Spectrograms: upper edge of the highest mel band; None means half the sampling rate.
-        max_train_samples: Keep so many training rows, chosen by `split_seed` (a stream: the first; `"masked_text"`: the
-            beginnings of documents, for which blank lines of text files do not count).
+        max_train_samples: Keep this many training rows, chosen by `split_seed` (of a stream the first).
         max_validation_samples: The same for validation.
         max_test_samples: The same for the test split.
         num_proc: Processes that prepare the rows; None means this one.
         cache: Prepare every row once and keep the result in the datasets cache. False prepares rows each time they are
-            read, for sets whose prepared form is too large for the disk. None is false for kind `"multimodal"`, whose
-            pictures take far less room than what is made of them, and true for all others.
+            read, for sets whose prepared form is too large for the disk. None is the kind's own choice.
     """
 
     source: str = "digits"
@@ -167,52 +91,62 @@ class DataArguments:
     split: Literal["given", "random", "scaffold", "scaffold_random"] = "given"
     split_fractions: list[float] = field(default_factory=lambda: list(DEFAULT_FRACTIONS))
     split_column: str | None = None
-    kind: Kind = "image"
+    kind: str = DEFAULT_KIND
     input_column: str | list[str] | dict[str, str] | None = None
-    text_column: str | None = None
     label_column: str | None = None
-    label_mask_column: str | None = None
     drop_missing_labels: bool = False
     task: Task = "classification"
-    label_names: list[str] | None = None
-    label_scale: float | None = None
-    label_invalid_value: float | None = None
-    standardize: Literal["dataset", "sample", "none"] = "dataset"
-    scale: float = 1.0
-    modality_options: dict[str, dict[str, Any]] | None = None
-    augment: bool = False
-    crop_scale: list[float] = field(default_factory=lambda: [0.2, 1.0])
-    crop_ratio: list[float] = field(default_factory=lambda: [0.75, 4 / 3])
-    flip_probability: float = 0.5
-    crop_fraction: float | None = None
-    allow_missing: bool = False
-    verify_images: bool = True
     scene_size: int | list[int] = 64
     num_scenes: dict[str, int] = field(default_factory=lambda: dict(DEFAULT_NUM_SCENES))
     scenes_seed: int = 0
-    tokenizer: str | None = None
-    alphabet: str | None = None
-    pack: bool = False
-    tag_column: str | None = None
-    tagger: Literal["nltk"] | None = None
-    document_column: str | None = None
-    mlm_probability: float = 0.15
-    mask_sampling: Literal["proportional", "balanced"] = "proportional"
-    num_maskings: int = 10
-    sequence_length: int | None = None
-    short_sequence_probability: float = 0.1
-    wordpiece_size: int | None = None
-    sampling_rate: int | None = None
-    frame_length: int | None = None
-    hop_length: int | None = None
-    fft_length: int | None = None
-    min_frequency: float = 0.0
-    max_frequency: float | None = None
     max_train_samples: int | None = None
     max_validation_samples: int | None = None
     max_test_samples: int | None = None
     num_proc: int | None = None
     cache: bool | None = None
+
+    # What a kind takes; its class says otherwise where it does.
+    TASKS: ClassVar[tuple[str, ...]] = ("classification", "regression")
+    INPUT_FORMS: ClassVar[tuple[type, ...]] = (str,)  # of `input_column`: str, list, dict, type(None)
+    CACHES: ClassVar[bool] = True  # what `cache` is when left out
+
+    @classmethod
+    def chosen(cls, values: Mapping[str, Any]) -> tuple[type["DataArguments"], dict[str, Any]]:
+        """The class of the kind that the values name, and the values that are for it.
+
+        Fields of other kinds are left out where they have their default values (`fields_of_kinds`).
+
+        Raises:
+            ValueError: No such kind, or a field that another kind has.
+        """
+        kind = values.get("kind", DEFAULT_KIND)
+        if kind not in ARGUMENTS:
+            hint = nearest(kind, ARGUMENTS) if isinstance(kind, str) else ""
+            raise ValueError(f"data.kind: expected one of {list(ARGUMENTS)}, got {kind!r}{hint}")
+        arguments = ARGUMENTS[kind]
+        own = {entry.name for entry in fields(arguments)}
+        defaults = fields_of_kinds()
+        kept = {name: value for name, value in values.items() if name not in defaults.keys() - own}
+        for name in values.keys() - kept.keys():
+            if values[name] != defaults[name]:
+                others = [
+                    repr(other) for other, one in ARGUMENTS.items() if name in {entry.name for entry in fields(one)}
+                ]
+                raise ValueError(
+                    f"unknown field data.{name} for kind {kind!r}, which {' and '.join(others)} has: remove it, or set "
+                    "another data.kind"
+                )
+        return arguments, kept
+
+    @classmethod
+    def every_class(cls) -> list[type["DataArguments"]]:
+        """The classes of all kinds."""
+        return list(ARGUMENTS.values())
+
+    @classmethod
+    def described(cls, values: Mapping[str, Any]) -> str:
+        """The kind, as errors of unknown fields name it."""
+        return f" for kind {values.get('kind', DEFAULT_KIND)!r}"
 
     def __post_init__(self) -> None:
         """Refuse combinations that cannot work.
@@ -220,26 +154,39 @@ class DataArguments:
         Raises:
             ValueError: Naming the fields, what was expected and what came.
         """
-        if self.source == "digits" and self.input_column is None:
-            self.input_column = "image"
-        if self.source == "pydoc" and self.input_column is None:
-            self.input_column = "text"
-        if self.source == "scenes" and self.label_scale is None and self.task == "depth_estimation":
-            self.label_scale = 0.001
+        if self.builtin is not None and self.input_column is None:
+            self.input_column = self.builtin.input_column
         if self.cache is None:
-            self.cache = self.kind != "multimodal"
+            self.cache = self.CACHES
         self._check_splits()
         self._check_cut()
         self._check_columns()
-        self._check_tokens()
-        self._check_pack()
-        self._check_masked_text()
-        self._check_multimodal()
         self._check_scenes()
-        if self.kind == "spectrogram" and self.sampling_rate is None:
-            raise ValueError("data.sampling_rate: kind 'spectrogram' needs the samples per second, such as 16000")
-        if self.scale == 0.0:
-            raise ValueError("data.scale: expected a number other than 0, which would erase the input")
+
+    @property
+    def builtin(self) -> Source | None:
+        """The data set of this package that `source` names, if it does."""
+        return SOURCES.get(self.source)
+
+    @property
+    def reads_lines(self) -> bool:
+        """Whether rows are the lines of text files, where a blank one ends a document."""
+        return self.source == "text"
+
+    @property
+    def may_lack_columns(self) -> bool:
+        """Whether rows may lack the value of some input column."""
+        return False
+
+    def input_columns(self) -> list[str]:
+        """The columns that `input_column` names; empty for None."""
+        if isinstance(self.input_column, dict):
+            return list(self.input_column.values())
+        return [self.input_column] if isinstance(self.input_column, str) else list(self.input_column or [])
+
+    def columns_read(self) -> list[str]:
+        """All columns that the model's inputs are made of, as far as the recipe names them."""
+        return self.input_columns()
 
     def _check_splits(self) -> None:
         if not 0.0 <= self.validation_fraction < 1.0:
@@ -295,81 +242,35 @@ class DataArguments:
             )
 
     def _check_columns(self) -> None:
-        if self.input_column is None and self.kind not in ("tabular", "multimodal"):
-            raise ValueError(
-                f"data.input_column: kind {self.kind!r} needs the name of the column that holds the input"
-            )
-        inputs: list[str | None] = [*self.input_columns()]
-        for name in ("label_column", "label_mask_column"):
-            column = getattr(self, name)
-            if column is not None and column in [*inputs, self.text_column]:
+        if not isinstance(self.input_column, self.INPUT_FORMS):
+            self._refuse_input()
+        for name, column in self.label_columns().items():
+            if column is not None and column in self.columns_read():
                 raise ValueError(
-                    f"data.{name}: {column!r} is also an input column ({[*inputs, self.text_column]}), so the model would "
-                    "read the answer: take it out of the input columns"
+                    f"data.{name}: {column!r} is also an input column ({self.columns_read()}), so the model would read the "
+                    "answer: take it out of the input columns"
                 )
-        if isinstance(self.input_column, dict) != (self.kind == "multimodal") and isinstance(
-            self.input_column, (dict, list)
-        ):
-            raise ValueError(
-                f"data.input_column: kind {self.kind!r} takes "
-                + ("{modality: column}" if self.kind == "multimodal" else "no {modality: column}")
-                + f", got {self.input_column}"
-            )
-        if isinstance(self.input_column, list) and self.kind not in ("tabular", "series"):
-            if self.kind != "tokens":
-                raise ValueError(f"data.input_column: kind {self.kind!r} takes one column, got {self.input_column}")
-            if len(self.input_column) != 2:
-                raise ValueError(
-                    "data.input_column: kind 'tokens' takes one column, or two for sentence pairs, got "
-                    f"{self.input_column}"
-                )
-            if self.task == "token_classification":
-                raise ValueError(f"data.input_column {self.input_column}: sentence pairs have no labels per token")
-        if (self.text_column is None) == (self.kind == "vision_language"):
-            raise ValueError(
-                f"data.text_column is {self.text_column!r} with kind {self.kind!r}: "
-                "'vision_language' needs the column of the text, no other kind has one"
-            )
-        if self.label_mask_column is not None and self.task != "token_classification":
-            raise ValueError(
-                f"data.label_mask_column is {self.label_mask_column!r}, which only task 'token_classification' uses; "
-                f"task is {self.task!r}"
-            )
-        if self.task == "token_classification" and self.kind != "tokens":
-            raise ValueError(f"data.task 'token_classification' needs kind 'tokens', got {self.kind!r}")
+        if self.task not in self.TASKS:
+            others = [kind for kind, arguments in ARGUMENTS.items() if self.task in arguments.TASKS]
+            raise ValueError(f"data.task {self.task!r} needs kind {' or '.join(map(repr, others))}, got {self.kind!r}")
         if self.drop_missing_labels and (self.streaming or self.label_column is None):
             raise ValueError(
                 f"data.drop_missing_labels is true with data.label_column {self.label_column!r} and data.streaming "
                 f"{self.streaming}: it needs a label column, and rows that can be counted beforehand (streaming false)"
             )
 
-    def input_columns(self) -> list[str]:
-        """The columns that `input_column` names; empty for None."""
-        if isinstance(self.input_column, dict):
-            return list(self.input_column.values())
-        return [self.input_column] if isinstance(self.input_column, str) else list(self.input_column or [])
+    def _refuse_input(self) -> None:
+        if self.input_column is None:
+            raise ValueError(
+                f"data.input_column: kind {self.kind!r} needs the name of the column that holds the input"
+            )
+        forms = {str: "one column", list: "a list of columns", dict: "{modality: column}"}
+        known = " or ".join(words for form, words in forms.items() if form in self.INPUT_FORMS)
+        raise ValueError(f"data.input_column: kind {self.kind!r} takes {known}, got {self.input_column}")
 
-    def _check_multimodal(self) -> None:
-        if self.kind == "multimodal":
-            for name, unset in (("standardize", "dataset"), ("scale", 1.0)):
-                if getattr(self, name) != unset:
-                    raise ValueError(
-                        f"data.{name} is {getattr(self, name)!r}; kind 'multimodal' sets it for each modality by itself, "
-                        "in data.modality_options"
-                    )
-        elif self.task in DENSE_TASKS:
-            raise ValueError(f"data.task {self.task!r} needs kind 'multimodal', got {self.kind!r}")
-        else:
-            for name in ("modality_options", "augment", "crop_fraction", "allow_missing"):
-                if getattr(self, name) not in (None, False):
-                    raise ValueError(f"data.{name} is for kind 'multimodal'; kind is {self.kind!r}: remove it")
-        dense = {"label_names": "semantic_segmentation"}
-        dense |= {"label_scale": "depth_estimation", "label_invalid_value": "depth_estimation"}
-        for name, task in dense.items():
-            if getattr(self, name) is not None and self.task != task:
-                raise ValueError(f"data.{name} is for task {task!r}; task is {self.task!r}: remove it")
-        if self.label_scale is not None and self.label_scale <= 0.0:
-            raise ValueError(f"data.label_scale: expected a positive number, got {self.label_scale}")
+    def label_columns(self) -> dict[str, str | None]:
+        """Field -> column, of all that says what the labels are."""
+        return {"label_column": self.label_column}
 
     def _check_scenes(self) -> None:
         size = [self.scene_size] * 2 if isinstance(self.scene_size, int) else self.scene_size
@@ -380,94 +281,44 @@ class DataArguments:
                 f"data.num_scenes: expected positive numbers for some of {list(DEFAULT_NUM_SCENES)}, got {self.num_scenes}"
             )
 
-    def _check_tokens(self) -> None:
-        if self.tokenizer is not None and self.alphabet is not None:
-            raise ValueError("data.tokenizer and data.alphabet are both set: keep the one that reads the text")
-        has_text = self.kind in ("tokens", "vision_language", "masked_text")
-        for name in ("tokenizer", "alphabet"):
-            if getattr(self, name) is not None and not has_text:
-                raise ValueError(f"data.{name}: kind {self.kind!r} has no text; remove it")
-        if self.alphabet is not None and len(set(self.alphabet)) != len(self.alphabet):
-            repeated = sorted({letter for letter in self.alphabet if self.alphabet.count(letter) > 1})
-            raise ValueError(f"data.alphabet: these characters occur twice: {repeated}")
-        if self.alphabet == "":
-            raise ValueError("data.alphabet: expected at least one character, got an empty string")
 
-    def _check_pack(self) -> None:
-        if not self.pack:
-            return
-        unfit = {
-            "kind": self.kind != "tokens",
-            "input_column": isinstance(self.input_column, list),
-            "label_column": self.label_column is not None,
-            "cache": not self.cache and not self.streaming,
-        }
-        for name, is_unfit in unfit.items():
-            if is_unfit:
-                raise ValueError(
-                    f"data.pack: data.{name} is {getattr(self, name)!r}, but packing needs kind 'tokens', one text "
-                    "column, no labels, and rows that are cached or streamed"
-                )
+def data_arguments(source: str = "digits", **values: Any) -> Any:
+    """Arguments of the class that `kind` chooses, as a recipe's `data` section would give them.
 
-    def _check_masked_text(self) -> None:
-        if self.kind != "masked_text":
-            for name, default in MASKED_TEXT_DEFAULTS.items():
-                if getattr(self, name) != default:
-                    raise ValueError(
-                        f"data.{name} is {getattr(self, name)!r}, which only kind 'masked_text' uses; kind is {self.kind!r}: "
-                        "remove it"
-                    )
-            return
-        unfit = {
-            "streaming": (self.streaming, "sentences are counted and cached beforehand: set it to false"),
-            "cache": (not self.cache, "sentences are cached: leave it out"),
-            "alphabet": (
-                self.alphabet is not None,
-                "its tokenizer has no [CLS] and [SEP]: set data.tokenizer instead",
-            ),
-            "label_column": (self.label_column is not None, "it is for pre-training; fine-tune with kind 'tokens'"),
-        }
-        for name, (is_unfit, reason) in unfit.items():
-            if is_unfit:
-                raise ValueError(f"data.{name} is {getattr(self, name)!r} with kind 'masked_text': {reason}")
-        if (self.tokenizer is None) == (self.wordpiece_size is None):
-            raise ValueError(
-                f"data.tokenizer is {self.tokenizer!r} and data.wordpiece_size {self.wordpiece_size}: kind 'masked_text' "
-                "needs one of them, a tokenizer by name, folder or vocab.txt, or the size of one to train"
-            )
-        if self.tag_column is not None and self.tagger is not None:
-            raise ValueError(
-                f"data.tag_column {self.tag_column!r} and data.tagger {self.tagger!r} are both set: keep the one to believe"
-            )
-        self._check_whole_documents()
-        for name, lowest in (("num_maskings", 0), ("wordpiece_size", 1), ("sequence_length", 5)):
-            value = getattr(self, name)
-            if value is not None and value < lowest:
-                raise ValueError(f"data.{name}: expected at least {lowest}, got {value}")
-        if not 0.0 < self.mlm_probability < 1.0:
-            raise ValueError(f"data.mlm_probability: expected a number in (0, 1), got {self.mlm_probability}")
-        if not 0.0 <= self.short_sequence_probability <= 1.0:
-            raise ValueError(
-                f"data.short_sequence_probability: expected a number in [0, 1], got {self.short_sequence_probability}"
-            )
+    Args:
+        source: As `DataArguments.source`.
+        values: Any further fields of the kind, and `kind` itself.
 
-    def _check_whole_documents(self) -> None:
-        """Documents of several rows are not torn apart by cuts."""
-        if self.validation_fraction == 0.0 and self.split == "given":
-            return
-        if self.document_column is None and self.source != "text":
-            return
-        if self.split == "random" and self.split_column is not None:
-            return
-        raise ValueError(
-            f"data.validation_fraction {self.validation_fraction} and data.split {self.split!r} would tear documents apart: "
-            "name a data.validation_split"
-            + (
-                f", or set data.split to 'random' and data.split_column to {self.document_column!r}"
-                if self.document_column is not None
-                else ""
-            )
-        )
+    Raises:
+        ValueError: An unknown kind, a field that the kind does not have (with the nearest one it has), a value of another
+            type, or values that do not go together.
+    """
+    return build_section("data", DataArguments, {"source": source, **values})
+
+
+def is_hub_name(source: str) -> bool:
+    """Whether a `data.source`, or a checkpoint, has a name of the Hub, not of files of this machine."""
+    is_local = source in (*SOURCES, *LOCAL_SOURCES, "multimodal_folder") or Path(source).exists()
+    return not is_local and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source) is not None and not source.startswith(".")
+
+
+def checkpoint_name(checkpoint: str) -> str:
+    """A Hub name, or the last part of a path: nobody else has the rest."""
+    return checkpoint if is_hub_name(checkpoint) else Path(checkpoint).resolve().name
+
+
+def fields_of_kinds() -> dict[str, Any]:
+    """Field -> its default value, of the fields that some kind has beside the common ones.
+
+    What was written before kinds had arguments of their own holds all of them, and those of other kinds say nothing.
+    """
+    common = {entry.name for entry in fields(DataArguments)}
+    return {
+        entry.name: entry.default_factory() if entry.default_factory is not MISSING else entry.default
+        for arguments in ARGUMENTS.values()
+        for entry in fields(arguments)
+        if entry.name not in common
+    }
 
 
 def expand_variables(text: str, field_name: str) -> str:

@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader
 from transformers import AutoModel, PreTrainedModel
 
 from ..data.collators import BatchCollator
-from ..data.multimodal import MultimodalCollator
+from ..data.multimodal.collator import MultimodalCollator
 from ..data.preparation import PreparedData
-from ..data.preparer import PreparedSplit, plain_rows
 from ..data.tables.labels import IGNORED_LABEL
+from ..data.tables.preparing import PreparedSplit, plain_rows
 from .arguments import ProbeArguments
 from .features import MEMORY_LIMIT, RowStore, draw_indices, level_of_task
 from .probe import ProbeRun, Table, column_statistics, exact_linear_model, score_predictions, select_few, standardise

@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from torch.nn import functional as F
 
 from ..data.preparation import PreparedData
-from ..data.preparer import plain_rows
+from ..data.tables.preparing import plain_rows
 from .metrics import MapScores, known_depth
 
 MAX_ROWS = 200  # training rows that pixels are drawn from

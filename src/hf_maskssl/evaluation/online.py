@@ -11,7 +11,7 @@ from torch import nn
 
 from ..data.arguments import Task
 from ..data.preparation import PreparedData
-from ..data.preparer import PreparedSplit, plain_rows
+from ..data.tables.preparing import PreparedSplit, plain_rows
 from .arguments import ProbeArguments
 from .features import extract_features, level_of_task
 from .probe import knn_probe, linear_probe

@@ -2,7 +2,6 @@
 
 import dataclasses
 import platform
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,11 @@ from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelF
 
 import hf_maskssl
 
-from ..data.arguments import LOCAL_SOURCES, DataArguments
-from ..data.text.tokenizers import BYTE_TOKENIZER
+from ..data import find_kind
+from ..data.arguments import DataArguments, checkpoint_name, is_hub_name
 from ..evaluation.reports import markdown_table
 from ..methods import Description, find_method
-from ..models.configuration_pos_minimax_bert import ANY_WORD, NEXT_SENTENCE
+from ..models.configuration_pos_minimax_bert import NEXT_SENTENCE
 from ..pictures.reconstruction import draw_curves
 from ..recipes import build_config
 from ..training.finetuning.arguments import FinetuningRecipe
@@ -36,27 +35,12 @@ CURVES = "curves.png"
 PLACEHOLDER = "ORGANISATION/NAME"
 # Fields that say how this run was started or where it was to go, not how the model came about.
 NOT_REPRODUCED = ("output_dir", "resume", "push_to_hub", "hub_model_id", "hub_private")
-# What the Hub calls a task: (classification, regression) of each kind of data.
-PIPELINES: dict[str, tuple[str | None, str | None]] = {
-    "tokens": ("text-classification",) * 2,
-    "tabular": ("tabular-classification", "tabular-regression"),
-    "image": ("image-classification", None),
-    "spectrogram": ("audio-classification", None),
-    "multimodal": ("image-classification", None),
-}
 # Tasks whose name the Hub has whatever the data.
 TASK_PIPELINES = {
     "token_classification": "token-classification",
     "semantic_segmentation": "image-segmentation",
     "depth_estimation": "depth-estimation",
 }
-# Data that comes with the package.
-OWN_SOURCES = {
-    "digits": "scikit-learn's handwritten digits",
-    "scenes": "procedural scenes",
-    "pydoc": "the help topics of Python",
-}
-
 Section = tuple[str, str]  # title and text
 
 
@@ -162,7 +146,7 @@ def write_finetuned_card(folder: Path, recipe: FinetuningRecipe, results: Mappin
         tags=[tag.replace("_", "-") for tag in dict.fromkeys([config.model_type, config.modality, data.kind, task])],
         datasets=data.source if is_hub_name(data.source) else None,
     )
-    origin = f"`{_checkpoint_name(checkpoint)}`" if checkpoint is not None and pretrained else "random weights"
+    origin = f"`{checkpoint_name(checkpoint)}`" if checkpoint is not None and pretrained else "random weights"
     title = f"{method.name} fine-tuned on {_source_name(data)}" + ("" if pretrained else ", without pre-training")
     introduction = (
         f"A model for {task.replace('_', ' ')} (`{data.label_column}`), fine-tuned with labels from {origin} in the "
@@ -181,7 +165,7 @@ def finetuned_recipe(recipe: FinetuningRecipe) -> str:
     for name in ("output_dir", "overwrite", "report_to"):
         sections["finetuning"].pop(name)
     if recipe.finetuning.checkpoint is not None:
-        sections["finetuning"]["checkpoint"] = _checkpoint_name(recipe.finetuning.checkpoint)
+        sections["finetuning"]["checkpoint"] = checkpoint_name(recipe.finetuning.checkpoint)
     return yaml.safe_dump(sections, sort_keys=False, allow_unicode=True, width=110)
 
 
@@ -198,12 +182,6 @@ def effective_recipe(recipe: PretrainingRecipe) -> str:
     for name in NOT_REPRODUCED:
         sections["training"].pop(name)
     return yaml.safe_dump(sections, sort_keys=False, allow_unicode=True, width=110)
-
-
-def is_hub_name(source: str) -> bool:
-    """Whether a recipe's `data.source` names a data set of the Hub, not files of this machine."""
-    is_local = source in (*OWN_SOURCES, *LOCAL_SOURCES, "multimodal_folder") or Path(source).exists()
-    return not is_local and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source) is not None and not source.startswith(".")
 
 
 def _save(folder: Path, header: ModelCardData, title: str, introduction: str, sections: Sequence[Section]) -> None:
@@ -246,8 +224,8 @@ def _usage(snippets: Sequence[Section]) -> str:
 
 
 def _source_name(data: DataArguments) -> str:
-    if data.source in OWN_SOURCES:
-        return OWN_SOURCES[data.source]
+    if data.builtin is not None:
+        return data.builtin.title
     if is_hub_name(data.source):
         return data.source
     return f"local {data.kind.removeprefix('masked_').replace('_', ' ')} data"
@@ -266,16 +244,9 @@ def _data_table(
         ("training split", _training_split(data)),
         ("training rows", data.max_train_samples and f"at most {data.max_train_samples:,}"),
         ("rows", counts and ", ".join(f"{count:,} {split}" for split, count in counts.items())),
-        ("input column", _input_columns(data)),
-        ("text column", data.text_column),
+        ("input column", find_kind(data.kind).input_words(data)),
         ("label column", data.label_column and f"{data.label_column}{labels}"),
-        ("standardised by", data.standardize if data.kind not in ("multimodal", "masked_text") else None),
-        ("values multiplied by", data.scale if data.scale != 1 else None),
-        ("training pictures", _augmentation(data)),
-        ("sampling rate", data.sampling_rate and f"{data.sampling_rate:,} Hz"),
-        ("tokenizer", _tokenizer(data)),
-        ("texts", "end to end, cut into full sequences" if data.pack else None),
-        *(_masked_text_rows(data, config) if data.kind == "masked_text" else ()),
+        *find_kind(data.kind).summary(data, config),
     ]
     return markdown_table([[name, str(value)] for name, value in rows if value is not None], ["data", ""])
 
@@ -289,53 +260,6 @@ def _data_read(data: DataArguments, results: Mapping[str, Any]) -> DataArguments
         columns = {"rgb": columns}
     named = columns if isinstance(columns, dict) else {}
     return dataclasses.replace(data, input_column={name: named.get(name, name) for name in results["inputs"]})
-
-
-def _input_columns(data: DataArguments) -> str:
-    columns = data.input_column
-    if isinstance(columns, dict):
-        return ", ".join(
-            column if column == modality else f"{column} ({modality})" for modality, column in columns.items()
-        )
-    if columns:
-        return columns if isinstance(columns, str) else ", ".join(columns)
-    return "named as the modalities" if data.kind == "multimodal" else "every numeric column but the label"
-
-
-def _augmentation(data: DataArguments) -> str | None:
-    """How pictures of training rows are changed; all of a row alike."""
-    if data.kind != "multimodal" or not data.augment:
-        return None
-    low, high = (f"{share:.0%}" for share in data.crop_scale)
-    return f"random crops of {low} to {high} of their area, mirrored with probability {data.flip_probability:g}"
-
-
-def _tokenizer(data: DataArguments) -> str | None:
-    if data.tokenizer == BYTE_TOKENIZER:
-        return "one token per byte (UTF-8)"
-    if data.wordpiece_size is not None:
-        return f"WordPiece of {data.wordpiece_size:,} pieces, trained on the training split"
-    if data.tokenizer is not None:
-        return _checkpoint_name(data.tokenizer)
-    return data.alphabet and "one token per character"
-
-
-def _masked_text_rows(data: DataArguments, config: PreTrainedConfig | None) -> list[tuple[str, Any]]:
-    """Where words' parts of speech come from, and which words are masked."""
-    tagged = data.tag_column and f"column `{data.tag_column}`"
-    if data.tagger is not None:
-        tagged = "tagged by NLTK's averaged perceptron, which is for English"
-    drawn = {"proportional": ", as the tasks occur", "balanced": ", from all tasks of a sequence equally"}
-    how = drawn[data.mask_sampling]
-    if getattr(config, "tasks", None) == [ANY_WORD]:
-        tagged, how = None, ""
-    times = f"{data.num_maskings} maskings, which epochs take in turn" if data.num_maskings else "anew in every epoch"
-    return [
-        ("parts of speech", tagged),
-        ("document column", data.document_column),
-        ("masked", f"{data.mlm_probability:.0%} of the pieces, whole words{how}; {times}"),
-        ("pieces in a sequence", data.sequence_length),
-    ]
 
 
 def _training_split(data: DataArguments) -> str:
@@ -369,7 +293,7 @@ def _training(folder: Path, recipe: PretrainingRecipe, state: RunState, config: 
     steps = f"{state.step:,}" if state.step == args.max_steps else f"{state.step:,} of {args.max_steps:,} planned"
     rows = [
         ("optimiser steps", steps),
-        ("initial weights", None if args.init_from is None else f"those of `{_checkpoint_name(args.init_from)}`"),
+        ("initial weights", None if args.init_from is None else f"those of `{checkpoint_name(args.init_from)}`"),
         (
             "samples per step",
             f"{effective:,} (batch {args.batch_size} x processes {processes} x accumulation "
@@ -475,15 +399,10 @@ def _probe_title(name: str) -> str:
     return f"{'kNN' if kind == 'knn' else kind} {metric.replace('_', ' ')} (%)"
 
 
-def _checkpoint_name(checkpoint: str) -> str:
-    """A Hub name, or the last part of a path: nobody else has the rest."""
-    return checkpoint if is_hub_name(checkpoint) else Path(checkpoint).resolve().name
-
-
 def _pipeline(kind: str, task: str) -> str | None:
     if task in TASK_PIPELINES:
         return TASK_PIPELINES[task]
-    classification, regression = PIPELINES.get(kind, (None, None))
+    classification, regression = find_kind(kind).pipelines
     return regression if task == "regression" else classification
 
 

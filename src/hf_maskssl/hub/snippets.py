@@ -9,6 +9,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedConfig, PreTrainedToken
 
 from ..data.arguments import DENSE_TASKS, DataArguments
 from ..data.processors import ImageTextProcessor, load_processor
+from ..data.text.arguments import TextArguments
 from ..data.text.texts import appended_separator
 from ..methods import METHODS
 from ..models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
@@ -245,7 +246,7 @@ def _texts(tokenizer: Any, config: Any, data: DataArguments | None) -> Example:
     longest = config.max_position_embeddings
     is_framed = getattr(config, "wants_special_tokens", False)
     is_pair = data is not None and len(data.input_columns()) > 1
-    alphabet = data.alphabet if data is not None else None
+    alphabet = data.alphabet if isinstance(data, TextArguments) else None
     text = (alphabet or "two samples of text")[: None if is_framed else min(longest, 16)]
     # Other models have a class token of their own or none, and know neither segments nor special tokens, save what stands
     # between the texts of a pair and a separator that the tokenizer only appends.

@@ -61,6 +61,7 @@ class PoSMinimaxBertConfig(BertConfig):
     """
 
     model_type = "pos_minimax_bert"
+    pretraining_data_kind = "masked_text"  # `data.kind` of its pre-training: words masked by their tasks
 
     tasks: list[str] = field(default_factory=lambda: list(PARTS_OF_SPEECH))
     task_balancing: Literal["none", "minimax", "uncertainty", "gradnorm", "dwa"] = "minimax"

@@ -16,7 +16,6 @@ from matplotlib.patches import Patch
 
 from ..annotation.pseudo_labels import REPORT_FILE
 from ..data.arguments import DataArguments, expand_variables
-from ..data.builtin.scenes import CLASSES, LAYOUT
 from ..models.layers import patchify, unpatchify
 from .reconstruction import (
     display_range,
@@ -239,8 +238,8 @@ def known_class_names(args: DataArguments) -> dict[str, list[str]]:
 
 
 def _class_names_of_columns(args: DataArguments) -> dict[str, list[str]]:
-    if args.source == "scenes":
-        return {"semseg": list(CLASSES), "layout": list(LAYOUT)}
+    if args.builtin is not None:
+        return {column: list(names) for column, names in args.builtin.class_names.items()}
     report = None if args.data_dir is None else Path(expand_variables(args.data_dir, "data.data_dir")) / REPORT_FILE
     places = [] if report is None else [report.parent / args.train_split / REPORT_FILE, report]
     for place in places:

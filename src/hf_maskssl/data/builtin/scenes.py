@@ -4,14 +4,24 @@ What a thing is called follows from its shape alone; its colours and patterns ar
 or floor behind it, so that depth tells more about classes than colour does.
 """
 
+from __future__ import annotations
+
 import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import datasets
 import numpy as np
+from datasets import Dataset, IterableDataset
+from datasets.fingerprint import Hasher
 from PIL import Image
+
+from .source import Source
+
+if TYPE_CHECKING:
+    from ..arguments import DataArguments
 
 # Part of the cache key: raise it when the pixels of equal scenes change.
 SCENES_VERSION = 2
@@ -472,3 +482,40 @@ def _near(center: np.ndarray, radius: float, other: Solid) -> bool:
     """Whether a circle on the floor touches another solid's."""
     own = math.hypot(other.size[0], other.size[2]) if other.shape == "box" else other.size[0]
     return math.hypot(*(center - other.center)[[0, 2]]) < radius + own
+
+
+def read_scenes(args: DataArguments, split: str) -> Dataset | IterableDataset:
+    """Scenes of `scene_size`, `num_scenes` and `scenes_seed`; the columns are those of `scene_features`.
+
+    Raises:
+        ValueError: A split that `num_scenes` does not have.
+    """
+    if split not in args.num_scenes:
+        raise ValueError(
+            f"data.source 'scenes' has the splits {list(args.num_scenes)} (data.num_scenes), got {split!r}"
+        )
+    size = (args.scene_size, args.scene_size) if isinstance(args.scene_size, int) else tuple(args.scene_size)
+    settings: dict[str, Any] = {"seed": args.scenes_seed, "split": split, "size": size}
+    count = args.num_scenes[split]
+    # A list is what `num_proc` shares out; the rows are the same for every number of processes.
+    settings["blocks"] = [(start, min(start + BLOCK_SCENES, count)) for start in range(0, count, BLOCK_SCENES)]
+    if args.streaming:
+        return IterableDataset.from_generator(scene_rows, features=scene_features(), gen_kwargs=settings)
+    processes = None if args.num_proc is None else min(args.num_proc, len(settings["blocks"]))
+    return Dataset.from_generator(
+        scene_rows,
+        features=scene_features(),
+        gen_kwargs=settings,
+        num_proc=processes,
+        fingerprint=Hasher.hash([SCENES_VERSION, settings["seed"], split, size, count]),
+    )
+
+
+SCENES = Source(
+    "scenes",
+    "procedural scenes",
+    read_scenes,
+    depth_scale=DEPTH_SCALE,
+    class_names={"semseg": CLASSES, "layout": LAYOUT},
+    is_rendered=True,
+)

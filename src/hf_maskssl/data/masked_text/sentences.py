@@ -14,14 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, LargeList, List, Value, concatenate_datasets
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from ...models.configuration_pos_minimax_bert import ANY_WORD
-from ..arguments import DataArguments
 from ..tables.caching import cached_map
 from ..tables.rows import Rows
 from ..tables.sources import choose_rows
 from ..text.texts import describe_tokenizer, row_place
+from .arguments import MaskedTextArguments
 from .parts_of_speech import NO_TASK, task_ids, warn_of_unknown_tags
 from .pos_tagging import sentence_spans, tag_values, tagger_digest, word_spans
 from .rows import NUM_SPECIAL_PAIR, NUM_SPECIAL_SINGLE, MaskedTextRows, special_token_ids
@@ -356,7 +356,7 @@ def cut_rows(lengths: np.ndarray, starts: np.ndarray, room: int) -> np.ndarray:
     return np.append(np.sort(np.concatenate(cuts)), ends[-1])
 
 
-def check_tagger(args: DataArguments, config: Any) -> None:
+def check_tagger(args: MaskedTextArguments, config: PreTrainedConfig) -> None:
     """See that the tagger's data is there, if it is needed, before anything else is done.
 
     Raises:
@@ -367,7 +367,11 @@ def check_tagger(args: DataArguments, config: Any) -> None:
 
 
 def masked_text_rows(
-    dataset: Dataset, args: DataArguments, config: Any, tokenizer: PreTrainedTokenizerBase, split: str
+    dataset: Dataset,
+    args: MaskedTextArguments,
+    config: PreTrainedConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    split: str,
 ) -> MaskedTextRows:
     """A raw split as rows of masked language modelling, its sentences prepared once and kept.
 
@@ -419,7 +423,7 @@ def masked_text_rows(
     )
 
 
-def sequence_length(args: DataArguments, config: Any) -> int:
+def sequence_length(args: MaskedTextArguments, config: PreTrainedConfig) -> int:
     """Pieces in a sequence, special tokens included.
 
     Raises:
@@ -434,7 +438,7 @@ def sequence_length(args: DataArguments, config: Any) -> int:
     return longest if args.sequence_length is None else args.sequence_length
 
 
-def sentence_table(dataset: Dataset, preparer: SentencePreparer, args: DataArguments) -> Dataset:
+def sentence_table(dataset: Dataset, preparer: SentencePreparer, args: MaskedTextArguments) -> Dataset:
     """The sentences of a raw split, as `SCHEMA`; found again in the datasets cache. What is amiss is said once.
 
     Raises:
@@ -456,7 +460,7 @@ def sentence_table(dataset: Dataset, preparer: SentencePreparer, args: DataArgum
     for rows in _chunks(table, "row"):
         has_text[rows] = True
     # Blank lines of text files are where documents end.
-    if not has_text.all() and args.source != "text":
+    if not has_text.all() and not args.reads_lines:
         logger.warning(
             "%s split, column %r: %d of %d rows have no text (or none that the tokenizer knows) and are left out (rows %s%s)",
             preparer.split,
@@ -481,9 +485,9 @@ def mean_bytes(dataset: Dataset, column: str) -> float:
     return max(1.0, looked_at.nbytes / max(1, len(looked_at)))
 
 
-def warn_of_wrapped_text(dataset: Dataset, args: DataArguments, split: str) -> None:
+def warn_of_wrapped_text(dataset: Dataset, args: MaskedTextArguments, split: str) -> None:
     """Warn of text files most of whose lines break off in the middle of a sentence: every line is read as a paragraph."""
-    if args.source != "text":
+    if not args.reads_lines:
         return
     num_lines = num_open = 0
     for values in _blocks(dataset, str(args.input_column)):
@@ -500,13 +504,13 @@ def warn_of_wrapped_text(dataset: Dataset, args: DataArguments, split: str) -> N
         )
 
 
-def sentence_documents(table: Dataset, dataset: Dataset, args: DataArguments) -> np.ndarray:
+def sentence_documents(table: Dataset, dataset: Dataset, args: MaskedTextArguments) -> np.ndarray:
     """(sentences,) the number of each sentence's document, never decreasing."""
     documents = runs_of_rows(dataset, args)
     return np.concatenate([documents[rows] for rows in _chunks(table, "row")])
 
 
-def runs_of_rows(dataset: Dataset, args: DataArguments) -> np.ndarray:
+def runs_of_rows(dataset: Dataset, args: MaskedTextArguments) -> np.ndarray:
     """(rows,) integers, the number of each raw row's document; of text files a blank line belongs to what follows it.
 
     Raises:
@@ -516,7 +520,7 @@ def runs_of_rows(dataset: Dataset, args: DataArguments) -> np.ndarray:
     dtype = np.int32 if len(dataset) <= np.iinfo(np.int32).max else np.int64
     if args.document_column is not None:
         return np.cumsum(_is_new_value(dataset, args.document_column), dtype=dtype)
-    if args.source == "text":
+    if args.reads_lines:
         return np.cumsum(_is_blank(dataset, str(args.input_column)), dtype=dtype)
     return np.arange(len(dataset), dtype=dtype)
 
@@ -553,7 +557,7 @@ def _blocks(dataset: Dataset, column: str) -> Iterator[pa.ChunkedArray]:
         yield block[column]
 
 
-def limit_documents(splits: dict[str, Dataset], args: DataArguments) -> dict[str, Dataset]:
+def limit_documents(splits: dict[str, Dataset], args: MaskedTextArguments) -> dict[str, Dataset]:
     """At most `max_<split>_samples` rows of each split: the beginnings of documents drawn by `split_seed`, in their order.
 
     Blank lines of text files do not count; one stays before each document.
@@ -563,7 +567,7 @@ def limit_documents(splits: dict[str, Dataset], args: DataArguments) -> dict[str
         limit = getattr(args, f"max_{role}_samples")
         if limit is None or limit >= len(split):
             limited[role] = split
-        elif args.document_column is None and args.source != "text":
+        elif args.document_column is None and not args.reads_lines:
             limited[role] = choose_rows(split, limit, args.split_seed)
         else:
             is_blank = np.zeros(len(split), dtype=bool)
@@ -609,7 +613,7 @@ def _check_tags(dataset: Dataset, preparer: SentencePreparer) -> None:
         )
 
 
-def _has_spans(dataset: Dataset, args: DataArguments, config: Any) -> bool:
+def _has_spans(dataset: Dataset, args: MaskedTextArguments, config: PreTrainedConfig) -> bool:
     """Whether the rows are strings whose words are to be found in columns of their own."""
     feature = dataset.features.get(str(args.input_column))
     if args.tag_column is None or not (isinstance(feature, Value) and feature.dtype in ("string", "large_string")):

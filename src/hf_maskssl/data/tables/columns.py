@@ -4,7 +4,7 @@ import io
 import math
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import datasets
@@ -20,19 +20,19 @@ NPY_START = b"\x93NUMPY"
 UNREADABLE = (OSError, EOFError, SyntaxError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
-def require_columns(dataset: AnyDataset, wanted: dict[str, str | None], split: str) -> None:
+def require_columns(dataset: AnyDataset, wanted: Iterable[tuple[str, str | None]], split: str) -> None:
     """Check that columns exist.
 
     Args:
         dataset: Any split.
-        wanted: Recipe field -> column name (None: not asked for).
+        wanted: (field of the recipe, column name) pairs; None is not asked for.
         split: The split's name, for the error.
 
     Raises:
         ValueError: Naming the field, the column and the columns there are.
     """
     present = column_names(dataset)
-    for field, name in wanted.items():
+    for field, name in wanted:
         if name is not None and name not in present:
             raise ValueError(f"data.{field}: the {split} split has no column {name!r}; its columns are {present}")
 

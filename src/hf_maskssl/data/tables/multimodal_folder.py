@@ -25,7 +25,7 @@ def read_multimodal_folder(root: Path, split: str, args: DataArguments) -> Datas
         root: Holds a folder per modality, or one per split which holds those.
         split: Name of the folder of the split. Where there is none, all rows are the split `train_split`.
         args: `input_column`, `label_column` and `task` say which modalities are needed (no `input_column`: all folders that
-            hold pictures; `prepare_data` always names those of the model); `allow_missing` lets rows lack some.
+            hold pictures; `prepare_data` always names those of the model); `may_lack_columns` lets rows lack some.
 
     Raises:
         ValueError: No such split or modality, no files, two files of one name, files outside class folders beside others
@@ -38,7 +38,7 @@ def read_multimodal_folder(root: Path, split: str, args: DataArguments) -> Datas
         raise ValueError(f"data.data_dir {root}: no folder of the split {split!r}; there are {_folders(base)}")
     modalities = _modalities(base, args)
     files = {modality: _files(base / modality) for modality in modalities}
-    _check_complete(base, files, args.allow_missing)
+    _check_complete(base, files, args.may_lack_columns)
     names = sorted(set().union(*files.values()))
     classes = _classes(base, names)
     features: dict[str, Any] = {name: _feature(found) for name, found in files.items()}

@@ -1,4 +1,4 @@
-"""Raw data sets by name: the embedded digits, Python's own documentation, local files, saved folders and the Hub."""
+"""Raw data sets by name: those that come with the package, local files, saved folders and the Hub."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,14 +8,11 @@ import datasets
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset, IterableDataset
-from datasets.fingerprint import Hasher
 
 from ..arguments import LOCAL_SOURCES, DataArguments, expand_variables
-from ..builtin.scenes import BLOCK_SCENES, SCENES_VERSION, scene_features, scene_rows
 from .multimodal_folder import read_multimodal_folder
 from .sound_folder import SoundFolder
 
-DIGITS_TEST_ROWS = 360
 PARQUET_BATCH_ROWS = 1000
 # What datasets and pandas say of files without rows.
 EMPTY_FILES = (
@@ -36,13 +33,8 @@ def read_split(args: DataArguments, split: str) -> AnyDataset:
         FileNotFoundError: A file, folder or Hub data set that does not exist.
     """
     source = expand_variables(args.source, "data.source")
-    if source == "digits":
-        dataset = _read_digits(split)
-        return dataset.to_iterable_dataset() if args.streaming else dataset
-    if source == "scenes":
-        return _read_scenes(args, split)
-    if source == "pydoc":
-        return _read_pydoc(split, args.streaming)
+    if args.builtin is not None:
+        return args.builtin.read(args, split)
     data_files = _expand_files(args, source)
     if source == "numpy":
         return _read_numpy(data_files, split, args.streaming)
@@ -100,71 +92,6 @@ def column_names(dataset: AnyDataset) -> list[str]:
     if dataset.column_names is not None:
         return list(dataset.column_names)
     return list(first_row(dataset) or {})
-
-
-def _read_digits(split: str) -> Dataset:
-    # Imported here: only this source needs it.
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    if split not in ("train", "test"):
-        raise ValueError(f"data.source 'digits' has the splits 'train' and 'test', got {split!r}")
-    digits = load_digits()
-    train, test = train_test_split(
-        np.arange(len(digits.target)), test_size=DIGITS_TEST_ROWS, stratify=digits.target, random_state=0
-    )
-    rows = np.sort(train if split == "train" else test)
-    features = datasets.Features(
-        {"image": datasets.Array2D((8, 8), "float32"), "label": datasets.ClassLabel(names=[str(i) for i in range(10)])}
-    )
-    columns = {"image": digits.images[rows].astype(np.float32), "label": digits.target[rows]}
-    return Dataset.from_dict(columns, features=features, split=datasets.NamedSplit(split))
-
-
-def _read_scenes(args: DataArguments, split: str) -> AnyDataset:
-    if split not in args.num_scenes:
-        raise ValueError(
-            f"data.source 'scenes' has the splits {list(args.num_scenes)} (data.num_scenes), got {split!r}"
-        )
-    size = (args.scene_size, args.scene_size) if isinstance(args.scene_size, int) else tuple(args.scene_size)
-    settings: dict[str, Any] = {"seed": args.scenes_seed, "split": split, "size": size}
-    count = args.num_scenes[split]
-    # A list is what `num_proc` shares out; the rows are the same for every number of processes.
-    settings["blocks"] = [(start, min(start + BLOCK_SCENES, count)) for start in range(0, count, BLOCK_SCENES)]
-    if args.streaming:
-        return IterableDataset.from_generator(scene_rows, features=scene_features(), gen_kwargs=settings)
-    processes = None if args.num_proc is None else min(args.num_proc, len(settings["blocks"]))
-    return Dataset.from_generator(
-        scene_rows,
-        features=scene_features(),
-        gen_kwargs=settings,
-        num_proc=processes,
-        fingerprint=Hasher.hash([SCENES_VERSION, settings["seed"], split, size, count]),
-    )
-
-
-def _read_pydoc(split: str, streaming: bool) -> AnyDataset:
-    if split != "train":
-        raise ValueError(
-            f"data.source 'pydoc' has one split, 'train', got {split!r}: set data.split to 'random' to cut it"
-        )
-    # Imported here: only this source needs it.
-    from pydoc_data.topics import topics
-
-    features = datasets.Features({"topic": datasets.Value("string"), "text": datasets.Value("string")})
-    if streaming:
-        return IterableDataset.from_generator(_pydoc_rows, features=features)
-    # As a file, so that what is made of it is kept too; another Python has other topics.
-    return Dataset.from_generator(
-        _pydoc_rows, features=features, fingerprint=Hasher.hash(["pydoc", sorted(topics.items())])
-    )
-
-
-def _pydoc_rows() -> Iterator[dict[str, str]]:
-    from pydoc_data.topics import topics
-
-    for topic in sorted(topics):
-        yield {"topic": topic, "text": topics[topic]}
 
 
 def _read_sounds(options: dict[str, Any], split: str, streaming: bool) -> AnyDataset:

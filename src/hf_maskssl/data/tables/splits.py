@@ -142,7 +142,7 @@ def _groups(dataset: Dataset, args: DataArguments) -> list[list[int]]:
     if column is None:
         # The arguments were checked: a scaffold split without a split column has one input column.
         field, column = "input_column", str(args.input_column)
-    require_columns(dataset, {field: column}, "train")
+    require_columns(dataset, [(field, column)], "train")
     if args.split != "random":
         return scaffold_groups(dataset, column, args.num_proc)
     equal: dict[object, list[int]] = {}

@@ -13,9 +13,15 @@ import tokenizers
 from datasets import Dataset
 from datasets.fingerprint import Hasher
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import (
+    AutoTokenizer,
+    BertTokenizer,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
-from ..arguments import DataArguments, expand_variables
+from ..arguments import expand_variables
 from ..tables.sources import AnyDataset
 from .texts import join_words, row_place
 
@@ -275,23 +281,26 @@ def _split_words(backend: Tokenizer, text: str) -> list[Any]:
     return list(backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text)))
 
 
-def load_tokenizer(args: DataArguments, config: Any) -> PreTrainedTokenizerBase | None:
+def load_tokenizer(
+    tokenizer: str | None, alphabet: str | None, config: PreTrainedConfig
+) -> PreTrainedTokenizerBase | None:
     """The tokenizer a recipe names, None when its column already holds ids.
 
     Args:
-        args: `tokenizer` or `alphabet` is read; a file is taken for a vocabulary of BERT, cased where it has capitals.
+        tokenizer: As `data.tokenizer`; a file is taken for a vocabulary of BERT, cased where it has capitals.
+        alphabet: As `data.alphabet`, which goes first.
         config: Model configuration with `max_position_embeddings`.
 
     Raises:
         ValueError: The named tokenizer cannot be loaded.
     """
-    if args.alphabet is not None:
-        return build_character_tokenizer(args.alphabet, config.max_position_embeddings)
-    if args.tokenizer is None:
+    if alphabet is not None:
+        return build_character_tokenizer(alphabet, config.max_position_embeddings)
+    if tokenizer is None:
         return None
-    if args.tokenizer == BYTE_TOKENIZER:
+    if tokenizer == BYTE_TOKENIZER:
         return build_byte_tokenizer(config.max_position_embeddings)
-    name = expand_variables(args.tokenizer, "data.tokenizer")
+    name = expand_variables(tokenizer, "data.tokenizer")
     if Path(name).is_file():
         return _load_vocabulary(Path(name), config.max_position_embeddings)
     try:

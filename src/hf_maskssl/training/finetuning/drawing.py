@@ -206,10 +206,8 @@ class Drawing:
         if not numbers:
             return []
         rows: Any = load_splits(self.data_args)[split]
-        named = [*self.data_args.input_columns(), self.data_args.text_column]
-        columns = [
-            name for name in named if name is not None and getattr(rows.features[name], "dtype", "") == "string"
-        ]
+        named = self.data_args.columns_read()
+        columns = [name for name in named if getattr(rows.features[name], "dtype", "") == "string"]
         if not columns:
             return [None] * len(numbers)
         chosen = rows.select(numbers).select_columns(columns)

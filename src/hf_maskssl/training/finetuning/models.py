@@ -19,7 +19,9 @@ from transformers import (
 )
 
 from ...data.arguments import DataArguments
-from ...data.processors import Processor, build_processor
+from ...data.multimodal.arguments import MultimodalArguments
+from ...data.preparation import build_processor
+from ...data.processors import Processor
 from ...data.tables.splits import read_splits
 from ...methods import METHODS
 from ...models.image_processing_multimae import MultiMAEImageProcessor
@@ -96,7 +98,7 @@ def choose_inputs(
                 "input: leave it out."
             )
         return data
-    if data.kind != "multimodal":
+    if not isinstance(data, MultimodalArguments):
         return data  # which `prepare_data` will say
     known = [modality.name for modality in config.inputs()]
     columns = data.input_column if isinstance(data.input_column, dict) else {}

@@ -29,7 +29,7 @@ from transformers import (
 )
 from transformers.integrations import TensorBoardCallback
 
-from ...data.arguments import DENSE_TASKS
+from ...data.arguments import DENSE_TASKS, fields_of_kinds
 from ...data.preparation import prepare_data
 from ...data.processors import load_processor
 from ...data.tables.rows import TransformedRows
@@ -274,6 +274,7 @@ class Finetuner:
     def _material(self) -> dict[str, Any]:
         """All that decides what a run gives, as flat `section.field` names."""
         sections = {name: dataclasses.asdict(getattr(self.recipe, name)) for name in ("data", "finetuning")}
+        sections["data"] = fields_of_kinds() | sections["data"]  # as runs of before have it
         model = {name: value for name, value in self.config.to_diff_dict().items() if name != "transformers_version"}
         flat = {
             f"{section}.{name}": value

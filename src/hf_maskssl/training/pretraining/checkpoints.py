@@ -13,6 +13,8 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
+from ...data.arguments import fields_of_kinds
+
 logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
@@ -149,7 +151,8 @@ def warn_of_changed_data(folder: Path, former: Mapping[str, str], now: Mapping[s
         folder: The checkpoint.
         former, now: Field -> its value as JSON.
     """
-    changed = [name for name in sorted({*former, *now}) if former.get(name) != now.get(name)]
+    unsaid = {name: json.dumps(value, default=str) for name, value in fields_of_kinds().items() if name not in now}
+    changed = [name for name in sorted({*former, *now}) if former.get(name) != now.get(name, unsaid.get(name))]
     if changed and former:
         values = ", ".join(f"data.{name}={former.get(name, 'absent')}" for name in changed)
         logger.warning(

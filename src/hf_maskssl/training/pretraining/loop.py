@@ -31,7 +31,7 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForPreTraining, PreTrainedModel, get_scheduler
 
 from ...data.preparation import PreparedData, prepare_data
-from ...data.preparer import plain_rows
+from ...data.tables.preparing import plain_rows
 from ...evaluation.online import labelled_held_out, online_probe
 from ...evaluation.reports import writable_folder, write_json
 from ...launch import LONGEST_WAIT, check_launch

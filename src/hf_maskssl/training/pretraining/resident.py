@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from ...data.collators import BatchCollator
 from ...data.preparation import PreparedData
-from ...data.preparer import RowPreparer
+from ...data.tables.preparing import Preparer
 from ...data.tables.rows import PreparedRows, TransformedRows
 
 # Bytes that a training split may take on the device.
@@ -153,7 +153,7 @@ def _reason_against(dataset: Any, collator: Any) -> str | None:
     if not hasattr(dataset, "__len__"):
         return "The training split is streamed (data.streaming), so it is never whole."
     is_plain = isinstance(dataset, PreparedRows) or (
-        isinstance(dataset, TransformedRows) and isinstance(dataset.prepare, RowPreparer)
+        isinstance(dataset, TransformedRows) and isinstance(dataset.prepare, Preparer) and not dataset.prepare.is_drawn
     )
     if not is_plain or type(collator) is not BatchCollator:
         return (

@@ -1,0 +1,61 @@
+"""Kind "image": images or arrays with any number of channels, such as satellite bands."""
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from transformers import PreTrainedConfig
+
+from ...models.image_processing_array import ArrayImageProcessor
+from ..tables.sources import AnyDataset
+from .numeric import NumericArguments, NumericKind
+from .preparers import ImageInput, NumericInput
+
+
+@dataclass
+class ImageArguments(NumericArguments):
+    """Arguments of images. `input_column` is one column of images, paths, or (H, W), (H, W, C) or (C, H, W) arrays."""
+
+    kind: str = "image"
+
+
+Arguments = TypeVar("Arguments", bound=NumericArguments)
+
+
+class ImageInputs(NumericKind[Arguments]):
+    """What images with and without a text have in common."""
+
+    input_name = "pixel_values"
+
+    def unmeasured(self, args: Arguments, config: PreTrainedConfig, train_split: AnyDataset) -> Any:
+        """As `NumericKind`."""
+        return ArrayImageProcessor(
+            num_channels=config.num_channels,
+            image_size=image_size(config),
+            scale=args.scale,
+            standardize=args.standardize,
+        )
+
+    def numeric_input(self, args: Arguments, processor: Any, train_split: AnyDataset) -> NumericInput:
+        """As `NumericKind`."""
+        return ImageInput(self.input_name, tuple(args.input_columns()), processor)
+
+    def sizes(self, processor: Any, config: PreTrainedConfig) -> tuple[list[int], list[int]] | None:
+        """As `NumericKind`."""
+        if not isinstance(processor, ArrayImageProcessor):
+            return None
+        return [config.num_channels, *image_size(config)], [processor.num_channels, *processor.image_size]
+
+
+class ImageKind(ImageInputs[ImageArguments]):
+    """Images."""
+
+    name = "image"
+    modality = "image"
+    arguments = ImageArguments
+    pipelines = ("image-classification", None)
+
+
+def image_size(config: PreTrainedConfig) -> list[int]:
+    """[H, W] of a configuration that may give one number for both."""
+    size = config.image_size
+    return [size, size] if isinstance(size, int) else list(size)

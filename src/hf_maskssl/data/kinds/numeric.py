@@ -1,0 +1,145 @@
+"""What kinds of numbers have in common: standardisation, and a processor with statistics of the training split."""
+
+import logging
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeVar
+
+import numpy as np
+from transformers import PreTrainedConfig
+
+from ..arguments import DataArguments
+from ..collators import BatchCollator
+from ..processors import Processor, split_processor
+from ..tables.labels import LabelSpace
+from ..tables.preparing import PreparedSplit, RawSplit, prepare_split
+from ..tables.sources import AnyDataset
+from ..tables.statistics import MomentsOfBatch, measured_moments
+from .base import Kind, Summary
+from .preparers import NumericInput, RowPreparer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class NumericArguments(DataArguments):
+    """Arguments of a kind whose rows hold numbers.
+
+    Attributes:
+        standardize: Subtract the mean and divide by the standard deviation: `"dataset"` takes both, per channel
+            (tabular: per feature), from the training split; `"sample"` from the sample itself; `"none"` leaves values.
+        scale: Raw values are multiplied by this first (1/255 for bytes, 1/32768 for 16-bit waveforms in a column;
+            waveforms in WAV files are in [-1, 1) already).
+    """
+
+    standardize: Literal["dataset", "sample", "none"] = "dataset"
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        """As `DataArguments`."""
+        super().__post_init__()
+        if self.scale == 0.0:
+            raise ValueError("data.scale: expected a number other than 0, which would erase the input")
+
+
+Arguments = TypeVar("Arguments", bound=NumericArguments)
+
+
+class NumericKind(Kind[Arguments]):
+    """A kind of one numeric input.
+
+    Attributes:
+        input_name: Key of prepared rows and of batches.
+        statistics_axis: Of (rows, ...) values, what has a mean and a deviation of its own: 1 for channels.
+    """
+
+    input_name: ClassVar[str]
+    statistics_axis: ClassVar[int] = 1
+
+    @abstractmethod
+    def unmeasured(self, args: Arguments, config: PreTrainedConfig, train_split: AnyDataset) -> Any:
+        """The processor of a recipe, without statistics of the training split."""
+
+    @abstractmethod
+    def numeric_input(self, args: Arguments, processor: Any, train_split: AnyDataset) -> NumericInput:
+        """How raw values are read."""
+
+    @abstractmethod
+    def sizes(self, processor: Any, config: PreTrainedConfig) -> tuple[list[int], list[int]] | None:
+        """Sizes that the model takes and that the processor makes; None for a processor of another kind."""
+
+    def build_processor(self, args: Arguments, config: PreTrainedConfig, train_split: AnyDataset) -> Processor:
+        """As `Kind`."""
+        return self.built_numeric(args, config, train_split)
+
+    def built_numeric(self, args: Arguments, config: PreTrainedConfig, train_split: AnyDataset) -> Any:
+        """The processor of the numeric input, with mean and deviation where `standardize: dataset` asks for them."""
+        processor = self.unmeasured(args, config, train_split)
+        return self._measured(processor, args, train_split) if args.standardize == "dataset" else processor
+
+    def fitted_processor(
+        self, processor: Processor, args: Arguments, config: PreTrainedConfig, train_split: AnyDataset
+    ) -> Processor:
+        """As `Kind`: it is taken as it is, with the statistics that it was trained with."""
+        sizes = self.sizes(split_processor(processor)[0], config)
+        if sizes is None:
+            raise ValueError(
+                f"data.kind {args.kind!r} cannot be prepared by the checkpoint's processor, a {type(processor).__name__}"
+            )
+        wanted, given = sizes
+        if wanted != given:
+            raise ValueError(f"the checkpoint's processor makes inputs of size {given}, the model takes {wanted}")
+        return processor
+
+    def rows(
+        self,
+        split: RawSplit,
+        args: Arguments,
+        config: PreTrainedConfig,
+        processor: Processor,
+        labels: LabelSpace | None,
+        train_split: AnyDataset,
+    ) -> PreparedSplit:
+        """As `Kind`."""
+        numeric = self.numeric_input(args, split_processor(processor)[0], train_split)
+        preparer = RowPreparer(numeric, None, args.label_column, None, labels, split.name)
+        return prepare_split(split.rows, preparer, args)
+
+    def collator(self, args: Arguments, config: PreTrainedConfig, processor: Processor) -> BatchCollator:
+        """As `Kind`."""
+        # A list of columns has no one name; the row's number then says where to look.
+        column = args.input_column if isinstance(args.input_column, str) else "the feature columns"
+        return BatchCollator({self.input_name: column})
+
+    def summary(self, args: Arguments, config: PreTrainedConfig | None) -> Summary:
+        """As `Kind`."""
+        return [
+            ("standardised by", args.standardize),
+            ("values multiplied by", args.scale if args.scale != 1 else None),
+        ]
+
+    def _measured(self, processor: Any, args: Arguments, train_split: AnyDataset) -> Any:
+        """A copy of the processor with the mean and standard deviation of the training split."""
+        numeric = self.numeric_input(args, processor, train_split)
+        preparer = RowPreparer(numeric)
+        axis = self.statistics_axis
+        moments = MomentsOfBatch(preparer, preparer.scaled(axis), f"{preparer.description()} {axis}")
+        found = measured_moments(moments, args, train_split)
+        if found is None:
+            raise ValueError(f"data.input_column {list(numeric.columns)}: the training split holds no value")
+        mean, std = found
+        constant = std == 0.0
+        if constant.any():
+            logger.warning(
+                "constant in the training split, so only centred, not divided: %s",
+                [name for name, flag in zip(self.measured_names(numeric, len(std)), constant, strict=True) if flag],
+            )
+            std = np.where(constant, 1.0, std)
+        settings = {**processor.to_dict(), "mean": mean.tolist(), "std": std.tolist()}
+        settings = {name: value for name, value in settings.items() if not name.endswith("_type")}
+        return type(processor)(**settings)
+
+    def measured_names(self, numeric: NumericInput, count: int) -> Sequence[Any]:
+        """What has a mean of its own, as messages name it: channels by number."""
+        return range(count)

@@ -1,0 +1,231 @@
+"""From raw rows of one input to the model's: numbers, texts, and their labels."""
+
+import dataclasses
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import numpy as np
+from datasets import Dataset
+
+from ..tables.columns import read_image, read_waveform
+from ..tables.labels import IGNORED_LABEL, LabelSpace
+from ..tables.preparing import Preparer
+from ..tables.rows import Column, PreparedRows, Rows
+from ..tables.sources import AnyDataset
+from ..text.texts import TextPreparer, describe_tokenizer, row_place
+from ..text.unknown import warn_of_unknown
+
+# Part of every cache key: raise it when prepared values change, so that old caches are not taken for new ones.
+PREPARATION_VERSION = 3
+
+
+@dataclass(frozen=True)
+class NumericInput(ABC):
+    """The numeric input of a row and how its raw values are read.
+
+    Attributes:
+        name: Key of prepared rows, `input_values` or `pixel_values`.
+        columns: Raw columns; more than one for tables, and for series with a column per channel.
+        processor: Object with `prepare_sample`, and `scaled_values` for statistics.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    processor: Any
+
+    @abstractmethod
+    def read(self, values: list[Any]) -> Any:
+        """What the processor takes, of the values of the columns in one row.
+
+        Raises:
+            ValueError: A value that is missing or cannot be read.
+        """
+
+    def opened(self, dataset: AnyDataset) -> AnyDataset:
+        """The raw columns in the form that is quickest to read."""
+        has_images = any(isinstance(feature, datasets.Image) for feature in (dataset.features or {}).values())
+        if isinstance(dataset, Dataset) and not has_images:
+            # Not the default float32, which would round large values before their mean is subtracted.
+            return dataset.with_format("numpy", dtype=np.float64)
+        return dataset
+
+
+class ArrayInput(NumericInput):
+    """Numbers: a whole sample in one column, or one column for each channel or feature."""
+
+    def read(self, values: list[Any]) -> Any:
+        """As `NumericInput`."""
+        if any(value is None for value in values):
+            raise ValueError(f"column {self.columns[values.index(None)]!r} is missing: fill or drop it")
+        # A single column holds the whole sample, unless it is the one feature of a table.
+        return values if len(self.columns) > 1 or np.ndim(values[0]) == 0 else values[0]
+
+
+class ImageInput(NumericInput):
+    """Images or arrays of pixels."""
+
+    def read(self, values: list[Any]) -> Any:
+        """As `NumericInput`."""
+        return read_image(values[0])
+
+
+@dataclass(frozen=True)
+class WaveformInput(NumericInput):
+    """Sounds; `sampling_rate` is that of waveforms that are plain numbers."""
+
+    sampling_rate: int
+
+    def read(self, values: list[Any]) -> Any:
+        """As `NumericInput`."""
+        return read_waveform(values[0], self.sampling_rate, self.processor.sampling_rate)
+
+
+@dataclass(frozen=True)
+class RowPreparer(Preparer):
+    """Prepares a numeric input, a text, or both, and the label.
+
+    Attributes:
+        numeric: The numeric input, None without.
+        texts: The text or ids, None without.
+        label_column: None leaves labels out.
+        label_mask_column: None: every label counts.
+        labels: How labels become numbers.
+        split: For errors.
+    """
+
+    numeric: NumericInput | None = None
+    texts: TextPreparer | None = None
+    label_column: str | None = None
+    label_mask_column: str | None = None
+    labels: LabelSpace | None = None
+    split: str = "train"
+
+    @property
+    def used_columns(self) -> list[str]:
+        """Every raw column read."""
+        inputs = [*(self.numeric.columns if self.numeric else ()), *(self.texts.columns if self.texts else ())]
+        named = [*inputs, self.label_column, self.label_mask_column]
+        return list(dict.fromkeys(name for name in named if name is not None))
+
+    def __call__(self, batch: Rows, indices: Sequence[int]) -> dict[str, Column]:
+        """Prepare a batch.
+
+        Args:
+            batch: Raw column name -> one value per row.
+            indices: Row numbers.
+
+        Returns:
+            `input_values` (n, C, T), or (n, T, C) for models with `channels_last`, or `pixel_values` (n, C, H, W)
+            float32, `input_ids` list of (N,) integer arrays, of framed texts with `token_type_ids`, `labels` (n,) int64 or
+            float32 or list of (N,) int64 arrays, `index` (n,) int64.
+
+        Raises:
+            ValueError: A value that cannot be prepared, naming split, row and column.
+        """
+        prepared: dict[str, Column] = {}
+        ids: list[np.ndarray] = []
+        full_lengths: list[int] = []
+        if self.numeric is not None:
+            prepared[self.numeric.name] = self.numbers(batch, indices, self.numeric.processor.prepare_sample)
+        if self.texts is not None:
+            texts = self.texts(batch, indices)
+            ids, full_lengths = texts.ids, texts.full_lengths
+            prepared["input_ids"] = ids
+            if texts.segments is not None:
+                prepared["token_type_ids"] = texts.segments
+        if self.labels is not None and self.label_column is not None:
+            labels = self._labels(self.labels, self.label_column, batch, indices, full_lengths)
+            prepared["labels"] = self._token_labels(labels, ids) if ids and np.ndim(labels[0]) else labels
+        prepared["index"] = np.asarray(indices, dtype=np.int64)
+        return prepared
+
+    def numbers(self, batch: Rows, indices: Sequence[int], prepare: Callable[[Any], np.ndarray]) -> np.ndarray:
+        """What `prepare` makes of the numeric input of each row, stacked.
+
+        Raises:
+            ValueError: A value that cannot be prepared, naming split, row and column.
+        """
+        assert self.numeric is not None
+        samples = []
+        for place, index in enumerate(indices):
+            try:
+                samples.append(prepare(self.numeric.read([batch[name][place] for name in self.numeric.columns])))
+            except ValueError as error:
+                raise ValueError(f"{self._where(index, *self.numeric.columns)}: {error}") from error
+        return np.stack(samples)
+
+    def scaled(self, axis: int) -> Callable[[Rows, Sequence[int]], np.ndarray]:
+        """Batch and row numbers -> (K, n) values before they are standardised; `axis` of (rows, ...) is kept apart."""
+
+        def values(batch: Rows, indices: Sequence[int]) -> np.ndarray:
+            assert self.numeric is not None
+            found = self.numbers(batch, indices, self.numeric.processor.scaled_values)
+            return np.moveaxis(found, axis, 0).reshape(found.shape[axis], -1)
+
+        return values
+
+    def _labels(
+        self, space: LabelSpace, column: str, batch: Rows, indices: Sequence[int], lengths: list[int]
+    ) -> Column:
+        values = batch[column]
+        masks = batch[self.label_mask_column] if self.label_mask_column else [None] * len(indices)
+        encoded: list[Any] = []
+        for place, index in enumerate(indices):
+            try:
+                if space.task == "token_classification":
+                    encoded.append(space.encode_tokens(values[place], masks[place], lengths[place]))
+                else:
+                    encoded.append(space.encode(values[place]))
+            except ValueError as error:
+                raise ValueError(f"{self._where(index, column)}: {error}") from error
+        if space.task == "token_classification":
+            return encoded
+        return np.asarray(encoded, dtype=np.float32 if space.task == "regression" else np.int64)
+
+    def _token_labels(self, labels: Column, ids: list[np.ndarray]) -> list[np.ndarray]:
+        """Labels cut as the ids were; tokens that were added have none."""
+        assert self.texts is not None
+        room, (front, _) = self.texts.room, self.texts.frame
+        placed = [np.full(len(tokens), IGNORED_LABEL) for tokens in ids]
+        for row, label in zip(placed, labels, strict=True):
+            row[len(front) : len(front) + len(label[:room])] = label[:room]
+        return placed
+
+    def _where(self, index: int, *columns: str) -> str:
+        return row_place(self.split, index, *columns)
+
+    def opened(self, dataset: AnyDataset) -> AnyDataset:
+        """As `Preparer`; texts are read as they are."""
+        return dataset if self.numeric is None or self.texts is not None else self.numeric.opened(dataset)
+
+    def look_at(self, rows: PreparedRows, raw: Dataset) -> None:
+        """Warn of text that the tokenizer does not know."""
+        if self.texts is not None and self.texts.tokenizer is not None:
+            warn_of_unknown(rows, self.texts, raw)
+
+    def description(self) -> str:
+        """All that decides the result, as text."""
+        numeric, texts = self.numeric, self.texts
+        settings = None
+        if numeric is not None:
+            others = {
+                entry.name: getattr(numeric, entry.name)
+                for entry in dataclasses.fields(numeric)
+                if entry.name != "processor"
+            }
+            settings = [type(numeric).__name__, others, numeric.processor.to_json_string()]
+        return json.dumps(
+            {
+                "version": PREPARATION_VERSION,
+                "numeric": settings,
+                "texts": texts
+                and [texts.columns, texts.max_length, texts.framed, describe_tokenizer(texts.tokenizer)],
+                "labels": self.labels
+                and [self.labels.task, self.labels.names, self.label_column, self.label_mask_column],
+            },
+            sort_keys=True,
+        )

@@ -1,0 +1,77 @@
+"""Kind "series": channels x time steps, such as sensors and motion capture."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+from transformers import PreTrainedConfig
+
+from ...models.feature_extraction_series import SeriesFeatureExtractor
+from ..processors import Processor
+from ..tables.sources import AnyDataset
+from .numeric import NumericArguments, NumericKind
+from .preparers import ArrayInput, NumericInput
+
+
+@dataclass
+class SeriesArguments(NumericArguments):
+    """Arguments of time series. `input_column` is one column of (C, T) or (T,) values, or a list of one per channel."""
+
+    kind: str = "series"
+
+    INPUT_FORMS: ClassVar[tuple[type, ...]] = (str, list)
+
+
+Arguments = TypeVar("Arguments", bound=NumericArguments)
+
+
+class SeriesInputs(NumericKind[Arguments]):
+    """What series and tables, which are series of one channel, have in common."""
+
+    modality = "series"
+    input_name = "input_values"
+
+    def sizes(self, processor: Any, config: PreTrainedConfig) -> tuple[list[int], list[int]] | None:
+        """As `NumericKind`."""
+        if not isinstance(processor, SeriesFeatureExtractor):
+            return None
+        return [config.num_channels, config.series_length], [processor.num_channels, processor.series_length]
+
+    def fitted_processor(
+        self, processor: Processor, args: Arguments, config: PreTrainedConfig, train_split: AnyDataset
+    ) -> Processor:
+        """As `Kind`."""
+        fitted = super().fitted_processor(processor, args, config, train_split)
+        assert isinstance(fitted, SeriesFeatureExtractor)
+        if fitted.channels_last != takes_channels_last(config):
+            layouts = {True: "time x channels", False: "channels x time"}
+            raise ValueError(
+                f"the checkpoint's processor gives {layouts[fitted.channels_last]} (channels_last), the model "
+                f"takes {layouts[takes_channels_last(config)]}: use a processor made for this model"
+            )
+        return fitted
+
+
+class SeriesKind(SeriesInputs[SeriesArguments]):
+    """Time series."""
+
+    name = "series"
+    arguments = SeriesArguments
+
+    def unmeasured(self, args: SeriesArguments, config: PreTrainedConfig, train_split: AnyDataset) -> Any:
+        """As `NumericKind`."""
+        return SeriesFeatureExtractor(
+            config.num_channels,
+            config.series_length,
+            scale=args.scale,
+            standardize=args.standardize,
+            channels_last=takes_channels_last(config),
+        )
+
+    def numeric_input(self, args: SeriesArguments, processor: Any, train_split: AnyDataset) -> NumericInput:
+        """As `NumericKind`."""
+        return ArrayInput(self.input_name, tuple(args.input_columns()), processor)
+
+
+def takes_channels_last(config: PreTrainedConfig) -> bool:
+    """Whether a model takes series as (B, T, C), each step a token, rather than (B, C, T): few configurations say."""
+    return bool(getattr(config, "channels_last", False))

@@ -1,0 +1,89 @@
+"""Kind "spectrogram": sounds, turned into log-mel pictures."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+from ...models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
+from ..tables.sources import AnyDataset
+from .base import Summary
+from .image import image_size
+from .numeric import NumericArguments, NumericKind
+from .preparers import NumericInput, WaveformInput
+from .tabular import require_one_channel
+
+
+@dataclass
+class SpectrogramArguments(NumericArguments):
+    """Arguments of sounds. `input_column` is one column of sounds, paths or waveforms.
+
+    Attributes:
+        sampling_rate: Samples per second. Files with another rate are resampled.
+        frame_length: Samples in a frame; None means 25 ms.
+        hop_length: Samples between frames; None means 10 ms. The model's `image_size` is
+            `[mel bands, frames]`, so it covers `(frames - 1) * hop_length + frame_length` samples: shorter
+            sounds are padded with silence, longer ones cropped at the end.
+        fft_length: None means the next power of two from `frame_length`.
+        min_frequency: Lower edge of the lowest mel band, in Hz.
+        max_frequency: Upper edge of the highest mel band; None means half the sampling rate.
+    """
+
+    kind: str = "spectrogram"
+    sampling_rate: int | None = None
+    frame_length: int | None = None
+    hop_length: int | None = None
+    fft_length: int | None = None
+    min_frequency: float = 0.0
+    max_frequency: float | None = None
+
+    def __post_init__(self) -> None:
+        """As `DataArguments`."""
+        super().__post_init__()
+        if self.sampling_rate is None:
+            raise ValueError("data.sampling_rate: kind 'spectrogram' needs the samples per second, such as 16000")
+
+
+class SpectrogramKind(NumericKind[SpectrogramArguments]):
+    """Sounds."""
+
+    name = "spectrogram"
+    modality = "image"
+    arguments = SpectrogramArguments
+    pipelines = ("audio-classification", None)
+    input_name = "pixel_values"
+
+    def check_model(self, args: SpectrogramArguments, config: PreTrainedConfig, for_pretraining: bool = False) -> None:
+        """As `Kind`."""
+        super().check_model(args, config, for_pretraining)
+        require_one_channel(self.name, config)
+
+    def unmeasured(self, args: SpectrogramArguments, config: PreTrainedConfig, train_split: AnyDataset) -> Any:
+        """As `NumericKind`."""
+        height, width = image_size(config)
+        return SpectrogramFeatureExtractor(
+            sampling_rate=args.sampling_rate or 0,
+            num_mel_bins=height,
+            num_frames=width,
+            frame_length=args.frame_length,
+            hop_length=args.hop_length,
+            fft_length=args.fft_length,
+            min_frequency=args.min_frequency,
+            max_frequency=args.max_frequency,
+            scale=args.scale,
+            standardize=args.standardize,
+        )
+
+    def numeric_input(self, args: SpectrogramArguments, processor: Any, train_split: AnyDataset) -> NumericInput:
+        """As `NumericKind`."""
+        return WaveformInput(self.input_name, tuple(args.input_columns()), processor, args.sampling_rate or 0)
+
+    def sizes(self, processor: Any, config: PreTrainedConfig) -> tuple[list[int], list[int]] | None:
+        """As `NumericKind`."""
+        if not isinstance(processor, SpectrogramFeatureExtractor):
+            return None
+        return image_size(config), [processor.num_mel_bins, processor.num_frames]
+
+    def summary(self, args: SpectrogramArguments, config: PreTrainedConfig | None) -> Summary:
+        """As `Kind`."""
+        return [*super().summary(args, config), ("sampling rate", f"{args.sampling_rate:,} Hz")]

@@ -1,0 +1,100 @@
+"""Kind "tabular": one number per feature."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from transformers import PreTrainedConfig
+
+from ...models.feature_extraction_series import SeriesFeatureExtractor
+from ..tables.columns import numeric_columns
+from ..tables.sources import AnyDataset
+from .numeric import NumericArguments
+from .preparers import ArrayInput, NumericInput
+from .series import SeriesInputs, takes_channels_last
+
+
+@dataclass
+class TabularArguments(NumericArguments):
+    """Arguments of tables.
+
+    `input_column` is a list of columns, one per feature, one column that holds a list of all features, or None for every
+    numeric column but those of the label and of `split_column`.
+    """
+
+    kind: str = "tabular"
+
+    INPUT_FORMS: ClassVar[tuple[type, ...]] = (str, list, type(None))
+
+
+class TabularKind(SeriesInputs[TabularArguments]):
+    """Tables: a series of one channel, a step for each feature, each with its own statistics."""
+
+    name = "tabular"
+    arguments = TabularArguments
+    pipelines = ("tabular-classification", "tabular-regression")
+    statistics_axis = 2
+
+    def check_model(self, args: TabularArguments, config: PreTrainedConfig, for_pretraining: bool = False) -> None:
+        """As `Kind`."""
+        super().check_model(args, config, for_pretraining)
+        require_one_channel(self.name, config)
+
+    def unmeasured(self, args: TabularArguments, config: PreTrainedConfig, train_split: AnyDataset) -> Any:
+        """As `NumericKind`."""
+        columns = feature_columns(args, None, train_split)
+        is_one_list = isinstance(args.input_column, str)
+        if not is_one_list and len(columns) != config.series_length:
+            raise ValueError(
+                f"model.series_length is {config.series_length}, but there are {len(columns)} feature columns: "
+                f"{list(columns)}; set model.series_length to {len(columns)} or list other columns in data.input_column"
+            )
+        return SeriesFeatureExtractor(
+            1,
+            config.series_length,
+            scale=args.scale,
+            standardize=args.standardize,
+            channels_last=takes_channels_last(config),
+            statistics_axis="feature",
+            feature_names=None if is_one_list else columns,
+        )
+
+    def numeric_input(self, args: TabularArguments, processor: Any, train_split: AnyDataset) -> NumericInput:
+        """As `NumericKind`."""
+        return ArrayInput(self.input_name, feature_columns(args, processor, train_split), processor)
+
+    def measured_names(self, numeric: NumericInput, count: int) -> Sequence[Any]:
+        """The columns, where each feature has one."""
+        return numeric.columns if len(numeric.columns) > 1 else range(count)
+
+    def input_words(self, args: TabularArguments) -> str:
+        """As `Kind`."""
+        return super().input_words(args) or "every numeric column but the label"
+
+
+def feature_columns(args: TabularArguments, processor: Any, train_split: AnyDataset) -> tuple[str, ...]:
+    """The raw columns of the features, in the order the processor was made for.
+
+    Raises:
+        ValueError: A label is among them.
+    """
+    if args.input_column is not None:
+        return tuple(args.input_columns())
+    columns = tuple(processor.feature_names or ()) if processor is not None else ()
+    columns = columns or tuple(numeric_columns(train_split, [args.label_column, args.split_column]))
+    if args.label_column in columns:
+        raise ValueError(
+            f"data.label_column: the checkpoint was pre-trained with the label column {args.label_column!r} among its features "
+            f"{list(columns)}, so it would read the answer: pre-train with data.label_column set to {args.label_column!r}"
+        )
+    return columns
+
+
+def require_one_channel(kind: str, config: PreTrainedConfig) -> None:
+    """Refuse a model of several channels.
+
+    Raises:
+        ValueError: Naming `model.num_channels`.
+    """
+    if config.num_channels != 1:
+        raise ValueError(f"data.kind {kind!r} has one channel: set model.num_channels to 1, not {config.num_channels}")

@@ -1,0 +1,175 @@
+"""Kind "tokens": texts, sequences of letters, or lists of ids."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+from ..arguments import checkpoint_name
+from ..collators import BatchCollator
+from ..processors import Processor, split_processor
+from ..tables.labels import LabelSpace
+from ..tables.preparing import PreparedSplit, RawSplit, prepare_split, raw_columns
+from ..tables.sources import AnyDataset
+from ..text.arguments import TextArguments
+from ..text.packing import pack_split
+from ..text.texts import TextPreparer
+from ..text.tokenizers import BYTE_TOKENIZER, check_tokenizer, load_tokenizer
+from .base import Kind, Summary
+from .preparers import RowPreparer
+
+
+@dataclass
+class TokenArguments(TextArguments):
+    """Arguments of texts. `input_column` is one column, or a list of two, a sentence pair. A text may be a list of words,
+    which blanks then join.
+
+    Attributes:
+        pack: Pre-training on texts: lay them end to end, each followed by the tokenizer's separator, and cut sequences
+            of exactly the model's `max_position_embeddings`. Every 1,000 texts the rest that fills no sequence is
+            dropped. `max_*_samples` count texts, and `index` is the text in which a sequence begins.
+        label_mask_column: Token labels: a list as long as the labels, whose zeros mark labels to ignore (-100).
+    """
+
+    kind: str = "tokens"
+    pack: bool = False
+    label_mask_column: str | None = None
+
+    TASKS: ClassVar[tuple[str, ...]] = ("classification", "regression", "token_classification")
+    INPUT_FORMS: ClassVar[tuple[type, ...]] = (str, list)
+
+    def __post_init__(self) -> None:
+        """As `DataArguments`."""
+        super().__post_init__()
+        if isinstance(self.input_column, list):
+            if len(self.input_column) != 2:
+                raise ValueError(
+                    "data.input_column: kind 'tokens' takes one column, or two for sentence pairs, got "
+                    f"{self.input_column}"
+                )
+            if self.task == "token_classification":
+                raise ValueError(f"data.input_column {self.input_column}: sentence pairs have no labels per token")
+        if self.label_mask_column is not None and self.task != "token_classification":
+            raise ValueError(
+                f"data.label_mask_column is {self.label_mask_column!r}, which only task 'token_classification' uses; "
+                f"task is {self.task!r}"
+            )
+        self._check_pack()
+
+    def label_columns(self) -> dict[str, str | None]:
+        """As `DataArguments`."""
+        return {"label_column": self.label_column, "label_mask_column": self.label_mask_column}
+
+    def _check_pack(self) -> None:
+        if not self.pack:
+            return
+        unfit = {
+            "input_column": isinstance(self.input_column, list),
+            "label_column": self.label_column is not None,
+            "cache": not self.cache and not self.streaming,
+        }
+        for name, is_unfit in unfit.items():
+            if is_unfit:
+                raise ValueError(
+                    f"data.pack: data.{name} is {getattr(self, name)!r}, but packing needs one text column, no labels, and "
+                    "rows that are cached or streamed"
+                )
+
+
+class TokensKind(Kind[TokenArguments]):
+    """Texts."""
+
+    name = "tokens"
+    modality = "tokens"
+    arguments = TokenArguments
+    pipelines = ("text-classification", "text-classification")
+
+    def build_processor(self, args: TokenArguments, config: PreTrainedConfig, train_split: AnyDataset) -> Processor:
+        """As `Kind`: a tokenizer, or None for columns of ids."""
+        return loaded_tokenizer(args, config)
+
+    def fitted_processor(
+        self, processor: Processor, args: TokenArguments, config: PreTrainedConfig, train_split: AnyDataset
+    ) -> Processor:
+        """As `Kind`."""
+        return require_tokenizer(processor, self.name, config)
+
+    def rows(
+        self,
+        split: RawSplit,
+        args: TokenArguments,
+        config: PreTrainedConfig,
+        processor: Processor,
+        labels: LabelSpace | None,
+        train_split: AnyDataset,
+    ) -> PreparedSplit:
+        """As `Kind`."""
+        texts = TextPreparer(
+            tuple(args.input_columns()),
+            split_processor(processor)[1],
+            config.max_position_embeddings,
+            split.name,
+            # Few configurations say: other models have a class token of their own, or none.
+            framed=getattr(config, "wants_special_tokens", False),
+        )
+        preparer = RowPreparer(None, texts, args.label_column, args.label_mask_column, labels, split.name)
+        if args.pack:
+            return pack_split(raw_columns(split.rows, preparer), texts, preparer.description(), args.num_proc)
+        return prepare_split(split.rows, preparer, args)
+
+    def collator(self, args: TokenArguments, config: PreTrainedConfig, processor: Processor) -> BatchCollator:
+        """As `Kind`."""
+        tokenizer = split_processor(processor)[1]
+        return BatchCollator(
+            {"input_ids": " and ".join(args.input_columns())}, config.vocab_size, padding_id(config, tokenizer)
+        )
+
+    def summary(self, args: TokenArguments, config: PreTrainedConfig | None) -> Summary:
+        """As `Kind`."""
+        return [
+            ("tokenizer", tokenizer_words(args.tokenizer, args.alphabet)),
+            ("texts", "end to end, cut into full sequences" if args.pack else None),
+        ]
+
+
+def loaded_tokenizer(args: TextArguments, config: PreTrainedConfig) -> PreTrainedTokenizerBase | None:
+    """The tokenizer that a recipe names, seen to fit the model; None for columns of ids.
+
+    Raises:
+        ValueError: It cannot be loaded, or does not fit.
+    """
+    tokenizer = load_tokenizer(args.tokenizer, args.alphabet, config)
+    if tokenizer is not None:
+        check_tokenizer(tokenizer, config)
+    return tokenizer
+
+
+def require_tokenizer(processor: Processor, kind: str, config: PreTrainedConfig) -> Processor:
+    """A checkpoint's processor that is a tokenizer for this model, or None.
+
+    Raises:
+        ValueError: It is another one.
+    """
+    numeric, tokenizer = split_processor(processor)
+    if numeric is not None:
+        raise ValueError(
+            f"data.kind {kind!r} cannot be prepared by the checkpoint's processor, a {type(processor).__name__}"
+        )
+    if tokenizer is not None:
+        check_tokenizer(tokenizer, config)
+    return processor
+
+
+def padding_id(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase | None) -> int | None:
+    """What fills texts up: the model's own id, else the tokenizer's."""
+    own: int | None = getattr(config, "pad_token_id", None)  # not every configuration has one
+    return own if own is not None or tokenizer is None else tokenizer.pad_token_id
+
+
+def tokenizer_words(tokenizer: str | None, alphabet: str | None = None) -> str | None:
+    """A tokenizer as model cards name it: without the folder of this machine in which it lies."""
+    if tokenizer == BYTE_TOKENIZER:
+        return "one token per byte (UTF-8)"
+    if tokenizer is not None:
+        return checkpoint_name(tokenizer)
+    return alphabet and "one token per character"

@@ -1,0 +1,96 @@
+"""Kind "vision_language": an image and a text."""
+
+from dataclasses import dataclass
+
+from transformers import PreTrainedConfig
+
+from ..collators import BatchCollator
+from ..processors import ImageTextProcessor, Processor, split_processor
+from ..tables.labels import LabelSpace
+from ..tables.preparing import PreparedSplit, RawSplit, prepare_split
+from ..tables.sources import AnyDataset
+from ..text.arguments import TextArguments
+from ..text.texts import TextPreparer
+from ..text.tokenizers import check_tokenizer
+from .base import Summary
+from .image import ImageInputs
+from .numeric import NumericArguments
+from .preparers import RowPreparer
+from .tokens import loaded_tokenizer, padding_id, tokenizer_words
+
+
+@dataclass
+class VisionLanguageArguments(NumericArguments, TextArguments):
+    """Arguments of images with a text. `input_column` is the column of the image.
+
+    Attributes:
+        text_column: The column of the text.
+    """
+
+    kind: str = "vision_language"
+    text_column: str | None = None
+
+    def __post_init__(self) -> None:
+        """As `DataArguments`."""
+        super().__post_init__()
+        if self.text_column is None:
+            raise ValueError("data.text_column: kind 'vision_language' needs the column of the text")
+
+    def columns_read(self) -> list[str]:
+        """As `DataArguments`."""
+        return [*self.input_columns(), *([self.text_column] if self.text_column is not None else [])]
+
+
+class VisionLanguageKind(ImageInputs[VisionLanguageArguments]):
+    """Images with a text."""
+
+    name = "vision_language"
+    modality = "vision_language"
+    arguments = VisionLanguageArguments
+
+    def columns(self, args: VisionLanguageArguments, config: PreTrainedConfig) -> list[tuple[str, str | None]]:
+        """As `Kind`."""
+        return [("text_column", args.text_column), *super().columns(args, config)]
+
+    def build_processor(
+        self, args: VisionLanguageArguments, config: PreTrainedConfig, train_split: AnyDataset
+    ) -> Processor:
+        """As `Kind`."""
+        return ImageTextProcessor(self.built_numeric(args, config, train_split), loaded_tokenizer(args, config))
+
+    def fitted_processor(
+        self, processor: Processor, args: VisionLanguageArguments, config: PreTrainedConfig, train_split: AnyDataset
+    ) -> Processor:
+        """As `Kind`."""
+        tokenizer = split_processor(processor)[1]
+        if tokenizer is not None:
+            check_tokenizer(tokenizer, config)
+        return super().fitted_processor(processor, args, config, train_split)
+
+    def rows(
+        self,
+        split: RawSplit,
+        args: VisionLanguageArguments,
+        config: PreTrainedConfig,
+        processor: Processor,
+        labels: LabelSpace | None,
+        train_split: AnyDataset,
+    ) -> PreparedSplit:
+        """As `Kind`."""
+        images, tokenizer = split_processor(processor)
+        texts = TextPreparer((str(args.text_column),), tokenizer, config.max_position_embeddings, split.name)
+        numeric = self.numeric_input(args, images, train_split)
+        return prepare_split(
+            split.rows, RowPreparer(numeric, texts, args.label_column, None, labels, split.name), args
+        )
+
+    def collator(self, args: VisionLanguageArguments, config: PreTrainedConfig, processor: Processor) -> BatchCollator:
+        """As `Kind`."""
+        columns = {self.input_name: str(args.input_column), "input_ids": str(args.text_column)}
+        padding = padding_id(config, split_processor(processor)[1])
+        return BatchCollator(columns, config.vocab_size, padding, always_mask=True)
+
+    def summary(self, args: VisionLanguageArguments, config: PreTrainedConfig | None) -> Summary:
+        """As `Kind`."""
+        tokenizer = tokenizer_words(args.tokenizer, args.alphabet)
+        return [("text column", args.text_column), *super().summary(args, config), ("tokenizer", tokenizer)]

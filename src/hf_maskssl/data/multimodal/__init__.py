@@ -1,0 +1,1 @@
+"""Rows of several aligned pictures of one scene: kind "multimodal"."""

@@ -1,0 +1,134 @@
+"""Kind "multimodal"."""
+
+import dataclasses
+import logging
+
+from transformers import PreTrainedConfig
+
+from ...models.image_processing_multimae import MultiMAEImageProcessor
+from ..kinds.base import Kind, Summary
+from ..processors import Processor
+from ..tables.draws import RowDraws
+from ..tables.labels import LabelSpace
+from ..tables.preparing import PreparedSplit, RawSplit, prepare_split
+from ..tables.sources import AnyDataset
+from .arguments import MultimodalArguments
+from .checks import measure_label_maps, readable_rows
+from .collator import MultimodalCollator
+from .processor import (
+    build_multimodal_processor,
+    check_complete,
+    fitted_processor,
+    measured_modalities,
+    modality_columns,
+)
+from .rows import MultimodalPreparer
+
+logger = logging.getLogger(__name__)
+
+
+class MultimodalKind(Kind[MultimodalArguments]):
+    """Several aligned pictures of one scene."""
+
+    name = "multimodal"
+    modality = "multimodal"
+    arguments = MultimodalArguments
+    pipelines = ("image-classification", None)
+
+    def completed(
+        self, args: MultimodalArguments, config: PreTrainedConfig, for_pretraining: bool = False
+    ) -> MultimodalArguments:
+        """As `Kind`: every column is named, so that folders beside those of the modalities are not read."""
+        args = dataclasses.replace(args, input_column=modality_columns(args, config))
+        if for_pretraining:
+            check_complete(args, config)
+        return args
+
+    def usable(self, rows: AnyDataset, args: MultimodalArguments, config: PreTrainedConfig, name: str) -> RawSplit:
+        """As `Kind`: without rows whose pictures cannot be opened."""
+        return readable_rows(rows, modality_columns(args, config), args, name)
+
+    def labels(
+        self, args: MultimodalArguments, config: PreTrainedConfig, whole: AnyDataset, used: AnyDataset
+    ) -> LabelSpace | None:
+        """As `Kind`; classes of maps are counted in the rows that are taken."""
+        if args.label_maps:
+            return measure_label_maps(args, config.semantic_loss_ignore_index, used)
+        return super().labels(args, config, whole, used)
+
+    def build_processor(
+        self, args: MultimodalArguments, config: PreTrainedConfig, train_split: AnyDataset
+    ) -> Processor:
+        """As `Kind`."""
+        return measured_modalities(build_multimodal_processor(args, config), args, config, train_split)
+
+    def fitted_processor(
+        self, processor: Processor, args: MultimodalArguments, config: PreTrainedConfig, train_split: AnyDataset
+    ) -> Processor:
+        """As `Kind`: with this recipe's `modality_options`, and statistics of what has none yet."""
+        return measured_modalities(
+            fitted_processor(require_multimodal(processor), args, config), args, config, train_split
+        )
+
+    def rows(
+        self,
+        split: RawSplit,
+        args: MultimodalArguments,
+        config: PreTrainedConfig,
+        processor: Processor,
+        labels: LabelSpace | None,
+        train_split: AnyDataset,
+    ) -> PreparedSplit:
+        """As `Kind`."""
+        is_drawn = args.augment and split.name == "train"
+        preparer = MultimodalPreparer(
+            columns=modality_columns(args, config),
+            processor=require_multimodal(processor),
+            label_column=args.label_column,
+            labels=labels,
+            label_scale=1.0 if args.label_scale is None else args.label_scale,
+            label_invalid_value=args.label_invalid_value,
+            allow_missing=args.allow_missing,
+            augmentation=RowDraws(args.split_seed, args.streaming) if is_drawn else None,
+            split=split.name,
+            row_numbers=split.numbers,
+        )
+        return prepare_split(split.rows, preparer, args)
+
+    def collator(
+        self, args: MultimodalArguments, config: PreTrainedConfig, processor: Processor
+    ) -> MultimodalCollator:
+        """As `Kind`."""
+        pictures = require_multimodal(processor)
+        classes = {name: one.num_classes for name, one in pictures.pictures().items() if one.channels is None}
+        return MultimodalCollator(modality_columns(args, config), classes, pictures.ignore_index)
+
+    def summary(self, args: MultimodalArguments, config: PreTrainedConfig | None) -> Summary:
+        """As `Kind`: how pictures of training rows are changed, all of a row alike."""
+        if not args.augment:
+            return []
+        low, high = (f"{share:.0%}" for share in args.crop_scale)
+        words = f"random crops of {low} to {high} of their area, mirrored with probability {args.flip_probability:g}"
+        return [("training pictures", words)]
+
+    def input_words(self, args: MultimodalArguments) -> str:
+        """As `Kind`."""
+        if not isinstance(args.input_column, dict):
+            return super().input_words(args) or "named as the modalities"
+        return ", ".join(
+            column if column == modality else f"{column} ({modality})"
+            for modality, column in args.input_column.items()
+        )
+
+
+def require_multimodal(processor: Processor) -> MultiMAEImageProcessor:
+    """A checkpoint's processor of several pictures.
+
+    Raises:
+        ValueError: It is another one.
+    """
+    if not isinstance(processor, MultiMAEImageProcessor):
+        raise ValueError(
+            f"data.kind 'multimodal' cannot be prepared by the checkpoint's processor, a {type(processor).__name__}"
+        )
+    return processor

@@ -1,0 +1,208 @@
+"""Rows of several aligned pictures, cropped and mirrored together."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import numpy as np
+from datasets import Dataset
+
+from ...models.image_processing_multimae import MultiMAEImageProcessor
+from ..tables.columns import path_of, read_map
+from ..tables.draws import RowDraws
+from ..tables.labels import LabelSpace
+from ..tables.preparing import Preparer
+from ..tables.rows import Column, Rows
+from ..tables.sources import AnyDataset
+from ..text.texts import row_place
+from .checks import MULTIMODAL_VERSION, missing_words
+
+# What keys of a prepared row begin with.
+INPUT, PRESENCE = "inputs.", "presence."
+LABEL_MAPS = {"semantic_segmentation": "classes", "depth_estimation": "depth"}
+
+
+@dataclass(frozen=True)
+class MultimodalPreparer(Preparer):
+    """Callable that turns a batch of raw columns and its row numbers into prepared columns, as `Preparer` says.
+
+    Attributes:
+        columns: Modality -> column.
+        processor: What is done to the pictures.
+        label_column: None leaves labels out.
+        labels: How labels become numbers.
+        label_scale: Depth maps to learn are multiplied by this.
+        label_invalid_value: Pixels of this raw value have no known depth.
+        allow_missing: Rows may lack modalities.
+        augmentation: Draws views; None: all rows are seen as `processor.fixed_view` says.
+        split: For errors.
+        row_numbers: For errors, the number that each row had before some were left out; None: none were.
+    """
+
+    columns: Mapping[str, str]
+    processor: MultiMAEImageProcessor
+    label_column: str | None = None
+    labels: LabelSpace | None = None
+    label_scale: float = 1.0
+    label_invalid_value: float | None = None
+    allow_missing: bool = False
+    augmentation: RowDraws | None = None
+    split: str = "train"
+    row_numbers: np.ndarray | None = None
+
+    @property
+    def used_columns(self) -> list[str]:
+        """Every raw column read."""
+        return list(dict.fromkeys([*self.columns.values(), *([self.label_column] if self.label_column else [])]))
+
+    def __call__(self, batch: Rows, indices: Sequence[int]) -> dict[str, Column]:
+        """Prepare a batch.
+
+        Args:
+            batch: Raw column name -> one value per row.
+            indices: Row numbers.
+
+        Returns:
+            `inputs.<modality>`: (n, C, h, w) float32 or (n, h, w) int32 class ids; `presence.<modality>` (n,) int8 where
+            rows may lack some; `labels` (n,) or (n, H, W), int64 or float32; `index` (n,) int64.
+
+        Raises:
+            ValueError: A value that cannot be prepared, naming split, row and column.
+        """
+        rows = [self._row(batch, place, index) for place, index in enumerate(indices)]
+        prepared: dict[str, Column] = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        prepared["index"] = np.asarray(indices, dtype=np.int64)
+        return prepared
+
+    def pixels(self, name: str, batch: Rows, indices: Sequence[int]) -> np.ndarray:
+        """All valid pixels of a modality, scaled and not yet standardised, (C, n) float64.
+
+        Raises:
+            ValueError: A value that cannot be prepared, naming split, row and column.
+        """
+        column = self.columns[name]
+        parts = [np.zeros((self.processor.pictures()[name].channels or 1, 0))]
+        for index, value in zip(indices, batch[column], strict=True):
+            if value is None:
+                continue
+            try:
+                parts.append(self.processor.scaled_values(name, read_map(value)))
+            except ValueError as error:
+                raise ValueError(f"{self._where(index, column)}: {with_files(error, [value])}") from error
+        return np.concatenate(parts, axis=1)
+
+    def opened(self, dataset: AnyDataset) -> AnyDataset:
+        """Columns of arrays as NumPy arrays rather than nested lists, where no row is null; all others as they are."""
+        if not isinstance(dataset, Dataset):
+            return dataset
+        arrays = (datasets.Array2D, datasets.Array3D)
+        names = [name for name, feature in dataset.features.items() if isinstance(feature, arrays)]
+        names = [name for name in names if not dataset.data.column(name).null_count]
+        return dataset.with_format("numpy", columns=names, output_all_columns=True) if names else dataset
+
+    @property
+    def is_drawn(self) -> bool:
+        """As `Preparer`."""
+        return self.augmentation is not None
+
+    def fixed(self) -> "MultimodalPreparer":
+        """As `Preparer`."""
+        return dataclasses.replace(self, augmentation=None)
+
+    def set_epoch(self, epoch: int, seed: int | None = None) -> None:
+        """From now on views are those of this epoch of a run with this seed, in worker processes as well."""
+        if self.augmentation is not None:
+            self.augmentation.set_epoch(epoch, seed)
+
+    def _row(self, batch: Rows, place: int, index: int) -> dict[str, Any]:
+        sample = {}
+        for name, column in self.columns.items():
+            value = batch[column][place]
+            if value is not None:
+                sample[name] = self._read(value, index, column)
+            elif not self.allow_missing:
+                raise ValueError(missing_words(self._where(index, column), name))
+        if not sample:
+            raise ValueError(f"{self._where(index, *self.columns.values())}: the row has no modality at all: drop it")
+        task = "classification" if self.labels is None else self.labels.task
+        maps = {}
+        if self.label_column is not None and task in LABEL_MAPS:
+            maps[LABEL_MAPS[task]] = self._read(batch[self.label_column][place], index, self.label_column)
+        generator = None if self.augmentation is None else self.augmentation.generator(index)
+        try:
+            inputs, label_maps = self.processor.prepare_row(sample, generator=generator, labels=maps)
+            labels = self._labels(batch, place, label_maps)
+        except ValueError as error:
+            values = [batch[column][place] for column in self.used_columns]
+            raise ValueError(f"{self._where(index, *self.used_columns)}: {with_files(error, values)}") from error
+        row: dict[str, Any] = {}
+        for name in self.columns:
+            row[INPUT + name] = self._stored(inputs[name]) if name in inputs else self._absent(name)
+        if self.allow_missing:
+            row |= {PRESENCE + name: np.int8(name in inputs) for name in self.columns}
+        return row | labels
+
+    def _read(self, value: Any, index: int, column: str) -> Any:
+        try:
+            return read_map(value)
+        except ValueError as error:
+            raise ValueError(f"{self._where(index, column)}: {with_files(error, [value])}") from error
+
+    def _labels(self, batch: Rows, place: int, maps: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        if self.labels is None or self.label_column is None:
+            return {}
+        if "depth" in maps:
+            depth = maps["depth"]
+            if self.label_invalid_value is not None:
+                depth = np.where(depth == np.float32(self.label_invalid_value), np.float32(0.0), depth)
+            return {"labels": depth * np.float32(self.label_scale)}
+        if "classes" in maps:
+            ids, count = maps["classes"], self.labels.num_labels
+            is_outside = (ids != self.processor.ignore_index) & ((ids < 0) | (ids >= count))
+            if is_outside.any():
+                raise ValueError(
+                    f"the class map {self.label_column!r} holds the class {ids[is_outside][0]}, expected 0..{count - 1} "
+                    f"or {self.processor.ignore_index} for none (data.label_names, semantic_loss_ignore_index)"
+                )
+            return {"labels": ids}
+        dtype = np.float32 if self.labels.task == "regression" else np.int64
+        return {"labels": np.asarray(self.labels.encode(batch[self.label_column][place]), dtype=dtype)}
+
+    @staticmethod
+    def _stored(values: np.ndarray) -> np.ndarray:
+        return values.astype(np.int32) if values.dtype == np.int64 else values
+
+    def _absent(self, name: str) -> np.ndarray:
+        """What stands where a modality is missing."""
+        picture = self.processor.pictures()[name]
+        size = [length // picture.stride for length in self.processor.image_size]
+        if picture.channels is None:
+            return np.full(size, self.processor.ignore_index, dtype=np.int32)
+        return np.zeros([picture.channels, *size], dtype=np.float32)
+
+    def _where(self, index: int, *columns: str) -> str:
+        number = index if self.row_numbers is None else int(self.row_numbers[index])
+        return row_place(self.split, number, *columns)
+
+    def description(self) -> str:
+        """All that decides the result, as text."""
+        return json.dumps(
+            {
+                "version": MULTIMODAL_VERSION,
+                "columns": [dict(self.columns), self.label_column, self.allow_missing],
+                "depth_labels": [self.label_scale, self.label_invalid_value],
+                "processor": self.processor.to_json_string(),
+                "labels": None if self.labels is None else [self.labels.task, self.labels.names],
+                "seed": None if self.augmentation is None else self.augmentation.seed,
+            },
+            sort_keys=True,
+        )
+
+
+def with_files(error: ValueError, values: Sequence[Any]) -> str:
+    """An error's words and, where they do not name them, the files that the values come from."""
+    paths = [path for path in map(path_of, values) if path and path not in str(error)]
+    return f"{error} ({', '.join(dict.fromkeys(paths))})" if paths else str(error)

@@ -1,0 +1,128 @@
+"""Raw splits as prepared ones: what a kind's preparer must do, and the three forms in which its rows are kept."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from datasets import Dataset, IterableDataset
+from numpy import ndarray
+
+from ..arguments import DataArguments
+from .caching import BATCH_ROWS, cached_map
+from .columns import undecoded
+from .rows import Column, PreparedRows, Rows, TransformedRows, to_table
+from .sources import AnyDataset, column_names
+
+PreparedSplit: TypeAlias = PreparedRows | TransformedRows | IterableDataset
+
+
+@dataclass(frozen=True)
+class RawSplit:
+    """The raw rows of a split, those left out that cannot be used.
+
+    Attributes:
+        name: "train", "validation" or "test".
+        rows: What is left.
+        numbers: (n,) int64, the number that each row had before some were left out; None: none were.
+    """
+
+    name: str
+    rows: AnyDataset
+    numbers: ndarray | None = None
+
+
+class Preparer(ABC):
+    """Turns raw rows into the model's inputs, a batch at a time."""
+
+    @property
+    @abstractmethod
+    def used_columns(self) -> list[str]:
+        """Every raw column read."""
+
+    @abstractmethod
+    def __call__(self, batch: Rows, indices: Sequence[int]) -> dict[str, Column]:
+        """Prepare a batch.
+
+        Args:
+            batch: Raw column name -> one value per row.
+            indices: Row numbers.
+
+        Returns:
+            Key of a prepared row -> one value per row; `index` (n,) int64 among them.
+
+        Raises:
+            ValueError: A value that cannot be prepared, naming split, row and column.
+        """
+
+    @abstractmethod
+    def description(self) -> str:
+        """All that decides the result, as text: equal in every process, unlike a pickle of live objects."""
+
+    def opened(self, dataset: AnyDataset) -> AnyDataset:
+        """The used columns in the form that is quickest to read; images and sounds are bytes already."""
+        return dataset
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether rows are drawn anew in every epoch, so that keeping them is no use."""
+        return False
+
+    def fixed(self) -> "Preparer":
+        """The same with nothing drawn at random."""
+        return self
+
+    def look_at(self, rows: PreparedRows, raw: Dataset) -> None:
+        """Warn of what only all rows together show; called once for a split that is kept."""
+        return None
+
+
+@dataclass(frozen=True)
+class TablePreparer:
+    """A preparer whose result is an Arrow table, which `map` writes without looking at single values."""
+
+    prepare: Preparer
+
+    def __call__(self, batch: Rows, indices: Sequence[int]) -> Any:
+        return to_table(self.prepare(batch, indices))
+
+
+def prepare_split(dataset: AnyDataset, preparer: Preparer, args: DataArguments) -> PreparedSplit:
+    """Prepare a raw split: once and kept (`cache`), on each reading (always where rows are drawn anew in each epoch), or as
+    a stream passes.
+
+    Args:
+        dataset: The raw split.
+        preparer: What to do with its rows.
+        args: `cache` and `num_proc` are read.
+
+    Raises:
+        ValueError: A value that cannot be prepared, naming split, row and column.
+    """
+    dataset = raw_columns(dataset, preparer)
+    if isinstance(dataset, IterableDataset):
+        return dataset.map(
+            preparer, with_indices=True, batched=True, batch_size=BATCH_ROWS, remove_columns=column_names(dataset)
+        )
+    if preparer.is_drawn or not args.cache:
+        return TransformedRows(dataset, preparer)
+    # The shape of a row is that of the first one; every sample of a kind has the same.
+    first = preparer(dataset[:1], [0])
+    shapes = {
+        name: values.shape[1:] for name, values in first.items() if isinstance(values, ndarray) and values.ndim > 1
+    }
+    rows = PreparedRows(cached_map(dataset, TablePreparer(preparer), preparer.description(), args.num_proc), shapes)
+    preparer.look_at(rows, dataset)
+    return rows
+
+
+def plain_rows(split: PreparedSplit) -> PreparedSplit:
+    """The same rows with nothing drawn at random: seen as those of validation and test are, for probes and pictures."""
+    if isinstance(split, TransformedRows) and isinstance(split.prepare, Preparer) and split.prepare.is_drawn:
+        return TransformedRows(split.dataset, split.prepare.fixed(), split.chosen)
+    return split
+
+
+def raw_columns(dataset: AnyDataset, preparer: Preparer) -> AnyDataset:
+    """The columns the preparer reads, images and sounds as bytes."""
+    return preparer.opened(undecoded(dataset.select_columns(preparer.used_columns), preparer.used_columns))

@@ -1,0 +1,92 @@
+"""Mean and standard deviation of a training split, measured a batch at a time."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from datasets import IterableDataset
+
+from ..arguments import DataArguments
+from .caching import BATCH_ROWS, cached_map
+from .preparing import Preparer, raw_columns
+from .rows import Rows
+from .sources import AnyDataset, choose_rows
+
+STATISTICS_ROWS = 10_000
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class MomentsOfBatch:
+    """Maps a batch of raw rows to one row: how many values there are, their mean and their spread.
+
+    Attributes:
+        prepare: Knows the columns and how they are opened.
+        values: Batch and row numbers -> (K, n) values, scaled and not yet standardised, of K channels or features.
+        description: All that decides the result.
+    """
+
+    prepare: Preparer
+    values: Callable[[Rows, Sequence[int]], np.ndarray]
+    description: str
+
+    def __call__(self, batch: Rows, indices: Sequence[int]) -> dict[str, list[Any]]:
+        values = self.values(batch, indices)
+        mean = values.mean(axis=1) if values.size else np.zeros(len(values))
+        squares = ((values - mean[:, None]) ** 2).sum(axis=1)
+        return {"count": [values.shape[1]], "mean": [mean.tolist()], "squares": [squares.tolist()]}
+
+
+def measured_moments(
+    measure: MomentsOfBatch, args: DataArguments, train_split: AnyDataset
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Mean (K,) and standard deviation (K,) float64 of at most 10,000 rows; None where they hold no value.
+
+    Rows are chosen by `split_seed`; of a stream they are the first.
+
+    Raises:
+        ValueError: A value that cannot be prepared, naming split, row and column.
+    """
+    moments = [batch for batch in _moments(measure, args, train_split) if batch["count"]]
+    return merge_moments(moments) if moments else None
+
+
+def _moments(measure: MomentsOfBatch, args: DataArguments, train_split: AnyDataset) -> list[dict[str, Any]]:
+    rows = raw_columns(train_split, measure.prepare)
+    if isinstance(rows, IterableDataset):
+        logger.info("mean and standard deviation are measured on the first %d rows of the stream", STATISTICS_ROWS)
+        moments = []
+        for start, batch in enumerate(rows.take(STATISTICS_ROWS).iter(batch_size=BATCH_ROWS)):
+            first = start * BATCH_ROWS
+            count = len(batch[measure.prepare.used_columns[0]])
+            result = measure(batch, range(first, first + count))
+            moments.append({name: values[0] for name, values in result.items()})
+        return moments
+    if len(rows) > STATISTICS_ROWS:
+        logger.info("mean and standard deviation are measured on %d of %d rows", STATISTICS_ROWS, len(rows))
+        rows = choose_rows(rows, STATISTICS_ROWS, args.split_seed)
+    return cached_map(rows, measure, measure.description).with_format(None).to_list()
+
+
+def merge_moments(moments: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of several batches together (Chan, Golub and LeVeque 1979).
+
+    Args:
+        moments: `count`, `mean` (K,) and `squares` (K,), the sum of squared distances from the mean, of each batch.
+
+    Returns:
+        Mean (K,) and standard deviation (K,), float64.
+    """
+    count = 0.0
+    mean = squares = np.zeros(1)
+    for batch in moments:
+        batch_mean, batch_squares = np.asarray(batch["mean"]), np.asarray(batch["squares"])
+        total = count + batch["count"]
+        distance = batch_mean - mean
+        mean = mean + distance * (batch["count"] / total)
+        squares = squares + batch_squares + distance**2 * (count * batch["count"] / total)
+        count = total
+    return mean, np.sqrt(squares / count)

@@ -1,0 +1,1 @@
+"""A kind of data of another distribution: series written as text."""

@@ -1,0 +1,53 @@
+"""Kind "number_list": a series of one channel, written as text such as "0.5;1;1.5"."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from hf_maskssl import SeriesFeatureExtractor
+from hf_maskssl.data.kinds.numeric import NumericArguments
+from hf_maskssl.data.kinds.preparers import ArrayInput, NumericInput
+from hf_maskssl.data.kinds.series import SeriesInputs
+
+
+@dataclass
+class NumberListArguments(NumericArguments):
+    """Arguments of number lists.
+
+    Attributes:
+        separator: What stands between two numbers.
+    """
+
+    kind: str = "number_list"
+    separator: str = " "
+
+
+@dataclass(frozen=True)
+class NumberList(ArrayInput):
+    """Reads numbers from text."""
+
+    separator: str
+
+    def read(self, values: list[Any]) -> Any:
+        return [[float(number) for number in values[0].split(self.separator)]]
+
+    def opened(self, dataset: Any) -> Any:
+        return dataset  # text, not numbers
+
+
+class NumberListKind(SeriesInputs[NumberListArguments]):
+    """Series written as text."""
+
+    name = "number_list"
+    arguments = NumberListArguments
+
+    def unmeasured(self, args: NumberListArguments, config: Any, train_split: Any) -> Any:
+        return SeriesFeatureExtractor(1, config.series_length, scale=args.scale, standardize=args.standardize)
+
+    def numeric_input(self, args: NumberListArguments, processor: Any, train_split: Any) -> NumericInput:
+        return NumberList(self.input_name, tuple(args.input_columns()), processor, args.separator)
+
+    def summary(self, args: NumberListArguments, config: Any) -> list[tuple[str, Any]]:
+        return [*super().summary(args, config), ("separator", f"`{args.separator}`")]
+
+
+KIND = NumberListKind()
