@@ -13,7 +13,8 @@ from transformers import AutoModelForPreTraining
 
 from hf_maskssl.data import build_config, prepare_data
 from hf_maskssl.evaluation.reports import write_json
-from hf_maskssl.training import Pretrainer
+from hf_maskssl.training import OnlineProbe, Pretrainer
+from hf_maskssl.training import pretrain as pretrain_run
 
 from .claim import Claim, Settings
 from .measures import Measured, measure
@@ -27,17 +28,18 @@ class InterruptedRun(Exception):
     """The run was asked to stop; it goes on from its checkpoint."""
 
 
-class TimedPretrainer(Pretrainer):
-    """A pre-training run that knows how long it has trained, without the time for which it was watched."""
+class TimedProbe(OnlineProbe):
+    """An online probe that notes how long the run has trained, without the time for which it was watched."""
 
     seconds_watched = 0.0
 
-    def _probe(self) -> None:
-        synchronize(self.accelerator.device.type)
+    def look(self, run: Pretrainer) -> dict[str, float]:
+        """As `OnlineProbe`, and `seconds`."""
+        synchronize(run.accelerator.device.type)
         started = time.perf_counter()
-        super()._probe()
-        self._log({"seconds": self.state.seconds - self.seconds_watched})
+        values = super().look(run) | {"seconds": run.state.seconds - self.seconds_watched}
         self.seconds_watched += time.perf_counter() - started
+        return values
 
 
 def execute(
@@ -106,8 +108,8 @@ def pretrain(plan: Plan, claim: Claim, folder: Path, device: str, speed: Setting
             "probe.every_steps": max(1, steps // CURVE_POINTS) if has_labels else 0,
         }
         recipe = with_settings(plan.pretraining, fields | {f"training.{name}": value for name, value in speed.items()})
-        trainer = TimedPretrainer(recipe)
-        state = trainer.run()
+        probe = TimedProbe(recipe.probe.every_steps)
+        state = pretrain_run(recipe, watchers=[probe] if probe.every else [])
         if state.interrupted:
             raise InterruptedRun(f"stopped at step {state.step} of {steps}")
         curve = [
@@ -121,7 +123,7 @@ def pretrain(plan: Plan, claim: Claim, folder: Path, device: str, speed: Setting
             "device_name": device_name(device, torch.get_num_threads()),
             "steps": state.step,
             "passes": state.epoch,
-            "seconds": round(state.seconds - trainer.seconds_watched, 1),
+            "seconds": round(state.seconds - probe.seconds_watched, 1),
             "losses": {name: value for name, value in losses[-1].items() if name.startswith("train/")},
             "loss_curve": [[entry["step"], entry["train/loss"]] for entry in losses[:: max(1, len(losses) // 20)]],
             "curve": curve,

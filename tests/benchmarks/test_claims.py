@@ -286,7 +286,7 @@ def test_a_run_is_written_down_whole_and_its_encoder_is_used_again(
     assert result["seconds"] > 0 and result["commit"] and result["device"] == "cpu"
     ledger = Ledger([claim], read_results(tmp_path / "results"))
     assert run not in [candidate.run for candidate in Schedule(ledger, "cpu").candidates()]
-    monkeypatch.setattr("evidence.execute.TimedPretrainer", None)  # nothing is pre-trained again
+    monkeypatch.setattr("evidence.execute.pretrain_run", None)  # nothing is pre-trained again
     again = execute(claim, run, {}, tmp_path / "results", tmp_path / "work", "cpu", {})
     assert again["scores"] == result["scores"]
 

@@ -14,7 +14,7 @@ from hf_maskssl.hub.cards import write_finetuned_card
 from hf_maskssl.models.image_processing_multimae import MultiMAEImageProcessor
 from hf_maskssl.training.finetuning.arguments import FinetuningArguments, FinetuningRecipe
 from hf_maskssl.training.finetuning.sweep import finetune
-from hf_maskssl.training.pretraining.loop import RunState
+from hf_maskssl.training.pretraining.state import RunState
 
 METAMAE: dict[str, Any] = {
     "model_type": "metamae",

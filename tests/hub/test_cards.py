@@ -33,7 +33,7 @@ from hf_maskssl.methods.sma import SMA
 from hf_maskssl.pictures.reconstruction import draw_curves
 from hf_maskssl.training.finetuning.arguments import load_finetuning_recipe
 from hf_maskssl.training.pretraining.arguments import load_pretraining_recipe
-from hf_maskssl.training.pretraining.loop import RunState
+from hf_maskssl.training.pretraining.state import RunState
 
 # Drawing takes a second: one test looks at the real picture.
 pytestmark = pytest.mark.usefixtures("blank_curves")

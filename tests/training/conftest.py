@@ -11,7 +11,7 @@ from accelerate.state import AcceleratorState, GradientState
 @pytest.fixture
 def resumed_at(caplog: pytest.LogCaptureFixture) -> Callable[[], list[int]]:
     """The steps at which runs went on so far: a run that starts over has the right weights in the end, too."""
-    caplog.set_level(logging.INFO, "hf_maskssl.training.pretraining.loop")
+    caplog.set_level(logging.INFO, "hf_maskssl.training.pretraining")
 
     def steps() -> list[int]:
         return [record.args[1] for record in caplog.records if record.msg.startswith("Resumed from")]  # type: ignore

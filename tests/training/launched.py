@@ -17,33 +17,33 @@ from runs import draws_of_the_sample, queries_of_the_sample, tokens_of_the_sampl
 
 from hf_maskssl import MetaMAEForPretraining, MultiMAEForPretraining, SMAForMaskedModeling
 from hf_maskssl.training import Pretrainer
-from hf_maskssl.training.pretraining import loop
+from hf_maskssl.training.pretraining import loop, saving
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "run_pretrain.py"
 
 
 def keep_weights_of_each_process() -> None:
     """Beside the checkpoint, which is the main process's."""
-    original = Pretrainer._finish
+    original = loop.finish
 
     def finish(self: Pretrainer) -> None:
         weights = self.accelerator.get_state_dict(self.model)
         torch.save(weights, self.output_dir / f"process-{self.accelerator.process_index}.pt")
         original(self)
 
-    Pretrainer._finish = finish  # type: ignore[method-assign]
+    loop.finish = finish
 
 
 def die_while_writing(step: int) -> None:
     """SIGKILL when the checkpoint of a step is complete but for its name."""
-    original = loop.seal
+    original = saving.seal
 
     def seal(folder: Path, final: Path) -> None:
         if final.name == f"checkpoint-{step:08d}":
             os.kill(os.getpid(), signal.SIGKILL)
         original(folder, final)
 
-    loop.seal = seal
+    saving.seal = seal
 
 
 def interrupt_the_second_process(step: int) -> None:

@@ -32,8 +32,8 @@ from torch.utils._pytree import tree_leaves
 
 from hf_maskssl.data.preparation import PreparedData
 from hf_maskssl.models.pretraining import MaskedPretraining
-from hf_maskssl.training import Pretrainer, PretrainingArguments, RunState
-from hf_maskssl.training.pretraining import graphs, loop
+from hf_maskssl.training import NonFiniteLossError, Pretrainer, PretrainingArguments, RunState
+from hf_maskssl.training.pretraining import building, graphs, loop
 from hf_maskssl.training.pretraining.graphs import DeviceRates, StepGraphs, StepOutputs
 from hf_maskssl.training.pretraining.seeds import mix
 
@@ -77,7 +77,7 @@ class CallRecorder:
 def called(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[CallRecorder]]:
     """Runs with `cuda_graphs` on the CPU; the recorders they made."""
     monkeypatch.setattr(graphs, "CudaRecorder", CallRecorder)
-    monkeypatch.setattr(loop, "check_launch_for_graphs", lambda accelerator: None)
+    monkeypatch.setattr(building, "check_launch_for_graphs", lambda accelerator: None)
     monkeypatch.setattr(loop, "seed_device", torch.default_generator.manual_seed)
     CallRecorder.made.clear()
     yield CallRecorder.made
@@ -178,7 +178,7 @@ def test_a_non_finite_loss_is_named_by_its_step(
         return outputs
 
     monkeypatch.setattr(StepGraphs, "__call__", spoilt)
-    with pytest.raises(loop.NonFiniteLossError, match=r"the loss is nan at step 7 .*rows are \[\d+, \d+, \d+, \d+\]"):
+    with pytest.raises(NonFiniteLossError, match=r"the loss is nan at step 7 .*rows are \[\d+, \d+, \d+, \d+\]"):
         train(recipe_of("mae", tmp_path, cuda_graphs=True, save_steps=0, logging_steps=10))
 
 
@@ -310,7 +310,7 @@ def test_launches_that_are_refused(changes: dict[str, Any], message: str) -> Non
 
 
 def test_masked_words_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "check_launch_for_graphs", lambda accelerator: None)
+    monkeypatch.setattr(building, "check_launch_for_graphs", lambda accelerator: None)
     with pytest.raises(ValueError, match="PoSMinimaxBertForPreTraining cannot be recorded. How many masked pieces"):
         train(make_recipe(tmp_path / "run", BERT_MODEL, write_sentences(tmp_path), cuda_graphs=True))
 

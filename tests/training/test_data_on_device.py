@@ -50,7 +50,7 @@ def batches_of(recipe: Any, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, t
     def step(self: Pretrainer, batches: Any) -> None:
         def listen() -> Any:
             for batch in batches:
-                taken.append(self._inputs(batch) | {"index": batch["index"]})
+                taken.append(self.inputs(batch) | {"index": batch["index"]})
                 yield batch
 
         original(self, listen())

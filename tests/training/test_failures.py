@@ -20,9 +20,10 @@ from runs import LABELLED, PLAIN_MAE, make_recipe, train, weights, write_recipe
 from hf_maskssl.annotation.pseudo_labels import PseudoLabelArguments, make_pseudo_labels
 from hf_maskssl.hub.publish import UploadError
 from hf_maskssl.launch import LONGEST_WAIT
-from hf_maskssl.training import NonFiniteLossError, Pretrainer, PretrainingArguments, RunState
+from hf_maskssl.training import NonFiniteLossError, OnlineProbe, Pretrainer, PretrainingArguments, RunState
 from hf_maskssl.training.finetuning.sweep import Finetuner
 from hf_maskssl.training.pretraining import checkpoints
+from hf_maskssl.training.pretraining.building import build_model
 from hf_maskssl.training.pretraining.signals import SigtermPatience, SigtermWatch
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "run_pretrain.py"
@@ -113,7 +114,7 @@ def test_errors_come_before_training(case: str, tmp_path: Path, monkeypatch: pyt
         pytest.fail("training began")
 
     monkeypatch.setattr(Pretrainer, "_step", refuse)
-    monkeypatch.setattr(Pretrainer, "_probe", refuse)
+    monkeypatch.setattr(OnlineProbe, "look", refuse)
     changes, message = SET_UP_ERRORS[case]
     with pytest.raises(ValueError, match=message):
         train(make_recipe(tmp_path / "run", **changes))
@@ -148,7 +149,7 @@ def test_fsdp_is_refused_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match="MetaMAEForPretraining cannot be sharded by FSDP. MetaMAE takes a gradient inside"
     ):
-        trainer._build_model()
+        build_model(trainer.recipe, trainer.accelerator)
 
 
 def test_fsdp_where_accelerate_would_silently_not_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

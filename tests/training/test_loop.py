@@ -15,7 +15,7 @@ from transformers import AutoImageProcessor, AutoModel, AutoModelForPreTraining,
 
 from hf_maskssl import MetaMAEForPretraining
 from hf_maskssl.hub.cards import write_model_card
-from hf_maskssl.training import Pretrainer
+from hf_maskssl.training import Pretrainer, Watcher, pretrain, recipe_watchers
 from hf_maskssl.training.pretraining import checkpoints
 from hf_maskssl.training.pretraining.seeds import mix
 from hf_maskssl.training.pretraining.sharding import fsdp_units
@@ -279,6 +279,23 @@ def test_compiled_layers_learn_the_same(model: dict[str, Any], tmp_path: Path) -
     AutoModel.from_pretrained(tmp_path / "compiled")
 
 
+def test_a_watcher_of_ones_own_looks_beside_those_of_the_recipe(tmp_path: Path) -> None:
+    class Norm(Watcher):
+        at_start = True
+
+        def check(self, run: Pretrainer) -> None:
+            checked.append(len(run.prepared.train))
+
+        def look(self, run: Pretrainer) -> dict[str, float]:
+            return {"norm/weights": float(sum(part.detach().norm() for part in run.model.parameters()))}
+
+    checked: list[int] = []
+    recipe = make_recipe(tmp_path, PLAIN_MAE, max_steps=5, eval_steps=0)
+    state = pretrain(recipe, watchers=[*recipe_watchers(recipe), Norm(2)])
+    assert [entry["step"] for entry in state.history if "norm/weights" in entry] == [0, 2, 4, 5]
+    assert checked == [DATA["max_train_samples"]]
+
+
 def test_streams_are_shuffled_anew_every_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[int]] = []
     original = Pretrainer._record
@@ -311,7 +328,7 @@ def test_multimae_begins_as_a_vit(tmp_path: Path) -> None:
     trainer, _ = train(
         make_recipe(tmp_path / "run", **fields, init_positions="drop", max_steps=1, learning_rate=1e-12)
     )
-    layer: Any = trainer._bare_model.base_model.layers[1]
+    layer: Any = trainer.bare_model.base_model.layers[1]
     torch.testing.assert_close(layer.mlp.up.weight.detach(), vit.layers[1].mlp.fc1.weight.detach())
     with pytest.raises(ValueError, match="MetaMAEForPretraining cannot"):
         train(make_recipe(tmp_path / "other", init_from=str(tmp_path / "vit")))

@@ -21,7 +21,7 @@ from runs import (
 from transformers import AutoModel
 
 from hf_maskssl.training import Pretrainer, PretrainingRecipe
-from hf_maskssl.training.pretraining import checkpoints, loop
+from hf_maskssl.training.pretraining import checkpoints, saving
 
 DROPOUT = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.1}
 # 42 rows: 10 batches of 4 a pass. With two batches a step, a pass ends within the runs below at steps 5 and 10.
@@ -56,10 +56,10 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, step: int, where: str) -> None:
         monkeypatch.setattr(Pretrainer, "_after_step", stop)
         return
     places: dict[str, tuple[Any, str]] = {
-        "while_files_are_written": (loop, "write_json"),
-        "before_it_is_sealed": (loop, "seal"),
+        "while_files_are_written": (saving, "write_json"),
+        "before_it_is_sealed": (saving, "seal"),
         "before_the_rename": (os, "replace"),
-        "while_thinning": (loop, "thin_out"),
+        "while_thinning": (saving, "thin_out"),
     }
     module, name = places[where]
     function = getattr(module, name)
@@ -234,7 +234,7 @@ def test_the_best_checkpoint_is_completed_after_a_kill(tmp_path: Path, monkeypat
         "save_steps": 2,
     }
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "copy_as", lambda source, final: (_ for _ in ()).throw(Killed()))
+        patch.setattr(saving, "copy_as", lambda source, final: (_ for _ in ()).throw(Killed()))
         with pytest.raises(Killed):
             train(make_recipe(tmp_path / "run", **settings))
     best = tmp_path / "run" / "checkpoint-best"

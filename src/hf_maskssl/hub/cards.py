@@ -25,7 +25,7 @@ from ..pictures.reconstruction import draw_curves
 from ..recipes import build_config
 from ..training.finetuning.arguments import FinetuningRecipe
 from ..training.pretraining.arguments import PretrainingRecipe
-from ..training.pretraining.loop import RunState
+from ..training.pretraining.state import RunState
 from .official_files import Converted
 from .snippets import fills_masks, loading_snippets
 

@@ -1,14 +1,19 @@
 """Pre-training through Accelerate: recipes, the loop, checkpoints."""
 
 from .pretraining.arguments import PretrainingArguments, PretrainingRecipe, load_pretraining_recipe
-from .pretraining.loop import NonFiniteLossError, Pretrainer, RunState, pretrain
+from .pretraining.loop import Pretrainer, pretrain
+from .pretraining.state import NonFiniteLossError, RunState
+from .pretraining.watching import OnlineProbe, Watcher, recipe_watchers
 
 __all__ = [
     "NonFiniteLossError",
+    "OnlineProbe",
     "Pretrainer",
     "PretrainingArguments",
     "PretrainingRecipe",
     "RunState",
+    "Watcher",
     "load_pretraining_recipe",
     "pretrain",
+    "recipe_watchers",
 ]

@@ -1,6 +1,6 @@
 """Batches of a run: which rows each process gets, in an order that a resumed run finds again."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -15,6 +15,7 @@ from ...data.preparation import PreparedData
 from .arguments import PretrainingArguments
 from .resident import ResidentLoader, resident_rows
 from .signals import SigtermPatience
+from .state import RunState
 
 Batch = dict[str, torch.Tensor]
 
@@ -90,6 +91,54 @@ def training_loader(
         )
     shard = accelerator.prepare(loader)
     return shard if resident is None else ResidentLoader(shard, resident, accelerator.device)
+
+
+def endless_batches(
+    loader: DataLoaderShard | ResidentLoader, prepared: PreparedData, args: PretrainingArguments, place: RunState
+) -> Generator[Batch, None, None]:
+    """Batches of pass after pass; epoch e is the permutation of seed + e, so a resumed run finds its place again.
+
+    Args:
+        loader: Of `training_loader`.
+        prepared: Its data.
+        args: The run's.
+        place: `epoch` and `batches_in_epoch` say where to begin, and follow the batches.
+
+    Raises:
+        ValueError: The data gives no full batch.
+    """
+    current: Any = loader
+    try:
+        while True:
+            current = _loader_of_epoch(loader, prepared, args, place)
+            is_empty = True
+            for batch in current:
+                is_empty = False
+                place.batches_in_epoch += 1
+                yield batch
+            if is_empty and not place.batches_in_epoch:
+                raise ValueError(
+                    f"the training data gave no full batch of training.batch_size={args.batch_size} rows: lower it or add "
+                    "data."
+                )
+            place.epoch += 1
+            place.batches_in_epoch = 0
+    finally:
+        end_workers(current)
+
+
+def _loader_of_epoch(loader: Any, prepared: PreparedData, args: PretrainingArguments, place: RunState) -> Any:
+    """The loader, in the order of the state's epoch, without the batches that were used already."""
+    loader.set_epoch(place.epoch)
+    set_epoch = getattr(prepared.train, "set_epoch", None)  # rows that are not drawn anew have none
+    if set_epoch is not None and isinstance(prepared.train, Sized):
+        # What rows draw at random follows the epoch; the loader of several processes does not tell them.
+        set_epoch(place.epoch, args.seed)
+    if not place.batches_in_epoch:
+        return loader
+    rest = without_first(loader, place.batches_in_epoch)
+    rest.set_epoch(place.epoch)
+    return rest
 
 
 def without_first(loader: DataLoaderShard | ResidentLoader, batches: int) -> Any:

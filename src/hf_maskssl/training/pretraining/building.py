@@ -1,0 +1,134 @@
+"""What a run is made of, before its first step: accelerator, model, schedule."""
+
+from pathlib import Path
+from typing import Any
+
+from accelerate.accelerator import Accelerator
+from accelerate.utils import (
+    DataLoaderConfiguration,
+    DistributedDataParallelKwargs,
+    DistributedType,
+    GradientAccumulationPlugin,
+    InitProcessGroupKwargs,
+    parse_flag_from_env,
+    set_seed,
+)
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import AutoModelForPreTraining, PreTrainedModel, get_scheduler
+
+from ...launch import LONGEST_WAIT, check_launch
+from ...models.layers import enable_checkpointing
+from ...models.pretraining import pretraining_hooks
+from ...recipes import build_config
+from .arguments import PretrainingArguments, PretrainingRecipe
+from .graphs import check_launch_for_graphs, check_model_for_graphs
+from .precision import use_tf32
+from .sharding import fsdp_units
+from .starting import start_from
+
+
+def build_accelerator(args: PretrainingArguments, output_dir: Path) -> Accelerator:
+    """What spreads a run over processes and devices.
+
+    Raises:
+        ValueError: A launch, a precision or a tracker that this machine does not have, or cannot do.
+    """
+    try:
+        accelerator = Accelerator(
+            mixed_precision=args.mixed_precision,
+            log_with=args.report_to or None,
+            kwargs_handlers=[
+                # Running statistics are synchronised where they are computed; position tables never change.
+                DistributedDataParallelKwargs(broadcast_buffers=False),
+                InitProcessGroupKwargs(timeout=LONGEST_WAIT),
+            ],
+            project_dir=str(output_dir),
+            # Every `gradient_accumulation_steps` batches are one step, also across the end of an epoch.
+            gradient_accumulation_plugin=GradientAccumulationPlugin(
+                num_steps=args.gradient_accumulation_steps, sync_with_dataloader=False
+            ),
+            dataloader_config=DataLoaderConfiguration(
+                use_seedable_sampler=True, data_seed=args.seed, non_blocking=args.pin_memory
+            ),
+            step_scheduler_with_optimizer=False,
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"training.report_to={args.report_to} or training.mixed_precision={args.mixed_precision}: {error}"
+        ) from error
+    check_launch(accelerator.state)
+    _refuse_silent_changes(args, accelerator)
+    use_tf32(args.tf32, accelerator.device)
+    if args.cuda_graphs:
+        check_launch_for_graphs(accelerator)
+    return accelerator
+
+
+def _refuse_silent_changes(args: PretrainingArguments, accelerator: Accelerator) -> None:
+    """Accelerate leaves some of what was asked for out without a warning: such a launch is an error here."""
+    device = accelerator.device.type
+    if parse_flag_from_env("ACCELERATE_USE_FSDP") and accelerator.distributed_type != DistributedType.FSDP:
+        raise ValueError(
+            f"the launch asks for FSDP, which Accelerate does not do on the device '{device}': launch without it, as "
+            "examples/accelerate/two_cpu_processes.yaml does."
+        )
+    if accelerator.mixed_precision == "fp16" and device == "cpu":
+        raise ValueError("training.mixed_precision 'fp16' needs a GPU, this run is on the CPU: take 'bf16' or 'no'.")
+    found = {str(tracker) for tracker in accelerator.log_with}
+    absent = [name for name in args.report_to if name not in found and name != "all"]
+    if absent:
+        raise ValueError(
+            f"training.report_to: the package of {', '.join(absent)} is not installed: install it, or leave it out."
+        )
+
+
+def build_model(recipe: PretrainingRecipe, accelerator: Accelerator) -> PreTrainedModel:
+    """The model of a recipe on the CPU, its weights drawn by `seed` or taken from `init_from`.
+
+    Raises:
+        ValueError: A model that cannot be trained as the recipe says.
+    """
+    args = recipe.training
+    set_seed(args.seed)
+    model = AutoModelForPreTraining.from_config(build_config(recipe.model))
+    if args.init_from is not None:
+        model = start_from(model, args.init_from, args.init_positions)
+    hooks = pretraining_hooks(model)
+    if accelerator.distributed_type == DistributedType.FSDP:
+        reason = hooks.reason_against_fsdp()
+        if reason:
+            raise ValueError(f"{type(model).__name__} cannot be sharded by FSDP. {reason}")
+        if args.gradient_accumulation_steps > 1 and hooks.measures_tasks:
+            raise ValueError(
+                f"training.gradient_accumulation_steps={args.gradient_accumulation_steps} under FSDP: "
+                f"{type(model).__name__} measures its tasks over all batches of a step outside the forward pass, where "
+                "FSDP has not gathered the weights. Raise training.batch_size instead, or train with DDP."
+            )
+        plugin = accelerator.state.fsdp_plugin
+        if plugin.transformer_cls_names_to_wrap is None:
+            plugin.transformer_cls_names_to_wrap = fsdp_units(model)
+    if args.cuda_graphs:
+        check_model_for_graphs(model)
+    if args.gradient_checkpointing:
+        enable_checkpointing(model)
+    if args.torch_compile:
+        balancer: Any = model.balancer if hooks.measures_tasks else None
+        if balancer is not None and balancer.needs_gradients:
+            raise ValueError(
+                f"training.torch_compile: task_balancing '{balancer.name}' goes back through the layers more than once, "
+                "which torch does not do with compiled ones: set one of the two otherwise."
+            )
+        for module in hooks.compilable_modules():
+            module.compile()
+    return model
+
+
+def build_scheduler(args: PretrainingArguments, optimizer: Optimizer) -> LRScheduler:
+    """The learning rate over the run's steps, which begin with `warmup_steps` of a linear rise."""
+    return get_scheduler(
+        "constant_with_warmup" if args.lr_scheduler_type == "constant" else args.lr_scheduler_type,
+        optimizer,
+        num_warmup_steps=args.warmup_steps,
+        num_training_steps=args.max_steps,
+    )

@@ -1,0 +1,140 @@
+"""Checkpoints of a run: written whole, found again, and the finished model at the top of the folder."""
+
+import dataclasses
+import logging
+import shutil
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from accelerate.utils import DistributedType
+from safetensors.torch import load_model
+from torch.distributed.tensor import DTensor
+
+from ...evaluation.reports import write_json
+from .checkpoints import (
+    BEST,
+    INCOMPLETE,
+    MANIFEST,
+    STATE_FILE,
+    check_same_model,
+    checkpoint_folder,
+    copy_as,
+    find_problem,
+    incomplete_folder,
+    newest_sound_checkpoint,
+    read_state,
+    replace_files,
+    seal,
+    thin_out,
+    warn_of_changed_data,
+)
+from .state import NonFiniteLossError, RunState
+
+if TYPE_CHECKING:
+    from .loop import Pretrainer
+
+logger = logging.getLogger(__name__)
+
+
+def save(run: "Pretrainer", best: bool = False) -> None:
+    """A sealed checkpoint of this step; `best` also keeps it as `checkpoint-best`."""
+    run.window.check_finite()
+    _check_weights(run)
+    final = checkpoint_folder(run.output_dir, run.state.step)
+    folder = final.with_name(final.name + INCOMPLETE)
+    if not final.exists() or find_problem(final) is not None:
+        if run.accelerator.is_main_process:
+            folder = incomplete_folder(final)
+        run.accelerator.wait_for_everyone()
+        run.accelerator.save_state(str(folder / "training_state"), safe_serialization=True)
+        run.state.window, run.state.window_batches = run.window.reduced(), run.window.batches
+        _save_model(run, folder)
+        run.accelerator.wait_for_everyone()
+        if run.accelerator.is_main_process:
+            write_json(folder / STATE_FILE, dataclasses.asdict(run.state))
+            seal(folder, final)
+    if run.accelerator.is_main_process:
+        if best:
+            copy_as(final, run.output_dir / BEST)
+        thin_out(run.output_dir, run.args.save_total_limit, newest=final)
+    run.accelerator.wait_for_everyone()
+
+
+def _check_weights(run: "Pretrainer") -> None:
+    """A gradient that overflowed spoils the weights one step before the loss shows it: such weights are not saved."""
+    parts = chain(run.model.parameters(), run.model.buffers())
+    local = [part.to_local() if isinstance(part, DTensor) else part for part in parts]
+    is_finite = torch.stack([torch.isfinite(part).all() for part in local]).all()
+    if run.any_process(not is_finite):
+        raise NonFiniteLossError(
+            f"the weights are NaN or infinite after step {run.state.step}, although its loss was finite: the gradient "
+            f"overflowed on {run.describe_rows(*run.rows)}"
+        )
+
+
+def _save_model(run: "Pretrainer", folder: Path) -> None:
+    """What `save_pretrained` writes for model and processor, and the card."""
+    state_dict = run.accelerator.get_state_dict(run.model)
+    if not run.accelerator.is_main_process:
+        return
+    run.bare_model.save_pretrained(folder, state_dict=state_dict)
+    if run.prepared.processor is not None:
+        run.prepared.processor.save_pretrained(folder)
+    if run.write_card is not None:
+        run.write_card(folder, run.recipe, run.state)
+
+
+def resume(run: "Pretrainer") -> None:
+    """Go on where the newest sound checkpoint of the folder stands.
+
+    Raises:
+        ValueError: It is of another model, or of a layout on which the order of the data depends.
+    """
+    folder = newest_sound_checkpoint(run.output_dir)
+    if folder is None:
+        logger.warning("No sound checkpoint in %s: starting from the beginning.", run.output_dir)
+        return
+    model = run.bare_model
+    check_same_model(folder, model.config)
+    state = RunState(**read_state(folder))
+    if state.layout != run.state.layout:
+        raise ValueError(
+            f"{folder} was written with {state.layout}, this run has {run.state.layout}: the data order depends on "
+            "them. Resume with the former values, or start another training.output_dir."
+        )
+    if run.accelerator.distributed_type != DistributedType.FSDP:
+        load_model(model, folder / "model.safetensors")  # into the weights where they are
+    run.accelerator.load_state(str(folder / "training_state"))
+    if run.accelerator.is_main_process:
+        warn_of_changed_data(folder, state.data, run.state.data)
+    state.interrupted, state.data = False, run.state.data
+    run.state = state
+    run.window.restore(state.window, state.window_batches)
+    best = run.output_dir / BEST
+    if run.accelerator.is_main_process and run.args.save_best and state.best_step == state.step:
+        # The run may have ended between the two copies of this checkpoint.
+        if find_problem(best) is not None or read_state(best)["step"] != state.step:
+            copy_as(folder, best)
+    logger.info("Resumed from %s at step %d.", folder, state.step)
+
+
+def finish(run: "Pretrainer") -> None:
+    """Save the last step; a complete run also puts its model at the top of `output_dir`."""
+    run.state.interrupted = run.state.step < run.args.max_steps
+    save(run)
+    if run.accelerator.is_main_process and not run.state.interrupted:
+        last = checkpoint_folder(run.output_dir, run.state.step)
+        replace_files(run.output_dir, lambda folder: _copy_model_files(last, folder))
+    elif run.accelerator.is_main_process:
+        logger.warning("SIGTERM: stopped and saved at step %d; --resume continues.", run.state.step)
+    run.accelerator.wait_for_everyone()
+    run.accelerator.end_training()
+
+
+def _copy_model_files(checkpoint: Path, folder: Path) -> None:
+    """What a reader of the model needs, without what only a resumed run needs."""
+    for path in checkpoint.iterdir():
+        if path.is_file() and path.name != MANIFEST:
+            shutil.copy2(path, folder / path.name)

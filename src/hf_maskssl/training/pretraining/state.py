@@ -1,0 +1,42 @@
+"""Where a run stands."""
+
+import dataclasses
+
+
+@dataclasses.dataclass
+class RunState:
+    """Where a run stands; saved with every checkpoint, so that a resumed run goes on as if nothing had happened.
+
+    Attributes:
+        step: optimiser steps done.
+        epoch: passes over the data finished.
+        batches_in_epoch: batches of the current pass already used (per process).
+        seconds: training time, summed over resumptions.
+        best_loss, best_step: lowest validation loss, and when it was.
+        history: one dict per logged step: `step` and named values.
+        window, window_batches: sums since the last logged step, and over how many batches.
+        interrupted: whether SIGTERM ended the run.
+        layout: processes, batch size and accumulation the data order depends on.
+        data: the recipe's data section, each field as JSON.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    batches_in_epoch: int = 0
+    seconds: float = 0.0
+    best_loss: float | None = None
+    best_step: int | None = None
+    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    window: dict[str, float] = dataclasses.field(default_factory=dict)
+    window_batches: int = 0
+    interrupted: bool = False
+    layout: dict[str, int] = dataclasses.field(default_factory=dict)
+    data: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def latest(self, name: str) -> float | None:
+        """The last logged value of `name`, or None."""
+        return next((entry[name] for entry in reversed(self.history) if name in entry), None)
+
+
+class NonFiniteLossError(ValueError):
+    """The loss or the weights became NaN or infinite."""

@@ -1,0 +1,148 @@
+"""What is looked at while a model trains: its loss on held-out rows, its features, its reconstructions.
+
+A `Watcher` of one's own is passed to `pretrain` beside those of the recipe (`recipe_watchers`).
+"""
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Sized
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from accelerate.utils import DistributedType, send_to_device
+from transformers import AutoModelForPreTraining, PreTrainedModel
+
+from ...data.tables.preparing import plain_rows
+from ...evaluation.online import labelled_held_out, online_probe
+from ...pictures.modalities import draw_modalities, known_class_names
+from ...pictures.reconstruction import draw_curves, draw_reconstruction
+from .arguments import PretrainingRecipe
+from .averages import add_parts, averages
+from .batches import validation_batches
+
+if TYPE_CHECKING:
+    from .loop import Pretrainer
+
+
+class Watcher(ABC):
+    """Looks at a run every so many steps, after the last of them, and where `at_start` says so before the first.
+
+    Every process calls it at the same step.
+
+    Args:
+        every: Steps between two looks; 0 never looks.
+    """
+
+    at_start = False
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+
+    def check(self, run: "Pretrainer") -> None:  # noqa: B027  most have nothing to ask for
+        """Called once the data is there and before anything is trained.
+
+        Raises:
+            ValueError: What will be looked at is missing.
+        """
+
+    @abstractmethod
+    def look(self, run: "Pretrainer") -> dict[str, float]:
+        """Named values for the log, the history and the trackers; may be none."""
+
+
+class Validation(Watcher):
+    """The mean loss of the validation split, with the same rows and masks every time."""
+
+    def check(self, run: "Pretrainer") -> None:
+        """As `Watcher`."""
+        validation, processes = run.prepared.validation, run.accelerator.num_processes
+        if validation is None:
+            raise ValueError(
+                "training.eval_steps needs validation data: name data.validation_split or data.validation_fraction."
+            )
+        if isinstance(validation, Sized) and len(validation) < processes:
+            raise ValueError(
+                f"training.eval_steps: the validation split has {len(validation)} rows for {processes} processes: give "
+                "each at least one."
+            )
+
+    @torch.no_grad()
+    def look(self, run: "Pretrainer") -> dict[str, float]:
+        """As `Watcher`; the lowest loss so far is noted in the run's state."""
+        run.model.eval()
+        totals: dict[str, torch.Tensor] = {}
+        count = 0
+        for number, (rows, batch) in enumerate(validation_batches(run.prepared, run.args, run.accelerator)):
+            run.seed(0, number)
+            outputs = run.model(**send_to_device(run.inputs(batch), run.accelerator.device))
+            add_parts(totals, {"loss": outputs.loss, **(outputs.loss_parts or {})}, rows, torch.float64)
+            count += rows
+        run.model.train()
+        if not count:
+            raise ValueError("training.eval_steps: the validation stream gave fewer rows than there are processes.")
+        sums = run.accelerator.reduce(torch.stack(list(totals.values())), reduction="mean").tolist()
+        means = averages(dict(zip(totals, sums, strict=True)), count)
+        state = run.state
+        if run.args.save_best and (state.best_loss is None or means["loss"] < state.best_loss):
+            state.best_loss, state.best_step = means["loss"], state.step
+        return {f"validation/{name}": value for name, value in means.items()}
+
+
+class OnlineProbe(Watcher):
+    """Frozen features of labelled rows. The main process alone probes; the others wait for it at their next exchange."""
+
+    at_start = True  # the untrained encoder, to compare with
+
+    def check(self, run: "Pretrainer") -> None:
+        """As `Watcher`."""
+        task, _ = labelled_held_out(run.prepared)
+        run.recipe.probe.headline_metric(task)
+
+    def look(self, run: "Pretrainer") -> dict[str, float]:
+        """As `Watcher`."""
+        encoder = whole_encoder(run)
+        return {} if encoder is None else online_probe(encoder, run.prepared, run.recipe.probe, run.accelerator.device)
+
+
+class Pictures(Watcher):
+    """Reconstructions and curves. Every process computes them, because losses gather; the main process writes."""
+
+    def look(self, run: "Pretrainer") -> dict[str, float]:
+        """As `Watcher`."""
+        folder = run.output_dir / "pictures"
+        folder.mkdir(exist_ok=True)
+        prepared = run.prepared
+        source: Any = prepared.validation if prepared.validation is not None else plain_rows(cast(Any, prepared.train))
+        batch = prepared.collator([row for _, row in zip(range(8), source, strict=False)])
+        is_main = run.accelerator.is_main_process
+        picture = folder / f"reconstruction-{run.state.step:08d}.png" if is_main else None
+        draw = draw_reconstruction
+        if "inputs" in batch:
+            draw = functools.partial(draw_modalities, class_names=known_class_names(run.recipe.data))
+        draw(run.bare_model, batch, picture, prepared.processor)
+        if is_main and run.state.history:
+            draw_curves(run.state.history, folder / "curves.png")
+        return {}
+
+
+def recipe_watchers(recipe: PretrainingRecipe) -> list[Watcher]:
+    """What a recipe asks to look at, in the order in which it is done."""
+    watchers = [
+        Validation(recipe.training.eval_steps),
+        OnlineProbe(recipe.probe.every_steps),
+        Pictures(recipe.training.picture_steps),
+    ]
+    return [watcher for watcher in watchers if watcher.every]
+
+
+def whole_encoder(run: "Pretrainer") -> PreTrainedModel | None:
+    """The encoder for the main process; under FSDP a copy with all weights, which every process helps to gather."""
+    is_main = run.accelerator.is_main_process
+    if run.accelerator.distributed_type != DistributedType.FSDP:
+        return cast(PreTrainedModel, run.bare_model.base_model) if is_main else None
+    weights = run.accelerator.get_state_dict(run.model)
+    if not is_main:
+        return None
+    copy = AutoModelForPreTraining.from_config(run.bare_model.config)
+    copy.load_state_dict(weights)
+    return cast(PreTrainedModel, copy.to(run.accelerator.device).base_model)

@@ -1,0 +1,82 @@
+"""Losses between two lines of the log."""
+
+import collections
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from accelerate.accelerator import Accelerator
+
+from .averages import add_parts, averages
+from .graphs import add_sums
+from .state import NonFiniteLossError
+
+
+class LossWindow:
+    """Sums of a run's losses since the last log, and losses that nobody has looked at yet.
+
+    On a GPU looking at a loss waits for the device, so there it is done at every log; on a CPU at once.
+
+    Args:
+        accelerator: Of the run.
+        describe_rows: (row numbers of the last batches) -> the end of an error message.
+    """
+
+    def __init__(self, accelerator: Accelerator, describe_rows: Callable[..., str]) -> None:
+        self.accelerator = accelerator
+        self.describe_rows = describe_rows
+        self.sums: dict[str, torch.Tensor] = {}
+        self.batches = 0
+        self._unchecked: collections.deque[tuple[int, torch.Tensor | None, torch.Tensor]] = collections.deque()
+
+    def add(self, step: int, rows: torch.Tensor | None, parts: Mapping[str, torch.Tensor]) -> None:
+        """Add a batch's losses; `rows` are the numbers of its rows, `parts` detached, `loss` among them."""
+        add_parts(self.sums, parts)
+        self._added(step, rows, parts["loss"])
+        if self.accelerator.device.type == "cpu":
+            self.check_finite()
+
+    def add_sums(self, step: int, rows: torch.Tensor | None, sums: Mapping[str, torch.Tensor]) -> None:
+        """Add what a replayed step has summed, in memory that the next one writes again."""
+        add_sums(self.sums, sums)
+        self._added(step, rows, sums["loss"].clone())
+
+    def _added(self, step: int, rows: torch.Tensor | None, loss: torch.Tensor) -> None:
+        self.batches += 1
+        self._unchecked.append((step, rows, loss))
+
+    def check_finite(self) -> None:
+        """Look at the losses that nobody has looked at.
+
+        Raises:
+            NonFiniteLossError: One is NaN or infinite; it names step and rows.
+        """
+        if not self._unchecked:
+            return
+        # All at once: on a GPU every look waits for the device.
+        losses = torch.stack([loss for *_, loss in self._unchecked]).tolist()
+        for loss in losses:
+            step, rows, _ = self._unchecked.popleft()
+            if not math.isfinite(loss):
+                raise NonFiniteLossError(
+                    f"the loss is {loss} at step {step} on {self.describe_rows(*([] if rows is None else [rows]))}"
+                )
+
+    def reduced(self) -> dict[str, float]:
+        """The sums so far, the mean over processes."""
+        if not self.sums:
+            return {}
+        names = sorted(self.sums)
+        sums = torch.stack([self.sums[name].reshape(()) for name in names])
+        return dict(zip(names, self.accelerator.reduce(sums, reduction="mean").tolist(), strict=True))
+
+    def take(self) -> dict[str, float]:
+        """Averages of the window, over steps and processes; it is empty afterwards."""
+        means = averages(self.reduced(), self.batches, self.batches)
+        self.sums, self.batches = {}, 0
+        return means
+
+    def restore(self, sums: Mapping[str, float], batches: int) -> None:
+        """Go on with the sums that a checkpoint holds."""
+        self.sums = {name: torch.tensor(value, device=self.accelerator.device) for name, value in sums.items()}
+        self.batches = batches
