@@ -12,7 +12,7 @@ from scipy import sparse
 from sklearn.feature_extraction.text import CountVectorizer
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from ..data.collators import BatchCollator
 from ..data.multimodal.collator import MultimodalCollator
@@ -120,7 +120,7 @@ def held_out(splits: Mapping[str, Split]) -> tuple[Split, Split | None]:
     return splits["validation"], None
 
 
-def untrained_encoder(config: Any, seed: int) -> PreTrainedModel:
+def untrained_encoder(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
     """The encoder that a configuration describes, its weights drawn with the seed; other random numbers go on as if
     nothing had happened."""
     with torch.random.fork_rng(devices=[]):

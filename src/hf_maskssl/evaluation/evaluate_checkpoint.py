@@ -17,7 +17,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from transformers import AutoModel
+from transformers import AutoModel, PreTrainedConfig
 
 from ..data.arguments import DataArguments
 from ..data.preparation import PreparedData, prepare_data
@@ -209,7 +209,7 @@ def _probe_features(
 
 
 def _measure_baselines(
-    config: Any, prepared: PreparedData, task: str, args: ProbeArguments, device: str | torch.device
+    config: PreTrainedConfig, prepared: PreparedData, task: str, args: ProbeArguments, device: str | torch.device
 ) -> list[Arm]:
     """The untrained encoder, a linear model on the raw inputs, and the most frequent class or the mean."""
     seed = args.seeds[0]
@@ -232,7 +232,7 @@ def _measure_baselines(
     return [untrained, raw, Arm(majority_title(task), [constant], [], {"linear": args.seeds[:1], "knn": []})]
 
 
-def _baseline_key(config: Any, prepared: PreparedData) -> str:
+def _baseline_key(config: PreTrainedConfig, prepared: PreparedData) -> str:
     """Text that is equal where the baselines of two checkpoints on the same data are."""
     fields = {name: value for name, value in config.to_dict().items() if name not in PROVENANCE}
     numeric, tokenizer = split_processor(prepared.processor)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 import hf_maskssl
 
@@ -99,7 +99,7 @@ def convert_file(checkpoint: Path, **fields: Any) -> Converted:
     return Converted(model, assumed, processor, notes)
 
 
-def _processor(config: Any, settings: dict[str, Any]) -> MultiMAEImageProcessor | None:
+def _processor(config: PreTrainedConfig, settings: dict[str, Any]) -> MultiMAEImageProcessor | None:
     """Prepares rgb, depth and class maps as the authors' training script; None where there is anything else."""
     modalities = {name: dict(fields) for name, fields in config.modalities.items() if "target_of" not in fields}
     if not set(modalities) <= set(KNOWN_MODALITIES):
@@ -372,7 +372,7 @@ def _stored_fields(settings: dict[str, Any], state: State) -> dict[str, Any]:
 # ---- weights ------------------------------------------------------------------------------------------------------
 
 
-def rename(state: State, config: Any) -> State:
+def rename(state: State, config: PreTrainedConfig) -> State:
     """The authors' names and layouts -> ours. Position tables are computed here: theirs are compared and left out.
 
     Raises:

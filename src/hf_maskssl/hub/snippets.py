@@ -86,7 +86,7 @@ def _fill_mask(repository: str, mask_token: str) -> str:
     )
 
 
-def _code(example: Example, config: Any, repository: str, task: str | None, remote: bool) -> str:
+def _code(example: Example, config: PreTrainedConfig, repository: str, task: str | None, remote: bool) -> str:
     trust = ", trust_remote_code=True" if remote else ""
     name, auto_class, last_lines = _model_lines(example, config, task)
     auto_classes = sorted({auto_class, *example.processors.values()})
@@ -104,7 +104,7 @@ def _code(example: Example, config: Any, repository: str, task: str | None, remo
     )
 
 
-def _model_lines(example: Example, config: Any, task: str | None) -> tuple[str, str, tuple[str, ...]]:
+def _model_lines(example: Example, config: PreTrainedConfig, task: str | None) -> tuple[str, str, tuple[str, ...]]:
     """Variable of the model, its Auto class, and the lines that apply it."""
     if task is None:
         return "encoder", "AutoModel", _features(example, config)
@@ -123,7 +123,7 @@ def _model_lines(example: Example, config: Any, task: str | None) -> tuple[str, 
     return "model", "AutoModelForImageClassification" if is_multimodal else AUTO_CLASSES[task], (line,)
 
 
-def _features(example: Example, config: Any) -> tuple[str, ...]:
+def _features(example: Example, config: PreTrainedConfig) -> tuple[str, ...]:
     """One vector for each sample: what the encoder pools, if pre-training has trained that."""
     outputs, shape = f"encoder({example.inputs})", f"(2, {config.hidden_size})"
     if getattr(config, "next_sentence_prediction", None) != "none":
@@ -136,7 +136,7 @@ def _features(example: Example, config: Any) -> tuple[str, ...]:
     )
 
 
-def _example(processor: Any, config: Any, data: DataArguments | None, task: str | None) -> Example:
+def _example(processor: Any, config: PreTrainedConfig, data: DataArguments | None, task: str | None) -> Example:
     if processor is None:
         return _aligned_tensors(config, task) if config.modality == "multimodal" else _tensors(config)
     if isinstance(processor, PreTrainedTokenizerBase):
@@ -182,7 +182,7 @@ def _pictures(processor: ArrayImageProcessor) -> Example:
     return _arrays("images", f"images = np.random.rand({shape})  # {kinds} of any size", "AutoImageProcessor")
 
 
-def _modalities_read(config: Any, task: str | None) -> list[Any]:
+def _modalities_read(config: PreTrainedConfig, task: str | None) -> list[Any]:
     """The input modalities, of a fine-tuned model those it has learnt to read: one of them may hold its labels."""
     names = None if task is None else config.head_inputs()
     return [modality for modality in config.inputs() if names is None or modality.name in names]
@@ -195,7 +195,7 @@ def _left_out(task: str | None, names: Iterable[str]) -> str:
     return "; modalities may be left out"
 
 
-def _aligned_pictures(processor: MultiMAEImageProcessor, config: Any, task: str | None) -> Example:
+def _aligned_pictures(processor: MultiMAEImageProcessor, config: PreTrainedConfig, task: str | None) -> Example:
     """Pictures of every modality that is read, or rgb alone, which needs no names."""
     pictures, size = processor.pictures(), tuple(processor.image_size)
     inputs = [modality for modality in _modalities_read(config, task) if modality.name in pictures]
@@ -228,7 +228,7 @@ def _samples(modality: Any, shape: tuple[int, ...]) -> str:
     return f"np.random.rand{shape}"
 
 
-def _aligned_tensors(config: Any, task: str | None) -> Example:
+def _aligned_tensors(config: PreTrainedConfig, task: str | None) -> Example:
     """Inputs of a model whose folder has no processor."""
     inputs = _modalities_read(config, task)
     lines = [f"inputs = {{  # prepared as in pre-training{_left_out(task, [modality.name for modality in inputs])}"]
@@ -241,7 +241,7 @@ def _aligned_tensors(config: Any, task: str | None) -> Example:
     return Example(("import torch",), {}, (*lines, "}"), "inputs=inputs")
 
 
-def _texts(tokenizer: Any, config: Any, data: DataArguments | None) -> Example:
+def _texts(tokenizer: Any, config: PreTrainedConfig, data: DataArguments | None) -> Example:
     """Texts, or pairs of them where the data has pairs, tokenised as in training."""
     longest = config.max_position_embeddings
     is_framed = getattr(config, "wants_special_tokens", False)
@@ -264,7 +264,7 @@ def _texts(tokenizer: Any, config: Any, data: DataArguments | None) -> Example:
     return Example((), {"tokenizer": "AutoTokenizer"}, lines, "**tokens")
 
 
-def _tensors(config: Any, only_tokens: bool = False) -> Example:
+def _tensors(config: PreTrainedConfig, only_tokens: bool = False) -> Example:
     """Inputs of a model whose folder has no processor: the data already had the model's form."""
     lines, inputs = [], []
     if config.has_patches and not only_tokens:

@@ -1,13 +1,12 @@
 """Small random batches that an encoder takes, whatever its configuration: for checks of loading."""
 
-from typing import Any
-
 import torch
+from transformers import PreTrainedConfig
 
 BATCH_SIZE = 2
 
 
-def signal_and_tokens(config: Any) -> dict[str, torch.Tensor]:
+def signal_and_tokens(config: PreTrainedConfig) -> dict[str, torch.Tensor]:
     """`input_values` (2, C, T) or `pixel_values` (2, C, H, W), float32, and `input_ids`, `attention_mask` (2, N), int64: what
     the configuration's modality has of them.
     """
@@ -26,7 +25,7 @@ def signal_and_tokens(config: Any) -> dict[str, torch.Tensor]:
     return inputs
 
 
-def sentence_pairs(config: Any) -> dict[str, torch.Tensor]:
+def sentence_pairs(config: PreTrainedConfig) -> dict[str, torch.Tensor]:
     """`input_ids`, `attention_mask`, `token_type_ids` (2, N), int64."""
     inputs = signal_and_tokens(config)
     segments = torch.zeros_like(inputs["input_ids"])
@@ -34,7 +33,7 @@ def sentence_pairs(config: Any) -> dict[str, torch.Tensor]:
     return inputs | {"token_type_ids": segments}
 
 
-def aligned_images(config: Any) -> dict[str, torch.Tensor]:
+def aligned_images(config: PreTrainedConfig) -> dict[str, torch.Tensor]:
     """`inputs.NAME` of every modality: (2, C, H, W), float32, or classes (2, h, w), int64."""
     generator = torch.Generator().manual_seed(0)
     inputs = {}

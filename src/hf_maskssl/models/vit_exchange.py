@@ -6,7 +6,7 @@ Both are the same function: `to_vit` gives a model with the same hidden states, 
 from typing import Any, Literal
 
 import torch
-from transformers import PreTrainedModel, ViTConfig, ViTModel
+from transformers import PreTrainedConfig, PreTrainedModel, ViTConfig, ViTModel
 
 TOLERANCE = 1e-4  # of position tables, float32
 # Configuration fields with one meaning; without the same of the first, weights cannot be taken over.
@@ -143,7 +143,7 @@ def _checked(encoder: Any, modality: str) -> Any:
     return inputs[modality]
 
 
-def _check_sizes(config: Any, vit_config: Any, source: Any) -> None:
+def _check_sizes(config: PreTrainedConfig, vit_config: Any, source: Any) -> None:
     ours = {name: getattr(config, name) for name in SIZES}
     ours |= {"num_channels": source.num_channels, "patch_size": list(source.patch_shape)}
     theirs = {name: getattr(vit_config, name) for name in (*SIZES, "num_channels")}

@@ -13,6 +13,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import hsv_to_rgb
 from matplotlib.patches import Patch
+from transformers import PreTrainedConfig
 
 from ..annotation.pseudo_labels import REPORT_FILE
 from ..data.arguments import DataArguments, expand_variables
@@ -259,7 +260,7 @@ class Painter:
     """
 
     def __init__(
-        self, config: Any, samples: Samples, processor: Any = None, class_names: ClassNames | None = None
+        self, config: PreTrainedConfig, samples: Samples, processor: Any = None, class_names: ClassNames | None = None
     ) -> None:
         self.table = in_order(config.modality_table())
         self.ignore_index = config.semantic_loss_ignore_index

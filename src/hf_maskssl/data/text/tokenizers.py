@@ -327,7 +327,7 @@ def _has_capital(piece: str) -> bool:
     return piece != piece.lower() and not is_unused
 
 
-def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: Any) -> None:
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
     """Refuse a tokenizer whose ids the model cannot take; tell of a model with far more ids than the tokenizer.
 
     Raises:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transformers import PreTrainedConfig
 
 from ...data.arguments import DENSE_TASKS, DataArguments
 from ...data.preparation import PreparedData
@@ -46,7 +47,7 @@ class Drawing:
     folder: Path
     data: PreparedData
     data_args: DataArguments
-    config: Any
+    config: PreTrainedConfig
     results: Mapping[str, Any]
 
     def draw(self) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def read_config(fields: Mapping[str, Any], checkpoint: Path | None) -> PreTraine
 
 
 def choose_inputs(
-    config: Any, data: DataArguments, inputs: Sequence[str] | None, fields: Mapping[str, Any]
+    config: PreTrainedConfig, data: DataArguments, inputs: Sequence[str] | None, fields: Mapping[str, Any]
 ) -> DataArguments:
     """Make a configuration of several modalities read some of them alone.
 
@@ -118,7 +118,7 @@ def choose_inputs(
     return dataclasses.replace(data, input_column={name: columns.get(name, name) for name in chosen})
 
 
-def complete_processor(processor: Processor, data: DataArguments, config: Any) -> Processor:
+def complete_processor(processor: Processor, data: DataArguments, config: PreTrainedConfig) -> Processor:
     """A checkpoint's processor, with what `data.modality_options` and the training split say of modalities that it lacks."""
     if not isinstance(processor, MultiMAEImageProcessor) or getattr(config, "modalities", None) is None:
         return processor
@@ -130,7 +130,7 @@ def complete_processor(processor: Processor, data: DataArguments, config: Any) -
     return processor
 
 
-def new_inputs(config: Any, checkpoint: Path) -> list[str]:
+def new_inputs(config: PreTrainedConfig, checkpoint: Path) -> list[str]:
     """Modalities that a configuration reads and that of a checkpoint does not."""
     if getattr(config, "modalities", None) is None:
         return []
