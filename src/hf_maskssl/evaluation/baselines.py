@@ -8,8 +8,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from scipy import sparse
-from sklearn.feature_extraction.text import CountVectorizer
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
@@ -19,9 +17,17 @@ from ..data.multimodal.collator import MultimodalCollator
 from ..data.preparation import PreparedData
 from ..data.tables.labels import IGNORED_LABEL
 from ..data.tables.preparing import PreparedSplit, plain_rows
+from ..extras import missing_extra
 from .arguments import ProbeArguments
 from .features import MEMORY_LIMIT, RowStore, draw_indices, level_of_task
 from .probe import ProbeRun, Table, column_statistics, exact_linear_model, score_predictions, select_few, standardise
+
+try:
+    from scipy import sparse
+    from sklearn.feature_extraction.text import CountVectorizer
+except ImportError as error:
+    raise missing_extra("A baseline", "train", error) from error
+
 
 # Numbers of a sample that the linear model reads; what has more is averaged over blocks of pixels or time steps (ours).
 MAX_COLUMNS = 16_384

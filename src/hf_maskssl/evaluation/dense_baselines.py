@@ -7,15 +7,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch.nn import functional as F
 
 from ..data.preparation import PreparedData
 from ..data.tables.preparing import plain_rows
+from ..extras import missing_extra
 from .metrics import MapScores, known_depth
+
+try:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+except ImportError as error:
+    raise missing_extra("A baseline", "train", error) from error
+
 
 MAX_ROWS = 200  # training rows that pixels are drawn from
 MAX_PIXELS = 20_000  # labelled training pixels that a model is fitted to

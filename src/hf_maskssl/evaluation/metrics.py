@@ -7,10 +7,16 @@ from typing import Any
 import datasets
 import evaluate
 import numpy as np
-from scipy.stats import spearmanr
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, roc_auc_score
 
 from ..data.tables.labels import IGNORED_LABEL
+from ..extras import missing_extra
+
+try:
+    from scipy.stats import spearmanr
+    from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, roc_auc_score
+except ImportError as error:
+    raise missing_extra("Scoring", "train", error) from error
+
 
 _CLASS_FEATURES = datasets.Features({"predictions": datasets.Value("int64"), "references": datasets.Value("int64")})
 _VALUE_FEATURES = datasets.Features(

@@ -3,7 +3,14 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import median_abs_deviation
+
+from ..extras import missing_extra
+
+try:
+    from scipy.stats import median_abs_deviation
+except ImportError as error:
+    raise missing_extra("Naming outliers", "train", error) from error
+
 
 MAX_DEVIATIONS = 4.0
 MAX_SHOWN = 10

@@ -8,17 +8,23 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from scipy import sparse
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.neighbors import NearestNeighbors
-from sklearn.preprocessing import normalize
 from torch import nn
 from torch.nn import functional as F
 
+from ..extras import missing_extra
 from .arguments import METRICS_OF_TASK, ProbeArguments
 from .features import Features, draw_indices
 from .metrics import load_metric
+
+try:
+    from scipy import sparse
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.neighbors import NearestNeighbors
+    from sklearn.preprocessing import normalize
+except ImportError as error:
+    raise missing_extra("A probe", "train", error) from error
+
 
 # Strengths of the exact solver's L2 penalty: the sum of squared weights times `penalty / 2` beside the summed loss.
 # The validation split chooses; where there is none, or with few labels, which would not have one so large, the default

@@ -3,7 +3,14 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy import stats
+
+from ..extras import missing_extra
+
+try:
+    from scipy import stats
+except ImportError as error:
+    raise missing_extra("Comparing scores", "train", error) from error
+
 
 RANKME_MAX_ROWS = 25_600  # the sample size Garrido et al. 2023 find sufficient
 BOOTSTRAP_RESAMPLES = 1000

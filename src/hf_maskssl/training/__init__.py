@@ -1,5 +1,15 @@
 """Pre-training through Accelerate: recipes, the loop, checkpoints."""
 
+from ..extras import missing_extra
+
+try:
+    import matplotlib  # noqa: F401
+    import scipy  # noqa: F401
+    import sklearn  # noqa: F401
+    import tqdm  # noqa: F401
+except ImportError as error:
+    raise missing_extra("Training", "train", error) from error
+
 from .pretraining.arguments import PretrainingArguments, PretrainingRecipe, load_pretraining_recipe
 from .pretraining.loop import Pretrainer, pretrain
 from .pretraining.state import NonFiniteLossError, RunState

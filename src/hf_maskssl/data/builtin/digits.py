@@ -8,6 +8,7 @@ import datasets
 import numpy as np
 from datasets import Dataset, IterableDataset
 
+from ...extras import missing_extra
 from .source import Source
 
 if TYPE_CHECKING:
@@ -23,8 +24,11 @@ def read_digits(args: DataArguments, split: str) -> Dataset | IterableDataset:
         ValueError: A split other than "train" and "test".
     """
     # Imported here: only this source needs it.
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
+    try:
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+    except ImportError as error:
+        raise missing_extra("data.source 'digits'", "train", error) from error
 
     if split not in ("train", "test"):
         raise ValueError(f"data.source 'digits' has the splits 'train' and 'test', got {split!r}")

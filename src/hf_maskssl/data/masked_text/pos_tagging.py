@@ -8,6 +8,7 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ...extras import missing_extra
 from .parts_of_speech import PART_OF_TAG
 
 # NLTK takes a second to import, and most data have no use for it: functions import it when they are called.
@@ -42,6 +43,18 @@ APOSTROPHE = re.compile(r"(?<=\w)’(?=\w)")
 AS_PENN = {"“": "``", "„": "``", "«": "``", "”": "''", "»": "''", "‘": "`", "’": "'", "—": "--", "–": "--", "―": "--"}
 AS_PENN |= {"‒": "--", "…": "...", "-LRB-": "(", "-RRB-": ")", "-LSB-": "(", "-RSB-": ")", "-LCB-": "(", "-RCB-": ")"}
 AS_PENN |= {"[": "(", "]": ")"}
+
+
+def require_nltk() -> None:
+    """See that NLTK is there, before it is imported: only tagging and untagged text need it, and it is an extra.
+
+    Raises:
+        ImportError: It is not; the error names the extra.
+    """
+    try:
+        import nltk  # noqa: F401
+    except ImportError as error:
+        raise missing_extra("Finding sentences and words (data.tagger)", "text", error) from error
 
 
 class TaggerDataError(LookupError):
@@ -92,6 +105,7 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
 
 @lru_cache(maxsize=1)
 def _sentence_tokenizer() -> "PunktSentenceTokenizer":
+    require_nltk()
     from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
 
     parameters = PunktParameters()
@@ -128,6 +142,7 @@ def _as_plain(sentence: str) -> str:
 
 @lru_cache(maxsize=1)
 def _word_tokenizer() -> "NLTKWordTokenizer":
+    require_nltk()
     from nltk.tokenize import NLTKWordTokenizer
 
     return NLTKWordTokenizer()
@@ -199,6 +214,7 @@ def load_tagger() -> "PerceptronTagger":
     Raises:
         TaggerDataError: It is not there, or is broken.
     """
+    require_nltk()
     from nltk.tag.perceptron import PerceptronTagger
 
     location = _find_tagger()
@@ -230,6 +246,7 @@ def tagger_digest() -> str:
 
 def _find_tagger() -> Any:
     """NLTK's pointer to the folder of the tagger's data."""
+    require_nltk()
     import nltk.data
 
     for folder in filter(None, os.environ.get("NLTK_DATA", "").split(os.pathsep)):

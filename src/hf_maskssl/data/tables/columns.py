@@ -10,9 +10,8 @@ from typing import Any
 import datasets
 import numpy as np
 from PIL import Image
-from scipy.io import wavfile
-from scipy.signal import resample_poly
 
+from ...extras import missing_extra
 from .sources import AnyDataset, column_names
 
 NPY_START = b"\x93NUMPY"
@@ -162,6 +161,11 @@ def _read_audio_file(value: dict[str, Any]) -> tuple[np.ndarray, int]:
             content = file.read()
     if content[:4] not in (b"RIFF", b"RIFX", b"RF64"):
         return _decode_other_audio({"bytes": content, "path": path})
+    # Imported here, as below: only sounds need it, and it is an extra.
+    try:
+        from scipy.io import wavfile
+    except ImportError as error:
+        raise missing_extra("Reading WAV files", "train", error) from error
     try:
         rate, samples = wavfile.read(io.BytesIO(content))
     except (ValueError, EOFError) as error:
@@ -197,5 +201,9 @@ def _decode_other_audio(value: dict[str, Any]) -> tuple[np.ndarray, int]:
 def _at_rate(waveform: np.ndarray, rate: int, wanted: int) -> np.ndarray:
     if rate == wanted or waveform.size == 0:
         return waveform
+    try:
+        from scipy.signal import resample_poly
+    except ImportError as error:
+        raise missing_extra("Resampling sounds", "train", error) from error
     divisor = math.gcd(rate, wanted)
     return resample_poly(waveform, wanted // divisor, rate // divisor)

@@ -7,6 +7,7 @@ from typing import Any
 
 from datasets import Dataset
 
+from ...extras import missing_extra
 from .caching import cached_map
 from .rows import Rows
 
@@ -105,9 +106,7 @@ def _rdkit() -> Any:
         import rdkit.Chem.Scaffolds.MurckoScaffold
         import rdkit.rdBase
     except ImportError as error:
-        raise ImportError(
-            "data.split: scaffold splits need RDKit, which cannot be imported: pip install hf_maskssl[chem]"
-        ) from error
+        raise missing_extra("data.split: a scaffold split", "chem", error) from error
     return rdkit
 
 

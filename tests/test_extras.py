@@ -1,0 +1,88 @@
+"""The package without its extras: encoders are loaded and give features; what is missing is named with its extra."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+import hf_maskssl
+
+EXTRAS = ("sklearn", "scikit_learn", "scipy", "matplotlib", "nltk", "rdkit", "tensorboard")
+FEATURES = """
+import json, sys, torch
+from transformers import AutoModel
+import hf_maskssl
+from hf_maskssl.data import data_arguments, prepare_data
+from hf_maskssl.evaluation.features import extract_features
+
+torch.manual_seed(0)
+config = hf_maskssl.MetaMAEConfig(
+    modality="series", num_channels=1, series_length=6, patch_size=2, hidden_size=8, num_hidden_layers=1,
+    num_attention_heads=2, intermediate_size=8, decoder_hidden_size=8, decoder_num_hidden_layers=1,
+    decoder_num_attention_heads=2, decoder_intermediate_size=8,
+)
+hf_maskssl.MetaMAEForPretraining(config).save_pretrained("encoder")
+encoder = AutoModel.from_pretrained("encoder").eval()
+with open("rows.jsonl", "w") as file:
+    file.writelines(json.dumps({"values": [row + step for step in range(6)]}) + "\\n" for row in range(5))
+args = data_arguments("json", kind="tabular", data_files="rows.jsonl", input_column="values")
+prepared = prepare_data(args, config)
+found = extract_features(encoder, prepared.train, prepared.collator)
+assert found.values.shape == (5, 8), found.values.shape
+print("features of", len(found.values), "rows")
+"""
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of processes that find every installed package but those of the extras."""
+    site = tmp_path_factory.mktemp("site")
+    for name in ("purelib", "platlib"):
+        for path in Path(sysconfig.get_path(name)).iterdir():
+            is_extra = path.name.lower().startswith(EXTRAS) or path.suffix == ".pth"
+            if not is_extra and not (site / path.name).exists():
+                (site / path.name).symlink_to(path)
+    source = Path(hf_maskssl.__file__).resolve().parent.parent
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(source), str(site)]), "OMP_NUM_THREADS": "1"}
+
+
+def run(code: str, environment: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run Python code without the site-packages of this interpreter (`-S`)."""
+    command = [sys.executable, "-S", "-c", code]
+    return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=180)
+
+
+def test_an_encoder_gives_features_without_any_extra(bare: dict[str, str], tmp_path: Path) -> None:
+    result = run(FEATURES, bare, tmp_path)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "features of 5 rows" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("import hf_maskssl.training", 'Training needs matplotlib, .*pip install "hf_maskssl\\[train\\]"'),
+        ("import hf_maskssl.evaluation.probe", 'needs scipy, .*pip install "hf_maskssl\\[train\\]"'),
+        ("import hf_maskssl.pictures.masks", 'Drawing needs matplotlib, .*pip install "hf_maskssl\\[train\\]"'),
+        (
+            "from hf_maskssl.data import *; load_splits(data_arguments(kind='image'))",
+            "data.source 'digits' needs sklearn, .*hf_maskssl\\[train\\]",
+        ),
+        (
+            "from hf_maskssl.data.masked_text.pos_tagging import word_spans as w; w('a b')",
+            'needs nltk, .*pip install "hf_maskssl\\[text\\]"',
+        ),
+        ("from hf_maskssl.data.tables.scaffolds import _rdkit; _rdkit()", "scaffold split needs rdkit, .*\\[chem\\]"),
+    ],
+    ids=["training", "probe", "pictures", "digits", "nltk", "rdkit"],
+)
+def test_what_is_missing_is_named_with_its_extra(line: str, words: str, bare: dict[str, str], tmp_path: Path) -> None:
+    code = (
+        f"import re\ntry:\n    exec({line!r})\nexcept ImportError as error:\n"
+        f"    assert re.search({words!r}, str(error)), error\nelse:\n    raise SystemExit('nothing was missed')\n"
+    )
+    result = run(code, bare, tmp_path)
+    assert result.returncode == 0, result.stderr[-2000:]
