@@ -136,7 +136,7 @@ def test_unreadable_smiles_are_counted_named_and_left_out(
 def test_without_rdkit_the_extra_is_named(write_parquet: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_parquet("all", smiles=SMILES)
     monkeypatch.setitem(sys.modules, "rdkit", None)
-    with pytest.raises(ImportError, match=r"pip install hf_maskssl\[chem\]"):
+    with pytest.raises(ImportError, match=r"pip install .hf_maskssl\[chem\]"):
         load_splits(smiles_args(path))
     assert len(load_splits(smiles_args(path, split="random"))["train"]) == 15
 

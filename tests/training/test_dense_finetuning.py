@@ -34,7 +34,8 @@ from hf_maskssl.training.finetuning.arguments import FinetuningArguments, Finetu
 from hf_maskssl.training.finetuning.models import head_class, read_config
 from hf_maskssl.training.finetuning.results import Run
 from hf_maskssl.training.finetuning.scores import MapScorer, predicted_class_maps, predicted_depth_maps
-from hf_maskssl.training.finetuning.sweep import EpochTeller, Finetuner, finetune
+from hf_maskssl.training.finetuning.sweep import Finetuner, finetune
+from hf_maskssl.training.finetuning.trials import EpochTeller
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 ADDED_DEPTH = {"model_type": "multimae", "modalities": {"depth": DEPTH}}
@@ -142,7 +143,7 @@ def test_modality_the_checkpoint_lacks_gets_a_new_projection(tmp_path: Path, cap
         tmp_path, "semantic_segmentation", ADDED_DEPTH, checkpoint=str(folder), inputs=["rgb", "depth"]
     )
     finetuner = Finetuner(recipe)
-    model = finetuner._new_model()
+    model = finetuner.trials.new_model()
     place = "multimae.embeddings.projections"
     assert f"new and random: {place}.depth.bias, {place}.depth.weight" in caplog.text
     saved = load_file(folder / "model.safetensors")
@@ -254,7 +255,7 @@ def test_accumulated_batches_are_one_large_batch(tmp_path: Path) -> None:
 def test_crops_are_drawn_anew_in_every_epoch(tmp_path: Path) -> None:
     recipe = make_dense(tmp_path, "semantic_segmentation", data={"augment": True}, max_steps=0, num_train_epochs=2.0)
     finetuner = Finetuner(recipe)
-    rows: Any = finetuner._training_rows(0)
+    rows: Any = finetuner.setup.training_rows(0)
     views = []
     for epoch, seed in ((0.0, 0), (1.0, 0), (0.0, 1), (0.0, 0)):
         args: Any = SimpleNamespace(seed=seed)

@@ -32,11 +32,13 @@ from hf_maskssl.data.collators import BatchCollator
 from hf_maskssl.data.preparation import prepare_data
 from hf_maskssl.evaluation.metrics import score_outputs
 from hf_maskssl.recipes import build_config
-from hf_maskssl.training.finetuning import sweep as finetuning
+from hf_maskssl.training.finetuning import trials
 from hf_maskssl.training.finetuning.arguments import FinetuningArguments, FinetuningRecipe, load_finetuning_recipe
 from hf_maskssl.training.finetuning.predictions import load_predictions
 from hf_maskssl.training.finetuning.results import Run, summarise, write_results
-from hf_maskssl.training.finetuning.sweep import Finetuner, FinetuningCollator, LabelUnit, finetune
+from hf_maskssl.training.finetuning.scores import FinetuningCollator, LabelUnit
+from hf_maskssl.training.finetuning.sweep import Finetuner, finetune
+from hf_maskssl.training.finetuning.trials import Trials
 
 HEADLINE = {"classification": "accuracy", "regression": "spearman", "token_classification": "token_accuracy"}
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -51,13 +53,13 @@ def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, int]]:
     """(learning rate, seed) of every run that was trained, in order."""
     found: list[tuple[float, int]] = []
-    original = Finetuner._train
+    original = Trials.train
 
-    def train(self: Finetuner, run: Any, keep: bool = False) -> dict[str, Any]:
+    def train(self: Trials, run: Any, keep: bool = False) -> dict[str, Any]:
         found.append((run.learning_rate, run.seed))
         return original(self, run, keep)
 
-    monkeypatch.setattr(Finetuner, "_train", train)
+    monkeypatch.setattr(Trials, "train", train)
     return found
 
 
@@ -249,7 +251,9 @@ def test_accumulated_batches_are_one_large_batch(task: str, tmp_path: Path) -> N
 
 def test_labelled_samples_are_drawn_by_the_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     finetuner = Finetuner(make_finetuning(tmp_path, labelled_samples=10))
-    draws = [[row["index"] for row in (finetuner._training_rows(seed)[i] for i in range(10))] for seed in (0, 0, 1)]
+    draws = [
+        [row["index"] for row in (finetuner.setup.training_rows(seed)[i] for i in range(10))] for seed in (0, 0, 1)
+    ]
     assert draws[0] == draws[1] != draws[2]
     assert len(set(draws[0])) == 10
     results = finetuner.run()
@@ -269,7 +273,7 @@ def test_frozen_encoder_is_the_checkpoints_and_the_head_is_learnt(model: str, tm
     finetuner = Finetuner(recipe)
     finetuner.run()
     set_seed(0)
-    fresh = finetuner._new_model().state_dict()
+    fresh = finetuner.trials.new_model().state_dict()
     encoder = AutoModel.from_pretrained(checkpoint).state_dict()
     kept = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / "model")
     for name, value in kept.base_model.state_dict().items():
@@ -286,7 +290,7 @@ def test_frozen_encoder_has_no_dropout(model: str, tmp_path: Path) -> None:
     found = []
     for is_frozen in (True, False):
         network = Finetuner(make_finetuning(tmp_path, model=fields, freeze_encoder=is_frozen, overwrite=True))
-        encoder = network._new_model().train().base_model
+        encoder = network.trials.new_model().train().base_model
         found.append(torch.equal(*(encoder(**inputs).last_hidden_state for _ in range(2))))
     assert found == [True, False]
 
@@ -295,7 +299,7 @@ def test_frozen_encoder_has_no_dropout(model: str, tmp_path: Path) -> None:
 def test_run_starts_from_the_checkpoints_weights_unless_told_otherwise(from_scratch: bool, tmp_path: Path) -> None:
     checkpoint = pretrained(tmp_path)
     recipe = make_finetuning(tmp_path, model={}, checkpoint=str(checkpoint), from_scratch=from_scratch)
-    model = Finetuner(recipe)._new_model()
+    model = Finetuner(recipe).trials.new_model()
     encoder = AutoModel.from_pretrained(checkpoint).state_dict()
     same = [
         torch.equal(value, encoder[name]) for name, value in model.base_model.state_dict().items() if value.ndim > 1
@@ -342,7 +346,7 @@ def test_a_stopped_call_goes_on_and_ends_as_if_it_had_not_been(
     expected = without_seconds(finetune(make_finetuning(tmp_path, "regression", output_dir=str(tmp_path / "whole"))))
     recipe = make_finetuning(tmp_path, "regression")
     trained.clear()
-    original = finetuning.write_json
+    original = trials.write_json
 
     def fail_at_the_second_run(path: Any, data: Any) -> None:
         if "seed_1" in str(path):
@@ -350,7 +354,7 @@ def test_a_stopped_call_goes_on_and_ends_as_if_it_had_not_been(
         original(path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(finetuning, "write_json", fail_at_the_second_run)
+        patch.setattr(trials, "write_json", fail_at_the_second_run)
         with pytest.raises(KeyboardInterrupt):
             finetune(recipe)
     assert not (tmp_path / "run" / "results.json").exists()
@@ -437,7 +441,7 @@ def test_mixed_precision_is_the_recipes_before_the_launchs(tmp_path: Path, monke
     found = {}
     for said in ("no", "bf16", None):
         finetuner = Finetuner(make_finetuning(tmp_path, mixed_precision=said, overwrite=True))
-        trainer = finetuner._trainer(finetuner._new_model(), Run(1e-3, 0), LabelUnit())
+        trainer = finetuner.trials.trainer(finetuner.trials.new_model(), Run(1e-3, 0), LabelUnit())
         found[said] = trainer.accelerator.mixed_precision
     assert found == {"no": "no", "bf16": "bf16", None: "bf16"}
     monkeypatch.delenv("ACCELERATE_MIXED_PRECISION")
@@ -636,7 +640,7 @@ def test_each_run_of_weights_and_biases_is_ended(tmp_path: Path, monkeypatch: py
     wandb.finish = lambda: ended.append(wandb.run)
     monkeypatch.setitem(sys.modules, "wandb", wandb)  # type: ignore[arg-type]
     for trackers, count in ((["tensorboard"], 0), (["wandb"], 1)):
-        finetuning.finish_wandb(SimpleNamespace(args=SimpleNamespace(report_to=trackers)))  # type: ignore[arg-type]
+        trials.finish_wandb(SimpleNamespace(args=SimpleNamespace(report_to=trackers)))  # type: ignore[arg-type]
         assert len(ended) == count
 
 

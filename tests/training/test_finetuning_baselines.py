@@ -21,6 +21,7 @@ from hf_maskssl.evaluation.metrics import load_metric, score_outputs
 from hf_maskssl.training.finetuning.predictions import load_predictions, map_rows, predictions_path
 from hf_maskssl.training.finetuning.results import Run
 from hf_maskssl.training.finetuning.sweep import Finetuner, finetune
+from hf_maskssl.training.finetuning.trials import Trials
 
 
 @pytest.fixture(autouse=True)
@@ -32,13 +33,13 @@ def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """(folder, seed) of every run that was trained, in order."""
     found: list[tuple[str, int]] = []
-    original = Finetuner._train
+    original = Trials.train
 
-    def train(self: Finetuner, run: Any, keep: bool = False) -> dict[str, Any]:
+    def train(self: Trials, run: Any, keep: bool = False) -> dict[str, Any]:
         found.append((self.folder.name, run.seed))
         return original(self, run, keep)
 
-    monkeypatch.setattr(Finetuner, "_train", train)
+    monkeypatch.setattr(Trials, "train", train)
     return found
 
 

@@ -118,7 +118,9 @@ def test_encoder_without_layers_is_named() -> None:
 def test_schedule_ends_at_the_lowest_rate_of_each_layer(tmp_path: Any) -> None:
     options: dict[str, Any] = {"lr_scheduler_type": "cosine", "min_learning_rate": 1e-3, "warmup_steps": 2}
     finetuner = Finetuner(make_finetuning(tmp_path, layer_decay=0.5, weight_decay=0.3, adam_beta2=0.95, **options))
-    trainer: Any = finetuner._trainer(finetuner._new_model(), Run(1e-2, 0), LabelUnit(), finetuner.data.train)
+    trainer: Any = finetuner.trials.trainer(
+        finetuner.trials.new_model(), Run(1e-2, 0), LabelUnit(), finetuner.data.train
+    )
     trainer.create_optimizer_and_scheduler(num_training_steps=10)
     optimizer = trainer.optimizer
     assert isinstance(optimizer, torch.optim.AdamW)
@@ -138,7 +140,9 @@ def test_schedule_ends_at_the_lowest_rate_of_each_layer(tmp_path: Any) -> None:
 
 def test_constant_rate_is_warmed_up_too(tmp_path: Any) -> None:
     finetuner = Finetuner(make_finetuning(tmp_path, lr_scheduler_type="constant", warmup_steps=4))
-    trainer: Any = finetuner._trainer(finetuner._new_model(), Run(1e-2, 0), LabelUnit(), finetuner.data.train)
+    trainer: Any = finetuner.trials.trainer(
+        finetuner.trials.new_model(), Run(1e-2, 0), LabelUnit(), finetuner.data.train
+    )
     trainer.create_optimizer_and_scheduler(num_training_steps=10)
     rates = []
     for _ in range(6):

@@ -1,0 +1,156 @@
+"""What a recipe of fine-tuning comes down to before its first run: checkpoint, configuration, data, labels."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate.utils import broadcast_object_list, parse_flag_from_env
+
+from ...data.preparation import prepare_data
+from ...data.processors import load_processor
+from ...evaluation.evaluate_checkpoint import checkpoint_folder
+from ...evaluation.reports import writable_folder
+from ...launch import launched_state
+from .arguments import FinetuningRecipe
+from .models import choose_inputs, complete_processor, new_inputs, read_config
+from .scores import LabelUnit
+
+LABEL_ROWS = 1024  # rows of which labels are read at a time
+
+
+class FinetuningSetup:
+    """All that is the same for every run of a recipe.
+
+    Args:
+        recipe: What to do.
+
+    Attributes:
+        args: Its finetuning section.
+        state: The processes.
+        folder: `output_dir`.
+        checkpoint: Folder of the encoder; None without.
+        config: Of the model, with the labels of the data.
+        inputs: Modalities that are read; None where the model has one input.
+        data: The prepared splits.
+        task, num_labels, metric: What is learnt, and the score by which runs are compared.
+
+    Raises:
+        ValueError: A recipe whose parts do not fit each other or the data, or a launch with FSDP or DeepSpeed, or of
+            processes that do not know of each other.
+        FileNotFoundError: No such checkpoint or data.
+    """
+
+    def __init__(self, recipe: FinetuningRecipe) -> None:
+        refuse_sharding()
+        self.recipe, self.args = recipe, recipe.finetuning
+        self.state = launched_state()
+        self.folder = writable_folder(Path(self.args.output_dir), "finetuning.output_dir")
+        self.checkpoint = None if self.args.checkpoint is None else self._find_checkpoint(self.args.checkpoint)
+        self.config = read_config(recipe.model, self.checkpoint)
+        data = choose_inputs(self.config, recipe.data, self.args.inputs, recipe.model)
+        self.inputs = list(data.input_column) if isinstance(data.input_column, dict) else None
+        processor = None if self.checkpoint is None else load_processor(self.checkpoint)
+        with self.state.main_process_first():  # the others find the prepared rows in the cache
+            processor = complete_processor(processor, data, self.config)
+            self.data = prepare_data(data, self.config, processor, require_labels=True)
+        self.task = str(self.data.task)
+        self.num_labels = int(self.data.num_labels or 0)
+        self._check_data()
+        self.metric = self.args.headline_metric(self.task, self.num_labels)
+        self._set_labels()
+
+    def _find_checkpoint(self, name: str) -> Path:
+        try:
+            return checkpoint_folder(name)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"finetuning.checkpoint: {error}") from error
+
+    def _check_data(self) -> None:
+        if not hasattr(self.data.train, "__len__"):
+            raise ValueError("data.streaming: fine-tuning draws its rows in random order; set it to false.")
+        self._check_frozen()
+        if self.task not in ("regression", "depth_estimation") and self.num_labels < 2:
+            raise ValueError(f"data.label_column: expected at least two classes, found {self.data.label_names}.")
+        wanted = self.args.labelled_samples
+        if wanted is not None and wanted > len(self.data.train):
+            raise ValueError(
+                f"finetuning.labelled_samples is {wanted}; there are {len(self.data.train)} training rows."
+            )
+        if self.data.validation is None and self.data.test is None:
+            raise ValueError(
+                "data.test_split: fine-tuning needs rows to score that it was not trained on; set data.test_split, "
+                "data.validation_split or data.validation_fraction."
+            )
+        if self.data.validation is None:
+            needs = {"learning_rate": len(self.args.learning_rates) > 1, "eval_steps": self.args.eval_steps > 0}
+            needs["early_stopping_patience"] = self.args.early_stopping_patience > 0
+            for name in [name for name, is_needed in needs.items() if is_needed]:
+                raise ValueError(
+                    f"finetuning.{name}={getattr(self.args, name)} needs a validation split to choose on; set "
+                    "data.validation_split or data.validation_fraction."
+                )
+
+    def _check_frozen(self) -> None:
+        if not self.args.freeze_encoder or self.checkpoint is None or self.args.from_scratch:
+            return
+        new = [name for name in new_inputs(self.config, self.checkpoint) if name in (self.inputs or [])]
+        if new:
+            raise ValueError(
+                f"finetuning.freeze_encoder: the input projection of {new} is new, as the checkpoint was not pre-trained "
+                "with it, and has to be trained: set freeze_encoder to false, or choose other finetuning.inputs."
+            )
+
+    def _set_labels(self) -> None:
+        config, names = self.config, self.data.label_names
+        config.num_labels = self.num_labels
+        if names is not None:
+            config.id2label = dict(enumerate(names))
+            config.label2id = {name: number for number, name in enumerate(names)}
+        if self.task in ("classification", "regression"):
+            config.problem_type = "regression" if self.task == "regression" else "single_label_classification"
+
+    def splits(self) -> dict[str, Any]:
+        """The splits that there are."""
+        splits = {"train": self.data.train, "validation": self.data.validation, "test": self.data.test}
+        return {name: split for name, split in splits.items() if split is not None}
+
+    def row_counts(self) -> dict[str, int]:
+        """Rows of each split."""
+        return {name: len(split) for name, split in self.splits().items()}
+
+    def broadcast(self, value: Any) -> Any:
+        """The main process's value, in every process: files may appear while others read."""
+        values = [value]
+        broadcast_object_list(values)
+        return values[0]
+
+    def training_rows(self, seed: int) -> Any:
+        """The training rows of a seed: all, or `labelled_samples` drawn of them."""
+        rows: Any = self.data.train
+        if self.args.labelled_samples is None:
+            return rows
+        order = np.random.default_rng(seed).permutation(len(rows))
+        return rows.select(np.sort(order[: self.args.labelled_samples]).tolist())
+
+    def label_unit(self, rows: Any) -> LabelUnit:
+        """The unit in which real numbers are learnt: the mean and deviation of these rows' labels, where it is asked for."""
+        if self.task != "regression" or not self.args.standardize_labels:
+            return LabelUnit()
+        numbers = range(len(rows))
+        parts = [rows.__getitems__(numbers[start : start + LABEL_ROWS]) for start in numbers[::LABEL_ROWS]]
+        labels = np.array([row["labels"] for part in parts for row in part], dtype=np.float64)
+        return LabelUnit(float(labels.mean()), float(labels.std()) or 1.0)
+
+
+def refuse_sharding() -> None:
+    """Refuse a launch that splits a model over processes.
+
+    Raises:
+        ValueError: Naming what was asked for.
+    """
+    for name in ("FSDP", "DeepSpeed"):
+        if parse_flag_from_env(f"ACCELERATE_USE_{name.upper()}"):
+            raise ValueError(
+                f"the launch asks for {name}, but fine-tuning runs data-parallel only: take "
+                "examples/accelerate/eight_gpus.yaml."
+            )

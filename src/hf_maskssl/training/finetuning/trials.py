@@ -1,0 +1,315 @@
+"""One run of fine-tuning: a seed with a learning rate, through transformers' Trainer."""
+
+import copy
+import logging
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedModel,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.integrations import TensorBoardCallback
+
+from ...data.arguments import DENSE_TASKS
+from ...data.tables.rows import TransformedRows
+from ...evaluation.metrics import LOWER_IS_BETTER
+from ...evaluation.reports import write_json
+from ..pretraining.checkpoints import incomplete_folder
+from .layer_decay import layer_decay_groups
+from .models import freeze, load_model, to_original_unit
+from .predictions import gather_maps, gather_predictions, map_rows, predictions_path
+from .results import Run
+from .scores import PREDICTIONS, FinetuningCollator, LabelUnit, head_outputs, make_scorer, metric_scores
+from .setup import FinetuningSetup
+
+logger = logging.getLogger(__name__)
+
+
+class ScoreLogger(TrainerCallback):
+    """One line of the log for each validation."""
+
+    def __init__(self, run: Run, metric: str) -> None:
+        self.run, self.metric = run, metric
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero:
+            score = kwargs["metrics"][f"eval_{self.metric}"]
+            logger.info("%s, epoch %.4g: validation %s %.4f", self.run.title, state.epoch or 0, self.metric, score)
+
+
+class EpochTeller(TrainerCallback):
+    """Tells the training rows which epoch of which run it is: with several processes the loader does not."""
+
+    def __init__(self, rows: Any) -> None:
+        self.rows = rows
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if isinstance(self.rows, TransformedRows):
+            self.rows.set_epoch(round(state.epoch or 0), args.seed)
+
+
+class Trials:
+    """Trains and scores single runs of a recipe.
+
+    Args:
+        setup: What all of them share.
+    """
+
+    def __init__(self, setup: FinetuningSetup) -> None:
+        self.setup = setup
+        self.args, self.state, self.folder = setup.args, setup.state, setup.folder
+        self.config, self.data = setup.config, setup.data
+        self.task, self.metric = setup.task, setup.metric
+
+    def train(self, run: Run, keep: bool = False) -> dict[str, Any]:
+        """One seed with one learning rate; its record is stored before this returns, and its model where needed or
+        asked for (`keep`).
+        """
+        started = time.perf_counter()
+        rows = self.setup.training_rows(run.seed)
+        unit = self.setup.label_unit(rows)
+        self.remove_scratch()
+        set_seed(run.seed)
+        model = self.new_model()
+        trainer = self.trainer(model, run, unit, rows)
+        output = trainer.train()
+        validation, place = self._chosen_scores(trainer)
+        several_rates = len(self.args.learning_rates) > 1
+        record: dict[str, Any] = {
+            "learning_rate": run.learning_rate,
+            "seed": run.seed,
+            **place,
+            "validation": validation,
+            "test": None,
+            "history": self._history(trainer),
+            "steps": trainer.state.global_step,
+            "training_loss": output.training_loss,
+        }
+        if self.data.test is None:
+            self._score(trainer, run, unit)  # for the pictures; the scores are those of validation
+        elif not several_rates:
+            record["test"] = self._score(trainer, run, unit)
+        record["seconds"] = round(time.perf_counter() - started, 1)
+        if self.state.is_main_process:
+            if keep or self.args.save_model or several_rates:
+                self._save(trainer, run, unit)
+            write_json(run.record_path(self.folder), record)
+        finish_wandb(trainer)
+        self.remove_scratch()
+        return record
+
+    def new_model(self) -> PreTrainedModel:
+        """The checkpoint with a new head, or random weights."""
+        is_pretrained = self.setup.checkpoint is not None and not self.args.from_scratch
+        model = load_model(self.task, copy.deepcopy(self.config), self.setup.checkpoint if is_pretrained else None)
+        if self.args.freeze_encoder:
+            freeze(model.base_model)
+        return model
+
+    def trainer(self, model: PreTrainedModel, run: Run, unit: LabelUnit, rows: Any = None) -> Trainer:
+        """A Trainer for a run, or, without rows to train on, for scoring."""
+        trackers = [] if rows is None else self.args.report_to
+        selects = rows is not None and self.data.validation is not None
+        args = self._training_arguments(run, selects, [name for name in trackers if name != "tensorboard"])
+        ignore_index = getattr(self.config, "semantic_loss_ignore_index", 255)
+        trainer = Trainer(
+            model=model,
+            args=args,
+            data_collator=FinetuningCollator(self.data.collator, unit),
+            train_dataset=rows,
+            eval_dataset=self.data.validation,
+            compute_metrics=make_scorer(self.task, self.metric, unit, run, ignore_index),
+            preprocess_logits_for_metrics=PREDICTIONS.get(self.task, head_outputs),
+            callbacks=self._callbacks(run, selects, "tensorboard" in trackers),
+            optimizer_cls_and_kwargs=None if rows is None else self._optimizer(model, args),
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(EpochTeller(rows))
+        if self.task == "regression":
+            # This loss is a mean over the batch and knows no `num_items_in_batch`: Trainer must divide it by the
+            # accumulated batches. Dense heads say so themselves.
+            trainer.model_accepts_loss_kwargs = False
+        return trainer
+
+    def _optimizer(self, model: PreTrainedModel, args: TrainingArguments) -> tuple[Any, dict[str, Any]] | None:
+        """What Trainer takes as `optimizer_cls_and_kwargs`; None leaves it to Trainer, which decays no bias and no norm."""
+        if self.args.layer_decay is None:
+            return None
+        groups = layer_decay_groups(model, self.args.layer_decay, args.learning_rate, args.weight_decay)
+        optimizer_class, options = Trainer.get_optimizer_cls_and_kwargs(args, model)
+        return optimizer_class, options | {"params": groups}
+
+    def _training_arguments(self, run: Run, selects: bool, trackers: list[str]) -> TrainingArguments:
+        args = self.args
+        strategy = "steps" if args.eval_steps else "epoch"
+        training_args = TrainingArguments(
+            output_dir=str(self._scratch()),
+            use_cpu=self.state.device.type
+            == "cpu",  # said, because mixed precision looks for an accelerator otherwise
+            run_name=f"{self.folder.name}-{run.name}",
+            seed=run.seed,
+            learning_rate=run.learning_rate,
+            num_train_epochs=args.num_train_epochs,
+            max_steps=args.max_steps or -1,
+            per_device_train_batch_size=args.batch_size,
+            per_device_eval_batch_size=args.eval_batch_size,
+            batch_eval_metrics=self.task in DENSE_TASKS,
+            gradient_accumulation_steps=args.gradient_accumulation_steps,
+            weight_decay=args.weight_decay,
+            adam_beta1=args.adam_beta1,
+            adam_beta2=args.adam_beta2,
+            adam_epsilon=args.adam_epsilon,
+            warmup_steps=args.warmup_ratio or args.warmup_steps,
+            **self._schedule(),
+            max_grad_norm=args.max_grad_norm or 0.0,
+            bf16=args.mixed_precision == "bf16",
+            fp16=args.mixed_precision == "fp16",
+            eval_strategy=strategy if selects else "no",
+            eval_steps=args.eval_steps or None,
+            # A model is written when it is the best so far, and read back at the end.
+            save_strategy="best" if selects else "no",
+            save_total_limit=1,
+            save_only_model=True,
+            load_best_model_at_end=selects,
+            metric_for_best_model=self.metric,
+            greater_is_better=self.metric not in LOWER_IS_BETTER,
+            dataloader_num_workers=args.num_workers,
+            dataloader_pin_memory=torch.cuda.is_available(),
+            logging_steps=args.logging_steps,
+            report_to=trackers or "none",
+            disable_tqdm=not sys.stderr.isatty(),
+            remove_unused_columns=False,
+            label_names=["labels"],
+        )
+        # TrainingArguments take what `accelerate launch` says for "no", too, and know of no argument against it.
+        training_args.mixed_precision = args.mixed_precision or launched_precision()
+        return training_args
+
+    def _schedule(self) -> dict[str, Any]:
+        """The learning rate's course in transformers' words."""
+        name, lowest = self.args.lr_scheduler_type, self.args.min_learning_rate
+        if lowest:
+            return {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr": lowest}}
+        # transformers' "constant" knows no warm-up.
+        return {"lr_scheduler_type": "constant_with_warmup" if name == "constant" else name}
+
+    def _callbacks(self, run: Run, selects: bool, with_tensorboard: bool) -> list[TrainerCallback]:
+        callbacks: list[TrainerCallback] = [ScoreLogger(run, self.metric)] if selects else []
+        if selects and self.args.early_stopping_patience:
+            callbacks.append(EarlyStoppingCallback(self.args.early_stopping_patience))
+        if with_tensorboard:
+            tensorboard = TensorBoardCallback()
+            tensorboard.logging_dir = str(self.folder / "logs" / run.name)  # Trainer's own place is removed
+            callbacks.append(tensorboard)
+        return callbacks
+
+    def _chosen_scores(self, trainer: Trainer) -> tuple[dict[str, float] | None, dict[str, Any]]:
+        """Validation scores of the model that is kept, and which epoch that is of."""
+        state = trainer.state
+        if self.data.validation is None:
+            return None, {"epoch": state.epoch}
+        history = [entry for entry in state.log_history if f"eval_{self.metric}" in entry]
+        best = next(entry for entry in history if entry["step"] == state.best_global_step)
+        return metric_scores(best, "eval_"), {"epoch": best["epoch"], "validations": len(history)}
+
+    def _history(self, trainer: Trainer) -> list[dict[str, float]]:
+        """The scores of every validation, and its loss, in the unit that is learnt."""
+        if self.data.validation is None:
+            return []
+        entries = [entry for entry in trainer.state.log_history if f"eval_{self.metric}" in entry]
+        return [
+            {
+                "epoch": entry["epoch"],
+                "step": entry["step"],
+                **metric_scores(entry, "eval_"),
+                "loss": entry["eval_loss"],
+            }
+            for entry in entries
+        ]
+
+    def _score(self, trainer: Trainer, run: Run, unit: LabelUnit) -> dict[str, float]:
+        """Scores on the test split, or on the validation split where there is none; what was predicted is stored."""
+        name, split = ("validation", self.data.validation) if self.data.test is None else ("test", self.data.test)
+        rows: Any = split
+        scorer: Any = trainer.compute_metrics
+        if self.task in DENSE_TASKS:
+            scorer.kept_rows = map_rows(len(rows))
+        # As `trainer.predict`, which would keep the maps of all rows.
+        output = trainer.evaluation_loop(trainer.get_test_dataloader(rows), "Scoring", metric_key_prefix="test")
+        if self.state.is_main_process:
+            if self.task in DENSE_TASKS:
+                predictions = gather_maps(name, scorer)
+            else:
+                predictions = gather_predictions(self.task, name, output.predictions, output.label_ids, unit)
+            predictions.save(predictions_path(self.folder, run))
+        return metric_scores(output.metrics or {}, "test_")
+
+    def score_stored(self, run: Run, record: dict[str, Any]) -> dict[str, Any]:
+        """The record of a run with its test scores, which several learning rates put off until one is chosen."""
+        folder = self.stored_model(run)
+        model = load_model(self.task, copy.deepcopy(self.config), folder)
+        trainer = self.trainer(model, run, LabelUnit())
+        record = record | {"test": self._score(trainer, run, LabelUnit())}
+        if self.state.is_main_process:
+            write_json(run.record_path(self.folder), record)
+        self.state.wait_for_everyone()
+        return record
+
+    def stored_model(self, run: Run) -> Path:
+        """The folder of a run's model; trained again where an earlier call had no use for it and threw it away."""
+        folder = run.model_folder(self.folder)
+        if not self.setup.broadcast(folder.is_dir()):
+            self.train(run, keep=True)
+        return folder
+
+    def _save(self, trainer: Trainer, run: Run, unit: LabelUnit) -> None:
+        """The run's model and its processor, complete or not there at all; its outputs in the labels' own unit."""
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        to_original_unit(model, unit)
+        final = run.model_folder(self.folder)
+        folder = incomplete_folder(final)
+        model.save_pretrained(folder)
+        if self.data.processor is not None:
+            self.data.processor.save_pretrained(folder)
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(folder, final)
+
+    def _scratch(self) -> Path:
+        """Trainer's own folder."""
+        return self.folder / "trainer"
+
+    def remove_scratch(self) -> None:
+        """Remove what Trainer has written."""
+        self.state.wait_for_everyone()  # another process may still be reading the best model
+        if self.state.is_main_process:
+            shutil.rmtree(self._scratch(), ignore_errors=True)
+        self.state.wait_for_everyone()
+
+
+def launched_precision() -> str:
+    """The mixed precision that `accelerate launch` was told."""
+    return os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+
+
+def finish_wandb(trainer: Trainer) -> None:
+    """End the run that Weights & Biases has open; the next training would go on with it."""
+    wandb: Any = sys.modules.get("wandb")
+    if "wandb" in (trainer.args.report_to or []) and wandb is not None and wandb.run is not None:
+        wandb.finish()
