@@ -31,7 +31,7 @@ lint: $(VENV)/installed
 tables: $(VENV)/installed
 	$(RUN) benchmarks/device/tables.py
 	$(RUN) benchmarks/results_page.py
-	$(RUN) -m hf_maskssl.evaluation.reports
+	$(RUN) benchmarks/markdown_tables.py
 
 # What a GPU machine without network lacks, into .device-kit/ (benchmarks/device/README.md).
 device-kit: $(VENV)/installed

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from matplotlib.axes import Axes
 
-from hf_maskssl.evaluation.reports import write_json
 from hf_maskssl.evaluation.statistics import mean_interval
+from hf_maskssl.files import write_json
 from hf_maskssl.training import Pretrainer, PretrainingRecipe
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -26,8 +26,8 @@ from hf_maskssl.data import PreparedData, build_config, prepare_data
 from hf_maskssl.evaluation.features import Features, extract_features, level_of_task
 from hf_maskssl.evaluation.online import draw_rows
 from hf_maskssl.evaluation.probe import knn_probe, linear_probe
-from hf_maskssl.evaluation.reports import write_json
 from hf_maskssl.evaluation.statistics import rankme
+from hf_maskssl.files import write_json
 from hf_maskssl.training import Pretrainer, PretrainingRecipe, load_pretraining_recipe
 
 RUNS = RESULTS / "metamae_probe"

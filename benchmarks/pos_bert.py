@@ -37,7 +37,8 @@ from hf_maskssl.data.processors import load_processor
 from hf_maskssl.data.tables.splits import read_splits
 from hf_maskssl.data.text.tokenizers import train_wordpiece_on
 from hf_maskssl.evaluation.masked_losses import masked_losses
-from hf_maskssl.evaluation.reports import markdown_table, write_json
+from hf_maskssl.evaluation.reports import markdown_table
+from hf_maskssl.files import write_json
 from hf_maskssl.models.configuration_pos_minimax_bert import NEXT_SENTENCE, PARTS_OF_SPEECH
 from hf_maskssl.training import PretrainingRecipe, load_pretraining_recipe
 from hf_maskssl.training.finetuning.arguments import FinetuningArguments, FinetuningRecipe

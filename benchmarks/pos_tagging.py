@@ -26,7 +26,8 @@ from matplotlib.figure import Figure
 from hf_maskssl.annotation.tag_folder import TaggingArguments, tag_folder
 from hf_maskssl.data.masked_text.parts_of_speech import task_ids
 from hf_maskssl.data.masked_text.pos_tagging import sentence_spans, tag_words, word_spans
-from hf_maskssl.evaluation.reports import markdown_table, write_json
+from hf_maskssl.evaluation.reports import markdown_table
+from hf_maskssl.files import write_json
 from hf_maskssl.models.configuration_pos_minimax_bert import PARTS_OF_SPEECH
 
 NAME = "pos_tagging"

@@ -25,7 +25,8 @@ from matplotlib.figure import Figure
 from step_time import METHODS, read_results
 
 from hf_maskssl.data import build_config
-from hf_maskssl.evaluation.reports import markdown_table, write_json
+from hf_maskssl.evaluation.reports import markdown_table
+from hf_maskssl.files import write_json
 from hf_maskssl.models.guided_masking import top_attention_overlap
 from hf_maskssl.models.modeling_sma import ChosenQueries, SMAForMaskedModeling
 from hf_maskssl.training import Pretrainer, load_pretraining_recipe

@@ -28,7 +28,8 @@ from matplotlib.figure import Figure
 
 from hf_maskssl.data.arguments import data_arguments
 from hf_maskssl.evaluation.metrics import LOWER_IS_BETTER
-from hf_maskssl.evaluation.reports import markdown_table, write_json
+from hf_maskssl.evaluation.reports import markdown_table
+from hf_maskssl.files import write_json
 from hf_maskssl.training import PretrainingRecipe, load_pretraining_recipe
 from hf_maskssl.training.finetuning.arguments import FinetuningArguments, FinetuningRecipe
 from hf_maskssl.training.finetuning.sweep import finetune

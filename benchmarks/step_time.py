@@ -41,7 +41,8 @@ from matplotlib.figure import Figure
 from step_time_methods import METHODS, Method, build_trial, load_recipe
 from torch.utils.flop_counter import FlopCounterMode
 
-from hf_maskssl.evaluation.reports import markdown_table, write_json
+from hf_maskssl.evaluation.reports import markdown_table
+from hf_maskssl.files import write_json
 
 PRECISIONS = ("float32", "bf16")
 MODES = ("eager", "compiled")

@@ -11,7 +11,8 @@ import argparse
 from pathlib import Path
 
 from hf_maskssl.evaluation.glue import GLUE_METRICS, average_tasks
-from hf_maskssl.evaluation.reports import markdown_table, write_json
+from hf_maskssl.evaluation.reports import markdown_table
+from hf_maskssl.files import write_json
 
 
 def main() -> None:

@@ -19,7 +19,8 @@ from hf_maskssl.data import build_config, prepare_data
 from hf_maskssl.data.arguments import DataArguments
 from hf_maskssl.evaluation.arguments import ProbeArguments
 from hf_maskssl.evaluation.evaluate_checkpoint import evaluate_checkpoint
-from hf_maskssl.evaluation.reports import markdown_table, write_json
+from hf_maskssl.evaluation.reports import markdown_table
+from hf_maskssl.files import write_json
 from hf_maskssl.hub.cards import write_model_card
 from hf_maskssl.recipes import load_recipe
 from hf_maskssl.training import PretrainingRecipe, load_pretraining_recipe, pretrain

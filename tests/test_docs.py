@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import re
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ from hf_maskssl.data.arguments import DataArguments
 from hf_maskssl.data.preparation import PreparedData, prepare_data
 from hf_maskssl.evaluation.arguments import ProbeArguments
 from hf_maskssl.evaluation.evaluate_checkpoint import parse_arguments
-from hf_maskssl.evaluation.reports import update_tables
 from hf_maskssl.recipes import build_config, load_recipe
 from hf_maskssl.training import load_pretraining_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "benchmarks"))
+from markdown_tables import update_tables  # noqa: E402
+
 PACKAGE = ROOT / "src" / "hf_maskssl"
 DOCUMENTS = ("README.md", "CONTRIBUTING.md")
 HEADINGS = [

@@ -192,7 +192,7 @@ def test_model_and_rows_of_the_recipes_shape(path: Path, words: list[str], tmp_p
     data = write_raw_data(recipe.data, tmp_path)
     finetuner = Finetuner(small_recipe(recipe, data, tmp_path))
     batch = finetuner.data.collator([finetuner.data.train[row] for row in range(4)])
-    model = load_model(finetuner.task, finetuner.config, finetuner.checkpoint)
+    model = load_model(finetuner.setup.task, finetuner.config, finetuner.setup.checkpoint)
     assert torch.isfinite(model(**batch).loss)
     check_configuration(recipe, finetuner.config.to_diff_dict())
 

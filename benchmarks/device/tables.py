@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hf_maskssl.evaluation.reports import write_json
+from hf_maskssl.files import write_json
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 TITLES = {

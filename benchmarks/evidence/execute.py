@@ -12,7 +12,7 @@ from common import device_name, synchronize
 from transformers import AutoModelForPreTraining
 
 from hf_maskssl.data import build_config, prepare_data
-from hf_maskssl.evaluation.reports import write_json
+from hf_maskssl.files import write_json
 from hf_maskssl.training import OnlineProbe, Pretrainer
 from hf_maskssl.training import pretrain as pretrain_run
 

@@ -323,7 +323,7 @@ def test_killed_run_is_finished_by_two_processes(
     assert run_and_die(arguments("killed"), files_before) == signal.SIGKILL
     root = Path(killed.output_dir)
     kept = {path: path.stat().st_mtime_ns for path in root.glob("train/part-*.parquet")}
-    assert len(kept) == max(files_before - 1, 0) and len(list(root.glob("**/.*.tmp"))) == 1
+    assert len(kept) == max(files_before - 1, 0) and len(list(root.glob("**/.*.partial"))) == 1
     caplog.clear()
     report = tag_folder(killed)
     assert f"7 rows in 4 parts, {len(kept)} of them tagged before" in caplog.text

@@ -151,7 +151,7 @@ def test_labels_are_the_networks_own_at_the_pictures_size(
         assert upright.size == (30, 48)
     content = json.loads((root / "pseudo_labels.json").read_text())
     assert content["classes"]["semseg"] == CLASSES and content["complete"] and content["labelled"] == 9
-    assert not list(root.glob("**/*.tmp"))
+    assert not list(root.glob("**/.*.partial"))
     data = data_arguments("multimodal_folder", data_dir=args.output_dir, kind="multimodal")
     rows = read_split(data, "train")
     assert len(rows) == 9 and set(rows.column_names) == {"rgb", "depth", "semseg", "label"}
@@ -202,8 +202,8 @@ def test_killed_run_is_finished_by_two_processes(
     make_pseudo_labels(arguments("whole"))
     assert run_and_die(args, files_before=9) == signal.SIGKILL
     before = files(args.output_dir)
-    assert any(".tmp" in name for name in before), "the kill came in the middle of a file"
-    done = {name for name in before if name.startswith("rgb/") and ".tmp" not in name}
+    assert any(".partial" in name for name in before), "the kill came in the middle of a file"
+    done = {name for name in before if name.startswith("rgb/") and ".partial" not in name}
     assert 0 < len(done) < 9
     stamps = {name: (Path(args.output_dir) / name).stat().st_mtime_ns for name in done}
 

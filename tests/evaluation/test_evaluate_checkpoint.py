@@ -19,7 +19,7 @@ from hf_maskssl.evaluation.evaluate_checkpoint import Arm, Measurement, compare,
 from hf_maskssl.evaluation.features import Features
 from hf_maskssl.evaluation.online import online_probe
 from hf_maskssl.evaluation.probe import ProbeRun
-from hf_maskssl.evaluation.reports import writable_folder
+from hf_maskssl.files import writable_folder
 from hf_maskssl.models.configuration_metamae import MetaMAEConfig
 from hf_maskssl.models.modeling_metamae import MetaMAEForPretraining
 

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from hf_maskssl.files import incomplete_folder
 from hf_maskssl.training.pretraining import checkpoints
 
 
 def seal_one(output_dir: Path, step: int, text: str = "weights") -> Path:
     final = checkpoints.checkpoint_folder(output_dir, step)
-    folder = checkpoints.incomplete_folder(final)
+    folder = incomplete_folder(final)
     (folder / "state").mkdir()
     (folder / "model.safetensors").write_text(text)
     (folder / "state" / "optimizer.bin").write_text("moments")
@@ -31,8 +32,8 @@ def test_a_sealed_checkpoint_is_sound_until_touched(tmp_path: Path) -> None:
 
 def test_leftovers_of_a_killed_run_are_not_mixed_in(tmp_path: Path) -> None:
     final = checkpoints.checkpoint_folder(tmp_path, 3)
-    (checkpoints.incomplete_folder(final) / "stale").write_text("")
-    assert not list(checkpoints.incomplete_folder(final).iterdir())
+    (incomplete_folder(final) / "stale").write_text("")
+    assert not list(incomplete_folder(final).iterdir())
     assert checkpoints.list_checkpoints(tmp_path) == []
 
 

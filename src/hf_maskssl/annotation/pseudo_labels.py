@@ -35,6 +35,7 @@ from transformers import (
 from ..data.arguments import expand_variables
 from ..data.kinds.image import ImageArguments
 from ..data.tables.sources import read_split
+from ..files import write_json, write_whole
 from ..launch import launched_state
 
 logger = logging.getLogger(__name__)
@@ -306,7 +307,7 @@ def _prepare_folder(root: Path, args: PseudoLabelArguments) -> None:
         )
     names = [config.id2label[number] for number in range(config.num_labels)]
     root.mkdir(parents=True, exist_ok=True)
-    _write_json(report, {"settings": settings, "classes": {"semseg": names}, "complete": False})
+    write_json(report, {"settings": settings, "classes": {"semseg": names}, "complete": False})
 
 
 def _settings(args: PseudoLabelArguments) -> dict[str, Any]:
@@ -572,9 +573,9 @@ def _write_picture(args: PseudoLabelArguments, sample: ReadPicture, depth: np.nd
             with path.open("wb") as file:  # np.save would add a suffix to a name
                 np.save(file, depth)
 
-    _write(place("depth", f".{args.depth_format}"), save_depth)
-    _write(place("semseg", ".png"), lambda path: Image.fromarray(classes).save(path, "PNG"))
-    _write(place("rgb", sample.suffix), lambda path: _put_file(sample.rgb, path, args.copy_rgb))
+    write_whole(place("depth", f".{args.depth_format}"), save_depth)
+    write_whole(place("semseg", ".png"), lambda path: Image.fromarray(classes).save(path, "PNG"))
+    write_whole(place("rgb", sample.suffix), lambda path: _put_file(sample.rgb, path, args.copy_rgb))
 
 
 def _put_file(source: Path | bytes, path: Path, copy: bool) -> None:
@@ -585,22 +586,6 @@ def _put_file(source: Path | bytes, path: Path, copy: bool) -> None:
         except OSError:  # another file system, or one without hard links
             pass
     path.write_bytes(source.read_bytes() if isinstance(source, Path) else source)
-
-
-def _write(path: Path, save: Callable[[Path], Any]) -> None:
-    """Under another name, and then renamed: whoever sees the file sees all of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.tmp")
-    unfinished.unlink(missing_ok=True)
-    save(unfinished)
-    os.replace(unfinished, path)
-    # Renaming one hard link onto another of the same file does nothing.
-    unfinished.unlink(missing_ok=True)
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    _write(path, lambda unfinished: unfinished.write_bytes(text.encode()))
 
 
 def _add_up(report: PseudoLabelReport, state: PartialState) -> PseudoLabelReport:
@@ -615,7 +600,7 @@ def _write_report(root: Path, args: PseudoLabelArguments, report: PseudoLabelRep
     content = json.loads((root / REPORT_FILE).read_text(encoding="utf-8"))
     labelled = report.done_before + report.written
     content |= {"complete": True, "pictures": report.pictures, "labelled": labelled, "unreadable": report.unreadable}
-    _write_json(root / REPORT_FILE, content)
+    write_json(root / REPORT_FILE, content)
     logger.info(
         "%s: %d pictures labelled now, %d before, %d unreadable",
         root,

@@ -2,11 +2,9 @@
 
 import json
 import logging
-import os
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -28,6 +26,7 @@ from ..data.tables.columns import require_columns
 from ..data.tables.rows import Rows
 from ..data.tables.splits import read_splits
 from ..data.text.texts import row_place
+from ..files import write_json, write_whole
 from ..recipes import load_recipe
 
 logger = logging.getLogger(__name__)
@@ -235,7 +234,7 @@ def tag_folder(args: TaggingArguments) -> dict[str, Any]:
         for split, rows in splits.items()
     }
     report |= {"complete": True, "splits": counts}
-    _write_json(root / REPORT_FILE, report)
+    write_json(root / REPORT_FILE, report, synced=True)
     logger.info(
         "%s: for training, set data.source parquet, data.data_dir %s, data.data_files {%s}, data.input_column text, "
         "data.tag_column tags, data.document_column document",
@@ -319,7 +318,7 @@ def _open_folder(root: Path, settings: Mapping[str, Any], part_rows: Mapping[str
         leftover.unlink()
     report = {"settings": dict(settings), "part_rows": dict(part_rows), "complete": False}
     root.mkdir(parents=True, exist_ok=True)
-    _write_json(file, report)
+    write_json(file, report, synced=True)
     return report
 
 
@@ -414,27 +413,3 @@ def _add_up(counts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for tag, count in tags.items():
         parts[PART_OF_TAG.get(tag) or "none"] += count
     return {**total, "tags": dict(tags.most_common()), "parts_of_speech": dict(parts.most_common())}
-
-
-# Writing
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    write_whole(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
-
-
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write under another name, see that it has reached the disk, and only then give it its name."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    unfinished = Path(name)
-    try:
-        os.close(handle)
-        write(unfinished)
-        unfinished.chmod(0o644)  # mkstemp makes files that only their owner may read
-        with unfinished.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise

@@ -23,6 +23,7 @@ from ..data.arguments import DataArguments
 from ..data.preparation import PreparedData, prepare_data
 from ..data.processors import load_processor, split_processor
 from ..data.text.texts import describe_tokenizer
+from ..files import writable_folder, write_json
 from ..recipes import load_recipe
 from .arguments import ProbeArguments
 from .baselines import (
@@ -38,7 +39,7 @@ from .baselines import (
 from .features import Features, extract_features, level_of_task
 from .metrics import load_metric
 from .probe import ProbeRun, run_knn_probe, run_linear_probe
-from .reports import markdown_table, text_table, writable_folder, write_json
+from .reports import markdown_table, text_table
 from .statistics import bootstrap_interval, mean_interval, paired_accuracy_interval, paired_interval, rankme
 
 PROBES = {"linear": "linear probe", "knn": "kNN"}

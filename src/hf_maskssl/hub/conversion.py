@@ -9,8 +9,8 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from ..files import incomplete_folder
 from ..methods import METHODS
-from ..training.pretraining.checkpoints import incomplete_folder
 from . import conversion_metamae, conversion_multimae
 from .cards import write_converted_card
 

@@ -16,8 +16,8 @@ from ...data.preparation import PreparedData
 from ...evaluation.arguments import METRICS_OF_TASK, ProbeArguments
 from ...evaluation.dense_baselines import dense_baseline_scores
 from ...evaluation.metrics import score_outputs
-from ...evaluation.reports import write_json
 from ...evaluation.statistics import mean_interval, paired_interval
+from ...files import write_json
 from .arguments import FinetuningArguments
 from .results import baselines_table
 

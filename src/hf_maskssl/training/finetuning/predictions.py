@@ -1,6 +1,5 @@
 """What a run says of the rows it was scored on, kept beside its scores: pictures and outliers are made of it."""
 
-import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import numpy as np
 
 from ...data.arguments import DENSE_TASKS
 from ...data.tables.labels import IGNORED_LABEL
+from ...files import write_whole
 from .results import Run
 from .scores import LabelUnit, MapScorer
 
@@ -40,11 +40,12 @@ class Predictions:
         arrays: dict[str, Any] = {"split": self.split, "rows": self.rows, "said": self.said, "true": self.true}
         if self.confusion is not None:
             arrays["confusion"] = self.confusion
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.parent / f".{path.name}.partial"
-        with aside.open("wb") as file:
-            np.savez_compressed(file, **arrays)
-        os.replace(aside, path)
+
+        def write(aside: Path) -> None:
+            with aside.open("wb") as file:
+                np.savez_compressed(file, **arrays)
+
+        write_whole(path, write)
 
 
 def load_predictions(path: Path) -> Predictions | None:

@@ -2,15 +2,15 @@
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...evaluation.metrics import LOWER_IS_BETTER
-from ...evaluation.reports import markdown_table, write_json
+from ...evaluation.reports import markdown_table
 from ...evaluation.statistics import mean_interval
+from ...files import write_json, write_whole
 
 SPLITS = ("validation", "test")
 LONGEST_INPUT = 100  # characters of an outlier's text in results.md; results.json has all of it
@@ -111,9 +111,8 @@ def baselines_table(
 
 def write_results(folder: Path, results: Mapping[str, Any]) -> None:
     """results.json and results.md, each complete or as it was before."""
-    aside = folder / ".results.md.partial"
-    aside.write_text(_markdown(folder.name, results), encoding="utf-8")
-    os.replace(aside, folder / "results.md")
+    text = _markdown(folder.name, results)
+    write_whole(folder / "results.md", lambda aside: aside.write_text(text, encoding="utf-8"))
     write_json(folder / "results.json", results)
 
 

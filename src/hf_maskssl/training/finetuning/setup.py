@@ -9,7 +9,7 @@ from accelerate.utils import broadcast_object_list, parse_flag_from_env
 from ...data.preparation import prepare_data
 from ...data.processors import load_processor
 from ...evaluation.evaluate_checkpoint import checkpoint_folder
-from ...evaluation.reports import writable_folder
+from ...files import writable_folder
 from ...launch import launched_state
 from .arguments import FinetuningRecipe
 from .models import choose_inputs, complete_processor, new_inputs, read_config

@@ -15,7 +15,7 @@ from accelerate.state import PartialState
 
 from ...data.arguments import fields_of_kinds
 from ...evaluation.metrics import LOWER_IS_BETTER
-from ...evaluation.reports import write_json
+from ...files import write_json
 from .arguments import FinetuningRecipe, load_finetuning_recipe
 from .baselines import Baselines
 from .digests import rows_digest, weights_digest

@@ -26,8 +26,7 @@ from transformers.integrations import TensorBoardCallback
 from ...data.arguments import DENSE_TASKS
 from ...data.tables.rows import TransformedRows
 from ...evaluation.metrics import LOWER_IS_BETTER
-from ...evaluation.reports import write_json
-from ..pretraining.checkpoints import incomplete_folder
+from ...files import incomplete_folder, write_json
 from .layer_decay import layer_decay_groups
 from .models import freeze, load_model, to_original_unit
 from .predictions import gather_maps, gather_predictions, map_rows, predictions_path

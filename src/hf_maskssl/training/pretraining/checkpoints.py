@@ -14,6 +14,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from ...data.arguments import fields_of_kinds
+from ...files import INCOMPLETE, incomplete_folder
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +22,6 @@ MANIFEST = "manifest.json"
 STATE_FILE = "trainer_state.json"
 BEST = "checkpoint-best"
 _NAME = re.compile(r"checkpoint-(\d+)")
-INCOMPLETE = ".incomplete"
 
 
 def checkpoint_folder(output_dir: Path, step: int) -> Path:
@@ -33,15 +33,6 @@ def list_checkpoints(output_dir: Path) -> list[Path]:
     if not output_dir.is_dir():
         return []
     return sorted(path for path in output_dir.iterdir() if path.is_dir() and _NAME.fullmatch(path.name))
-
-
-def incomplete_folder(final: Path) -> Path:
-    """Where a checkpoint is written before it is complete; leftovers of a killed run are removed."""
-    folder = final.with_name(final.name + INCOMPLETE)
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-    return folder
 
 
 def seal(folder: Path, final: Path) -> None:

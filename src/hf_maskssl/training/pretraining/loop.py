@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ...data.preparation import PreparedData, prepare_data
-from ...evaluation.reports import writable_folder
+from ...files import writable_folder
 from ...models.pretraining import pretraining_hooks
 from ...recipes import build_config
 from .arguments import PretrainingArguments, PretrainingRecipe, data_settings, flat_settings

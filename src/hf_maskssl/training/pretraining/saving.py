@@ -12,17 +12,15 @@ from accelerate.utils import DistributedType
 from safetensors.torch import load_model
 from torch.distributed.tensor import DTensor
 
-from ...evaluation.reports import write_json
+from ...files import INCOMPLETE, incomplete_folder, write_json
 from .checkpoints import (
     BEST,
-    INCOMPLETE,
     MANIFEST,
     STATE_FILE,
     check_same_model,
     checkpoint_folder,
     copy_as,
     find_problem,
-    incomplete_folder,
     newest_sound_checkpoint,
     read_state,
     replace_files,

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from markdown_tables import fill_tables, main, update_tables
 
-from hf_maskssl.evaluation.reports import fill_tables, main, markdown_table, text_table, update_tables, write_json
+from hf_maskssl.evaluation.reports import markdown_table, text_table
+from hf_maskssl.files import write_json
 
 TABLE: dict[str, Any] = {
     "columns": ["model", "accuracy"],
