@@ -262,3 +262,17 @@ def test_masked_content_reaches_the_prediction_only_through_the_support_set(case
         if left is not None:
             torch.testing.assert_close(left[0], right[0])
     assert first.loss != second.loss
+
+
+@pytest.mark.parametrize("case", ["image", "tokens"])
+def test_inputs_are_cut_and_checked_once_in_a_step(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch, calls = small_model(case), make_batch(case), []
+    tokenize = type(model.metamae.embeddings).tokenize
+
+    def counted(self: Any, *inputs: Any) -> Any:
+        calls.append(1)
+        return tokenize(self, *inputs)
+
+    monkeypatch.setattr(type(model.metamae.embeddings), "tokenize", counted)
+    model(**batch)
+    assert len(calls) == 1

@@ -258,6 +258,7 @@ class MetaMAEModel(MetaMAEPreTrainedModel):
         ids_keep: torch.Tensor | None = None,
         keep_mask: torch.Tensor | None = None,
         is_masked: torch.Tensor | None = None,
+        tokens: TokenizedInput | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         """Encode a batch, whole or in part.
@@ -270,6 +271,7 @@ class MetaMAEModel(MetaMAEPreTrainedModel):
             ids_keep: (B, K) int64, encode only these positions (image patches come first, then tokens).
             keep_mask: (B, K), 0 = an unused entry of `ids_keep`.
             is_masked: (B, N) bool, True = replace this token's embedding by zeros (linear-decoder MAE).
+            tokens: what `embeddings.tokenize` made of the inputs, in their place: they are cut and checked once.
 
         Returns:
             `last_hidden_state` (B, 1 + N or 1 + K, D), class token first; `pooler_output` (B, D), the mean over real
@@ -280,7 +282,8 @@ class MetaMAEModel(MetaMAEPreTrainedModel):
                 (on the CPU, where looking costs no synchronisation) holds NaN, infinity, unknown ids or an empty
                 sample.
         """
-        tokens = self.embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask)
+        if tokens is None:
+            tokens = self.embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask)
         hidden_states = self.embeddings(tokens, ids_keep, is_masked)
         is_real = tokens.attention_mask if ids_keep is None else keep_mask
         # The class token is always real.
@@ -464,18 +467,10 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
         tokens = embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask)
         noise = self._draw("noise", noise, tokens)
         mask = random_masking(noise, config.mask_ratio, tokens.attention_mask, self.visible_tokens)
-        encoded = self.metamae(
-            input_ids=input_ids,
-            input_values=input_values,
-            pixel_values=pixel_values,
-            attention_mask=attention_mask,
-            **(
-                {"ids_keep": mask.ids_keep, "keep_mask": mask.keep_mask}
-                if config.decoder_num_hidden_layers
-                else {"is_masked": mask.is_masked}
-            ),
-            **kwargs,
-        )
+        if config.decoder_num_hidden_layers:
+            encoded = self.metamae(tokens=tokens, ids_keep=mask.ids_keep, keep_mask=mask.keep_mask, **kwargs)
+        else:
+            encoded = self.metamae(tokens=tokens, is_masked=mask.is_masked, **kwargs)
         latents = encoded.last_hidden_state
         table = embeddings.token_embeddings.weight if config.has_tokens else None
 

@@ -371,6 +371,7 @@ class SMAModel(SMAPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         ids_keep: torch.Tensor | None = None,
         keep_mask: torch.Tensor | None = None,
+        tokens: TokenizedInput | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         """Encode a batch, whole or in part.
@@ -382,6 +383,7 @@ class SMAModel(SMAPreTrainedModel):
             attention_mask: (B, N), 1 = real, 0 = padding, anywhere in the row.
             ids_keep: (B, K) int64, encode only these positions.
             keep_mask: (B, K), 0 = an unused entry of `ids_keep`.
+            tokens: what `embeddings.tokenize` made of the inputs, in their place: they are checked once.
 
         Returns:
             `last_hidden_state`: (B, L, D) latents of a cross-attention encoder, (B, N or K, D) tokens of a
@@ -393,7 +395,8 @@ class SMAModel(SMAPreTrainedModel):
                 longer than the position table, or (on the CPU, where looking costs no synchronisation) holds NaN,
                 infinity, unknown ids or an empty sample.
         """
-        tokens = self.embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask)
+        if tokens is None:
+            tokens = self.embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask)
         embedded = self.embeddings(tokens, ids_keep)
         is_real = tokens.attention_mask if ids_keep is None else keep_mask
         queries = self.queries(embedded)
@@ -567,15 +570,7 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
         is_ragged = is_given or is_real is not None
         ids_keep = scored_first(is_visible, limit=num_tokens if is_given else num_tokens - num_masked)
         keep_mask = is_visible.gather(1, ids_keep) if is_ragged else None
-        encoded = self.sma(
-            input_ids=input_ids,
-            input_values=input_values,
-            pixel_values=pixel_values,
-            attention_mask=attention_mask,
-            ids_keep=ids_keep,
-            keep_mask=keep_mask,
-            **kwargs,
-        )
+        encoded = self.sma(tokens=tokens, ids_keep=ids_keep, keep_mask=keep_mask, **kwargs)
         latents = encoded.last_hidden_state
         is_scored = is_masked if not self.config.reconstruct_visible else is_masked | is_visible
         ids = None
@@ -878,10 +873,10 @@ class SMAForTokenClassification(SMAPreTrainedModel):
         **kwargs: Unpack[TransformersKwargs],
     ) -> TokenClassifierOutput:
         """`labels`: (B, N) class ids or values, -100 left out of the loss. Logits are (B, N, num_labels)."""
-        outputs = self.sma(input_ids, input_values, pixel_values, attention_mask, **kwargs)
+        tokens = self.sma.embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask)
+        outputs = self.sma(tokens=tokens, **kwargs)
         hidden_states = outputs.last_hidden_state
         if self.query_layer is not None and self.hidden_norm is not None:
-            tokens = self.sma.embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask)
             hidden_states = self.query_layer(self.sma.embeddings(tokens), self.hidden_norm(hidden_states))
         logits = linear_in_full_precision(self.classifier, self.dropout(self.query_norm(hidden_states)))
         loss = None
