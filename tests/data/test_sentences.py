@@ -13,15 +13,14 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from hf_maskssl.data import DataArguments, MaskedTextRows, PreparedData, data_arguments, load_processor, prepare_data
-from hf_maskssl.data.masked_text import sentences
+from hf_maskssl.data.masked_text import documents, sentences
+from hf_maskssl.data.masked_text.documents import limit_documents, runs_of_rows
 from hf_maskssl.data.masked_text.pos_tagging import TaggerDataError
 from hf_maskssl.data.masked_text.sentences import (
     SentencePreparer,
     batch_rows_of,
     cut_rows,
-    limit_documents,
     match_words,
-    runs_of_rows,
     sentence_table,
 )
 from hf_maskssl.data.text.tokenizers import BERT_SPECIAL_TOKENS, build_bert_tokenizer
@@ -343,7 +342,7 @@ def test_documents_end_where_the_column_changes_or_at_blank_lines(
     "values", [["a", "a", "b", None, None, "a", "a"], [1, 1, 0, None, None, 1, 1], [None] * 3, ["a"], [True, False]]
 )
 def test_runs_of_equal_values(values: list[Any], block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sentences, "READ_ROWS", block)
+    monkeypatch.setattr(documents, "READ_ROWS", block)
     runs = runs_of_rows(Dataset.from_dict({"file": values}), masked_args("x", "utf-8", document_column="file"))
     assert runs.dtype == np.int32
     expected = np.cumsum([0, *(a != b for a, b in zip(values[:-1], values[1:], strict=True))])
@@ -352,7 +351,7 @@ def test_runs_of_equal_values(values: list[Any], block: int, monkeypatch: pytest
 
 @pytest.mark.parametrize("block", [1, 3, 100])
 def test_blank_lines_are_not_counted_by_a_limit(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sentences, "READ_ROWS", block)
+    monkeypatch.setattr(documents, "READ_ROWS", block)
     text = ["", "a1", "a2", " ", "\u00a0", None, "b1", "\x1c", "c1", "c2", "c3", ""]
     split = Dataset.from_dict({"text": text})
     common: dict[str, Any] = {"kind": "masked_text", "input_column": "text", "tokenizer": "utf-8"}

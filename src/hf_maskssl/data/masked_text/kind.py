@@ -11,8 +11,9 @@ from ..tables.preparing import RawSplit
 from ..tables.sources import AnyDataset
 from ..text.tokenizers import build_bert_tokenizer, check_tokenizer, load_tokenizer, train_wordpiece_on
 from .arguments import MaskedTextArguments
+from .documents import limit_documents
 from .rows import MaskedTextCollator, MaskedTextRows
-from .sentences import check_tagger, limit_documents, masked_text_rows
+from .sentences import check_tagger, masked_text_rows
 
 
 class MaskedTextKind(Kind[MaskedTextArguments]):
