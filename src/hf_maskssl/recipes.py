@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import re
 import types
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ForwardRef, Literal, Union, get_args, get_origin, get_type_hints
@@ -15,22 +16,22 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig
 KNOWN_SECTIONS = ("model", "data", "probe", "training", "finetuning")
 
 
-class ChosenSection:
+class ChosenSection(ABC):
     """Base of a section's dataclass whose fields depend on one of its values, as those of `data` depend on `kind`."""
 
     @classmethod
+    @abstractmethod
     def chosen(cls, values: Mapping[str, Any]) -> tuple[type, dict[str, Any]]:
         """The dataclass to build, and the values to build it of.
 
         Raises:
             ValueError: The values choose none.
         """
-        raise NotImplementedError
 
     @classmethod
+    @abstractmethod
     def every_class(cls) -> Sequence[type]:
         """All that may be chosen."""
-        raise NotImplementedError
 
     @classmethod
     def described(cls, values: Mapping[str, Any]) -> str:

@@ -7,6 +7,22 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 EXAMPLES = HERE.parents[1] / "examples"
+# Pre-training, resuming, publishing and probing, in one process; further lines may follow.
+WALK = """
+import runpy, sys
+from pathlib import Path
+import hf_maskssl, hf_maskssl.hub.publish
+
+def run(*words):
+    sys.argv = list(words)
+    runpy.run_path(words[0], run_name="__main__")
+
+examples = Path(sys.argv[1])
+run(str(examples / "run_pretrain.py"), "recipe.yaml")
+run(str(examples / "run_pretrain.py"), "recipe.yaml", "--max_steps", "12", "--resume", "true")
+assert hf_maskssl.hub.publish.main(["run", "org/toy", "--dry_run"]) == 0
+run(str(examples / "run_linear_probe.py"), "run", "recipe.yaml", "--output", "probe")
+"""
 
 
 def install(folder: Path, package: str, entry_points: str) -> dict[str, str]:

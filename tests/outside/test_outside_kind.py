@@ -13,7 +13,7 @@ import yaml
 from hf_maskssl.data import DataArguments, Kind, find_kind, register_kind
 from hf_maskssl.data.kinds import KINDS
 from hf_maskssl.data.kinds.image import ImageKind
-from outside import EXAMPLES, install
+from outside import EXAMPLES, WALK, install
 
 RECIPE: dict[str, dict[str, Any]] = {
     "model": {
@@ -43,22 +43,7 @@ RECIPE: dict[str, dict[str, Any]] = {
     "probe": {"every_steps": 2, "k": 3},
     "training": {"output_dir": "run", "max_steps": 4, "batch_size": 8, "learning_rate": 0.01, "save_steps": 2},
 }
-SCRIPT = """
-import runpy, sys
-from pathlib import Path
-import hf_maskssl.hub.publish
-
-def run(*words):
-    sys.argv = list(words)
-    runpy.run_path(words[0], run_name="__main__")
-
-examples = Path(sys.argv[1])
-run(str(examples / "run_pretrain.py"), "recipe.yaml")
-run(str(examples / "run_pretrain.py"), "recipe.yaml", "--max_steps", "6", "--resume", "true")
-assert hf_maskssl.hub.publish.main(["run", "org/toy", "--dry_run"]) == 0
-run(str(examples / "run_linear_probe.py"), "run", "recipe.yaml", "--output", "probe")
-run(str(examples / "run_pretrain.py"), "recipe.yaml", "--data.separatr", ",")
-"""
+SCRIPT = WALK + 'run(str(examples / "run_pretrain.py"), "recipe.yaml", "--data.separatr", ",")\n'
 
 
 def test_a_ninth_kind_goes_the_whole_way(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from transformers import AutoModel, BertConfig, BertModel
 
 from hf_maskssl import Description, Method, register_method
 from hf_maskssl.methods import METHODS
-from outside import EXAMPLES, install
+from outside import EXAMPLES, WALK, install
 
 RECIPE = {
     "model": {"model_type": "toy"},
@@ -26,22 +26,7 @@ RECIPE = {
     "probe": {"every_steps": 4, "max_samples": 40, "k": 3},
     "training": {"output_dir": "run", "max_steps": 8, "batch_size": 8, "learning_rate": 0.01, "save_steps": 4},
 }
-SCRIPT = """
-import runpy, sys
-from pathlib import Path
-import hf_maskssl, hf_maskssl.hub.publish
-
-def run(*words):
-    sys.argv = list(words)
-    runpy.run_path(words[0], run_name="__main__")
-
-examples = Path(sys.argv[1])
-assert "toy_method" in sys.modules, "found by its entry point"
-run(str(examples / "run_pretrain.py"), "recipe.yaml")
-run(str(examples / "run_pretrain.py"), "recipe.yaml", "--max_steps", "12", "--resume", "true")
-assert hf_maskssl.hub.publish.main(["run", "org/toy", "--dry_run"]) == 0
-run(str(examples / "run_linear_probe.py"), "run", "recipe.yaml", "--output", "probe")
-"""
+SCRIPT = WALK + 'assert "toy_method" in sys.modules, "found by its entry point"\n'
 
 
 @pytest.fixture

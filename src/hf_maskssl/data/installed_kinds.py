@@ -1,8 +1,6 @@
 """The kinds of this package, and those of others that are installed beside it."""
 
-import warnings
-from importlib.metadata import entry_points
-
+from ..methods.entry_points import register_installed
 from .kinds import Kind, register_kind
 from .kinds.image import ImageKind
 from .kinds.series import SeriesKind
@@ -32,11 +30,4 @@ def register_kinds() -> None:
     """Register all of them; one of another package that cannot be loaded is left out with a warning."""
     for kind in OWN_KINDS:
         register_kind(kind)
-    for entry in entry_points(group=ENTRY_POINTS):
-        try:
-            loaded = entry.load()
-            if not isinstance(loaded, Kind):
-                raise TypeError(f"{entry.value} is {loaded!r}, expected a hf_maskssl.data.Kind")
-            register_kind(loaded)
-        except Exception as error:  # whatever another package does wrong must not take this one down
-            warnings.warn(f"The kind of data {entry.name!r} ({entry.value}) is left out: {error}", stacklevel=2)
+    register_installed(ENTRY_POINTS, Kind, register_kind, "kind of data")

@@ -8,6 +8,7 @@ from transformers import PreTrainedConfig
 from .arguments import DataArguments, Task
 from .collators import BatchCollator
 from .kinds import find_kind
+from .kinds.base import Fitted
 from .masked_text.rows import MaskedTextRows
 from .processors import Processor
 from .tables.columns import require_columns
@@ -91,9 +92,8 @@ def prepare_data(
         processor = kind.build_processor(args, config, train)
     else:
         processor = kind.fitted_processor(processor, args, config, train)
-    prepared: dict[str, Any] = {
-        name: kind.rows(split, args, config, processor, labels, train) for name, split in splits.items()
-    }
+    fitted = Fitted(processor, labels, train)
+    prepared: dict[str, Any] = {name: kind.rows(split, args, config, fitted) for name, split in splits.items()}
     return PreparedData(
         train=prepared["train"],
         validation=prepared.get("validation"),

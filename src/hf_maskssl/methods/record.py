@@ -10,10 +10,8 @@ hf_maskssl imports it while it is itself imported, as the last thing it does.
 """
 
 import importlib
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import Any
 
 import torch
@@ -28,6 +26,8 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.image_processing_utils import BaseImageProcessor
+
+from .entry_points import register_installed
 
 ENTRY_POINTS = "hf_maskssl.methods"
 
@@ -140,14 +140,7 @@ def register_processor(processor_class: type[FeatureExtractionMixin] | type[Base
 
 def register_installed_methods() -> None:
     """Register the methods of other installed packages; one that cannot be loaded is left out with a warning."""
-    for entry in entry_points(group=ENTRY_POINTS):
-        try:
-            method = entry.load()
-            if not isinstance(method, Method):
-                raise TypeError(f"{entry.value} is {method!r}, expected a hf_maskssl.Method")
-            register_method(method)
-        except Exception as error:  # whatever another package does wrong must not take this one down
-            warnings.warn(f"The method {entry.name!r} ({entry.value}) is left out: {error}", stacklevel=2)
+    register_installed(ENTRY_POINTS, Method, register_method, "method")
 
 
 def find_method(config: PreTrainedConfig) -> Method:

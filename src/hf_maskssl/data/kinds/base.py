@@ -1,6 +1,7 @@
 """What a kind of data is: one object that knows the way from a recipe's arguments to batches."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 from torch.utils.data import Dataset as TorchDataset
@@ -17,6 +18,21 @@ from ..tables.splits import limit_splits
 Arguments = TypeVar("Arguments", bound=DataArguments)
 # Field of the recipe -> the value as a model card says it.
 Summary = list[tuple[str, Any]]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What the training split has decided for all splits.
+
+    Attributes:
+        processor: What turns raw values into inputs; None where there is nothing to do.
+        labels: What the labels are; None without.
+        train_split: The raw training rows.
+    """
+
+    processor: Processor
+    labels: LabelSpace | None
+    train_split: AnyDataset
 
 
 class Kind(ABC, Generic[Arguments]):
@@ -123,13 +139,7 @@ class Kind(ABC, Generic[Arguments]):
 
     @abstractmethod
     def rows(
-        self,
-        split: RawSplit,
-        args: Arguments,
-        config: PreTrainedConfig,
-        processor: Processor,
-        labels: LabelSpace | None,
-        train_split: AnyDataset,
+        self, split: RawSplit, args: Arguments, config: PreTrainedConfig, fitted: Fitted
     ) -> "PreparedSplit | TorchDataset[Any]":
         """Prepared rows: `len`, `[i]`, `select`, or `IterableDataset` of a stream.
 

@@ -12,11 +12,10 @@ from transformers import PreTrainedConfig
 from ..arguments import DataArguments
 from ..collators import BatchCollator
 from ..processors import Processor, split_processor
-from ..tables.labels import LabelSpace
 from ..tables.preparing import PreparedSplit, RawSplit, prepare_split
 from ..tables.sources import AnyDataset
 from ..tables.statistics import MomentsOfBatch, measured_moments
-from .base import Kind, Summary
+from .base import Fitted, Kind, Summary
 from .preparers import NumericInput, RowPreparer
 
 logger = logging.getLogger(__name__)
@@ -92,18 +91,10 @@ class NumericKind(Kind[Arguments]):
             raise ValueError(f"the checkpoint's processor makes inputs of size {given}, the model takes {wanted}")
         return processor
 
-    def rows(
-        self,
-        split: RawSplit,
-        args: Arguments,
-        config: PreTrainedConfig,
-        processor: Processor,
-        labels: LabelSpace | None,
-        train_split: AnyDataset,
-    ) -> PreparedSplit:
+    def rows(self, split: RawSplit, args: Arguments, config: PreTrainedConfig, fitted: Fitted) -> PreparedSplit:
         """As `Kind`."""
-        numeric = self.numeric_input(args, split_processor(processor)[0], train_split)
-        preparer = RowPreparer(numeric, None, args.label_column, None, labels, split.name)
+        numeric = self.numeric_input(args, split_processor(fitted.processor)[0], fitted.train_split)
+        preparer = RowPreparer(numeric, None, args.label_column, None, fitted.labels, split.name)
         return prepare_split(split.rows, preparer, args)
 
     def collator(self, args: Arguments, config: PreTrainedConfig, processor: Processor) -> BatchCollator:

@@ -8,14 +8,13 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from ..arguments import checkpoint_name
 from ..collators import BatchCollator
 from ..processors import Processor, split_processor
-from ..tables.labels import LabelSpace
 from ..tables.preparing import PreparedSplit, RawSplit, prepare_split, raw_columns
 from ..tables.sources import AnyDataset
 from ..text.arguments import TextArguments
 from ..text.packing import pack_split
 from ..text.texts import TextPreparer
 from ..text.tokenizers import BYTE_TOKENIZER, check_tokenizer, load_tokenizer
-from .base import Kind, Summary
+from .base import Fitted, Kind, Summary
 from .preparers import RowPreparer
 
 
@@ -94,25 +93,17 @@ class TokensKind(Kind[TokenArguments]):
         """As `Kind`."""
         return require_tokenizer(processor, self.name, config)
 
-    def rows(
-        self,
-        split: RawSplit,
-        args: TokenArguments,
-        config: PreTrainedConfig,
-        processor: Processor,
-        labels: LabelSpace | None,
-        train_split: AnyDataset,
-    ) -> PreparedSplit:
+    def rows(self, split: RawSplit, args: TokenArguments, config: PreTrainedConfig, fitted: Fitted) -> PreparedSplit:
         """As `Kind`."""
         texts = TextPreparer(
             tuple(args.input_columns()),
-            split_processor(processor)[1],
+            split_processor(fitted.processor)[1],
             config.max_position_embeddings,
             split.name,
             # Few configurations say: other models have a class token of their own, or none.
             framed=getattr(config, "wants_special_tokens", False),
         )
-        preparer = RowPreparer(None, texts, args.label_column, args.label_mask_column, labels, split.name)
+        preparer = RowPreparer(None, texts, args.label_column, args.label_mask_column, fitted.labels, split.name)
         if args.pack:
             return pack_split(raw_columns(split.rows, preparer), texts, preparer.description(), args.num_proc)
         return prepare_split(split.rows, preparer, args)

@@ -6,13 +6,12 @@ from transformers import PreTrainedConfig
 
 from ..collators import BatchCollator
 from ..processors import ImageTextProcessor, Processor, split_processor
-from ..tables.labels import LabelSpace
 from ..tables.preparing import PreparedSplit, RawSplit, prepare_split
 from ..tables.sources import AnyDataset
 from ..text.arguments import TextArguments
 from ..text.texts import TextPreparer
 from ..text.tokenizers import check_tokenizer
-from .base import Summary
+from .base import Fitted, Summary
 from .image import ImageInputs
 from .numeric import NumericArguments
 from .preparers import RowPreparer
@@ -68,20 +67,14 @@ class VisionLanguageKind(ImageInputs[VisionLanguageArguments]):
         return super().fitted_processor(processor, args, config, train_split)
 
     def rows(
-        self,
-        split: RawSplit,
-        args: VisionLanguageArguments,
-        config: PreTrainedConfig,
-        processor: Processor,
-        labels: LabelSpace | None,
-        train_split: AnyDataset,
+        self, split: RawSplit, args: VisionLanguageArguments, config: PreTrainedConfig, fitted: Fitted
     ) -> PreparedSplit:
         """As `Kind`."""
-        images, tokenizer = split_processor(processor)
+        images, tokenizer = split_processor(fitted.processor)
         texts = TextPreparer((str(args.text_column),), tokenizer, config.max_position_embeddings, split.name)
-        numeric = self.numeric_input(args, images, train_split)
+        numeric = self.numeric_input(args, images, fitted.train_split)
         return prepare_split(
-            split.rows, RowPreparer(numeric, texts, args.label_column, None, labels, split.name), args
+            split.rows, RowPreparer(numeric, texts, args.label_column, None, fitted.labels, split.name), args
         )
 
     def collator(self, args: VisionLanguageArguments, config: PreTrainedConfig, processor: Processor) -> BatchCollator:

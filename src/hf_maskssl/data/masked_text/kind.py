@@ -3,10 +3,9 @@
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from ...models.configuration_pos_minimax_bert import ANY_WORD
-from ..kinds.base import Kind, Summary
+from ..kinds.base import Fitted, Kind, Summary
 from ..kinds.tokens import require_tokenizer, tokenizer_words
 from ..processors import Processor
-from ..tables.labels import LabelSpace
 from ..tables.preparing import RawSplit
 from ..tables.sources import AnyDataset
 from ..text.tokenizers import build_bert_tokenizer, check_tokenizer, load_tokenizer, train_wordpiece_on
@@ -66,16 +65,10 @@ class MaskedTextKind(Kind[MaskedTextArguments]):
         return require_tokenizer(processor, self.name, config)
 
     def rows(
-        self,
-        split: RawSplit,
-        args: MaskedTextArguments,
-        config: PreTrainedConfig,
-        processor: Processor,
-        labels: LabelSpace | None,
-        train_split: AnyDataset,
+        self, split: RawSplit, args: MaskedTextArguments, config: PreTrainedConfig, fitted: Fitted
     ) -> MaskedTextRows:
         """As `Kind`."""
-        return masked_text_rows(split.rows, args, config, _tokenizer(processor), split.name)
+        return masked_text_rows(split.rows, args, config, _tokenizer(fitted.processor), split.name)
 
     def collator(
         self, args: MaskedTextArguments, config: PreTrainedConfig, processor: Processor

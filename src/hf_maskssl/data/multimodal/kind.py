@@ -6,7 +6,7 @@ import logging
 from transformers import PreTrainedConfig
 
 from ...models.image_processing_multimae import MultiMAEImageProcessor
-from ..kinds.base import Kind, Summary
+from ..kinds.base import Fitted, Kind, Summary
 from ..processors import Processor
 from ..tables.draws import RowDraws
 from ..tables.labels import LabelSpace
@@ -71,21 +71,15 @@ class MultimodalKind(Kind[MultimodalArguments]):
         )
 
     def rows(
-        self,
-        split: RawSplit,
-        args: MultimodalArguments,
-        config: PreTrainedConfig,
-        processor: Processor,
-        labels: LabelSpace | None,
-        train_split: AnyDataset,
+        self, split: RawSplit, args: MultimodalArguments, config: PreTrainedConfig, fitted: Fitted
     ) -> PreparedSplit:
         """As `Kind`."""
         is_drawn = args.augment and split.name == "train"
         preparer = MultimodalPreparer(
             columns=modality_columns(args, config),
-            processor=require_multimodal(processor),
+            processor=require_multimodal(fitted.processor),
             label_column=args.label_column,
-            labels=labels,
+            labels=fitted.labels,
             label_scale=1.0 if args.label_scale is None else args.label_scale,
             label_invalid_value=args.label_invalid_value,
             allow_missing=args.allow_missing,

@@ -1,0 +1,27 @@
+"""What other installed packages bring along."""
+
+import warnings
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any
+
+
+def register_installed(group: str, record: Any, register: Callable[[Any], None], title: str) -> None:
+    """Register the records of an entry-point group; one that cannot be loaded is left out with a warning.
+
+    Args:
+        group: Its name, such as "hf_maskssl.methods".
+        record: The class of what an entry must hold.
+        register: Makes it known.
+        title: What a record is, for the warning.
+    """
+    for entry in entry_points(group=group):
+        try:
+            loaded = entry.load()
+            if not isinstance(loaded, record):
+                raise TypeError(
+                    f"{entry.value} is {loaded!r}, expected a {record.__module__.split('.')[0]}.{record.__name__}"
+                )
+            register(loaded)
+        except Exception as error:  # whatever another package does wrong must not take this one down
+            warnings.warn(f"The {title} {entry.name!r} ({entry.value}) is left out: {error}", stacklevel=3)
