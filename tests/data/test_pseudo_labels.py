@@ -173,19 +173,24 @@ def test_options(arguments: Callable[..., PseudoLabelArguments], folder: Path) -
             assert rgb.size == depth.shape[::-1]
 
 
-def run_and_die(args: PseudoLabelArguments, files_before: int) -> int:
-    """The exit status of a process that is killed between writing a file and giving it its name."""
+def run_and_die(args: PseudoLabelArguments) -> int:
+    """The exit status of a process that is killed between writing a file and giving it its name.
+
+    Threads write the pictures, in any order: the process dies at the first depth map or class map that is written
+    after a whole picture, of which `rgb` is the last file, so that one picture at least is done and one is not.
+    """
     child = os.fork()
     if child == 0:
         torch.set_num_threads(1)  # threads do not survive a fork
-        rename, count = os.replace, 0
+        rename, whole_pictures = os.replace, 0
 
         def replace(source: Any, target: Any) -> None:
-            nonlocal count
-            count += 1
-            if count > files_before:
+            nonlocal whole_pictures
+            last_of_picture = Path(target).relative_to(args.output_dir).parts[0] == "rgb"
+            if whole_pictures and not last_of_picture:
                 os.kill(os.getpid(), signal.SIGKILL)
             rename(source, target)
+            whole_pictures += last_of_picture
 
         os.replace = replace  # type: ignore[assignment]
         try:
@@ -200,7 +205,7 @@ def test_killed_run_is_finished_by_two_processes(
 ) -> None:
     args = arguments("killed", num_workers=0)
     make_pseudo_labels(arguments("whole"))
-    assert run_and_die(args, files_before=9) == signal.SIGKILL
+    assert run_and_die(args) == signal.SIGKILL
     before = files(args.output_dir)
     assert any(".partial" in name for name in before), "the kill came in the middle of a file"
     done = {name for name in before if name.startswith("rgb/") and ".partial" not in name}
