@@ -11,6 +11,10 @@ from typing import Any
 
 import numpy as np
 
+# What json.loads makes of an object, and what yaml makes of a recipe's section: its values may be anything.
+JsonObject = dict[str, Any]
+JsonView = Mapping[str, Any]  # one that is only read
+
 INCOMPLETE = ".incomplete"  # end of a folder's name for as long as it is being written
 
 

@@ -13,6 +13,8 @@ import yaml
 from huggingface_hub.errors import StrictDataclassError
 from transformers import CONFIG_MAPPING, PreTrainedConfig
 
+from .files import JsonObject, JsonView
+
 KNOWN_SECTIONS = ("model", "data", "probe", "training", "finetuning")
 
 
@@ -21,7 +23,7 @@ class ChosenSection(ABC):
 
     @classmethod
     @abstractmethod
-    def chosen(cls, values: Mapping[str, Any]) -> tuple[type, dict[str, Any]]:
+    def chosen(cls, values: JsonView) -> tuple[type, JsonObject]:
         """The dataclass to build, and the values to build it of.
 
         Raises:
@@ -34,7 +36,7 @@ class ChosenSection(ABC):
         """All that may be chosen."""
 
     @classmethod
-    def described(cls, values: Mapping[str, Any]) -> str:
+    def described(cls, values: JsonView) -> str:
         """What was chosen, as errors say it after the name of a field."""
         return ""
 
@@ -63,7 +65,7 @@ def load_recipe(
     overrides: Sequence[str] = (),
     sections: Mapping[str, type] | None = None,
     primary: str | None = None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Read a recipe and check every field of the sections asked for.
 
     Args:
@@ -95,7 +97,7 @@ def load_recipe(
     return {name: build_section(name, kind, values[name]) for name, kind in sections.items()}
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
+def read_yaml(path: str | Path) -> JsonObject:
     """The file's top-level mapping.
 
     Raises:
@@ -114,7 +116,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def build_config(fields: Mapping[str, Any]) -> PreTrainedConfig:
+def build_config(fields: JsonView) -> PreTrainedConfig:
     """The model configuration of a recipe's `model` section.
 
     Args:
@@ -125,7 +127,7 @@ def build_config(fields: Mapping[str, Any]) -> PreTrainedConfig:
     """
     config_class = _config_class(fields)
     known = _config_fields(config_class)
-    values: dict[str, Any] = {}
+    values: JsonObject = {}
     for name, value in fields.items():
         if name == "model_type":
             continue
@@ -141,7 +143,7 @@ def build_config(fields: Mapping[str, Any]) -> PreTrainedConfig:
         raise ValueError(_explain(error, values)) from error
 
 
-def _explain(error: Exception, values: Mapping[str, Any]) -> str:
+def _explain(error: Exception, values: JsonView) -> str:
     """In one line what a strict configuration says in two, the first of which names its own function."""
     cause = error.__cause__ or error.__context__ if isinstance(error, StrictDataclassError) else None
     message = " ".join(str(cause or error).split())
@@ -216,7 +218,7 @@ def _coerce_union(value: Any, choices: tuple[Any, ...], expected: Any, name: str
     raise ValueError(f"{name}: expected {_type_name(expected)}, got {value!r} ({type(value).__name__})")
 
 
-def _section_values(path: str | Path, name: str, content: Any) -> dict[str, Any]:
+def _section_values(path: str | Path, name: str, content: Any) -> JsonObject:
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -224,7 +226,7 @@ def _section_values(path: str | Path, name: str, content: Any) -> dict[str, Any]
     return dict(content)
 
 
-def build_section(name: str, kind: type, values: Mapping[str, Any]) -> Any:
+def build_section(name: str, kind: type, values: JsonView) -> Any:
     """A section's dataclass, every value checked against the type of its field.
 
     Args:
@@ -251,7 +253,7 @@ def build_section(name: str, kind: type, values: Mapping[str, Any]) -> Any:
 def _parse_overrides(
     words: Sequence[str],
     sections: Mapping[str, type],
-    values: Mapping[str, dict[str, Any]],
+    values: Mapping[str, JsonObject],
     primary: str | None,
 ) -> list[tuple[str, str, Any]]:
     """Command-line words -> (section, field, value) triples, in order."""
@@ -277,7 +279,7 @@ def _parse_overrides(
     return found
 
 
-def _locate(name: str, known: Mapping[str, Mapping[str, Any]], primary: str | None) -> tuple[str, str]:
+def _locate(name: str, known: Mapping[str, JsonView], primary: str | None) -> tuple[str, str]:
     if "." in name:
         section, field = name.split(".", 1)
         if section not in known:
@@ -323,19 +325,19 @@ def _accepts(expected: Any, *wanted: Any) -> bool:
     return expected is Any or (get_origin(expected) or expected) in wanted
 
 
-def _override_types(kind: type) -> dict[str, Any]:
+def _override_types(kind: type) -> JsonObject:
     """Types of all fields that overrides may name; which of them the section has, it says when it is built."""
     if issubclass(kind, ChosenSection):
         return {name: hint for chosen in kind.every_class() for name, hint in _field_types(chosen).items()}
     return _field_types(kind)
 
 
-def _field_types(kind: type) -> dict[str, Any]:
+def _field_types(kind: type) -> JsonObject:
     hints = get_type_hints(kind)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind) if field.init}
 
 
-def _config_class(fields: Mapping[str, Any]) -> type[PreTrainedConfig]:
+def _config_class(fields: JsonView) -> type[PreTrainedConfig]:
     model_type = fields.get("model_type")
     if model_type is None:
         raise ValueError("model.model_type: missing; name the method, such as 'metamae'")
@@ -347,15 +349,21 @@ def _config_class(fields: Mapping[str, Any]) -> type[PreTrainedConfig]:
     return CONFIG_MAPPING[model_type]
 
 
-def _model_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _model_fields(fields: JsonView) -> JsonObject:
     """What overrides may set in the model section: without a `model_type`, as in a recipe that only probes, just that."""
     return {"model_type": str} if "model_type" not in fields else _config_fields(_config_class(fields))
 
 
-def _config_fields(config_class: type[PreTrainedConfig]) -> dict[str, Any]:
+def _config_fields(config_class: type[PreTrainedConfig]) -> JsonObject:
     hints = {field.name: field.type for field in dataclasses.fields(config_class) if field.init}
     aliases = {alias: hints[name] for alias, name in config_class.attribute_map.items() if name in hints}
     return {"model_type": str, **hints, **aliases}
+
+
+def own_fields(config: PreTrainedConfig) -> JsonObject:
+    """A method's fields of its configuration and their values: without those that `PreTrainedConfig` gives every model."""
+    common = {field.name for field in dataclasses.fields(PreTrainedConfig)}
+    return {field.name: vars(config)[field.name] for field in dataclasses.fields(config) if field.name not in common}
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -151,7 +151,7 @@ def test_padding_of_a_row_itself_is_masked_as_the_collator_does() -> None:
             return [{"input_ids": ids[row], "index": row} for row in rows]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resident, "_reason_against", lambda *_: None)
+        patch.setattr(resident, "_kept_rows", lambda _: Rows())
         patch.setattr(resident, "CHUNK_ROWS", 3)
 
         class Prepared:

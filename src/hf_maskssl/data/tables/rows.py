@@ -10,6 +10,7 @@ from datasets import Dataset
 from torch.utils import data as torch_data
 
 Rows: TypeAlias = Mapping[str, Sequence[Any]]
+Row: TypeAlias = Mapping[str, Any]  # a prepared row: name -> array or number
 # One value per row: an array where all have one shape, else a list.
 Column: TypeAlias = np.ndarray | list[Any]
 

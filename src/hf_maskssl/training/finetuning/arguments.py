@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ...data.arguments import DataArguments
 from ...evaluation.metrics import METRICS, metrics_of_outputs
+from ...files import JsonObject
 from ...recipes import load_recipe
 
 
@@ -195,7 +196,7 @@ class FinetuningArguments:
 class FinetuningRecipe:
     """A whole fine-tuning run: `model` holds configuration fields, with `model_type` unless a checkpoint has it."""
 
-    model: dict[str, Any]
+    model: JsonObject
     data: DataArguments
     finetuning: FinetuningArguments
 

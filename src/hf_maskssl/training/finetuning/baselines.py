@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from accelerate.state import PartialState
@@ -17,9 +17,14 @@ from ...evaluation.arguments import METRICS_OF_TASK, ProbeArguments
 from ...evaluation.dense_baselines import dense_baseline_scores
 from ...evaluation.metrics import score_outputs
 from ...evaluation.statistics import mean_interval, paired_interval
-from ...files import write_json
+from ...files import JsonObject, JsonView, write_json
 from .arguments import FinetuningArguments
 from .results import baselines_table
+from .scores import FinetuningRows
+
+if TYPE_CHECKING:
+    from ...evaluation.probe import ProbeRun
+    from .sweep import Finetuner
 
 TITLES = {
     "from_scratch": "without pre-training",
@@ -49,11 +54,11 @@ class Baselines:
     data: PreparedData
     metric: str
     args: FinetuningArguments
-    from_scratch: Any
-    training_rows: Callable[[int], Any]
+    from_scratch: "Finetuner | None"
+    training_rows: Callable[[int], FinetuningRows]
     ignore_index: int
 
-    def compare(self, results: Mapping[str, Any]) -> dict[str, Any]:
+    def compare(self, results: JsonView) -> JsonObject:
         """Score what is missing and compare; every process must call this.
 
         Args:
@@ -82,9 +87,7 @@ class Baselines:
             "tables": {"baselines": table},
         }
 
-    def _describe(
-        self, name: str, runs: list[dict[str, Any]], own: Mapping[int, Mapping[str, float]]
-    ) -> dict[str, Any]:
+    def _describe(self, name: str, runs: list[JsonObject], own: Mapping[int, Mapping[str, float]]) -> JsonObject:
         by_seed = {run["seed"]: run["scores"] for run in runs}
         scores, differences = {}, {}
         for metric in runs[0]["scores"]:
@@ -100,16 +103,16 @@ class Baselines:
     def _is_regression(self) -> bool:
         return self.data.task in ("regression", "depth_estimation")
 
-    def _simple_models(self) -> dict[str, list[dict[str, Any]]]:
+    def _simple_models(self) -> dict[str, list[JsonObject]]:
         """Runs of the models that are no networks, computed by the main process."""
         found = [self._scored_simple_models() if _is_main_process() else None]
         broadcast_object_list(found)
         return found[0] or {}
 
-    def _scored_simple_models(self) -> dict[str, list[dict[str, Any]]]:
+    def _scored_simple_models(self) -> dict[str, list[JsonObject]]:
         # Without few labels, which a seed draws, every seed gives the same.
         seeds: list[int | None] = [None] if self.args.labelled_samples is None else [*self.args.seeds]
-        found: dict[str, list[dict[str, Any]]] = {}
+        found: dict[str, list[JsonObject]] = {}
         for seed in seeds:
             path = self.folder / "runs" / ("baselines.json" if seed is None else f"baselines-seed_{seed}.json")
             if not path.is_file():
@@ -119,7 +122,7 @@ class Baselines:
                 found.setdefault(name, []).append({"seed": seed, **entry})
         return found
 
-    def _score_simple_models(self, seed: int | None) -> dict[str, Any]:
+    def _score_simple_models(self, seed: int | None) -> JsonObject:
         """{name: {"scores", "what", "converged"}} of the models that are no networks."""
         data = self.data if seed is None else dataclasses.replace(self.data, train=self.training_rows(seed))
         task = str(data.task)
@@ -128,7 +131,7 @@ class Baselines:
         return plain_baseline_scores(data, task, self.metric, seed or 0)
 
 
-def plain_baseline_scores(data: PreparedData, task: str, metric: str, seed: int) -> dict[str, Any]:
+def plain_baseline_scores(data: PreparedData, task: str, metric: str, seed: int) -> JsonObject:
     """The constant answer and the linear model of `evaluation.baselines`, scored as fine-tuned models are.
 
     Args:
@@ -162,7 +165,7 @@ def plain_baseline_scores(data: PreparedData, task: str, metric: str, seed: int)
     }
 
 
-def _outputs(run: Any, task: str, num_labels: int) -> np.ndarray:
+def _outputs(run: "ProbeRun", task: str, num_labels: int) -> np.ndarray:
     """What a head would give: (n, L) logits of a classification, else (n,) predictions."""
     if task != "classification":
         return run.predictions
@@ -180,7 +183,7 @@ def _interval(found: tuple[float, float | None]) -> dict[str, float | None]:
     return dict(zip(("mean", "half_width"), found, strict=True))
 
 
-def _runs_of(results: Mapping[str, Any], split: str) -> list[dict[str, Any]]:
+def _runs_of(results: JsonView, split: str) -> list[JsonObject]:
     """The runs that are reported, with their scores on a split."""
     return [
         {"seed": record["seed"], "scores": record[split], "history": record.get("history", [])}

@@ -2,9 +2,12 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
+import numpy as np
+
+from ...data.tables.preparing import Preparer
 from ...data.tables.rows import PreparedRows, TransformedRows
+from .scores import FinetuningRows
 
 TABLE_ROWS = 1024  # rows that are hashed at a time
 
@@ -19,15 +22,20 @@ def weights_digest(checkpoint: Path) -> str:
     return digest.hexdigest()
 
 
-def rows_digest(rows: PreparedRows | TransformedRows) -> str:
+def rows_digest(rows: FinetuningRows) -> str:
     """A hash of the prepared rows: of their values, or, where preparing all of them now would take as long as a pass over
     them (`data.cache` is false), of how they are prepared and of what the datasets library knows of their files, which
     changes whenever a file is written.
     """
     digest = hashlib.sha256()
     if isinstance(rows, TransformedRows):
-        prepare: Any = rows.prepare
-        digest.update(f"{rows.dataset._fingerprint} {prepare.description()}".encode())
+        assert isinstance(rows.prepare, Preparer)
+        digest.update(f"{rows.dataset._fingerprint} {rows.prepare.description()}".encode())
+        return digest.hexdigest()
+    if not isinstance(rows, PreparedRows):  # of a kind from another package
+        for number in range(len(rows)):
+            for name, value in sorted(rows[number].items()):
+                digest.update(name.encode() + np.asarray(value).tobytes())
         return digest.hexdigest()
     for part in rows.table.with_format("arrow").iter(batch_size=TABLE_ROWS):
         # Written out, values are the same bytes wherever their chunk of the table begins and ends.

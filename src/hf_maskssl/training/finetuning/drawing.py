@@ -1,7 +1,7 @@
 """Pictures and outliers of fine-tuning runs, made of what the runs have stored: a later call can make them again."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from ...data.arguments import DENSE_TASKS, DataArguments
 from ...data.preparation import PreparedData
 from ...data.tables.splits import load_splits
 from ...evaluation.outliers import RULE, Outliers, find_outliers
+from ...files import JsonObject, JsonView
 from ...pictures.finetuning import (
     Curve,
     MapSample,
@@ -25,6 +26,7 @@ from ...pictures.finetuning import (
 from ...pictures.modalities import Painter, Samples
 from .predictions import Predictions, confusion_of, load_predictions, predictions_path
 from .results import Run, outliers_sentence
+from .scores import FinetuningRows, rows_of
 
 PICTURES = "pictures"  # folder of the output_dir
 COUNTED = {"classification": "rows", "token_classification": "tokens", "semantic_segmentation": "pixels"}
@@ -48,9 +50,9 @@ class Drawing:
     data: PreparedData
     data_args: DataArguments
     config: PreTrainedConfig
-    results: Mapping[str, Any]
+    results: JsonView
 
-    def draw(self) -> dict[str, Any]:
+    def draw(self) -> JsonObject:
         """Draw every picture that the stored runs allow, into `output_dir`/pictures, and name a regression's outliers.
 
         Runs whose scores or predictions were not stored, by earlier versions, are left out, and the log says how many.
@@ -60,7 +62,7 @@ class Drawing:
         """
         drawn = {"Validation scores": self._draw_validation()}
         stored = self._stored()
-        found: dict[str, Any] = {}
+        found: JsonObject = {}
         if stored:
             task = self.results["task"]
             if task == "regression":
@@ -77,7 +79,7 @@ class Drawing:
 
     # What is stored.
 
-    def _reported(self) -> list[dict[str, Any]]:
+    def _reported(self) -> list[JsonObject]:
         """The records of the runs that are reported."""
         chosen = self.results["learning_rate"]
         return [record for record in self.results["runs"] if record["learning_rate"] == chosen]
@@ -97,8 +99,10 @@ class Drawing:
             )
         return stored
 
-    def _split(self, predictions: Predictions) -> Any:
-        return self.data.test if predictions.split == "test" else self.data.validation
+    def _split(self, predictions: Predictions) -> FinetuningRows:
+        split = self.data.test if predictions.split == "test" else self.data.validation
+        assert split is not None, "predictions are of a split that there is"
+        return rows_of(split)
 
     def _numbers(self, predictions: Predictions) -> np.ndarray:
         """The rows' numbers in their split as it was read, of which some may have been left out."""
@@ -151,8 +155,8 @@ class Drawing:
         predictions = load_predictions(predictions_path(self.folder, run))
         if predictions is None:
             return None
-        split: Any = self._split(predictions)
-        batch: Any = self.data.collator([split[int(place)] for place in predictions.rows])
+        split = self._split(predictions)
+        batch: JsonObject = self.data.collator([split[int(place)] for place in predictions.rows])
         painter = Painter(
             self.config, Samples(batch["inputs"], batch.get("presence") or {}), self.data.processor, None
         )
@@ -178,7 +182,7 @@ class Drawing:
 
     # Outliers.
 
-    def _describe_outliers(self, stored: Sequence[Predictions], outliers: Outliers) -> dict[str, Any]:
+    def _describe_outliers(self, stored: Sequence[Predictions], outliers: Outliers) -> JsonObject:
         """What results.json says of them."""
         true, said, numbers = stored[0].true, _mean_of_runs(stored), self._numbers(stored[0])
         texts = self._texts(stored[0].split, [int(numbers[place]) for place in outliers.shown])

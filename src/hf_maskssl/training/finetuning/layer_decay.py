@@ -6,10 +6,11 @@ BEiT, MAE and MultiMAE fine-tune with it; the minimax paper's decays are 0.65 fo
 
 import re
 from collections import defaultdict
-from typing import Any
 
 import torch
 from transformers import PreTrainedModel
+
+from ...files import JsonObject
 
 # Learned tokens of our encoders: like biases they are not decayed.
 UNDECAYED = ("global_tokens", "cls_token")
@@ -45,7 +46,7 @@ def layer_ids(model: PreTrainedModel) -> dict[str, int]:
 
 def layer_decay_groups(
     model: PreTrainedModel, decay: float, learning_rate: float, weight_decay: float
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """Parameter groups for an optimizer: every trained parameter once, slower the nearer it is to the input.
 
     The learning rate of id i is `learning_rate * decay ** (number of layers + 1 - i)`, so a head has all of it. Tensors of

@@ -4,7 +4,6 @@ import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import (
@@ -17,19 +16,22 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
+from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 from ...data.arguments import DataArguments
 from ...data.multimodal.arguments import MultimodalArguments
 from ...data.preparation import build_processor
 from ...data.processors import Processor
 from ...data.tables.splits import read_splits
+from ...files import JsonObject, JsonView
 from ...methods import METHODS
+from ...models.configuration_multimae import MultiMAEConfig
 from ...models.image_processing_multimae import MultiMAEImageProcessor
-from ...recipes import build_config
+from ...recipes import build_config, own_fields
 from .scores import LabelUnit
 
 # Task -> Auto classes; the first that a configuration is registered with is taken.
-HEADS: dict[str, tuple[Any, ...]] = {
+HEADS: dict[str, tuple[type[_BaseAutoModelClass], ...]] = {
     "classification": (AutoModelForSequenceClassification, AutoModelForImageClassification),
     "regression": (AutoModelForSequenceClassification, AutoModelForImageClassification),
     "token_classification": (AutoModelForTokenClassification,),
@@ -40,7 +42,7 @@ HEADS: dict[str, tuple[Any, ...]] = {
 logger = logging.getLogger(__name__)
 
 
-def read_config(fields: Mapping[str, Any], checkpoint: Path | None) -> PreTrainedConfig:
+def read_config(fields: JsonView, checkpoint: Path | None) -> PreTrainedConfig:
     """The checkpoint's configuration with the `model` section's changes, or the section's alone.
 
     Of `modalities` the section may name some: their fields are changed, and those that are new are added.
@@ -61,8 +63,7 @@ def read_config(fields: Mapping[str, Any], checkpoint: Path | None) -> PreTraine
             f"model.model_type is {fields['model_type']!r}, but finetuning.checkpoint {checkpoint} is of "
             f"{saved.model_type!r}: correct one of them."
         )
-    common = {field.name for field in dataclasses.fields(PreTrainedConfig)}
-    own = {field.name: getattr(saved, field.name) for field in dataclasses.fields(saved) if field.name not in common}
+    own = own_fields(saved)
     changes = dict(fields)
     if "modalities" in own and isinstance(fields.get("modalities"), Mapping):
         changes["modalities"] = _merged_modalities(own["modalities"], fields["modalities"])
@@ -73,7 +74,7 @@ def read_config(fields: Mapping[str, Any], checkpoint: Path | None) -> PreTraine
 
 
 def choose_inputs(
-    config: PreTrainedConfig, data: DataArguments, inputs: Sequence[str] | None, fields: Mapping[str, Any]
+    config: PreTrainedConfig, data: DataArguments, inputs: Sequence[str] | None, fields: JsonView
 ) -> DataArguments:
     """Make a configuration of several modalities read some of them alone.
 
@@ -91,7 +92,7 @@ def choose_inputs(
     Raises:
         ValueError: The model has no modalities, or not these as inputs; or one of them is the label.
     """
-    if getattr(config, "modalities", None) is None:
+    if not isinstance(config, MultiMAEConfig):
         if inputs is not None:
             raise ValueError(
                 f"finetuning.inputs chooses among the modalities of a model that has several; {config.model_type} has one "
@@ -120,26 +121,27 @@ def choose_inputs(
 
 def complete_processor(processor: Processor, data: DataArguments, config: PreTrainedConfig) -> Processor:
     """A checkpoint's processor, with what `data.modality_options` and the training split say of modalities that it lacks."""
-    if not isinstance(processor, MultiMAEImageProcessor) or getattr(config, "modalities", None) is None:
+    if not isinstance(processor, MultiMAEImageProcessor) or not isinstance(config, MultiMAEConfig):
         return processor
     wanted = [modality.source for modality in config.modality_table().values()]
     missing = [name for name in dict.fromkeys(wanted) if name not in processor.modalities]
     if missing:
-        fresh: Any = build_processor(data, config, read_splits(data)["train"])
+        fresh = build_processor(data, config, read_splits(data)["train"])
+        assert isinstance(fresh, MultiMAEImageProcessor)
         processor.modalities |= {name: fresh.modalities[name] for name in missing}
     return processor
 
 
 def new_inputs(config: PreTrainedConfig, checkpoint: Path) -> list[str]:
     """Modalities that a configuration reads and that of a checkpoint does not."""
-    if getattr(config, "modalities", None) is None:
+    if not isinstance(config, MultiMAEConfig):
         return []
-    saved: Any = AutoConfig.from_pretrained(checkpoint)
+    saved: MultiMAEConfig = AutoConfig.from_pretrained(checkpoint)
     old = [modality.name for modality in saved.inputs()]
     return [modality.name for modality in config.inputs() if modality.name not in old]
 
 
-def head_class(task: str, config: PreTrainedConfig) -> Any:
+def head_class(task: str, config: PreTrainedConfig) -> type[_BaseAutoModelClass]:
     """The Auto class of a task for a configuration.
 
     Raises:
@@ -213,8 +215,6 @@ def freeze(encoder: torch.nn.Module) -> None:
     encoder.train = lambda mode=True: encoder  # type: ignore[method-assign]
 
 
-def _merged_modalities(
-    saved: Mapping[str, Mapping[str, Any]], changes: Mapping[str, Any]
-) -> dict[str, dict[str, Any]]:
+def _merged_modalities(saved: Mapping[str, JsonView], changes: JsonView) -> dict[str, JsonObject]:
     """The saved modalities, with fields of some changed and others added."""
     return {name: {**saved.get(name, {}), **changes.get(name, {})} for name in dict.fromkeys([*saved, *changes])}

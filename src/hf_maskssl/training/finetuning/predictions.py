@@ -4,13 +4,12 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ...data.arguments import DENSE_TASKS
 from ...data.tables.labels import IGNORED_LABEL
-from ...files import write_whole
+from ...files import JsonObject, write_whole
 from .results import Run
 from .scores import LabelUnit, MapScorer
 
@@ -37,7 +36,7 @@ class Predictions:
 
     def save(self, path: Path) -> None:
         """Write a compressed .npz, complete or as it was before."""
-        arrays: dict[str, Any] = {"split": self.split, "rows": self.rows, "said": self.said, "true": self.true}
+        arrays: JsonObject = {"split": self.split, "rows": self.rows, "said": self.said, "true": self.true}
         if self.confusion is not None:
             arrays["confusion"] = self.confusion
 
@@ -78,7 +77,7 @@ def map_rows(count: int) -> list[int]:
     return np.unique(np.linspace(0, count - 1, min(MAPS_KEPT, count)).round().astype(int)).tolist()
 
 
-def gather_predictions(task: str, split: str, outputs: Any, labels: Any, unit: LabelUnit) -> Predictions:
+def gather_predictions(task: str, split: str, outputs: np.ndarray, labels: np.ndarray, unit: LabelUnit) -> Predictions:
     """The predictions of a task that is not dense, from what Trainer's evaluation gathered.
 
     Args:
@@ -88,7 +87,7 @@ def gather_predictions(task: str, split: str, outputs: Any, labels: Any, unit: L
         labels: (n,) classes or values as they are learnt, or (n, N) classes, -100 where there is none.
         unit: Of what is learnt.
     """
-    said, true = np.asarray(outputs), np.asarray(labels)
+    said, true = outputs, labels
     rows = np.arange(len(said))
     if task == "regression":
         return Predictions(split, rows, unit.to_original(said.reshape(-1)), unit.to_original(true.reshape(-1)))

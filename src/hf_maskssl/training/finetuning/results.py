@@ -5,12 +5,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ...evaluation.metrics import LOWER_IS_BETTER
 from ...evaluation.reports import markdown_table
 from ...evaluation.statistics import mean_interval
-from ...files import write_json, write_whole
+from ...files import JsonObject, JsonView, write_json, write_whole
 
 SPLITS = ("validation", "test")
 LONGEST_INPUT = 100  # characters of an outlier's text in results.md; results.json has all of it
@@ -42,13 +41,13 @@ class Run:
         return folder / "runs" / self.name
 
 
-def read_runs(folder: Path) -> dict[Run, dict[str, Any]]:
+def read_runs(folder: Path) -> dict[Run, JsonObject]:
     """Records of the runs that have ended."""
     records = [json.loads(path.read_text(encoding="utf-8")) for path in (folder / "runs").glob("learning_rate_*.json")]
     return {Run(record["learning_rate"], record["seed"]): record for record in records}
 
 
-def summarise(records: Mapping[Run, dict[str, Any]], chosen: float, metric: str) -> dict[str, Any]:
+def summarise(records: Mapping[Run, JsonObject], chosen: float, metric: str) -> JsonObject:
     """Means over the seeds with their 95 % intervals (Student's t).
 
     Args:
@@ -88,8 +87,8 @@ def summarise(records: Mapping[Run, dict[str, Any]], chosen: float, metric: str)
 
 
 def baselines_table(
-    scores: Mapping[str, Any], models: Sequence[Mapping[str, Any]], metric: str, split: str, num_runs: int
-) -> dict[str, Any]:
+    scores: JsonView, models: Sequence[JsonView], metric: str, split: str, num_runs: int
+) -> JsonObject:
     """What reports draw of the baselines: a row for the fine-tuned models and one for each baseline.
 
     Args:
@@ -109,7 +108,7 @@ def baselines_table(
     return {"columns": columns, "rows": rows}
 
 
-def write_results(folder: Path, results: Mapping[str, Any]) -> None:
+def write_results(folder: Path, results: JsonView) -> None:
     """results.json and results.md, each complete or as it was before."""
     text = _markdown(folder.name, results)
     write_whole(folder / "results.md", lambda aside: aside.write_text(text, encoding="utf-8"))
@@ -121,7 +120,7 @@ def _interval(values: Sequence[float]) -> dict[str, float | None]:
     return {"mean": mean, "half_width": half_width}
 
 
-def _validation_of_rates(records: Sequence[dict[str, Any]], rates: Sequence[float], metric: str) -> list[Any]:
+def _validation_of_rates(records: Sequence[JsonObject], rates: Sequence[float], metric: str) -> list[JsonObject]:
     return [
         {"learning_rate": rate}
         | _interval([record["validation"][metric] for record in records if record["learning_rate"] == rate])
@@ -157,7 +156,7 @@ def _three_digits(value: float) -> str:
     return f"{value:.{max(0, 3 - before_the_point)}f}"
 
 
-def _markdown(title: str, results: Mapping[str, Any]) -> str:
+def _markdown(title: str, results: JsonView) -> str:
     metric, chosen = results["metric"], results["learning_rate"]
     settings = results["settings"]["finetuning"]
     start = "random weights" if settings["checkpoint"] is None else f"`{settings['checkpoint']}`"
@@ -188,7 +187,7 @@ def _markdown(title: str, results: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _baselines_lines(results: Mapping[str, Any]) -> list[str]:
+def _baselines_lines(results: JsonView) -> list[str]:
     baselines = results.get("baselines")
     if baselines is None:
         return []
@@ -204,7 +203,7 @@ def _baselines_lines(results: Mapping[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
-def _outliers_lines(outliers: Mapping[str, Any] | None) -> list[str]:
+def _outliers_lines(outliers: JsonView | None) -> list[str]:
     if outliers is None:
         return []
     lines = [outliers_sentence(outliers), ""]
@@ -219,7 +218,7 @@ def _outliers_lines(outliers: Mapping[str, Any] | None) -> list[str]:
     return [*lines, markdown_table(rows, columns), ""]
 
 
-def outliers_sentence(outliers: Mapping[str, Any]) -> str:
+def outliers_sentence(outliers: JsonView) -> str:
     """How many outliers there are and what counts as one."""
     count, shown = outliers["count"], len(outliers["shown"])
     mean = f" (of the mean of {outliers['runs']} runs)" if outliers["runs"] > 1 else ""
@@ -234,7 +233,7 @@ def _shortened(text: str) -> str:
     return text if len(text) <= LONGEST_INPUT else f"{text[: LONGEST_INPUT - 1]}…"
 
 
-def _runs_table(records: Sequence[dict[str, Any]], metric: str) -> str:
+def _runs_table(records: Sequence[JsonObject], metric: str) -> str:
     is_error = metric in LOWER_IS_BETTER
     splits = [split for split in SPLITS if any(record[split] is not None for record in records)]
     rows = []

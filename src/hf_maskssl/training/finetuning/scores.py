@@ -1,21 +1,49 @@
 """What fine-tuning learns and how it is scored: labels in and out of the unit they are learnt in, and every metric."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
+from datasets import IterableDataset
+from numpy.typing import ArrayLike
 from torch.nn import functional as F
 from transformers import EvalPrediction
 
 from ...data.arguments import DENSE_TASKS
 from ...data.collators import BatchCollator
+from ...data.masked_text.rows import MaskedTextRows
 from ...data.tables.labels import IGNORED_LABEL
+from ...data.tables.preparing import PreparedSplit
+from ...data.tables.rows import Row
 from ...evaluation.metrics import MapScores, MeanIou, score_outputs
+from ...files import JsonView
 from .results import Run
 
+# What Trainer keeps of a forward pass: the logits, or a tuple that begins with them.
+Outputs: TypeAlias = torch.Tensor | tuple[torch.Tensor, ...]
+
+
+class FinetuningRows(Protocol):
+    """Prepared rows of which some can be chosen, and any read again: those of every kind that are not streamed."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int) -> Row: ...
+
+    def __getitems__(self, rows: Sequence[int]) -> list[dict[str, Any]]: ...
+
+    def select(self, rows: Sequence[int]) -> "FinetuningRows": ...
+
+
 UNSOUND = -1  # predicted class of a pixel whose logits are not finite
+
+
+def rows_of(split: PreparedSplit | MaskedTextRows | None) -> FinetuningRows:
+    """A split as `FinetuningRows`; `FinetuningSetup` refuses streams, and asks for the splits that it needs."""
+    assert split is not None and not isinstance(split, IterableDataset)
+    return split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +71,7 @@ class FinetuningCollator:
     collator: BatchCollator
     unit: LabelUnit
 
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def __call__(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
         batch = self.collator(rows)
         batch.pop("index", None)
         if torch.is_floating_point(batch["labels"]):
@@ -109,7 +137,9 @@ class MapScorer:
         return np.stack(said), np.stack(true)
 
 
-def make_scorer(task: str, headline: str, unit: LabelUnit, run: Run, ignore_index: int) -> Callable[..., Any]:
+def make_scorer(
+    task: str, headline: str, unit: LabelUnit, run: Run, ignore_index: int
+) -> Callable[..., dict[str, float]]:
     """What Trainer takes as `compute_metrics`."""
     return MapScorer(task, run, ignore_index) if task in DENSE_TASKS else Scorer(task, headline, unit, run)
 
@@ -122,12 +152,12 @@ def unsound_outputs(run: Run) -> str:
     )
 
 
-def head_outputs(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
+def head_outputs(outputs: Outputs, labels: torch.Tensor) -> torch.Tensor:
     """(B, L) float32 of what Trainer keeps of a forward pass: some models give more than logits."""
     return (outputs[0] if isinstance(outputs, tuple) else outputs).float()
 
 
-def predicted_classes(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
+def predicted_classes(outputs: Outputs, labels: torch.Tensor) -> torch.Tensor:
     """(B, N) float32 classes, NaN where a labelled token's logits are not finite.
 
     Of all tokens of a split, logits might not fit into memory.
@@ -137,7 +167,7 @@ def predicted_classes(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
     return torch.where(is_sound, logits.argmax(dim=-1).float(), torch.nan)
 
 
-def predicted_class_maps(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
+def predicted_class_maps(outputs: Outputs, labels: torch.Tensor) -> torch.Tensor:
     """(B, H, W) int64 classes of logits (B, L, h, w) resized to the labels, `UNSOUND` where they are not finite.
 
     One sample at a time: the logits of a batch at the labels' size are many.
@@ -146,20 +176,20 @@ def predicted_class_maps(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
     return torch.stack([torch.where(logits.isfinite().all(dim=0), logits.argmax(dim=0), UNSOUND) for logits in maps])
 
 
-def predicted_depth_maps(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
+def predicted_depth_maps(outputs: Outputs, labels: torch.Tensor) -> torch.Tensor:
     """(B, H, W) float32 depth at the labels' size."""
     return _resized(head_outputs(outputs, labels)[:, None], labels)[:, 0]
 
 
 # How Trainer reduces outputs before it gathers them; other tasks keep logits or values.
-PREDICTIONS: dict[str, Callable[[Any, torch.Tensor], torch.Tensor]] = {
+PREDICTIONS: dict[str, Callable[[Outputs, torch.Tensor], torch.Tensor]] = {
     "token_classification": predicted_classes,
     "semantic_segmentation": predicted_class_maps,
     "depth_estimation": predicted_depth_maps,
 }
 
 
-def metric_scores(metrics: Mapping[str, Any], prefix: str) -> dict[str, float]:
+def metric_scores(metrics: JsonView, prefix: str) -> dict[str, float]:
     """Trainer's metrics without their prefix and without times and losses, which depend on the machine and the unit."""
     names = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
     dropped = ("loss", "runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
@@ -171,5 +201,5 @@ def _resized(maps: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return maps if maps.shape[-2:] == size else F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
 
 
-def _on_cpu(values: Any) -> np.ndarray:
+def _on_cpu(values: torch.Tensor | ArrayLike) -> np.ndarray:
     return values.cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)

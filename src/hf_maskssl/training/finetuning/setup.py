@@ -1,10 +1,11 @@
 """What a recipe of fine-tuning comes down to before its first run: checkpoint, configuration, data, labels."""
 
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from accelerate.utils import broadcast_object_list, parse_flag_from_env
+from datasets import IterableDataset
 
 from ...data.preparation import prepare_data
 from ...data.processors import load_processor
@@ -13,7 +14,9 @@ from ...files import writable_folder
 from ...launch import launched_state
 from .arguments import FinetuningRecipe
 from .models import choose_inputs, complete_processor, new_inputs, read_config
-from .scores import LabelUnit
+from .scores import FinetuningRows, LabelUnit, rows_of
+
+T = TypeVar("T")
 
 LABEL_ROWS = 1024  # rows of which labels are read at a time
 
@@ -66,7 +69,7 @@ class FinetuningSetup:
             raise FileNotFoundError(f"finetuning.checkpoint: {error}") from error
 
     def _check_data(self) -> None:
-        if not hasattr(self.data.train, "__len__"):
+        if isinstance(self.data.train, IterableDataset):
             raise ValueError("data.streaming: fine-tuning draws its rows in random order; set it to false.")
         self._check_frozen()
         if self.task not in ("regression", "depth_estimation") and self.num_labels < 2:
@@ -82,11 +85,17 @@ class FinetuningSetup:
                 "data.validation_split or data.validation_fraction."
             )
         if self.data.validation is None:
-            needs = {"learning_rate": len(self.args.learning_rates) > 1, "eval_steps": self.args.eval_steps > 0}
-            needs["early_stopping_patience"] = self.args.early_stopping_patience > 0
-            for name in [name for name, is_needed in needs.items() if is_needed]:
+            args = self.args
+            needs: dict[str, object] = (
+                {"early_stopping_patience": args.early_stopping_patience} if args.early_stopping_patience else {}
+            )
+            if len(args.learning_rates) > 1:
+                needs["learning_rate"] = args.learning_rate
+            if args.eval_steps:
+                needs["eval_steps"] = args.eval_steps
+            for name, value in needs.items():
                 raise ValueError(
-                    f"finetuning.{name}={getattr(self.args, name)} needs a validation split to choose on; set "
+                    f"finetuning.{name}={value} needs a validation split to choose on; set "
                     "data.validation_split or data.validation_fraction."
                 )
 
@@ -109,30 +118,35 @@ class FinetuningSetup:
         if self.task in ("classification", "regression"):
             config.problem_type = "regression" if self.task == "regression" else "single_label_classification"
 
-    def splits(self) -> dict[str, Any]:
+    def splits(self) -> dict[str, FinetuningRows]:
         """The splits that there are."""
         splits = {"train": self.data.train, "validation": self.data.validation, "test": self.data.test}
-        return {name: split for name, split in splits.items() if split is not None}
+        return {name: rows_of(split) for name, split in splits.items() if split is not None}
+
+    @property
+    def ignore_index(self) -> int:
+        """The class of pixels without one: a model's own, or 255 as transformers' segmentation models have it."""
+        return self.config.to_dict().get("semantic_loss_ignore_index", 255)
 
     def row_counts(self) -> dict[str, int]:
         """Rows of each split."""
         return {name: len(split) for name, split in self.splits().items()}
 
-    def broadcast(self, value: Any) -> Any:
+    def broadcast(self, value: T) -> T:
         """The main process's value, in every process: files may appear while others read."""
         values = [value]
         broadcast_object_list(values)
         return values[0]
 
-    def training_rows(self, seed: int) -> Any:
+    def training_rows(self, seed: int) -> FinetuningRows:
         """The training rows of a seed: all, or `labelled_samples` drawn of them."""
-        rows: Any = self.data.train
+        rows = rows_of(self.data.train)
         if self.args.labelled_samples is None:
             return rows
         order = np.random.default_rng(seed).permutation(len(rows))
         return rows.select(np.sort(order[: self.args.labelled_samples]).tolist())
 
-    def label_unit(self, rows: Any) -> LabelUnit:
+    def label_unit(self, rows: FinetuningRows) -> LabelUnit:
         """The unit in which real numbers are learnt: the mean and deviation of these rows' labels, where it is asked for."""
         if self.task != "regression" or not self.args.standardize_labels:
             return LabelUnit()

@@ -8,14 +8,13 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from accelerate.state import PartialState
 
 from ...data.arguments import fields_of_kinds
 from ...evaluation.metrics import LOWER_IS_BETTER
-from ...files import write_json
+from ...files import JsonObject, JsonView, write_json
 from .arguments import FinetuningRecipe, load_finetuning_recipe
 from .baselines import Baselines
 from .digests import rows_digest, weights_digest
@@ -30,12 +29,12 @@ IMMATERIAL |= {"report_to", "save_model", "num_proc", "baselines"}
 FROM_SCRATCH = "from_scratch"  # folder of the output_dir: the runs without pre-training
 
 # Called with the kept model's folder, the recipe and the results.
-CardWriter = Callable[[Path, FinetuningRecipe, Mapping[str, Any]], None]
+CardWriter = Callable[[Path, FinetuningRecipe, JsonView], None]
 
 logger = logging.getLogger(__name__)
 
 
-def finetune(recipe: FinetuningRecipe, write_card: CardWriter | None = None) -> dict[str, Any]:
+def finetune(recipe: FinetuningRecipe, write_card: CardWriter | None = None) -> JsonObject:
     """Fine-tune on every seed with every learning rate; returns what results.json holds (see `Finetuner.run`)."""
     return Finetuner(recipe, write_card).run()
 
@@ -84,14 +83,14 @@ class Finetuner:
         self._check_recipe_of_runs()
         self.baselines = self._plan_baselines() if self.args.baselines else None
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> JsonObject:
         """Train what is missing, choose the learning rate, score the test split, write results.json and results.md.
 
         Returns:
             What results.json holds: "scores" {split: {metric: {"mean", "half_width"}}} of the chosen "learning_rate",
             "runs" with every seed and learning rate, "selection" in words, "table", "settings".
         """
-        records: dict[Run, dict[str, Any]] = self.setup.broadcast(read_runs(self.folder))
+        records: dict[Run, JsonObject] = self.setup.broadcast(read_runs(self.folder))
         rates, seeds = self.args.learning_rates, self.args.seeds
         for run in [Run(rate, seed) for rate in rates for seed in seeds]:
             if run in records:
@@ -127,9 +126,8 @@ class Finetuner:
     def _check_recipe_of_runs(self) -> None:
         """Stored runs of another recipe are refused, or removed where that is asked for."""
         path = self.folder / "runs" / "recipe.json"
-        material = self.setup.broadcast(
-            json.loads(json.dumps(self._material())) if self.state.is_main_process else None
-        )
+        own: JsonObject = json.loads(json.dumps(self._material())) if self.state.is_main_process else {}
+        material = self.setup.broadcast(own)
         stored = self.setup.broadcast(json.loads(path.read_text(encoding="utf-8")) if path.is_file() else material)
         changed = [name for name in {**stored, **material} if stored.get(name) != material.get(name)]
         if changed and not self.args.overwrite:
@@ -148,9 +146,9 @@ class Finetuner:
             write_json(path, material)
         self.state.wait_for_everyone()
 
-    def _material(self) -> dict[str, Any]:
+    def _material(self) -> JsonObject:
         """All that decides what a run gives, as flat `section.field` names."""
-        sections = {name: dataclasses.asdict(getattr(self.recipe, name)) for name in ("data", "finetuning")}
+        sections = self._sections()
         sections["data"] = fields_of_kinds() | sections["data"]  # as runs of before have it
         model = {name: value for name, value in self.config.to_diff_dict().items() if name != "transformers_version"}
         flat = {
@@ -169,6 +167,10 @@ class Finetuner:
             "processes": self.state.num_processes,
         }
 
+    def _sections(self) -> dict[str, JsonObject]:
+        """The recipe's sections but for the model's, as plain dictionaries."""
+        return {"data": dataclasses.asdict(self.recipe.data), "finetuning": dataclasses.asdict(self.args)}
+
     def _plan_baselines(self) -> Baselines:
         """What the runs are compared with; those without pre-training are told apart from other runs now, not at the end."""
         from_scratch = None
@@ -181,19 +183,19 @@ class Finetuner:
                 output_dir=str(self.folder / FROM_SCRATCH),
             )
             from_scratch = Finetuner(dataclasses.replace(self.recipe, finetuning=args))
-        ignore_index = getattr(self.config, "semantic_loss_ignore_index", 255)
+        ignore_index = self.setup.ignore_index
         return Baselines(
             self.folder, self.data, self.metric, self.args, from_scratch, self.setup.training_rows, ignore_index
         )
 
-    def _draw(self, results: Mapping[str, Any]) -> dict[str, Any]:
+    def _draw(self, results: JsonView) -> JsonObject:
         """Draw the pictures, on the main process; every process is told what was found."""
-        found: dict[str, Any] = {}
+        found: JsonObject = {}
         if self.state.is_main_process:
             found = Drawing(self.folder, self.data, self.recipe.data, self.config, results).draw()
         return self.setup.broadcast(found)
 
-    def _best_rate(self, records: Mapping[Run, dict[str, Any]]) -> float:
+    def _best_rate(self, records: Mapping[Run, JsonObject]) -> float:
         def mean_score(rate: float) -> float:
             scores = [records[Run(rate, seed)]["validation"][self.metric] for seed in self.args.seeds]
             return float(np.mean(scores)) * (-1 if self.metric in LOWER_IS_BETTER else 1)
@@ -201,7 +203,7 @@ class Finetuner:
         rates = self.args.learning_rates
         return rates[0] if len(rates) == 1 else max(rates, key=mean_score)
 
-    def _keep_best(self, records: Mapping[Run, dict[str, Any]], chosen: float) -> Run:
+    def _keep_best(self, records: Mapping[Run, JsonObject], chosen: float) -> Run:
         runs = [Run(chosen, seed) for seed in self.args.seeds]
         best = runs[0]
         if self.data.validation is not None:
@@ -227,14 +229,13 @@ class Finetuner:
             if path.is_dir():
                 shutil.rmtree(path)
 
-    def _description(self) -> dict[str, Any]:
-        sections = {name: dataclasses.asdict(getattr(self.recipe, name)) for name in ("data", "finetuning")}
+    def _description(self) -> JsonObject:
         return {
             "task": self.setup.task,
             "inputs": self.setup.inputs,
             "num_labels": self.setup.num_labels,
             "label_names": self.data.label_names,
             "rows": self.setup.row_counts(),
-            "settings": {"model": self.recipe.model, **sections},
+            "settings": {"model": self.recipe.model, **self._sections()},
             "configuration": self.config.to_diff_dict(),
         }

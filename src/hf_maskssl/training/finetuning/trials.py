@@ -6,9 +6,11 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import (
     EarlyStoppingCallback,
@@ -26,12 +28,22 @@ from transformers.integrations import TensorBoardCallback
 from ...data.arguments import DENSE_TASKS
 from ...data.tables.rows import TransformedRows
 from ...evaluation.metrics import LOWER_IS_BETTER
-from ...files import incomplete_folder, write_json
+from ...files import JsonObject, incomplete_folder, write_json
 from .layer_decay import layer_decay_groups
 from .models import freeze, load_model, to_original_unit
 from .predictions import gather_maps, gather_predictions, map_rows, predictions_path
 from .results import Run
-from .scores import PREDICTIONS, FinetuningCollator, LabelUnit, head_outputs, make_scorer, metric_scores
+from .scores import (
+    PREDICTIONS,
+    FinetuningCollator,
+    FinetuningRows,
+    LabelUnit,
+    MapScorer,
+    head_outputs,
+    make_scorer,
+    metric_scores,
+    rows_of,
+)
 from .setup import FinetuningSetup
 
 logger = logging.getLogger(__name__)
@@ -44,21 +56,26 @@ class ScoreLogger(TrainerCallback):
         self.run, self.metric = run, metric
 
     def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: Mapping[str, float] | None = None,
+        **kwargs: object,
     ) -> None:
-        if state.is_world_process_zero:
-            score = kwargs["metrics"][f"eval_{self.metric}"]
+        if state.is_world_process_zero and metrics is not None:
+            score = metrics[f"eval_{self.metric}"]
             logger.info("%s, epoch %.4g: validation %s %.4f", self.run.title, state.epoch or 0, self.metric, score)
 
 
 class EpochTeller(TrainerCallback):
     """Tells the training rows which epoch of which run it is: with several processes the loader does not."""
 
-    def __init__(self, rows: Any) -> None:
+    def __init__(self, rows: FinetuningRows | None) -> None:
         self.rows = rows
 
     def on_epoch_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         if isinstance(self.rows, TransformedRows):
             self.rows.set_epoch(round(state.epoch or 0), args.seed)
@@ -77,7 +94,7 @@ class Trials:
         self.config, self.data = setup.config, setup.data
         self.task, self.metric = setup.task, setup.metric
 
-    def train(self, run: Run, keep: bool = False) -> dict[str, Any]:
+    def train(self, run: Run, keep: bool = False) -> JsonObject:
         """One seed with one learning rate; its record is stored before this returns, and its model where needed or
         asked for (`keep`).
         """
@@ -91,7 +108,7 @@ class Trials:
         output = trainer.train()
         validation, place = self._chosen_scores(trainer)
         several_rates = len(self.args.learning_rates) > 1
-        record: dict[str, Any] = {
+        record: JsonObject = {
             "learning_rate": run.learning_rate,
             "seed": run.seed,
             **place,
@@ -122,12 +139,14 @@ class Trials:
             freeze(model.base_model)
         return model
 
-    def trainer(self, model: PreTrainedModel, run: Run, unit: LabelUnit, rows: Any = None) -> Trainer:
+    def trainer(
+        self, model: PreTrainedModel, run: Run, unit: LabelUnit, rows: FinetuningRows | None = None
+    ) -> Trainer:
         """A Trainer for a run, or, without rows to train on, for scoring."""
         trackers = [] if rows is None else self.args.report_to
         selects = rows is not None and self.data.validation is not None
         args = self._training_arguments(run, selects, [name for name in trackers if name != "tensorboard"])
-        ignore_index = getattr(self.config, "semantic_loss_ignore_index", 255)
+        ignore_index = self.setup.ignore_index
         trainer = Trainer(
             model=model,
             args=args,
@@ -147,7 +166,9 @@ class Trials:
             trainer.model_accepts_loss_kwargs = False
         return trainer
 
-    def _optimizer(self, model: PreTrainedModel, args: TrainingArguments) -> tuple[Any, dict[str, Any]] | None:
+    def _optimizer(
+        self, model: PreTrainedModel, args: TrainingArguments
+    ) -> tuple[type[torch.optim.Optimizer], JsonObject] | None:
         """What Trainer takes as `optimizer_cls_and_kwargs`; None leaves it to Trainer, which decays no bias and no norm."""
         if self.args.layer_decay is None:
             return None
@@ -201,7 +222,7 @@ class Trials:
         training_args.mixed_precision = args.mixed_precision or launched_precision()
         return training_args
 
-    def _schedule(self) -> dict[str, Any]:
+    def _schedule(self) -> JsonObject:
         """The learning rate's course in transformers' words."""
         name, lowest = self.args.lr_scheduler_type, self.args.min_learning_rate
         if lowest:
@@ -219,7 +240,7 @@ class Trials:
             callbacks.append(tensorboard)
         return callbacks
 
-    def _chosen_scores(self, trainer: Trainer) -> tuple[dict[str, float] | None, dict[str, Any]]:
+    def _chosen_scores(self, trainer: Trainer) -> tuple[dict[str, float] | None, JsonObject]:
         """Validation scores of the model that is kept, and which epoch that is of."""
         state = trainer.state
         if self.data.validation is None:
@@ -246,21 +267,23 @@ class Trials:
     def _score(self, trainer: Trainer, run: Run, unit: LabelUnit) -> dict[str, float]:
         """Scores on the test split, or on the validation split where there is none; what was predicted is stored."""
         name, split = ("validation", self.data.validation) if self.data.test is None else ("test", self.data.test)
-        rows: Any = split
-        scorer: Any = trainer.compute_metrics
-        if self.task in DENSE_TASKS:
-            scorer.kept_rows = map_rows(len(rows))
+        assert split is not None, "`FinetuningSetup` refuses data without either"
+        scorer = trainer.compute_metrics
+        if isinstance(scorer, MapScorer):
+            scorer.kept_rows = map_rows(len(rows_of(split)))
         # As `trainer.predict`, which would keep the maps of all rows.
-        output = trainer.evaluation_loop(trainer.get_test_dataloader(rows), "Scoring", metric_key_prefix="test")
+        output = trainer.evaluation_loop(trainer.get_test_dataloader(split), "Scoring", metric_key_prefix="test")
         if self.state.is_main_process:
-            if self.task in DENSE_TASKS:
+            if isinstance(scorer, MapScorer):
                 predictions = gather_maps(name, scorer)
             else:
-                predictions = gather_predictions(self.task, name, output.predictions, output.label_ids, unit)
+                predictions = gather_predictions(
+                    self.task, name, np.asarray(output.predictions), np.asarray(output.label_ids), unit
+                )
             predictions.save(predictions_path(self.folder, run))
         return metric_scores(output.metrics or {}, "test_")
 
-    def score_stored(self, run: Run, record: dict[str, Any]) -> dict[str, Any]:
+    def score_stored(self, run: Run, record: JsonObject) -> JsonObject:
         """The record of a run with its test scores, which several learning rates put off until one is chosen."""
         folder = self.stored_model(run)
         model = load_model(self.task, copy.deepcopy(self.config), folder)

@@ -4,12 +4,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from huggingface_hub.utils import validate_repo_id
 
 from ...data.arguments import DataArguments
 from ...evaluation.arguments import ProbeArguments
+from ...files import JsonObject
 from ...recipes import load_recipe
 
 
@@ -169,18 +170,16 @@ class PretrainingArguments:
 class PretrainingRecipe:
     """A whole pre-training run: `model` holds `model_type` and configuration fields."""
 
-    model: dict[str, Any]
+    model: JsonObject
     data: DataArguments
     probe: ProbeArguments
     training: PretrainingArguments
 
 
-def flat_settings(recipe: PretrainingRecipe) -> dict[str, Any]:
+def flat_settings(recipe: PretrainingRecipe) -> JsonObject:
     """`section/field` -> value, of the kinds that every tracker takes."""
-    settings = {f"model/{name}": value for name, value in recipe.model.items()}
-    for section in ("data", "probe", "training"):
-        for name, value in asdict(getattr(recipe, section)).items():
-            settings[f"{section}/{name}"] = value
+    sections = asdict(recipe).items()
+    settings = {f"{section}/{name}": value for section, fields in sections for name, value in fields.items()}
     plain = (bool, int, float, str)
     return {name: value if isinstance(value, plain) else str(value) for name, value in settings.items()}
 

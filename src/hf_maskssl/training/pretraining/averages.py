@@ -1,7 +1,6 @@
 """Averages of named losses over steps or batches: those of tasks weigh each batch by how much of the task it held."""
 
 from collections.abc import Mapping, MutableMapping, Sequence
-from typing import Any
 
 import torch
 
@@ -15,7 +14,10 @@ SHOWN_PARTS = 6
 
 
 def add_parts(
-    sums: MutableMapping[str, Any], parts: Mapping[str, torch.Tensor], rows: float = 1.0, dtype: Any = torch.float32
+    sums: MutableMapping[str, torch.Tensor],
+    parts: Mapping[str, torch.Tensor],
+    rows: float = 1.0,
+    dtype: torch.dtype = torch.float32,
 ) -> None:
     """Add one batch's values to sums.
 
@@ -50,7 +52,7 @@ def add_parts(
     sums.update(zip(names, (so_far + added).unbind(), strict=True))
 
 
-def _stacked(scalars: Sequence[torch.Tensor], dtype: Any) -> torch.Tensor:
+def _stacked(scalars: Sequence[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
     """Scalars as one vector (n,) of this type."""
     scalars = [value.reshape(()) for value in scalars]
     if len({value.dtype for value in scalars}) > 1:

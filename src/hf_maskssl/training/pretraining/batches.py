@@ -1,23 +1,27 @@
 """Batches of a run: which rows each process gets, in an order that a resumed run finds again."""
 
-from collections.abc import Generator, Iterator, Mapping, Sequence, Sized
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import TypeAlias
 
 import torch
 from accelerate.accelerator import Accelerator
 from accelerate.data_loader import DataLoaderShard, prepare_data_loader, skip_first_batches
+from datasets import IterableDataset
 from torch.utils.data import DataLoader
 
 from ...data.collators import BatchCollator
+from ...data.masked_text.rows import MaskedTextRows
 from ...data.preparation import PreparedData
+from ...data.tables.rows import Row, TransformedRows
 from .arguments import PretrainingArguments
 from .resident import ResidentLoader, resident_rows
 from .signals import SigtermPatience
 from .state import RunState
 
 Batch = dict[str, torch.Tensor]
+Loader: TypeAlias = DataLoaderShard | ResidentLoader
 
 
 @dataclass(frozen=True)
@@ -34,14 +38,12 @@ class ShareCollator:
     process: int
     num_processes: int
 
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> Batch:
+    def __call__(self, rows: Sequence[Row]) -> Batch:
         share = len(rows) // self.num_processes
         return self.collator(rows[self.process * share : (self.process + 1) * share])
 
 
-def training_loader(
-    prepared: PreparedData, args: PretrainingArguments, accelerator: Accelerator
-) -> DataLoaderShard | ResidentLoader:
+def training_loader(prepared: PreparedData, args: PretrainingArguments, accelerator: Accelerator) -> Loader:
     """The loader of this process, its batches put on the device; `set_epoch(e)` decides the order of pass e.
 
     Rows are dealt out in batches, each process taking its turn. Of a stream every process reads all rows and keeps its
@@ -50,10 +52,10 @@ def training_loader(
     Raises:
         ValueError: there are fewer rows than one batch on every process; `data_on_device` does not go with the data.
     """
-    dataset: Any = prepared.train
-    is_stream = not hasattr(dataset, "__len__")
+    dataset = prepared.train
+    is_stream = isinstance(dataset, IterableDataset)
     processes = accelerator.num_processes
-    if not is_stream and len(dataset) < args.batch_size * processes:
+    if not isinstance(dataset, IterableDataset) and len(dataset) < args.batch_size * processes:
         raise ValueError(
             f"the training split has {len(dataset)} rows, fewer than one batch of training.batch_size={args.batch_size} "
             f"on each of {processes} process(es): lower training.batch_size to {len(dataset) // processes} or less, or "
@@ -62,7 +64,7 @@ def training_loader(
     resident = None
     if args.data_on_device:
         resident = resident_rows(prepared, accelerator.device, trims=not args.cuda_graphs)
-    if is_stream:
+    if isinstance(dataset, IterableDataset):
         dataset = dataset.shuffle(seed=args.seed, buffer_size=max(1000, 10 * args.batch_size))
     loader = DataLoader(
         dataset,
@@ -94,7 +96,7 @@ def training_loader(
 
 
 def endless_batches(
-    loader: DataLoaderShard | ResidentLoader, prepared: PreparedData, args: PretrainingArguments, place: RunState
+    loader: Loader, prepared: PreparedData, args: PretrainingArguments, place: RunState
 ) -> Generator[Batch, None, None]:
     """Batches of pass after pass; epoch e is the permutation of seed + e, so a resumed run finds its place again.
 
@@ -107,7 +109,7 @@ def endless_batches(
     Raises:
         ValueError: The data gives no full batch.
     """
-    current: Any = loader
+    current: Loader = loader
     try:
         while True:
             current = _loader_of_epoch(loader, prepared, args, place)
@@ -127,13 +129,12 @@ def endless_batches(
         end_workers(current)
 
 
-def _loader_of_epoch(loader: Any, prepared: PreparedData, args: PretrainingArguments, place: RunState) -> Any:
+def _loader_of_epoch(loader: Loader, prepared: PreparedData, args: PretrainingArguments, place: RunState) -> Loader:
     """The loader, in the order of the state's epoch, without the batches that were used already."""
     loader.set_epoch(place.epoch)
-    set_epoch = getattr(prepared.train, "set_epoch", None)  # rows that are not drawn anew have none
-    if set_epoch is not None and isinstance(prepared.train, Sized):
+    if isinstance(prepared.train, TransformedRows | MaskedTextRows):
         # What rows draw at random follows the epoch; the loader of several processes does not tell them.
-        set_epoch(place.epoch, args.seed)
+        prepared.train.set_epoch(place.epoch, args.seed)
     if not place.batches_in_epoch:
         return loader
     rest = without_first(loader, place.batches_in_epoch)
@@ -141,14 +142,14 @@ def _loader_of_epoch(loader: Any, prepared: PreparedData, args: PretrainingArgum
     return rest
 
 
-def without_first(loader: DataLoaderShard | ResidentLoader, batches: int) -> Any:
+def without_first(loader: Loader, batches: int) -> Loader:
     """The loader without the first batches of a pass, which a resumed run has used already."""
     if isinstance(loader, ResidentLoader):
         return loader.without_first(batches)
     return skip_first_batches(loader, batches)
 
 
-def end_workers(loader: Any) -> None:
+def end_workers(loader: Loader) -> None:
     """End the worker processes of a `training_loader` (or one that skips its first batches); it gives no batch afterwards.
 
     Left to the end of the program, or to whoever holds the loader, they would outlive the run.
@@ -175,9 +176,10 @@ def validation_batches(
     `num_processes - 1` rows at the end are left out.
     """
     processes, process = accelerator.num_processes, accelerator.process_index
-    dataset: Any = prepared.validation
+    dataset = prepared.validation
     size = args.batch_size * processes
-    if hasattr(dataset, "__len__"):
+    assert dataset is not None, "called for a run that validates"
+    if not isinstance(dataset, IterableDataset):
         usable = len(dataset) - len(dataset) % processes
         sizes = [min(size, usable - start) for start in range(0, usable, size)][: args.eval_batches]
         shares = []

@@ -1,6 +1,5 @@
 """Checkpoint folders: written aside and renamed, checked before use, thinned out."""
 
-import dataclasses
 import json
 import logging
 import os
@@ -9,12 +8,12 @@ import shutil
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedConfig
 
 from ...data.arguments import fields_of_kinds
-from ...files import INCOMPLETE, incomplete_folder
+from ...files import INCOMPLETE, JsonObject, incomplete_folder
+from ...recipes import own_fields
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +108,7 @@ def replace_files(folder: Path, write: Callable[[Path], None]) -> None:
     aside.rmdir()
 
 
-def read_state(folder: Path) -> dict[str, Any]:
+def read_state(folder: Path) -> JsonObject:
     return json.loads((folder / STATE_FILE).read_text())
 
 
@@ -126,12 +125,10 @@ def check_same_model(folder: Path, config: PreTrainedConfig) -> None:
             f"{folder} is a checkpoint of model_type '{saved.get('model_type')}', the recipe's model_type is "
             f"'{config.model_type}': {advice}"
         )
-    former = type(config).from_pretrained(folder)
-    common = {field.name for field in dataclasses.fields(PreTrainedConfig)}
-    names = [field.name for field in dataclasses.fields(config) if field.name not in common]
-    changed = [name for name in names if getattr(former, name) != getattr(config, name)]
+    former, now = own_fields(type(config).from_pretrained(folder)), own_fields(config)
+    changed = [name for name in now if former[name] != now[name]]
     if changed:
-        values = ", ".join(f"model.{name}={getattr(former, name)!r}" for name in changed)
+        values = ", ".join(f"model.{name}={former[name]!r}" for name in changed)
         raise ValueError(f"{folder} was written with {values}; the recipe says otherwise: {advice}")
 
 

@@ -12,11 +12,13 @@ import dataclasses
 import gc
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from accelerate.accelerator import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import DistributedType
+from torch import nn
 
 from ...models.pretraining import pretraining_hooks
 from .arguments import PretrainingArguments
@@ -29,7 +31,9 @@ WARM_UP_STEPS = 3
 # Graphs kept at a time; a graph takes as much memory as one step's activations where nothing else is free.
 MAX_GRAPHS = 16
 
-Batch = Mapping[str, Any]
+# Name -> tensor on the device, or a mapping of such.
+Batch: TypeAlias = Mapping[str, Any]
+Shapes: TypeAlias = tuple[object, ...]  # of a batch
 
 
 @dataclasses.dataclass
@@ -166,8 +170,8 @@ class StepGraphs:
         self.rates = DeviceRates(optimizer, device)
         self.warm_up_steps, self.max_graphs = warm_up_steps, max_graphs
         self.num_replayed = self.num_run = 0
-        self._seen: dict[Any, int] = {}
-        self._recorded: dict[Any, _Recorded] = {}
+        self._seen: dict[Shapes, int] = {}
+        self._recorded: dict[Shapes, _Recorded] = {}
         self._is_full = False
 
     def __call__(self, batch: Batch, seed: Callable[[], None]) -> StepOutputs:
@@ -206,7 +210,7 @@ class StepGraphs:
         """Shapes of batch that were recorded."""
         return len(self._recorded)
 
-    def _is_to_be_recorded(self, key: Any) -> bool:
+    def _is_to_be_recorded(self, key: Shapes) -> bool:
         seen = self._seen.get(key, 0)
         self._seen[key] = seen + 1
         if seen < self.warm_up_steps:
@@ -243,7 +247,9 @@ class TrainingStep:
     The gradient's norm is computed in every step, because a recorded step does not know when a line is logged.
     """
 
-    def __init__(self, accelerator: Accelerator, model: Any, optimizer: Any, max_grad_norm: float | None) -> None:
+    def __init__(
+        self, accelerator: Accelerator, model: nn.Module, optimizer: AcceleratedOptimizer, max_grad_norm: float | None
+    ) -> None:
         self.accelerator = accelerator
         self.model = model
         self.optimizer = optimizer
@@ -264,7 +270,9 @@ class TrainingStep:
         return StepOutputs(sums, norm)
 
 
-def step_graphs(args: PretrainingArguments, accelerator: Accelerator, model: Any, optimizer: Any) -> StepGraphs:
+def step_graphs(
+    args: PretrainingArguments, accelerator: Accelerator, model: nn.Module, optimizer: AcceleratedOptimizer
+) -> StepGraphs:
     """The steps of a run with `training.cuda_graphs`, of a prepared model and optimiser."""
     step = TrainingStep(accelerator, model, optimizer, args.max_grad_norm)
     return StepGraphs(step, optimizer.optimizer, CudaRecorder(accelerator.device), accelerator.device)
@@ -293,7 +301,7 @@ def check_launch_for_graphs(accelerator: Accelerator) -> None:
         )
 
 
-def check_model_for_graphs(model: Any) -> None:
+def check_model_for_graphs(model: nn.Module) -> None:
     """Whether steps of a model can be recorded: its shapes must follow from those of the batch.
 
     Raises:
@@ -313,7 +321,7 @@ def add_sums(window: dict[str, torch.Tensor], sums: Mapping[str, torch.Tensor]) 
     window |= new
 
 
-def shapes_of(batch: Batch) -> tuple[Any, ...]:
+def shapes_of(batch: Batch) -> Shapes:
     """What a recorded step depends on of a batch: names, shapes and types, in the order of the batch."""
     return tuple(
         (name, shapes_of(part) if isinstance(part, Mapping) else (tuple(part.shape), part.dtype))
@@ -321,7 +329,7 @@ def shapes_of(batch: Batch) -> tuple[Any, ...]:
     )
 
 
-def copy_of(batch: Batch) -> dict[str, Any]:
+def copy_of(batch: Batch) -> Batch:
     """The batch in memory of its own."""
     return {name: copy_of(part) if isinstance(part, Mapping) else part.clone() for name, part in batch.items()}
 

@@ -1,10 +1,9 @@
 """The optimiser of a pre-training run."""
 
-from typing import Any
-
 import torch
 from transformers import PreTrainedModel
 
+from ...files import JsonObject
 from .arguments import PretrainingArguments
 
 
@@ -16,7 +15,7 @@ def build_optimizer(model: PreTrainedModel, args: PretrainingArguments, device: 
         args: The recipe's training section.
         device: Where the parameters will be: on CPU and CUDA one kernel updates all of them.
     """
-    groups: list[dict[str, Any]] = [{"params": [p for p in model.parameters() if p.requires_grad]}]
+    groups: list[JsonObject] = [{"params": [p for p in model.parameters() if p.requires_grad]}]
     if not args.decay_norm_and_bias:
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         plain = [p for name, p in named if p.ndim < 2 or "token" in name.rsplit(".", 1)[-1]]

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.data_loader import DataLoaderShard
+from datasets import IterableDataset
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
 from ...data.collators import BatchCollator
 from ...data.preparation import PreparedData
@@ -80,7 +82,7 @@ class ResidentLoader:
         self.skipped = skipped
 
     @property
-    def base_dataloader(self) -> Any:
+    def base_dataloader(self) -> DataLoader[Any]:
         """The loader that would have read the rows; it has no running workers."""
         return self.loader.base_dataloader
 
@@ -108,10 +110,7 @@ def resident_rows(prepared: PreparedData, device: torch.device, trims: bool) -> 
         ValueError: Rows are streamed or drawn anew in each pass, or do not fit into `MAX_BYTES`; or a row as the collator
             refuses it.
     """
-    dataset: Any = prepared.train
-    reason = _reason_against(dataset, prepared.collator)
-    if reason:
-        raise ValueError(f"training.data_on_device: {reason} Set it to false.")
+    dataset = _kept_rows(prepared)
     left_out = [name for name in prepared.not_inputs if name != "index"]
     chunks: list[dict[str, torch.Tensor]] = []
     lengths: list[int] = []
@@ -149,18 +148,26 @@ def resident_rows(prepared: PreparedData, device: torch.device, trims: bool) -> 
 _PADDED = ("input_ids", "attention_mask", "token_type_ids")
 
 
-def _reason_against(dataset: Any, collator: Any) -> str | None:
-    if not hasattr(dataset, "__len__"):
-        return "The training split is streamed (data.streaming), so it is never whole."
-    is_plain = isinstance(dataset, PreparedRows) or (
-        isinstance(dataset, TransformedRows) and isinstance(dataset.prepare, Preparer) and not dataset.prepare.is_drawn
+def _kept_rows(prepared: PreparedData) -> PreparedRows | TransformedRows:
+    """The training rows, which are the same in every pass.
+
+    Raises:
+        ValueError: They are not.
+    """
+    dataset = prepared.train
+    reason = (
+        "Rows of this kind are made anew in each pass (masked text, aligned pictures of several modalities), so what would "
+        "be kept is used once."
     )
-    if not is_plain or type(collator) is not BatchCollator:
-        return (
-            "Rows of this kind are made anew in each pass (masked text, aligned pictures of several modalities), so what "
-            "would be kept is used once."
-        )
-    return None
+    if type(prepared.collator) is BatchCollator:
+        if isinstance(dataset, PreparedRows):
+            return dataset
+        if isinstance(dataset, TransformedRows) and isinstance(dataset.prepare, Preparer):
+            if not dataset.prepare.is_drawn:
+                return dataset
+    if isinstance(dataset, IterableDataset):
+        reason = "The training split is streamed (data.streaming), so it is never whole."
+    raise ValueError(f"training.data_on_device: {reason} Set it to false.")
 
 
 def _check_size(taken: int, num_rows: int, is_whole: bool) -> None:

@@ -3,9 +3,10 @@
 import os
 import signal
 import threading
+from collections.abc import Callable
+from ctypes import c_bool
 from multiprocessing.sharedctypes import RawValue
 from types import FrameType
-from typing import Any
 
 
 class SigtermWatch:
@@ -16,7 +17,7 @@ class SigtermWatch:
 
     def __init__(self) -> None:
         self.received = False
-        self._former: Any = None
+        self._former: Callable[[int, FrameType | None], object] | int | None = None
 
     def __enter__(self) -> "SigtermWatch":
         if threading.current_thread() is threading.main_thread():
@@ -40,13 +41,13 @@ class SigtermPatience:
 
     def __init__(self) -> None:
         # Raw: a signal may come at any moment, also to a holder of the lock that another value would have.
-        self._is_over: Any = RawValue("b", 0)
+        self._is_over = RawValue(c_bool, False)
 
     def __call__(self, worker: int) -> None:
         signal.signal(signal.SIGTERM, self._end_worker)
 
     def end(self) -> None:
-        self._is_over.value = 1
+        self._is_over.value = True
 
     def _end_worker(self, number: int, frame: FrameType | None) -> None:
         if self._is_over.value:

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModel, PreTrainedConfig
 
+from ...files import JsonObject
+
 logger = logging.getLogger(__name__)
 
 # What the shapes of BERT's weights do not show.
@@ -69,12 +71,12 @@ def _read(load: Callable[..., Any], name: str, **options: Any) -> Any:
 def _as_bert(model: Any, name: str) -> Any:
     """New are only what the balancer remembers and, without next sentence prediction, the weights of that."""
     config = model.config
-    saved = read_start(name)
-    options: dict[str, Any] = {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    saved, own = read_start(name).to_dict(), config.to_dict()
+    options: JsonObject = {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": True}
     start, info = _read(type(model).from_pretrained, name, config=config, **options)
     new = ("balancer.", *(SENTENCE_WEIGHTS if config.next_sentence_prediction == "none" else ()))
     problems = {
-        "other settings": [key for key in SAME_IN_BERT if getattr(saved, key, None) != getattr(config, key)],
+        "other settings": [key for key in SAME_IN_BERT if saved.get(key) != own[key]],
         "missing weights": [key for key in info["missing_keys"] if not key.startswith(new)],
         "weights too many": [key for key in info["unexpected_keys"] if not key.startswith(SENTENCE_WEIGHTS)],
         "weights of other shapes": [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]],

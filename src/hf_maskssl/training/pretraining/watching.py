@@ -5,14 +5,15 @@ A `Watcher` of one's own is passed to `pretrain` beside those of the recipe (`re
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Sized
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterable, Sized
+from typing import TYPE_CHECKING, cast
 
 import torch
 from accelerate.utils import DistributedType, send_to_device
 from transformers import AutoModelForPreTraining, PreTrainedModel
 
 from ...data.tables.preparing import plain_rows
+from ...data.tables.rows import Row
 from ...evaluation.online import labelled_held_out, online_probe
 from ...pictures.modalities import draw_modalities, known_class_names
 from ...pictures.reconstruction import draw_curves, draw_reconstruction
@@ -112,8 +113,8 @@ class Pictures(Watcher):
         folder = run.output_dir / "pictures"
         folder.mkdir(exist_ok=True)
         prepared = run.prepared
-        source: Any = prepared.validation if prepared.validation is not None else plain_rows(cast(Any, prepared.train))
-        batch = prepared.collator([row for _, row in zip(range(8), source, strict=False)])
+        source = plain_rows(prepared.train) if prepared.validation is None else prepared.validation
+        batch = prepared.collator([row for _, row in zip(range(8), cast(Iterable[Row], source), strict=False)])
         is_main = run.accelerator.is_main_process
         picture = folder / f"reconstruction-{run.state.step:08d}.png" if is_main else None
         draw = draw_reconstruction
