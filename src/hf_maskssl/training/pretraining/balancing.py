@@ -16,7 +16,7 @@ def balance_tasks(run: "Pretrainer", step: int, taken: list[Batch]) -> "TaskBala
     """Measure the tasks over all batches of a step, where their weights or means depend on all of them.
 
     Returns:
-        The balancer that must be told when the step ends; None where each batch can be taken by itrun.
+        The balancer that must be told when the step ends; None where each batch can be taken by itself.
     """
     if len(taken) <= 1:
         return None
