@@ -24,7 +24,7 @@ from hf_maskssl.training import NonFiniteLossError, OnlineProbe, Pretrainer, Pre
 from hf_maskssl.training.finetuning.sweep import Finetuner
 from hf_maskssl.training.pretraining import checkpoints
 from hf_maskssl.training.pretraining.building import build_model
-from hf_maskssl.training.pretraining.signals import SigtermPatience, SigtermWatch
+from hf_maskssl.training.pretraining.signals import PatientWorkers, StopSignals
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "run_pretrain.py"
 
@@ -177,24 +177,38 @@ def test_arguments_that_cannot_work(fields: dict[str, Any], message: str) -> Non
         PretrainingArguments(**fields)
 
 
-def test_sigterm_is_noticed_inside_the_watch_only() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with SigtermWatch() as watch:
-        signal.raise_signal(signal.SIGTERM)
-        assert watch.received
-    assert signal.getsignal(signal.SIGTERM) == before
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_are_noticed_inside_the_context_only(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with StopSignals() as signals:
+        signal.raise_signal(number)
+        assert signals.received == number.name
+    assert signal.getsignal(number) == before
 
 
-def test_sigterm_saves_and_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_ctrl_c_ends_at_once() -> None:
+    with StopSignals() as signals:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)  # as a launcher sends it to its processes after Ctrl-C
+        assert signals.received == "SIGINT"
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_stops(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     original = Pretrainer._step
 
     def step(self: Pretrainer, batches: Any) -> None:
         original(self, batches)
         if self.state.step == 3:
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(number)
 
     monkeypatch.setattr(Pretrainer, "_step", step)
     _, state = train(make_recipe(tmp_path, PLAIN_MAE, logging_steps=50))
+    assert f"{number.name}: stopped and saved at step 3" in caplog.text
     assert state.interrupted and state.step == 3
     assert [path.name for path in checkpoints.list_checkpoints(tmp_path)] == ["checkpoint-00000003"]
     assert not (tmp_path / "config.json").exists()  # the run is not complete
@@ -223,7 +237,7 @@ def test_an_error_in_a_worker_process_ends_the_run(tmp_path: Path) -> None:
 
 
 def test_workers_die_of_sigterm_when_the_run_is_over() -> None:
-    patience = SigtermPatience()
+    patience = PatientWorkers()
     context = torch.multiprocessing.get_context("fork")
     ready = context.Event()
 

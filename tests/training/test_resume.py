@@ -1,6 +1,9 @@
 """A run that is killed and resumed ends with the very weights of one that was not."""
 
+import contextlib
+import json
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -194,6 +197,7 @@ def test_a_new_checkpoint_is_not_thinned_out_for_a_damaged_later_one(tmp_path: P
         ({"model": PLAIN_MAE | {"hidden_size": 24}}, "model.hidden_size=16"),
         ({"model": {}}, "model.num_adaptation_steps=0"),
         ({"resume": False}, "pass --resume to continue"),
+        ({"decay_norm_and_bias": False}, "training.decay_norm_and_bias=true, which decides how the optimiser groups"),
     ],
 )
 def test_what_cannot_be_resumed_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -242,3 +246,53 @@ def test_the_best_checkpoint_is_completed_after_a_kill(tmp_path: Path, monkeypat
     _, state = train(make_recipe(tmp_path / "run", **settings | {"resume": True, "max_steps": 2}))
     assert state.best_step == 2
     assert_same_weights(weights(best), weights(tmp_path / "run" / "checkpoint-00000002"))
+
+
+def test_settings_of_the_optimiser_are_those_of_the_recipe(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What an error about a loss that is not finite advises must have an effect, and be told."""
+    settings = {"model": PLAIN_MAE, "warmup_steps": 2, "lr_scheduler_type": "linear", "max_steps": 8}
+    for steps in ("run", "copy"):
+        train(make_recipe(tmp_path / steps, **settings | {"max_steps": 4}))
+    changes = {"learning_rate": 1e-4, "weight_decay": 0.3, "adam_beta1": 0.5, "adam_beta2": 0.7, "adam_epsilon": 1e-3}
+    trainer, state = train(make_recipe(tmp_path / "run", **settings, **changes, resume=True))
+    told = "training.learning_rate=0.0001 (was 0.001), training.weight_decay=0.3 (was 0.0001)"
+    assert f"From here on the run has {told}" in caplog.text and "training.max_steps=8 (was 4)" in caplog.text
+    # Step 5 of 8, of which 2 are the warm-up: the rate falls to 0 over the 6 steps after it.
+    rates = [entry["learning_rate"] for entry in state.history if entry["step"] > 4]
+    assert rates == pytest.approx([1e-4 * (8 - step) / 6 for step in range(4, 8)])
+    group = trainer.optimizer.param_groups[0]
+    assert (group["weight_decay"], group["betas"], group["eps"]) == (0.3, (0.5, 0.7), 1e-3)
+    caplog.clear()
+    train(make_recipe(tmp_path / "copy", **settings | {"max_steps": 4}, resume=True))
+    assert "From here on" not in caplog.text
+
+
+class Hostile:
+    """A pickle that writes a file when it is loaded as code."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.trace,)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["optimizer.bin", "random_states_0.pkl", "scaler.pt", "scheduler.bin", "sampler.bin", "custom_checkpoint_0.pkl"],
+)
+def test_no_file_of_a_checkpoint_runs_code(name: str, tmp_path: Path) -> None:
+    """A file of a checkpoint with a manifest that fits is refused, or not read, if it holds more than data."""
+    train(make_recipe(tmp_path / "run", model=PLAIN_MAE))
+    folder = tmp_path / "run" / "checkpoint-00000004"
+    for protocol in (torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))):
+        protocol(Hostile(tmp_path / "trace"), folder / "training_state" / name)
+        state = json.loads((folder / "trainer_state.json").read_text())
+        if name == "custom_checkpoint_0.pkl":  # read where the state does not say how many updates there were
+            state["updates"] = None
+        (folder / "trainer_state.json").write_text(json.dumps(state))
+        (folder / "manifest.json").unlink()
+        checkpoints.seal(folder, folder)
+        with contextlib.suppress(ValueError):
+            train(make_recipe(tmp_path / "run", model=PLAIN_MAE, resume=True))
+        assert not (tmp_path / "trace").exists()

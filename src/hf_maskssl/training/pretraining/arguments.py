@@ -184,9 +184,17 @@ def flat_settings(recipe: PretrainingRecipe) -> JsonObject:
     return {name: value if isinstance(value, plain) else str(value) for name, value in settings.items()}
 
 
-def data_settings(recipe: PretrainingRecipe) -> dict[str, str]:
-    """Field of the data section -> its value as JSON, which also has a text for what is not a number."""
-    return {name: json.dumps(value, default=str) for name, value in asdict(recipe.data).items()}
+def learning_settings(args: PretrainingArguments) -> dict[str, str]:
+    """The fields that decide what a step does to the weights, and how the optimiser groups them, each as JSON."""
+    names: tuple[str, ...] = ("learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_steps")
+    names += ("decay_norm_and_bias", "lr_scheduler_type", "warmup_steps", "max_grad_norm", "mixed_precision", "tf32")
+    every = settings_as_json(args)
+    return {name: every[name] for name in names}
+
+
+def settings_as_json(section: DataArguments | PretrainingArguments) -> dict[str, str]:
+    """Field of a section -> its value as JSON, which also has a text for what is not a number."""
+    return {name: json.dumps(value, default=str) for name, value in asdict(section).items()}
 
 
 def load_pretraining_recipe(path: str | Path, overrides: Sequence[str] = ()) -> PretrainingRecipe:

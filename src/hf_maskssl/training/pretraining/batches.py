@@ -17,7 +17,7 @@ from ...data.preparation import PreparedData
 from ...data.tables.rows import Row, TransformedRows
 from .arguments import PretrainingArguments
 from .resident import ResidentLoader, resident_rows
-from .signals import SigtermPatience
+from .signals import PatientWorkers
 from .state import RunState
 
 Batch = dict[str, torch.Tensor]
@@ -77,7 +77,7 @@ def training_loader(prepared: PreparedData, args: PretrainingArguments, accelera
         num_workers=args.num_workers,
         pin_memory=pins_memory(args, accelerator),
         persistent_workers=args.num_workers > 0,
-        worker_init_fn=SigtermPatience(),
+        worker_init_fn=PatientWorkers(),
         # Workers' seeds come from this generator: making an iterator leaves the model's random numbers alone.
         generator=torch.Generator().manual_seed(args.seed),
     )
@@ -155,7 +155,7 @@ def end_workers(loader: Loader) -> None:
     Left to the end of the program, or to whoever holds the loader, they would outlive the run.
     """
     base = loader.base_dataloader
-    if isinstance(base.worker_init_fn, SigtermPatience):
+    if isinstance(base.worker_init_fn, PatientWorkers):
         base.worker_init_fn.end()
     iterator = getattr(base, "_iterator", None)  # kept by loaders with persistent workers alone
     if iterator is not None:

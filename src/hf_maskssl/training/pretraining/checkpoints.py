@@ -132,6 +132,11 @@ def check_same_model(folder: Path, config: PreTrainedConfig) -> None:
         raise ValueError(f"{folder} was written with {values}; the recipe says otherwise: {advice}")
 
 
+def changed_settings(former: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Fields whose value was another one when a checkpoint was written; those that it does not know did not change."""
+    return [name for name, value in now.items() if former.get(name, value) != value]
+
+
 def warn_of_changed_data(folder: Path, former: Mapping[str, str], now: Mapping[str, str]) -> None:
     """Say which fields of the data section are others than those a checkpoint was written with.
 

@@ -18,7 +18,7 @@ from ...data.preparation import PreparedData, prepare_data
 from ...files import writable_folder
 from ...models.pretraining import pretraining_hooks
 from ...recipes import build_config
-from .arguments import PretrainingArguments, PretrainingRecipe, data_settings, flat_settings
+from .arguments import PretrainingArguments, PretrainingRecipe, flat_settings, learning_settings, settings_as_json
 from .averages import shown_beside_progress
 from .balancing import balance_tasks
 from .batches import Batch, endless_batches, training_loader
@@ -26,10 +26,11 @@ from .building import build_accelerator, build_model, build_scheduler
 from .checkpoints import list_checkpoints, newest_sound_checkpoint
 from .graphs import StepGraphs, step_graphs
 from .optimizers import build_optimizer
-from .saving import finish, resume, save
+from .resuming import resume
+from .saving import finish, save
 from .seeds import mix, seed_device, seed_step
 from .sharding import embedding_in_root
-from .signals import SigtermWatch
+from .signals import StopSignals
 from .starting import read_start
 from .state import RunState
 from .watching import Watcher, recipe_watchers
@@ -54,7 +55,7 @@ def pretrain(
         watchers: what is looked at meanwhile; None: `recipe_watchers(recipe)`.
 
     Returns:
-        The final state; `interrupted` when SIGTERM ended the run early (everything is saved then).
+        The final state; `interrupted` when SIGTERM or Ctrl-C ended the run early (everything is saved then).
 
     Raises:
         ValueError: anything in the recipe, the data or the output folder that cannot work; `NonFiniteLossError` when
@@ -71,6 +72,7 @@ class Pretrainer:
         prepared, model, optimizer, scheduler: there once `run` has set up; the model as Accelerate has wrapped it.
         state: where it stands.
         window: losses since the last log.
+        signals: SIGTERM and Ctrl-C, while the run trains.
         rows: numbers of the rows of the last step's batches.
         write_card, watchers: as `pretrain` has them.
     """
@@ -91,7 +93,7 @@ class Pretrainer:
         self.window = LossWindow(self.accelerator, self.describe_rows)
         self.rows: list[torch.Tensor] = []
         self.stop_requested = False  # agreed on by all processes
-        self._sigterm = SigtermWatch()
+        self.signals = StopSignals()
         self._grad_norm: torch.Tensor | None = None
         self._graphs: StepGraphs | None = None  # where training.cuda_graphs records whole steps
         self._learning_rate = 0.0  # of the last step
@@ -119,14 +121,14 @@ class Pretrainer:
             self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         if args.cuda_graphs:
             self._graphs = step_graphs(args, self.accelerator, self.model, self.optimizer)
-        self.accelerator.register_for_checkpointing(self.scheduler)
         self.state.layout = {
             "num_processes": self.accelerator.num_processes,
             "batch_size": args.batch_size,
             "gradient_accumulation_steps": args.gradient_accumulation_steps,
             "seed": args.seed,
         }
-        self.state.data = data_settings(self.recipe)
+        self.state.data = settings_as_json(self.recipe.data)
+        self.state.training = learning_settings(args)
         if self.accelerator.distributed_type != DistributedType.FSDP:
             # The folder holds the weights once, as save_pretrained writes them.
             self.accelerator.register_save_state_pre_hook(lambda models, weights, folder: weights.clear())
@@ -140,7 +142,7 @@ class Pretrainer:
         return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
     def run(self) -> RunState:
-        """Train to the last step, or to where SIGTERM or an error ends it."""
+        """Train to the last step, or to where SIGTERM, Ctrl-C or an error ends it."""
         self._set_up()
         if self.args.resume:
             resume(self)
@@ -157,7 +159,7 @@ class Pretrainer:
         )
         # Closed, the batches end their workers: after an error nothing else would before the program's end.
         source = endless_batches(self.loader, self.prepared, self.args, self.state)
-        with self._sigterm, progress, contextlib.closing(source) as batches:
+        with self.signals, progress, contextlib.closing(source) as batches:
             if self.state.step == 0:
                 for watcher in self.watchers:
                     if watcher.at_start:
@@ -239,7 +241,7 @@ class Pretrainer:
         # Processes must leave the loop at the same step.
         is_cheap = self.accelerator.num_processes == 1 or self.accelerator.device.type == "cpu"
         if is_cheap or self.is_due(min(args.logging_steps, AGREEMENT_STEPS), step):
-            self.stop_requested = self.any_process(self._sigterm.received)
+            self.stop_requested = self.any_process(self.signals.received is not None)
         for watcher in self.watchers:
             if self.is_due(watcher.every, step):
                 self.log(watcher.look(self))

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written whole, found again, and the finished model at the top of the folder."""
+"""Checkpoints of a run, written whole, and the finished model at the top of the folder."""
 
 import dataclasses
 import logging
@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from accelerate.utils import DistributedType
-from safetensors.torch import load_model
 from torch.distributed.tensor import DTensor
 
 from ...files import INCOMPLETE, incomplete_folder, write_json
@@ -17,18 +15,14 @@ from .checkpoints import (
     BEST,
     MANIFEST,
     STATE_FILE,
-    check_same_model,
     checkpoint_folder,
     copy_as,
     find_problem,
-    newest_sound_checkpoint,
-    read_state,
     replace_files,
     seal,
     thin_out,
-    warn_of_changed_data,
 )
-from .state import NonFiniteLossError, RunState
+from .state import NonFiniteLossError
 
 if TYPE_CHECKING:
     from .loop import Pretrainer
@@ -48,6 +42,7 @@ def save(run: "Pretrainer", best: bool = False) -> None:
         run.accelerator.wait_for_everyone()
         run.accelerator.save_state(str(folder / "training_state"), safe_serialization=True)
         run.state.window, run.state.window_batches = run.window.reduced(), run.window.batches
+        run.state.updates = run.scheduler.last_epoch
         _save_model(run, folder)
         run.accelerator.wait_for_everyone()
         if run.accelerator.is_main_process:
@@ -84,40 +79,6 @@ def _save_model(run: "Pretrainer", folder: Path) -> None:
         run.write_card(folder, run.recipe, run.state)
 
 
-def resume(run: "Pretrainer") -> None:
-    """Go on where the newest sound checkpoint of the folder stands.
-
-    Raises:
-        ValueError: It is of another model, or of a layout on which the order of the data depends.
-    """
-    folder = newest_sound_checkpoint(run.output_dir)
-    if folder is None:
-        logger.warning("No sound checkpoint in %s: starting from the beginning.", run.output_dir)
-        return
-    model = run.bare_model
-    check_same_model(folder, model.config)
-    state = RunState(**read_state(folder))
-    if state.layout != run.state.layout:
-        raise ValueError(
-            f"{folder} was written with {state.layout}, this run has {run.state.layout}: the data order depends on "
-            "them. Resume with the former values, or start another training.output_dir."
-        )
-    if run.accelerator.distributed_type != DistributedType.FSDP:
-        load_model(model, folder / "model.safetensors")  # into the weights where they are
-    run.accelerator.load_state(str(folder / "training_state"))
-    if run.accelerator.is_main_process:
-        warn_of_changed_data(folder, state.data, run.state.data)
-    state.interrupted, state.data = False, run.state.data
-    run.state = state
-    run.window.restore(state.window, state.window_batches)
-    best = run.output_dir / BEST
-    if run.accelerator.is_main_process and run.args.save_best and state.best_step == state.step:
-        # The run may have ended between the two copies of this checkpoint.
-        if find_problem(best) is not None or read_state(best)["step"] != state.step:
-            copy_as(folder, best)
-    logger.info("Resumed from %s at step %d.", folder, state.step)
-
-
 def finish(run: "Pretrainer") -> None:
     """Save the last step; a complete run also puts its model at the top of `output_dir`."""
     run.state.interrupted = run.state.step < run.args.max_steps
@@ -126,7 +87,8 @@ def finish(run: "Pretrainer") -> None:
         last = checkpoint_folder(run.output_dir, run.state.step)
         replace_files(run.output_dir, lambda folder: _copy_model_files(last, folder))
     elif run.accelerator.is_main_process:
-        logger.warning("SIGTERM: stopped and saved at step %d; --resume continues.", run.state.step)
+        reason = run.signals.received or "A signal to another process"
+        logger.warning("%s: stopped and saved at step %d; --resume continues.", reason, run.state.step)
     run.accelerator.wait_for_everyone()
     run.accelerator.end_training()
 

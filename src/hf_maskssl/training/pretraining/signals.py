@@ -1,4 +1,4 @@
-"""SIGTERM, which clusters send before they take a machine away: noticed, not died of."""
+"""SIGTERM, which clusters send before they take a machine away, and Ctrl-C: noticed, not died of."""
 
 import os
 import signal
@@ -9,33 +9,40 @@ from multiprocessing.sharedctypes import RawValue
 from types import FrameType
 
 
-class SigtermWatch:
-    """A context in which SIGTERM only sets `received`; afterwards it does again what it did before.
+class StopSignals:
+    """A context in which SIGTERM and Ctrl-C (SIGINT) only set `received`; afterwards they do again what they did before.
 
-    In another thread than the main one, where Python allows no handlers, it watches nothing.
+    A second Ctrl-C ends the program at once. In another thread than the main one, where Python allows no handlers, nothing is
+    noticed.
+
+    Attributes:
+        received: name of the first signal that came; None before.
     """
 
     def __init__(self) -> None:
-        self.received = False
-        self._former: Callable[[int, FrameType | None], object] | int | None = None
+        self.received: str | None = None
+        self._former: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
 
-    def __enter__(self) -> "SigtermWatch":
+    def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
-            self._former = signal.signal(signal.SIGTERM, self._note)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._former[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._former is not None:
-            signal.signal(signal.SIGTERM, self._former)
+        for number, former in self._former.items():
+            signal.signal(number, former)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = True
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.received = self.received or signal.Signals(number).name
 
 
-class SigtermPatience:
-    """`worker_init_fn` of a data loader whose workers ignore SIGTERM until the run is over.
+class PatientWorkers:
+    """`worker_init_fn` of a data loader whose workers ignore Ctrl-C, and SIGTERM until the run is over.
 
-    A SIGTERM to the whole process group must leave the run able to save, so its workers live on. Once `end` was called they
+    A signal to the whole process group must leave the run able to save, so its workers live on. Once `end` was called they
     die of it again: torch and multiprocessing end slow workers by SIGTERM and wait until they are gone, for ever if need be.
     """
 
@@ -45,6 +52,7 @@ class SigtermPatience:
 
     def __call__(self, worker: int) -> None:
         signal.signal(signal.SIGTERM, self._end_worker)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def end(self) -> None:
         self._is_over.value = True

@@ -15,9 +15,11 @@ class RunState:
         best_loss, best_step: lowest validation loss, and when it was.
         history: one dict per logged step: `step` and named values.
         window, window_batches: sums since the last logged step, and over how many batches.
-        interrupted: whether SIGTERM ended the run.
+        interrupted: whether SIGTERM or Ctrl-C ended the run.
         layout: processes, batch size and accumulation the data order depends on.
         data: the recipe's data section, each field as JSON.
+        training: the settings of the training section that decide what a step does (`learning_settings`), each as JSON.
+        updates: updates of the weights: fewer than steps where float16 skipped some. None in checkpoints of version 0.1.
     """
 
     step: int = 0
@@ -32,6 +34,8 @@ class RunState:
     interrupted: bool = False
     layout: dict[str, int] = dataclasses.field(default_factory=dict)
     data: dict[str, str] = dataclasses.field(default_factory=dict)
+    training: dict[str, str] = dataclasses.field(default_factory=dict)
+    updates: int | None = None
 
     def latest(self, name: str) -> float | None:
         """The last logged value of `name`, or None."""

@@ -1,0 +1,145 @@
+"""Going on where a checkpoint stands: its weights and optimiser state, with the settings that the recipe has now."""
+
+import logging
+import os
+import pickle
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from accelerate.utils import DistributedType
+from safetensors.torch import load_model
+from torch.optim.lr_scheduler import LRScheduler
+
+from .checkpoints import (
+    BEST,
+    changed_settings,
+    check_same_model,
+    copy_as,
+    find_problem,
+    newest_sound_checkpoint,
+    read_state,
+    warn_of_changed_data,
+)
+from .state import RunState
+
+if TYPE_CHECKING:
+    from .loop import Pretrainer
+
+# Settings of an optimiser's parameter groups that hold from here on; the rest of a group is the checkpoint's.
+GROUP_SETTINGS = ("lr", "initial_lr", "betas", "eps", "weight_decay")
+# The scheduler's state in checkpoints of version 0.1 and before, which is a pickle.
+FORMER_SCHEDULER = "custom_checkpoint_0.pkl"
+
+logger = logging.getLogger(__name__)
+
+
+def resume(run: "Pretrainer") -> None:
+    """Go on where the newest sound checkpoint of the folder stands.
+
+    Settings of the optimiser and the learning rate are those of the recipe, also where the checkpoint was written with
+    others, which the log then names.
+
+    Raises:
+        ValueError: It is of another model, of a layout on which the order of the data depends, or of other groups of
+            parameters; or a file of it is no plain data.
+    """
+    folder = newest_sound_checkpoint(run.output_dir)
+    if folder is None:
+        logger.warning("No sound checkpoint in %s: starting from the beginning.", run.output_dir)
+        return
+    model = run.bare_model
+    check_same_model(folder, model.config)
+    state = RunState(**read_state(folder))
+    if state.layout != run.state.layout:
+        raise ValueError(
+            f"{folder} was written with {state.layout}, this run has {run.state.layout}: the data order depends on "
+            "them. Resume with the former values, or start another training.output_dir."
+        )
+    _check_groups(folder, state, run.state)
+    if run.accelerator.distributed_type != DistributedType.FSDP:
+        load_model(model, folder / "model.safetensors")  # into the weights where they are
+    _load_training_state(run, folder, state)
+    if run.accelerator.is_main_process:
+        _log_changed_learning(folder, state, run.state)
+        warn_of_changed_data(folder, state.data, run.state.data)
+    state.interrupted, state.data, state.training = False, run.state.data, run.state.training
+    run.state = state
+    run.window.restore(state.window, state.window_batches)
+    best = run.output_dir / BEST
+    if run.accelerator.is_main_process and run.args.save_best and state.best_step == state.step:
+        # The run may have ended between the two copies of this checkpoint.
+        if find_problem(best) is not None or read_state(best)["step"] != state.step:
+            copy_as(folder, best)
+    logger.info("Resumed from %s at step %d.", folder, state.step)
+
+
+def _load_training_state(run: "Pretrainer", folder: Path, state: RunState) -> None:
+    """Optimiser, gradient scaler and random numbers as they were; the learning rate and the optimiser's settings of now."""
+    groups = run.optimizer.param_groups
+    settings = [{name: group[name] for name in GROUP_SETTINGS} for group in groups]
+    with _without_former_scheduler(folder / "training_state") as training_state:
+        try:
+            run.accelerator.load_state(str(training_state))
+        except pickle.UnpicklingError as error:
+            raise ValueError(
+                f"{folder / 'training_state'} holds a file that is no plain data, and was not read: {error}. Only programs of "
+                "somebody else write such files: take the checkpoint away, and an earlier one is resumed."
+            ) from error
+    for group, own in zip(run.optimizer.param_groups, settings, strict=True):
+        group.update(own)
+    updates = state.updates if state.updates is not None else _former_updates(folder, state)
+    go_to_update(run.scheduler, updates)
+
+
+def go_to_update(scheduler: LRScheduler, updates: int) -> None:
+    """Set the learning rate as it is after so many updates of the weights."""
+    scheduler.last_epoch, scheduler._step_count = updates - 1, max(updates, 1)
+    scheduler.step()
+
+
+def _former_updates(folder: Path, state: RunState) -> int:
+    """Updates as a checkpoint of version 0.1 counts them; where it has no such file, one a step."""
+    path = folder / "training_state" / FORMER_SCHEDULER
+    if not path.is_file():
+        return state.step
+    try:
+        return int(torch.load(path, weights_only=True)["last_epoch"])
+    except (pickle.UnpicklingError, KeyError, TypeError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"{path} is not the state of a learning rate's schedule, and was not read: {error}"
+        ) from error
+
+
+@contextmanager
+def _without_former_scheduler(folder: Path) -> Iterator[Path]:
+    """The folder without the scheduler's pickle of former versions, which Accelerate would load by running it."""
+    if not any(folder.glob("custom_checkpoint_*.pkl")):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as name:
+        view = Path(name)
+        for path in folder.iterdir():
+            if not path.match("custom_checkpoint_*.pkl"):
+                os.symlink(path.resolve(), view / path.name)
+        yield view
+
+
+def _check_groups(folder: Path, former: RunState, now: RunState) -> None:
+    """Refuse other groups of parameters, whose momenta would go to other weights."""
+    name = "decay_norm_and_bias"
+    if name in changed_settings(former.training, now.training):
+        raise ValueError(
+            f"{folder} was written with training.{name}={former.training[name]}, which decides how the optimiser groups its "
+            "parameters: resume with that value, or start another training.output_dir."
+        )
+
+
+def _log_changed_learning(folder: Path, former: RunState, now: RunState) -> None:
+    changed = changed_settings(former.training, now.training)
+    if changed:
+        values = ", ".join(f"training.{name}={now.training[name]} (was {former.training[name]})" for name in changed)
+        logger.warning("From here on the run has %s, unlike %s.", values, folder)
