@@ -203,15 +203,7 @@ class PoSMinimaxBertModel(PoSMinimaxBertPreTrainedModel, BertModel):
 
     def __init__(self, config: PoSMinimaxBertConfig, add_pooling_layer: bool = True) -> None:
         super().__init__(config, add_pooling_layer)
-        # The same modules with other forward passes. Making them anew would draw their weights a second time.
-        kinds: dict[type[nn.Module], type[nn.Module]] = {
-            BertEncoder: PoSMinimaxBertEncoder,
-            BertAttention: PoSMinimaxBertAttention,
-            BertSelfAttention: PoSMinimaxBertSelfAttention,
-            nn.Dropout: Dropout,
-        }
-        for module in self.modules():
-            module.__class__ = kinds.get(type(module), type(module))
+        _adapt(self)
 
     def forward(
         self,
@@ -281,6 +273,22 @@ class PoSMinimaxBertModel(PoSMinimaxBertPreTrainedModel, BertModel):
         return super()._create_attention_masks(
             attention_mask, encoder_attention_mask, embedding_output, encoder_hidden_states, past_key_values
         )
+
+
+def _adapt(encoder: BertModel) -> None:
+    """Give a BERT encoder and its modules the forward passes of this file.
+
+    The modules stay the same ones: building others would draw every weight a second time.
+    """
+    kinds: dict[type[nn.Module], type[nn.Module]] = {
+        BertModel: PoSMinimaxBertModel,
+        BertEncoder: PoSMinimaxBertEncoder,
+        BertAttention: PoSMinimaxBertAttention,
+        BertSelfAttention: PoSMinimaxBertSelfAttention,
+        nn.Dropout: Dropout,
+    }
+    for module in encoder.modules():
+        module.__class__ = kinds.get(type(module), type(module))
 
 
 def _shape_of(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> tuple[int, ...]:
@@ -708,18 +716,17 @@ class PoSMinimaxBertForMaskedLM(PoSMinimaxBertMaskedModel):
 
 
 class PoSMinimaxBertHead(PoSMinimaxBertPreTrainedModel):
-    """What the task models share: transformers' own, around the encoder of this file.
+    """What the task models share: transformers' own, whose encoder becomes that of this file.
 
     Their losses are means over one batch, so Trainer must divide by the accumulated ones.
     """
 
     accepts_loss_kwargs = False
-    bert: Any
+    bert: BertModel
 
     def __init__(self, config: PoSMinimaxBertConfig) -> None:
         super().__init__(config)
-        self.bert = PoSMinimaxBertModel(config, add_pooling_layer=self.bert.pooler is not None)
-        self.post_init()
+        _adapt(self.bert)
 
 
 class PoSMinimaxBertForSequenceClassification(PoSMinimaxBertHead, BertForSequenceClassification):
