@@ -1,10 +1,12 @@
 """Configuration of MetaMAE (Jang et al. 2023, https://arxiv.org/abs/2310.16318)."""
 
+import math
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from .field_checks import check_at_least, check_heads, check_probabilities
 from .masking import num_visible_tokens
 
 AUTO_MAP = {
@@ -146,10 +148,7 @@ class MetaMAEConfig(PreTrainedConfig):
     @property
     def num_patches(self) -> int:
         """Patches of a full signal; 0 for tokens alone."""
-        count = 1 if self.has_patches else 0
-        for size in self.grid_shape:
-            count *= size
-        return count
+        return math.prod(self.grid_shape) if self.has_patches else 0
 
     @property
     def num_tokens(self) -> int:
@@ -157,14 +156,15 @@ class MetaMAEConfig(PreTrainedConfig):
         return self.num_patches + (int(self.max_position_embeddings or 0) if self.has_tokens else 0)
 
     def validate_input(self) -> None:
+        tokens = {"vocab_size": self.vocab_size, "max_position_embeddings": self.max_position_embeddings}
+        image = {"image_size": self.image_size, "num_channels": self.num_channels}
         needed = {
-            "tokens": ["vocab_size", "max_position_embeddings"],
-            "series": ["series_length"],
-            "image": ["image_size"],
-            "vision_language": ["vocab_size", "max_position_embeddings", "image_size"],
+            "tokens": tokens,
+            "series": {"series_length": self.series_length, "num_channels": self.num_channels},
+            "image": image,
+            "vision_language": tokens | image,
         }[self.modality]
-        for name in [*needed, *(["num_channels"] if self.has_patches else [])]:
-            value = getattr(self, name)
+        for name, value in needed.items():
             if value is None or (isinstance(value, int) and value < 1):
                 raise ValueError(f"modality='{self.modality}' needs a positive `{name}`, got {value}.")
         if not self.has_patches:
@@ -184,19 +184,15 @@ class MetaMAEConfig(PreTrainedConfig):
 
     def validate_widths(self) -> None:
         axes = 1 if self.modality in ("tokens", "series") else 2
-        for width_name, heads_name in (
-            ("hidden_size", "num_attention_heads"),
-            ("decoder_hidden_size", "decoder_num_attention_heads"),
-        ):
-            width, heads = getattr(self, width_name), getattr(self, heads_name)
-            if width < 1 or heads < 1 or width % heads or width % (2 * axes):
+        for part in ("", "decoder_"):
+            width = check_heads(self, f"{part}hidden_size", f"{part}num_attention_heads")
+            if width % (2 * axes):
                 raise ValueError(
-                    f"`{width_name}` must be a positive multiple of `{heads_name}` and of {2 * axes} (sine-cosine "
-                    f"positions in {axes}-D), got {width} and {heads} heads."
+                    f"`{part}hidden_size` must be a multiple of {2 * axes} for sine-cosine positions in {axes}-D, got "
+                    f"{width}."
                 )
-        for name in ("num_hidden_layers", "intermediate_size", "decoder_intermediate_size", "projector_output_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        names = ("num_hidden_layers", "intermediate_size", "decoder_intermediate_size", "projector_output_size")
+        check_at_least(self, 1, *names)
         if self.decoder_num_hidden_layers < 0:
             raise ValueError(
                 "`decoder_num_hidden_layers` must be 0 (linear decoder) or more, got "
@@ -208,12 +204,9 @@ class MetaMAEConfig(PreTrainedConfig):
     def validate_objective(self) -> None:
         if not 0 < self.mask_ratio < 1:
             raise ValueError(f"`mask_ratio` must lie between 0 and 1, both excluded, got {self.mask_ratio}.")
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "nearby_ratio"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"`{name}` is a probability, expected 0 to 1, got {getattr(self, name)}.")
-        for name in ("num_adaptation_steps", "contrastive_weight", "adaptation_step_size"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}.")
+        names = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "nearby_ratio")
+        check_probabilities(self, *names, one_is_allowed=True)
+        check_at_least(self, 0, "num_adaptation_steps", "contrastive_weight", "adaptation_step_size")
         if self.contrastive_temperature <= 0:
             raise ValueError(f"`contrastive_temperature` must be positive, got {self.contrastive_temperature}.")
         if self.num_adaptation_steps == 0 and self.contrastive_weight > 0:
@@ -229,5 +222,5 @@ class MetaMAEConfig(PreTrainedConfig):
             )
 
 
-def _pair(value: Any) -> list[int]:
+def _pair(value: int | list[int] | tuple[int, ...]) -> list[int]:
     return [value, value] if isinstance(value, int) else list(value)

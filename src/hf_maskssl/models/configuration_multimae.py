@@ -8,6 +8,7 @@ from huggingface_hub.dataclasses import strict
 from torch import nn
 from transformers import PreTrainedConfig
 
+from .field_checks import check_at_least, check_heads, check_probabilities
 from .task_balancing import check_task_balancing
 
 AUTO_MAP = {
@@ -188,9 +189,8 @@ class MultiMAEConfig(PreTrainedConfig):
         self.position_image_size = _pair(self.position_image_size or self.image_size)
         self.patch_size = _pair(self.patch_size)
         self.depth_reassemble_sizes = list(self.depth_reassemble_sizes)
-        for name in ("head_modalities", "depth_layers"):
-            value = getattr(self, name)
-            setattr(self, name, None if value is None else list(value))
+        self.head_modalities = None if self.head_modalities is None else list(self.head_modalities)
+        self.depth_layers = None if self.depth_layers is None else list(self.depth_layers)
         # Every class of a checkpoint's code can be reached from it, not only the one that was saved.
         kwargs.setdefault("auto_map", dict(AUTO_MAP))
         super().__post_init__(**kwargs)
@@ -274,8 +274,13 @@ class MultiMAEConfig(PreTrainedConfig):
         self._check_widths()
 
     def _check_sizes(self) -> None:
-        for name in ("image_size", "position_image_size", "patch_size"):
-            size = _pair(getattr(self, name))
+        sizes = {
+            "image_size": self.image_size,
+            "position_image_size": self.position_image_size or self.image_size,
+            "patch_size": self.patch_size,
+        }
+        for name, field in sizes.items():
+            size = _pair(field)
             if len(size) != 2 or min(size) < 1:
                 raise ValueError(f"`{name}` must be a height and a width, or one number for both, got {size}.")
 
@@ -299,30 +304,18 @@ class MultiMAEConfig(PreTrainedConfig):
                 )
 
     def _check_widths(self) -> None:
-        for width_name, heads_name in (
-            ("hidden_size", "num_attention_heads"),
-            ("decoder_hidden_size", "decoder_num_attention_heads"),
-        ):
-            width, heads = getattr(self, width_name), getattr(self, heads_name)
-            if width < 1 or heads < 1 or width % heads:
-                raise ValueError(
-                    f"`{width_name}` must be a positive multiple of `{heads_name}`, got {width} and {heads}."
-                )
+        for part in ("", "decoder_"):
+            width = check_heads(self, f"{part}hidden_size", f"{part}num_attention_heads")
             if width % 4:
                 raise ValueError(
-                    f"`{width_name}` must be a multiple of 4 for two-dimensional sine-cosine positions, got {width}."
+                    f"`{part}hidden_size` must be a multiple of 4 for two-dimensional sine-cosine positions, got {width}."
                 )
-        for name in ("num_hidden_layers", "intermediate_size", "decoder_intermediate_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        for name in ("decoder_num_hidden_layers", "num_global_tokens", "segmentation_num_layers"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"`{name}` must be 0 or more, got {getattr(self, name)}.")
+        check_at_least(self, 1, "num_hidden_layers", "intermediate_size", "decoder_intermediate_size")
+        check_at_least(self, 0, "decoder_num_hidden_layers", "num_global_tokens", "segmentation_num_layers")
 
     def validate_probabilities(self) -> None:
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate", "classifier_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"`{name}` is a probability, expected 0 to below 1, got {getattr(self, name)}.")
+        names = ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate", "classifier_dropout")
+        check_probabilities(self, *names)
 
     def validate_masking(self) -> None:
         if not 0 < self.num_visible_tokens < self.num_tokens:
@@ -391,7 +384,7 @@ def _complete(name: str, fields: dict[str, Any], pixels: dict[str, Any], patch_s
     where = f"`modalities`: '{name}'"
     if not name.isidentifier():  # it becomes part of the weights' names
         raise ValueError(f"{where}: a name may hold letters, digits and underscores, and not start with a digit.")
-    if name == "loss" or any(hasattr(container, name) for container in _CONTAINERS):
+    if name == "loss" or any(name in dir(container) for container in _CONTAINERS):
         raise ValueError(f"{where}: this name is taken, by the log or by torch's modules: choose another.")
     unknown = sorted(set(fields) - _FIELDS)
     if unknown:

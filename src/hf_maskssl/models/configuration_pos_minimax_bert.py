@@ -7,6 +7,7 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import BertConfig
 
+from .field_checks import check_at_least, check_heads, check_probabilities
 from .task_balancing import check_task_balancing
 
 # Section 4.1.1: what is recovered, in this order.
@@ -115,18 +116,13 @@ class PoSMinimaxBertConfig(BertConfig):
         check_task_balancing(self.task_balancing, self.task_balancing_options)
 
     def validate_sizes(self) -> None:
-        for name in ("vocab_size", "max_position_embeddings", "type_vocab_size", "num_hidden_layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        names = ("vocab_size", "max_position_embeddings", "type_vocab_size", "num_hidden_layers")
+        check_at_least(self, 1, *names)
         if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
             raise ValueError(
                 f"`pad_token_id` must be None or lie in [0, vocab_size={self.vocab_size}), got {self.pad_token_id}."
             )
-        if self.hidden_size < 1 or self.num_attention_heads < 1 or self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"`hidden_size` must be a positive multiple of `num_attention_heads`, got {self.hidden_size} and "
-                f"{self.num_attention_heads} heads."
-            )
+        check_heads(self, "hidden_size", "num_attention_heads")
         if self.next_sentence_prediction != "none" and self.type_vocab_size < 2:
             raise ValueError(
                 "`next_sentence_prediction` needs `type_vocab_size` of at least 2, one for each segment, got "
@@ -137,6 +133,4 @@ class PoSMinimaxBertConfig(BertConfig):
                 "`is_decoder` and `add_cross_attention` must be False, as masked words are predicted from both sides, got "
                 f"{self.is_decoder} and {self.add_cross_attention}."
             )
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"`{name}` is a probability, expected 0 to below 1, got {getattr(self, name)}.")
+        check_probabilities(self, "hidden_dropout_prob", "attention_probs_dropout_prob")

@@ -1,9 +1,12 @@
 """Configuration of SMA, self-guided masked autoencoders (Xie et al. 2024, https://arxiv.org/abs/2402.14789)."""
 
+import math
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
+
+from .field_checks import check_at_least, check_heads, check_probabilities
 
 AUTO_MAP = {
     "AutoConfig": "configuration_sma.SMAConfig",
@@ -194,10 +197,7 @@ class SMAConfig(PreTrainedConfig):
         """N, the longest sequence of inputs: the rows of the position table."""
         if self.has_tokens:
             return int(self.max_position_embeddings or 0)
-        count = 1 if self.signal_shape else 0
-        for size in self.signal_shape:
-            count *= size
-        return count
+        return math.prod(self.signal_shape) if self.signal_shape else 0
 
     @property
     def embedding_width(self) -> int:
@@ -225,23 +225,21 @@ class SMAConfig(PreTrainedConfig):
 
     def validate_input(self) -> None:
         needed = {
-            "tokens": ["vocab_size", "max_position_embeddings"],
-            "series": ["series_length", "num_channels"],
-            "image": ["image_size", "num_channels"],
+            "tokens": {"vocab_size": self.vocab_size, "max_position_embeddings": self.max_position_embeddings},
+            "series": {"series_length": self.series_length, "num_channels": self.num_channels},
+            "image": {"image_size": self.image_size, "num_channels": self.num_channels},
         }[self.modality]
-        for name in needed:
-            value = getattr(self, name)
+        for name, value in needed.items():
             sizes = value if isinstance(value, list) else [value]
             if any(size is None or size < 1 for size in sizes):
                 raise ValueError(f"modality='{self.modality}' needs a positive `{name}`, got {value}.")
         if self.modality == "image" and len(self.signal_shape) != 2:
             raise ValueError(f"`image_size` must be a height and a width, or one number, got {self.image_size}.")
-        for name in ("target_mean", "target_std"):
-            value = getattr(self, name)
-            if value is not None and self.has_tokens:
+        for name, numbers in (("target_mean", self.target_mean), ("target_std", self.target_std)):
+            if numbers is not None and self.has_tokens:
                 raise ValueError(f"`{name}` standardises continuous targets; modality 'tokens' has none: remove it.")
-            if isinstance(value, list) and len(value) != self.num_channels:
-                raise ValueError(f"`{name}` must have one number per channel, {self.num_channels}, got {value}.")
+            if isinstance(numbers, list) and len(numbers) != self.num_channels:
+                raise ValueError(f"`{name}` must have one number per channel, {self.num_channels}, got {numbers}.")
         stds = self.target_std if isinstance(self.target_std, list) else [self.target_std]
         if any(std is not None and std <= 0 for std in stds):
             raise ValueError(f"`target_std` must be positive, got {self.target_std}.")
@@ -254,22 +252,14 @@ class SMAConfig(PreTrainedConfig):
                 f"`embedding_size` {self.embedding_size} must equal `hidden_size` {self.hidden_size} (or be left out) "
                 "when encoder_type is 'self_attention': the embedded inputs are the first hidden states."
             )
-        hidden, embedding, heads = self.hidden_size, self.embedding_width, "num_attention_heads"
-        widths = [("qk_channels", hidden, heads), ("v_channels", hidden, heads)]
+        embedding, heads = self.embedding_width, ["num_attention_heads"]
         if self.is_cross_attention and self.num_cross_attention_heads is not None:
-            cross_heads = "num_cross_attention_heads"
-            widths += [("qk_channels", hidden, cross_heads), ("v_channels", hidden, cross_heads)]
-        decoder_heads = "decoder_num_attention_heads"
-        widths += [("decoder_qk_channels", embedding, decoder_heads), ("decoder_v_channels", embedding, decoder_heads)]
-        for width_name, default, heads_name in widths:
-            width, count = getattr(self, width_name) or default, getattr(self, heads_name)
-            if width < 1 or count < 1 or width % count:
-                raise ValueError(
-                    f"`{width_name}` must be a positive multiple of `{heads_name}`, got {width} and {count} heads."
-                )
-        for name in ("hidden_size", "num_hidden_layers", "num_layer_repeats", "num_latents"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+            heads.append("num_cross_attention_heads")
+        for width in ("qk_channels", "v_channels"):
+            for heads_name in heads:
+                check_heads(self, width, heads_name, default=self.hidden_size)
+            check_heads(self, f"decoder_{width}", "decoder_num_attention_heads", default=embedding)
+        check_at_least(self, 1, "hidden_size", "num_hidden_layers", "num_layer_repeats", "num_latents")
         if self.decoder_query_residual and self.decoder_width != embedding:
             raise ValueError(
                 f"`decoder_query_residual` adds queries of `embedding_size` {embedding} to values of "
@@ -283,9 +273,8 @@ class SMAConfig(PreTrainedConfig):
             )
 
     def validate_probabilities(self) -> None:
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate", "classifier_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"`{name}` is a probability, expected 0 to below 1, got {getattr(self, name)}.")
+        names = ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate", "classifier_dropout")
+        check_probabilities(self, *names)
 
     def validate_masking(self) -> None:
         if not 0 < self.mask_ratio < 1:
@@ -297,8 +286,7 @@ class SMAConfig(PreTrainedConfig):
                 f"`mask_ratio={self.mask_ratio}` masks {rounded} of {total} tokens; at least one must be masked and "
                 "one stay visible: change `mask_ratio`."
             )
-        if self.num_masked_per_query < 1:
-            raise ValueError(f"`num_masked_per_query` must be at least 1, got {self.num_masked_per_query}.")
+        check_at_least(self, 1, "num_masked_per_query")
         if self.is_guided and round(total * self.mask_ratio / self.num_masked_per_query) < 1:
             raise ValueError(
                 f"`num_masked_per_query={self.num_masked_per_query}` chooses no query for {total} tokens of which "
@@ -308,13 +296,14 @@ class SMAConfig(PreTrainedConfig):
             raise ValueError("`mask_queries` needs encoder_type 'self_attention': latents are no tokens to mask.")
         if self.mask_schedule != "none" and self.masking != "guided":
             raise ValueError(f"`mask_schedule` leads to guided masking, but `masking` is '{self.masking}': remove it.")
-        for name in ("mask_schedule_start", "mask_schedule_fraction"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"`{name}` must be above 0 and at most 1, got {getattr(self, name)}.")
-        if self.mask_schedule == "widen" and self.mask_schedule_start < self.mask_ratio:
+        start, fraction = self.mask_schedule_start, self.mask_schedule_fraction
+        for name, share in (("mask_schedule_start", start), ("mask_schedule_fraction", fraction)):
+            if not 0 < share <= 1:
+                raise ValueError(f"`{name}` must be above 0 and at most 1, got {share}.")
+        if self.mask_schedule == "widen" and start < self.mask_ratio:
             raise ValueError(
-                f"`mask_schedule_start` {self.mask_schedule_start} is the share that mask_schedule 'widen' starts "
-                f"from: it must be at least `mask_ratio` {self.mask_ratio}."
+                f"`mask_schedule_start` {start} is the share that mask_schedule 'widen' starts from: it must be at least "
+                f"`mask_ratio` {self.mask_ratio}."
             )
         if self.masking == "word" and (not self.has_tokens or self.word_delimiter_id is None):
             raise ValueError(

@@ -1,0 +1,55 @@
+"""Refusals of impossible configuration fields that every method shares. Their errors name the field."""
+
+from transformers import PreTrainedConfig
+
+
+def check_at_least(config: PreTrainedConfig, minimum: int, *names: str) -> None:
+    """The fields are numbers of at least `minimum`.
+
+    Raises:
+        ValueError: a smaller number.
+    """
+    for name in names:
+        if _value(config, name) < minimum:
+            expected = f"at least {minimum}" if minimum else "0 or more"
+            raise ValueError(f"`{name}` must be {expected}, got {_value(config, name)}.")
+
+
+def check_probabilities(config: PreTrainedConfig, *names: str, one_is_allowed: bool = False) -> None:
+    """The fields lie in [0, 1), or in [0, 1] where `one_is_allowed`.
+
+    Raises:
+        ValueError: another number.
+    """
+    for name in names:
+        value = _value(config, name)
+        if not (0 <= value < 1 or one_is_allowed and value == 1):
+            expected = "0 to 1" if one_is_allowed else "0 to below 1"
+            raise ValueError(f"`{name}` is a probability, expected {expected}, got {value}.")
+
+
+def check_heads(config: PreTrainedConfig, width_name: str, heads_name: str, default: int | None = None) -> int:
+    """The width of all attention heads together is a positive multiple of their number.
+
+    Args:
+        config: the configuration.
+        width_name: name of the field with the width.
+        heads_name: name of the field with the number of heads.
+        default: the width that stands for None.
+
+    Returns:
+        The width.
+
+    Raises:
+        ValueError: another width, or no heads.
+    """
+    width, heads = _value(config, width_name) or default or 0, _value(config, heads_name)
+    if width < 1 or heads < 1 or width % heads:
+        raise ValueError(
+            f"`{width_name}` must be a positive multiple of `{heads_name}`, got {width} and {heads} heads."
+        )
+    return width
+
+
+def _value(config: PreTrainedConfig, name: str) -> int:
+    return getattr(config, name)  # the checks get names, because their errors say them
