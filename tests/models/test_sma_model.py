@@ -10,7 +10,7 @@ from sma_cases import CASES, PADDED_CASES, make_batch, make_draws, small_config,
 from transformers import AutoModel, AutoModelForPreTraining, masking_utils
 
 from hf_maskssl import SMAConfig, SMAForSequenceClassification, SMAForTokenClassification, SMAModel
-from hf_maskssl.models import input_checks, layers, masking, modeling_sma
+from hf_maskssl.models import input_checks, layers, masking
 from hf_maskssl.models.layers import drop_path, enable_checkpointing
 
 ALL = [*CASES, *PADDED_CASES]
@@ -206,7 +206,7 @@ def test_the_schedule_ends_in_guided_masks_in_a_bfloat16_model() -> None:
 @pytest.mark.parametrize("case", ["padded-self-tokens", "padded-cross-series"])
 def test_padding_is_not_looked_at_where_that_would_wait(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU: no part of a padded step may ask whether a mask is all ones."""
-    for module in (layers, masking, input_checks, modeling_sma):
+    for module in (layers, masking, input_checks):
         monkeypatch.setattr(module, "values_are_readable", lambda tensor: False)
     looked: list[int] = []
     original = masking_utils._ignore_bidirectional_mask_sdpa

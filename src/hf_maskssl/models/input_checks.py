@@ -116,12 +116,24 @@ def check_explicit_mask(is_masked: torch.Tensor, shape: tuple[int, ...], is_real
     return is_masked
 
 
-def check_no_padding(name: str, chosen: torch.Tensor, is_real: torch.Tensor) -> None:
-    """Tokens that the caller chose, (B, N) bool, are real ones.
+def check_query_mask(query_mask: torch.Tensor, shape: tuple[int, ...], is_real: torch.Tensor | None) -> torch.Tensor:
+    """Queries that the caller chose, (B, L) bool: at least one in every row, and no padding.
+
+    Args:
+        query_mask: nonzero = chosen.
+        shape: (B, L).
+        is_real: (B, L) bool, False = padding; None when nothing is padded.
 
     Raises:
-        ValueError: rows in which padding is chosen.
+        ValueError: another shape, or rows without a query or with padding among them.
     """
-    if values_are_readable(chosen) and (chosen & ~is_real).any():
+    check_draw("query_mask", query_mask, shape)
+    chosen = query_mask.bool()
+    if not values_are_readable(chosen):
+        return chosen
+    if not chosen.any(1).all():
+        raise ValueError("`query_mask` must choose at least one query in every row: the set R is empty.")
+    if is_real is not None and (chosen & ~is_real).any():
         rows = torch.nonzero((chosen & ~is_real).any(1)).flatten().tolist()
-        raise ValueError(f"`{name}` chooses padding in rows {rows[:8]} of the batch: choose among real tokens.")
+        raise ValueError(f"`query_mask` chooses padding in rows {rows[:8]} of the batch: choose among real tokens.")
+    return chosen

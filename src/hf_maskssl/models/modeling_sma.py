@@ -1,19 +1,17 @@
 """SMA: self-guided masked autoencoders (Xie et al. 2024, https://arxiv.org/abs/2402.14789).
 
 The file reads as a batch travels: inputs become tokens (`SMAEmbeddings`), a few queries of the first layer say which
-tokens to hide (`SMAForMaskedModeling.sample_mask`), the encoder reads the others (`SMAModel`), and the positions of the
-hidden ones ask the decoder for them (`SMADecoder`).
+tokens to hide (`SMAForMaskedModeling.sample_mask`, with `mask_sampling_sma.py`), the encoder reads the others
+(`SMAModel`, with `layers_sma.py`), and the positions of the hidden ones ask the decoder for them (`SMADecoder`).
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput, TokenClassifierOutput
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs
@@ -23,39 +21,27 @@ from transformers.utils.output_capturing import capture_outputs
 from .configuration_sma import SMAConfig
 from .distributed import mean_over_scored
 from .dropout import Dropout
-from .guided_masking import attention_per_query, attention_received, iterative_mask
 from .input_checks import (
     check_attention_mask,
     check_draw,
     check_explicit_mask,
     check_given,
     check_ids,
-    check_no_padding,
     check_signal,
-    values_are_readable,
 )
 from .layers import (
     CrossAttention,
-    Mlp,
     SquaredError,
     at_least_float32,
-    drop_path,
     linear_in_full_precision,
     masked_mean,
     padding_mask,
     patchify,
     token_classification_loss,
 )
-from .masking import (
-    gather_tokens,
-    group_scores,
-    mask_top_scores,
-    num_masked_tokens,
-    patch_groups,
-    scored_first,
-    span_groups,
-    word_groups,
-)
+from .layers_sma import SMAInputLayer, SMALayer
+from .mask_sampling_sma import ChosenQueries, NumMasked, choose_queries, guided_mask, random_mask
+from .masking import num_masked_tokens, scored_first
 from .pretraining import MaskedPretraining
 from .tokenized_input import TokenizedInput
 
@@ -87,23 +73,6 @@ class SMAForMaskedModelingOutput(ModelOutput):
     latents: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
-
-
-@dataclass
-class ChosenQueries:
-    """The set R of Eq. 4.
-
-    Attributes:
-        ids: (B, R) int64, rows of the attention map.
-        weights: (B, heads, R) float, how much each counts; 0 for the unused places of samples with fewer queries.
-        mask: (B, L) bool, True = chosen.
-        is_ragged: whether samples may have different numbers of them.
-    """
-
-    ids: torch.Tensor
-    weights: torch.Tensor
-    mask: torch.Tensor
-    is_ragged: bool
 
 
 class SMAEmbeddings(nn.Module):
@@ -169,110 +138,6 @@ class SMAEmbeddings(nn.Module):
         return self.dropout(self.norm(embedded + positions))
 
 
-class SMALayer(GradientCheckpointingLayer):
-    """x + attention(norm(x), context), then x + mlp(norm(x)); the context is the normed x itself where none is given.
-
-    Only the queries' side is normed: the first layer's keys and values come from embeddings that were normed already.
-    """
-
-    def __init__(
-        self,
-        config: SMAConfig,
-        query_size: int,
-        context_size: int,
-        num_heads: int,
-        qk_size: int,
-        v_size: int,
-        hidden_size: int,
-        intermediate_size: int,
-        drop_path_rate: float = 0.0,
-        residual: bool = True,
-    ) -> None:
-        super().__init__()
-        dropout = config.hidden_dropout_prob
-        self.attention_norm = nn.LayerNorm(query_size, eps=config.layer_norm_eps)
-        self.attention = CrossAttention(
-            config,
-            query_size,
-            context_size,
-            num_heads,
-            qk_size,
-            v_size,
-            hidden_size,
-            config.use_bias,
-            dropout,
-            config.attention_probs_dropout_prob,
-        )
-        self.mlp_norm = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
-        self.mlp = Mlp(hidden_size, intermediate_size, config.hidden_act, dropout, config.use_bias)
-        self.drop_path_rate = drop_path_rate
-        self.residual = residual
-
-    def forward(
-        self,
-        hidden_states: torch.Tensor,
-        context: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        query_ids: torch.Tensor | None = None,
-        **kwargs: Any,
-    ) -> torch.Tensor:
-        """(B, M, query_size), or (1, M, query_size) shared by the batch, and (B, N, context_size) -> (B, M, D).
-
-        With `query_ids` (B, K) only those rows of shared queries, (B, K, D).
-        """
-        normed = self.attention_norm(hidden_states)
-        attended, _ = self.attention(
-            normed, normed if context is None else context, attention_mask, query_ids=query_ids, **kwargs
-        )
-        attended = drop_path(attended, self.drop_path_rate, self.training)
-        if self.residual:
-            attended = attended + (hidden_states if query_ids is None else gather_tokens(hidden_states[0], query_ids))
-        return attended + drop_path(self.mlp(self.mlp_norm(attended)), self.drop_path_rate, self.training)
-
-
-class SMAInputLayer(SMALayer):
-    """The first layer, which reads the inputs, and whose attention says what to hide."""
-
-    def forward(
-        self,
-        hidden_states: torch.Tensor,
-        context: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        query_ids: torch.Tensor | None = None,
-        chosen: ChosenQueries | None = None,
-        is_real: torch.Tensor | None = None,
-        per_query: bool = False,
-        **kwargs: Any,
-    ) -> torch.Tensor:
-        """As `SMALayer.forward`; with `chosen` queries the attention that the context receives from them instead.
-
-        The scores have a way through `forward` because sharded weights exist only while it runs. They need no
-        gradient, and no more than the chosen rows of the map.
-
-        Returns:
-            As `SMALayer.forward`; or (B, N), or (B, R, N) when `per_query`, summed over heads.
-        """
-        if chosen is None or context is None:
-            return super().forward(hidden_states, context, attention_mask, query_ids, **kwargs)
-        attention = self.attention
-        if hidden_states.shape[0] == 1:  # latents
-            queries = gather_tokens(attention.query(self.attention_norm(hidden_states))[0], chosen.ids)
-        else:
-            queries = attention.query(self.attention_norm(gather_tokens(hidden_states, chosen.ids)))
-        heads, (qk_size, _) = attention.num_heads, attention.widths
-        queries = queries.unflatten(-1, (heads, -1)).transpose(1, 2) * attention.scaling
-        # A bias of the keys adds the same to a whole row, which the softmax takes away again.
-        key_weight = attention.key_value.weight[:qk_size]
-        num_chosen, width = chosen.ids.shape[1], context.shape[-1]
-        if num_chosen * heads * width < qk_size * (width + num_chosen):
-            # (q W) x instead of q (W x): for few queries, projecting them is cheaper than projecting every token.
-            queries, keys = queries @ key_weight.unflatten(0, (heads, -1)), context
-        else:
-            keys = F.linear(context, key_weight).unflatten(-1, (heads, -1)).transpose(1, 2)
-        reduce = attention_per_query if per_query else attention_received
-        return reduce(queries, keys, chosen.weights, is_real)
-
-
 class SMAPreTrainedModel(PreTrainedModel):
     config: SMAConfig
     base_model_prefix = "sma"
@@ -307,7 +172,7 @@ class SMAPreTrainedModel(PreTrainedModel):
             init.normal_(module.query, std=std)
         elif isinstance(module, SMAForMaskedModeling):
             for name, table in module.tables().items():
-                init.copy_(getattr(module, name), table)
+                init.copy_(module.get_buffer(name), table)
 
 
 class SMAModel(SMAPreTrainedModel):
@@ -319,11 +184,6 @@ class SMAModel(SMAPreTrainedModel):
     def __init__(self, config: SMAConfig) -> None:
         super().__init__(config)
         hidden_size = config.hidden_size
-        sizes: dict[str, Any] = {
-            "qk_size": config.qk_channels or hidden_size,
-            "v_size": config.v_channels or hidden_size,
-            "hidden_size": hidden_size,
-        }
         heads, intermediate_size = config.num_attention_heads, config.intermediate_size or hidden_size
         self.embeddings = SMAEmbeddings(config)
         self.latents = None
@@ -336,8 +196,10 @@ class SMAModel(SMAPreTrainedModel):
             query_size=hidden_size,
             context_size=config.embedding_width,
             num_heads=heads,
+            qk_size=config.qk_channels,
+            v_size=config.v_channels,
+            hidden_size=hidden_size,
             intermediate_size=intermediate_size,
-            **sizes,
         )
         depth = config.num_hidden_layers - 1
         self.layers = nn.ModuleList(
@@ -346,9 +208,11 @@ class SMAModel(SMAPreTrainedModel):
                 query_size=hidden_size,
                 context_size=hidden_size,
                 num_heads=config.num_attention_heads,
+                qk_size=config.qk_channels,
+                v_size=config.v_channels,
+                hidden_size=hidden_size,
                 intermediate_size=config.intermediate_size or hidden_size,
                 drop_path_rate=config.drop_path_rate * (layer + 1) / depth,
-                **sizes,
             )
             for layer in range(depth)
         )
@@ -420,8 +284,8 @@ class SMAModel(SMAPreTrainedModel):
     ) -> torch.Tensor:
         """Attention that every token receives in the first layer from the chosen queries, (B, N) or (B, R, N)."""
         embedded = self.embeddings(tokens)
-        is_real = None if tokens.attention_mask is None else tokens.attention_mask.bool()
-        return self.input_layer(self.queries(embedded), embedded, chosen=chosen, is_real=is_real, per_query=per_query)
+        queries, is_real = self.queries(embedded), tokens.is_real
+        return self.input_layer(queries, embedded, chosen=chosen, is_real=is_real, per_query=per_query)
 
 
 class SMADecoder(nn.Module):
@@ -562,9 +426,8 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
         tokens = self.sma.embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask)
         is_given = is_masked is not None
         is_masked, chosen = self._choose(tokens, is_masked, query_mask, query_heads, noise, span_noise)
-        num_tokens = tokens.shape[1]
+        num_tokens, is_real = tokens.shape[1], tokens.is_real
         num_masked = self.num_masked[num_tokens]
-        is_real = None if tokens.attention_mask is None else tokens.attention_mask.bool()
         is_visible = ~is_masked if is_real is None else ~is_masked & is_real
         # Samples of one length have the same numbers of masked and visible tokens.
         is_ragged = is_given or is_real is not None
@@ -573,12 +436,9 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
         encoded = self.sma(tokens=tokens, ids_keep=ids_keep, keep_mask=keep_mask, **kwargs)
         latents = encoded.last_hidden_state
         is_scored = is_masked if not self.config.reconstruct_visible else is_masked | is_visible
-        ids = None
-        if not (predict_all or self.config.reconstruct_visible):
-            ids = scored_first(is_masked, limit=num_tokens if is_given else num_masked)
-        latents_mask = (
-            None if self.config.is_cross_attention else self._latents_mask(latents, keep_mask, ids, num_tokens)
-        )
+        predict_all = predict_all or self.config.reconstruct_visible
+        ids = None if predict_all else scored_first(is_masked, limit=num_tokens if is_given else num_masked)
+        latents_mask = self._latents_mask(latents, keep_mask, ids, num_tokens)
         predictions = self.decoder(latents, latents_mask, self.sma.embeddings, is_scored, ids)
         if ids is not None:
             tokens, is_scored = tokens.select(ids), is_scored.gather(1, ids)
@@ -635,119 +495,31 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
         noise: torch.Tensor | None,
         span_noise: torch.Tensor | None,
     ) -> tuple[torch.Tensor, ChosenQueries | None]:
-        is_real = None if tokens.attention_mask is None else tokens.attention_mask.bool()
         if is_masked is not None:
-            return check_explicit_mask(is_masked, tokens.shape, is_real), None
+            return check_explicit_mask(is_masked, tokens.shape, tokens.is_real), None
         for name, draw in (("noise", noise), ("span_noise", span_noise)):
             check_draw(name, draw, tokens.shape)
-        if self.config.is_guided:
-            chosen = self._choose_queries(tokens, query_mask, query_heads)
-            return self._guided_mask(tokens, chosen, is_real, noise), chosen
-        noise = torch.rand(tokens.shape, device=tokens.device) if noise is None else noise
-        scores = self._random_scores(tokens, noise, span_noise)
-        return mask_top_scores(scores, *self._num_masked(tokens, is_real), is_real), None
-
-    def _num_masked(self, tokens: TokenizedInput, is_real: torch.Tensor | None) -> tuple[torch.Tensor | int, int]:
-        """k of Eq. 3, one number or (B,), and the largest it can be."""
-        limit = self.num_masked[tokens.shape[1]]
-        return limit if is_real is None else self.masked_counts[is_real.sum(1)], limit
-
-    def _per_sample(self, count: torch.Tensor | int, tokens: TokenizedInput) -> torch.Tensor:
-        """(B,) int64 on the device, without a copy from the host that would be waited for."""
-        return count if isinstance(count, torch.Tensor) else self.masked_counts.new_full((tokens.shape[0],), count)
-
-    def _random_scores(
-        self, tokens: TokenizedInput, noise: torch.Tensor, span_noise: torch.Tensor | None
-    ) -> torch.Tensor:
-        """(B, N) scores of the maskings that do not look at the model: tokens, words, spans or patches at random."""
-        config = self.config
-        if config.masking == "word":
-            assert tokens.ids is not None and config.word_delimiter_id is not None  # the configuration saw to it
-            groups, is_delimiter = word_groups(tokens.ids, config.word_delimiter_id)
-            scores = group_scores(noise, groups)
-            return torch.where(is_delimiter, scores - (tokens.shape[1] + 1) ** 2, scores)  # after all words
-        if config.masking == "span":
-            span_noise = torch.rand(tokens.shape, device=tokens.device) if span_noise is None else span_noise
-            return group_scores(noise, span_groups(span_noise, config.mean_span_length))
-        if config.masking == "patch":
-            groups = patch_groups(config.grid_shape, config.mask_patch_size, tokens.device)
-            return group_scores(noise, groups.expand_as(noise))
-        return noise
+        limit, is_real = self.num_masked[tokens.shape[1]], tokens.is_real
+        num_masked = NumMasked(limit if is_real is None else self.masked_counts[is_real.sum(1)], limit)
+        if not self.config.is_guided:
+            return random_mask(self.config, tokens, num_masked, noise, span_noise), None
+        chosen = self._choose_queries(tokens, query_mask, query_heads)
+        attention = self.sma.attention_to_inputs(tokens, chosen, per_query=self.config.masking == "iterative")
+        return guided_mask(self.config, attention, chosen, num_masked, is_real, noise, self.random_share), chosen
 
     def _choose_queries(
         self, tokens: TokenizedInput, query_mask: torch.Tensor | None, query_heads: torch.Tensor | None
     ) -> ChosenQueries:
-        """Draw R (Eq. 4), or take the one that is given. Padding is never a query."""
-        batch_size, num_tokens = tokens.shape
-        num_queries = self.config.num_latents if self.config.is_cross_attention else num_tokens
+        limit, is_real = self.num_chosen[tokens.shape[1]], tokens.is_real
+        num_chosen = limit if is_real is None else self.chosen_counts[is_real.sum(1)]
         heads = self.sma.input_layer.attention.num_heads
-        if query_mask is not None:
-            check_draw("query_mask", query_mask, (batch_size, num_queries))
-            mask = query_mask.bool()
-            if values_are_readable(mask) and not mask.any(1).all():
-                raise ValueError("`query_mask` must choose at least one query in every row: the set R is empty.")
-            if tokens.attention_mask is not None and not self.config.is_cross_attention:
-                check_no_padding("query_mask", mask, tokens.attention_mask.bool())
-            ids = scored_first(mask, limit=num_queries)
-            is_used = mask.gather(1, ids)
-        else:
-            draws = torch.rand(batch_size, num_queries, device=tokens.device)
-            if tokens.attention_mask is not None and not self.config.is_cross_attention:
-                draws = draws.masked_fill(~tokens.attention_mask.bool(), torch.inf)
-            ids = draws.topk(self.num_chosen[num_tokens], dim=1, largest=False).indices
-            is_used = torch.ones_like(ids, dtype=torch.bool)
-            if tokens.attention_mask is not None:
-                wanted = self.chosen_counts[tokens.attention_mask.bool().sum(1)]
-                is_used = torch.arange(ids.shape[1], device=ids.device) < wanted[:, None]
-            mask = torch.zeros(batch_size, num_queries, dtype=torch.bool, device=ids.device).scatter_(1, ids, is_used)
-        weights = is_used[:, None].expand(-1, heads, -1) / heads
-        if self.config.head_aggregation == "random":
-            check_draw("query_heads", query_heads, (batch_size, num_queries))
-            drawn = (
-                torch.randint(heads, ids.shape, device=ids.device)
-                if query_heads is None
-                else query_heads.gather(1, ids)
-            )
-            weights = weights * heads * F.one_hot(drawn, heads).transpose(1, 2)
-        return ChosenQueries(ids, weights, mask, query_mask is not None or tokens.attention_mask is not None)
-
-    def _guided_mask(
-        self, tokens: TokenizedInput, chosen: ChosenQueries, is_real: torch.Tensor | None, noise: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Eqs. 3-5: the tokens that the chosen queries attend to most, (B, N) bool."""
-        config = self.config
-        num_masked, limit = self._num_masked(tokens, is_real)
-        if config.masking == "iterative":
-            attention = self.sma.attention_to_inputs(tokens, chosen, per_query=True)
-            most = limit if chosen.is_ragged else -(-limit // chosen.ids.shape[1])
-            counts = self._per_sample(num_masked, tokens)
-            return iterative_mask(attention, chosen.weights.any(1).sum(1), counts, most, is_real)
-        received = self.sma.attention_to_inputs(tokens, chosen)
-        if config.mask_queries:
-            received = received.masked_fill(chosen.mask, self.sma.input_layer.attention.num_heads)
-        if config.mask_schedule == "none":
-            return mask_top_scores(received, num_masked, limit, is_real)
-        noise = torch.rand(tokens.shape, device=tokens.device) if noise is None else noise
-        length = (self._per_sample(tokens.shape[1], tokens) if is_real is None else is_real.sum(1)).float()
-        start, ratio = config.mask_schedule_start, config.mask_ratio
-        random_share = self.random_share.float()  # a half-precision model casts its buffers
-        counts = self._per_sample(num_masked, tokens)
-        if config.mask_schedule == "mix":
-            guided = (ratio * (1 - start * random_share) * length).round().long().minimum(counts)
-            by_attention = mask_top_scores(received, guided, limit, is_real)
-            others = mask_top_scores(noise.masked_fill(by_attention, -1.0), counts - guided, limit, is_real)
-            return by_attention | others
-        share = ratio + (start - ratio) * random_share
-        candidates = mask_top_scores(
-            received, (length * share).round().long().maximum(counts), tokens.shape[1], is_real
-        )
-        return mask_top_scores(noise.masked_fill(~candidates, -1.0), num_masked, limit, is_real)
+        return choose_queries(self.config, tokens, heads, num_chosen, limit, query_mask, query_heads)
 
     def _latents_mask(
         self, latents: torch.Tensor, keep_mask: torch.Tensor | None, ids: torch.Tensor | None, num_tokens: int
     ) -> torch.Tensor | None:
-        """The decoder's mask over the visible tokens of a self-attention encoder."""
-        if keep_mask is None:
+        """The decoder's mask over the visible tokens of a self-attention encoder; None where nothing is padded."""
+        if keep_mask is None or self.config.is_cross_attention:  # every latent is real
             return None
         num_queries = num_tokens if ids is None else ids.shape[1]
         return padding_mask(self.config, latents.new_empty(1, num_queries, 1), keep_mask, latents)
@@ -791,8 +563,8 @@ class SMAForSequenceClassification(SMAPreTrainedModel):
                 query_size=width,
                 context_size=width,
                 num_heads=config.num_attention_heads,
-                qk_size=config.qk_channels or width,
-                v_size=config.v_channels or width,
+                qk_size=config.qk_channels,
+                v_size=config.v_channels,
                 hidden_size=width,
                 intermediate_size=config.intermediate_size or width,
             )
@@ -852,7 +624,7 @@ class SMAForTokenClassification(SMAPreTrainedModel):
                 query_size=width,
                 context_size=config.hidden_size,
                 num_heads=config.decoder_num_attention_heads,
-                qk_size=config.decoder_qk_channels or width,
+                qk_size=config.decoder_qk_channels,
                 v_size=config.decoder_width,
                 hidden_size=width,
                 intermediate_size=config.decoder_intermediate_size or width,

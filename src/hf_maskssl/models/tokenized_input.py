@@ -31,6 +31,11 @@ class TokenizedInput:
     def device(self) -> torch.device:
         return (self.patches if self.patches is not None else self.ids).device  # type: ignore[union-attr]
 
+    @property
+    def is_real(self) -> torch.Tensor | None:
+        """`attention_mask` as (B, N) bool."""
+        return None if self.attention_mask is None else self.attention_mask.bool()
+
     def select(self, ids: torch.Tensor) -> "TokenizedInput":
         """The tokens at the positions `ids` (B, M) of a sequence of one kind."""
         patches = None if self.patches is None else gather_tokens(self.patches, ids)

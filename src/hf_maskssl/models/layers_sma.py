@@ -1,0 +1,128 @@
+"""SMA's layers: attention to any context, and the first one, whose attention says what to hide (Xie et al. 2024)."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs
+
+from .configuration_sma import SMAConfig
+from .guided_masking import attention_per_query, attention_received
+from .layers import CrossAttention, Mlp, drop_path
+from .mask_sampling_sma import ChosenQueries
+from .masking import gather_tokens
+
+
+class SMALayer(GradientCheckpointingLayer):
+    """x + attention(norm(x), context), then x + mlp(norm(x)); the context is the normed x itself where none is given.
+
+    Only the queries' side is normed: the first layer's keys and values come from embeddings that were normed already.
+
+    Args:
+        config: the model's.
+        query_size, context_size: widths of what comes in.
+        num_heads: number of attention heads.
+        qk_size, v_size: width of all heads' queries and keys, and of their values, together; None is `hidden_size`.
+        hidden_size: width D of what goes out.
+        intermediate_size: width of the MLP.
+        drop_path_rate: probability that a sample skips a branch in training.
+        residual: whether the queries are added to the attended values.
+    """
+
+    def __init__(
+        self,
+        config: SMAConfig,
+        query_size: int,
+        context_size: int,
+        num_heads: int,
+        qk_size: int | None,
+        v_size: int | None,
+        hidden_size: int,
+        intermediate_size: int,
+        drop_path_rate: float = 0.0,
+        residual: bool = True,
+    ) -> None:
+        super().__init__()
+        dropout = config.hidden_dropout_prob
+        self.attention_norm = nn.LayerNorm(query_size, eps=config.layer_norm_eps)
+        self.attention = CrossAttention(
+            config,
+            query_size,
+            context_size,
+            num_heads,
+            qk_size or hidden_size,
+            v_size or hidden_size,
+            hidden_size,
+            config.use_bias,
+            dropout,
+            config.attention_probs_dropout_prob,
+        )
+        self.mlp_norm = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.mlp = Mlp(hidden_size, intermediate_size, config.hidden_act, dropout, config.use_bias)
+        self.drop_path_rate = drop_path_rate
+        self.residual = residual
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        context: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        query_ids: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> torch.Tensor:
+        """(B, M, query_size), or (1, M, query_size) shared by the batch, and (B, N, context_size) -> (B, M, D).
+
+        With `query_ids` (B, K) only those rows of shared queries, (B, K, D).
+        """
+        normed = self.attention_norm(hidden_states)
+        attended, _ = self.attention(
+            normed, normed if context is None else context, attention_mask, query_ids=query_ids, **kwargs
+        )
+        attended = drop_path(attended, self.drop_path_rate, self.training)
+        if self.residual:
+            attended = attended + (hidden_states if query_ids is None else gather_tokens(hidden_states[0], query_ids))
+        return attended + drop_path(self.mlp(self.mlp_norm(attended)), self.drop_path_rate, self.training)
+
+
+class SMAInputLayer(SMALayer):
+    """The first layer, which reads the inputs, and whose attention says what to hide."""
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        context: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        query_ids: torch.Tensor | None = None,
+        chosen: ChosenQueries | None = None,
+        is_real: torch.Tensor | None = None,
+        per_query: bool = False,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> torch.Tensor:
+        """As `SMALayer.forward`; with `chosen` queries the attention that the context receives from them instead.
+
+        The scores have a way through `forward` because sharded weights exist only while it runs. They need no
+        gradient, and no more than the chosen rows of the map.
+
+        Returns:
+            As `SMALayer.forward`; or (B, N), or (B, R, N) when `per_query`, summed over heads.
+        """
+        if chosen is None or context is None:
+            return super().forward(hidden_states, context, attention_mask, query_ids, **kwargs)
+        attention = self.attention
+        if hidden_states.shape[0] == 1:  # latents
+            queries = gather_tokens(attention.query(self.attention_norm(hidden_states))[0], chosen.ids)
+        else:
+            queries = attention.query(self.attention_norm(gather_tokens(hidden_states, chosen.ids)))
+        heads, (qk_size, _) = attention.num_heads, attention.widths
+        queries = queries.unflatten(-1, (heads, -1)).transpose(1, 2) * attention.scaling
+        # A bias of the keys adds the same to a whole row, which the softmax takes away again.
+        key_weight = attention.key_value.weight[:qk_size]
+        num_chosen, width = chosen.ids.shape[1], context.shape[-1]
+        if num_chosen * heads * width < qk_size * (width + num_chosen):
+            # (q W) x instead of q (W x): for few queries, projecting them is cheaper than projecting every token.
+            queries, keys = queries @ key_weight.unflatten(0, (heads, -1)), context
+        else:
+            keys = F.linear(context, key_weight).unflatten(-1, (heads, -1)).transpose(1, 2)
+        reduce = attention_per_query if per_query else attention_received
+        return reduce(queries, keys, chosen.weights, is_real)

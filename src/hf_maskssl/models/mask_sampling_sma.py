@@ -1,0 +1,183 @@
+"""Which tokens SMA hides (Xie et al. 2024, Eqs. 3-5 and appendix D), and the maskings that the paper compares it with.
+
+B is the batch, N its tokens, L the queries of the first layer (tokens of a self-attention encoder, latents of a
+cross-attention one), R those of them that are chosen.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from .configuration_sma import SMAConfig
+from .guided_masking import iterative_mask
+from .input_checks import check_draw, check_query_mask
+from .masking import group_scores, mask_top_scores, patch_groups, scored_first, span_groups, word_groups
+from .tokenized_input import TokenizedInput
+
+
+@dataclass
+class ChosenQueries:
+    """The set R of Eq. 4.
+
+    Attributes:
+        ids: (B, R) int64, rows of the attention map.
+        weights: (B, heads, R) float, how much each counts; 0 for the unused places of samples with fewer queries.
+        mask: (B, L) bool, True = chosen.
+        is_ragged: whether samples may have different numbers of them.
+    """
+
+    ids: torch.Tensor
+    weights: torch.Tensor
+    mask: torch.Tensor
+    is_ragged: bool
+
+
+@dataclass
+class NumMasked:
+    """How many tokens are masked, k of Eq. 3.
+
+    Attributes:
+        count: one number for all samples, or (B,) int64 where samples are padded.
+        limit: the largest of these numbers, known without looking at the device.
+    """
+
+    count: torch.Tensor | int
+    limit: int
+
+    def per_sample(self, scores: torch.Tensor) -> torch.Tensor:
+        """(B,) int64 on the device of scores (B, ...), without a copy from the host that would be waited for."""
+        if isinstance(self.count, torch.Tensor):
+            return self.count
+        return scores.new_full((len(scores),), self.count, dtype=torch.int64)
+
+
+def choose_queries(
+    config: SMAConfig,
+    tokens: TokenizedInput,
+    num_heads: int,
+    num_chosen: torch.Tensor | int,
+    limit: int,
+    query_mask: torch.Tensor | None,
+    query_heads: torch.Tensor | None,
+) -> ChosenQueries:
+    """Draw R (Eq. 4), or take the one that is given. Padding is never a query.
+
+    Args:
+        config: the model's.
+        tokens: the batch.
+        num_heads: heads of the first layer.
+        num_chosen: how many queries to draw, one number for all samples or (B,) int64.
+        limit: the largest of these numbers.
+        query_mask, query_heads: as in `SMAForMaskedModeling.sample_mask`.
+
+    Raises:
+        ValueError: draws of another shape, an empty set R, or one with padding in it.
+    """
+    shape = (tokens.shape[0], config.num_latents if config.is_cross_attention else tokens.shape[1])  # (B, L)
+    is_real = None if config.is_cross_attention else tokens.is_real  # (B, L); every latent is real
+    if query_mask is not None:
+        mask = check_query_mask(query_mask, shape, is_real)  # (B, L)
+        ids = scored_first(mask, limit=shape[1])  # (B, R)
+        is_used = mask.gather(1, ids)  # (B, R)
+    else:
+        draws = torch.rand(shape, device=tokens.device)  # (B, L)
+        if is_real is not None:
+            draws = draws.masked_fill(~is_real, torch.inf)
+        ids = draws.topk(limit, dim=1, largest=False).indices  # (B, R)
+        is_used = torch.ones_like(ids, dtype=torch.bool)  # (B, R)
+        if isinstance(num_chosen, torch.Tensor):
+            is_used = torch.arange(limit, device=ids.device) < num_chosen[:, None]
+        mask = torch.zeros(shape, dtype=torch.bool, device=ids.device).scatter_(1, ids, is_used)  # (B, L)
+    weights = is_used[:, None].expand(-1, num_heads, -1) / num_heads  # (B, heads, R)
+    if config.head_aggregation == "random":
+        check_draw("query_heads", query_heads, shape)
+        if query_heads is None:
+            heads = torch.randint(num_heads, ids.shape, device=ids.device)  # (B, R)
+        else:
+            heads = query_heads.gather(1, ids)  # (B, L) -> (B, R)
+        weights = weights * num_heads * F.one_hot(heads, num_heads).transpose(1, 2)  # (B, heads, R)
+    return ChosenQueries(ids, weights, mask, query_mask is not None or tokens.attention_mask is not None)
+
+
+def guided_mask(
+    config: SMAConfig,
+    attention: torch.Tensor,
+    chosen: ChosenQueries,
+    num_masked: NumMasked,
+    is_real: torch.Tensor | None,
+    noise: torch.Tensor | None,
+    random_share: torch.Tensor,
+) -> torch.Tensor:
+    """Eqs. 3-5: the tokens that the chosen queries attend to most.
+
+    Args:
+        config: the model's.
+        attention: (B, N), what each token receives from the chosen queries; (B, R, N) for masking "iterative".
+        chosen: the queries.
+        num_masked: how many tokens to mask.
+        is_real: (B, N) bool, True = not padding; None when nothing is padded.
+        noise: (B, N) uniform draws of the schedules; drawn here when absent and needed.
+        random_share: 0-d, c of `mask_schedule`.
+
+    Returns:
+        (B, N) bool, True = masked.
+    """
+    limit = num_masked.limit
+    if config.masking == "iterative":
+        most = limit if chosen.is_ragged else -(-limit // chosen.ids.shape[1])
+        num_queries = chosen.weights.any(1).sum(1)  # (B, heads, R) -> (B,)
+        return iterative_mask(attention, num_queries, num_masked.per_sample(attention), most, is_real)
+    if config.mask_queries:  # before all others: no token receives more than the number of heads
+        attention = attention.masked_fill(chosen.mask, chosen.weights.shape[1])  # (B, N), and L = N
+    if config.mask_schedule == "none":
+        return mask_top_scores(attention, num_masked.count, limit, is_real)
+    batch_size, num_tokens = attention.shape
+    noise = torch.rand(attention.shape, device=attention.device) if noise is None else noise  # (B, N)
+    length = attention.new_full((batch_size,), num_tokens) if is_real is None else is_real.sum(1)  # (B,)
+    length, counts = length.float(), num_masked.per_sample(attention)  # (B,), (B,)
+    start, ratio = config.mask_schedule_start, config.mask_ratio
+    random_share = random_share.float()  # a half-precision model casts its buffers
+    if config.mask_schedule == "mix":
+        guided = (ratio * (1 - start * random_share) * length).round().long().minimum(counts)  # (B,)
+        by_attention = mask_top_scores(attention, guided, limit, is_real)  # (B, N)
+        others = noise.masked_fill(by_attention, -1.0)  # (B, N)
+        return by_attention | mask_top_scores(others, counts - guided, limit, is_real)
+    share = ratio + (start - ratio) * random_share  # 0-d
+    num_candidates = (length * share).round().long().maximum(counts)  # (B,)
+    candidates = mask_top_scores(attention, num_candidates, num_tokens, is_real)  # (B, N)
+    return mask_top_scores(noise.masked_fill(~candidates, -1.0), num_masked.count, limit, is_real)
+
+
+def random_mask(
+    config: SMAConfig,
+    tokens: TokenizedInput,
+    num_masked: NumMasked,
+    noise: torch.Tensor | None,
+    span_noise: torch.Tensor | None,
+) -> torch.Tensor:
+    """The maskings that do not look at the model: tokens, words, spans or patches at random.
+
+    Args:
+        config: the model's.
+        tokens: the batch.
+        num_masked: how many tokens to mask.
+        noise, span_noise: (B, N) uniform draws, as in `SMAForMaskedModeling.sample_mask`; drawn here when absent.
+
+    Returns:
+        (B, N) bool, True = masked.
+    """
+    noise = torch.rand(tokens.shape, device=tokens.device) if noise is None else noise  # (B, N)
+    scores = noise  # (B, N)
+    if config.masking == "word":
+        assert tokens.ids is not None and config.word_delimiter_id is not None  # the configuration saw to it
+        groups, is_delimiter = word_groups(tokens.ids, config.word_delimiter_id)  # (B, N), (B, N)
+        scores = group_scores(noise, groups)
+        scores = torch.where(is_delimiter, scores - (tokens.shape[1] + 1) ** 2, scores)  # after all words
+    elif config.masking == "span":
+        span_noise = torch.rand(tokens.shape, device=tokens.device) if span_noise is None else span_noise  # (B, N)
+        scores = group_scores(noise, span_groups(span_noise, config.mean_span_length))
+    elif config.masking == "patch":
+        groups = patch_groups(config.grid_shape, config.mask_patch_size, tokens.device)  # (N,)
+        scores = group_scores(noise, groups.expand_as(noise))
+    return mask_top_scores(scores, num_masked.count, num_masked.limit, tokens.is_real)
