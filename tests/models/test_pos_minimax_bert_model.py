@@ -43,7 +43,7 @@ from hf_maskssl import (
     PoSMinimaxBertForPreTraining,
     PoSMinimaxBertModel,
 )
-from hf_maskssl.models import input_checks, layers, modeling_pos_minimax_bert
+from hf_maskssl.models import input_checks, layers, masked_pieces, modeling_pos_minimax_bert
 from hf_maskssl.models.configuration_pos_minimax_bert import PARTS_OF_SPEECH
 from hf_maskssl.models.layers import enable_checkpointing
 
@@ -318,7 +318,7 @@ class Reads(TorchDispatchMode):
 )
 def test_one_look_at_what_is_masked_is_all(case: str, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = step(small_model(case).train(), make_batch(case))
-    for module in (layers, input_checks, modeling_pos_minimax_bert):
+    for module in (layers, input_checks, masked_pieces, modeling_pos_minimax_bert):
         monkeypatch.setattr(module, "values_are_readable", lambda tensor: False)
     model, batch = small_model(case).train(), make_batch(case)
     with Reads() as reads:
@@ -342,7 +342,7 @@ def test_who_is_told_what_is_masked_need_not_look(
     batch = make_batch(case) if kind is PoSMinimaxBertForPreTraining else for_masked_lm(make_batch(case))
     wanted = step(small_model(case, kind=kind).double().train(), batch)
     counted = small_model(case, kind=kind).double().train().measure_tasks(**batch)
-    for module in (layers, input_checks, modeling_pos_minimax_bert):
+    for module in (layers, input_checks, masked_pieces, modeling_pos_minimax_bert):
         monkeypatch.setattr(module, "values_are_readable", lambda tensor: False)
     model = small_model(case, kind=kind).double().train()
     told = with_positions(batch)
