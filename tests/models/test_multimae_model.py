@@ -276,7 +276,7 @@ def test_predicting_encodes_what_is_visible_alone(monkeypatch: pytest.MonkeyPatc
     """Also where looking costs: outside training one may look once."""
     model, inputs = small_model("paper").eval(), make_batch("paper")["inputs"]
     expected = model.predict(inputs, visible={"depth": False, "semseg": False}, targets=["depth"])
-    for module in (input_checks, masking, multimodal_input, multimodal_masking, modeling_multimae):
+    for module in (input_checks, masking, multimodal_input, multimodal_masking):
         monkeypatch.setattr(module, "values_are_readable", lambda tensor: False)
     lengths: list[int] = []
     model.multimae.layers[0].register_forward_hook(lambda module, given, out: lengths.append(out.shape[1]))

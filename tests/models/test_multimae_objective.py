@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hf_maskssl import MultiMAEForPretraining
-from hf_maskssl.models import input_checks, masking, modeling_multimae, multimodal_input, multimodal_masking
+from hf_maskssl.models import input_checks, masking, multimodal_input, multimodal_masking
 from hf_maskssl.models.configuration_multimae import Modality
 
 # the slow reference ------------------------------------------------------------------------------------------------
@@ -238,7 +238,7 @@ def with_garbage(batch: dict[str, Any]) -> dict[str, Any]:
 def test_what_stands_in_a_missing_image_changes_nothing(
     case: str, is_readable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (input_checks, masking, multimodal_input, multimodal_masking, modeling_multimae):
+    for module in (input_checks, masking, multimodal_input, multimodal_masking):
         monkeypatch.setattr(module, "values_are_readable", lambda tensor: is_readable)
     model, batch, draws = small_model(case), make_batch(case), make_draws(case)
     garbage = with_garbage(batch)

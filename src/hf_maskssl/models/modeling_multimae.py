@@ -22,7 +22,6 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_multimae import Modality, MultiMAEConfig
 from .distributed import with_all_parameters
-from .input_checks import check_draw, values_are_readable
 from .layers import (
     CrossAttention,
     FusedLinear,
@@ -42,13 +41,10 @@ from .masking import gather_tokens
 from .multimodal_input import Images, ModalityPatches, TokenGrid, check_ids_keep, cut_images
 from .multimodal_masking import (
     VisibleTokens,
-    check_proportions,
-    deal_visible_tokens,
+    draw_visible_tokens,
+    explicit_visible_tokens,
     listed_first,
-    restrict_proportions,
-    sample_proportions,
     spread_over_tokens,
-    visible_tokens,
 )
 from .pretraining import MaskedPretraining
 from .task_balancing import BalancedLoss, BalancingRule, TaskBalancer, TaskTotals
@@ -548,7 +544,8 @@ class MultiMAEForPretraining(MaskedPretraining, MultiMAEPreTrainedModel):
         if unknown:
             raise ValueError(f"`targets` must name outputs, {list(self.outputs)}, got {unknown}.")
         images = self.multimae.cut(inputs, None, presence)
-        seen = self._explicit({name: ~_as_mask(mask) for name, mask in (visible or {}).items()}, images, default=False)
+        masks = {name: ~torch.as_tensor(mask, dtype=torch.bool) for name, mask in (visible or {}).items()}
+        seen = explicit_visible_tokens(images, masks, default=False)
         if seen.mask is not None:  # on a GPU of unknown width until one looks, which is no hardship outside training
             seen = seen.narrowed(int(seen.mask.sum(1).max()))
         encoded = self.multimae(images=images, ids_keep=seen.ids, keep_mask=seen.mask)
@@ -570,7 +567,7 @@ class MultiMAEForPretraining(MaskedPretraining, MultiMAEPreTrainedModel):
                 raise ValueError(
                     "give `task_masks`, or `proportions`, `noise` and `shuffle_noise`, which make masks: not both."
                 )
-            visible = self._explicit(task_masks, images, default=None)
+            visible = explicit_visible_tokens(images, task_masks)
         else:
             visible = self._draw_visible(images, proportions, noise, shuffle_noise)
         encoded = self.multimae(images=images, ids_keep=visible.ids, keep_mask=visible.mask, **kwargs)
@@ -636,72 +633,9 @@ class MultiMAEForPretraining(MaskedPretraining, MultiMAEPreTrainedModel):
         noise: torch.Tensor | None,
         shuffle_noise: torch.Tensor | None,
     ) -> VisibleTokens:
-        batch_size, sizes, device = images.batch_size, images.sizes, images.device
-        is_present = images.is_present()
-        self._check_number(images, is_present)
-        check_proportions(proportions, (batch_size, len(sizes)))
-        shape = (batch_size, sum(sizes))
-        for name, draw in (("noise", noise), ("shuffle_noise", shuffle_noise)):
-            check_draw(name, draw, shape)
-        everyone = torch.ones(batch_size, len(sizes), dtype=torch.bool, device=device)
-        present = everyone if is_present is None else is_present
-        if proportions is None:
-            places = [list(self.multimae.embeddings.modalities).index(grid.name) for grid in images.grids]
-            alphas = torch.stack([self.alphas[place] for place in places])
-            proportions = sample_proportions(alphas, present, self.config.sample_modalities_uniformly)
-        elif is_present is not None:
-            proportions = restrict_proportions(proportions, is_present)
-        noise = torch.rand(shape, device=device) if noise is None else noise
-        shuffle_noise = torch.rand(shape, device=device) if shuffle_noise is None else shuffle_noise
-        return deal_visible_tokens(
-            proportions, noise, shuffle_noise, sizes, self.config.num_visible_tokens, is_present
-        )
-
-    def _check_number(self, images: ModalityPatches, is_present: torch.Tensor | None) -> None:
-        """There must be more tokens than are visible: else nothing is left to predict."""
-        wanted, total = self.config.num_visible_tokens, sum(images.sizes)
-        rows: list[int] = []
-        if is_present is not None and values_are_readable(is_present):
-            there = (is_present * torch.tensor(images.sizes)).sum(1)
-            rows = torch.nonzero(there <= wanted).flatten().tolist()
-            total = int(there.min())
-        if total <= wanted:
-            where = f" in rows {rows[:8]} of the batch" if rows else ""
-            raise ValueError(
-                f"`num_visible_tokens` {wanted} of the configuration must be below the number of tokens, but there are only "
-                f"{total}{where}, of {[grid.name for grid in images.grids]}: lower it, give larger images or drop them."
-            )
-
-    def _explicit(self, masks: Images, images: ModalityPatches, default: bool | None) -> VisibleTokens:
-        """What the caller hides; modalities without a mask are hidden by `default`, or, if None, an error."""
-        names = [grid.name for grid in images.grids]
-        unknown = [name for name in masks if name not in names]
-        missing = [name for name in names if name not in masks] if default is None else []
-        if unknown or missing:
-            raise ValueError(f"the masks must be those of the given inputs {names}, got {list(masks)}.")
-        parts = []
-        for grid in images.grids:
-            mask = _as_mask(masks.get(grid.name, bool(default))).to(images.device)
-            shape = (images.batch_size, grid.size)
-            if mask.dim() < 2:
-                mask = mask.expand(shape) if mask.dim() == 0 or mask.shape[0] == grid.size else mask
-            if tuple(mask.shape) != shape:
-                raise ValueError(
-                    f"the mask of '{grid.name}' must have one entry per sample and patch, {shape} ({grid.rows} x "
-                    f"{grid.columns} patches), got {tuple(mask.shape)}."
-                )
-            parts.append(mask)
-        is_visible = ~torch.cat(parts, dim=1)
-        is_present = images.is_present()
-        is_there = None if is_present is None else spread_over_tokens(is_present, images.sizes)
-        if is_there is not None:
-            is_visible = is_visible & is_there
-        if values_are_readable(is_visible) and not is_visible.any(1).all():
-            rows = torch.nonzero(~is_visible.any(1)).flatten().tolist()
-            raise ValueError(
-                f"the masks hide every token in rows {rows[:8]} of the batch: leave at least one visible."
-            )
-        return visible_tokens(is_visible, is_there, limit=is_visible.shape[1])
+        places = [list(self.multimae.embeddings.modalities).index(grid.name) for grid in images.grids]
+        alphas = torch.stack([self.alphas[place] for place in places])  # (M,)
+        return draw_visible_tokens(self.config, images, alphas, proportions, noise, shuffle_noise)
 
 
 def sample_losses(
@@ -753,7 +687,3 @@ def position_table(config: MultiMAEConfig, modality: Modality, width: int) -> to
     spacing = (modality.patch_size[0] / height, modality.patch_size[1] / columns)
     row_first = config.position_order == "row_first"
     return sincos_positions(modality.grid(config.position_size), width, spacing, row_first=row_first)
-
-
-def _as_mask(mask: torch.Tensor | bool) -> torch.Tensor:
-    return torch.as_tensor(mask, dtype=torch.bool)

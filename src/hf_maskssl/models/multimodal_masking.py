@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 import torch
 
+from .configuration_multimae import MultiMAEConfig
 from .input_checks import check_draw, values_are_readable
 from .masking import scored_first
+from .multimodal_input import Images, ModalityPatches
 
 
 @dataclass
@@ -28,6 +30,95 @@ class VisibleTokens:
         """The same for the caller who knows that no row has more than `width`."""
         mask = None if self.mask is None else self.mask[:, :width]
         return VisibleTokens(self.ids[:, :width], None if mask is None or mask.all() else mask, self.is_masked)
+
+
+def draw_visible_tokens(
+    config: MultiMAEConfig,
+    images: ModalityPatches,
+    alphas: torch.Tensor,
+    proportions: torch.Tensor | None = None,
+    noise: torch.Tensor | None = None,
+    shuffle_noise: torch.Tensor | None = None,
+) -> VisibleTokens:
+    """Choose `num_visible_tokens` of each sample at random.
+
+    Args:
+        config: the model's.
+        images: the batch.
+        alphas: (M,) concentration of each given input modality.
+        proportions, noise, shuffle_noise: as in `MultiMAEForPretraining.forward`; drawn here when absent.
+
+    Raises:
+        ValueError: draws of another shape, or samples with no more tokens than are visible.
+    """
+    batch_size, sizes, device = images.batch_size, images.sizes, images.device
+    is_present = images.is_present()  # (B, M)
+    _check_number(config.num_visible_tokens, images, is_present)
+    check_proportions(proportions, (batch_size, len(sizes)))
+    shape = (batch_size, sum(sizes))
+    for name, draw in (("noise", noise), ("shuffle_noise", shuffle_noise)):
+        check_draw(name, draw, shape)
+    if proportions is None:
+        everyone = torch.ones(batch_size, len(sizes), dtype=torch.bool, device=device)
+        present = everyone if is_present is None else is_present
+        proportions = sample_proportions(alphas, present, config.sample_modalities_uniformly)
+    elif is_present is not None:
+        proportions = restrict_proportions(proportions, is_present)
+    noise = torch.rand(shape, device=device) if noise is None else noise
+    shuffle_noise = torch.rand(shape, device=device) if shuffle_noise is None else shuffle_noise
+    return deal_visible_tokens(proportions, noise, shuffle_noise, sizes, config.num_visible_tokens, is_present)
+
+
+def _check_number(wanted: int, images: ModalityPatches, is_present: torch.Tensor | None) -> None:
+    """There must be more tokens than are visible: else nothing is left to predict."""
+    total, rows = sum(images.sizes), list[int]()
+    if is_present is not None and values_are_readable(is_present):
+        there = (is_present * torch.tensor(images.sizes)).sum(1)  # (B,)
+        rows = torch.nonzero(there <= wanted).flatten().tolist()
+        total = int(there.min())
+    if total <= wanted:
+        where = f" in rows {rows[:8]} of the batch" if rows else ""
+        raise ValueError(
+            f"`num_visible_tokens` {wanted} of the configuration must be below the number of tokens, but there are only "
+            f"{total}{where}, of {[grid.name for grid in images.grids]}: lower it, give larger images or drop them."
+        )
+
+
+def explicit_visible_tokens(images: ModalityPatches, masks: Images, default: bool | None = None) -> VisibleTokens:
+    """What the caller does not hide.
+
+    Args:
+        images: the batch.
+        masks: name -> (B, N_name) or (N_name,) or 0-d, True = hidden.
+        default: whether modalities without a mask are hidden; None: each of them needs one.
+
+    Raises:
+        ValueError: masks of other modalities or shapes, or rows in which everything is hidden.
+    """
+    names = [grid.name for grid in images.grids]
+    if set(masks) - set(names) or (default is None and set(names) - set(masks)):
+        raise ValueError(f"the masks must be those of the given inputs {names}, got {list(masks)}.")
+    parts = []
+    for grid in images.grids:
+        mask = torch.as_tensor(masks.get(grid.name, default), dtype=torch.bool, device=images.device)
+        shape = (images.batch_size, grid.size)
+        if mask.dim() == 0 or tuple(mask.shape) == shape[1:]:
+            mask = mask.expand(shape)
+        if tuple(mask.shape) != shape:
+            raise ValueError(
+                f"the mask of '{grid.name}' must have one entry per sample and patch, {shape} ({grid.rows} x "
+                f"{grid.columns} patches), got {tuple(mask.shape)}."
+            )
+        parts.append(mask)
+    is_visible = ~torch.cat(parts, dim=1)  # (B, N)
+    is_present = images.is_present()
+    is_there = None if is_present is None else spread_over_tokens(is_present, images.sizes)
+    if is_there is not None:
+        is_visible = is_visible & is_there
+    if values_are_readable(is_visible) and not is_visible.any(1).all():
+        rows = torch.nonzero(~is_visible.any(1)).flatten().tolist()
+        raise ValueError(f"the masks hide every token in rows {rows[:8]} of the batch: leave at least one visible.")
+    return visible_tokens(is_visible, is_there, limit=is_visible.shape[1])
 
 
 def sample_proportions(alphas: torch.Tensor, is_present: torch.Tensor, uniform_subsets: bool = False) -> torch.Tensor:
