@@ -5,17 +5,29 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch.nn import functional
 from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import TensorType
 
-from .image_processing_array import PILLOW_MODES, RESAMPLING
+from .image_processing_array import RESAMPLING
+from .image_processing_pictures import (
+    Raw,
+    View,
+    as_batch,
+    check_view,
+    common_size,
+    height_and_width,
+    nearest_pixels,
+    read_picture,
+    resize_each,
+    resized,
+    scaled_box,
+)
 from .standardization import check_statistics
 
 # What pictures of these names need, unless their own fields say otherwise: ImageNet's mean and standard deviation; the robust
@@ -37,17 +49,6 @@ VARIANCE_EPSILON = 1e-6
 CROP_ATTEMPTS = 10
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class View:
-    """The part of a picture that is looked at, in pixels, and whether it is mirrored left to right."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-    is_flipped: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,10 @@ class Picture:
     resample: str
     flips_x: bool
     invalid_value: float | str | None
+
+
+# Channels of maps to learn, as `read_picture` takes them.
+LABELS: dict[str, int | None] = {"classes": None, "depth": 1}
 
 
 class ModalityFeature(BatchFeature):
@@ -190,7 +195,7 @@ class MultiMAEImageProcessor(BaseImageProcessor):
         is_plain = not isinstance(images, Mapping)
         channels = {name: picture.channels for name, picture in self.pictures().items()}
         batches = {
-            name: _as_batch(values, channels.get(name, 0))
+            name: as_batch(values, channels.get(name, 0))
             for name, values in ({"rgb": images} if is_plain else images).items()
         }
         counts = {name: len(values) for name, values in batches.items()}
@@ -243,15 +248,13 @@ class MultiMAEImageProcessor(BaseImageProcessor):
         for name in sample:
             if name not in pictures:
                 raise ValueError(f"modality '{name}' is unknown: expected one of {list(pictures)}")
-        raw = {name: _named(name, read_picture, value, pictures[name].channels) for name, value in sample.items()}
-        raw_labels = {
-            name: _named("labels", read_picture, value, LABELS[name]) for name, value in (labels or {}).items()
-        }
+        raw = {name: _read(f"modality '{name}'", value, pictures[name].channels) for name, value in sample.items()}
+        raw_labels = {name: _read("the labels", value, LABELS[name]) for name, value in (labels or {}).items()}
         strides = {name: pictures[name].stride for name in raw} | dict.fromkeys(raw_labels, 1)
-        size = _common_size({**raw, **raw_labels}, strides)
+        size = common_size({**raw, **raw_labels}, strides)
         if view is None:
             view = self.fixed_view(size) if generator is None else self.random_view(size, generator)
-        _check_view(view, size)
+        check_view(view, size)
         prepared = {name: self._prepare(pictures[name], values, view, size) for name, values in raw.items()}
         return prepared, {name: self._prepare_label(name, values, view, size) for name, values in raw_labels.items()}
 
@@ -290,10 +293,10 @@ class MultiMAEImageProcessor(BaseImageProcessor):
             ValueError: As `prepare_row`.
         """
         picture = self.pictures()[name]
-        raw = _named(name, read_picture, value, picture.channels)
-        height, width = _height_and_width(raw)
+        raw = _read(f"modality '{name}'", value, picture.channels)
+        height, width = height_and_width(raw)
         size = (height * picture.stride, width * picture.stride)
-        values, is_valid = self._scaled(picture, raw, self.fixed_view(size), size)
+        values, is_valid = scaled_pixels(picture, raw, self._target(picture.stride), self.fixed_view(size), size)
         return values[:, is_valid].astype(np.float64)
 
     def post_process_semantic_segmentation(
@@ -311,7 +314,7 @@ class MultiMAEImageProcessor(BaseImageProcessor):
         Raises:
             ValueError: Another number of sizes than samples.
         """
-        resized = _resize_each(outputs.logits, target_sizes, "bilinear")
+        resized = resize_each(outputs.logits, target_sizes, "bilinear")
         return [logits.argmax(dim=0) for logits in resized]
 
     def post_process_depth_estimation(
@@ -329,13 +332,15 @@ class MultiMAEImageProcessor(BaseImageProcessor):
         Raises:
             ValueError: Another number of sizes than samples.
         """
-        resized = _resize_each(outputs.predicted_depth[:, None], target_sizes, "bicubic")
+        resized = resize_each(outputs.predicted_depth[:, None], target_sizes, "bicubic")
         return [{"predicted_depth": depth[0]} for depth in resized]
 
-    def _prepare(self, picture: Picture, raw: "Raw", view: View, size: tuple[int, int]) -> np.ndarray:
+    def _prepare(self, picture: Picture, raw: Raw, view: View, size: tuple[int, int]) -> np.ndarray:
+        target = self._target(picture.stride)
         if picture.channels is None:
-            return self._class_map(f"modality '{picture.name}'", raw, view, size, picture.stride, picture.num_classes)
-        values, is_valid = self._scaled(picture, raw, view, size)
+            where = f"modality '{picture.name}'"
+            return class_ids(where, raw, target, view, size, self.ignore_index, picture.num_classes)
+        values, is_valid = scaled_pixels(picture, raw, target, view, size)
         if picture.standardize == "robust":
             values = robustly_standardized(values, is_valid)
         elif picture.standardize == "dataset":
@@ -348,178 +353,16 @@ class MultiMAEImageProcessor(BaseImageProcessor):
             values[:, ~is_valid] = 0.0
         return values
 
-    def _scaled(
-        self, picture: Picture, raw: "Raw", view: View, size: tuple[int, int]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """(C, h, w) float32 scaled values, an array of their own, and which pixels (h, w) are valid."""
-        target = (self.image_size[0] // picture.stride, self.image_size[1] // picture.stride)
-        own = _height_and_width(raw)
-        box = _scaled_box(view, size, own)
-        is_bytes = isinstance(raw, Image.Image) or raw.dtype == np.uint8
-        has_holes = isinstance(picture.invalid_value, float | int)
-        shown = np.ones(target, dtype=bool)
-        if is_bytes and not has_holes:
-            values = resized(raw, target, box, picture.resample)
-        else:
-            raw = np.asarray(raw).reshape(*own, -1)
-            if not is_bytes:
-                _warn_of_scaled(picture, raw)
-            is_valid = _valid_pixels(picture, raw)
-            if is_valid.all():
-                values = resized(raw, target, box, picture.resample)
-            else:
-                # Valid pixels only: each result is the mean of those among what it is made of.
-                share = resized(is_valid.astype(np.float32)[..., None], target, box, picture.resample)
-                shown = share[0] > 0.5
-                filled = np.where(is_valid[..., None], raw, 0).astype(np.float32)
-                values = resized(filled, target, box, picture.resample)
-                values /= np.where(shown, share, 1)
-        if view.is_flipped:
-            values, shown = np.ascontiguousarray(values[..., ::-1]), shown[..., ::-1]
-        if picture.scale != 1.0:
-            values *= np.float32(picture.scale)
-        if view.is_flipped and picture.flips_x:
-            values[0] = (np.float32(255 * picture.scale) if is_bytes else np.float32(0.0)) - values[0]
-        return values, shown
-
-    def _class_map(
-        self,
-        where: str,
-        raw: "Raw",
-        view: View,
-        size: tuple[int, int],
-        stride: int,
-        num_classes: int | None = None,
-    ) -> np.ndarray:
-        """(h, w) int64 class ids; of all the map's only those are converted and checked that the result has."""
-        target = (self.image_size[0] // stride, self.image_size[1] // stride)
-        own = _height_and_width(raw)
-        rows, columns = _nearest_places(target, _scaled_box(view, size, own), own)
-        if view.is_flipped:
-            columns = columns[::-1]
-        ids = np.asarray(raw).reshape(own).take(rows, axis=0).take(columns, axis=1)
-        if ids.dtype.kind not in "iub" and not (np.isfinite(ids).all() and (ids == np.floor(ids)).all()):
-            raise ValueError(f"{where}: expected whole numbers as class ids, got others")
-        if num_classes is not None:
-            # Before the conversion, which makes eight bytes of one.
-            is_outside = (ids >= num_classes) | (ids < 0) if ids.dtype.kind in "if" else ids >= num_classes
-            if is_outside.any() and (is_outside := is_outside & (ids != self.ignore_index)).any():
-                row, column = np.argwhere(is_outside)[0]
-                raise ValueError(
-                    f"{where}: pixel row {rows[row]}, column {columns[column]} has the class {int(ids[row, column])}, "
-                    f"expected 0..{num_classes - 1} (num_classes) or {self.ignore_index} for none (ignore_index)"
-                )
-        return ids.astype(np.int64)
-
-    def _prepare_label(self, name: str, raw: "Raw", view: View, size: tuple[int, int]) -> np.ndarray:
+    def _prepare_label(self, name: str, raw: Raw, view: View, size: tuple[int, int]) -> np.ndarray:
         if name == "classes":
-            return self._class_map("the labels", raw, view, size, 1)
+            return class_ids("the labels", raw, self._target(1), view, size, self.ignore_index)
         # Not interpolated: between two objects that would invent depths.
-        target = (self.image_size[0], self.image_size[1])
-        own = _height_and_width(raw)
-        rows, columns = _nearest_places(target, _scaled_box(view, size, own), own)
-        if view.is_flipped:
-            columns = columns[::-1]
-        depth = np.asarray(raw).reshape(own).take(rows, axis=0).take(columns, axis=1).astype(np.float32)
+        depth = nearest_pixels(raw, self._target(1), view, size)[0].astype(np.float32)
         return np.where(np.isfinite(depth), depth, np.float32(0.0))
 
-
-# Channels of maps to learn, as `read_picture` takes them.
-LABELS: dict[str, int | None] = {"classes": None, "depth": 1}
-
-
-# A picture as it came: a PIL image of bytes in the mode of its channels, or an array (H, W, C).
-Raw: TypeAlias = Image.Image | np.ndarray
-
-
-def read_picture(value: Any, channels: int | None) -> Raw:
-    """A picture that is known to have its channels, whose values nothing has looked at or converted yet.
-
-    Args:
-        value: PIL image or array.
-        channels: C; None for a class map, whose C is 1.
-
-    Returns:
-        A PIL image of mode L, P, RGB or RGBA where the picture is one of bytes, else an array (H, W, C) of its own type.
-
-    Raises:
-        ValueError: Another number of channels, or no picture.
-    """
-    if isinstance(value, Image.Image):
-        return _picture_pixels(value, channels)
-    return _array_pixels(value, 1 if channels is None else channels)
-
-
-def robustly_standardized(values: np.ndarray, is_valid: np.ndarray) -> np.ndarray:
-    """Minus the mean, divided by the standard deviation, of the valid pixels without the lowest and highest tenth.
-
-    The authors' standardisation of depth: sorted, cut at `int(0.1 n)` and `int(0.9 n)`, unbiased variance plus 1e-6.
-
-    Args:
-        values: (C, h, w).
-        is_valid: (h, w) bool.
-
-    Returns:
-        Array of the same shape, float32; what is left where too few pixels are valid is only centred.
-    """
-    exact = values.astype(np.float64)
-    pixels = exact.ravel() if is_valid.all() else exact[:, is_valid].ravel()
-    if pixels.size == 0:
-        return np.zeros_like(values, dtype=np.float32)
-    first, last = int(TRIMMED_SHARE * pixels.size), int((1 - TRIMMED_SHARE) * pixels.size)
-    kept = np.partition(pixels, (first, max(first, last - 1)))[first : max(last, first + 1)]
-    mean, variance = kept.mean(), kept.var(ddof=1) if kept.size > 1 else 0.0
-    exact -= mean
-    exact /= math.sqrt(variance + VARIANCE_EPSILON)
-    return exact.astype(np.float32)
-
-
-def resized(pixels: Raw, target: tuple[int, int], box: tuple[float, float, float, float], resample: str) -> np.ndarray:
-    """The box (left, top, right, bottom) of a picture as (C, h, w) float32, a new array, interpolated by Pillow.
-
-    Args:
-        pixels: PIL image of bytes, or array (H, W, C).
-        target: (h, w).
-        box: In pixels; it may lie between them.
-        resample: A name of `RESAMPLING`.
-    """
-    height, width = _height_and_width(pixels)
-    size, filter_ = (target[1], target[0]), RESAMPLING[resample]
-    if target == (height, width) and box == (0, 0, width, height):
-        return _channels_first(np.asarray(pixels))
-    if isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.shape[-1] in PILLOW_MODES:
-        pixels = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    if isinstance(pixels, Image.Image):
-        # The image is not cut first: Pillow skips what is outside of the box, but for the pixels that its filter reaches.
-        return _channels_first(np.asarray(pixels.resize(size, filter_, box=box)))
-    # Pillow's only other mode without bytes has one channel.
-    planes = [
-        Image.fromarray(np.ascontiguousarray(pixels[..., channel], dtype=np.float32)).resize(size, filter_, box=box)
-        for channel in range(pixels.shape[-1])
-    ]
-    return np.stack([np.asarray(plane) for plane in planes])
-
-
-def _channels_first(pixels: np.ndarray) -> np.ndarray:
-    """(H, W) or (H, W, C) -> (C, H, W) float32, a new array."""
-    planes = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
-    result = np.empty(planes.shape, dtype=np.float32)
-    result[...] = planes
-    return result
-
-
-def _height_and_width(raw: Raw) -> tuple[int, int]:
-    return (raw.height, raw.width) if isinstance(raw, Image.Image) else (raw.shape[0], raw.shape[1])
-
-
-def _nearest_places(
-    target: tuple[int, int], box: tuple[float, float, float, float], own: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Of a map of the size `own`: the row and the column on which each of the centres of (h, w) pixels of a box falls."""
-    left, top, right, bottom = box
-    rows = np.floor(top + (np.arange(target[0]) + 0.5) * (bottom - top) / target[0]).astype(np.int64)
-    columns = np.floor(left + (np.arange(target[1]) + 0.5) * (right - left) / target[1]).astype(np.int64)
-    return np.minimum(rows, own[0] - 1), np.minimum(columns, own[1] - 1)
+    def _target(self, stride: int) -> tuple[int, int]:
+        """(h, w) of a result."""
+        return (self.image_size[0] // stride, self.image_size[1] // stride)
 
 
 def _kept_fields(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -586,47 +429,101 @@ def _complete(name: str, frozen_fields: tuple[tuple[str, Any], ...]) -> Picture:
     )
 
 
-def _named(name: str, read: Any, value: Any, channels: int | None) -> Raw:
+def _read(where: str, value: Any, channels: int | None) -> Raw:
     try:
-        return read(value, channels)
+        return read_picture(value, channels)
     except ValueError as error:
-        raise ValueError(f"{'the labels' if name == 'labels' else f'modality {name!r}'}: {error}") from error
+        raise ValueError(f"{where}: {error}") from error
 
 
-def _picture_pixels(picture: Image.Image, channels: int | None) -> Raw:
-    is_deep = picture.mode in ("I", "F") or picture.mode.startswith("I;16")
-    if channels is None or channels == 1:
-        # A palette's entries are the class ids; grey values of a palette would be none.
-        if not is_deep and picture.mode not in ("L", "1", *(["P"] if channels is None else [])):
-            what = "a class map (mode L, P, I or I;16)" if channels is None else "1 channel (mode L, I, I;16 or F)"
-            raise ValueError(f"expected {what}, got a picture in mode {picture.mode}")
-        if picture.mode in ("L", "P"):
-            return picture
-        pixels = np.asarray(picture)[..., None]
-        return pixels.astype(np.uint8) if pixels.dtype == bool else pixels
-    if channels not in PILLOW_MODES or is_deep:
-        raise ValueError(
-            f"expected {channels} channels (num_channels), got a picture in mode {picture.mode}: give arrays"
-        )
-    return picture if picture.mode == PILLOW_MODES[channels] else picture.convert(PILLOW_MODES[channels])
+def _check_range(name: str, bounds: Sequence[float]) -> list[float]:
+    values = [float(bound) for bound in bounds]
+    if len(values) != 2 or not 0 < values[0] <= values[1]:
+        raise ValueError(f"{name}: expected two positive numbers, the lower first, got {values}")
+    return values
 
 
-def _array_pixels(value: Any, channels: int) -> np.ndarray:
-    try:
-        pixels = np.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"expected a picture, an array of numbers: {error}") from error
-    if pixels.dtype.kind not in "iufb":
-        raise ValueError(f"expected a picture, an array of numbers, got {str(value):.60}")
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]
-    if pixels.ndim != 3 or 0 in pixels.shape:
-        raise ValueError(f"expected a picture of shape (H, W), (C, H, W) or (H, W, C), got {np.shape(value)}")
-    if pixels.shape[-1] != channels or pixels.shape[0] == channels and channels > 1:
-        pixels = np.moveaxis(pixels, 0, -1)
-    if pixels.shape[-1] != channels:
-        raise ValueError(f"expected {channels} channels, got an array {np.shape(value)}")
-    return pixels
+def class_ids(
+    where: str,
+    raw: Raw,
+    target: tuple[int, int],
+    view: View,
+    size: tuple[int, int],
+    ignore_index: int,
+    num_classes: int | None = None,
+) -> np.ndarray:
+    """(h, w) int64 class ids; of all the map's only those are converted and checked that the result has."""
+    ids, rows, columns = nearest_pixels(raw, target, view, size)
+    if ids.dtype.kind not in "iub" and not (np.isfinite(ids).all() and (ids == np.floor(ids)).all()):
+        raise ValueError(f"{where}: expected whole numbers as class ids, got others")
+    if num_classes is not None:
+        # Before the conversion, which makes eight bytes of one.
+        is_outside = (ids >= num_classes) | (ids < 0) if ids.dtype.kind in "if" else ids >= num_classes
+        if is_outside.any() and (is_outside := is_outside & (ids != ignore_index)).any():
+            row, column = np.argwhere(is_outside)[0]
+            raise ValueError(
+                f"{where}: pixel row {rows[row]}, column {columns[column]} has the class {int(ids[row, column])}, "
+                f"expected 0..{num_classes - 1} (num_classes) or {ignore_index} for none (ignore_index)"
+            )
+    return ids.astype(np.int64)
+
+
+def scaled_pixels(
+    picture: Picture, raw: Raw, target: tuple[int, int], view: View, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(C, h, w) float32 scaled values, an array of their own, and which pixels (h, w) are valid."""
+    own = height_and_width(raw)
+    box = scaled_box(view, size, own)
+    is_bytes = isinstance(raw, Image.Image) or raw.dtype == np.uint8
+    has_holes = isinstance(picture.invalid_value, float | int)
+    shown = np.ones(target, dtype=bool)
+    if is_bytes and not has_holes:
+        values = resized(raw, target, box, picture.resample)
+    else:
+        raw = np.asarray(raw).reshape(*own, -1)
+        if not is_bytes:
+            _warn_of_scaled(picture, raw)
+        is_valid = _valid_pixels(picture, raw)
+        if is_valid.all():
+            values = resized(raw, target, box, picture.resample)
+        else:
+            # Valid pixels only: each result is the mean of those among what it is made of.
+            share = resized(is_valid.astype(np.float32)[..., None], target, box, picture.resample)
+            shown = share[0] > 0.5
+            filled = np.where(is_valid[..., None], raw, 0).astype(np.float32)
+            values = resized(filled, target, box, picture.resample)
+            values /= np.where(shown, share, 1)
+    if view.is_flipped:
+        values, shown = np.ascontiguousarray(values[..., ::-1]), shown[..., ::-1]
+    if picture.scale != 1.0:
+        values *= np.float32(picture.scale)
+    if view.is_flipped and picture.flips_x:
+        values[0] = (np.float32(255 * picture.scale) if is_bytes else np.float32(0.0)) - values[0]
+    return values, shown
+
+
+def robustly_standardized(values: np.ndarray, is_valid: np.ndarray) -> np.ndarray:
+    """Minus the mean, divided by the standard deviation, of the valid pixels without the lowest and highest tenth.
+
+    The authors' standardisation of depth: sorted, cut at `int(0.1 n)` and `int(0.9 n)`, unbiased variance plus 1e-6.
+
+    Args:
+        values: (C, h, w).
+        is_valid: (h, w) bool.
+
+    Returns:
+        Array of the same shape, float32; what is left where too few pixels are valid is only centred.
+    """
+    exact = values.astype(np.float64)
+    pixels = exact.ravel() if is_valid.all() else exact[:, is_valid].ravel()
+    if pixels.size == 0:
+        return np.zeros_like(values, dtype=np.float32)
+    first, last = int(TRIMMED_SHARE * pixels.size), int((1 - TRIMMED_SHARE) * pixels.size)
+    kept = np.partition(pixels, (first, max(first, last - 1)))[first : max(last, first + 1)]
+    mean, variance = kept.mean(), kept.var(ddof=1) if kept.size > 1 else 0.0
+    exact -= mean
+    exact /= math.sqrt(variance + VARIANCE_EPSILON)
+    return exact.astype(np.float32)
 
 
 def _valid_pixels(picture: Picture, raw: np.ndarray) -> np.ndarray:
@@ -665,67 +562,3 @@ def _warn_of_scaled(picture: Picture, raw: np.ndarray) -> None:
 @functools.cache
 def _warn_once(message: str) -> None:
     logger.warning("%s", message)
-
-
-def _common_size(raw: Mapping[str, Raw], strides: Mapping[str, int]) -> tuple[int, int]:
-    """The size that all pictures of a sample have, or have after their stride.
-
-    Raises:
-        ValueError: They differ.
-    """
-    sizes = {name: _height_and_width(values) for name, values in raw.items()}
-    full = max(sizes.values())
-    for name, (height, width) in sizes.items():
-        if (height, width) != full and (height * strides[name], width * strides[name]) != full:
-            raise ValueError(
-                f"sizes differ between modalities: {sizes}; expected {full} everywhere, or that divided by the stride, "
-                f"and '{name}' has stride {strides[name]}"
-            )
-    return (int(full[0]), int(full[1]))
-
-
-def _check_view(view: View, size: tuple[int, int]) -> None:
-    height, width = size
-    fits = 0 <= view.top <= view.top + view.height <= height and 0 <= view.left <= view.left + view.width <= width
-    if not fits or view.height < 1 or view.width < 1:
-        raise ValueError(f"{view} does not lie inside a picture of height {height} and width {width}")
-
-
-def _scaled_box(view: View, size: tuple[int, int], own: tuple[int, ...]) -> tuple[float, float, float, float]:
-    """(left, top, right, bottom) of a view in the pixels of a picture of its own size."""
-    rows, columns = own[0] / size[0], own[1] / size[1]
-    return (view.left * columns, view.top * rows, (view.left + view.width) * columns, (view.top + view.height) * rows)
-
-
-def _check_range(name: str, bounds: Sequence[float]) -> list[float]:
-    values = [float(bound) for bound in bounds]
-    if len(values) != 2 or not 0 < values[0] <= values[1]:
-        raise ValueError(f"{name}: expected two positive numbers, the lower first, got {values}")
-    return values
-
-
-def _as_batch(images: Any, channels: int | None) -> Sequence[Any]:
-    """A sequence of pictures of something that may be one picture."""
-    if isinstance(images, Image.Image):
-        return [images]
-    if hasattr(images, "ndim"):
-        # Three dimensions of a map are (B, H, W), unless one at either end is its channel.
-        is_batch_of_maps = images.ndim == 3 and channels in (None, 1) and 1 not in (images.shape[0], images.shape[-1])
-        return images if images.ndim == 4 or is_batch_of_maps else [images]
-    return images
-
-
-def _resize_each(
-    maps: torch.Tensor, target_sizes: Sequence[tuple[int, int]] | None, mode: str
-) -> Sequence[torch.Tensor]:
-    """(B, C, h, w) -> B tensors (C, height, width)."""
-    if target_sizes is None:
-        return list(maps)
-    if len(target_sizes) != len(maps):
-        raise ValueError(
-            f"target_sizes: expected one (height, width) per sample, {len(maps)}, got {len(target_sizes)}"
-        )
-    return [
-        functional.interpolate(one[None], size=tuple(map(int, size)), mode=mode, align_corners=False)[0]
-        for one, size in zip(maps, target_sizes, strict=True)
-    ]
