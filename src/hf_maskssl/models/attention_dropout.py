@@ -1,10 +1,10 @@
 """Attention with dropout on a CPU, where torch's fused kernel has none and falls back to whole tensors in memory."""
 
 import math
-from typing import Any
 
 import torch
 
+from .autograd_context import Context
 from .dropout import DRAWS, LEVELS
 from .input_checks import values_are_readable
 
@@ -35,7 +35,7 @@ def attend_with_dropout(
         key, value: (B, heads, N, d).
         attention_mask: broadcastable to (B, heads, M, N): bool, True = attended to, or added to the scores; or None. Every
             query must attend to something.
-        scaling: of the scores.
+        scaling: factor of the scores.
         dropout: 0 to below 1.
 
     Returns:
@@ -54,12 +54,16 @@ def _additive(mask: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
     return torch.zeros(mask.shape, dtype=query.dtype).masked_fill_(~mask, torch.finfo(query.dtype).min)
 
 
+class _AttentionContext(Context):
+    constants: tuple[list[slice], float, int]
+
+
 class _Attention(torch.autograd.Function):
     """Weights are kept for the backward pass once, their sign saying what was dropped: +w was kept, -w was not."""
 
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: _AttentionContext,
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
@@ -92,7 +96,7 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
+    def backward(ctx: _AttentionContext, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query, key, value, weights, output = ctx.saved_tensors
         chunks, scaling, num_dropped = ctx.constants
         scale = LEVELS / (LEVELS - num_dropped)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from .field_checks import check_at_least, check_heads, check_probabilities
+from .field_checks import check_at_least, check_heads, check_probabilities, pair
 from .masking import num_visible_tokens
 
 AUTO_MAP = {
@@ -31,7 +31,7 @@ class MetaMAEConfig(PreTrainedConfig):
     tokens kept in the outer loss.
 
     Args:
-        modality: what a sample is.
+        modality: kind of a sample.
             "tokens": `input_ids` (B, N); needs `vocab_size`, `max_position_embeddings`.
             "series": `input_values` (B, C, T), also tabular rows as (B, 1, features); needs `series_length`,
             `num_channels`, `patch_size`. "image": `pixel_values` (B, C, H, W), also spectrograms; needs `image_size`,
@@ -108,12 +108,11 @@ class MetaMAEConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.modality in ("image", "vision_language"):
-            # One number means a square; JSON turns tuples into lists, so lists it is.
             if self.image_size is None and self.modality == "image":
                 self.image_size = 32
             if isinstance(self.image_size, (int, tuple)):
-                self.image_size = _pair(self.image_size)
-            self.patch_size = _pair(self.patch_size)
+                self.image_size = pair(self.image_size)
+            self.patch_size = pair(self.patch_size)
         # Every class of a checkpoint's code can be reached from it, not only the one that was saved.
         kwargs.setdefault("auto_map", dict(AUTO_MAP))
         super().__post_init__(**kwargs)
@@ -156,15 +155,18 @@ class MetaMAEConfig(PreTrainedConfig):
         return self.num_patches + (int(self.max_position_embeddings or 0) if self.has_tokens else 0)
 
     def validate_input(self) -> None:
-        tokens = {"vocab_size": self.vocab_size, "max_position_embeddings": self.max_position_embeddings}
-        image = {"image_size": self.image_size, "num_channels": self.num_channels}
-        needed = {
+        tokens: dict[str, object] = {
+            "vocab_size": self.vocab_size,
+            "max_position_embeddings": self.max_position_embeddings,
+        }
+        image: dict[str, object] = {"image_size": self.image_size, "num_channels": self.num_channels}
+        needed: dict[str, dict[str, object]] = {
             "tokens": tokens,
             "series": {"series_length": self.series_length, "num_channels": self.num_channels},
             "image": image,
             "vision_language": tokens | image,
-        }[self.modality]
-        for name, value in needed.items():
+        }
+        for name, value in needed[self.modality].items():
             if value is None or (isinstance(value, int) and value < 1):
                 raise ValueError(f"modality='{self.modality}' needs a positive `{name}`, got {value}.")
         if not self.has_patches:
@@ -220,7 +222,3 @@ class MetaMAEConfig(PreTrainedConfig):
                 f"`mask_ratio={self.mask_ratio}` leaves {int(total * (1 - self.mask_ratio))} of {total} tokens visible; "
                 "at least one must stay visible and one be masked. Change `mask_ratio`, or use smaller patches."
             )
-
-
-def _pair(value: int | list[int] | tuple[int, ...]) -> list[int]:
-    return [value, value] if isinstance(value, int) else list(value)

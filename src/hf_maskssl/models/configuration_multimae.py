@@ -8,7 +8,7 @@ from huggingface_hub.dataclasses import strict
 from torch import nn
 from transformers import PreTrainedConfig
 
-from .field_checks import check_at_least, check_heads, check_probabilities
+from .field_checks import check_at_least, check_heads, check_probabilities, pair
 from .task_balancing import check_task_balancing
 
 AUTO_MAP = {
@@ -39,9 +39,9 @@ class Modality:
         name: its key.
         kind: "continuous": (B, C, H / stride, W / stride) float; "categorical": (B, H / stride, W / stride) class ids.
         num_channels: C of a continuous modality (13 for a 13-band satellite image).
-        num_classes: of a categorical one.
+        num_classes: number of classes of a categorical one.
         embedding_size: width of a categorical one's class embeddings.
-        stride: how much coarser than the image it is (the paper keeps class maps at a quarter of the resolution).
+        stride: factor by which it is coarser than the image (the paper keeps class maps at a quarter of the resolution).
         patch_size: height and width of a patch, in pixels of the image.
         loss: "mse", "l1", "standardized_mse" (mse to each patch's pixels, standardised by their own mean and variance),
             or "cross_entropy".
@@ -99,30 +99,30 @@ class MultiMAEConfig(PreTrainedConfig):
         modality_order: names in the order of their tokens and losses, by default that of `modalities`; kept because a saved
             configuration's keys are sorted.
         image_size: height and width of the images in pixels; one number for a square.
-        position_image_size: the same of the images that the fixed positions are made for; None is `image_size`. A checkpoint
-            keeps it when its `image_size` is changed, and images of another size get interpolated positions.
+        position_image_size: height and width of the images that the fixed positions are made for; None is `image_size`. A
+            checkpoint keeps it when its `image_size` is changed, and images of another size get interpolated positions.
         patch_size: height and width of a patch, unless a modality says otherwise.
         hidden_size, num_hidden_layers, num_attention_heads, intermediate_size, qkv_bias, hidden_act, layer_norm_eps,
-            hidden_dropout_prob, attention_probs_dropout_prob, initializer_range: of the encoder, as in ViT.
+            hidden_dropout_prob, attention_probs_dropout_prob, initializer_range: settings of the encoder, as in ViT.
         drop_path_rate: stochastic depth of the encoder's last layer, rising linearly from 0 over the layers.
         num_global_tokens: learned tokens without a place, in front of all others.
         final_norm: a layer norm behind the encoder, as ViT and ViT-MAE have; MultiMAE has none.
         position_order: whether the first half of a position's channels encodes its row, as in MultiMAE, or its column,
             as in MAE, whose weights want it so.
-        decoder_hidden_size, decoder_num_hidden_layers, decoder_num_attention_heads, decoder_intermediate_size: of every
-            output's decoder; the layers are those after the cross-attention and its MLP.
+        decoder_hidden_size, decoder_num_hidden_layers, decoder_num_attention_heads, decoder_intermediate_size: sizes of
+            every output's decoder; the layers are those after the cross-attention and its MLP.
         num_visible_tokens: tokens that the encoder sees of a sample in pre-training, of all modalities together.
         dirichlet_alpha: concentration of the Dirichlet distribution that deals them out over the input modalities: one
             number (symmetric), or one per input modality by name.
         sample_modalities_uniformly: first draw, uniformly, which modalities are visible at all.
         semantic_loss_ignore_index: class id of pixels without a class: embedded as zeros, left out of losses.
-        task_balancing: how the outputs' losses become one: "none" (their sum), "minimax" (MM-MAE), "uncertainty",
+        task_balancing: rule by which the outputs' losses become one: "none" (their sum), "minimax" (MM-MAE), "uncertainty",
             "gradnorm" or "dwa". task_balancing_options: its settings, see `models/task_balancing.py`.
         head_modalities: input modalities that a segmentation or depth head reads the encoded tokens of; None is every
             one. A classifier reads all tokens that are there.
         classifier_pooling: "mean" of all encoded tokens, or the first "global" token.
-        segmentation_hidden_size, segmentation_cells_per_token, segmentation_num_layers: of the ConvNeXt head: the width that
-            each token is projected to, into how many cells it is then cut (a square number: 16 makes 4 x 4 cells of
+        segmentation_hidden_size, segmentation_cells_per_token, segmentation_num_layers: sizes of the ConvNeXt head: the
+            width that each token is projected to, into how many cells it is then cut (a square number: 16 makes 4 x 4 cells of
             6144 / 16 = 384 channels), and the blocks.
         depth_layers: layers (counted from 0) whose outputs the DPT head reads, four; None is the paper's 2, 5, 8, 11
             or, for another depth, evenly spaced ones. depth_hidden_size: channels of its fusion.
@@ -184,10 +184,9 @@ class MultiMAEConfig(PreTrainedConfig):
         order = [name for name in self.modality_order or [] if name in self.modalities]
         self.modality_order = list(dict.fromkeys([*order, *self.modalities]))
         self.modalities = {name: dict(self.modalities[name]) for name in self.modality_order}
-        # JSON turns tuples into lists, so lists it is.
-        self.image_size = _pair(self.image_size)
-        self.position_image_size = _pair(self.position_image_size or self.image_size)
-        self.patch_size = _pair(self.patch_size)
+        self.image_size = pair(self.image_size)
+        self.position_image_size = pair(self.position_image_size or self.image_size)
+        self.patch_size = pair(self.patch_size)
         self.depth_reassemble_sizes = list(self.depth_reassemble_sizes)
         self.head_modalities = None if self.head_modalities is None else list(self.head_modalities)
         self.depth_layers = None if self.depth_layers is None else list(self.depth_layers)
@@ -198,13 +197,13 @@ class MultiMAEConfig(PreTrainedConfig):
     @property
     def native_size(self) -> tuple[int, int]:
         """`image_size` as (height, width)."""
-        height, width = _pair(self.image_size)
+        height, width = pair(self.image_size)
         return (height, width)
 
     @property
     def position_size(self) -> tuple[int, int]:
         """`position_image_size` as (height, width)."""
-        height, width = _pair(self.position_image_size or self.image_size)
+        height, width = pair(self.position_image_size or self.image_size)
         return (height, width)
 
     @property
@@ -226,7 +225,7 @@ class MultiMAEConfig(PreTrainedConfig):
                 raise ValueError(
                     f"`modalities`: '{name}' has target_of '{source}', which is not one of {list(entries)}."
                 )
-            table[name] = _complete(name, fields, entries[source] if source else fields, _pair(self.patch_size))
+            table[name] = _complete(name, fields, entries[source] if source else fields, pair(self.patch_size))
         return table
 
     def inputs(self) -> list[Modality]:
@@ -280,7 +279,7 @@ class MultiMAEConfig(PreTrainedConfig):
             "patch_size": self.patch_size,
         }
         for name, field in sizes.items():
-            size = _pair(field)
+            size = pair(field)
             if len(size) != 2 or min(size) < 1:
                 raise ValueError(f"`{name}` must be a height and a width, or one number for both, got {size}.")
 
@@ -374,9 +373,10 @@ _FIELDS = {
 _CONTAINERS = (nn.ModuleDict(), nn.ParameterDict())
 
 
-def _pair(size: int | list[int] | tuple[int, ...]) -> list[int]:
-    """[height, width] of a size that may be one number."""
-    return [size, size] if isinstance(size, int) else list(size)
+def _positive(where: str, field: str, value: object) -> int:
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{where} needs a positive integer `{field}`, got {value!r}.")
+    return value
 
 
 def _complete(name: str, fields: dict[str, Any], pixels: dict[str, Any], patch_size: list[int]) -> Modality:
@@ -396,15 +396,10 @@ def _complete(name: str, fields: dict[str, Any], pixels: dict[str, Any], patch_s
     if kind not in ("continuous", "categorical"):
         raise ValueError(f"{where} needs `kind` 'continuous' or 'categorical', got {kind!r}.")
     count_name = "num_channels" if kind == "continuous" else "num_classes"
-    count: Any = pixels.get(count_name)
-    stride: Any = pixels.get("stride", 1)
-    for field, value in (
-        (count_name, count),
-        ("stride", stride),
-        ("embedding_size", pixels.get("embedding_size", 64)),
-    ):
-        if type(value) is not int or value < 1:
-            raise ValueError(f"{where} is {kind} and needs a positive integer `{field}`, got {value!r}.")
+    count, stride, embedding_size = (
+        _positive(f"{where} is {kind} and", field, pixels.get(field, default))
+        for field, default in ((count_name, None), ("stride", 1), ("embedding_size", 64))
+    )
     foreign = {"num_classes", "embedding_size"} if kind == "continuous" else {"num_channels"}
     if foreign & set(pixels):
         raise ValueError(f"{where} is {kind}: {sorted(foreign & set(pixels))} would have no effect; remove it.")
@@ -412,7 +407,7 @@ def _complete(name: str, fields: dict[str, Any], pixels: dict[str, Any], patch_s
     loss = fields.get("loss", losses[0])
     if loss not in losses:
         raise ValueError(f"{where} is {kind}: `loss` must be one of {list(losses)}, got {loss!r}.")
-    patch = _pair(pixels.get("patch_size", patch_size))
+    patch = pair(pixels.get("patch_size", patch_size))
     if len(patch) != 2 or any(type(size) is not int or size < 1 or size % stride for size in patch):
         raise ValueError(f"{where}: `patch_size` {patch} must be two positive multiples of its stride {stride}.")
     if loss == "standardized_mse" and count * (patch[0] // stride) * (patch[1] // stride) < 2:
@@ -428,7 +423,7 @@ def _complete(name: str, fields: dict[str, Any], pixels: dict[str, Any], patch_s
         kind=kind,
         num_channels=count if kind == "continuous" else 1,
         num_classes=count if kind == "categorical" else 0,
-        embedding_size=pixels.get("embedding_size", 64),
+        embedding_size=embedding_size,
         stride=stride,
         patch_size=(patch[0], patch[1]),
         loss=loss,

@@ -49,8 +49,8 @@ class PoSMinimaxBertConfig(BertConfig):
     Attributes:
         tasks: names of the tasks, in the order of the ids that `tasks` gives them in a batch: some of `PARTS_OF_SPEECH`, or
             ["mlm"], plain masked language modelling of any word.
-        task_balancing: how their losses become one, see `models/task_balancing.py`. Losses of two methods are not to be compared:
-            minimax's weights add up to 1, those of "none" to the number of tasks that a batch has.
+        task_balancing: rule by which their losses become one, see `models/task_balancing.py`. Losses under two rules cannot
+            be compared: minimax's weights add up to 1, those of "none" to the number of tasks that a batch has.
         task_balancing_options: settings of that method that differ from its defaults (`OPTIONS` there).
         next_sentence_prediction: the second objective of pre-training. "beside": its loss is added to the balanced loss of
             the tasks, with as much weight as all of them together (BERT adds it to a mean over masked words). "inside": it

@@ -1,13 +1,14 @@
 """Configuration of SMA, self-guided masked autoencoders (Xie et al. 2024, https://arxiv.org/abs/2402.14789)."""
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from .field_checks import check_at_least, check_heads, check_probabilities
+from .field_checks import check_at_least, check_heads, check_probabilities, pair
 
+Sizes: TypeAlias = dict[str, int | list[int] | tuple[int, ...] | None]
 AUTO_MAP = {
     "AutoConfig": "configuration_sma.SMAConfig",
     "AutoModel": "modeling_sma.SMAModel",
@@ -26,7 +27,7 @@ class SMAConfig(PreTrainedConfig):
     biases, a decoder of one cross-attention with one head and no residual around it).
 
     Args:
-        modality: what a sample is.
+        modality: kind of a sample.
             "tokens": `input_ids` (B, N); needs `vocab_size`, `max_position_embeddings`.
             "series": `input_values` (B, N, C), also tabular rows as (B, features, 1); needs `series_length`,
             `num_channels`. "image": `pixel_values` (B, C, H, W), one token per pixel; needs `image_size`,
@@ -45,7 +46,7 @@ class SMAConfig(PreTrainedConfig):
         qk_channels, v_channels: width of all heads' queries and keys, and of their values, together; None is
             `hidden_size`.
         num_hidden_layers: all layers of the encoder, the first one, which reads the input, included.
-        num_layer_repeats: how often the layers after the first are applied, with the same weights.
+        num_layer_repeats: number of times that the layers after the first are applied, with the same weights.
         num_attention_heads: heads of every layer. num_cross_attention_heads: heads of a cross-attention encoder's
             first layer; None is the same number.
         intermediate_size: width of the MLPs; None is `hidden_size`. cross_intermediate_size: of a cross-attention
@@ -61,7 +62,7 @@ class SMAConfig(PreTrainedConfig):
         decoder_shared_positions: the decoder's queries are the input's position embeddings (Eq. 6); False gives it a
             table of its own.
         tie_word_embeddings: tokens are read off with the input embedding table.
-        masking: how tokens are chosen. "guided": Eqs. 3-5. "iterative": the exact procedure that Eq. 5 approximates,
+        masking: choice of tokens. "guided": Eqs. 3-5. "iterative": the exact procedure that Eq. 5 approximates,
             one top-k per query (appendix D). "random": every token alone. "word": whole words, the text between
             `word_delimiter_id`. "span": segments of geometric length with mean `mean_span_length`. "patch": squares
             of `mask_patch_size` pixels.
@@ -70,14 +71,14 @@ class SMAConfig(PreTrainedConfig):
             queries, at least one and at most all.
         head_aggregation: "mean": over all heads (the sum of Eq. 5, scaled). "random": of one random head per query.
         mask_queries: the chosen queries' own tokens are masked first (self-attention).
-        mask_schedule: how random masking turns into guided masking, with c falling from 1 to 0 as a half cosine over
+        mask_schedule: way from random to guided masking, with c falling from 1 to 0 as a half cosine over
             the first `mask_schedule_fraction` of training. "none": guided from the start. "mix": a share
             `mask_schedule_start` * c of the masked tokens is drawn at random among those the attention did not choose.
             "widen": masked tokens are drawn at random among the best-attended share r + (`mask_schedule_start` - r) c.
         reconstruct_visible: score every real position and not only the masked ones.
         target_mean, target_std, target_clip: continuous targets become (x - mean) / std, then are clipped to
             [-clip, clip]; a number, or one per channel for mean and std; None leaves them.
-        classifier_pooling: how a sequence classifier reads the encoder. "query": a learned query attends to the hidden
+        classifier_pooling: what a sequence classifier reads of the encoder. "query": a learned query attends to the hidden
             states, as in the authors' code; "mean": their mean.
 
     Raises:
@@ -144,10 +145,8 @@ class SMAConfig(PreTrainedConfig):
     target_clip: float | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        if self.modality == "image":
-            # One number means a square; JSON turns tuples into lists, so lists it is.
-            size = self.image_size
-            self.image_size = [size, size] if isinstance(size, int) else None if size is None else list(size)
+        if self.modality == "image" and self.image_size is not None:
+            self.image_size = pair(self.image_size)
         # Every class of a checkpoint's code can be reached from it, not only the one that was saved.
         kwargs.setdefault("auto_map", dict(AUTO_MAP))
         super().__post_init__(**kwargs)
@@ -224,13 +223,13 @@ class SMAConfig(PreTrainedConfig):
         return max(1, min(wanted, self.num_latents if self.is_cross_attention else num_tokens))
 
     def validate_input(self) -> None:
-        needed = {
+        needed: dict[str, Sizes] = {
             "tokens": {"vocab_size": self.vocab_size, "max_position_embeddings": self.max_position_embeddings},
             "series": {"series_length": self.series_length, "num_channels": self.num_channels},
             "image": {"image_size": self.image_size, "num_channels": self.num_channels},
-        }[self.modality]
-        for name, value in needed.items():
-            sizes = value if isinstance(value, list) else [value]
+        }
+        for name, value in needed[self.modality].items():
+            sizes = [*value] if isinstance(value, list | tuple) else [value]
             if any(size is None or size < 1 for size in sizes):
                 raise ValueError(f"modality='{self.modality}' needs a positive `{name}`, got {value}.")
         if self.modality == "image" and len(self.signal_shape) != 2:

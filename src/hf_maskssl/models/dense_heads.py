@@ -27,7 +27,7 @@ class ConvNextHead(nn.Module):
     """ConvNeXt-style segmentation head: every token is spread over a square of cells, which blocks then smooth.
 
     Args:
-        in_channels: of a token; several modalities' tokens are concatenated on channels.
+        in_channels: channels of a token; several modalities' tokens are concatenated on channels.
         hidden_size: width that a token is projected to, shared out over its cells.
         cells_per_token: cells that a token is spread over, a square number: 16 gives 4 x 4.
         num_layers: ConvNeXt blocks (Liu et al. 2022), without layer scale.
@@ -76,7 +76,7 @@ class DPTHead(nn.Module):
     grid with an odd side works as in transformers' DPT: finer maps are resized to what the coarser grew to.
 
     Args:
-        in_channels: of a token; several modalities' tokens are concatenated on channels.
+        in_channels: channels of a token; several modalities' tokens are concatenated on channels.
         hidden_size: channels of the fusion.
         reassemble_sizes: channels of the four maps, finest first.
 

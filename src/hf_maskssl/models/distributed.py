@@ -6,11 +6,10 @@ because `DistributedDataParallel` and FSDP average gradients over processes. All
 process.
 """
 
-from typing import Any
-
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.autograd.function import FunctionCtx
 
 
 def world_size() -> int:
@@ -22,30 +21,34 @@ class _AllReduceSum(torch.autograd.Function):
     """Sum over processes. Each process's output depends on every process's input, so gradients are summed as well."""
 
     @staticmethod
-    def forward(ctx: Any, tensor: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: FunctionCtx, tensor: torch.Tensor) -> torch.Tensor:
         total = tensor.detach().clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return total
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+    def backward(ctx: FunctionCtx, grad: torch.Tensor) -> torch.Tensor:
         grad = grad.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(grad)
         return grad
+
+
+class _GatherContext(FunctionCtx):
+    rows: int
 
 
 class _AllGather(torch.autograd.Function):
     """Concatenation over processes along dimension 0, in the order of ranks."""
 
     @staticmethod
-    def forward(ctx: Any, tensor: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: _GatherContext, tensor: torch.Tensor) -> torch.Tensor:
         ctx.rows = tensor.shape[0]
         gathered = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(world_size())]
         dist.all_gather(gathered, tensor.detach().contiguous())
         return torch.cat(gathered)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+    def backward(ctx: _GatherContext, grad: torch.Tensor) -> torch.Tensor:
         grad = grad.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(grad)
         start = dist.get_rank() * ctx.rows

@@ -8,7 +8,7 @@ from transformers import BatchFeature
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 from transformers.utils import TensorType
 
-from .standardization import check_statistics, standardize
+from .standardization import Array, Numbers, check_statistics, standardize
 
 
 class SeriesFeatureExtractor(FeatureExtractionMixin):
@@ -19,8 +19,8 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
         series_length: Time steps T of a series, or features of a row.
         scale: Raw values are multiplied by this first.
         standardize: `"dataset"` (by `mean` and `std`), `"sample"` (per channel, by the sample's own) or `"none"`.
-        mean: For `"dataset"`: one number per channel, or per feature when `statistics_axis` is `"feature"`.
-        std: As `mean`, positive.
+        mean: Means for `"dataset"`: one number per channel, or per feature when `statistics_axis` is `"feature"`.
+        std: Standard deviations, positive, as many as `mean` has numbers.
         statistics_axis: `"channel"` for series, `"feature"` for tabular rows.
         feature_names: Tabular rows: the columns in the order the model was trained on.
         channels_last: Give (T, C), one token per time step, instead of (C, T). Samples go in as (C, T) either way.
@@ -59,7 +59,7 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
         self.feature_names = None if feature_names is None else list(feature_names)
         self.channels_last = channels_last
 
-    def __call__(self, series: Any, return_tensors: str | TensorType | None = None) -> BatchFeature:
+    def __call__(self, series: Numbers, return_tensors: str | TensorType | None = None) -> BatchFeature:
         """Prepare one sample or a batch.
 
         Args:
@@ -78,7 +78,7 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
             raise ValueError("series: expected at least one sample, got an empty batch")
         return BatchFeature({"input_values": samples}, tensor_type=return_tensors)
 
-    def prepare_sample(self, sample: Any) -> np.ndarray:
+    def prepare_sample(self, sample: Numbers) -> np.ndarray:
         """One sample, (C, T) or (T,) when C is 1, as a scaled and standardised float32 array.
 
         Returns:
@@ -92,7 +92,7 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
         values = standardize(values, self.standardize, self.mean, self.std, axis).astype(np.float32)
         return np.ascontiguousarray(values.T) if self.channels_last else values
 
-    def scaled_values(self, sample: Any) -> np.ndarray:
+    def scaled_values(self, sample: Numbers) -> np.ndarray:
         """(C, T) float64 before standardising, in either layout: what mean and standard deviation are taken of."""
         values = self._as_array(sample)
         channels, length = values.shape
@@ -113,7 +113,7 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
             raise ValueError(f"{place} is {values[channel, step]}: fill or drop values that are not finite")
         return values * self.scale
 
-    def _as_array(self, sample: Any) -> np.ndarray:
+    def _as_array(self, sample: Numbers) -> np.ndarray:
         try:
             values = np.asarray(sample, dtype=np.float64)
         except (TypeError, ValueError) as error:
@@ -126,18 +126,15 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
             )
         return values
 
-    def _as_batch(self, series: Any) -> Sequence[Any]:
+    def _as_batch(self, series: Numbers) -> Sequence[Numbers]:
         dimensions = _depth(series)
-        if dimensions == 1:
-            return [series]
-        if dimensions == 2:
-            # With one channel a matrix is a batch of rows, unless it is the one row itself.
-            return series if self.num_channels == 1 else [series]
-        return series
+        # With one channel a matrix is a batch of rows, unless it is the one row itself.
+        is_sample = dimensions == 1 or (dimensions == 2 and self.num_channels != 1)
+        return [series] if is_sample or isinstance(series, float | int) else [*series]
 
 
-def _depth(values: Any) -> int:
+def _depth(values: Numbers) -> int:
     """How many levels of sequence there are, looking at the first entries only (the batch may be ragged)."""
-    if hasattr(values, "ndim"):
+    if isinstance(values, Array):
         return int(values.ndim)
     return 1 + _depth(values[0]) if isinstance(values, Sequence) and len(values) and not isinstance(values, str) else 0

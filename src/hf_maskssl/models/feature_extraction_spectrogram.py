@@ -9,7 +9,7 @@ from transformers.audio_utils import mel_filter_bank, optimal_fft_length, spectr
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 from transformers.utils import TensorType
 
-from .standardization import check_statistics, standardize
+from .standardization import Array, Numbers, check_statistics, standardize
 
 
 class SpectrogramFeatureExtractor(FeatureExtractionMixin):
@@ -30,8 +30,8 @@ class SpectrogramFeatureExtractor(FeatureExtractionMixin):
         db_range: Decibels kept below the loudest place of each sample.
         scale: Raw samples are multiplied by this first (1/32768 for 16-bit integers).
         standardize: `"dataset"` (by `mean` and `std`), `"sample"` or `"none"`.
-        mean: For `"dataset"`: one number, in decibels.
-        std: As `mean`, positive.
+        mean: Mean for `"dataset"`: one number, in decibels.
+        std: Standard deviation: one positive number, in decibels.
 
     Raises:
         ValueError: Sizes that cannot be, or statistics that do not fit.
@@ -62,9 +62,11 @@ class SpectrogramFeatureExtractor(FeatureExtractionMixin):
         self.num_frames = num_frames
         self.frame_length = round(0.025 * sampling_rate) if frame_length is None else frame_length
         self.hop_length = round(0.010 * sampling_rate) if hop_length is None else hop_length
-        for name in ("sampling_rate", "num_mel_bins", "num_frames", "frame_length", "hop_length"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        sizes = {"sampling_rate": sampling_rate, "num_mel_bins": num_mel_bins, "num_frames": num_frames}
+        sizes |= {"frame_length": self.frame_length, "hop_length": self.hop_length}
+        for name, size in sizes.items():
+            if size < 1:
+                raise ValueError(f"{name}: expected at least 1, got {size}")
         self.fft_length = optimal_fft_length(self.frame_length) if fft_length is None else fft_length
         if self.fft_length < self.frame_length:
             raise ValueError(f"fft_length: expected at least frame_length {self.frame_length}, got {self.fft_length}")
@@ -98,7 +100,7 @@ class SpectrogramFeatureExtractor(FeatureExtractionMixin):
 
     def __call__(
         self,
-        waveforms: Any,
+        waveforms: Array | Sequence[Numbers],
         sampling_rate: int | None = None,
         return_tensors: str | TensorType | None = None,
     ) -> BatchFeature:
@@ -120,15 +122,16 @@ class SpectrogramFeatureExtractor(FeatureExtractionMixin):
                 f"sampling_rate: this extractor was made for {self.sampling_rate} samples per second, got "
                 f"{sampling_rate}; resample the waveforms first"
             )
-        is_single = getattr(waveforms, "ndim", None) == 1 or (
-            not hasattr(waveforms, "ndim") and len(waveforms) > 0 and np.ndim(waveforms[0]) == 0
-        )
+        if isinstance(waveforms, Array):
+            is_single = waveforms.ndim == 1
+        else:
+            is_single = len(waveforms) > 0 and np.asarray(waveforms[0]).ndim == 0
         samples = [self.prepare_sample(waveform) for waveform in ([waveforms] if is_single else waveforms)]
         if not samples:
             raise ValueError("waveforms: expected at least one, got an empty batch")
         return BatchFeature({"pixel_values": samples}, tensor_type=return_tensors)
 
-    def prepare_sample(self, sample: Any) -> np.ndarray:
+    def prepare_sample(self, sample: Numbers) -> np.ndarray:
         """One mono waveform as a (1, H, W) float32 picture.
 
         Raises:
@@ -136,7 +139,7 @@ class SpectrogramFeatureExtractor(FeatureExtractionMixin):
         """
         return standardize(self.scaled_values(sample), self.standardize, self.mean, self.std).astype(np.float32)
 
-    def scaled_values(self, sample: Any) -> np.ndarray:
+    def scaled_values(self, sample: Numbers) -> np.ndarray:
         """As `prepare_sample`, before standardising and in float64: what mean and standard deviation are taken of."""
         try:
             waveform = np.asarray(sample, dtype=np.float64)

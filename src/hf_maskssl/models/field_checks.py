@@ -1,6 +1,11 @@
-"""Refusals of impossible configuration fields that every method shares. Their errors name the field."""
+"""What configurations share: sizes as pairs, and refusals of impossible fields, whose errors name the field."""
 
 from transformers import PreTrainedConfig
+
+
+def pair(size: int | list[int] | tuple[int, ...]) -> list[int]:
+    """[height, width] of a size that may be one number, for a square. JSON turns tuples into lists, so lists it is."""
+    return [size, size] if isinstance(size, int) else list(size)
 
 
 def check_at_least(config: PreTrainedConfig, minimum: int, *names: str) -> None:

@@ -1,7 +1,7 @@
 """Image processor for pictures with any number of channels."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -9,7 +9,7 @@ from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import TensorType
 
-from .standardization import check_statistics, standardize
+from .standardization import Array, Numbers, check_statistics, standardize
 
 PILLOW_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 RESAMPLING = {
@@ -18,6 +18,8 @@ RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+# A picture, or several of them.
+Pictures: TypeAlias = Image.Image | Numbers | Sequence["Pictures"]
 
 
 class ArrayImageProcessor(BaseImageProcessor):
@@ -29,8 +31,8 @@ class ArrayImageProcessor(BaseImageProcessor):
         resample: `"nearest"`, `"bilinear"`, `"bicubic"` or `"lanczos"`, as Pillow does them.
         scale: Raw values are multiplied by this after resizing (1/255 for bytes).
         standardize: `"dataset"` (by `mean` and `std`), `"sample"` (per channel, by the sample's own) or `"none"`.
-        mean: For `"dataset"`: one number per channel, in scaled values.
-        std: As `mean`, positive.
+        mean: Means for `"dataset"`: one number per channel, in scaled values.
+        std: Standard deviations, positive, one per channel.
 
     Raises:
         ValueError: Sizes that cannot be, or statistics that do not fit.
@@ -63,7 +65,7 @@ class ArrayImageProcessor(BaseImageProcessor):
         self.mean, self.std = check_statistics(standardize, mean, std, num_channels)
 
     def preprocess(
-        self, images: Any, *args: Any, return_tensors: str | TensorType | None = None, **kwargs: Any
+        self, images: Pictures, *args: object, return_tensors: str | TensorType | None = None, **kwargs: object
     ) -> BatchFeature:
         """Prepare one image or a batch; calling the processor does this.
 
@@ -86,7 +88,7 @@ class ArrayImageProcessor(BaseImageProcessor):
             raise ValueError("images: expected at least one, got an empty batch")
         return BatchFeature({"pixel_values": samples}, tensor_type=return_tensors)
 
-    def prepare_sample(self, sample: Any) -> np.ndarray:
+    def prepare_sample(self, sample: Pictures) -> np.ndarray:
         """One image as a resized, scaled and standardised (C, H, W) float32 array.
 
         Raises:
@@ -94,7 +96,7 @@ class ArrayImageProcessor(BaseImageProcessor):
         """
         return standardize(self.scaled_values(sample), self.standardize, self.mean, self.std).astype(np.float32)
 
-    def scaled_values(self, sample: Any) -> np.ndarray:
+    def scaled_values(self, sample: Pictures) -> np.ndarray:
         """As `prepare_sample`, before standardising and in float64: what mean and standard deviation are taken of."""
         pixels = self._resize_picture(sample) if isinstance(sample, Image.Image) else self._resize_array(sample)
         return pixels * self.scale
@@ -116,7 +118,7 @@ class ArrayImageProcessor(BaseImageProcessor):
         pixels = np.asarray(picture, dtype=np.float64)
         return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
 
-    def _resize_array(self, sample: Any) -> np.ndarray:
+    def _resize_array(self, sample: Pictures) -> np.ndarray:
         pixels = self._channels_first(sample)
         if not np.isfinite(pixels).all():
             channel, row, column = np.argwhere(~np.isfinite(pixels))[0]
@@ -134,7 +136,7 @@ class ArrayImageProcessor(BaseImageProcessor):
         ]
         return np.stack([np.asarray(channel, dtype=np.float64) for channel in resized])
 
-    def _channels_first(self, sample: Any) -> np.ndarray:
+    def _channels_first(self, sample: Pictures) -> np.ndarray:
         try:
             pixels = np.asarray(sample, dtype=np.float64)
         except (TypeError, ValueError) as error:
@@ -150,10 +152,10 @@ class ArrayImageProcessor(BaseImageProcessor):
         return pixels
 
 
-def _as_batch(images: Any) -> Sequence[Any]:
-    if isinstance(images, Image.Image):
+def _as_batch(images: Pictures) -> Sequence[Pictures]:
+    if isinstance(images, Image.Image | float | int):
         return [images]
-    if hasattr(images, "ndim"):
-        return images if images.ndim == 4 else [images]
-    holds_images = len(images) == 0 or isinstance(images[0], Image.Image) or hasattr(images[0], "ndim")
-    return images if holds_images or np.ndim(images[0]) == 3 else [images]
+    if isinstance(images, Array):
+        return [*images] if images.ndim == 4 else [images]
+    holds_images = len(images) == 0 or isinstance(images[0], Image.Image | Array)
+    return images if holds_images or np.asarray(images[0]).ndim == 3 else [images]

@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
+from transformers.modeling_outputs import DepthEstimatorOutput, SemanticSegmenterOutput
 from transformers.utils import TensorType
 
-from .image_processing_array import RESAMPLING
+from .image_processing_array import RESAMPLING, Pictures
 from .image_processing_pictures import (
     Raw,
     View,
@@ -58,13 +59,13 @@ class Picture:
     Attributes:
         name: Its key.
         channels: C of a continuous modality, None for class maps.
-        num_classes: Of class maps.
-        stride: How much coarser than the image the result is.
+        num_classes: Number of classes of class maps, otherwise 0.
+        stride: Factor by which the result is coarser than the image.
         scale: Raw values are multiplied by this first.
         standardize: `"none"`, `"dataset"` (by `mean` and `std`) or `"robust"` (by the sample's own, trimmed).
         mean: One number per channel, in scaled values.
-        std: As `mean`.
-        resample: How pixels are interpolated.
+        std: One number per channel, in scaled values.
+        resample: Name of the interpolation, a key of `RESAMPLING`.
         flips_x: Whether mirroring turns channel 0 round, as that of normals: bytes about the middle of 0 to 255, all other
             numbers about 0.
         invalid_value: Pixels of this value are left out of statistics and become 0; `"nan"` are those that are not
@@ -91,7 +92,7 @@ LABELS: dict[str, int | None] = {"classes": None, "depth": 1}
 class ModalityFeature(BatchFeature):
     """`BatchFeature` of `inputs`, a dict of tensors, which `to` reaches too."""
 
-    def to(self, *args: Any, **kwargs: Any) -> "ModalityFeature":
+    def to(self, *args: object, **kwargs: object) -> "ModalityFeature":
         """As `BatchFeature.to`: all tensors to a device, floating ones to a type."""
         self.data["inputs"] = dict(BatchFeature(self.data["inputs"]).to(*args, **kwargs))
         return self
@@ -115,7 +116,7 @@ class MultiMAEImageProcessor(BaseImageProcessor):
             largest box of the result's aspect ratio out of the middle, its sides multiplied by this.
         crop_scale: Share of the picture's area that a random crop has, lowest and highest.
         crop_ratio: Its width over its height, where 1 is the ratio of `image_size`.
-        flip_probability: How often a random view is mirrored.
+        flip_probability: Share of random views that are mirrored.
 
     Raises:
         ValueError: A field that is missing, unknown or cannot be, naming the modality.
@@ -168,7 +169,7 @@ class MultiMAEImageProcessor(BaseImageProcessor):
 
     def preprocess(
         self,
-        images: Any,
+        images: Pictures | Mapping[str, Pictures],
         views: Sequence[View] | None = None,
         augment: bool = False,
         generator: np.random.Generator | None = None,
@@ -180,9 +181,9 @@ class MultiMAEImageProcessor(BaseImageProcessor):
             images: `{modality: pictures}`: of each modality one picture or a sequence of them, equally many; PIL images
                 (16-bit too) or arrays of (H, W), (C, H, W) or (H, W, C). A sequence may be one array, (B, C, H, W) or
                 (B, H, W, C), and (B, H, W) of maps of one channel. Or, alone, rgb pictures.
-            views: What to look at of each sample; None is the whole or the middle, by `crop_fraction`.
+            views: Part of each sample that is looked at; None is the whole or the middle, by `crop_fraction`.
             augment: Draw a random crop and flip of each sample instead.
-            generator: Of these draws; None takes a fresh one.
+            generator: Generator of these draws; None takes a fresh one.
             return_tensors: `"pt"` or `"np"` for one array per modality, None for lists.
 
         Returns:
@@ -194,10 +195,8 @@ class MultiMAEImageProcessor(BaseImageProcessor):
         """
         is_plain = not isinstance(images, Mapping)
         channels = {name: picture.channels for name, picture in self.pictures().items()}
-        batches = {
-            name: as_batch(values, channels.get(name, 0))
-            for name, values in ({"rgb": images} if is_plain else images).items()
-        }
+        named: Mapping[str, Pictures] = images if isinstance(images, Mapping) else {"rgb": images}
+        batches = {name: as_batch(values, channels.get(name, 0)) for name, values in named.items()}
         counts = {name: len(values) for name, values in batches.items()}
         if len(set(counts.values())) != 1 or 0 in counts.values():
             raise ValueError(f"images: expected equally many pictures of each modality, at least one, got {counts}")
@@ -221,16 +220,16 @@ class MultiMAEImageProcessor(BaseImageProcessor):
 
     def prepare_row(
         self,
-        sample: Mapping[str, Any],
+        sample: Mapping[str, Pictures],
         view: View | None = None,
         generator: np.random.Generator | None = None,
-        labels: Mapping[str, Any] | None = None,
+        labels: Mapping[str, Pictures] | None = None,
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """One sample, all its pictures seen alike.
 
         Args:
             sample: Modality -> picture.
-            view: What to look at, in pixels of a picture of stride 1. None: drawn, or else the whole or the middle.
+            view: Part that is looked at, in pixels of a picture of stride 1. None: drawn, or else the whole or the middle.
             generator: Draws the view where none is given.
             labels: `"classes"` or `"depth"` -> map to learn, which is cut and mirrored in the same way.
 
@@ -285,7 +284,7 @@ class MultiMAEImageProcessor(BaseImageProcessor):
         box = (max(1, round(unit * self.image_size[0])), max(1, round(unit * self.image_size[1])))
         return View((height - box[0]) // 2, (width - box[1]) // 2, box[0], box[1], is_flipped)
 
-    def scaled_values(self, name: str, value: Any) -> np.ndarray:
+    def scaled_values(self, name: str, value: Pictures) -> np.ndarray:
         """A picture of a continuous modality resized and scaled, (C, N) float64: its valid pixels alone, whose mean and
         standard deviation `"dataset"` takes.
 
@@ -300,12 +299,12 @@ class MultiMAEImageProcessor(BaseImageProcessor):
         return values[:, is_valid].astype(np.float64)
 
     def post_process_semantic_segmentation(
-        self, outputs: Any, target_sizes: Sequence[tuple[int, int]] | None = None
+        self, outputs: SemanticSegmenterOutput, target_sizes: Sequence[tuple[int, int]] | None = None
     ) -> list[torch.Tensor]:
         """Class maps of a segmentation model's `logits`.
 
         Args:
-            outputs: With `logits` (B, L, h, w).
+            outputs: Output of a model with `logits` (B, L, h, w).
             target_sizes: (height, width) of each map; None leaves the logits' size.
 
         Returns:
@@ -314,16 +313,17 @@ class MultiMAEImageProcessor(BaseImageProcessor):
         Raises:
             ValueError: Another number of sizes than samples.
         """
+        assert outputs.logits is not None  # every head gives them
         resized = resize_each(outputs.logits, target_sizes, "bilinear")
         return [logits.argmax(dim=0) for logits in resized]
 
     def post_process_depth_estimation(
-        self, outputs: Any, target_sizes: Sequence[tuple[int, int]] | None = None
+        self, outputs: DepthEstimatorOutput, target_sizes: Sequence[tuple[int, int]] | None = None
     ) -> list[dict[str, torch.Tensor]]:
         """Depth maps of a depth model's `predicted_depth` (B, H, W), as transformers' depth processors give them.
 
         Args:
-            outputs: With `predicted_depth`.
+            outputs: Output of a model with `predicted_depth` (B, H, W).
             target_sizes: (height, width) of each map; None leaves their size.
 
         Returns:
@@ -332,6 +332,7 @@ class MultiMAEImageProcessor(BaseImageProcessor):
         Raises:
             ValueError: Another number of sizes than samples.
         """
+        assert outputs.predicted_depth is not None  # every head gives it
         resized = resize_each(outputs.predicted_depth[:, None], target_sizes, "bicubic")
         return [{"predicted_depth": depth[0]} for depth in resized]
 
@@ -393,11 +394,8 @@ def _complete(name: str, frozen_fields: tuple[tuple[str, Any], ...]) -> Picture:
     counts = {"continuous": "num_channels", "categorical": "num_classes"}
     if kind not in counts:
         raise ValueError(f"{where}: expected `kind` 'continuous' or 'categorical', got {kind!r}")
-    count: Any = fields.get(counts[kind])
-    stride = fields.get("stride", 1)
-    for field, value in ((counts[kind], count), ("stride", stride)):
-        if type(value) is not int or value < 1:
-            raise ValueError(f"{where}: expected a positive integer `{field}`, got {value!r}")
+    count = _positive(where, counts[kind], fields.get(counts[kind]))
+    stride = _positive(where, "stride", fields.get("stride", 1))
     is_categorical = kind == "categorical"
     if is_categorical and set(fields) & set(OPTIONS):
         raise ValueError(f"{where}: class maps have none of the fields {sorted(set(fields) & set(OPTIONS))}")
@@ -429,7 +427,13 @@ def _complete(name: str, frozen_fields: tuple[tuple[str, Any], ...]) -> Picture:
     )
 
 
-def _read(where: str, value: Any, channels: int | None) -> Raw:
+def _positive(where: str, field: str, value: object) -> int:
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{where}: expected a positive integer `{field}`, got {value!r}")
+    return value
+
+
+def _read(where: str, value: Pictures, channels: int | None) -> Raw:
     try:
         return read_picture(value, channels)
     except ValueError as error:

@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from PIL import Image
 from torch.nn import functional
 
-from .image_processing_array import PILLOW_MODES, RESAMPLING
+from .image_processing_array import PILLOW_MODES, RESAMPLING, Pictures
+from .standardization import Array
 
 # A picture as it came: a PIL image of bytes in the mode of its channels, or an array (H, W, C).
 Raw: TypeAlias = Image.Image | np.ndarray
@@ -26,7 +27,7 @@ class View:
     is_flipped: bool = False
 
 
-def read_picture(value: Any, channels: int | None) -> Raw:
+def read_picture(value: Pictures, channels: int | None) -> Raw:
     """A picture that is known to have its channels, whose values nothing has looked at or converted yet.
 
     Args:
@@ -62,21 +63,22 @@ def _picture_pixels(picture: Image.Image, channels: int | None) -> Raw:
     return picture if picture.mode == PILLOW_MODES[channels] else picture.convert(PILLOW_MODES[channels])
 
 
-def _array_pixels(value: Any, channels: int) -> np.ndarray:
+def _array_pixels(value: Pictures, channels: int) -> np.ndarray:
     try:
         pixels = np.asarray(value)
     except (TypeError, ValueError) as error:
         raise ValueError(f"expected a picture, an array of numbers: {error}") from error
     if pixels.dtype.kind not in "iufb":
         raise ValueError(f"expected a picture, an array of numbers, got {str(value):.60}")
+    shape = pixels.shape
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     if pixels.ndim != 3 or 0 in pixels.shape:
-        raise ValueError(f"expected a picture of shape (H, W), (C, H, W) or (H, W, C), got {np.shape(value)}")
+        raise ValueError(f"expected a picture of shape (H, W), (C, H, W) or (H, W, C), got {shape}")
     if pixels.shape[-1] != channels or pixels.shape[0] == channels and channels > 1:
         pixels = np.moveaxis(pixels, 0, -1)
     if pixels.shape[-1] != channels:
-        raise ValueError(f"expected {channels} channels, got an array {np.shape(value)}")
+        raise ValueError(f"expected {channels} channels, got an array {shape}")
     return pixels
 
 
@@ -116,7 +118,7 @@ def resized(pixels: Raw, target: tuple[int, int], box: tuple[float, float, float
     Args:
         pixels: PIL image of bytes, or array (H, W, C).
         target: (h, w).
-        box: In pixels; it may lie between them.
+        box: Edges in pixels, which may lie between them.
         resample: A name of `RESAMPLING`.
     """
     height, width = height_and_width(pixels)
@@ -172,14 +174,14 @@ def nearest_pixels(
     return np.asarray(raw).reshape(own).take(rows, axis=0).take(columns, axis=1), rows, columns
 
 
-def as_batch(images: Any, channels: int | None) -> Sequence[Any]:
+def as_batch(images: Pictures, channels: int | None) -> Sequence[Pictures]:
     """A sequence of pictures of something that may be one picture."""
-    if isinstance(images, Image.Image):
+    if isinstance(images, Image.Image | float | int):
         return [images]
-    if hasattr(images, "ndim"):
+    if isinstance(images, Array):
         # Three dimensions of a map are (B, H, W), unless one at either end is its channel.
         is_batch_of_maps = images.ndim == 3 and channels in (None, 1) and 1 not in (images.shape[0], images.shape[-1])
-        return images if images.ndim == 4 or is_batch_of_maps else [images]
+        return [*images] if images.ndim == 4 or is_batch_of_maps else [images]
     return images
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Union
 
 import torch
 from torch import nn
@@ -12,7 +12,10 @@ from transformers.activations import ACT2FN
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs
 
+from .autograd_context import Context
 from .dropout import Dropout
 from .dropout import dropout as drop
 from .input_checks import values_are_readable
@@ -113,13 +116,13 @@ class SquaredError(torch.autograd.Function):
     """Mean squared error of the last dimension, (..., P) twice -> (...), with one temporary of that size and not five."""
 
     @staticmethod
-    def forward(ctx: Any, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Context, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(prediction, target)
         # Not a dot product, which autocast would compute in half precision.
         return (prediction - target).square_().mean(-1)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(ctx: Context, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
         prediction, target = ctx.saved_tensors
         return (grad * (2 / target.shape[-1])).unsqueeze(-1) * (prediction - target), None
 
@@ -132,7 +135,7 @@ def eager_attention_forward(
     attention_mask: torch.Tensor | None,
     scaling: float,
     dropout: float = 0.0,
-    **kwargs: Any,
+    **kwargs: Unpack[TransformersKwargs],
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention written out. Unlike the fused kernels it can be differentiated twice.
 
@@ -151,19 +154,19 @@ def eager_attention_forward(
 
 
 def attend(
-    module: Any,
+    module: Union["SelfAttention", "CrossAttention"],
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
-    **kwargs: Any,
+    **kwargs: Unpack[TransformersKwargs],
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """The kernel of `module.config._attn_implementation`, through transformers' attention interface.
 
     Args:
         module: the attention module; has `config`, `scaling` and `attention_dropout`.
         query, key, value: (B, heads, M or N, head_dim).
-        attention_mask: as transformers makes it for the kernel, or None.
+        attention_mask: the mask that transformers makes for the kernel, or None.
 
     Returns:
         (B, M, heads, head_dim), and the weights where the kernel gives them.
@@ -217,19 +220,23 @@ class _SplitHeads(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, fused: torch.Tensor, parts: int, num_heads: int) -> tuple[torch.Tensor, ...]:
+    def forward(ctx: Context, fused: torch.Tensor, parts: int, num_heads: int) -> tuple[torch.Tensor, ...]:
         return fused.unflatten(-1, (parts, num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
     @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+    def backward(ctx: Context, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         return _MergeHeads.apply(*grads), None, None
+
+
+class _MergeContext(Context):
+    sizes: tuple[int, int]
 
 
 class _MergeHeads(torch.autograd.Function):
     """The inverse of `_SplitHeads`, and its adjoint."""
 
     @staticmethod
-    def forward(ctx: Any, *parts: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: _MergeContext, *parts: torch.Tensor) -> torch.Tensor:
         batch_size, num_heads, num_tokens, head_dim = parts[0].shape
         ctx.sizes = len(parts), num_heads
         merged = parts[0].new_empty(batch_size, num_tokens, len(parts), num_heads, head_dim)
@@ -238,7 +245,7 @@ class _MergeHeads(torch.autograd.Function):
         return merged.flatten(2)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def backward(ctx: _MergeContext, grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return _SplitHeads.apply(grad, *ctx.sizes)
 
 
@@ -277,7 +284,7 @@ class SelfAttention(nn.Module):
         attention_mask: torch.Tensor | None = None,
         differentiable_twice: bool = False,
         query_ids: torch.Tensor | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """(B, N, D) -> (B, N, D) and the weights; with `query_ids` (B, M) only those rows, (B, M, D)."""
         query, key, value = self._project(hidden_states, query_ids)
@@ -343,14 +350,14 @@ class CrossAttention(nn.Module):
         context: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         query_ids: torch.Tensor | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Attend.
 
         Args:
             queries: (B, M, query_size), or (1, M, query_size) shared by the batch, which is projected once.
             context: (B, N, context_size).
-            attention_mask: as transformers makes it for the kernel, or None.
+            attention_mask: the mask that transformers makes for the kernel, or None.
             query_ids: (B, K) int64, attend from these rows of shared queries alone.
 
         Returns:
@@ -430,7 +437,7 @@ class TransformerBlock(nn.Module):
         attention_mask: torch.Tensor | None = None,
         differentiable_twice: bool = False,
         query_ids: torch.Tensor | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
         attended, _ = self.attention(
             normalize(hidden_states, self.attention_norm, differentiable_twice),
@@ -491,7 +498,7 @@ def linear_in_full_precision(linear: nn.Linear, values: torch.Tensor) -> torch.T
 
 
 def token_classification_loss(
-    model: PreTrainedModel, logits: torch.Tensor, labels: torch.Tensor, **kwargs: Any
+    model: PreTrainedModel, logits: torch.Tensor, labels: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
 ) -> torch.Tensor:
     """transformers' loss of (B, N, num_labels) logits; squared error of real values when there is one label.
 

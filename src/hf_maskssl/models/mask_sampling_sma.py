@@ -67,9 +67,9 @@ def choose_queries(
         config: the model's.
         tokens: the batch.
         num_heads: heads of the first layer.
-        num_chosen: how many queries to draw, one number for all samples or (B,) int64.
+        num_chosen: number of queries to draw, one number for all samples or (B,) int64.
         limit: the largest of these numbers.
-        query_mask, query_heads: as in `SMAForMaskedModeling.sample_mask`.
+        query_mask, query_heads: arguments of `SMAForMaskedModeling.sample_mask`.
 
     Raises:
         ValueError: draws of another shape, an empty set R, or one with padding in it.
@@ -115,7 +115,7 @@ def guided_mask(
         config: the model's.
         attention: (B, N), what each token receives from the chosen queries; (B, R, N) for masking "iterative".
         chosen: the queries.
-        num_masked: how many tokens to mask.
+        num_masked: number of tokens to mask.
         is_real: (B, N) bool, True = not padding; None when nothing is padded.
         noise: (B, N) uniform draws of the schedules; drawn here when absent and needed.
         random_share: 0-d, c of `mask_schedule`.
@@ -161,7 +161,7 @@ def random_mask(
     Args:
         config: the model's.
         tokens: the batch.
-        num_masked: how many tokens to mask.
+        num_masked: number of tokens to mask.
         noise, span_noise: (B, N) uniform draws, as in `SMAForMaskedModeling.sample_mask`; drawn here when absent.
 
     Returns:

@@ -46,7 +46,7 @@ def masked_pieces(
 
     Args:
         config: the model's.
-        labels, tasks, masked_positions: as in `PoSMinimaxBertForPreTraining.forward`.
+        labels, tasks, masked_positions: arguments of `PoSMinimaxBertForPreTraining.forward`.
         shape: (B, N) of the inputs.
         reads_cls: whether the first place of each row is read beside the pieces.
 

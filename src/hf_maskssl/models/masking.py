@@ -66,7 +66,7 @@ def mask_top_scores(
 
     Args:
         scores: (B, N), floating point or integer.
-        num_masked: how many, one number for all samples or (B,) int64, at most the sample's real tokens.
+        num_masked: number of masked tokens, one number for all samples or (B,) int64, at most the sample's real tokens.
         limit: the largest of these numbers, known without looking at the device.
         is_real: (B, N) bool, True = not padding; None when nothing is padded.
 

@@ -8,7 +8,6 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -72,7 +71,7 @@ class MetaMAEForPretrainingOutput(ModelOutput):
             adaptation.
         latents: (B, 1 + K, D) amortised latents of the class token and the visible tokens, in the order of their
             draws.
-        adapted_latents: the same after adaptation; None without.
+        adapted_latents: latents after adaptation, of the same shape; None without adaptation.
         hidden_states, attentions: the encoder's, when asked for.
     """
 
@@ -271,7 +270,7 @@ class MetaMAEModel(MetaMAEPreTrainedModel):
             ids_keep: (B, K) int64, encode only these positions (image patches come first, then tokens).
             keep_mask: (B, K), 0 = an unused entry of `ids_keep`.
             is_masked: (B, N) bool, True = replace this token's embedding by zeros (linear-decoder MAE).
-            tokens: what `embeddings.tokenize` made of the inputs, in their place: they are cut and checked once.
+            tokens: result of `embeddings.tokenize`, in place of the inputs: they are cut and checked once.
 
         Returns:
             `last_hidden_state` (B, 1 + N or 1 + K, D), class token first; `pooler_output` (B, D), the mean over real
@@ -335,7 +334,7 @@ class MetaMAEDecoder(nn.Module):
 
         Args:
             latents: (B, 1 + K, D); with depth 0 (B, 1 + N, D).
-            mask: which tokens the latents stand for.
+            mask: split of the tokens into visible ones, which the latents stand for, and masked ones.
             token_table: (V, D), the input embedding table that reads words off (tied).
             differentiable_twice: use operations whose second derivative is cheap.
             ids: (B, M) positions to predict, of a sequence of one kind; None predicts all.
@@ -369,7 +368,7 @@ class MetaMAEDecoder(nn.Module):
         tokens = torch.where(is_visible.unsqueeze(-1), restored, self._mask_tokens(num_tokens).to(restored.dtype))
         tokens = tokens + self.positions[:num_tokens].to(self.embed.weight.dtype)
         hidden_states = torch.cat([embedded[:, :1], tokens], dim=1)
-        layer_mask: Any = None
+        layer_mask: torch.Tensor | None = None
         if mask.is_real is not None:
             is_real = F.pad(mask.is_real, (1, 0), value=True)
             if differentiable_twice:
@@ -462,8 +461,7 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
         Raises:
             ValueError: as `MetaMAEModel.forward`, or draws of another shape.
         """
-        config = self.config
-        embeddings = self.metamae.embeddings
+        config, embeddings = self.config, self.metamae.embeddings
         tokens = embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask)
         noise = self._draw("noise", noise, tokens)
         mask = random_masking(noise, config.mask_ratio, tokens.attention_mask, self.visible_tokens)
@@ -483,17 +481,13 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
                 support = self._support_set(mask, self._draw("nearby_noise", nearby_noise, tokens))
                 adapted, support_loss = self._adapt(latents, tokens, support, decode)
             predictions = decode(adapted)
-            parts = self._reconstruction_losses(tokens, predictions, mask.is_masked)
-            loss = torch.stack(list(parts.values())).sum()
-            loss_parts = {"reconstruction": loss}
-            if len(parts) > 1:
-                loss_parts |= {f"reconstruction_{name}": part for name, part in parts.items()}
+            loss_parts = self._reconstruction_losses(tokens, predictions, mask.is_masked)
+            loss = loss_parts["reconstruction"]
             if support_loss is not None:
                 loss_parts["support"] = support_loss
             if self.projector is not None:
-                contrastive = self._contrastive_loss(self.projector, latents, adapted, mask)
-                loss_parts["contrastive"] = contrastive
-                loss = loss + config.contrastive_weight * contrastive
+                loss_parts["contrastive"] = self._contrastive_loss(self.projector, latents, adapted, mask)
+                loss = loss + config.contrastive_weight * loss_parts["contrastive"]
         return MetaMAEForPretrainingOutput(
             loss=loss,
             loss_parts={name: part.detach() for name, part in loss_parts.items()},
@@ -554,7 +548,7 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
             adapted = latents if latents.requires_grad else latents.detach().requires_grad_()
             for step in range(self.config.num_adaptation_steps):
                 losses = self._reconstruction_losses(tokens, decode(adapted, second_order, ids), support)
-                loss = torch.stack(list(losses.values())).sum()
+                loss = losses["reconstruction"]
                 first_loss = loss.detach() if step == 0 else first_loss
                 (gradient,) = torch.autograd.grad(loss * latents.shape[0], adapted, create_graph=second_order)
                 adapted = adapted - self.config.adaptation_step_size * gradient
@@ -566,7 +560,7 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
         predictions: Predictions,
         is_scored: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
-        """Mean discrepancy over the scored tokens of all processes, per kind of token (Eq. 1).
+        """Mean discrepancy over the scored tokens of all processes (Eq. 1), and beside it, of two kinds of token, each one's.
 
         Squared error averaged over a patch's values, cross-entropy for ids; `is_scored` is (B, N) bool.
         """
@@ -576,12 +570,13 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
         if tokens.patches is not None and patch_predictions is not None:
             num_patches = tokens.patches.shape[1]
             discrepancy = SquaredError.apply(*at_least_float32(patch_predictions, tokens.patches))
-            losses["patches"] = mean_over_scored(discrepancy, is_scored[:, :num_patches])
+            losses["reconstruction_patches"] = mean_over_scored(discrepancy, is_scored[:, :num_patches])
         if tokens.ids is not None and token_logits is not None:
             (logits,) = at_least_float32(token_logits.transpose(1, 2))
             discrepancy = F.cross_entropy(logits, tokens.ids.long(), reduction="none")
-            losses["tokens"] = mean_over_scored(discrepancy, is_scored[:, num_patches:])
-        return losses
+            losses["reconstruction_tokens"] = mean_over_scored(discrepancy, is_scored[:, num_patches:])
+        total = {"reconstruction": torch.stack(list(losses.values())).sum()}
+        return total | losses if len(losses) > 1 else total
 
     def _contrastive_loss(
         self, projector: nn.Module, latents: torch.Tensor, adapted: torch.Tensor, mask: TokenMask

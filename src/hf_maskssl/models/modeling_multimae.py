@@ -7,7 +7,7 @@ hidden patches (`MultiMAEDecoder`, `MultiMAEForPretraining`). With `task_balanci
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import nn
@@ -61,7 +61,7 @@ class MultiMAEForPretrainingOutput(ModelOutput):
     Attributes:
         loss: scalar, the balanced sum of the tasks' losses.
         loss_parts: detached scalars: every output's own loss by its name, and `weight/NAME`, what it counts for.
-        predictions: with `predict_all`, name -> (B, C, H / stride, W / stride) values, or logits of (B, classes, ...).
+        predictions: name -> (B, C, H / stride, W / stride) values, or logits of (B, classes, ...); None without `predict_all`.
         masks: name -> (B, N_name) int64, 1 = hidden from the encoder and scored by the loss.
         last_hidden_state: (B, G + K, D), global tokens first, then the visible tokens.
         hidden_states, attentions: the encoder's, when asked for.
@@ -460,10 +460,20 @@ class MultiMAEForPretraining(MaskedPretraining, MultiMAEPreTrainedModel):
         """
         return self.balancer.needs_first_pass or batch.get("presence") is not None
 
-    def measure_tasks(self, **batch: Any) -> TaskTotals:
+    def measure_tasks(
+        self,
+        inputs: Images | None = None,
+        pixel_values: torch.Tensor | None = None,
+        presence: Images | None = None,
+        task_masks: Images | None = None,
+        proportions: torch.Tensor | None = None,
+        noise: torch.Tensor | None = None,
+        shuffle_noise: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> TaskTotals:
         """The tasks' loss sums of one batch, to be added up over the step and given to `balancer.begin_step`."""
-        images = self.multimae.cut(*(batch.pop(name, None) for name in ("inputs", "pixel_values", "presence")))
-        sums, counts, _ = self._task_sums(images, **batch)
+        images = self.multimae.cut(inputs, pixel_values, presence)
+        sums, counts, _ = self._task_sums(images, task_masks, proportions, noise, shuffle_noise, **kwargs)
         return self.balancer.measure(sums, counts, self._shared_weight())
 
     @can_return_tuple
@@ -489,15 +499,16 @@ class MultiMAEForPretraining(MaskedPretraining, MultiMAEPreTrainedModel):
             proportions: (B, M), shares of the `num_visible_tokens` that each given input modality gets; rows sum to 1.
             noise: (B, N) uniform draws over the concatenated tokens, which choose within each modality.
             shuffle_noise: (B, N) uniform draws for the tokens that make up what rounding leaves.
-            predict_all: give predictions of every patch, for pictures.
+            predict_all: whether to give predictions of every patch, for pictures.
 
         Raises:
             ValueError: as `MultiMAEModel.forward`; masks or draws of another shape; samples with fewer tokens than
                 `num_visible_tokens` plus one, or with nothing visible.
         """
         images = self.multimae.cut(inputs, pixel_values, presence)
-        draws = {"proportions": proportions, "noise": noise, "shuffle_noise": shuffle_noise}
-        sums, counts, rest = self._task_sums(images, task_masks=task_masks, predict_all=predict_all, **draws, **kwargs)
+        sums, counts, rest = self._task_sums(
+            images, task_masks, proportions, noise, shuffle_noise, predict_all, **kwargs
+        )
         balanced: BalancedLoss = self.balancer(sums, counts, self._shared_weight())
         is_masked = rest["visible"].is_masked.long().split(images.sizes, dim=1)
         encoded = rest["encoded"]
@@ -559,7 +570,7 @@ class MultiMAEForPretraining(MaskedPretraining, MultiMAEPreTrainedModel):
         noise: torch.Tensor | None = None,
         shuffle_noise: torch.Tensor | None = None,
         predict_all: bool = False,
-        **kwargs: Any,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[list[torch.Tensor], torch.Tensor, dict[str, Any]]:
         """Each task's sum of samples' losses and counts (T,) of samples scored, on this process; and what else was computed."""
         if task_masks is not None:
@@ -612,8 +623,7 @@ class MultiMAEForPretraining(MaskedPretraining, MultiMAEPreTrainedModel):
 
     def _shared_weight(self) -> torch.Tensor:
         """The last weight that all tasks share: GradNorm compares their gradients there."""
-        layer: Any = self.multimae.layers[-1]
-        return layer.mlp.down.weight
+        return cast(TransformerLayer, self.multimae.layers[-1]).mlp.down.weight
 
     def _scored(self, output: Modality, visible: VisibleTokens, images: ModalityPatches) -> torch.Tensor:
         """(B, N_output) bool: hidden tokens of an input, every token of a modality that is only an output."""
@@ -644,7 +654,7 @@ def sample_losses(
     """Each sample's mean loss over the pixels of its scored patches (section 3.4).
 
     Args:
-        output: says which loss.
+        output: the output, whose `loss` is computed.
         predictions: (B, M, P), channel or class fastest.
         patches: (B, M, P) values, or (B, M, P / classes) class ids.
         is_scored: (B, M) bool.

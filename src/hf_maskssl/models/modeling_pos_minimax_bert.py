@@ -7,7 +7,7 @@ words are masked, and what part of speech they are, comes with the batch.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -20,6 +20,7 @@ from transformers import (
     BertModel,
     BertPreTrainedModel,
 )
+from transformers.cache_utils import Cache
 from transformers.modeling_outputs import (
     BaseModelOutputWithPastAndCrossAttentions,
     BaseModelOutputWithPoolingAndCrossAttentions,
@@ -29,12 +30,14 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.bert.modeling_bert import (
     BertAttention,
     BertEncoder,
+    BertLayer,
     BertOnlyMLMHead,
     BertPreTrainingHeads,
     BertSelfAttention,
     eager_attention_forward,
 )
-from transformers.utils import ModelOutput
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from .attention_dropout import attend_with_dropout, fits
@@ -88,15 +91,15 @@ class PoSMinimaxBertForPreTrainingOutput(ModelOutput):
 
 
 class PoSMinimaxBertSelfAttention(BertSelfAttention):
-    """BERT's, from chosen places only where asked to, and with a dropout that a CPU is not slow at."""
+    """BERT's self-attention, which can attend from chosen places only, with a dropout that is fast on a CPU."""
 
     def forward(  # type: ignore[override]
         self,
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
-        past_key_values: Any = None,
+        past_key_values: Cache | None = None,
         query_ids: torch.Tensor | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """(B, N, D) -> (B, N, D) and the weights where the kernel gives them; with `query_ids` (B, K) those rows, (B, K, D)."""
         asking = hidden_states if query_ids is None else gather_tokens(hidden_states, query_ids)
@@ -118,8 +121,9 @@ class PoSMinimaxBertSelfAttention(BertSelfAttention):
 
 
 class PoSMinimaxBertAttention(BertAttention):
-    """BERT's, of chosen places only where asked to."""
+    """BERT's attention block, which can compute chosen places only."""
 
+    # Arguments that this and the next class only pass on have the types of transformers' BERT.
     def forward(
         self, hidden_states: torch.Tensor, *args: Any, query_ids: torch.Tensor | None = None, **kwargs: Any
     ) -> Any:
@@ -131,7 +135,7 @@ class PoSMinimaxBertAttention(BertAttention):
 
 
 class PoSMinimaxBertEncoder(BertEncoder):
-    """BERT's, whose last layer need not compute places that nobody reads."""
+    """BERT's layers, of which the last can leave out places that nobody reads."""
 
     def forward(
         self,
@@ -160,7 +164,7 @@ class PoSMinimaxBertPreTrainedModel(BertPreTrainedModel):
     """What all models here share."""
 
     config: PoSMinimaxBertConfig
-    # Reading a pre-training checkpoint with another head leaves these out; plain BERT heads say so of their own.
+    # A task head that opens a pre-training checkpoint has no use for these weights; the warning would only worry.
     _keys_to_ignore_on_load_unexpected = [r"^cls\.", r"^balancer\.", r"^bert\.pooler\."]
 
     @torch.no_grad()
@@ -173,11 +177,11 @@ class PoSMinimaxBertPreTrainedModel(BertPreTrainedModel):
 class PoSMinimaxBertModel(PoSMinimaxBertPreTrainedModel, BertModel):
     """BERT's encoder. `pooler_output` (B, D) is BERT's: a dense layer and tanh on [CLS].
 
-    Next sentence prediction trains it: where `next_sentence_prediction` is "none" it is as it began, and the mean of
-    `last_hidden_state` says more.
+    Only next sentence prediction trains that layer. Where `next_sentence_prediction` is "none" it keeps its initial weights:
+    take the mean of `last_hidden_state` instead.
     """
 
-    # Special tokens are in `input_ids`, and have labels of their own (-100), so none is cut off.
+    # `input_ids` hold the special tokens, whose labels are -100: no prefix has to be cut off.
     num_prefix_tokens = 0
 
     def __init__(self, config: PoSMinimaxBertConfig, add_pooling_layer: bool = True) -> None:
@@ -244,8 +248,8 @@ class PoSMinimaxBertModel(PoSMinimaxBertPreTrainedModel, BertModel):
         encoder_attention_mask: torch.Tensor | None,
         embedding_output: torch.Tensor,
         encoder_hidden_states: torch.Tensor | None,
-        past_key_values: Any,
-    ) -> tuple[Any, Any]:
+        past_key_values: Cache | None,
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """BERT's, without asking a GPU whether anything is padded."""
         if attention_mask is not None and attention_mask.dim() == 2:
             return padding_mask(self.config, embedding_output, attention_mask), None
@@ -291,18 +295,18 @@ class PoSMinimaxBertMaskedModel(MaskedPretraining, PoSMinimaxBertPreTrainedModel
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     }
     _keys_to_ignore_on_load_unexpected = [r"^cls\.seq_relationship\.", r"^balancer\.", r"^bert\.pooler\."]
-    # The losses are means over all processes already, and know nothing of what Trainer counts: of accumulated batches it takes
-    # the mean of what each gives by itself; the loop of this package balances them together.
+    # The losses are means over all processes already and do not use Trainer's number of items. With accumulated batches Trainer
+    # averages the batches' losses; the loop of this package balances the batches together.
     accepts_loss_kwargs = False
 
     bert: PoSMinimaxBertModel
-    cls: Any
+    cls: BertPreTrainingHeads | BertOnlyMLMHead
     balancer: TaskBalancer
 
     def get_output_embeddings(self) -> nn.Module:
         return self.cls.predictions.decoder
 
-    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
         self.cls.predictions.decoder = new_embeddings
         self.cls.predictions.bias = new_embeddings.bias
 
@@ -327,7 +331,7 @@ class PoSMinimaxBertMaskedModel(MaskedPretraining, PoSMinimaxBertPreTrainedModel
     # Batches have unequal numbers of masked pieces, of each task, and means are over all of them.
     always_measures = True
 
-    def measure_tasks(self, **batch: Any) -> TaskTotals:
+    def measure_tasks(self, **batch: torch.Tensor | None) -> TaskTotals:
         """The tasks' loss sums of one batch, to be added up over the step and given to `balancer.begin_step`; where the balancing
         needs no losses, counts alone, for which no layer is computed.
         """
@@ -379,19 +383,19 @@ class PoSMinimaxBertMaskedModel(MaskedPretraining, PoSMinimaxBertPreTrainedModel
         self,
         sums: torch.Tensor | list[torch.Tensor],
         counts: torch.Tensor,
-        pooled: Any,
+        pooled: torch.Tensor | None,
         labels: torch.Tensor | None,
     ) -> tuple[torch.Tensor | list[torch.Tensor], torch.Tensor]:
         """With next sentence prediction as the last of the tasks, absent where nobody labels pairs."""
         own_sum, own_count = sums[0].new_zeros(()), self._sentence_count(labels, counts)
-        if labels is not None:
+        if labels is not None and pooled is not None:
             own_sum = self._sentence_sum(pooled, labels)
         counts = torch.cat([counts, own_count[None]])
         return ([*sums, own_sum] if isinstance(sums, list) else torch.cat([sums, own_sum[None]])), counts
 
     def _sentence_sum(self, pooled: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Sum of the labelled pairs' losses."""
-        (logits,) = at_least_float32(self.cls.seq_relationship(pooled))
+        (logits,) = at_least_float32(cast(BertPreTrainingHeads, self.cls).seq_relationship(pooled))
         return F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
 
     @staticmethod
@@ -400,20 +404,24 @@ class PoSMinimaxBertMaskedModel(MaskedPretraining, PoSMinimaxBertPreTrainedModel
 
     def _shared_weight(self) -> torch.Tensor:
         """The last weight that all tasks share: GradNorm compares their gradients there."""
-        layer: Any = self.bert.encoder.layer[-1]
-        return layer.output.dense.weight
+        return cast(BertLayer, self.bert.encoder.layer[-1]).output.dense.weight
 
-    def _encode(self, pieces: MaskedPieces, inputs: Mapping[str, Any], **kwargs: Any) -> tuple[Any, torch.Tensor]:
+    def _encode(
+        self,
+        pieces: MaskedPieces,
+        inputs: Mapping[str, torch.Tensor | None],
+        **kwargs: object,
+    ) -> tuple[BaseModelOutputWithPoolingAndCrossAttentions, torch.Tensor]:
         """What the encoder gives, and the states (M, D) of the pieces.
 
         The last layer computes only what is read, but for whoever asks for hidden states or attention weights.
         """
         places, query_ids = pieces.query_positions, pieces.query_ids
-        names = ("output_hidden_states", "output_attentions")
-        if places is None or any(kwargs.get(name, getattr(self.config, name, False)) for name in names):
+        wants_states = kwargs.get("output_hidden_states", self.config.output_hidden_states)
+        if places is None or wants_states or kwargs.get("output_attentions", self.config.output_attentions):
             places, query_ids = pieces.positions, None
         encoded = self.bert(**inputs, query_ids=query_ids, return_dict=True, **kwargs)
-        return encoded, encoded.last_hidden_state.flatten(0, 1).index_select(0, places)
+        return encoded, encoded[0].flatten(0, 1).index_select(0, places)
 
 
 class PoSMinimaxBertForPreTraining(PoSMinimaxBertMaskedModel):
@@ -421,6 +429,7 @@ class PoSMinimaxBertForPreTraining(PoSMinimaxBertMaskedModel):
 
     _keys_to_ignore_on_load_unexpected = [r"^balancer\."]
     reads_cls = True
+    cls: BertPreTrainingHeads
 
     def __init__(self, config: PoSMinimaxBertConfig) -> None:
         super().__init__(config)
@@ -443,7 +452,7 @@ class PoSMinimaxBertForPreTraining(PoSMinimaxBertMaskedModel):
         tasks: torch.Tensor | None = None,
         next_sentence_label: torch.Tensor | None = None,
         masked_positions: torch.Tensor | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> PoSMinimaxBertForPreTrainingOutput:
         """Encode, predict masked pieces, balance their tasks, and judge whether sentences follow each other.
 
@@ -488,7 +497,7 @@ class PoSMinimaxBertForPreTraining(PoSMinimaxBertMaskedModel):
         )
 
     def _loss(
-        self, pooled: torch.Tensor, states: torch.Tensor, pieces: MaskedPieces, labels: torch.Tensor | None
+        self, pooled: torch.Tensor | None, states: torch.Tensor, pieces: MaskedPieces, labels: torch.Tensor | None
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         sums, counts = self._masked_sums(states, pieces)
         if len(self.balancer.tasks) > len(counts):
@@ -496,13 +505,16 @@ class PoSMinimaxBertForPreTraining(PoSMinimaxBertMaskedModel):
         balanced = self.balancer(sums, counts, self._shared_weight())
         loss = balanced.loss
         if labels is None:
-            unread: list[Any] = [self.bert.pooler, self.cls.seq_relationship]
-            for module in unread:
+            assert self.bert.pooler is not None  # it was built with one
+            for module in (self.bert.pooler, self.cls.seq_relationship):
                 loss = with_all_parameters(loss, module)
         return loss, self.balancer.loss_parts(balanced)
 
     def _check_sentence_labels(
-        self, sentence_labels: torch.Tensor | None, labels: torch.Tensor | None, inputs: Mapping[str, Any]
+        self,
+        sentence_labels: torch.Tensor | None,
+        labels: torch.Tensor | None,
+        inputs: Mapping[str, torch.Tensor | None],
     ) -> None:
         if sentence_labels is None:
             return
@@ -534,7 +546,7 @@ class PoSMinimaxBertForMaskedLM(PoSMinimaxBertMaskedModel):
         super().__init__(config)
         self.bert = PoSMinimaxBertModel(config, add_pooling_layer=False)
         self.cls = BertOnlyMLMHead(config)
-        # Also of next sentence prediction where that is a task, though always absent here: a checkpoint has its state.
+        # Where next sentence prediction is a task, a checkpoint holds its state: keep it, although it never has a loss here.
         self.balancer = TaskBalancer(config.balanced_tasks, config.task_balancing, config.task_balancing_options)
         self.post_init()
 
@@ -549,7 +561,7 @@ class PoSMinimaxBertForMaskedLM(PoSMinimaxBertMaskedModel):
         labels: torch.Tensor | None = None,
         tasks: torch.Tensor | None = None,
         masked_positions: torch.Tensor | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> PoSMinimaxBertForMaskedLMOutput:
         """Encode, and predict masked pieces or, without labels, every piece. Arguments and errors: as
         `PoSMinimaxBertForPreTraining.forward`."""
@@ -605,7 +617,7 @@ class PoSMinimaxBertForTokenClassification(PoSMinimaxBertHead, BertForTokenClass
     accepts_loss_kwargs = True
 
     @can_return_tuple
-    def forward(
+    def forward(  # type: ignore[misc]  # `position_ids` are among the keyword arguments too, as in transformers' BERT
         self,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
@@ -613,7 +625,7 @@ class PoSMinimaxBertForTokenClassification(PoSMinimaxBertHead, BertForTokenClass
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> TokenClassifierOutput:
         """`labels`: (B, N) class ids, -100 left out of the loss, which is the mean over what Trainer counts: all processes and
         accumulated batches. Logits are (B, N, num_labels)."""

@@ -247,7 +247,7 @@ class SMAModel(SMAPreTrainedModel):
             attention_mask: (B, N), 1 = real, 0 = padding, anywhere in the row.
             ids_keep: (B, K) int64, encode only these positions.
             keep_mask: (B, K), 0 = an unused entry of `ids_keep`.
-            tokens: what `embeddings.tokenize` made of the inputs, in their place: they are checked once.
+            tokens: result of `embeddings.tokenize`, in place of the inputs: they are checked once.
 
         Returns:
             `last_hidden_state`: (B, L, D) latents of a cross-attention encoder, (B, N or K, D) tokens of a
@@ -418,7 +418,7 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
             is_masked: (B, N), nonzero = masked: taken as it is, and nothing is drawn. Padding in it is left out; a
                 token of every row must stay visible.
             query_mask, query_heads, noise, span_noise: as in `sample_mask`.
-            predict_all: predict every position and not only the scored ones; the loss is the same.
+            predict_all: whether to predict every position and not only the scored ones; the loss is the same.
 
         Raises:
             ValueError: as `SMAModel.forward` and `sample_mask`.

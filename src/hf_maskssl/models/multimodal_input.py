@@ -73,16 +73,7 @@ def cut_images(
     config: MultiMAEConfig, inputs: Images | None, pixel_values: torch.Tensor | None, presence: Images | None
 ) -> ModalityPatches:
     """Check a batch and cut it into patches; see `MultiMAEModel.forward` for shapes and errors."""
-    if (inputs is None) == (pixel_values is None):
-        raise ValueError(
-            "a MultiMAE takes `inputs`, a dict of modalities, or `pixel_values`, which is its rgb: give one."
-        )
-    if inputs is not None and not isinstance(inputs, Mapping):
-        raise ValueError(
-            f"`inputs` must be a dict of modalities, name -> tensor, got a {type(inputs).__name__}: images of rgb alone are "
-            "`pixel_values`."
-        )
-    given: dict[str, torch.Tensor] = dict(inputs) if inputs is not None else {"rgb": pixel_values}  # type: ignore[dict-item]
+    given = _given(inputs, pixel_values)
     table = {
         modality.name: modality for modality in config.modality_table().values() if modality.source == modality.name
     }
@@ -134,6 +125,19 @@ def cut_images(
             f"`presence` leaves rows {rows[:8]} of the batch without any input modality: drop such samples."
         )
     return images
+
+
+def _given(inputs: Images | None, pixel_values: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    if (inputs is None) == (pixel_values is None):
+        raise ValueError(
+            "a MultiMAE takes `inputs`, a dict of modalities, or `pixel_values`, which is its rgb: give one."
+        )
+    if inputs is not None and not isinstance(inputs, Mapping):
+        raise ValueError(
+            f"`inputs` must be a dict of modalities, name -> tensor, got a {type(inputs).__name__}: images of rgb alone are "
+            "`pixel_values`."
+        )
+    return dict(inputs) if inputs is not None else {"rgb": pixel_values}  # type: ignore[dict-item]
 
 
 def _check_image(modality: Modality, image: torch.Tensor, ignore_index: int) -> torch.Tensor:

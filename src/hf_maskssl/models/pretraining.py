@@ -29,7 +29,7 @@ class MaskedPretraining:
         return [self]
 
     def reason_against_fsdp(self) -> str | None:
-        """Why FSDP cannot shard this model, in a sentence or two that say what to do; None when it can."""
+        """The reason why FSDP cannot shard this model, with what to do instead; None when FSDP can."""
         return None
 
     def reason_against_cuda_graphs(self) -> str | None:

@@ -10,11 +10,12 @@ second.
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
+
+from .autograd_context import Context, ScaledContext
 
 Tensors = tuple[torch.Tensor | None, ...]
 BLOCK_BYTES = 2**20  # of an attention map that is worked on at a time
@@ -22,24 +23,24 @@ BLOCK_BYTES = 2**20  # of an attention map that is worked on at a time
 
 class _Gelu(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Context, x: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(x)
         return nn.functional.gelu(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+    def backward(ctx: Context, grad: torch.Tensor) -> torch.Tensor:
         return _GeluGrad.apply(grad, *ctx.saved_tensors)
 
 
 class _GeluGrad(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, grad: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Context, grad: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(grad, x)
         return torch.ops.aten.gelu_backward(grad, x)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, cotangent: torch.Tensor) -> Tensors:
+    def backward(ctx: Context, cotangent: torch.Tensor) -> Tensors:
         grad, x = ctx.saved_tensors
         for_grad = torch.ops.aten.gelu_backward(cotangent, x)
         # gelu'' (x) = density(x) (2 - x^2)
@@ -57,13 +58,13 @@ class _Normalize(torch.autograd.Function):
     """(x - mean) / sqrt(variance + eps) over the last dimension."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, eps: float) -> torch.Tensor:
+    def forward(ctx: Context, x: torch.Tensor, eps: float) -> torch.Tensor:
         normalized, mean, rstd = torch.native_layer_norm(x, x.shape[-1:], None, None, eps)
         ctx.save_for_backward(x, normalized, mean, rstd)
         return normalized
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(ctx: Context, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
         return _NormalizeGrad.apply(grad, *ctx.saved_tensors), None
 
 
@@ -72,7 +73,7 @@ class _NormalizeGrad(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: Context,
         grad: torch.Tensor,
         x: torch.Tensor,
         normalized: torch.Tensor,
@@ -85,7 +86,7 @@ class _NormalizeGrad(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, cotangent: torch.Tensor) -> Tensors:
+    def backward(ctx: Context, cotangent: torch.Tensor) -> Tensors:
         grad, x, normalized, mean, rstd, projected = ctx.saved_tensors
         for_grad = _project(cotangent, x, mean, rstd)  # the projection is symmetric
         # -rstd (n mean(P(g) c) + P(g) mean(c n) + P(c) mean(g n)), with the cotangent c
@@ -134,7 +135,7 @@ def _add_product(
 class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: ScaledContext,
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
@@ -155,7 +156,7 @@ class _Attention(torch.autograd.Function):
         return context
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> Tensors:
+    def backward(ctx: ScaledContext, grad: torch.Tensor) -> Tensors:
         return (*_AttentionGrad.apply(grad.contiguous(), *ctx.saved_tensors, ctx.scaling), None, None)
 
 
@@ -168,7 +169,7 @@ class _AttentionGrad(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: ScaledContext,
         grad: torch.Tensor,
         query: torch.Tensor,
         key: torch.Tensor,
@@ -193,7 +194,7 @@ class _AttentionGrad(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, to_query: torch.Tensor, to_key: torch.Tensor, to_value: torch.Tensor) -> Tensors:
+    def backward(ctx: ScaledContext, to_query: torch.Tensor, to_key: torch.Tensor, to_value: torch.Tensor) -> Tensors:
         grad, query, key, value, weights, centred = ctx.saved_tensors
         arrived = [part.contiguous() for part in (to_query, to_key, to_value)]
         found = [torch.empty_like(part) for part in (grad, query, key, value)]

@@ -1,8 +1,28 @@
 """Subtracting means and dividing by standard deviations: what the three processors share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
+
+
+@runtime_checkable
+class Array(Protocol):
+    """An array of NumPy, torch or any other library that knows its number of axes."""
+
+    @property
+    def ndim(self) -> int: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator["Array"]: ...
+
+
+# Numbers as callers have them: one, an array, or lists in lists.
+Numbers: TypeAlias = float | Array | Sequence["Numbers"]
 
 STANDARDIZE_MODES = ("dataset", "sample", "none")
 # Keeps a constant sample finite; far below the spread of any real signal after `scale`.
@@ -18,7 +38,7 @@ def check_statistics(
         mode: One of `STANDARDIZE_MODES`.
         mean: `length` numbers, or None while they have not been measured.
         std: `length` positive numbers, or None together with `mean`.
-        length: How many channels (or features) there are.
+        length: Number of channels (or features).
 
     Returns:
         `mean` and `std` as plain lists, as JSON keeps them.

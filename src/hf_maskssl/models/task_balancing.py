@@ -73,7 +73,7 @@ def check_task_balancing(name: str, options: Mapping[str, Any] | None) -> None:
         _check_schedule(options)
 
 
-def _expected(name: str, option: str, value: Any) -> str | None:
+def _expected(name: str, option: str, value: object) -> str | None:
     """What the option should have been, or None where its value will do."""
     if option == "schedule":
         return None if value in SCHEDULES else f"one of {list(SCHEDULES)}"
@@ -81,12 +81,14 @@ def _expected(name: str, option: str, value: Any) -> str | None:
         return None if type(value) is int and value >= 1 else "an integer of at least 1"
     if option in THEOREM_CONSTANTS and value is None:
         return None
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    number = math.nan  # which is neither above nor below anything
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        number = value
     if option == "momentum":
-        return None if is_number and 0 <= value < 1 else "a number from 0 to below 1"
+        return None if 0 <= number < 1 else "a number from 0 to below 1"
     if name == "gradnorm" and option == "alpha":
-        return None if is_number and value >= 0 else "a number of at least 0"
-    return None if is_number and value > 0 else "a number above 0"
+        return None if number >= 0 else "a number of at least 0"
+    return None if number > 0 else "a number above 0"
 
 
 def _check_schedule(options: Mapping[str, Any]) -> None:

@@ -3,10 +3,14 @@
 Both are the same function: `to_vit` gives a model with the same hidden states, `load_vit` takes one over.
 """
 
-from typing import Any, Literal
+from typing import Literal, cast
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel, ViTConfig, ViTModel
+
+from .configuration_multimae import Modality
+from .field_checks import pair
+from .modeling_multimae import MultiMAEModel
 
 TOLERANCE = 1e-4  # of position tables, float32
 # Configuration fields with one meaning; without the same of the first, weights cannot be taken over.
@@ -45,25 +49,27 @@ def to_vit(model: PreTrainedModel, modality: str = "rgb") -> ViTModel:
     Raises:
         ValueError: there is no such input, it is categorical, or the encoder has other than one global token.
     """
-    encoder: Any = model.base_model
+    encoder = cast(MultiMAEModel, model.base_model)
     source = _checked(encoder, modality)
-    config, size, patch = encoder.config, source.size(tuple(encoder.config.image_size)), source.patch_shape
+    config, size, patch = encoder.config, source.size(encoder.config.native_size), source.patch_shape
+    fields = config.to_dict()
     vit_config = ViTConfig(
         image_size=_one_if_square(size),
         patch_size=_one_if_square(patch),
         num_channels=source.num_channels,
         encoder_stride=patch[0],
-        **{name: getattr(config, name) for name in SHARED_FIELDS},
+        **{name: fields[name] for name in SHARED_FIELDS},
     )
-    weight = encoder.embeddings.projections[modality].weight
+    own = encoder.state_dict()
+    weight = own[f"embeddings.projections.{modality}.weight"]
     positions = encoder.embeddings.get_buffer(f"positions_{modality}").to(weight.dtype)
     state = {
-        "embeddings.cls_token": encoder.embeddings.global_tokens,
+        "embeddings.cls_token": own["embeddings.global_tokens"],
         "embeddings.position_embeddings": torch.nn.functional.pad(positions, (0, 0, 1, 0))[None],
         "embeddings.patch_embeddings.projection.weight": weight.unflatten(1, (*patch, -1)).movedim(-1, 1),
-        "embeddings.patch_embeddings.projection.bias": encoder.embeddings.projections[modality].bias,
-        "layernorm.weight": encoder.norm.weight if config.final_norm else weight.new_ones(config.hidden_size),
-        "layernorm.bias": encoder.norm.bias if config.final_norm else weight.new_zeros(config.hidden_size),
+        "embeddings.patch_embeddings.projection.bias": own[f"embeddings.projections.{modality}.bias"],
+        "layernorm.weight": own["norm.weight"] if config.final_norm else weight.new_ones(config.hidden_size),
+        "layernorm.bias": own["norm.bias"] if config.final_norm else weight.new_zeros(config.hidden_size),
     }
     for name, value in encoder.layers.state_dict().items():
         layer, _, rest = name.partition(".")
@@ -73,8 +79,8 @@ def to_vit(model: PreTrainedModel, modality: str = "rgb") -> ViTModel:
                 state[f"layers.{layer}.attention.{projection}.{kind}"] = part
         else:
             state[f"layers.{layer}.{LAYER_NAMES[module]}.{kind}"] = value
-    vit: Any = ViTModel(vit_config, add_pooling_layer=False)
-    vit.to(device=weight.device, dtype=weight.dtype).load_state_dict(state)
+    vit = ViTModel(vit_config, add_pooling_layer=False)
+    vit.to(weight.device, weight.dtype).load_state_dict(state)
     return vit.train(encoder.training)
 
 
@@ -96,40 +102,40 @@ def load_vit(
         model: a `MultiMAEModel`, or a model that has one as its `base_model`. Changed in place.
         vit: a `ViTModel`, a `ViTMAEModel`, or a model that has one as its `base_model`, such as `ViTMAEForPreTraining`.
         modality: a continuous input modality.
-        positions: what to do with the ViT's positions: they must be the "same", or "drop" them.
+        positions: "same", where the ViT's positions must be the MultiMAE's table, or "drop", which ignores them.
 
     Raises:
         ValueError: as `to_vit`, or the two differ in their sizes or positions.
     """
-    encoder: Any = model.base_model
-    theirs: Any = vit.base_model
+    encoder, vit = cast(MultiMAEModel, model.base_model), cast(PreTrainedModel, vit.base_model)
     source = _checked(encoder, modality)
     if positions not in ("same", "drop"):
         raise ValueError(f"`positions` must be 'same' or 'drop', got {positions!r}.")
-    _check_sizes(encoder.config, theirs.config, source)
-    table = theirs.embeddings.position_embeddings.detach()
+    _check_sizes(encoder.config, vit.config, source)
+    theirs = vit.state_dict()
+    table = theirs["embeddings.position_embeddings"]
     if positions == "same":
         _check_positions(encoder, table[0, 1:], modality)
-    projection = theirs.embeddings.patch_embeddings.projection
+    projection = "embeddings.patch_embeddings.projection"
     state = {
-        "embeddings.global_tokens": theirs.embeddings.cls_token + table[:, :1],
-        f"embeddings.projections.{modality}.weight": projection.weight.movedim(1, -1).flatten(1),
-        f"embeddings.projections.{modality}.bias": projection.bias,
+        "embeddings.global_tokens": theirs["embeddings.cls_token"] + table[:, :1],
+        f"embeddings.projections.{modality}.weight": theirs[f"{projection}.weight"].movedim(1, -1).flatten(1),
+        f"embeddings.projections.{modality}.bias": theirs[f"{projection}.bias"],
     }
     if encoder.config.final_norm:
-        state |= {f"norm.{name}": value for name, value in theirs.layernorm.state_dict().items()}
-    layers = theirs.layers.state_dict()
+        state |= {f"norm.{kind}": theirs[f"layernorm.{kind}"] for kind in ("weight", "bias")}
     for name in encoder.layers.state_dict():
         layer, _, rest = name.partition(".")
         module, _, kind = rest.rpartition(".")
         if module == "attention.qkv":
-            state[f"layers.{name}"] = torch.cat([layers[f"{layer}.attention.{part}.{kind}"] for part in PROJECTIONS])
+            parts = [theirs[f"layers.{layer}.attention.{part}.{kind}"] for part in PROJECTIONS]
+            state[f"layers.{name}"] = torch.cat(parts)
         else:
-            state[f"layers.{name}"] = layers[f"{layer}.{LAYER_NAMES[module]}.{kind}"]
+            state[f"layers.{name}"] = theirs[f"layers.{layer}.{LAYER_NAMES[module]}.{kind}"]
     encoder.load_state_dict(encoder.state_dict() | state)
 
 
-def _checked(encoder: Any, modality: str) -> Any:
+def _checked(encoder: MultiMAEModel, modality: str) -> Modality:
     """The modality's entry in the configuration."""
     inputs = {entry.name: entry for entry in encoder.config.inputs()}
     if modality not in inputs or inputs[modality].is_categorical:
@@ -143,17 +149,18 @@ def _checked(encoder: Any, modality: str) -> Any:
     return inputs[modality]
 
 
-def _check_sizes(config: PreTrainedConfig, vit_config: Any, source: Any) -> None:
-    ours = {name: getattr(config, name) for name in SIZES}
+def _check_sizes(config: PreTrainedConfig, vit_config: PreTrainedConfig, source: Modality) -> None:
+    fields, vit_fields = config.to_dict(), vit_config.to_dict()
+    ours = {name: fields[name] for name in SIZES}
     ours |= {"num_channels": source.num_channels, "patch_size": list(source.patch_shape)}
-    theirs = {name: getattr(vit_config, name) for name in (*SIZES, "num_channels")}
-    theirs["patch_size"] = _pair(vit_config.patch_size)
+    theirs = {name: vit_fields[name] for name in (*SIZES, "num_channels")}
+    theirs["patch_size"] = pair(vit_fields["patch_size"])
     wrong = [f"`{name}` {theirs[name]} of the ViT, {ours[name]} here" for name in ours if ours[name] != theirs[name]]
     if wrong:
         raise ValueError(f"the ViT's weights do not fit the MultiMAE: {'; '.join(wrong)}.")
 
 
-def _check_positions(encoder: Any, theirs: torch.Tensor, modality: str) -> None:
+def _check_positions(encoder: MultiMAEModel, theirs: torch.Tensor, modality: str) -> None:
     """Theirs (N, D) must be our fixed table; say how they differ."""
     ours = encoder.embeddings.get_buffer(f"positions_{modality}").to(theirs)
     drop = 'positions="drop" starts without them'
@@ -176,10 +183,6 @@ def _check_positions(encoder: Any, theirs: torch.Tensor, modality: str) -> None:
         f"the ViT's positions differ by up to {difference:.3g} from the MultiMAE's fixed table (they were learned, perhaps), "
         f"so it would be another model: {drop}."
     )
-
-
-def _pair(size: int | list[int] | tuple[int, ...]) -> list[int]:
-    return [size, size] if isinstance(size, int) else list(size)
 
 
 def _one_if_square(size: tuple[int, int]) -> int | list[int]:
