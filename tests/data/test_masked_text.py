@@ -48,7 +48,9 @@ class Corpus:
         self.starts = (rng.random(total) < 0.7).astype(np.int8)
         self.starts[self.ends[:-1]] = 1
         self.tasks = rng.integers(-1, 4, size=total).astype(np.int8)[np.cumsum(self.starts) - 1]
-        self.rows = np.arange(len(self.lengths)) * 2
+        # A raw row has several sentences of a document, one, or none.
+        steps = rng.integers(0, 3, size=len(self.documents))
+        self.rows = np.cumsum(np.maximum(steps, np.diff(self.documents, prepend=-1) > 0))
 
     @property
     def room_needed(self) -> int:
@@ -57,21 +59,30 @@ class Corpus:
     def table(self, batches: int = 3) -> Dataset:
         """Of several record batches, as a file on disk has them, the first begins in the middle of its buffers."""
 
-        def column(values: np.ndarray) -> pa.Array:
+        def column(values: np.ndarray, ends: np.ndarray) -> pa.Array:
             padded = np.concatenate([[7, 7], values]).astype(values.dtype)
-            return pa.ListArray.from_arrays(pa.array([0, *(self.ends + 2)], pa.int32()), pa.array(padded)).slice(1)
+            return pa.ListArray.from_arrays(pa.array([0, *(ends + 2)], pa.int32()), pa.array(padded)).slice(1)
 
-        names = {"input_ids": column(self.ids), "tasks": column(self.tasks), "starts": column(self.starts)}
-        whole = pa.table(names | {"row": self.rows})
+        firsts = np.searchsorted(self.rows, np.arange(self.rows[-1] + 3))
+        names = {"input_ids": self.ids, "tasks": self.tasks, "starts": self.starts}
+        columns = {name: column(values, self.ends[firsts]) for name, values in names.items()}
+        whole = pa.table(columns | {"lengths": column(np.diff(self.ends), firsts)})
         cuts = np.linspace(0, len(whole), batches + 1).astype(int)
         return Dataset(pa.concat_tables([whole.slice(a, b - a) for a, b in zip(cuts, cuts[1:], strict=False)]))
+
+    def documents_of_rows(self) -> np.ndarray:
+        """Rows without a sentence, at the front, between two documents and at the end, are documents of their own."""
+        rows = np.arange(self.rows[-1] + 2)
+        before = np.append(self.documents[0] - 2, self.documents)[np.searchsorted(self.rows, rows, side="right")]
+        after = np.append(self.documents, self.documents[-1] + 2)[np.searchsorted(self.rows, rows)]
+        return np.where(np.isin(rows, self.rows), before, before + (after != before))
 
     def sentence_of(self, piece: int) -> int:
         return int(np.searchsorted(self.ends, piece - 5, side="right")) - 1
 
     def prepared(self, next_sentence: bool = True, max_length: int = 32, **options: Any) -> MaskedTextRows:
         settings = {"vocab_size": VOCABULARY, "max_length": max_length, "next_sentence": next_sentence} | options
-        return MaskedTextRows(self.table(), self.documents, TOKENIZER, **settings)
+        return MaskedTextRows(self.table(), self.documents_of_rows(), TOKENIZER, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -404,9 +415,8 @@ def test_bad_sentences_are_refused() -> None:
     with pytest.raises(ValueError, match="leaves room for 1 pieces"):
         corpus.prepared(max_length=4)
     with pytest.raises(ValueError, match="documents.* must have a number for each"):
-        MaskedTextRows(
-            corpus.table(), corpus.documents[1:], TOKENIZER, vocab_size=VOCABULARY, max_length=32, next_sentence=True
-        )
+        documents = corpus.documents_of_rows()[1:]
+        MaskedTextRows(corpus.table(), documents, TOKENIZER, vocab_size=VOCABULARY, max_length=32, next_sentence=True)
     with pytest.raises(ValueError, match="model.vocab_size is 100, but the tokenizer has ids up to 4999"):
         corpus.prepared(vocab_size=100)
     corpus.documents = corpus.documents[::-1]
@@ -423,7 +433,7 @@ def test_bad_sentences_are_refused() -> None:
     with pytest.raises(ValueError, match="none of the .* sentences has a word of any task"):
         corpus.prepared(next_sentence=False)
     corpus.ends[1] = corpus.ends[0]
-    with pytest.raises(ValueError, match="row 0: a sentence of 0 pieces has no piece"):
+    with pytest.raises(ValueError, match=f"row {corpus.rows[0]}: a sentence of 0 pieces has no piece"):
         corpus.prepared(next_sentence=False)
 
 
@@ -448,7 +458,7 @@ def test_a_tokenizer_without_a_special_token_is_refused(corpus: Corpus) -> None:
         MaskedTextCollator(poor, VOCABULARY)
     with pytest.raises(ValueError, match=r"no \[CLS\] and no \[MASK\]"):
         MaskedTextRows(
-            corpus.table(), corpus.documents, poor, vocab_size=VOCABULARY, max_length=32, next_sentence=False
+            corpus.table(), corpus.documents_of_rows(), poor, vocab_size=VOCABULARY, max_length=32, next_sentence=False
         )
 
 

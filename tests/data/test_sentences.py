@@ -73,11 +73,15 @@ def preparer(**fields: Any) -> SentencePreparer:
 
 
 def rows_of(table: Any) -> list[tuple[str, list[int], list[int], int]]:
-    """Pieces, tasks, starts and raw row of each sentence."""
-    return [
-        (" ".join(TOKENIZER.convert_ids_to_tokens(row["input_ids"])), row["tasks"], row["starts"], row["row"])
-        for row in table.to_pylist()
-    ]
+    """Pieces, tasks, starts and place of the raw row of each sentence."""
+    sentences = []
+    for place, row in enumerate(table.to_pylist()):
+        ends = np.cumsum([0, *row["lengths"]])
+        assert ends[-1] == len(row["input_ids"]) == len(row["tasks"]) == len(row["starts"])
+        for begin, end in zip(ends[:-1], ends[1:], strict=True):
+            pieces = " ".join(TOKENIZER.convert_ids_to_tokens(row["input_ids"][begin:end]))
+            sentences.append((pieces, row["tasks"][begin:end], row["starts"][begin:end], place))
+    return sentences
 
 
 def masked_args(path: str, vocabulary_file: str, **fields: Any) -> DataArguments:
@@ -93,8 +97,8 @@ def test_pieces_have_the_task_of_their_word() -> None:
     prepare = preparer(tag_column="tags")
     batch = {"text": [WORDS, ["We", " ", "don't", "2"]], "tags": [TAGS, ["PRON", "X", "VERB", "NUM"]]}
     expected = [
-        ("the dog bark ##s .", [2, 0, 1, 1, -1], [1, 1, 1, 0, 1], 3),
-        ("we don ' t 2", [-1, 1, 1, 1, -1], [1, 1, 0, 0, 1], 7),
+        ("the dog bark ##s .", [2, 0, 1, 1, -1], [1, 1, 1, 0, 1], 0),
+        ("we don ' t 2", [-1, 1, 1, 1, -1], [1, 1, 0, 0, 1], 1),
     ]
     assert rows_of(prepare(batch, [3, 7])) == expected
     # As examples/run_tag_pos.py writes it, with Penn tags and words that the tokenizer's do not end with.
@@ -103,7 +107,7 @@ def test_pieces_have_the_task_of_their_word() -> None:
     given |= {"word_starts": [[0, 4, 8, 13], [0, 3, 5]], "word_ends": [[3, 7, 13, 14], [2, 5, 8]]}
     # "don" lies in "do" and "n't": the first counts.
     second = ("we don ' t", [-1, 1, -1, -1], [1, 1, 1, 0], 1)
-    assert rows_of(spans(given, [0, 1])) == [(*expected[0][:3], 0), second]
+    assert rows_of(spans(given, [0, 1])) == [expected[0], second]
 
 
 def test_any_word_is_a_candidate_of_plain_masked_language_modelling() -> None:
@@ -129,7 +133,7 @@ def test_long_sentences_are_cut_between_words() -> None:
     table = preparer(tasks=("mlm",), room=4)({"text": [text]}, [5])
     rows = rows_of(table)
     assert [row[0] for row in rows] == ["dog bark ##s cat", "bark ##ed the", "sleep ##s a"]
-    assert all(row[2][0] == 1 and row[3] == 5 for row in rows)
+    assert all(row[2][0] == 1 and row[3] == 0 for row in rows)
 
 
 @given(st.lists(st.lists(st.booleans(), max_size=12), min_size=1, max_size=6), st.integers(min_value=1, max_value=5))
@@ -188,16 +192,18 @@ def test_what_is_amiss_is_counted_and_named_once(
     text = [WORDS, [], None, ["Zebra", "sleeps"], ["Zebra"]] * 80
     tags = [TAGS, [], None, ["NOUN", "verb"], ["NN"]] * 80
     path = write_parquet("train", text=text, tags=tags)
-    for _ in range(2):  # also when the sentences come from the cache
+    for num_proc in (2, 2, None):  # also when the sentences come from the cache
         caplog.clear()
         with caplog.at_level(logging.WARNING):
             data = prepare_data(
-                masked_args(path, vocabulary_file), config(next_sentence_prediction="none", max_position_embeddings=10)
+                masked_args(path, vocabulary_file, num_proc=num_proc),
+                config(next_sentence_prediction="none", max_position_embeddings=10),
             )
         told = [record.getMessage() for record in caplog.records]
         assert len(told) == 3
-        assert "column 'tags': 80 of 560 words have one of 1 tags" in told[0] and "'verb' (80)" in told[0]
-        assert "160 pieces in 160 rows stand for text" in told[1] and "such as ['Zebra']" in told[1]
+        assert "column 'text': 160 tokens in 160 of 400 rows stand for text" in told[0]
+        assert "(rows [3, 4, 8, 9, 13] ..., such as ['Zebra'])" in told[0]
+        assert "column 'tags': 80 of 560 words have one of 1 tags" in told[1] and "'verb' (80)" in told[1]
         assert (
             "240 of 400 rows have no text (or none that the tokenizer knows)" in told[2]
             and "rows 1, 2, 4, 6, 7, ..." in told[2]
@@ -212,7 +218,7 @@ def test_a_split_without_text_is_refused(text: list[str], caplog: pytest.LogCapt
     )
     with pytest.raises(ValueError, match=message):
         table_of({"text": text * 3}, tasks=("mlm",))
-    assert ("6 pieces in 3 rows stand for text" in caplog.text) == (text == ["Zebra zebra"])
+    assert ("6 tokens in 3 of 3 rows stand for text" in caplog.text) == (text == ["Zebra zebra"])
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
@@ -230,14 +236,15 @@ def test_batches_of_which_nothing_is_left_are_told(
     }
     if in_memory:
         table = table_of(columns, tag_column="tags")
-        assert table["row"][:] == [1, 5] and rows_of(table.with_format("arrow")[:])[1][0] == "the dog bark ##s ."
+        found = rows_of(table.with_format("arrow")[:])
+        assert [row[3] for row in found] == [1, 5] and found[1][0] == "the dog bark ##s ."
     else:
         data = prepare_data(masked_args(write_parquet("train", **columns), vocabulary_file), config())
         assert isinstance(data.train, MaskedTextRows) and [data.train[row]["index"] for row in range(2)] == [1, 5]
         # Not copied out of its file.
         assert data.train.table.cache_files and data.train.table._indices is None
     assert "2 of 11 words have one of 1 tags" in caplog.text and "'zoo' (2)" in caplog.text
-    assert "3 pieces in 3 rows stand for text" in caplog.text and "['Emu', 'Gnu', 'Zebra']" in caplog.text
+    assert "3 tokens in 3 of 6 rows stand for text" in caplog.text and "['Emu', 'Gnu', 'Zebra']" in caplog.text
     assert "4 of 6 rows have no text" in caplog.text and "rows 0, 2, 3, 4)" in caplog.text
 
 

@@ -33,7 +33,7 @@ def rows(tokenizer: BertTokenizer) -> MaskedTextRows:
         "input_ids": sentences,
         "tasks": [rng.integers(-1, 2, size=len(ids)).tolist() for ids in sentences],
         "starts": [[1] * len(ids) for ids in sentences],
-        "row": list(range(40)),
+        "lengths": [[len(ids)] for ids in sentences],
     }
     return MaskedTextRows(
         Dataset.from_dict(table),

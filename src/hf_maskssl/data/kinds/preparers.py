@@ -17,7 +17,7 @@ from ..tables.preparing import Preparer
 from ..tables.rows import Column, PreparedRows, Rows
 from ..tables.sources import AnyDataset
 from ..text.texts import TextPreparer, describe_tokenizer, row_place
-from ..text.unknown import warn_of_unknown
+from ..text.unknown import count_token, warn_of_unknown
 
 # Part of every cache key: raise it when prepared values change, so that old caches are not taken for new ones.
 PREPARATION_VERSION = 3
@@ -204,8 +204,10 @@ class RowPreparer(Preparer):
 
     def look_at(self, rows: PreparedRows, raw: Dataset) -> None:
         """Warn of text that the tokenizer does not know."""
-        if self.texts is not None and self.texts.tokenizer is not None:
-            warn_of_unknown(rows, self.texts, raw)
+        texts = self.texts
+        if texts is not None and texts.tokenizer is not None and texts.tokenizer.unk_token_id is not None:
+            counts = count_token(rows.table, texts.tokenizer.unk_token_id)
+            warn_of_unknown(counts, raw, texts.columns, texts.tokenizer, texts.split)
 
     def description(self) -> str:
         """All that decides the result, as text."""

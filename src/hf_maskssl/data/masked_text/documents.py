@@ -38,7 +38,7 @@ def runs_of_rows(dataset: Dataset, args: MaskedTextArguments) -> np.ndarray:
 def _is_blank(dataset: Dataset, column: str) -> np.ndarray:
     """(rows,) bool, whether the text of a row is missing, empty or all blanks."""
     parts = [np.zeros(0, dtype=bool)]
-    for values in _blocks(dataset, column):
+    for values in column_blocks(dataset, column):
         is_blank = pc.or_(pc.equal(pc.binary_length(values), 0), pc.utf8_is_space(values))
         parts.append(is_blank.fill_null(True).to_numpy())
     return np.concatenate(parts)
@@ -47,7 +47,7 @@ def _is_blank(dataset: Dataset, column: str) -> np.ndarray:
 def _is_new_value(dataset: Dataset, column: str) -> np.ndarray:
     """(rows,) bool, whether a row's value is another one than that of the row before; not so of the first row."""
     parts, last = [np.zeros(min(1, len(dataset)), dtype=bool)], None
-    for block in _blocks(dataset, column):
+    for block in column_blocks(dataset, column):
         if pa.types.is_nested(block.type):
             raise ValueError(f"data.document_column {column!r}: expected one value per row, got {block.type}")
         # Arrow cannot compare columns that hold nulls alone.
@@ -61,7 +61,7 @@ def _is_new_value(dataset: Dataset, column: str) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _blocks(dataset: Dataset, column: str) -> Iterator[pa.ChunkedArray]:
+def column_blocks(dataset: Dataset, column: str) -> Iterator[pa.ChunkedArray]:
     """A raw column, piece by piece: it may be larger than the memory."""
     for block in dataset.select_columns([column]).with_format("arrow").iter(batch_size=READ_ROWS):
         yield block[column]
@@ -110,7 +110,7 @@ def warn_of_wrapped_text(dataset: Dataset, args: MaskedTextArguments, split: str
     if not args.reads_lines:
         return
     num_lines = num_open = 0
-    for values in _blocks(dataset, str(args.input_column)):
+    for values in column_blocks(dataset, str(args.input_column)):
         last = pc.utf8_slice_codeunits(pc.utf8_rtrim_whitespace(values), -1).cast(pa.string())
         last = last.filter(pc.not_equal(last, ""))
         num_lines += len(last)

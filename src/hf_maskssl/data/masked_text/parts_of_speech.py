@@ -88,7 +88,7 @@ PART_OF_TAG: dict[str, str | None] = {
 }
 
 
-def task_ids(tags: Sequence[str], tasks: Sequence[str]) -> tuple[np.ndarray, Counter]:
+def task_ids(tags: Sequence[str], tasks: Sequence[str]) -> np.ndarray:
     """The task to which each word belongs.
 
     Args:
@@ -97,13 +97,12 @@ def task_ids(tags: Sequence[str], tasks: Sequence[str]) -> tuple[np.ndarray, Cou
             belongs to the one task.
 
     Returns:
-        (words,) int8 ids, -1 for words of no task; and the tags that neither scheme knows, with their counts (-1 as well).
+        (words,) int8 ids, -1 for words of no task and for tags that neither scheme knows.
     """
     if list(tasks) == [ANY_WORD]:
-        return np.zeros(len(tags), dtype=np.int8), Counter()
+        return np.zeros(len(tags), dtype=np.int8)
     table = _ids_of_tags(tuple(tasks))
-    ids = np.fromiter((table.get(tag, NO_TASK) for tag in tags), dtype=np.int8, count=len(tags))
-    return ids, Counter(tag for tag in tags if tag not in table)
+    return np.fromiter((table.get(tag, NO_TASK) for tag in tags), dtype=np.int8, count=len(tags))
 
 
 @lru_cache(maxsize=16)
@@ -112,15 +111,15 @@ def _ids_of_tags(tasks: tuple[str, ...]) -> dict[str, int]:
     return {tag: NO_TASK if part is None else numbers.get(part, NO_TASK) for tag, part in PART_OF_TAG.items()}
 
 
-def warn_of_unknown_tags(unknown: Counter, num_words: int, split: str, column: str) -> None:
+def warn_of_unknown_tags(counts: Counter[str], split: str, column: str) -> None:
     """Count and name the tags that no scheme knows, once for a split; silent where there are none.
 
     Args:
-        unknown: As `task_ids` gives it, added up over the split.
-        num_words: All words of the split.
-        split: For the warning.
+        counts: How often each tag occurs in the split.
+        split: Name of the split, for the warning.
         column: The column of the tags.
     """
+    unknown = Counter({tag: count for tag, count in counts.items() if tag not in PART_OF_TAG})
     if not unknown:
         return
     common = unknown.most_common(NAMED_TAGS)
@@ -132,7 +131,7 @@ def warn_of_unknown_tags(unknown: Counter, num_words: int, split: str, column: s
         split,
         column,
         unknown.total(),
-        num_words,
+        counts.total(),
         len(unknown),
         named,
     )

@@ -38,20 +38,20 @@ class MaskedTextRows(torch_data.Dataset[dict[str, Any]]):
     the row, so that a resumed run and any number of workers and processes see the same.
 
     Args:
-        table: One row per sentence: `input_ids` pieces without special tokens, `tasks` of the pieces' words (below 0: none),
-            `starts` (1: a word begins), `row` the raw row number.
-        documents: (number of sentences,) the document of each, never decreasing.
-        tokenizer: Its special tokens frame and mask.
-        vocab_size: Of the model.
+        table: One row per raw row, of all its sentences one after the other: `input_ids` pieces without special tokens,
+            `tasks` of the pieces' words (below 0: none), `starts` (1: a word begins); and `lengths`, pieces of each sentence.
+        documents: (raw rows,) number of each row's document, never decreasing.
+        tokenizer: The tokenizer whose special tokens frame sequences and mask words.
+        vocab_size: Number of ids that the model knows.
         max_length: Longest sequence, special tokens included.
-        next_sentence: Rows are pairs.
-        split_seed: Of all draws.
+        next_sentence: Whether rows are pairs.
+        split_seed: Seed of all draws.
         mlm_probability: Share of the pieces to recover.
-        mask_sampling: See `mask_words`.
-        num_maskings: So many maskings (and pairs) of each row, which then come again (the paper's ten, appendix D.1); 0: every
-            epoch is drawn anew.
+        mask_sampling: How masked words are drawn; see `mask_words`.
+        num_maskings: Number of maskings (and pairs) of each row, which then come again (the paper's ten, appendix D.1); with 0
+            every epoch is drawn anew.
         short_sequence_probability: Share of chunks that aim at a shorter length, drawn evenly.
-        split: For messages.
+        split: Name of the split, for messages.
 
     Raises:
         ValueError: A tokenizer without a special token, no room for text, sentences without pieces or longer than a
@@ -92,7 +92,7 @@ class MaskedTextRows(torch_data.Dataset[dict[str, Any]]):
         self.split = split
         self._pieces: SentencePieces | None = None
         self.ends = self._measure_sentences()
-        self.document_starts = _document_starts(documents, len(table), next_sentence, split)
+        self.document_starts = _document_starts(documents, self._open().counts(), next_sentence, split)
         self.chunk_starts, self.targets = cut_chunks(
             self.ends,
             self.document_starts,
@@ -291,18 +291,24 @@ class SentencePieces:
 
     def __init__(self, table: Dataset) -> None:
         batches = [batch for batch in table.with_format("arrow")[:].to_batches() if batch.num_rows]
-        self._lengths = [np.diff(batch.column("input_ids").offsets.to_numpy()) for batch in batches]
+        self._lengths = [batch.column("lengths").flatten().to_numpy() for batch in batches]
+        # Where in the lengths each raw row begins, and their end.
+        self._offsets = [batch.column("lengths").offsets.to_numpy() for batch in batches]
         self._columns = [
             tuple(batch.column(name).flatten().to_numpy() for name in ("input_ids", "tasks", "starts"))
             for batch in batches
         ]
-        self._rows = [batch.column("row").to_numpy() for batch in batches]
+        self._first_rows = np.cumsum([0, *(batch.num_rows for batch in batches)])
         self._first_sentences = np.cumsum([0, *map(len, self._lengths)])
         self._first_pieces = np.cumsum([0, *(len(ids) for ids, _, _ in self._columns)])
 
     def lengths(self) -> np.ndarray:
         """(number of sentences,) pieces in each."""
         return np.concatenate([np.zeros(0, dtype=np.int32), *self._lengths])
+
+    def counts(self) -> np.ndarray:
+        """(raw rows,) number of sentences in each."""
+        return np.concatenate([np.zeros(0, dtype=np.int32), *map(np.diff, self._offsets)])
 
     def count_without_task(self) -> int:
         """How many sentences, none of which may be empty, have no word of any task."""
@@ -315,7 +321,9 @@ class SentencePieces:
     def raw_row(self, sentence: int) -> int:
         """The raw row that a sentence comes from."""
         batch = int(np.searchsorted(self._first_sentences, sentence, side="right")) - 1
-        return int(self._rows[batch][sentence - self._first_sentences[batch]])
+        offsets = self._offsets[batch]
+        place = offsets[0] + sentence - self._first_sentences[batch]
+        return int(self._first_rows[batch] + np.searchsorted(offsets, place, side="right") - 1)
 
     def read(self, begin: int, end: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """`input_ids`, `tasks` and `starts` of the pieces from `begin` up to `end`, of which there is at least one."""
@@ -509,17 +517,16 @@ def _random_ids(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> np.ndarr
     return ids
 
 
-def _document_starts(documents: np.ndarray, num_sentences: int, next_sentence: bool, split: str) -> np.ndarray:
-    """(D + 1,) number of the first sentence of each document, and of all sentences."""
+def _document_starts(documents: np.ndarray, counts: np.ndarray, next_sentence: bool, split: str) -> np.ndarray:
+    """(D + 1,) number of the first sentence of each document that has any, and of all sentences."""
     documents = np.asarray(documents)
-    if documents.shape != (num_sentences,):
-        raise ValueError(
-            f"`documents` must have a number for each of {num_sentences} sentences, got {documents.shape}."
-        )
+    if documents.shape != counts.shape:
+        raise ValueError(f"`documents` must have a number for each of {len(counts)} raw rows, got {documents.shape}.")
     steps = np.diff(documents)
     if (steps < 0).any():
         raise ValueError(f"`documents` must never decrease, got {documents[int((steps < 0).argmax()) :][:2]} in turn.")
-    starts = np.concatenate([[0], np.flatnonzero(steps) + 1, [num_sentences]])
+    firsts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    starts = np.unique(np.append(firsts[:-1][np.append([True], steps > 0)], firsts[-1]))
     if next_sentence and len(starts) < 3:
         raise ValueError(
             f"{split} split: there is one document, but next sentence prediction takes every other second sentence from another "

@@ -4,47 +4,50 @@ import contextlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import ClassLabel, Dataset, LargeList, List, Value, concatenate_datasets
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+from datasets import ClassLabel, Dataset, LargeList, List, Value
+from numpy.typing import DTypeLike
+from transformers import BatchEncoding, PreTrainedConfig, PreTrainedTokenizerBase
 
 from ...models.configuration_pos_minimax_bert import ANY_WORD
 from ..tables.caching import cached_map
 from ..tables.rows import Rows
 from ..text.texts import describe_tokenizer, row_place
+from ..text.unknown import warn_of_unknown
 from .arguments import MaskedTextArguments
-from .documents import runs_of_rows, warn_of_wrapped_text
+from .documents import column_blocks, runs_of_rows, warn_of_wrapped_text
 from .parts_of_speech import NO_TASK, task_ids, warn_of_unknown_tags
 from .pos_tagging import sentence_spans, tag_values, tagger_digest, word_spans
 from .rows import NUM_SPECIAL_PAIR, NUM_SPECIAL_SINGLE, MaskedTextRows, special_token_ids
 
 # Part of every cache key: raise it when sentences change, so that old caches are not taken for new ones.
-SENTENCES_VERSION = 3
-# Of rows that are strings with tags: first character of each word, and one past its last.
+SENTENCES_VERSION = 4
+# Columns of rows that are strings with tags: first character of each word, and one past its last.
 WORD_STARTS, WORD_ENDS = "word_starts", "word_ends"
 NAMED = 5
 # Rows prepared at once hold about so many bytes of text: whole books come one by one, sentences by thousands.
 BATCH_BYTES = 2**20
 MOST_BATCH_ROWS = 4096
-LOOKED_AT = 64  # rows, evenly spread, whose size tells that of all
-# The row of what has no pieces, only notes.
-NO_ROW = -1
+LOOKED_AT = 64  # evenly spread rows, by which the mean size of all is estimated
+# A row for each raw row.
 SCHEMA = pa.schema(
     {
+        # All its sentences, one after the other: pieces, the tasks of their words, and where words begin.
         "input_ids": pa.list_(pa.int32()),
         "tasks": pa.list_(pa.int8()),
         "starts": pa.list_(pa.int8()),
-        "row": pa.int64(),
-        # What to tell about the batch of raw rows that this sentence is the first of; empty for the others.
-        "notes": pa.string(),
+        # Pieces in each sentence.
+        "lengths": pa.list_(pa.int32()),
+        # Number of [UNK], those in sentences that were left out among them.
+        "unknown": pa.int32(),
     }
 )
 
@@ -69,7 +72,7 @@ class Sentence(NamedTuple):
 
 @dataclass(frozen=True)
 class SentencePreparer:
-    """Callable that turns raw rows into a table of sentences, for `Dataset.map`.
+    """Callable that turns raw rows into a table of their sentences, for `Dataset.map`.
 
     Attributes:
         column: The column of strings or lists of words.
@@ -117,10 +120,9 @@ class SentencePreparer:
             indices: Row numbers.
 
         Returns:
-            A row for each sentence, as `SCHEMA`: `input_ids` without special tokens, at least one and not all of them
-            [UNK]; `tasks` of the pieces' words, -1 for none; `starts`, 1 where a word begins; `row`, the raw row. Rows
-            without text give nothing. Where no row gives a sentence and there is something to tell, one row without
-            pieces tells it, whose `row` is -1.
+            A row for each raw row, as `SCHEMA`: `input_ids` of its sentences without special tokens; `tasks` of the pieces'
+            words, -1 for none; `starts`, 1 where a word begins; `lengths` of its sentences, from which those that hold
+            nothing but [UNK] are left out; `unknown`, the number of [UNK]. Rows without text have no sentence.
 
         Raises:
             ValueError: A value that is no text, or tags that do not fit their words, naming split, row and column.
@@ -130,8 +132,8 @@ class SentencePreparer:
             self._check_text(index, value)
         sentences = self._tagged(batch, indices) if self.tagger is not None else self._given(batch, indices)
         if not sentences:
-            return SCHEMA.empty_table()
-        return self._table(sentences)
+            return pa.table([[[]] * len(indices)] * 4 + [[0] * len(indices)], schema=SCHEMA)
+        return self._table(sentences, indices)
 
     def description(self) -> str:
         """All that decides the result, as text."""
@@ -153,7 +155,7 @@ class SentencePreparer:
         ]
         return json.dumps([*settings, describe_tokenizer(self.tokenizer)], sort_keys=True)
 
-    def _check_text(self, index: int, value: Any) -> None:
+    def _check_text(self, index: int, value: object) -> None:
         words = [] if value is None else [value] if isinstance(value, str) else value
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise ValueError(
@@ -210,7 +212,7 @@ class SentencePreparer:
         text = " ".join(words[place] for place in kept)
         return [Sentence(index, text, spans, None if tags is None else [tags[place] for place in kept])]
 
-    def _fitting(self, index: int, num_words: int, tags: Any) -> list[str] | None:
+    def _fitting(self, index: int, num_words: int, tags: object) -> list[str] | None:
         """The tags of a row, one for each word; None where none are needed."""
         if not self.needs_tags:
             return None
@@ -224,7 +226,7 @@ class SentencePreparer:
             raise ValueError(f"{where}: {len(tags)} tags for the {num_words} words of column {self.column!r}")
         return tags
 
-    def _advice(self, tags: Any) -> str:
+    def _advice(self, tags: object) -> str:
         """What to do about tags that are no list of strings."""
         if isinstance(tags, str):
             return "make it a list, one tag for each word (row.split())"
@@ -234,7 +236,9 @@ class SentencePreparer:
             return "numbers need names; cast the column to List(ClassLabel(names=...)), or store the names themselves"
         return "drop rows and words without tags, or tag the text again with examples/run_tag_pos.py"
 
-    def _spans(self, index: int, text: str, starts: Any, ends: Any) -> list[tuple[int, int]]:
+    def _spans(
+        self, index: int, text: str, starts: Sequence[int] | None, ends: Sequence[int] | None
+    ) -> list[tuple[int, int]]:
         where = row_place(self.split, index, WORD_STARTS, WORD_ENDS)
         if starts is None or ends is None or len(starts) != len(ends):
             raise ValueError(f"{where}: expected two lists of equal length, got {starts!r:.40} and {ends!r:.40}")
@@ -245,7 +249,7 @@ class SentencePreparer:
             )
         return list(zip(starts, ends, strict=True))
 
-    def _table(self, sentences: list[Sentence]) -> pa.Table:
+    def _table(self, sentences: list[Sentence], indices: Sequence[int]) -> pa.Table:
         texts = [sentence.text for sentence in sentences]
         encoded = self.tokenizer(
             texts,
@@ -259,13 +263,7 @@ class SentencePreparer:
         )
         lengths = np.array([len(ids) for ids in encoded["input_ids"]])
         ids = _joined(encoded["input_ids"], np.int32)
-        words, word_tasks, unknown_tags = self._words(sentences, encoded, lengths)
-        unknown = _unknown_places(ids, lengths, sentences, encoded, self.tokenizer)
-        note = json.dumps({"words": len(word_tasks), "tags": unknown_tags, **unknown})
-        # What holds nothing but [UNK] teaches nothing.
-        is_text = ~np.isin(ids, self.tokenizer.all_special_ids)
-        if not is_text.any():
-            return _only_notes(note) if unknown_tags or unknown["unknown"] else SCHEMA.empty_table()
+        words, word_tasks = self._words(sentences, encoded, lengths)
         is_first = np.zeros(len(ids), dtype=bool)
         is_first[(np.cumsum(lengths) - lengths)[lengths > 0]] = True
         tasks = (
@@ -274,30 +272,32 @@ class SentencePreparer:
         starts = is_first | (words != np.roll(words, 1)) | (words < 0)
         cuts = cut_rows(lengths, starts, self.room)
         starts[cuts[:-1]] = True
-        kept = np.logical_or.reduceat(is_text, cuts[:-1])
-        owners = np.searchsorted(np.cumsum(lengths), cuts[:-1], side="right")
-        rows = np.array([sentence.row for sentence in sentences])[owners]
-        notes = [note, *[""] * (int(kept.sum()) - 1)]
-        keep_pieces = np.repeat(kept, np.diff(cuts))
-        offsets = pa.array(np.concatenate([[0], np.cumsum(np.diff(cuts)[kept])]).astype(np.int32))
+        # What holds nothing but [UNK] teaches nothing.
+        kept = np.logical_or.reduceat(~np.isin(ids, self.tokenizer.all_special_ids), cuts[:-1])
+        kept_pieces = np.repeat(kept, np.diff(cuts))
+        # Of each piece, the place in the batch of the raw row that it comes from.
+        places = np.repeat(np.searchsorted(indices, [sentence.row for sentence in sentences]), lengths)
+        num_pieces = np.bincount(places[kept_pieces], minlength=len(indices))
+        num_sentences = np.bincount(places[cuts[:-1][kept]], minlength=len(indices))
         columns = [
-            pa.ListArray.from_arrays(offsets, pa.array(values[keep_pieces]))
-            for values in (ids, tasks.astype(np.int8), starts.astype(np.int8))
+            _lists(values[kept_pieces], num_pieces) for values in (ids, tasks.astype(np.int8), starts.astype(np.int8))
         ]
-        return pa.table([*columns, pa.array(rows[kept], pa.int64()), pa.array(notes, pa.string())], schema=SCHEMA)
+        columns.append(_lists(np.diff(cuts)[kept].astype(np.int32), num_sentences))
+        unknown = np.bincount(places[ids == self.tokenizer.unk_token_id], minlength=len(indices))
+        return pa.table([*columns, pa.array(unknown, pa.int32())], schema=SCHEMA)
 
     def _words(
-        self, sentences: list[Sentence], encoded: Any, lengths: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, Counter[str]]:
-        """(pieces,) the word of each piece, -1 for none; (words,) their tasks; and tags that no scheme knows."""
+        self, sentences: list[Sentence], encoded: BatchEncoding, lengths: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(pieces,) the word of each piece, -1 for none; and (words,) their tasks."""
         if sentences[0].spans is None:
             # All are without: words are the tokenizer's, whose numbers begin anew in each sentence.
-            own = [one.word_ids for one in encoded.encodings]
+            own = [encoded.word_ids(number) for number in range(len(sentences))]
             sizes = [1 + max((word for word in row if word is not None), default=-1) for row in own]
             firsts = np.cumsum(sizes) - sizes
             flat = _joined([[-1 if word is None else word for word in row] for row in own], np.int64)
             words = np.where(flat < 0, -1, flat + np.repeat(firsts, lengths))
-            return words, np.zeros(int(sum(sizes)), dtype=np.int8), Counter()
+            return words, np.zeros(int(sum(sizes)), dtype=np.int8)
         bases = np.cumsum([0, *(len(sentence.text) + 1 for sentence in sentences)])[:-1]
         spans = [sentence.spans or [] for sentence in sentences]
         begins_and_ends = _joined([chain.from_iterable(row) for row in spans], np.int64).reshape(-1, 2)
@@ -306,9 +306,8 @@ class SentencePreparer:
         places += np.repeat(bases, lengths)[:, None]
         tags = list(chain.from_iterable(sentence.tags or [] for sentence in sentences))
         if not self.needs_tags:
-            return match_words(places, begins_and_ends), np.zeros(len(begins_and_ends), dtype=np.int8), Counter()
-        tasks, unknown = task_ids(tags, self.tasks)
-        return match_words(places, begins_and_ends), tasks, unknown
+            return match_words(places, begins_and_ends), np.zeros(len(begins_and_ends), dtype=np.int8)
+        return match_words(places, begins_and_ends), task_ids(tags, self.tasks)
 
 
 def match_words(pieces: np.ndarray, words: np.ndarray) -> np.ndarray:
@@ -348,7 +347,7 @@ def cut_rows(lengths: np.ndarray, starts: np.ndarray, room: int) -> np.ndarray:
             words = np.flatnonzero(starts[begin + 1 : begin + room + 1])
             begin += int(words[-1]) + 1 if len(words) else room
             cuts.append(np.array([begin]))
-    return np.append(np.sort(np.concatenate(cuts)), ends[-1])
+    return np.append(np.sort(np.concatenate(cuts)), lengths.sum())
 
 
 def check_tagger(args: MaskedTextArguments, config: PreTrainedConfig) -> None:
@@ -401,10 +400,9 @@ def masked_text_rows(
         tag_names=_tag_names(dataset, args.tag_column),
         split=split,
     )
-    table = sentence_table(dataset, preparer, args)
     return MaskedTextRows(
-        table.select_columns(["input_ids", "tasks", "starts", "row"]),
-        sentence_documents(table, dataset, args),
+        sentence_table(dataset, preparer, args),
+        runs_of_rows(dataset, args),
         tokenizer,
         vocab_size=config.vocab_size,
         max_length=length,
@@ -434,7 +432,7 @@ def sequence_length(args: MaskedTextArguments, config: PreTrainedConfig) -> int:
 
 
 def sentence_table(dataset: Dataset, preparer: SentencePreparer, args: MaskedTextArguments) -> Dataset:
-    """The sentences of a raw split, as `SCHEMA`; found again in the datasets cache. What is amiss is said once.
+    """The sentences of a raw split, as `SCHEMA`, found again in the datasets cache; warns of text and tags that do not fit.
 
     Raises:
         ValueError: As `masked_text_rows`.
@@ -444,16 +442,17 @@ def sentence_table(dataset: Dataset, preparer: SentencePreparer, args: MaskedTex
     used = dataset.select_columns(preparer.used_columns).with_format(None)
     batch_rows = batch_rows_of(used, preparer.column)
     table = cached_map(used, preparer, preparer.description(), args.num_proc, batch_rows)
-    _tell_notes(table, preparer)
-    table = _without_mere_notes(table)
-    if len(table) == 0:
+    columns = table.select_columns(["lengths", "unknown"]).with_format("arrow")[:]
+    has_text = pc.greater(pc.list_value_length(columns["lengths"]), 0).to_numpy()
+    warn_of_unknown(columns["unknown"].to_numpy(), used, [preparer.column], preparer.tokenizer, preparer.split)
+    if not has_text.any():
         raise ValueError(
             f"the {preparer.split} split: none of its {len(dataset)} rows has text in column {preparer.column!r}, or none that "
             "data.tokenizer knows: check data.tokenizer (upper and lower case)"
         )
-    has_text = np.zeros(len(dataset), dtype=bool)
-    for rows in _chunks(table, "row"):
-        has_text[rows] = True
+    if preparer.tag_column is not None and preparer.needs_tags:
+        tags = count_tags(used, preparer.tag_column, preparer.tag_names or ())
+        warn_of_unknown_tags(tags, preparer.split, preparer.tag_column)
     # Blank lines of text files are where documents end.
     if not has_text.all() and not args.reads_lines:
         logger.warning(
@@ -480,10 +479,14 @@ def mean_bytes(dataset: Dataset, column: str) -> float:
     return max(1.0, looked_at.nbytes / max(1, len(looked_at)))
 
 
-def sentence_documents(table: Dataset, dataset: Dataset, args: MaskedTextArguments) -> np.ndarray:
-    """(sentences,) the number of each sentence's document, never decreasing."""
-    documents = runs_of_rows(dataset, args)
-    return np.concatenate([documents[rows] for rows in _chunks(table, "row")])
+def count_tags(dataset: Dataset, column: str, names: Sequence[str]) -> Counter[str]:
+    """How often each tag occurs in a column of lists of tags, or of their numbers, which `names` are of."""
+    counts: Counter[str] = Counter()
+    tag_of = dict(enumerate(names))
+    for block in column_blocks(dataset, column):
+        for found in pc.value_counts(pc.list_flatten(block).drop_null()).to_pylist():
+            counts[tag_of.get(found["values"], str(found["values"]))] += found["counts"]
+    return counts
 
 
 def _check_tags(dataset: Dataset, preparer: SentencePreparer) -> None:
@@ -520,77 +523,15 @@ def _tag_names(dataset: Dataset, column: str | None) -> tuple[str, ...] | None:
     return tuple(label.names) if isinstance(label, ClassLabel) else None
 
 
-def _unknown_places(
-    ids: np.ndarray, lengths: np.ndarray, sentences: list[Sentence], encoded: Any, tokenizer: PreTrainedTokenizerBase
-) -> dict[str, Any]:
-    """How many pieces stand for text that the tokenizer does not know, in how many raw rows; the first of both."""
-    places = np.flatnonzero(ids == tokenizer.unk_token_id) if tokenizer.unk_token_id is not None else np.zeros(0, int)
-    owners = np.searchsorted(np.cumsum(lengths), places, side="right")
-    rows = np.unique([sentences[owner].row for owner in owners.tolist()]).astype(int)
-    parts = set()
-    for place, owner in list(zip(places.tolist(), owners.tolist(), strict=True))[: 10 * NAMED]:
-        start, end = encoded["offset_mapping"][owner][place - int(lengths[:owner].sum())]
-        parts.add(sentences[owner].text[start:end])
-    return {
-        "unknown": len(places),
-        "unknown_rows": len(rows),
-        "first_rows": rows[:NAMED].tolist(),
-        "parts": sorted(parts)[:NAMED],
-    }
-
-
-def _tell_notes(table: Dataset, preparer: SentencePreparer) -> None:
-    """Warn of tags and of text that nothing was made of, also where the sentences come from the cache."""
-    column = table.with_format("arrow").select_columns(["notes"])[:]["notes"]
-    notes = [json.loads(text) for text in column.filter(pc.not_equal(column, "")).to_pylist()]
-    tags: Counter[str] = Counter()
-    for note in notes:
-        tags.update(note["tags"])
-    warn_of_unknown_tags(tags, sum(note["words"] for note in notes), preparer.split, preparer.tag_column or "")
-    count = sum(note["unknown"] for note in notes)
-    if count:
-        logger.warning(
-            "%s split, column %r: %d pieces in %d rows stand for text that the tokenizer does not know and become %s (rows %s "
-            "..., such as %s): check data.tokenizer",
-            preparer.split,
-            preparer.column,
-            count,
-            sum(note["unknown_rows"] for note in notes),
-            preparer.tokenizer.unk_token,
-            [row for note in notes for row in note["first_rows"]][:NAMED],
-            sorted({part for note in notes for part in note["parts"]})[:NAMED],
-        )
-
-
-def _only_notes(note: str) -> pa.Table:
-    """The notes of a batch of which no sentence is left."""
-    return pa.table([[[]], [[]], [[]], [NO_ROW], [note]], schema=SCHEMA)
-
-
-def _without_mere_notes(table: Dataset) -> Dataset:
-    """The sentences alone, still in their file."""
-    starts = np.cumsum([0, *map(len, _chunks(table, "row"))])
-    found = [
-        start + np.flatnonzero(rows == NO_ROW) for start, rows in zip(starts, _chunks(table, "row"), strict=False)
-    ]
-    mere_notes = np.concatenate([np.zeros(0, dtype=np.int64), *found])
-    if len(mere_notes) == 0:
-        return table
-    begins, ends = [0, *(mere_notes + 1).tolist()], [*mere_notes.tolist(), len(table)]
-    parts = [table.select(range(*part)) for part in zip(begins, ends, strict=True) if part[0] < part[1]]
-    return concatenate_datasets(parts) if parts else table.select([])
-
-
-def _is_number_below(tag: Any, count: int) -> bool:
+def _is_number_below(tag: object, count: int) -> bool:
     return isinstance(tag, int) and 0 <= tag < count
 
 
-def _chunks(table: Dataset, name: str) -> Iterator[np.ndarray]:
-    """A column of numbers as it lies in the file."""
-    for chunk in table.with_format("arrow").select_columns([name])[:][name].chunks:
-        yield chunk.to_numpy()
-
-
-def _joined(rows: Sequence[Any], dtype: Any) -> np.ndarray:
+def _joined(rows: Iterable[Iterable[int]], dtype: DTypeLike) -> np.ndarray:
     """Rows of numbers as one line."""
     return np.fromiter(chain.from_iterable(rows), dtype=dtype)
+
+
+def _lists(values: np.ndarray, lengths: np.ndarray) -> pa.ListArray:
+    """One line of numbers as a list for each row."""
+    return pa.ListArray.from_arrays(pa.array(np.append([0], np.cumsum(lengths)), pa.int32()), pa.array(values))

@@ -1,63 +1,71 @@
-"""A warning about text that a tokenizer does not know."""
+"""A warning about text that a tokenizer does not know.
+
+It follows from raw and prepared rows, not from what happens while rows are prepared: it is the same with any number of
+processes, and is given again where the prepared rows come from the cache.
+"""
 
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
 
-from ..tables.rows import PreparedRows
-from .texts import TextPreparer, join_words
+from .texts import join_words
 
-NAMED_ROWS = 5
+NAMED = 5
 
 logger = logging.getLogger(__name__)
 
 
-def warn_of_unknown(rows: PreparedRows, texts: TextPreparer, raw: Dataset) -> None:
-    """Count the tokens that stand for text unknown to the tokenizer, and name the first, once for a split.
+def count_token(table: Dataset, token: int) -> np.ndarray:
+    """(rows,) integers, how often a token occurs in the `input_ids` of each row."""
+    counts = [np.zeros(0, dtype=np.int64)]
+    for batch in table.with_format("arrow")[:].to_batches():
+        ids = batch.column("input_ids")
+        owners = np.repeat(np.arange(len(ids)), ids.value_lengths().to_numpy())
+        counts.append(np.bincount(owners[ids.flatten().to_numpy() == token], minlength=len(ids)))
+    return np.concatenate(counts)
+
+
+def warn_of_unknown(
+    counts: np.ndarray, raw: Dataset, columns: Sequence[str], tokenizer: PreTrainedTokenizerBase, split: str
+) -> None:
+    """Warn of tokens that stand for text unknown to the tokenizer, and name the first; silent where there are none.
 
     Args:
-        rows: Prepared rows, in the order of the raw ones.
-        texts: What prepared them.
-        raw: Where the unknown text is looked up.
+        counts: (rows,) number of such tokens in each row.
+        raw: The raw rows, in which the text is looked up.
+        columns: The columns of the text.
+        tokenizer: What does not know it.
+        split: Name of the split, for the warning.
     """
-    tokenizer = texts.tokenizer
-    unknown = getattr(tokenizer, "unk_token_id", None)
-    if tokenizer is None or unknown is None:
-        return
-    count, affected, start = 0, [np.zeros(0, dtype=np.int64)], 0
-    for batch in rows.table.with_format("arrow")[:].to_batches():
-        ids = batch.column("input_ids")
-        lengths = ids.value_lengths().to_numpy()
-        is_unknown = ids.flatten().to_numpy() == unknown
-        affected.append(start + np.unique(np.repeat(np.arange(len(ids)), lengths)[is_unknown]))
-        count += int(is_unknown.sum())
-        start += len(ids)
-    if count:
-        found = np.concatenate(affected)
+    rows = np.flatnonzero(counts)
+    if len(rows):
         logger.warning(
             "%s split, column %s: %d tokens in %d of %d rows stand for text that the tokenizer does not know and "
-            "become %s (rows %s ..., such as %s): check data.alphabet or data.tokenizer",
-            texts.split,
-            " and ".join(map(repr, texts.columns)),
-            count,
-            len(found),
-            start,
+            "become %s (rows %s ..., such as %s): check data.tokenizer (or data.alphabet)",
+            split,
+            " and ".join(map(repr, columns)),
+            counts.sum(),
+            len(rows),
+            len(counts),
             tokenizer.unk_token,
-            found[:NAMED_ROWS].tolist(),
-            _unknown_parts(texts, raw.select(found[:NAMED_ROWS])),
+            rows[:NAMED].tolist(),
+            _unknown_parts(raw.select(rows[:NAMED]), columns, tokenizer),
         )
 
 
-def _unknown_parts(texts: TextPreparer, raw: Dataset) -> list[str]:
-    """The stretches of these rows that become the unknown token; none where a tokenizer does not tell."""
-    tokenizer = texts.tokenizer
-    if tokenizer is None or not tokenizer.is_fast:
+def _unknown_parts(raw: Dataset, columns: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The first stretches of text that become the unknown token; none where a tokenizer does not tell."""
+    if not tokenizer.is_fast:
         return []
-    parts = set()
-    for column in texts.columns:
-        for value in map(join_words, raw[column]):
-            encoded = tokenizer(value, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    parts: set[str] = set()
+    for row in raw.select_columns(list(columns)):
+        for text in (join_words(row[column]) for column in columns):
+            encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
             spans = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
-            parts |= {value[start:end] for token, (start, end) in spans if token == tokenizer.unk_token_id}
-    return sorted(parts)
+            parts |= {text[start:end] for token, (start, end) in spans if token == tokenizer.unk_token_id}
+        if len(parts) >= NAMED:  # a row may be a whole book
+            break
+    return sorted(parts)[:NAMED]
