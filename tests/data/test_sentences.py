@@ -444,14 +444,17 @@ def test_batches_of_masked_text(write_parquet: Callable[..., str], vocabulary_fi
 
 
 def test_a_tokenizer_is_trained_on_the_training_split(
-    write_parquet: Callable[..., str], cache_folder: Path, tmp_path: Path
+    write_parquet: Callable[..., str], cache_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = write_parquet("train", text=[WORDS, ["Dogs", "barked"]] * 20, tags=[TAGS, ["NNS", "VBD"]] * 20)
     args = masked_args(path, "", tokenizer=None, wordpiece_size=50)
     for _ in range(2):
+        caplog.clear()
         processor: Any = prepare_data(args, config(vocab_size=50)).processor
         assert processor.tokenize("The DOG barks") == ["the", "dog", "barks"] and processor.model_max_length == 16
         assert len(list((cache_folder / "hf_maskssl").glob("*.vocab.txt"))) == 1
+        # Also where the vocabulary is found again.
+        assert caplog.text.count("WordPieces, not 50: no others occur twice") == 1
     with pytest.raises(
         ValueError, match="data.wordpiece_size: a WordPiece vocabulary of 9 pieces has no room for the"
     ):

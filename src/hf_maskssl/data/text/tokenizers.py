@@ -209,8 +209,7 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = Tru
     )
     backend.train_from_iterator(texts, trainer)
     vocabulary: dict[str, int] = backend.get_vocab(with_added_tokens=False)
-    if len(vocabulary) < vocab_size:
-        logger.warning("the texts give %d WordPieces, not %d: no others occur twice", len(vocabulary), vocab_size)
+    _warn_of_few_pieces(vocabulary, vocab_size)
     return dict(sorted(vocabulary.items(), key=lambda item: item[1]))
 
 
@@ -258,14 +257,23 @@ def train_wordpiece_on(split: AnyDataset, column: str, vocab_size: int, lowercas
     settings = [WORDPIECE_VERSION, tokenizers.__version__, column, vocab_size, lowercase]
     key = Hasher.hash([split._fingerprint, *settings])
     kept = Path(datasets.config.HF_DATASETS_CACHE) / "hf_maskssl" / f"{key}.vocab.txt"
-    if not kept.is_file():
+    is_kept = kept.is_file()
+    if not is_kept:
         logger.info("training a WordPiece tokenizer of %d pieces on %d texts", vocab_size, len(split))
         vocabulary = train_wordpiece(texts, vocab_size, lowercase)
         kept.parent.mkdir(parents=True, exist_ok=True)
         unfinished = kept.with_name(f"{key}.{os.getpid()}")
         unfinished.write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
         unfinished.replace(kept)
-    return read_vocabulary(kept)
+    vocabulary = read_vocabulary(kept)
+    if is_kept:
+        _warn_of_few_pieces(vocabulary, vocab_size)
+    return vocabulary
+
+
+def _warn_of_few_pieces(vocabulary: dict[str, int], vocab_size: int) -> None:
+    if len(vocabulary) < vocab_size:
+        logger.warning("the texts give %d WordPieces, not %d: no others occur twice", len(vocabulary), vocab_size)
 
 
 def _alphabet(texts: Iterable[str], backend: Tokenizer) -> list[str]:
