@@ -22,16 +22,15 @@ class MaskedTextArguments(DataArguments):
             `word_starts` and `word_ends` say where its words are (what `examples/run_tag_pos.py` writes).
         tagger: `"nltk"` tags the words here, once, with NLTK's averaged perceptron. It is for English;
             other languages come with a `tag_column` of universal tags.
-        document_column: Neighbouring rows with an equal value here are one document. None: every row is
+        document_column: Column of which neighbouring rows with an equal value are one document. None: every row is
             one; of `"text"` files (a paragraph a line, not wrapped), the lines between two blank ones.
         mlm_probability: Share of the pieces that is masked.
-        mask_sampling: Masked words come from the tasks as they occur, or from all of a sequence's tasks
-            equally.
-        num_maskings: So many different maskings, which epochs take in turn; 0: anew in every epoch.
+        mask_sampling: Whether masked words come from the tasks as they occur, or from all of a sequence's tasks equally.
+        num_maskings: Number of different maskings, which epochs take in turn; 0: one anew in every epoch.
         sequence_length: Pieces in a sequence, [CLS] and [SEP] included. None: as many as the model takes.
         short_sequence_probability: Share of the sequences that get a random shorter length.
-        wordpiece_size: Train an uncased WordPiece tokenizer of so many pieces on the training split, saved
-            with the checkpoint. Instead of `tokenizer`. It lower-cases and drops accents; `examples/train_tokenizer.py
+        wordpiece_size: Number of pieces of an uncased WordPiece tokenizer that is trained on the training split and saved
+            with the checkpoint, instead of `tokenizer`. It lower-cases and drops accents; `examples/train_tokenizer.py
             --cased` keeps them.
     """
 
@@ -50,14 +49,13 @@ class MaskedTextArguments(DataArguments):
     def __post_init__(self) -> None:
         """As `DataArguments`."""
         super().__post_init__()
-        unfit: dict[str, tuple[bool, str]] = {
-            "streaming": (self.streaming, "sentences are counted and cached beforehand: set it to false"),
-            "cache": (not self.cache, "sentences are cached: leave it out"),
-            "label_column": (self.label_column is not None, "it is for pre-training; fine-tune with kind 'tokens'"),
-        }
-        for name, (is_unfit, reason) in unfit.items():
-            if is_unfit:
-                raise ValueError(f"data.{name} is {getattr(self, name)!r} with kind 'masked_text': {reason}")
+        for name, value, needed, reason in (
+            ("streaming", self.streaming, False, "sentences are counted and cached beforehand: set it to false"),
+            ("cache", self.cache, True, "sentences are cached: leave it out"),
+            ("label_column", self.label_column, None, "it is for pre-training; fine-tune with kind 'tokens'"),
+        ):
+            if value != needed:
+                raise ValueError(f"data.{name} is {value!r} with kind 'masked_text': {reason}")
         if (self.tokenizer is None) == (self.wordpiece_size is None):
             raise ValueError(
                 f"data.tokenizer is {self.tokenizer!r} and data.wordpiece_size {self.wordpiece_size}: kind 'masked_text' "
@@ -68,10 +66,13 @@ class MaskedTextArguments(DataArguments):
                 f"data.tag_column {self.tag_column!r} and data.tagger {self.tagger!r} are both set: keep the one to believe"
             )
         self._check_whole_documents()
-        for name, lowest in (("num_maskings", 0), ("wordpiece_size", 1), ("sequence_length", 5)):
-            value = getattr(self, name)
-            if value is not None and value < lowest:
-                raise ValueError(f"data.{name}: expected at least {lowest}, got {value}")
+        for name, number, lowest in (
+            ("num_maskings", self.num_maskings, 0),
+            ("wordpiece_size", self.wordpiece_size, 1),
+            ("sequence_length", self.sequence_length, 5),
+        ):
+            if number is not None and number < lowest:
+                raise ValueError(f"data.{name}: expected at least {lowest}, got {number}")
         if not 0.0 < self.mlm_probability < 1.0:
             raise ValueError(f"data.mlm_probability: expected a number in (0, 1), got {self.mlm_probability}")
         if not 0.0 <= self.short_sequence_probability <= 1.0:

@@ -14,7 +14,7 @@ from .arguments import MaskedTextArguments
 READ_ROWS = 2**16
 # Ends of a line that is not broken off in the middle of a sentence.
 LINE_ENDS = list(".!?:;\"')]”’…»。！？")
-# A limited split is taken from so many documents, where there are as many.
+# A limited split is taken from at least this number of documents, where there are as many.
 FEWEST_DOCUMENTS = 10
 
 logger = logging.getLogger(__name__)
@@ -73,8 +73,13 @@ def limit_documents(splits: dict[str, Dataset], args: MaskedTextArguments) -> di
     Blank lines of text files do not count; one stays before each document.
     """
     limited = {}
+    limits = {
+        "train": args.max_train_samples,
+        "validation": args.max_validation_samples,
+        "test": args.max_test_samples,
+    }
     for role, split in splits.items():
-        limit = getattr(args, f"max_{role}_samples")
+        limit = limits[role]
         if limit is None or limit >= len(split):
             limited[role] = split
         elif args.document_column is None and not args.reads_lines:

@@ -6,13 +6,14 @@ import zipfile
 from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...extras import missing_extra
 from .parts_of_speech import PART_OF_TAG
 
 # NLTK takes a second to import, and most data have no use for it: functions import it when they are called.
 if TYPE_CHECKING:
+    from nltk.data import PathPointer
     from nltk.tag.perceptron import PerceptronTagger
     from nltk.tokenize import NLTKWordTokenizer
     from nltk.tokenize.punkt import PunktSentenceTokenizer
@@ -244,7 +245,7 @@ def tagger_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-def _find_tagger() -> Any:
+def _find_tagger() -> "PathPointer":
     """NLTK's pointer to the folder of the tagger's data."""
     require_nltk()
     import nltk.data
@@ -265,7 +266,7 @@ def _find_tagger() -> Any:
         raise TaggerDataError(_broken(f"one of {nltk.data.path}", f"{type(error).__name__}: {error}")) from error
 
 
-def _broken(location: Any, reason: str) -> str:
+def _broken(location: object, reason: str) -> str:
     return (
         f"the data of NLTK's tagger in {location} cannot be read ({reason}), as after an interrupted download: remove it and "
         f"fetch it again with `{FETCH_COMMAND}`"

@@ -22,7 +22,6 @@ NUM_SPECIAL_SINGLE, NUM_SPECIAL_PAIR = 2, 3
 SHORTEST_TARGET = 2
 FOLLOWS, IS_RANDOM = 0, 1
 POSITIONS_MULTIPLE = 8
-SPECIAL_TOKENS = ("cls", "sep", "mask", "pad")
 
 logger = logging.getLogger(__name__)
 
@@ -277,7 +276,7 @@ class MaskedTextRows(torch_data.Dataset[dict[str, Any]]):
             self._pieces = SentencePieces(self.table)
         return self._pieces
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         # Views into the table are made anew in a worker process, from the file.
         return {**self.__dict__, "_pieces": None}
 
@@ -345,8 +344,8 @@ class MaskedTextCollator(BatchCollator):
     """Pads examples of `MaskedTextRows` to the longest of a batch.
 
     Args:
-        tokenizer: Names padding and special tokens.
-        vocab_size: Ids must be below it.
+        tokenizer: The tokenizer that names padding and special tokens.
+        vocab_size: Number of ids that the model knows.
         column: The raw column, for errors.
 
     Raises:
@@ -486,7 +485,12 @@ def special_token_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     Raises:
         ValueError: One is missing.
     """
-    ids = {name: getattr(tokenizer, f"{name}_token_id") for name in SPECIAL_TOKENS}
+    ids = {
+        "cls": tokenizer.cls_token_id,
+        "sep": tokenizer.sep_token_id,
+        "mask": tokenizer.mask_token_id,
+        "pad": tokenizer.pad_token_id,
+    }
     missing = [f"[{name.upper()}]" for name, number in ids.items() if number is None]
     if missing:
         raise ValueError(

@@ -61,7 +61,7 @@ class Sentence(NamedTuple):
         row: Raw row number.
         text: As the tokenizer gets it.
         spans: (start, end) of each word in `text`, in order; None leaves the words to the tokenizer.
-        tags: Of each word; None where words need none.
+        tags: Part of speech of each word; None where words need none.
     """
 
     row: int
@@ -76,14 +76,14 @@ class SentencePreparer:
 
     Attributes:
         column: The column of strings or lists of words.
-        tokenizer: A fast one.
+        tokenizer: A fast tokenizer.
         tasks: The configuration's `tasks`.
         room: Pieces in a row; longer sentences are cut, between words where that can be.
         tag_column: The column of tags.
         tagger: Whether words are found and tagged here.
         has_spans: Strings have their words in the columns `word_starts` and `word_ends`.
-        tag_names: Of tags that are stored as numbers; None: they are strings.
-        split: For errors.
+        tag_names: Names of tags that are stored as numbers; None: they are strings.
+        split: Name of the split, for errors.
     """
 
     column: str
@@ -373,8 +373,8 @@ def masked_text_rows(
         dataset: The raw split.
         args: The recipe's data section.
         config: `tasks`, `next_sentence_prediction`, `vocab_size` and `max_position_embeddings` are read.
-        tokenizer: Of BERT, or the like.
-        split: Its name, for messages.
+        tokenizer: A tokenizer of BERT, or the like.
+        split: Name of the split, for messages.
 
     Raises:
         ValueError: Texts without tags where tasks need them, tags that do not fit, no text at all, or settings that do not

@@ -32,11 +32,11 @@ def mask_words(
 
     Args:
         ids: (N,) pieces.
-        tasks: (N,) task of the word that a piece belongs to, below 0 where it has none: such words are never taken.
+        tasks: (N,) the task of the word that a piece belongs to, below 0 where it has none: such words are never taken.
         starts: (N,) other than 0 where a word begins; one always begins at the first piece.
         is_text: (N,) bool, False for special tokens: they do not count, and a word that holds one is never taken.
         rng: Where all draws come from.
-        mask_id: Of [MASK].
+        mask_id: Id of [MASK].
         random_ids: (n,) the pieces that random ones are drawn from.
         probability: Share of pieces to take.
         sampling: "proportional": words are drawn regardless of their tasks. "balanced": always of the task with the fewest

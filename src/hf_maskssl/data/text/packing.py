@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from datasets import IterableDataset
 
 from ..tables.caching import cached_map
@@ -33,7 +33,7 @@ class TextPacker:
     separator: int
     as_table: bool = False
 
-    def __call__(self, batch: Rows, indices: Sequence[int]) -> Any:
+    def __call__(self, batch: Rows, indices: Sequence[int]) -> pa.Table | dict[str, Column]:
         """Pack a batch.
 
         Args:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ..tables.rows import Rows
 
@@ -38,7 +38,7 @@ class TextPreparer:
         columns: The column of the text, or the two columns of a sentence pair.
         tokenizer: None where the column holds ids.
         max_length: Tokens beyond this are cut, not the separator; None cuts nothing.
-        split: For errors.
+        split: Name of the split, for errors.
         framed: The model takes texts as the tokenizer frames them, [CLS] A [SEP] for BERT's, and the segment of each token.
     """
 
@@ -139,7 +139,7 @@ class TextPreparer:
             values.append(value)
         return values
 
-    def _ids(self, value: Any, index: int, column: str) -> np.ndarray:
+    def _ids(self, value: object, index: int, column: str) -> np.ndarray:
         ids = np.asarray(value)
         if ids.ndim != 1 or ids.dtype.kind not in "iu":
             raise ValueError(f"{self._where(index, column)}: expected a list of integer ids, got {value!r:.60}")
@@ -147,7 +147,7 @@ class TextPreparer:
         return ids.astype(np.int64)
 
     def _refuse_unknown(self, full: list[np.ndarray], values: list[str], indices: Sequence[int]) -> None:
-        unknown = getattr(self.tokenizer, "unk_token_id", None)
+        unknown = None if self.tokenizer is None else self.tokenizer.unk_token_id
         for ids, value, index in zip(full, values, indices, strict=True):
             if len(ids) == 0:
                 raise ValueError(f"{self._where(index, *self.columns)}: {value!r:.60} gives no token: drop such rows")
@@ -193,13 +193,12 @@ def added_tokens(tokenizer: PreTrainedTokenizerBase | None) -> tuple[list[int], 
     )
 
 
-def describe_tokenizer(tokenizer: PreTrainedTokenizerBase | None) -> Any:
+def describe_tokenizer(tokenizer: PreTrainedTokenizerBase | None) -> list[object] | None:
     """All that decides what a tokenizer does, as values JSON can write."""
     if tokenizer is None:
         return None
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    state = {} if backend is None else json.loads(backend.to_str())
+    state = json.loads(tokenizer.backend_tokenizer.to_str()) if isinstance(tokenizer, PreTrainedTokenizerFast) else {}
     # Truncation and padding are left from the last call, not settings.
     state = {name: state[name] for name in state if name not in ("truncation", "padding")}
     return [vocabulary, state, tokenizer.split_special_tokens]

@@ -244,7 +244,7 @@ def train_wordpiece_on(split: AnyDataset, column: str, vocab_size: int, lowercas
 
     Args:
         split: What lives in memory, or is a stream, is trained on each time.
-        column: Of strings or lists of words.
+        column: Its column of strings or lists of words.
         vocab_size: Pieces, special tokens included.
         lowercase: Whether text is lowercased and loses its accents first.
 
@@ -285,7 +285,7 @@ def _alphabet(texts: Iterable[str], backend: Tokenizer) -> list[str]:
     return sorted(letters[:LARGEST_ALPHABET])
 
 
-def _split_words(backend: Tokenizer, text: str) -> list[Any]:
+def _split_words(backend: Tokenizer, text: str) -> list[tuple[str, tuple[int, int]]]:
     return list(backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text)))
 
 
