@@ -21,7 +21,7 @@ from ...models.configuration_pos_minimax_bert import ANY_WORD
 from ..tables.caching import cached_map
 from ..tables.rows import Rows
 from ..text.texts import describe_tokenizer, row_place
-from ..text.unknown import warn_of_unknown
+from ..text.unknown import NAMED, warn_of_unknown
 from .arguments import MaskedTextArguments
 from .documents import column_blocks, runs_of_rows, warn_of_wrapped_text
 from .parts_of_speech import NO_TASK, task_ids, warn_of_unknown_tags
@@ -32,7 +32,6 @@ from .rows import NUM_SPECIAL_PAIR, NUM_SPECIAL_SINGLE, MaskedTextRows, special_
 SENTENCES_VERSION = 4
 # Columns of rows that are strings with tags: first character of each word, and one past its last.
 WORD_STARTS, WORD_ENDS = "word_starts", "word_ends"
-NAMED = 5
 # Rows prepared at once hold about so many bytes of text: whole books come one by one, sentences by thousands.
 BATCH_BYTES = 2**20
 MOST_BATCH_ROWS = 4096
