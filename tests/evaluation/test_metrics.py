@@ -1,8 +1,10 @@
 """Each metric against its formula, and that none needs more than this package and memory."""
 
 import math
+import socket
 from pathlib import Path
 
+import evaluate
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,9 +13,11 @@ from hypothesis import strategies as st
 from hf_maskssl.evaluation.metrics import (
     LOWER_IS_BETTER,
     METRICS,
-    Accuracy,
-    MapScores,
+    SCRIPTS,
+    ClassMapScores,
+    DepthMapScores,
     load_metric,
+    map_scores,
     metrics_of_outputs,
     score_outputs,
 )
@@ -70,28 +74,18 @@ def test_spearman_sees_order_only() -> None:
     assert compute("spearman", -(values**3), values) == pytest.approx(-1.0)
 
 
-def test_token_accuracy_leaves_out_ignored_tokens_of_sequences_and_flat_lists() -> None:
-    predictions = [[0, 1, 2, 2], [1, 1, 0, 0]]
-    references = [[0, 1, 0, -100], [1, 0, -100, -100]]
+def test_token_accuracy_leaves_out_ignored_tokens() -> None:
+    predictions, references = [0, 1, 2, 2, 1, 1, 0, 0], [0, 1, 0, -100, 1, 0, -100, -100]
     assert compute("token_accuracy", predictions, references) == pytest.approx(3 / 5)
-    assert compute("token_accuracy", np.array(predictions), np.array(references)) == pytest.approx(3 / 5)
-    assert compute("token_accuracy", sum(predictions, []), sum(references, [])) == pytest.approx(3 / 5)
-
-
-def test_token_accuracy_takes_sequences_of_different_lengths() -> None:
-    assert compute("token_accuracy", [[0, 1], [1]], [[0, 0], [1]]) == pytest.approx(2 / 3)
-
-
-def test_token_accuracy_counts_tokens_not_sequences() -> None:
-    # 1 of 1 and 1 of 3: a mean of sequence scores would give 2 / 3.
-    assert compute("token_accuracy", [[1, 9, 9], [0, 1, 1]], [[1, -100, -100], [0, 0, 0]]) == pytest.approx(2 / 4)
+    anything = [said if true >= 0 else 7 for said, true in zip(predictions, references, strict=True)]
+    assert compute("token_accuracy", np.array(anything), np.array(references)) == pytest.approx(3 / 5)
 
 
 def test_token_accuracy_refuses_what_it_cannot_score() -> None:
     with pytest.raises(ValueError, match="no labelled token"):
-        compute("token_accuracy", [[0, 1]], [[-100, -100]])
-    with pytest.raises(ValueError, match="2 tokens and references 3"):
-        compute("token_accuracy", [[0, 1]], [[0, 1, 1]])
+        compute("token_accuracy", [0, 1], [-100, -100])
+    with pytest.raises(ValueError, match=r"predictions \(2\) and references \(3\)"):
+        compute("token_accuracy", [0, 1], [0, 1, 1])
 
 
 # 2 true positives, 1 false positive, 1 false negative, 4 true negatives.
@@ -127,9 +121,9 @@ def test_roc_auc_is_the_share_of_pairs_in_order(pairs: list[tuple[int, int]]) ->
     assert compute("roc_auc", said, true) == pytest.approx(in_order / (len(ones) * len(zeros)))
 
 
-@pytest.mark.parametrize("name", ["f1", "roc_auc"])
-def test_two_class_scores_refuse_a_third_class(name: str) -> None:
-    with pytest.raises(ValueError, match=rf"{name} is for the classes 0 and 1.*\[2\]"):
+@pytest.mark.parametrize(("name", "words"), [("f1", "Target is multiclass"), ("roc_auc", "multi_class must be")])
+def test_two_class_scores_refuse_a_third_class(name: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
         compute(name, [0, 1, 0], [0, 1, 2])
 
 
@@ -162,17 +156,27 @@ def test_split_of_one_class_has_no_roc_auc_unless_that_is_asked_for() -> None:
         score_outputs(outputs, references, "classification", "roc_auc")
 
 
-@pytest.mark.parametrize("name", list(METRICS))
-def test_metrics_score_batches_and_write_no_data_file(name: str, tmp_path: Path) -> None:
-    metric = METRICS[name](cache_dir=str(tmp_path))
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_scripts_are_loaded_by_evaluate_and_score_batches_without_a_data_file(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "socket", None)  # nothing may look for the metric on the Hub
+    metric = evaluate.load(str(SCRIPTS[name]), cache_dir=str(tmp_path), keep_in_memory=True)
+    assert isinstance(metric, evaluate.Metric) and metric.name == name and f'"{name}"' in metric.description
     metric.add_batch(predictions=[0, 1], references=[0, 1])
     metric.add_batch(predictions=[1, 0], references=[1, 0])
-    assert metric.compute()[name] == pytest.approx(0.0 if name in LOWER_IS_BETTER else 1.0)
+    assert metric.compute() == {name: pytest.approx(0.0 if name in LOWER_IS_BETTER else 1.0)}
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_metric_is_described() -> None:
-    assert "class is right" in Accuracy().description
+def test_metrics_combine_as_any_others_do() -> None:
+    both = evaluate.combine([load_metric("accuracy"), load_metric("matthews")])
+    scores = both.compute(predictions=BINARY_SAID, references=BINARY_TRUE)
+    assert scores == pytest.approx({"accuracy": 6 / 8, "matthews": 7 / 15})
+
+
+def test_every_metric_is_a_script_or_a_running_sum() -> None:
+    assert set(METRICS) == {*SCRIPTS, "mean_iou", "delta_1"}
 
 
 def test_unknown_metric_names_the_known_ones() -> None:
@@ -204,21 +208,27 @@ def test_mean_iou_is_that_of_a_slow_loop_whatever_the_batches(seed: int, num_cla
     true[0, 0, 0] = num_classes + 1  # a class that nobody says
     true[random.random(true.shape) < 0.3] = 255
     true[0, 0, 1] = 0
-    metric = load_metric("mean_iou")
+    scores = ClassMapScores()
     for said_part, true_part in zip(np.array_split(said, parts), np.array_split(true, parts), strict=True):
-        metric.add_batch(predictions=said_part, references=true_part)
+        scores.add(said_part, true_part)
     expected = slow_mean_iou(said, true, 255)
-    assert metric.compute() == pytest.approx({"mean_iou": expected})
+    assert scores.compute() == pytest.approx({"mean_iou": expected})
     # What is ignored may be predicted as anything, and nothing is left over for the next one.
-    anything = np.where(true == 255, 9, said)
-    assert metric.compute(predictions=anything, references=true) == pytest.approx({"mean_iou": expected})
+    other = ClassMapScores()
+    other.add(np.where(true == 255, 9, said), true)
+    assert other.compute() == scores.compute()
+    np.testing.assert_array_equal(other.confusion, scores.confusion)
 
 
 def test_ignored_class_is_an_option() -> None:
-    metric = load_metric("mean_iou", ignore_index=-1)
-    assert metric.compute(predictions=[[0, 1, 1]], references=[[0, 1, -1]])["mean_iou"] == 1.0
+    said, true = np.array([[0, 1, 1]]), np.array([[0, 1, -1]])
+    scores = map_scores("semantic_segmentation", ignore_index=-1)
+    scores.add(said, true)
+    assert scores.compute() == {"mean_iou": 1.0}
     with pytest.raises(ValueError, match=r"from 0, got -1; .*reference 255 \(ignore_index\)"):
-        load_metric("mean_iou").compute(predictions=[[0, 1]], references=[[0, -1]])
+        ClassMapScores().add(said, true)
+    with pytest.raises(ValueError, match="expected semantic_segmentation or depth_estimation, got 'regression'"):
+        map_scores("regression")
 
 
 @settings(max_examples=25, deadline=None)
@@ -235,22 +245,25 @@ def test_depth_scores_are_those_of_a_slow_loop_over_known_pixels(seed: int) -> N
             count += 1
             hits += one > 0 and max(one / other, other / one) < 1.25
             squares += (one - other) ** 2
-    scores = MapScores("depth_estimation")
+    scores = map_scores("depth_estimation")
     for part in (slice(0, 2), slice(2, 3)):
         scores.add(said[part], true[part])
     expected = {"delta_1": hits / count, "rmse": math.sqrt(squares / count)}
     assert scores.compute() == pytest.approx(expected, rel=1e-5)
-    assert compute("delta_1", said, true) == pytest.approx(hits / count)
 
 
-@pytest.mark.parametrize(("name", "value"), [("mean_iou", 255), ("delta_1", 0), ("delta_1", math.nan)])
-def test_maps_without_labels_have_no_score(name: str, value: float) -> None:
-    metric = load_metric(name)
+@pytest.mark.parametrize(("make", "value"), [(ClassMapScores, 255), (DepthMapScores, 0), (DepthMapScores, math.nan)])
+def test_maps_without_labels_have_no_score(make: type[ClassMapScores | DepthMapScores], value: float) -> None:
+    scores, said = make(), np.array([[1, 1]])
     with pytest.raises(ValueError, match="hold no pixel with a"):
-        metric.compute(predictions=[[1, 1]], references=[[value, value]])
+        scores.compute()
+    scores.add(said, np.array([[value, value]]))
+    with pytest.raises(ValueError, match="hold no pixel with a"):
+        scores.compute()
     with pytest.raises(ValueError, match=r"the shape \(1, 2\) and references \(1, 3\)"):
-        metric.add_batch(predictions=[[1, 1]], references=[[1, 1, 1]])
-    assert metric.compute(predictions=[[1, 1]], references=[[1, 1]])[name] == 1.0
+        scores.add(said, np.array([[1, 1, 1]]))
+    scores.add(said, said)
+    assert next(iter(scores.compute().values())) == 1.0
 
 
 def test_dense_tasks_have_their_metrics() -> None:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from ..data.preparation import PreparedData
 from ..data.tables.preparing import plain_rows
 from ..extras import missing_extra
-from .metrics import MapScores, known_depth
+from .metrics import known_depth, map_scores
 
 try:
     from sklearn.exceptions import ConvergenceWarning
@@ -57,7 +57,7 @@ def dense_baseline_scores(
     held_out: Any = prepared.validation if prepared.test is None else prepared.test
     if held_out is None:
         raise ValueError("data.test_split: baselines need rows to be scored on; set it or data.validation_split")
-    scores = {"constant": MapScores(task, ignore_index), "raw": MapScores(task, ignore_index)}
+    scores = {name: map_scores(task, ignore_index) for name in ("constant", "raw")}
     features, labels = _training_pixels(prepared, task, ignore_index, seed)
     if task == "depth_estimation":
         constant: Any = np.float64(labels.mean())

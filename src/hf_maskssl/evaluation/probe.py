@@ -293,10 +293,10 @@ def score_predictions(predictions: np.ndarray, references: np.ndarray, task: str
         references: (m,) those that are true.
         task: "classification", "regression" or "token_classification".
     """
-    return {
-        name: load_metric(name).compute(predictions=predictions, references=references)[name]
-        for name in METRICS_OF_TASK[task]
-    }
+    scores: dict[str, float] = {}
+    for name in METRICS_OF_TASK[task]:
+        scores |= load_metric(name).compute(predictions=predictions, references=references)
+    return scores
 
 
 def _fit_adam(

@@ -17,7 +17,7 @@ from ...data.masked_text.rows import MaskedTextRows
 from ...data.tables.labels import IGNORED_LABEL
 from ...data.tables.preparing import PreparedSplit
 from ...data.tables.rows import Row
-from ...evaluation.metrics import MapScores, MeanIou, score_outputs
+from ...evaluation.metrics import ClassMapScores, map_scores, score_outputs
 from ...files import JsonView
 from .results import Run
 
@@ -108,8 +108,8 @@ class MapScorer:
     """
 
     def __init__(self, task: str, run: Run, ignore_index: int) -> None:
-        self.run = run
-        self.scores = MapScores(task, ignore_index)
+        self.task, self.run, self.ignore_index = task, run, ignore_index
+        self.scores = map_scores(task, ignore_index)
         self.kept_rows: list[int] = []
         self.confusion: np.ndarray | None = None
         self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
@@ -127,9 +127,9 @@ class MapScorer:
         if not compute_result:
             return {}
         self._seen = 0
-        metric = self.scores.metrics.get("mean_iou")
-        self.confusion = metric.confusion.copy() if isinstance(metric, MeanIou) else None
-        return self.scores.compute()
+        scores, self.scores = self.scores, map_scores(self.task, self.ignore_index)  # the next pass begins anew
+        self.confusion = scores.confusion if isinstance(scores, ClassMapScores) else None
+        return scores.compute()
 
     def kept_maps(self) -> tuple[np.ndarray, np.ndarray]:
         """Predicted and true maps (rows, H, W) of `kept_rows` in the last pass."""

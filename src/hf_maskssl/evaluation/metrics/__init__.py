@@ -1,0 +1,184 @@
+"""The papers' scores: one script of `evaluate` for each, beside this file, and running sums for dense maps.
+
+A script is loaded like any other local metric, `evaluate.load(".../evaluation/metrics/accuracy.py")`, without the network.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import evaluate
+import numpy as np
+
+SCRIPTS = {script.stem: script for script in sorted(Path(__file__).parent.glob("[!_]*.py"))}
+# What a fine-tuned model is scored by, its task's headline first.
+METRICS_OF_OUTPUTS: dict[str, tuple[str, ...]] = {
+    "classification": ("accuracy", "weighted_f1", "matthews", "f1", "roc_auc"),
+    "regression": ("spearman", "rmse"),
+    "token_classification": ("token_accuracy",),
+    "semantic_segmentation": ("mean_iou",),
+    "depth_estimation": ("delta_1", "rmse"),
+}
+METRICS = tuple(dict.fromkeys(name for names in METRICS_OF_OUTPUTS.values() for name in names))
+TWO_CLASS_METRICS = frozenset({"f1", "roc_auc"})
+LOWER_IS_BETTER = frozenset({"rmse"})
+DELTA = 1.25
+
+
+def load_metric(name: str) -> evaluate.EvaluationModule:
+    """The script called `name`, by `evaluate.load`; what is added to it stays in memory.
+
+    Raises:
+        ValueError: No script has this name.
+    """
+    if name not in SCRIPTS:
+        raise ValueError(f"Unknown metric {name!r}; choose from {list(SCRIPTS)}.")
+    return evaluate.load(str(SCRIPTS[name]), keep_in_memory=True)
+
+
+def metrics_of_outputs(task: str, num_labels: int) -> tuple[str, ...]:
+    """Every metric that `score_outputs` or `map_scores` gives for a task, the default one first.
+
+    Raises:
+        ValueError: The task is unknown.
+    """
+    if task not in METRICS_OF_OUTPUTS:
+        raise ValueError(f"task: expected {', '.join(METRICS_OF_OUTPUTS)}, got {task!r}")
+    return tuple(name for name in METRICS_OF_OUTPUTS[task] if num_labels == 2 or name not in TWO_CLASS_METRICS)
+
+
+def score_outputs(
+    outputs: np.ndarray, references: np.ndarray, task: str, headline: str | None = None
+) -> dict[str, float]:
+    """Every metric of a task that is not dense (`map_scores`), from what a model's head gives.
+
+    Args:
+        outputs: classification: (n, classes) logits; regression: (n,) values; token classification: (n, N) classes.
+        references: (n,) classes or values; (n, N) classes, -100 where there is nothing to score.
+        task: "classification", "regression" or "token_classification".
+        headline: A metric that cannot be left out.
+
+    Returns:
+        Metric name -> score; without the ROC-AUC where all references are one class.
+
+    Raises:
+        ValueError: The headline cannot be computed.
+    """
+    said = outputs.argmax(axis=-1) if task == "classification" else outputs.reshape(-1)
+    references = references.reshape(-1)
+    scores: dict[str, float] = {}
+    for name in metrics_of_outputs(task, outputs.shape[-1]):
+        if name == "roc_auc" != headline and np.ptp(references) == 0:
+            continue
+        # Softmax grows with the difference of two logits, and the curve depends on the order alone.
+        predictions = outputs[:, 1] - outputs[:, 0] if name == "roc_auc" else said
+        scores |= load_metric(name).compute(predictions=predictions, references=references)
+    return scores
+
+
+@dataclass
+class ClassMapScores:
+    """Mean IoU of class maps that are added batch by batch.
+
+    It is intersection over union of the pixels of all maps together, averaged over the classes that any reference or any
+    prediction has. (MultiMAE, Tables 1 to 3.)
+
+    Attributes:
+        ignore_index: Reference of pixels without a class, which do not count whatever was predicted there.
+        confusion: (L, L) int64 pixels, [true, predicted], as large as the largest class so far.
+    """
+
+    ignore_index: int = 255
+    confusion: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
+
+    def add(self, said: np.ndarray, true: np.ndarray) -> None:
+        """Count predicted and true classes of one shape, such as (B, H, W).
+
+        Raises:
+            ValueError: The shapes differ, or a class is below 0.
+        """
+        said, true = _pixels(said, true, true != self.ignore_index, np.int64)
+        if not true.size:
+            return
+        lowest, highest = int(min(said.min(), true.min())), int(max(said.max(), true.max()))
+        if lowest < 0:
+            raise ValueError(
+                f"classes are numbers from 0, got {lowest}; pixels without a class have the reference "
+                f"{self.ignore_index} (ignore_index)."
+            )
+        size = max(len(self.confusion), highest + 1)
+        counts = np.bincount(true * size + said, minlength=size * size).reshape(size, size)
+        self.confusion = counts + np.pad(self.confusion, (0, size - len(self.confusion)))
+
+    def compute(self) -> dict[str, float]:
+        """{"mean_iou": 0 to 1} of what was added.
+
+        Raises:
+            ValueError: No pixel had a class.
+        """
+        both = np.diag(self.confusion)
+        either = self.confusion.sum(axis=0) + self.confusion.sum(axis=1) - both
+        if not either.any():
+            raise ValueError("references hold no pixel with a class, so there is nothing to score.")
+        return {"mean_iou": float(np.mean(both[either > 0] / either[either > 0]))}
+
+
+@dataclass
+class DepthMapScores:
+    """Delta 1 and RMSE of depth maps that are added batch by batch, over the pixels of all maps whose depth is known.
+
+    Delta 1 is the share of pixels with max(predicted / true, true / predicted) < 1.25; a predicted depth of 0 or less is
+    wrong. (MultiMAE, Tables 1 and 2.)
+
+    Attributes:
+        hits: Pixels that are right within the factor.
+        squares: Sum of the squared errors.
+        count: Pixels.
+    """
+
+    hits: int = 0
+    squares: float = 0.0
+    count: int = 0
+
+    def add(self, said: np.ndarray, true: np.ndarray) -> None:
+        """Count predicted and true depths of one shape, such as (B, H, W).
+
+        Raises:
+            ValueError: The shapes differ.
+        """
+        said, true = _pixels(said, true, known_depth(true), np.float64)
+        # Without a division: nothing to guard.
+        self.hits += int(((said < DELTA * true) & (true < DELTA * said)).sum())
+        self.squares += float(np.square(said - true).sum())
+        self.count += true.size
+
+    def compute(self) -> dict[str, float]:
+        """{"delta_1": 0 to 1, "rmse": 0 or more} of what was added.
+
+        Raises:
+            ValueError: No pixel had a known depth.
+        """
+        if not self.count:
+            raise ValueError("references hold no pixel with a known depth, so there is nothing to score.")
+        return {"delta_1": self.hits / self.count, "rmse": float(np.sqrt(self.squares / self.count))}
+
+
+def map_scores(task: str, ignore_index: int = 255) -> ClassMapScores | DepthMapScores:
+    """Running sums for the maps of a dense task; `ignore_index` is the class of pixels without one.
+
+    Raises:
+        ValueError: The task is not dense.
+    """
+    if task not in ("semantic_segmentation", "depth_estimation"):
+        raise ValueError(f"task: expected semantic_segmentation or depth_estimation, got {task!r}")
+    return DepthMapScores() if task == "depth_estimation" else ClassMapScores(ignore_index)
+
+
+def known_depth(depth: np.ndarray) -> np.ndarray:
+    """Where a depth map is known: bool of its shape, False where it is 0, negative or not finite."""
+    return np.isfinite(depth) & (depth > 0)
+
+
+def _pixels(said: np.ndarray, true: np.ndarray, kept: np.ndarray, dtype: type) -> tuple[np.ndarray, np.ndarray]:
+    if said.shape != true.shape:
+        raise ValueError(f"predictions have the shape {said.shape} and references {true.shape}: give equal ones.")
+    return said[kept].astype(dtype), true[kept].astype(dtype)
