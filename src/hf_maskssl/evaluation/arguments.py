@@ -75,12 +75,13 @@ class ProbeArguments:
             "solver": (None, *get_args(Solver)),
             "metric": (None, *get_args(MetricName)),
         }
+        given = vars(self)
         for name, choices in choices_of.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"probe.{name}: expected one of {list(choices)}, got {getattr(self, name)!r}")
+            if given[name] not in choices:
+                raise ValueError(f"probe.{name}: expected one of {list(choices)}, got {given[name]!r}")
         for name in ("num_epochs", "batch_size", "k", "knn_max_samples", "max_samples"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"probe.{name}: expected at least 1, got {getattr(self, name)}")
+            if given[name] < 1:
+                raise ValueError(f"probe.{name}: expected at least 1, got {given[name]}")
         if self.labels_per_class is not None and self.labels_per_class < 1:
             raise ValueError(
                 f"probe.labels_per_class: expected at least 1, or nothing for all labels, got {self.labels_per_class}"
@@ -88,17 +89,17 @@ class ProbeArguments:
         if self.learning_rate <= 0:
             raise ValueError(f"probe.learning_rate: expected a number above 0, got {self.learning_rate}")
         for name in ("weight_decay", "every_steps"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"probe.{name}: expected 0 or more, got {getattr(self, name)}")
+            if given[name] < 0:
+                raise ValueError(f"probe.{name}: expected 0 or more, got {given[name]}")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
             raise ValueError(f"probe.seeds: expected different integers, 0 or more, at least one, got {self.seeds}")
 
         if self.protocol == "paper":
             for name, paper in PAPER_PROTOCOL.items():
-                if getattr(self, name) not in (None, paper):
+                if given[name] not in (None, paper):
                     raise ValueError(
                         f"probe.{name}: expected {paper!r} or nothing under probe.protocol 'paper', got "
-                        f"{getattr(self, name)!r}; for a protocol of your own set probe.protocol to 'standard'"
+                        f"{given[name]!r}; for a protocol of your own set probe.protocol to 'standard'"
                         + ("" if name == "solver" else " and probe.solver to 'adam'")
                     )
 

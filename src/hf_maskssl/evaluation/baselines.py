@@ -18,6 +18,7 @@ from ..data.preparation import PreparedData
 from ..data.tables.labels import IGNORED_LABEL
 from ..data.tables.preparing import PreparedSplit, plain_rows
 from ..extras import missing_extra
+from ..models.feature_extraction_series import SeriesFeatureExtractor
 from .arguments import ProbeArguments
 from .features import MEMORY_LIMIT, RowStore, draw_indices, level_of_task
 from .probe import ProbeRun, Table, column_statistics, exact_linear_model, score_predictions, select_few, standardise
@@ -104,7 +105,7 @@ def baseline_scores(prepared: PreparedData, task: str, args: ProbeArguments, see
     }
 
 
-def probed_splits(prepared: PreparedData) -> dict[str, Any]:
+def probed_splits(prepared: PreparedData) -> dict[str, PreparedSplit]:
     """The splits that probes read, by name, with nothing drawn at random: train, and validation and test where they are.
 
     Raises:
@@ -261,7 +262,7 @@ def raw_inputs_probe(
 def _tables(splits: Sequence[RawInputs]) -> tuple[list[Table], str]:
     """The splits, the training split first, as matrices whose columns are scaled; and what the columns are."""
     train = splits[0]
-    parts: list[list[Any]] = []
+    parts: list[list[np.ndarray | sparse.csr_matrix]] = []
     words = []
     if train.values is not None:
         mean, std = column_statistics(train.values)
@@ -360,8 +361,9 @@ def _numbers(batch: Mapping[str, Any], prepared: PreparedData) -> tuple[np.ndarr
         return pooled.flatten(1).numpy(), "" if block == 1 else f", means of {block} x {block} pixels"
     if "input_values" in batch:
         series = batch["input_values"].float()
-        is_channels_last = getattr(prepared.processor, "channels_last", False)
-        series = series.transpose(1, 2) if is_channels_last and series.ndim == 3 else series
+        processor = prepared.processor
+        if isinstance(processor, SeriesFeatureExtractor) and processor.channels_last and series.ndim == 3:
+            series = series.transpose(1, 2)
         block = -(-series[0].numel() // MAX_COLUMNS)
         if block > 1:
             series = F.avg_pool1d(series, block, ceil_mode=True)

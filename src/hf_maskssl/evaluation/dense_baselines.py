@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from ..data.collators import BatchCollator
+from ..data.multimodal.collator import MultimodalCollator
 from ..data.preparation import PreparedData
 from ..data.tables.preparing import plain_rows
 from ..extras import missing_extra
@@ -17,7 +19,7 @@ from .metrics import known_depth, map_scores
 try:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression, Ridge
-    from sklearn.pipeline import make_pipeline
+    from sklearn.pipeline import Pipeline, make_pipeline
     from sklearn.preprocessing import StandardScaler
 except ImportError as error:
     raise missing_extra("A baseline", "train", error) from error
@@ -54,13 +56,13 @@ def dense_baseline_scores(
     Raises:
         ValueError: Another task, no held-out split, or no labelled pixel among the drawn ones.
     """
-    held_out: Any = prepared.validation if prepared.test is None else prepared.test
+    held_out = prepared.validation if prepared.test is None else prepared.test
     if held_out is None:
         raise ValueError("data.test_split: baselines need rows to be scored on; set it or data.validation_split")
     scores = {name: map_scores(task, ignore_index) for name in ("constant", "raw")}
     features, labels = _training_pixels(prepared, task, ignore_index, seed)
     if task == "depth_estimation":
-        constant: Any = np.float64(labels.mean())
+        constant = np.float64(labels.mean())
     else:
         values, counts = np.unique(labels, return_counts=True)
         constant = values[counts.argmax()]
@@ -85,22 +87,23 @@ def dense_baseline_scores(
     }
 
 
-def pixel_features(batch: Mapping[str, Any], collator: Any) -> np.ndarray:
+def pixel_features(batch: Mapping[str, Any], collator: BatchCollator) -> np.ndarray:
     """What the linear model sees of every pixel.
 
     Args:
         batch: `inputs` as `MultimodalCollator` gives them, perhaps `presence`, and `labels` (B, H, W). Inputs of another
             size are resized to the labels', to the nearest pixel.
-        collator: Its `num_classes` says which inputs are class maps.
+        collator: `num_classes` of a `MultimodalCollator` says which inputs are class maps.
 
     Returns:
         (B, H W, D) float32; zeros stand for a modality that the row lacks.
     """
+    num_classes = collator.num_classes if isinstance(collator, MultimodalCollator) else {}
     count, height, width = batch["labels"].shape
     parts = []
     for name, values in batch["inputs"].items():
-        if name in collator.num_classes:
-            classes = collator.num_classes[name]
+        if name in num_classes:
+            classes = num_classes[name]
             is_known = (values >= 0) & (values < classes)
             one_hot = F.one_hot(torch.where(is_known, values, 0), classes) * is_known[..., None]
             part = F.interpolate(one_hot.permute(0, 3, 1, 2).float(), size=(height, width)).flatten(2)
@@ -117,7 +120,7 @@ def pixel_features(batch: Mapping[str, Any], collator: Any) -> np.ndarray:
 
 def _training_pixels(prepared: PreparedData, task: str, ignore_index: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Features (n, D) and labels (n,) of drawn pixels."""
-    rows: Any = plain_rows(prepared.train)
+    rows = plain_rows(prepared.train)
     generator = np.random.default_rng(seed)
     chosen = np.sort(generator.permutation(len(rows))[:MAX_ROWS])
     quota = MAX_PIXELS // len(chosen)
@@ -137,7 +140,7 @@ def _training_pixels(prepared: PreparedData, task: str, ignore_index: int, seed:
     return np.concatenate(features), np.concatenate(labels)
 
 
-def _fit(features: np.ndarray, labels: np.ndarray, task: str) -> tuple[Any, bool]:
+def _fit(features: np.ndarray, labels: np.ndarray, task: str) -> tuple[Pipeline | None, bool]:
     """A fitted model, None where there is one class only and nothing to fit; and whether its solver has converged."""
     if task == "depth_estimation":
         return make_pipeline(StandardScaler(), Ridge()).fit(features, labels), True

@@ -74,9 +74,13 @@ class Arm:
     seeds: dict[str, list[int]]
     rankme: float | None = None
 
+    def runs(self, probe: str) -> list[ProbeRun]:
+        """Those of "linear" or "knn"."""
+        return {"linear": self.linear, "knn": self.knn}[probe]
+
     def scores(self, probe: str) -> list[dict[str, Any]]:
         """For JSON: {"seed", metric: score, ..., "converged"} of each run of "linear" or "knn"."""
-        runs = zip(self.seeds[probe], getattr(self, probe), strict=True)
+        runs = zip(self.seeds[probe], self.runs(probe), strict=True)
         return [{"seed": seed, **run.scores, "converged": run.converged} for seed, run in runs]
 
 
@@ -154,7 +158,7 @@ def measure_checkpoint(
     features = _features_of_splits(encoder, prepared, task, probe_args, device, features_dir)
     arm = _probe_features(model, features, task, probe_args, device)
     metric = probe_args.headline_metric(task)
-    said = [float(np.mean([run.scores[metric] for run in getattr(arm, probe)])) for probe in PROBES]
+    said = [float(np.mean([run.scores[metric] for run in arm.runs(probe)])) for probe in PROBES]
     logger.info("%s: %s %.4f by the linear probe, %.4f by kNN", model, metric, *said)
     config = encoder.config
     del encoder
@@ -214,7 +218,7 @@ def _measure_baselines(
 ) -> list[Arm]:
     """The untrained encoder, a linear model on the raw inputs, and the most frequent class or the mean."""
     seed = args.seeds[0]
-    encoder: Any = untrained_encoder(config, seed)
+    encoder: torch.nn.Module = untrained_encoder(config, seed)
     encoder.to(device)
     untrained = _probe_features(
         f"{UNTRAINED} (seed {seed})",
@@ -293,7 +297,7 @@ def summarise(measured: Sequence[Measurement]) -> dict[str, Any]:
     columns = ["model", *(f"{title}, {metric} (%)" for title in PROBES.values()), "RankMe", "runs"]
     rows = []
     for arm in [*(one.arm for one in measured), *_baseline_arms(measured)]:
-        scores = [_percent([run.scores[metric] for run in getattr(arm, probe)]) for probe in PROBES]
+        scores = [_percent([run.scores[metric] for run in arm.runs(probe)]) for probe in PROBES]
         rows.append([arm.name, *scores, arm.rankme, len(arm.linear)])
     return {"columns": columns, "rows": rows}
 
@@ -352,7 +356,7 @@ def compare(measured: Sequence[Measurement]) -> list[dict[str, Any]]:
 
 def _difference(one: Measurement, first: Arm, other: Measurement, second: Arm, probe: str) -> dict[str, Any] | None:
     metric = one.result["metric"]
-    runs: tuple[list[ProbeRun], list[ProbeRun]] = getattr(first, probe), getattr(second, probe)
+    runs = first.runs(probe), second.runs(probe)
     if not runs[0] or not runs[1]:
         return None
     scores = [[100 * run.scores[metric] for run in each] for each in runs]

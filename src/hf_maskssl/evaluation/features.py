@@ -4,25 +4,40 @@ import collections
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, get_args
+from typing import IO, Any, Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.lib import format as npy
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from ..data.tables.labels import IGNORED_LABEL
 
 Level = Literal["sequence", "token"]
 Precision = Literal["no", "bf16"]
-Collator = Callable[[list[Any]], Mapping[str, Any]]
+Rows: TypeAlias = Dataset[dict[str, Any]] | Sequence[Mapping[str, Any]]
+Collator: TypeAlias = Callable[[list[Mapping[str, Any]]], Mapping[str, Any]]
 
 MEMORY_LIMIT = 2**30  # bytes of features; what exceeds them is kept on disk
 IN_FLIGHT = 2  # batches that a GPU may be ahead of the host
+
+
+@runtime_checkable
+class TokenEncoder(Protocol):
+    """An encoder that says how many tokens, such as a class token, lead its `last_hidden_state`; others have one."""
+
+    num_prefix_tokens: int
+
+
+class EncoderOutput(Protocol):
+    """What an encoder gives of B samples: `last_hidden_state` (B, P + N, D) and `pooler_output` (B, D)."""
+
+    last_hidden_state: torch.Tensor
+    pooler_output: torch.Tensor | None
 
 
 @dataclass
@@ -70,7 +85,7 @@ def level_of_task(task: str) -> Level:
 
 def extract_features(
     encoder: nn.Module,
-    loader_or_dataset: Any,
+    loader_or_dataset: DataLoader[Mapping[str, Any]] | Rows,
     collator: Collator | None = None,
     *,
     batch_size: int = 256,
@@ -114,7 +129,7 @@ def extract_features(
     batches = _batches(loader_or_dataset, collator, batch_size, num_workers, pin_memory=device.type == "cuda")
     output = None if output is None else Path(output)
     values, labels = RowStore(output, memory_limit), RowStore(labels_path(output), memory_limit)
-    num_prefix_tokens = getattr(encoder, "num_prefix_tokens", 1)
+    num_prefix_tokens = encoder.num_prefix_tokens if isinstance(encoder, TokenEncoder) else 1
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
     def encoded() -> Iterator[_Block]:
@@ -171,7 +186,7 @@ class _Block:
 
     def __init__(self, rows: torch.Tensor, labels: torch.Tensor | None) -> None:
         self._parts = [None if part is None else self._begun(part) for part in (rows, labels)]
-        self._event: Any = None
+        self._event: torch.cuda.Event | None = None
         if any(part is not None and part.is_cuda for part in (rows, labels)):
             self._event = torch.cuda.Event()
             self._event.record()
@@ -205,7 +220,11 @@ def _arrived(blocks: Iterable[_Block], in_flight: int) -> Iterator[tuple[np.ndar
 
 
 def _batches(
-    source: Any, collator: Collator | None, batch_size: int, num_workers: int, pin_memory: bool
+    source: DataLoader[Mapping[str, Any]] | Rows,
+    collator: Collator | None,
+    batch_size: int,
+    num_workers: int,
+    pin_memory: bool,
 ) -> Iterable[Mapping[str, Any]]:
     if isinstance(source, DataLoader):
         return source
@@ -214,7 +233,7 @@ def _batches(
     # A loader draws a seed for its workers: from a generator of its own, so that a training run's random numbers go on
     # as if nothing had happened.
     return DataLoader(
-        source,
+        source,  # type: ignore[arg-type]  # torch reads any sequence as well
         batch_size=batch_size,
         collate_fn=collator,
         generator=torch.Generator(),
@@ -223,14 +242,14 @@ def _batches(
     )
 
 
-def _to_device(value: Any, device: torch.device) -> Any:
+def _to_device(value: object, device: torch.device) -> object:
     if isinstance(value, Mapping):  # of modality -> tensor
         return {name: _to_device(part, device) for name, part in value.items()}
     return value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
 
 
 def _feature_rows(
-    outputs: Any, labels: torch.Tensor | None, level: Level, num_prefix_tokens: int
+    outputs: EncoderOutput, labels: torch.Tensor | None, level: Level, num_prefix_tokens: int
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """A batch's feature rows (rows, D) float32, on their device, and their labels (rows,), where the batch had them."""
     if level == "sequence":

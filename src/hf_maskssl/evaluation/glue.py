@@ -168,7 +168,7 @@ def _interval(values: Sequence[float]) -> dict[str, float | None]:
 
 
 def _table(found: Sequence[TaskScores], mean: Mapping[str, float | None]) -> dict[str, Any]:
-    rows: list[list[Any]] = [
+    rows: list[list[object]] = [
         [scores.task, GLUE_METRICS[scores.task], _interval(list(scores.scores.values())), len(scores.scores)]
         for scores in found
     ]

@@ -1,12 +1,13 @@
 """How well masked words are recovered, for each part of speech, over a whole split."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel
+from transformers.models.bert.modeling_bert import BertOnlyMLMHead, BertPreTrainingHeads
 
 from ..data.tables.labels import IGNORED_LABEL
 from ..models.configuration_pos_minimax_bert import NEXT_SENTENCE
@@ -18,7 +19,7 @@ Scores = dict[str, dict[str, Any]]
 @torch.no_grad()
 def masked_losses(
     model: PreTrainedModel,
-    rows: Any,
+    rows: Dataset[dict[str, Any]],
     collator: Collator,
     tasks: Sequence[str],
     batch_size: int = 32,
@@ -45,9 +46,8 @@ def masked_losses(
     Raises:
         ValueError: The model has no such head, there is no row, a batch lacks labels or tasks, or a label has none of `tasks`.
     """
-    encoder: Any = model.base_model
-    heads: Any = getattr(model, "cls", None)
-    if not hasattr(heads, "predictions"):
+    encoder, heads = model.base_model, dict(model.named_children()).get("cls")
+    if not isinstance(heads, BertOnlyMLMHead | BertPreTrainingHeads):
         raise ValueError(
             f"{type(model).__name__} has no head for masked words, `cls.predictions`: load the pre-training model."
         )
@@ -68,7 +68,7 @@ def masked_losses(
             own = batch["tasks"][is_masked].cpu()
             for row, values in enumerate(_terms(logits, batch["labels"][is_masked])):
                 sums[row].index_add_(0, own, values)
-            if "next_sentence_label" in batch and hasattr(heads, "seq_relationship"):
+            if "next_sentence_label" in batch and isinstance(heads, BertPreTrainingHeads):
                 labels = batch["next_sentence_label"]
                 is_known = labels != IGNORED_LABEL
                 logits = heads.seq_relationship(encoded.pooler_output[is_known])
@@ -79,7 +79,7 @@ def masked_losses(
     return scores | ({NEXT_SENTENCE: _score(sentence_sums)} if sentence_sums[2] else {})
 
 
-def _require(batch: Any, tasks: Sequence[str]) -> None:
+def _require(batch: Mapping[str, torch.Tensor], tasks: Sequence[str]) -> None:
     missing = [name for name in ("labels", "tasks") if name not in batch]
     if missing:
         raise ValueError(f"the rows have no {' and no '.join(missing)}: score rows of data.kind 'masked_text'")

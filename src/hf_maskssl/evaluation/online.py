@@ -85,7 +85,7 @@ def labelled_held_out(prepared: PreparedData) -> tuple[Task, PreparedSplit]:
     return prepared.task, held_out
 
 
-def draw_rows(split: PreparedSplit, max_samples: int, seed: int) -> PreparedSplit | list[Any]:
+def draw_rows(split: PreparedSplit, max_samples: int, seed: int) -> PreparedSplit | list[dict[str, Any]]:
     """At most `max_samples` rows of a split in random order, or the first ones of a stream.
 
     Args:

@@ -1,10 +1,9 @@
 """Tables of results, for Markdown and for terminals."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 
-def markdown_table(rows: Sequence[Sequence[Any]], columns: Sequence[str]) -> str:
+def markdown_table(rows: Sequence[Sequence[object]], columns: Sequence[str]) -> str:
     """A Markdown table, without a final line break.
 
     Args:
@@ -27,7 +26,7 @@ def markdown_table(rows: Sequence[Sequence[Any]], columns: Sequence[str]) -> str
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def text_table(rows: Sequence[Sequence[Any]], columns: Sequence[str], width: int = 80) -> str:
+def text_table(rows: Sequence[Sequence[object]], columns: Sequence[str], width: int = 80) -> str:
     """A table for a terminal, without a final line break: the first column to the left, the others to the right.
 
     Args:
@@ -52,7 +51,7 @@ def text_table(rows: Sequence[Sequence[Any]], columns: Sequence[str], width: int
     return "\n".join(drawn)
 
 
-def _format_cell(cell: Any) -> str:
+def _format_cell(cell: object) -> str:
     if cell is None:
         return "–"
     if isinstance(cell, Mapping) and set(cell) == {"mean", "half_width"}:
