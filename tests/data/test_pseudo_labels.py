@@ -32,7 +32,8 @@ from transformers import (
 )
 
 from hf_maskssl.annotation import pseudo_labels
-from hf_maskssl.annotation.pseudo_labels import PseudoLabelArguments, encode_depth, make_pseudo_labels, open_picture
+from hf_maskssl.annotation.picture_files import ORIENTATION_TAG, open_picture
+from hf_maskssl.annotation.pseudo_labels import PseudoLabelArguments, encode_depth, make_pseudo_labels
 from hf_maskssl.data.arguments import data_arguments
 from hf_maskssl.data.tables.sources import read_split
 
@@ -87,7 +88,7 @@ def folder(tmp_path: Path) -> Path:
         noise_picture(*((30, 48) if number % 2 else (40, 24)), seed=number).save(path)
     noise_picture(30, 48, seed=8).save(root / "wide" / "1.png")
     exif = Image.Exif()
-    exif[pseudo_labels.ORIENTATION_TAG] = 6
+    exif[ORIENTATION_TAG] = 6
     noise_picture(30, 48, seed=7).save(root / TURNED, exif=exif)
     return root
 
@@ -291,6 +292,9 @@ def test_rows_of_a_data_set(arguments: Callable[..., PseudoLabelArguments], tmp_
     assert found["rgb/b%2F../x.jpg"] == rows[0]["bytes"]
     with pytest.raises(ValueError, match="begun with other settings: flip_depth was False and is True"):
         args.flip_depth = True
+        make_pseudo_labels(args)
+    (Path(args.output_dir) / "pseudo_labels.json").unlink()
+    with pytest.raises(ValueError, match="holds depth maps, but no pseudo_labels.json that says of what"):
         make_pseudo_labels(args)
 
 

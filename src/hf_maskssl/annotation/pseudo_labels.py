@@ -1,28 +1,19 @@
 """Depth and class maps for pictures that have none, by published networks: MultiMAE's training data (its section 3.4)."""
 
-import io
-import json
 import logging
-import os
-import struct
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
-from urllib.parse import quote
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import datasets
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from accelerate.state import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset
-from PIL import Image, ImageOps
+from PIL import Image
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import (
@@ -31,30 +22,29 @@ from transformers import (
     AutoModelForDepthEstimation,
     AutoModelForUniversalSegmentation,
 )
+from transformers.image_processing_utils import BaseImageProcessor
+from transformers.models.auto.auto_factory import _BaseAutoModelClass
+from transformers.utils import ModelOutput
 
 from ..data.arguments import expand_variables
 from ..data.kinds.image import ImageArguments
 from ..data.tables.sources import read_split
-from ..files import write_json, write_whole
+from ..files import write_whole
 from ..launch import launched_state
+from .picture_files import NAMED_PICTURES, UNREADABLE, Picture, name_pictures, open_picture, put_file
+from .resumable import ResumableFolder
 
 logger = logging.getLogger(__name__)
 
 # In the order of writing: a picture whose `rgb` is there is done.
 MODALITIES = ("depth", "semseg", "rgb")
 REPORT_FILE = "pseudo_labels.json"
-# Files of these formats are taken over as they are; others, and pictures that had to be turned or shrunk, become PNG.
-SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp"}
-COLOR_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV")
-ORIENTATION_TAG = 0x0112
-# What Pillow raises for broken files of one format or another.
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 MAX_UNREADABLE = 0.01
-NAMED_PICTURES = 5
 MAX_CLASSES = 255  # of an 8-bit map, whose 255 is "no class"
 DEPTH_LEVELS = 65535
-NO_CLASS_FOLDER = "all"
 WRITERS = 4
+# Any: image processors have no common class with post-processing for their task.
+PostProcess: TypeAlias = Callable[[Any, ModelOutput, list[tuple[int, int]]], list[np.ndarray]]
 NEUTRAL = ("output_dir", "batch_size", "mixed_precision", "num_workers", "copy_rgb")
 
 
@@ -99,8 +89,8 @@ class PseudoLabelArguments:
     num_workers: int = field(default=0, metadata={"help": "processes that read pictures, per process"})
 
     def __post_init__(self) -> None:
-        for name, least in (("batch_size", 1), ("num_workers", 0), ("max_side", 1)):
-            value = getattr(self, name)
+        limits = (("batch_size", 1), ("num_workers", 0), ("max_side", 1))
+        for name, value, least in ((name, vars(self)[name], least) for name, least in limits):
             if value is not None and value < least:
                 raise ValueError(f"{name}: expected at least {least}, got {value}")
         self._check_folders()
@@ -133,18 +123,6 @@ class PseudoLabelReport:
     done_before: int
     written: int
     unreadable: list[str]
-
-
-class Picture(NamedTuple):
-    """A row of the data set and its place in the output: <modality>/<folder>/<stem>.<suffix>."""
-
-    row: int
-    folder: str
-    stem: str
-
-    @property
-    def name(self) -> str:
-        return f"{self.folder}/{self.stem} (row {self.row})"
 
 
 @dataclass
@@ -188,18 +166,18 @@ def make_pseudo_labels(args: PseudoLabelArguments) -> PseudoLabelReport:
 
     Raises:
         ValueError: No such split or column, a streamed or empty split, more than 1 % of the pictures unreadable, a
-            folder of other settings, more classes than a map of 8 bit holds, depth that is not finite, or processes that
-            do not know of each other.
+            folder of other settings or without its report, more classes than a map of 8 bit holds, depth that is not
+            finite, or processes that do not know of each other.
         FileNotFoundError, OSError: No such data or network.
     """
     state = launched_state()
     with state.main_process_first():
         rows = _read_rows(args)
     pictures = name_pictures(rows, args.input_column, args.label_column)
-    root = Path(args.output_dir)
+    folder = ResumableFolder(args.output_dir, REPORT_FILE, "depth/*/*", "depth maps")
     if state.is_main_process:
-        _prepare_folder(root, args)
-    left = _pictures_left(root, pictures, state)
+        folder.begin(_settings(args), classes={"semseg": _class_names(args)})
+    left = _pictures_left(folder.root, pictures, state)
     report = PseudoLabelReport(len(pictures), len(pictures) - len(left), 0, [])
     if state.is_main_process:
         logger.info("%d pictures, %d of them labelled before, %d to do", len(pictures), report.done_before, len(left))
@@ -209,7 +187,12 @@ def make_pseudo_labels(args: PseudoLabelArguments) -> PseudoLabelReport:
         _label_all(args, rows, mine, report, state)
     report = _add_up(report, state)
     if state.is_main_process:
-        _write_report(root, args, report)
+        labelled = report.done_before + report.written
+        folder.complete(pictures=report.pictures, labelled=labelled, unreadable=report.unreadable)
+        logger.info(
+            "%s: %d pictures labelled now, %d before, %d unreadable",
+            *(args.output_dir, report.written, report.done_before, len(report.unreadable)),
+        )
     _check_unreadable(report)
     return report
 
@@ -227,7 +210,8 @@ def _read_rows(args: PseudoLabelArguments) -> Dataset:
         data_files=args.data_files,
         input_column=args.input_column,
     )
-    rows: Any = read_split(data_args, args.split)
+    rows = read_split(data_args, args.split)
+    assert isinstance(rows, Dataset)  # `streaming` is off
     if args.input_column not in rows.column_names:
         raise ValueError(f"input_column {args.input_column!r}: the data has the columns {rows.column_names}")
     if len(rows) == 0:
@@ -237,77 +221,15 @@ def _read_rows(args: PseudoLabelArguments) -> Dataset:
     return rows
 
 
-def name_pictures(rows: Dataset, input_column: str, label_column: str) -> list[Picture]:
-    """Place every row in the output: the folder of its class, and its file's name or else its number.
-
-    Pictures of one class with the same file name get a part of their path's digest as well, so that names depend on the
-    data alone and are found again by every process and run.
-    """
-    folders = _folder_names(rows, label_column)
-    paths = list(_paths(rows, input_column))
-    width = len(str(len(paths) - 1))
-    stems = [Path(path).stem if path else f"{row:0{width}d}" for row, path in enumerate(paths)]
-    taken = Counter(zip(folders, stems, strict=True))
-    pictures = []
-    for row, (folder, stem, path) in enumerate(zip(folders, stems, paths, strict=True)):
-        if taken[folder, stem] > 1:
-            stem = f"{stem}-{sha256((path or '').encode()).hexdigest()[:12]}"
-        pictures.append(Picture(row, folder, stem))
-    repeated = [picture for picture, count in Counter(picture[1:] for picture in pictures).items() if count > 1]
-    if repeated:
-        raise ValueError(f"{len(repeated)} names stand for several pictures each, such as {repeated[:NAMED_PICTURES]}")
-    return pictures
-
-
-def _folder_names(rows: Dataset, label_column: str) -> list[str]:
-    if label_column not in rows.column_names:
-        return [NO_CLASS_FOLDER] * len(rows)
-    labels = rows[label_column][:]
-    feature = rows.features[label_column]
-    if isinstance(feature, datasets.ClassLabel):
-        # Some test splits hide their labels as -1.
-        labels = [None if label is None or label < 0 else feature.int2str(label) for label in labels]
-    names = {label: NO_CLASS_FOLDER if label is None else _file_name(str(label)) for label in set(labels)}
-    return [names[label] for label in labels]
-
-
-def _file_name(text: str) -> str:
-    """Text as the name of a folder: what could lead elsewhere or hide it is written as %XX."""
-    name = quote(text, safe=" ,;'()&+=@!", encoding="utf-8")
-    return "%2E" + name[1:] if name.startswith(".") else name or "%"
-
-
-def _paths(rows: Dataset, column: str) -> Iterator[str | None]:
-    """Where each picture came from, without reading it."""
-    for table in rows.select_columns([column]).with_format("arrow").iter(batch_size=10_000):
-        values: Any = table[column]
-        if pa.types.is_struct(values.type):
-            values = pc.struct_field(values, "path")
-        yield from values.to_pylist() if pa.types.is_string(values.type) else [None] * len(values)
-
-
-def _prepare_folder(root: Path, args: PseudoLabelArguments) -> None:
-    """Make the folder, or see that it was begun with the same settings and clear away what a kill left behind."""
-    report = root / REPORT_FILE
-    settings = _settings(args)
-    if report.is_file():
-        before = json.loads(report.read_text(encoding="utf-8"))["settings"]
-        changed = {name: (before.get(name), value) for name, value in settings.items() if before.get(name) != value}
-        if changed:
-            listed = ", ".join(f"{name} was {old!r} and is {new!r}" for name, (old, new) in changed.items())
-            raise ValueError(f"output_dir {root} was begun with other settings: {listed}. Take another folder")
-    for modality in MODALITIES:
-        for leftover in (root / modality).glob("*/.*.tmp"):
-            leftover.unlink()
+def _class_names(args: PseudoLabelArguments) -> list[str]:
+    """Of the segmentation network, by number."""
     config = AutoConfig.from_pretrained(args.segmentation_model)
     if config.num_labels > MAX_CLASSES:
         raise ValueError(
             f"segmentation_model {args.segmentation_model} has {config.num_labels} classes; class maps are written with "
             f"8 bit and hold {MAX_CLASSES}"
         )
-    names = [config.id2label[number] for number in range(config.num_labels)]
-    root.mkdir(parents=True, exist_ok=True)
-    write_json(report, {"settings": settings, "classes": {"semseg": names}, "complete": False})
+    return [config.id2label[number] for number in range(config.num_labels)]
 
 
 def _settings(args: PseudoLabelArguments) -> dict[str, Any]:
@@ -317,7 +239,7 @@ def _settings(args: PseudoLabelArguments) -> dict[str, Any]:
 
 def _pictures_left(root: Path, pictures: Sequence[Picture], state: PartialState) -> list[Picture]:
     """Those without all three files, as the main process sees them: the others may look when some are written."""
-    left: list[Any] = [None]
+    left: list[list[int]] = [[]]
     if state.is_main_process:
         done = set.intersection(*(_stems(root / modality) for modality in MODALITIES))
         left = [[place for place, picture in enumerate(pictures) if picture[1:] not in done]]
@@ -333,7 +255,7 @@ def _stems(folder: Path) -> set[tuple[str, str]]:
 # Reading
 
 
-class PictureReader(torch.utils.data.Dataset):
+class PictureReader(torch.utils.data.Dataset[ReadPicture | Unreadable]):
     """Opens pictures and prepares them for every network: a `ReadPicture` or an `Unreadable` each."""
 
     def __init__(
@@ -341,7 +263,7 @@ class PictureReader(torch.utils.data.Dataset):
         rows: Dataset,
         pictures: Sequence[Picture],
         column: str,
-        processors: Mapping[str, Any],
+        processors: Mapping[str, BaseImageProcessor],
         max_side: int | None,
     ) -> None:
         self.rows, self.pictures, self.column = rows.select_columns([column]), pictures, column
@@ -366,65 +288,6 @@ class PictureReader(torch.utils.data.Dataset):
         return ReadPicture(picture, (image.height, image.width), pixels, rgb, suffix)
 
 
-def open_picture(value: Any, max_side: int | None = None) -> tuple[Image.Image, Path | bytes, str]:
-    """Decode a picture whole.
-
-    Args:
-        value: {"bytes", "path"} as an undecoded `datasets.Image` gives it, a path, or 0..255 as (H, W) or (H, W, 3).
-        max_side: Shrink to this longer side.
-
-    Returns:
-        The upright RGB picture; the file that shows the same (its path, or its bytes); the file's suffix.
-
-    Raises:
-        Any of `UNREADABLE`: It cannot be read.
-    """
-    if isinstance(value, str):
-        value = {"path": value, "bytes": None}
-    if not isinstance(value, dict):
-        return _as_png(_shrink(_from_numbers(value), max_side))
-    source = value["bytes"]
-    if source is None and value["path"] is None:
-        raise ValueError("the row has no picture")
-    original: Path | bytes = Path(value["path"]) if source is None else source
-    with Image.open(original if source is None else io.BytesIO(source)) as file:
-        suffix = SUFFIXES.get(file.format or "")
-        if file.mode not in COLOR_MODES:
-            raise ValueError(f"a picture of mode {file.mode}, expected grey or colours of 8 bit")
-        file.load()
-        is_turned = file.getexif().get(ORIENTATION_TAG, 1) != 1
-        upright = (ImageOps.exif_transpose(file) if is_turned else file).convert("RGB")
-    image = _shrink(upright, max_side)
-    if suffix is None or is_turned or image is not upright:
-        return _as_png(image)
-    return image, original, suffix
-
-
-def _from_numbers(value: Any) -> Image.Image:
-    numbers = np.asarray(value)
-    is_picture = numbers.ndim == 2 or (numbers.ndim == 3 and numbers.shape[-1] == 3)
-    if not is_picture or numbers.dtype.kind not in "iu" or numbers.min() < 0 or numbers.max() > 255:
-        raise ValueError(
-            f"expected a picture or whole numbers 0..255 of shape (H, W) or (H, W, 3), got {numbers.dtype} of shape "
-            f"{numbers.shape}"
-        )
-    return Image.fromarray(numbers.astype(np.uint8)).convert("RGB")
-
-
-def _shrink(image: Image.Image, max_side: int | None) -> Image.Image:
-    longer = max(image.size)
-    if max_side is None or longer <= max_side:
-        return image
-    width, height = (max(1, round(side * max_side / longer)) for side in image.size)
-    return image.resize((width, height), Image.Resampling.BICUBIC)
-
-
-def _as_png(image: Image.Image) -> tuple[Image.Image, bytes, str]:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return image, buffer.getvalue(), ".png"
-
-
 # Labelling
 
 
@@ -442,8 +305,8 @@ class Labeller:
     def __init__(
         self,
         name: str,
-        kind: Any,
-        post_process: Callable[[Any, Any, list[tuple[int, int]]], list[np.ndarray]],
+        kind: type[_BaseAutoModelClass],
+        post_process: PostProcess,
         device: torch.device,
         mixed_precision: str,
     ) -> None:
@@ -468,14 +331,14 @@ class Labeller:
         return [maps[place] for place in range(len(pixels))]
 
 
-def depth_maps(processor: Any, outputs: Any, sizes: list[tuple[int, int]]) -> list[np.ndarray]:
+def depth_maps(processor: Any, outputs: ModelOutput, sizes: list[tuple[int, int]]) -> list[np.ndarray]:
     """(H, W) float32 of every picture."""
-    outputs.predicted_depth = outputs.predicted_depth.float()
+    outputs["predicted_depth"] = outputs["predicted_depth"].float()
     maps = processor.post_process_depth_estimation(outputs, target_sizes=sizes)
     return [found["predicted_depth"].cpu().numpy().reshape(size) for found, size in zip(maps, sizes, strict=True)]
 
 
-def class_maps(processor: Any, outputs: Any, sizes: list[tuple[int, int]]) -> list[np.ndarray]:
+def class_maps(processor: Any, outputs: ModelOutput, sizes: list[tuple[int, int]]) -> list[np.ndarray]:
     """(H, W) uint8 of every picture: the class with the largest sum over queries of class and mask probability."""
     for name in ("class_queries_logits", "masks_queries_logits"):
         outputs[name] = outputs[name].float()
@@ -510,9 +373,7 @@ def _label_all(
     labellers = _load_labellers(args, state)
     processors = {name: labeller.processor for name, labeller in labellers.items()}
     reader = PictureReader(rows, pictures, args.input_column, processors, args.max_side)
-    loader: DataLoader[Any] = DataLoader(
-        reader, batch_size=args.batch_size, num_workers=args.num_workers, collate_fn=list
-    )
+    loader = DataLoader(reader, batch_size=args.batch_size, num_workers=args.num_workers, collate_fn=list)
     bar = tqdm(total=len(pictures), unit="picture", desc="Labelling", disable=not state.is_main_process)
     with bar, ThreadPoolExecutor(WRITERS) as pool:
         pending: list[Future[None]] = []
@@ -575,17 +436,7 @@ def _write_picture(args: PseudoLabelArguments, sample: ReadPicture, depth: np.nd
 
     write_whole(place("depth", f".{args.depth_format}"), save_depth)
     write_whole(place("semseg", ".png"), lambda path: Image.fromarray(classes).save(path, "PNG"))
-    write_whole(place("rgb", sample.suffix), lambda path: _put_file(sample.rgb, path, args.copy_rgb))
-
-
-def _put_file(source: Path | bytes, path: Path, copy: bool) -> None:
-    if isinstance(source, Path) and not copy:
-        try:
-            os.link(source.resolve(), path)
-            return
-        except OSError:  # another file system, or one without hard links
-            pass
-    path.write_bytes(source.read_bytes() if isinstance(source, Path) else source)
+    write_whole(place("rgb", sample.suffix), lambda path: put_file(sample.rgb, path, args.copy_rgb))
 
 
 def _add_up(report: PseudoLabelReport, state: PartialState) -> PseudoLabelReport:
@@ -594,17 +445,3 @@ def _add_up(report: PseudoLabelReport, state: PartialState) -> PseudoLabelReport
     written = sum(part[0] for part in parts)
     unreadable = sorted(name for part in parts for name in part[1])
     return PseudoLabelReport(report.pictures, report.done_before, written, unreadable)
-
-
-def _write_report(root: Path, args: PseudoLabelArguments, report: PseudoLabelReport) -> None:
-    content = json.loads((root / REPORT_FILE).read_text(encoding="utf-8"))
-    labelled = report.done_before + report.written
-    content |= {"complete": True, "pictures": report.pictures, "labelled": labelled, "unreadable": report.unreadable}
-    write_json(root / REPORT_FILE, content)
-    logger.info(
-        "%s: %d pictures labelled now, %d before, %d unreadable",
-        root,
-        report.written,
-        report.done_before,
-        len(report.unreadable),
-    )

@@ -27,8 +27,9 @@ from ..data.tables.columns import require_columns
 from ..data.tables.rows import Rows
 from ..data.tables.splits import read_splits
 from ..data.text.texts import row_place
-from ..files import write_json, write_whole
+from ..files import write_whole
 from ..recipes import load_recipe
+from .resumable import ResumableFolder
 
 logger = logging.getLogger(__name__)
 
@@ -103,8 +104,7 @@ class TaggingArguments:
     num_proc: int = field(default=1, metadata={"help": "processes"})
 
     def __post_init__(self) -> None:
-        for name in ("rows_per_part", "num_proc"):
-            value = getattr(self, name)
+        for name, value in (("rows_per_part", self.rows_per_part), ("num_proc", self.num_proc)):
             if value is not None and value < 1:
                 raise ValueError(f"{name}: expected at least 1, got {value}")
         if self.recipe is None and self.source is None:
@@ -137,14 +137,14 @@ class TaggedRows:
             ValueError: Neither text nor a list of words, naming split, row and column.
         """
         values = [self._text(value, index) for value, index in zip(batch[self.column], indices, strict=True)]
-        columns: dict[str, list[Any]] = {name: [] for name in FEATURES}
+        columns: dict[str, list[object]] = {name: [] for name in FEATURES}
         for index, document, sentences in zip(indices, documents, tag_values(values), strict=True):
             for sentence in sentences:
                 for name, value in zip(columns, (*sentence, document, index), strict=True):
                     columns[name].append(value)
         return pa.table(columns, schema=FEATURES.arrow_schema)
 
-    def _text(self, value: Any, index: int) -> str | list[str]:
+    def _text(self, value: object, index: int) -> str | list[str]:
         if value is None:
             return ""
         if isinstance(value, str) or (isinstance(value, list) and all(isinstance(word, str) for word in value)):
@@ -227,15 +227,20 @@ def tag_folder(args: TaggingArguments) -> dict[str, Any]:
         require_columns(rows, [("input_column", column), ("document_column", data.document_column)], split)
     root = Path(args.output_dir)
     part_rows = {split: _rows_per_part(rows, column, args) for split, rows in splits.items()}
-    report = _open_folder(root, _settings(args, data, splits), part_rows)
+    folder = ResumableFolder(
+        *(root, REPORT_FILE, "*/part-*.parquet", "parts", "text or settings"),
+        unspoken={"content": "its rows differ"},  # numbers and digests
+    )
+    # A folder that was begun keeps its size of parts, however many processes go on.
+    part_rows |= folder.report.get("part_rows", {})
+    folder.begin(_settings(args, data, splits), part_rows=part_rows)
     for split, rows in splits.items():
         warn_of_wrapped_text(rows, data, split)
     counts = {
-        split: _tag_split(root / split, split, rows, data, report["part_rows"][split], args.num_proc)
+        split: _tag_split(root / split, split, rows, data, part_rows[split], args.num_proc)
         for split, rows in splits.items()
     }
-    report |= {"complete": True, "splits": counts}
-    write_json(root / REPORT_FILE, report, synced=True)
+    folder.complete(splits=counts)
     logger.info(
         "%s: for training, set data.source parquet, data.data_dir %s, data.data_files {%s}, data.input_column text, "
         "data.tag_column tags, data.document_column document",
@@ -243,14 +248,14 @@ def tag_folder(args: TaggingArguments) -> dict[str, Any]:
         root,
         ", ".join(f"{split}: {split}/*.parquet" for split in splits),
     )
-    return report
+    return folder.report
 
 
 # What there is to do
 
 
 def _data_arguments(args: TaggingArguments) -> MaskedTextArguments:
-    given = {name: getattr(args, name) for name in DATA_FIELDS if getattr(args, name) is not None}
+    given = {name: value for name, value in vars(args).items() if name in DATA_FIELDS and value is not None}
     if args.recipe is None:
         given = {"input_column": "text", **given}
         # No text is tokenised here, but this kind asks for a tokenizer.
@@ -271,13 +276,12 @@ def _data_arguments(args: TaggingArguments) -> MaskedTextArguments:
 
 def _settings(args: TaggingArguments, data: MaskedTextArguments, splits: Mapping[str, Dataset]) -> dict[str, Any]:
     """What decides the parts: where the text comes from, how it is cut, and a glance at its content."""
-    fields = {name: getattr(data, name) for name in (*DATA_FIELDS, *CUT_FIELDS)}
+    fields = {name: vars(data)[name] for name in (*DATA_FIELDS, *CUT_FIELDS)}
     rows = {
         split: {"rows": len(dataset), "digest": _digest(dataset, str(data.input_column))}
         for split, dataset in splits.items()
     }
-    settings = {**fields, "rows_per_part": args.rows_per_part, "content": rows}
-    return json.loads(json.dumps(settings))
+    return {**fields, "rows_per_part": args.rows_per_part, "content": rows}
 
 
 def _digest(rows: Dataset, column: str) -> str:
@@ -293,34 +297,6 @@ def _rows_per_part(rows: Dataset, column: str, args: TaggingArguments) -> int:
     evenly = len(rows) / (PARTS_PER_PROCESS * args.num_proc)
     fewest, most = (size / mean_bytes(rows, column) for size in PART_BYTES)
     return max(1, int(min(max(evenly, fewest), most, MOST_ROWS_PER_PART)))
-
-
-def _open_folder(root: Path, settings: Mapping[str, Any], part_rows: Mapping[str, int]) -> dict[str, Any]:
-    """Make the folder, or see that it was begun with the same settings and clear away what a kill left behind.
-
-    Returns:
-        What tagging.json says so far. A folder that was begun keeps its size of parts, however many processes go on.
-    """
-    file = root / REPORT_FILE
-    if file.is_file():
-        begun = json.loads(file.read_text(encoding="utf-8"))
-        before, part_rows = begun["settings"], {**part_rows, **begun.get("part_rows", {})}
-        changed = {name: (before.get(name), value) for name, value in settings.items() if before.get(name) != value}
-        if changed:
-            # Numbers and digests of rows tell a reader nothing.
-            listed = ", ".join(
-                "its rows differ" if name == "content" else f"{name} was {old!r} and is {new!r}"
-                for name, (old, new) in changed.items()
-            )
-            raise ValueError(f"output_dir {root} was begun with other text or settings: {listed}. Take another folder")
-    elif any(root.glob("*/part-*.parquet")):
-        raise ValueError(f"output_dir {root} holds parts, but no {REPORT_FILE} that says of what: take another folder")
-    for leftover in [*root.glob(".*.tmp"), *root.glob("*/.*.tmp")]:
-        leftover.unlink()
-    report = {"settings": dict(settings), "part_rows": dict(part_rows), "complete": False}
-    root.mkdir(parents=True, exist_ok=True)
-    write_json(file, report, synced=True)
-    return report
 
 
 # Tagging and counting
