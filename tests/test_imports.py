@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 import hf_maskssl
+from hf_maskssl.methods import BUILT_IN
 
 PACKAGE = Path(hf_maskssl.__file__).resolve().parent
 REPOSITORY = PACKAGE.parent.parent
 # Each sub-package may import itself and those before it. "" is the package's own front: `__init__`,
 # which makes names public and registers the methods, `recipes` and `launch`.
 ORDER = ["models", "methods", "", "data", "annotation", "evaluation", "pictures", "training", "hub"]
-HEAVY = ["datasets", "sklearn", "matplotlib", "accelerate", "evaluate", "pandas"]
+HEAVY = ["torch", "numpy", "transformers", "datasets", "sklearn", "matplotlib", "accelerate", "evaluate", "pandas"]
 
 
 def sub_package(parts: tuple[str, ...]) -> str:
@@ -87,19 +88,75 @@ def test_nothing_imports_examples_tests_or_benchmarks() -> None:
             assert not {name.split(".")[0] for name in names} & {"examples", "tests", "benchmarks"}, path
 
 
-def test_importing_the_package_is_light_and_registers_its_models() -> None:
-    # accelerate, where it is installed, comes with transformers' own base class: that is not our doing.
-    code = (
-        "import sys\nfrom transformers import PreTrainedModel\n"
-        "before = set(sys.modules)\nimport hf_maskssl\n"
-        f"print([name for name in {HEAVY} if name in sys.modules and name not in before])\n"
-        "from transformers import AutoConfig\n"
-        "print(AutoConfig.for_model('metamae').model_type)\n"
-    )
+def run_python(code: str, folder: Path) -> str:
+    """What a new process prints."""
     environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
-    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-c", code], env=environment, cwd=folder, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split("\n")[:2] == ["[]", "metamae"]
+    return result.stdout.strip()
+
+
+def test_importing_the_package_is_light(tmp_path: Path) -> None:
+    code = f"import sys, hf_maskssl\nprint([name for name in {HEAVY} if name in sys.modules])"
+    assert run_python(code, tmp_path) == "[]"
+
+
+AUTO_MODEL = (
+    "from transformers import AutoConfig, AutoModel, AutoModelForPreTraining\n"
+    "config = AutoConfig.from_pretrained('model')\n"
+    "models = AutoModel.from_pretrained('model'), AutoModelForPreTraining.from_config(config)\n"
+    "print(*(type(one).__name__ for one in (config, *models)))"
+)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (f"import hf_maskssl\n{AUTO_MODEL}", "MetaMAEConfig MetaMAEModel MetaMAEForPretraining"),
+        # transformers' Auto classes are being imported here while its base class is not whole yet, or are there before.
+        (
+            f"import hf_maskssl\nfrom transformers import BertModel\n{AUTO_MODEL}",
+            "MetaMAEConfig MetaMAEModel MetaMAEForPretraining",
+        ),
+        (
+            f"from transformers import AutoModel\nimport hf_maskssl\n{AUTO_MODEL}",
+            "MetaMAEConfig MetaMAEModel MetaMAEForPretraining",
+        ),
+        (
+            "import hf_maskssl, pickle\nfrom transformers import CONFIG_MAPPING\n"
+            "promised = pickle.loads(pickle.dumps(CONFIG_MAPPING['sma']))\n"
+            "print(promised.model_type, CONFIG_MAPPING['sma'])",
+            "sma <class 'hf_maskssl.models.configuration_sma.SMAConfig'>",
+        ),
+        (
+            "import hf_maskssl\nfrom transformers import AutoFeatureExtractor, AutoImageProcessor\n"
+            "series, image = AutoFeatureExtractor.from_pretrained('series'), AutoImageProcessor.from_pretrained('image')\n"
+            "print(type(series).__name__, type(image).__name__)",
+            "SeriesFeatureExtractor ArrayImageProcessor",
+        ),
+        (
+            "import hf_maskssl\nprint(hf_maskssl.MetaMAEModel._auto_class, hf_maskssl.MetaMAEConfig._auto_class)",
+            "AutoModel AutoConfig",
+        ),
+        (
+            "from hf_maskssl.recipes import build_config\nfrom transformers import CONFIG_MAPPING\n"
+            "print(CONFIG_MAPPING['sma'].__module__)",
+            "hf_maskssl.models.configuration_sma",
+        ),
+    ],
+)
+def test_auto_classes_know_the_methods_after_the_bare_import(code: str, expected: str, tmp_path: Path) -> None:
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    config = hf_maskssl.MetaMAEConfig(modality="tokens", vocab_size=9, max_position_embeddings=8, **sizes)
+    hf_maskssl.MetaMAEModel(config).save_pretrained(tmp_path / "model")
+    hf_maskssl.ArrayImageProcessor().save_pretrained(tmp_path / "image")
+    hf_maskssl.SeriesFeatureExtractor().save_pretrained(tmp_path / "series")
+    assert run_python(code, tmp_path).split("\n")[-1] == expected
+
+
+def test_promised_configurations_are_those_of_the_methods() -> None:
+    names = {method.model_type: method.config_class.__name__ for method in BUILT_IN}
+    assert names == hf_maskssl._CONFIGURATIONS
 
 
 @pytest.mark.parametrize("name", hf_maskssl.__all__)

@@ -1,17 +1,33 @@
 """Masked self-supervised encoders for data that is not just web images or English, as ordinary Hugging Face models.
 
-Importing the package registers its configurations, models and processors with the Auto classes of transformers, so
-that `AutoModel.from_pretrained` opens their checkpoints.
+Importing the package makes its configurations, models and processors known to the Auto classes of transformers, so
+that `AutoModel.from_pretrained` opens their checkpoints; what is slow to import comes when it is used (`registration`).
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .methods import Description, Method, register_all, register_method
+from .registration import register_when_needed
 from .version import __version__
+
+if TYPE_CHECKING:
+    from .methods import Description as Description
+    from .methods import Method as Method
+    from .methods import register_method as register_method
+
+# Model type -> the public name of its configuration.
+_CONFIGURATIONS = {
+    "metamae": "MetaMAEConfig",
+    "sma": "SMAConfig",
+    "multimae": "MultiMAEConfig",
+    "pos_minimax_bert": "PoSMinimaxBertConfig",
+}
 
 # Public name -> the module that defines it; imported on first use.
 _PUBLIC = {
+    "Description": "methods",
+    "Method": "methods",
+    "register_method": "methods",
     "MetaMAEConfig": "models.configuration_metamae",
     "MetaMAEModel": "models.modeling_metamae",
     "MetaMAEForPretraining": "models.modeling_metamae",
@@ -42,10 +58,10 @@ _PUBLIC = {
     "MultiMAEImageProcessor": "models.image_processing_multimae",
 }
 
-__all__ = ["Description", "Method", "__version__", "register_method", *_PUBLIC]
+__all__ = ["__version__", *_PUBLIC]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> Any:  # classes and functions of all kinds
     if name not in _PUBLIC:
         raise AttributeError(f"module 'hf_maskssl' has no attribute '{name}'")
     return getattr(importlib.import_module(f".{_PUBLIC[name]}", __name__), name)
@@ -55,4 +71,4 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-register_all()
+register_when_needed(_CONFIGURATIONS)

@@ -1,4 +1,7 @@
-"""The methods: one file and one record each. A new method adds its record to `BUILT_IN`."""
+"""The methods: one file and one record each. A new method adds its record to `BUILT_IN`.
+
+Importing this registers all methods with the Auto classes, those of other packages last (`hf_maskssl.registration`).
+"""
 
 from ..models.feature_extraction_series import SeriesFeatureExtractor
 from ..models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
@@ -19,13 +22,10 @@ BUILT_IN = (metamae.METHOD, sma.METHOD, multimae.METHOD, pos_minimax_bert.METHOD
 # Processors of a kind of data, which several methods may have.
 PROCESSORS = (SeriesFeatureExtractor, SpectrogramFeatureExtractor, ArrayImageProcessor, MultiMAEImageProcessor)
 
-__all__ = ["METHODS", "Description", "Method", "find_method", "register_all", "register_method"]
+__all__ = ["METHODS", "Description", "Method", "find_method", "register_method"]
 
-
-def register_all() -> None:
-    """Register the methods of this package, then those of other packages; doing it twice changes nothing."""
-    for method in BUILT_IN:
-        register_method(method)
-    for processor in PROCESSORS:
-        register_processor(processor)
-    register_installed_methods()
+for method in BUILT_IN:
+    register_method(method)
+for processor in PROCESSORS:
+    register_processor(processor)
+register_installed_methods()

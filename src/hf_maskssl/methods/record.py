@@ -6,7 +6,7 @@ A method of another package is found when it declares its record as an entry poi
     toy = "toy_package.method:METHOD"
 
 or when it calls `register_method` itself. The module that holds the record imports from here and from its own models;
-hf_maskssl imports it while it is itself imported, as the last thing it does.
+hf_maskssl imports it together with its own methods, after them.
 """
 
 import importlib
