@@ -23,7 +23,7 @@ import hf_maskssl
 from hf_maskssl.data.arguments import data_arguments
 from hf_maskssl.hub import cards
 from hf_maskssl.hub.cards import PLACEHOLDER, complete_card, is_hub_name, write_converted_card, write_model_card
-from hf_maskssl.hub.official_files import Converted
+from hf_maskssl.hub.conversion.official_files import Converted
 from hf_maskssl.hub.snippets import WITH_PACKAGE, WITHOUT_PACKAGE, loading_snippets
 from hf_maskssl.methods import METHODS, find_method
 from hf_maskssl.methods.metamae import METAMAE, PLAIN_MAE

@@ -12,7 +12,8 @@ import torch
 from transformers import AutoModel, AutoModelForPreTraining
 
 import hf_maskssl
-from hf_maskssl.hub import conversion, conversion_metamae
+from hf_maskssl.hub import conversion
+from hf_maskssl.hub.conversion import metamae as conversion_metamae
 
 CASES = ["metamae_token", "metamae_image"]
 VALUES = 1e-5  # absolute, float32

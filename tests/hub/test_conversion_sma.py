@@ -9,8 +9,9 @@ import torch
 from transformers import AutoModel, AutoModelForPreTraining, AutoTokenizer
 
 import hf_maskssl
-from hf_maskssl.hub import conversion, conversion_sma
-from hf_maskssl.hub.conversion_sma import DECODER
+from hf_maskssl.hub import conversion
+from hf_maskssl.hub.conversion import sma as conversion_sma
+from hf_maskssl.hub.conversion.sma import DECODER
 
 VALUES = 1e-5  # absolute, float32
 GRADIENTS = 1e-4  # relative to the largest entry of each tensor

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from hf_maskssl.hub.conversion_multimae import convert_file, rename
+from hf_maskssl.hub.conversion.multimae import convert_file, rename
 from hf_maskssl.models.configuration_multimae import Modality, MultiMAEConfig
 from hf_maskssl.models.layers import patchify
 from hf_maskssl.models.modeling_multimae import sample_losses

@@ -4,7 +4,7 @@ import dataclasses
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import accelerate
 import torch
@@ -26,8 +26,10 @@ from ..recipes import build_config
 from ..training.finetuning.arguments import FinetuningRecipe
 from ..training.pretraining.arguments import PretrainingRecipe
 from ..training.pretraining.state import RunState
-from .official_files import Converted
 from .snippets import fills_masks, loading_snippets
+
+if TYPE_CHECKING:  # conversion writes cards
+    from .conversion.official_files import Converted
 
 CARD = "README.md"
 CURVES = "curves.png"
@@ -76,7 +78,7 @@ def write_model_card(folder: Path, recipe: PretrainingRecipe, state: RunState) -
     _save(folder, header, title, _introduction(method, config), sections)
 
 
-def write_converted_card(folder: Path, checkpoint: str, converted: Converted) -> None:
+def write_converted_card(folder: Path, checkpoint: str, converted: "Converted") -> None:
     """Write README.md for an official checkpoint that was converted.
 
     Args:

@@ -54,5 +54,5 @@ METHOD = Method(
     },
     describe=describe,
     example_inputs=signal_and_tokens,
-    converter="hf_maskssl.hub.conversion_metamae:convert_file",
+    converter="hf_maskssl.hub.conversion.metamae:convert_file",
 )

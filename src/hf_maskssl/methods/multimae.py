@@ -72,5 +72,5 @@ METHOD = Method(
     },
     describe=describe,
     example_inputs=aligned_images,
-    converter="hf_maskssl.hub.conversion_multimae:convert_file",
+    converter="hf_maskssl.hub.conversion.multimae:convert_file",
 )

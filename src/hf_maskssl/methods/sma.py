@@ -56,5 +56,5 @@ METHOD = Method(
     },
     describe=describe,
     example_inputs=signal_and_tokens,
-    converter="hf_maskssl.hub.conversion_sma:convert_folder",
+    converter="hf_maskssl.hub.conversion.sma:convert_folder",
 )

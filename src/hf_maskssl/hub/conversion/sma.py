@@ -13,7 +13,7 @@ from huggingface_hub.errors import StrictDataclassError
 
 import hf_maskssl
 
-from ..data.text.tokenizers import build_byte_tokenizer
+from ...data.text.tokenizers import build_byte_tokenizer
 from .official_files import Converted, State, load_completely, read_checkpoint
 
 # Fields of the authors' config.json that are read, with the values their code takes where one is absent.

@@ -9,10 +9,11 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from ..files import incomplete_folder
-from ..methods import METHODS
-from . import conversion_metamae, conversion_multimae
-from .cards import write_converted_card
+from ...files import incomplete_folder
+from ...methods import METHODS
+from ..cards import write_converted_card
+from .metamae import NOT_STORED
+from .multimae import NOT_IN_WEIGHTS
 
 
 def convert(method: str, checkpoint: Path, output: Path, **fields: Any) -> PreTrainedModel:
@@ -57,14 +58,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     methods = parser.add_subparsers(dest="method", required=True)
     metamae = methods.add_parser("metamae", help="alinlab/MetaMAE")
     metamae.add_argument("checkpoint", type=Path, help="the authors' file, e.g. ckpt-100k.pth")
-    for name, description in conversion_metamae.NOT_STORED.items():
+    for name, description in NOT_STORED.items():
         metamae.add_argument(f"--{name}", type=int if name.endswith("heads") else float, help=description)
     sma = methods.add_parser("sma", help="Johnathan-Xie/sma")
     sma.add_argument("checkpoint", type=Path, help="the authors' folder: config.json and pytorch_model.bin")
     sma.add_argument("--modality", choices=["series", "image"], help="of a model of continuous inputs")
     multimae = methods.add_parser("multimae", help="EPFL-VILAB/MultiMAE")
     multimae.add_argument("checkpoint", type=Path, help="the authors' file, e.g. checkpoint-1599.pth")
-    for name, description in conversion_multimae.NOT_IN_WEIGHTS.items():
+    for name, description in NOT_IN_WEIGHTS.items():
         kind = float if name == "dirichlet_alpha" else int
         multimae.add_argument(f"--{name}", type=kind, help=description)
     others = [name for name, record in METHODS.items() if record.converter is not None and name not in methods.choices]
@@ -80,7 +81,3 @@ def main(argv: Sequence[str] | None = None) -> None:
     except ValueError as error:
         parser.error(str(error))
     print(f"{options['output']}: {model.num_parameters():,} parameters, {type(model).__name__}")
-
-
-if __name__ == "__main__":
-    main()

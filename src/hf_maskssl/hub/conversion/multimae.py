@@ -14,10 +14,10 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 import hf_maskssl
 
-from ..models.configuration_multimae import Modality
-from ..models.image_processing_multimae import MultiMAEImageProcessor
-from ..models.layers import sincos_positions
-from .conversion_metamae import BLOCK_NAMES
+from ...models.configuration_multimae import Modality
+from ...models.image_processing_multimae import MultiMAEImageProcessor
+from ...models.layers import sincos_positions
+from .metamae import BLOCK_NAMES
 from .official_files import Converted, State, load_completely, read_file, weights_in
 
 # Configuration fields that the weights do not tell; a training checkpoint's `args` do.

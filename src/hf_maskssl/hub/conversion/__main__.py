@@ -1,0 +1,5 @@
+"""`python -m hf_maskssl.hub.conversion`."""
+
+from . import main
+
+main()
