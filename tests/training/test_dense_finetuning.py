@@ -331,7 +331,7 @@ def test_script_of_another_task_is_refused(tmp_path: Path, monkeypatch: pytest.M
     [
         ({"inputs": []}, "finetuning.inputs: expected different"),
         ({"inputs": ["rgb", "rgb"]}, "finetuning.inputs: expected different"),
-        ({"layer_decay": 0.0}, r"finetuning.layer_decay must lie in \(0, 1\], got 0.0"),
+        ({"layer_decay": 0.0}, r"finetuning.layer_decay: expected a number in \(0, 1\] or nothing, got 0.0"),
         ({"layer_decay": 0.75, "freeze_encoder": True}, "finetuning.layer_decay=0.75.*freeze_encoder is true"),
         (
             {"min_learning_rate": 1e-3, "learning_rate": [1e-2, 1e-4], "lr_scheduler_type": "cosine"},

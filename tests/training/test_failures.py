@@ -161,9 +161,9 @@ def test_fsdp_where_accelerate_would_silently_not_shard(tmp_path: Path, monkeypa
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"max_steps": 0}, "training.max_steps must be at least 1, got 0"),
+        ({"max_steps": 0}, "training.max_steps: expected at least 1, got 0"),
         ({"batch_size": 0}, "training.batch_size"),
-        ({"learning_rate": 0.0}, "training.learning_rate must be positive"),
+        ({"learning_rate": 0.0}, "training.learning_rate: expected a number above 0, got 0.0"),
         ({"max_grad_norm": -1.0}, "training.max_grad_norm"),
         ({"warmup_steps": 11, "max_steps": 10}, "training.warmup_steps=11 is more than training.max_steps=10"),
         ({"save_best": True}, "training.save_best needs a validation loss"),

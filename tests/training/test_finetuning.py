@@ -466,7 +466,7 @@ def test_sharded_launches_are_refused(name: str, tmp_path: Path, monkeypatch: py
         ({"seeds": [1, 1]}, "finetuning.seeds"),
         ({"learning_rate": 0.0}, "finetuning.learning_rate"),
         ({"learning_rate": []}, "finetuning.learning_rate"),
-        ({"batch_size": 0}, "finetuning.batch_size must be at least 1, got 0"),
+        ({"batch_size": 0}, "finetuning.batch_size: expected at least 1, got 0"),
         ({"num_train_epochs": 0.0}, "finetuning.num_train_epochs"),
         ({"max_grad_norm": 0.0}, "finetuning.max_grad_norm"),
         ({"labelled_samples": 0}, "finetuning.labelled_samples"),

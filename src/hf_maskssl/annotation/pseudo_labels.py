@@ -26,6 +26,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
 from transformers.utils import ModelOutput
 
+from ..checks import AT_LEAST_0, AT_LEAST_1, check_numbers
 from ..data.arguments import expand_variables
 from ..data.kinds.image import ImageArguments
 from ..data.tables.sources import read_split
@@ -53,16 +54,23 @@ class PseudoLabelArguments:
     """Which pictures to label, with what, and where to. The help of `examples/run_pseudo_label.py` is made of this."""
 
     output_dir: str = field(
-        metadata={"help": "folder to write, of its own; the same folder and options again continue"}
+        metadata={"help": "folder to write, used for nothing else; a call with the same folder and options continues"}
     )
-    source: str = field(default="imagefolder", metadata={"help": "as data.source: imagefolder, parquet, a Hub name"})
+    source: str = field(
+        default="imagefolder",
+        metadata={"help": "source of the pictures, as data.source: imagefolder, parquet, a Hub name"},
+    )
     data_dir: str | None = field(default=None, metadata={"help": "folder with the pictures"})
     data_files: list[str] | None = field(default=None, metadata={"help": "files of the source"})
     config_name: str | None = field(default=None, metadata={"help": "configuration of a Hub data set"})
     revision: str | None = field(default=None, metadata={"help": "branch, tag or commit of a Hub data set"})
-    split: str = field(default="train", metadata={"help": "the split to label; give each a folder of its own"})
-    input_column: str = field(default="image", metadata={"help": "column of the pictures"})
-    label_column: str = field(default="label", metadata={"help": "column of the class folders' names, if it is there"})
+    split: str = field(
+        default="train", metadata={"help": "name of the split to label; give each split a folder of its own"}
+    )
+    input_column: str = field(default="image", metadata={"help": "name of the column that holds the pictures"})
+    label_column: str = field(
+        default="label", metadata={"help": "name of the column that holds the class folders' names; it may be absent"}
+    )
     depth_model: str = field(
         default="Intel/dpt-hybrid-midas", metadata={"help": "Hub name or folder for AutoModelForDepthEstimation"}
     )
@@ -72,27 +80,30 @@ class PseudoLabelArguments:
     )
     depth_format: Literal["png", "npy"] = field(
         default="png",
-        metadata={"help": "16 bit, each picture's range spread over 1 to 65535; or float32 as predicted"},
+        metadata={"help": "png: 16 bit, each picture's range spread over 1 to 65535; npy: float32 as predicted"},
     )
     flip_depth: bool = field(
         default=False,
-        metadata={"help": "turn near and far round: MiDaS gives inverse depth (near is large), sensors give depth"},
+        metadata={
+            "help": "whether to turn near and far round: MiDaS gives inverse depth (near is large), sensors give depth"
+        },
     )
     max_side: int | None = field(
-        default=None, metadata={"help": "shrink larger pictures to this longer side, the rgb copy too"}
+        default=None, metadata={"help": "longer side that larger pictures are shrunk to, the rgb copy too"}
     )
-    copy_rgb: bool = field(default=False, metadata={"help": "copy picture files instead of hard-linking them"})
-    batch_size: int = field(default=8, metadata={"help": "pictures at once, per process"})
+    copy_rgb: bool = field(
+        default=False, metadata={"help": "whether to copy picture files instead of hard-linking them"}
+    )
+    batch_size: int = field(default=8, metadata={"help": "number of pictures at once, per process"})
     mixed_precision: Literal["no", "fp16", "bf16"] = field(
-        default="no", metadata={"help": "autocast of both networks"}
+        default="no", metadata={"help": "type that both networks compute in (autocast)"}
     )
-    num_workers: int = field(default=0, metadata={"help": "processes that read pictures, per process"})
+    num_workers: int = field(
+        default=0, metadata={"help": "number of processes that read pictures, for each process of the launch"}
+    )
 
     def __post_init__(self) -> None:
-        limits = (("batch_size", 1), ("num_workers", 0), ("max_side", 1))
-        for name, value, least in ((name, vars(self)[name], least) for name, least in limits):
-            if value is not None and value < least:
-                raise ValueError(f"{name}: expected at least {least}, got {value}")
+        check_numbers("", self, {"batch_size": AT_LEAST_1, "num_workers": AT_LEAST_0, "max_side": AT_LEAST_1})
         self._check_folders()
 
     def _check_folders(self) -> None:

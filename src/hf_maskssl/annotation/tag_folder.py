@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Dataset
 
+from ..checks import AT_LEAST_1, check_numbers
 from ..data.arguments import DataArguments
 from ..data.masked_text.arguments import MaskedTextArguments
 from ..data.masked_text.documents import runs_of_rows, warn_of_wrapped_text
@@ -64,7 +65,7 @@ class TaggingArguments:
     """Which text to tag, and where to. The help of `examples/run_tag_pos.py` is made of this."""
 
     output_dir: str = field(
-        metadata={"help": "folder to write, of its own; the same folder and options again continue"}
+        metadata={"help": "folder to write, used for nothing else; a call with the same folder and options continues"}
     )
     recipe: str | None = field(
         default=None,
@@ -73,40 +74,46 @@ class TaggingArguments:
             "below replace its fields"
         },
     )
-    source: str | None = field(default=None, metadata={"help": "as data.source: text, parquet, json, a Hub name, ..."})
+    source: str | None = field(
+        default=None, metadata={"help": "source of the text, as data.source: text, parquet, json, a Hub name, ..."}
+    )
     config_name: str | None = field(default=None, metadata={"help": "configuration of a Hub data set"})
     revision: str | None = field(default=None, metadata={"help": "branch, tag or commit of a Hub data set"})
     data_dir: str | None = field(default=None, metadata={"help": "folder of the source"})
     data_files: list[str] | None = field(default=None, metadata={"help": "files of the training split"})
-    train_split: str | None = field(default=None, metadata={"help": "its name in the source; train where not given"})
-    validation_split: str | None = field(
-        default=None, metadata={"help": "its name in the source; none where not given"}
+    train_split: str | None = field(
+        default=None, metadata={"help": "name of the training split in the source; train where not given"}
     )
-    test_split: str | None = field(default=None, metadata={"help": "its name in the source; none where not given"})
+    validation_split: str | None = field(
+        default=None, metadata={"help": "name of the validation split in the source; none where not given"}
+    )
+    test_split: str | None = field(
+        default=None, metadata={"help": "name of the test split in the source; none where not given"}
+    )
     input_column: str | None = field(
         default=None,
-        metadata={"help": "column of the text, or of lists of words, each a sentence; text where not given"},
+        metadata={
+            "help": "name of the column that holds texts, or lists of words, each a sentence; text where not given"
+        },
     )
     document_column: str | None = field(
         default=None,
         metadata={
-            "help": "neighbouring rows with an equal value here are one document; otherwise every row is one, or, of text "
-            "files (a paragraph a line, not wrapped), the lines between two blank ones"
+            "help": "name of the column that holds documents: neighbouring rows with an equal value are one; where not given, "
+            "every row is one, or in text files (a paragraph a line, not wrapped) the lines between two blank ones"
         },
     )
     rows_per_part: int | None = field(
         default=None,
         metadata={
-            "help": "rows of the source in each file; a kill loses no more than those being tagged. Where not given, at most "
-            "5000, fewer where they are long, and at least 4 files for each process"
+            "help": "number of rows of the source in each file; a kill loses no more than those being tagged. Where not given, "
+            "at most 5000, fewer where they are long, and at least 4 files for each process"
         },
     )
-    num_proc: int = field(default=1, metadata={"help": "processes"})
+    num_proc: int = field(default=1, metadata={"help": "number of processes"})
 
     def __post_init__(self) -> None:
-        for name, value in (("rows_per_part", self.rows_per_part), ("num_proc", self.num_proc)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name}: expected at least 1, got {value}")
+        check_numbers("", self, {"rows_per_part": AT_LEAST_1, "num_proc": AT_LEAST_1})
         if self.recipe is None and self.source is None:
             raise ValueError(
                 "recipe and source are both missing: name a recipe with a data section, or a source of text"
@@ -118,8 +125,8 @@ class TaggedRows:
     """Turns rows of text into rows of tagged sentences.
 
     Attributes:
-        column: strings or lists of words.
-        split: for errors.
+        column: Name of the column that holds strings or lists of words.
+        split: Name of the split, for errors.
     """
 
     column: str

@@ -1,4 +1,4 @@
-"""What a recipe's `data` section may say, whatever the kind of its rows."""
+"""The fields of a recipe's `data` section that all kinds of rows share."""
 
 import os
 import re
@@ -7,12 +7,14 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from ..checks import AT_LEAST_1, SHARE_BELOW_1, Range, check_numbers
 from ..recipes import ChosenSection, build_section, nearest
 from .builtin import SOURCES, Source
 
 LOCAL_SOURCES = ("parquet", "csv", "json", "text", "numpy", "imagefolder", "audiofolder")
 
 Task = Literal["classification", "regression", "token_classification", "semantic_segmentation", "depth_estimation"]
+DataFiles = str | list[str] | dict[str, str | list[str]] | None
 # Tasks whose label is a map as large as the picture.
 DENSE_TASKS = ("semantic_segmentation", "depth_estimation")
 DEFAULT_FRACTIONS = (0.8, 0.1, 0.1)
@@ -25,7 +27,7 @@ ARGUMENTS: dict[str, type["DataArguments"]] = {}
 
 @dataclass
 class DataArguments(ChosenSection):
-    """Where rows come from, which columns matter, and which rows are taken: what all kinds have.
+    """The source of the rows, the columns that matter and the rows that are taken: the fields of all kinds.
 
     Each kind extends it by how a row becomes the model's input. `data_arguments` and recipes choose the class by `kind`.
 
@@ -34,54 +36,58 @@ class DataArguments(ChosenSection):
             and `test` of 360 rows), `"scenes"` (rooms with textured solids, rendered here: columns `rgb`, `depth` in
             millimetres, `normals`, `semseg`, `layout`, its classes with all solids as one, and `label`, the solid that
             covers most pixels; splits `train`, `validation`, `test`), `"pydoc"` (the help topics that Python brings
-            along, `help("topics")`: columns `topic`, `text`; split `train`), a kind of local file (`"parquet"`, `"csv"`,
-            `"json"`, `"text"`, `"numpy"`, `"imagefolder"`, `"audiofolder"`), `"multimodal_folder"` (`data_dir` with files
-            `modality/class/name.png`, or `split/modality/class/name.png`), a folder written by
+            along, `help("topics")`: columns `topic`, `text`; split `train`), a kind of local file (`"parquet"`,
+            `"csv"`, `"json"`, `"text"`, `"numpy"`, `"imagefolder"`, `"audiofolder"`), `"multimodal_folder"`
+            (`data_dir` with files `modality/class/name.png`, or `split/modality/class/name.png`), a folder written by
             `Dataset.save_to_disk`, or any Hub data set or local path that `datasets.load_dataset` takes.
-        config_name: The data set's configuration (`name` of `load_dataset`).
+        config_name: Name of the data set's configuration (`name` of `load_dataset`).
         revision: Branch, tag or commit of a Hub data set.
         data_dir: Folder to read. For local sources, relative paths start at the current directory.
         data_files: File, list of files or `{split: file or files}`. Environment variables such as `${HOME}` are
             expanded here, in `data_dir` and in `source`. For `"numpy"`: one or more `.npz` files whose arrays are the
             columns, or `.npy` files, one a column, named by their file name (`image.npy`, `label.npy`).
-        streaming: Read rows as they come (`IterableDataset`) instead of downloading and caching them first.
+        streaming: Whether to read rows as they come (`IterableDataset`) instead of downloading and caching them first.
         train_split: Name of the training split.
         validation_split: Name of the validation split, or None.
         test_split: Name of the test split, or None.
-        validation_fraction: Part of the training split, in [0, 1), set aside when there is no validation split.
+        validation_fraction: Share of the training split, in [0, 1), that is set aside where there is no validation
+            split.
         split_seed: Seed of that cut, of `split` and of the choice of rows under `max_*_samples`.
-        split: `"given"`: the splits named above. Otherwise all three are cut out of the training split: `"random"` by
-            `split_seed`; `"scaffold"` keeps molecules of one Bemis-Murcko scaffold together, the most common scaffolds
-            first into training (deepchem's rule, without chance); `"scaffold_random"` deals the scaffolds out in an
-            order drawn from `split_seed`, those with more rows than half a validation or test split first. SMILES
-            that RDKit cannot read are left out with a warning. Scaffolds need RDKit: `pip install hf_maskssl[chem]`.
-        split_fractions: Parts of training, validation and test rows under such a `split`, together 1; 0 leaves out
-            validation or test.
-        split_column: Scaffold splits: the column of the SMILES, None for the input column. `"random"`: rows with an
-            equal value here stay together, None for each row by itself.
-        kind: What a row is, the name of a `Kind`: it decides which further fields there are (`data_arguments`).
-        input_column: Column that holds the input; which other forms it takes is the kind's to say. The digits and pydoc need
-            no name.
-        label_column: Column of the label, or None: nothing labelled is needed for pre-training.
-        drop_missing_labels: Leave out rows whose label is null or NaN, with a warning that counts them. Otherwise
-            they are an error.
-        task: What the labels are; the kind decides which tasks there are.
-        scene_size: `"scenes"`: pixels, one number for a square or [height, width].
-        num_scenes: `"scenes"`: how many each split has.
-        scenes_seed: `"scenes"`: decides all of them.
-        max_train_samples: Keep this many training rows, chosen by `split_seed` (of a stream the first).
-        max_validation_samples: The same for validation.
-        max_test_samples: The same for the test split.
-        num_proc: Processes that prepare the rows; None means this one.
-        cache: Prepare every row once and keep the result in the datasets cache. False prepares rows each time they are
-            read, for sets whose prepared form is too large for the disk. None is the kind's own choice.
+        split: `"given"` takes the splits named above. The others cut all three out of the training split: `"random"`
+            by `split_seed`; `"scaffold"` keeps molecules of one Bemis-Murcko scaffold together, the most common
+            scaffolds first into training (deepchem's rule, without chance); `"scaffold_random"` deals the scaffolds
+            out in an order drawn from `split_seed`, those with more rows than half a validation or test split first.
+            SMILES that RDKit cannot read are left out with a warning. Scaffolds need RDKit: `pip install
+            hf_maskssl[chem]`.
+        split_fractions: Shares of the training, validation and test rows where `split` cuts them, together 1; 0 leaves
+            out validation or test.
+        split_column: Name of the column that says which rows stay together. Scaffold splits read the SMILES there,
+            None means the input column; `"random"` keeps rows with an equal value together, None means that each row
+            goes by itself.
+        kind: Name of a `Kind`: what a row is. It decides which further fields there are (`data_arguments`).
+        input_column: Name of the column that holds the input; some kinds take several, or none. The built-in digits
+            and pydoc need no name.
+        label_column: Name of the column that holds the label; None means no labels, which pre-training does not need.
+        drop_missing_labels: Whether to leave out rows whose label is null or NaN, with a warning that counts them.
+            Otherwise they are an error.
+        task: Name of the task that the labels set; the kind decides which tasks there are.
+        scene_size: Size of the pictures of `"scenes"` in pixels, one number for a square or [height, width].
+        num_scenes: Number of scenes of each split of `"scenes"`.
+        scenes_seed: Seed that all `"scenes"` are drawn from.
+        max_train_samples: Largest number of training rows, chosen by `split_seed` (the first ones of a stream).
+        max_validation_samples: Largest number of validation rows, chosen in the same way.
+        max_test_samples: Largest number of test rows, chosen in the same way.
+        num_proc: Number of processes that prepare the rows; None means this one alone.
+        cache: Whether to prepare every row once and keep the result in the datasets cache. False prepares rows each
+            time they are read, for sets whose prepared form is too large for the disk. None means the kind's own
+            choice.
     """
 
     source: str = "digits"
     config_name: str | None = None
     revision: str | None = None
     data_dir: str | None = None
-    data_files: str | list[str] | dict[str, str | list[str]] | None = None
+    data_files: DataFiles = None
     streaming: bool = False
     train_split: str = "train"
     validation_split: str | None = None
@@ -105,10 +111,14 @@ class DataArguments(ChosenSection):
     num_proc: int | None = None
     cache: bool | None = None
 
-    # What a kind takes; its class says otherwise where it does.
+    # What a kind takes. A kind whose answers differ sets them in its own class.
     TASKS: ClassVar[tuple[str, ...]] = ("classification", "regression")
     INPUT_FORMS: ClassVar[tuple[type, ...]] = (str,)  # of `input_column`: str, list, dict, type(None)
     CACHES: ClassVar[bool] = True  # what `cache` is when left out
+    RANGES: ClassVar[dict[str, Range]] = {
+        **dict.fromkeys(("max_train_samples", "max_validation_samples", "max_test_samples", "num_proc"), AT_LEAST_1),
+        "validation_fraction": SHARE_BELOW_1,
+    }
 
     @classmethod
     def chosen(cls, values: Mapping[str, Any]) -> tuple[type["DataArguments"], dict[str, Any]]:
@@ -158,6 +168,7 @@ class DataArguments(ChosenSection):
             self.input_column = self.builtin.input_column
         if self.cache is None:
             self.cache = self.CACHES
+        check_numbers("data.", self, self.RANGES)
         self._check_splits()
         self._check_cut()
         self._check_columns()
@@ -167,6 +178,15 @@ class DataArguments(ChosenSection):
     def builtin(self) -> Source | None:
         """The data set of this package that `source` names, if it does."""
         return SOURCES.get(self.source)
+
+    @property
+    def max_samples(self) -> dict[str, int | None]:
+        """Split -> how many of its rows are kept; None: all."""
+        return {
+            "train": self.max_train_samples,
+            "validation": self.max_validation_samples,
+            "test": self.max_test_samples,
+        }
 
     @property
     def reads_lines(self) -> bool:
@@ -189,8 +209,6 @@ class DataArguments(ChosenSection):
         return self.input_columns()
 
     def _check_splits(self) -> None:
-        if not 0.0 <= self.validation_fraction < 1.0:
-            raise ValueError(f"data.validation_fraction: expected a number in [0, 1), got {self.validation_fraction}")
         if self.validation_fraction and self.validation_split is not None:
             raise ValueError(
                 f"data.validation_fraction is {self.validation_fraction} although data.validation_split is "
@@ -201,10 +219,6 @@ class DataArguments(ChosenSection):
                 "data.validation_fraction: a stream cannot be cut the same way under every number of workers; "
                 "name a data.validation_split or set data.streaming to false"
             )
-        for name in ("max_train_samples", "max_validation_samples", "max_test_samples", "num_proc"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"data.{name}: expected at least 1 or nothing, got {value}")
         if self.source in LOCAL_SOURCES and self.data_files is None and self.data_dir is None:
             raise ValueError(f"data.source {self.source!r} needs data.data_files or data.data_dir: the files to read")
         if self.source == "numpy" and self.data_files is None:
@@ -216,17 +230,25 @@ class DataArguments(ChosenSection):
 
     def _check_cut(self) -> None:
         if self.split == "given":
-            for name, default in (("split_fractions", list(DEFAULT_FRACTIONS)), ("split_column", None)):
-                if getattr(self, name) != default:
+            for name, given, default in (
+                ("split_fractions", self.split_fractions, list(DEFAULT_FRACTIONS)),
+                ("split_column", self.split_column, None),
+            ):
+                if given != default:
                     raise ValueError(
-                        f"data.{name} is {getattr(self, name)}, which data.split 'given' does not use: set data.split "
+                        f"data.{name} is {given}, which data.split 'given' does not use: set data.split "
                         "to 'random', 'scaffold' or 'scaffold_random', or remove it"
                     )
             return
-        for name in ("validation_split", "test_split", "validation_fraction", "streaming"):
-            if getattr(self, name):
+        for name, value in (
+            ("validation_split", self.validation_split),
+            ("test_split", self.test_split),
+            ("validation_fraction", self.validation_fraction),
+            ("streaming", self.streaming),
+        ):
+            if value:
                 raise ValueError(
-                    f"data.{name} is {getattr(self, name)!r} although data.split {self.split!r} cuts all splits out of "
+                    f"data.{name} is {value!r} although data.split {self.split!r} cuts all splits out of "
                     "the whole training split: keep one of them"
                 )
         fractions = self.split_fractions
@@ -269,7 +291,7 @@ class DataArguments(ChosenSection):
         raise ValueError(f"data.input_column: kind {self.kind!r} takes {known}, got {self.input_column}")
 
     def label_columns(self) -> dict[str, str | None]:
-        """Field -> column, of all that says what the labels are."""
+        """Field -> the column that it names, for the fields that name columns of labels."""
         return {"label_column": self.label_column}
 
     def _check_scenes(self) -> None:
@@ -282,11 +304,11 @@ class DataArguments(ChosenSection):
             )
 
 
-def data_arguments(source: str = "digits", **values: Any) -> Any:
+def data_arguments(source: str = "digits", **values: object) -> Any:
     """Arguments of the class that `kind` chooses, as a recipe's `data` section would give them.
 
     Args:
-        source: As `DataArguments.source`.
+        source: Name of the data set, as `DataArguments.source`.
         values: Any further fields of the kind, and `kind` itself.
 
     Raises:
@@ -297,20 +319,21 @@ def data_arguments(source: str = "digits", **values: Any) -> Any:
 
 
 def is_hub_name(source: str) -> bool:
-    """Whether a `data.source`, or a checkpoint, has a name of the Hub, not of files of this machine."""
+    """Whether a `data.source`, or a checkpoint, is named as on the Hub and is no file of this machine."""
     is_local = source in (*SOURCES, *LOCAL_SOURCES, "multimodal_folder") or Path(source).exists()
     return not is_local and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source) is not None and not source.startswith(".")
 
 
 def checkpoint_name(checkpoint: str) -> str:
-    """A Hub name, or the last part of a path: nobody else has the rest."""
+    """A Hub name, or the last part of a path, whose other parts mean nothing on another machine."""
     return checkpoint if is_hub_name(checkpoint) else Path(checkpoint).resolve().name
 
 
 def fields_of_kinds() -> dict[str, Any]:
-    """Field -> its default value, of the fields that some kind has beside the common ones.
+    """Field -> its default value, for the fields that some kind has beside the common ones.
 
-    What was written before kinds had arguments of their own holds all of them, and those of other kinds say nothing.
+    Recipes written before kinds had arguments of their own hold all of these fields; at their default values, those of other
+    kinds mean nothing.
     """
     common = {entry.name for entry in fields(DataArguments)}
     return {
@@ -326,7 +349,7 @@ def expand_variables(text: str, field_name: str) -> str:
 
     Args:
         text: A path or pattern as written in the recipe.
-        field_name: For the error, such as `"data.data_files"`.
+        field_name: Name of the field for the error, such as `"data.data_files"`.
 
     Raises:
         ValueError: When a variable is not set, naming it.

@@ -26,9 +26,10 @@ class NumericArguments(DataArguments):
     """Arguments of a kind whose rows hold numbers.
 
     Attributes:
-        standardize: Subtract the mean and divide by the standard deviation: `"dataset"` takes both, per channel
-            (tabular: per feature), from the training split; `"sample"` from the sample itself; `"none"` leaves values.
-        scale: Raw values are multiplied by this first (1/255 for bytes, 1/32768 for 16-bit waveforms in a column;
+        standardize: Where the mean comes from that is subtracted, and the standard deviation that values are divided by:
+            `"dataset"` takes both, per channel (tabular: per feature), from the training split; `"sample"` from the
+            sample itself; `"none"` leaves values as they are.
+        scale: Factor that raw values are multiplied by first (1/255 for bytes, 1/32768 for 16-bit waveforms in a column;
             waveforms in WAV files are in [-1, 1) already).
     """
 
@@ -50,7 +51,7 @@ class NumericKind(Kind[Arguments]):
 
     Attributes:
         input_name: Key of prepared rows and of batches.
-        statistics_axis: Of (rows, ...) values, what has a mean and a deviation of its own: 1 for channels.
+        statistics_axis: Axis of values (rows, ...) that has a mean and a deviation for each entry: 1 for channels.
     """
 
     input_name: ClassVar[str]

@@ -19,12 +19,12 @@ class SpectrogramArguments(NumericArguments):
     """Arguments of sounds. `input_column` is one column of sounds, paths or waveforms.
 
     Attributes:
-        sampling_rate: Samples per second. Files with another rate are resampled.
-        frame_length: Samples in a frame; None means 25 ms.
-        hop_length: Samples between frames; None means 10 ms. The model's `image_size` is
+        sampling_rate: Number of samples per second. Files with another rate are resampled.
+        frame_length: Number of samples in a frame; None means 25 ms.
+        hop_length: Number of samples between frames; None means 10 ms. The model's `image_size` is
             `[mel bands, frames]`, so it covers `(frames - 1) * hop_length + frame_length` samples: shorter
             sounds are padded with silence, longer ones cropped at the end.
-        fft_length: None means the next power of two from `frame_length`.
+        fft_length: Number of samples of a Fourier transform; None means the next power of two from `frame_length`.
         min_frequency: Lower edge of the lowest mel band, in Hz.
         max_frequency: Upper edge of the highest mel band; None means half the sampling rate.
     """

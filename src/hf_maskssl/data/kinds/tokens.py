@@ -24,10 +24,11 @@ class TokenArguments(TextArguments):
     which blanks then join.
 
     Attributes:
-        pack: Pre-training on texts: lay them end to end, each followed by the tokenizer's separator, and cut sequences
-            of exactly the model's `max_position_embeddings`. Every 1,000 texts the rest that fills no sequence is
+        pack: Whether to lay texts end to end for pre-training, each followed by the tokenizer's separator, and to cut
+            sequences of exactly the model's `max_position_embeddings`. Every 1,000 texts the rest that fills no sequence is
             dropped. `max_*_samples` count texts, and `index` is the text in which a sequence begins.
-        label_mask_column: Token labels: a list as long as the labels, whose zeros mark labels to ignore (-100).
+        label_mask_column: Name of the column that holds, for token labels, a list as long as the labels, whose zeros
+            mark labels to ignore (-100).
     """
 
     kind: str = "tokens"

@@ -23,7 +23,7 @@ class VisionLanguageArguments(NumericArguments, TextArguments):
     """Arguments of images with a text. `input_column` is the column of the image.
 
     Attributes:
-        text_column: The column of the text.
+        text_column: Name of the column that holds the text.
     """
 
     kind: str = "vision_language"

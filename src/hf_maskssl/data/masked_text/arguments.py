@@ -1,8 +1,9 @@
 """What a recipe says of texts whose words are masked."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
+from ...checks import AT_LEAST_0, AT_LEAST_1, SHARE, Range
 from ..arguments import DataArguments
 
 
@@ -14,24 +15,28 @@ class MaskedTextArguments(DataArguments):
     blank lines of text files do not count.
 
     Attributes:
-        tokenizer: Hub name or folder of a tokenizer, for text; a BERT `vocab.txt`, one piece a line; or `"utf-8"`, the
-            built-in tokenizer of bytes: [PAD] 0, [BOS] 1, [EOS] 2, [MASK] 3, [CLS] 4, [SEP] 5, byte b at b + 6, so
-            `vocab_size` is 262. Its texts end with [SEP].
-        tag_column: The column of the words' parts of speech, Penn Treebank or universal tags (strings, or
-            numbers of a ClassLabel), one for each word of a list; of a string, whose row is one sentence, the columns
-            `word_starts` and `word_ends` say where its words are (what `examples/run_tag_pos.py` writes).
-        tagger: `"nltk"` tags the words here, once, with NLTK's averaged perceptron. It is for English;
-            other languages come with a `tag_column` of universal tags.
-        document_column: Column of which neighbouring rows with an equal value are one document. None: every row is
-            one; of `"text"` files (a paragraph a line, not wrapped), the lines between two blank ones.
+        tokenizer: Hub name or folder of a tokenizer; a BERT `vocab.txt`, one piece a line; or `"utf-8"`, the built-in
+            tokenizer of bytes: [PAD] 0, [BOS] 1, [EOS] 2, [MASK] 3, [CLS] 4, [SEP] 5, byte b at b + 6, so `vocab_size`
+            is 262. Its texts end with [SEP].
+        tag_column: Name of the column that holds the words' parts of speech, Penn Treebank or universal tags (strings,
+            or numbers of a ClassLabel), one for each word of a list. Where the input is a string, a row is one
+            sentence, and the columns `word_starts` and `word_ends` say where its words are (what
+            `examples/run_tag_pos.py` writes).
+        tagger: Name of a tagger that tags the words here, once: `"nltk"`, NLTK's averaged perceptron. It is for
+            English; other languages come with a `tag_column` of universal tags.
+        document_column: Name of the column that holds documents: neighbouring rows with an equal value are one. None
+            means that every row is a document, or in `"text"` files (a paragraph a line, not wrapped) the lines
+            between two blank ones.
         mlm_probability: Share of the pieces that is masked.
-        mask_sampling: Whether masked words come from the tasks as they occur, or from all of a sequence's tasks equally.
-        num_maskings: Number of different maskings, which epochs take in turn; 0: one anew in every epoch.
-        sequence_length: Pieces in a sequence, [CLS] and [SEP] included. None: as many as the model takes.
+        mask_sampling: How masked words are chosen: `"proportional"` takes the tasks as often as they occur,
+            `"balanced"` takes all tasks of a sequence equally often.
+        num_maskings: Number of different maskings, which epochs take in turn; 0 means a new masking in every epoch.
+        sequence_length: Number of pieces in a sequence, [CLS] and [SEP] included. None means as many as the model
+            takes.
         short_sequence_probability: Share of the sequences that get a random shorter length.
-        wordpiece_size: Number of pieces of an uncased WordPiece tokenizer that is trained on the training split and saved
-            with the checkpoint, instead of `tokenizer`. It lower-cases and drops accents; `examples/train_tokenizer.py
-            --cased` keeps them.
+        wordpiece_size: Number of pieces of an uncased WordPiece tokenizer that is trained on the training split and
+            saved with the checkpoint, instead of `tokenizer`. It lower-cases and drops accents;
+            `examples/train_tokenizer.py --cased` keeps them.
     """
 
     kind: str = "masked_text"
@@ -46,15 +51,24 @@ class MaskedTextArguments(DataArguments):
     short_sequence_probability: float = 0.1
     wordpiece_size: int | None = None
 
+    RANGES: ClassVar[dict[str, Range]] = {
+        **DataArguments.RANGES,
+        "num_maskings": AT_LEAST_0,
+        "wordpiece_size": AT_LEAST_1,
+        "sequence_length": Range(5),  # [CLS], two sentences of a piece, and a [SEP] after each
+        "mlm_probability": Range(0, 1, excludes_low=True, excludes_high=True),
+        "short_sequence_probability": SHARE,
+    }
+
     def __post_init__(self) -> None:
         """As `DataArguments`."""
         super().__post_init__()
-        for name, value, needed, reason in (
+        for name, value, wanted, reason in (
             ("streaming", self.streaming, False, "sentences are counted and cached beforehand: set it to false"),
             ("cache", self.cache, True, "sentences are cached: leave it out"),
             ("label_column", self.label_column, None, "it is for pre-training; fine-tune with kind 'tokens'"),
         ):
-            if value != needed:
+            if value != wanted:
                 raise ValueError(f"data.{name} is {value!r} with kind 'masked_text': {reason}")
         if (self.tokenizer is None) == (self.wordpiece_size is None):
             raise ValueError(
@@ -66,19 +80,6 @@ class MaskedTextArguments(DataArguments):
                 f"data.tag_column {self.tag_column!r} and data.tagger {self.tagger!r} are both set: keep the one to believe"
             )
         self._check_whole_documents()
-        for name, number, lowest in (
-            ("num_maskings", self.num_maskings, 0),
-            ("wordpiece_size", self.wordpiece_size, 1),
-            ("sequence_length", self.sequence_length, 5),
-        ):
-            if number is not None and number < lowest:
-                raise ValueError(f"data.{name}: expected at least {lowest}, got {number}")
-        if not 0.0 < self.mlm_probability < 1.0:
-            raise ValueError(f"data.mlm_probability: expected a number in (0, 1), got {self.mlm_probability}")
-        if not 0.0 <= self.short_sequence_probability <= 1.0:
-            raise ValueError(
-                f"data.short_sequence_probability: expected a number in [0, 1], got {self.short_sequence_probability}"
-            )
 
     def _check_whole_documents(self) -> None:
         """Documents of several rows are not torn apart by cuts."""

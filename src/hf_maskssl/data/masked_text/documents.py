@@ -79,7 +79,7 @@ def limit_documents(splits: dict[str, Dataset], args: MaskedTextArguments) -> di
         "test": args.max_test_samples,
     }
     for role, split in splits.items():
-        limit = limits[role]
+        limit = args.max_samples[role]
         if limit is None or limit >= len(split):
             limited[role] = split
         elif args.document_column is None and not args.reads_lines:

@@ -1,4 +1,4 @@
-"""Training, validation and test split: as the source gives them, or cut out of one."""
+"""Training, validation and test split, as the source gives them or cut out of one split."""
 
 from collections.abc import Sequence
 
@@ -35,7 +35,7 @@ def load_splits(args: DataArguments) -> dict[str, AnyDataset]:
 
 
 def read_splits(args: DataArguments) -> dict[str, AnyDataset]:
-    """As `load_splits`, before `max_*_samples` are applied."""
+    """The splits of `load_splits` before `max_*_samples` are applied; the errors are the same."""
     names = {"train": args.train_split, "validation": args.validation_split, "test": args.test_split}
     splits = {role: read_split(args, name) for role, name in names.items() if name is not None}
     for role, split in splits.items():
@@ -56,7 +56,7 @@ def limit_splits(splits: dict[str, AnyDataset], args: DataArguments) -> dict[str
     """
     limited = {}
     for role, split in splits.items():
-        limit = getattr(args, f"max_{role}_samples")
+        limit = args.max_samples[role]
         if limit is not None and isinstance(split, IterableDataset):
             split = split.take(limit)
         elif limit is not None and limit < len(split):

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
+from ...checks import ABOVE_0, AT_LEAST_0, AT_LEAST_1, SHARE_BELOW_1, Range, check_numbers, check_seeds
 from ...data.arguments import DataArguments
 from ...evaluation.metrics import METRICS, metrics_of_outputs
 from ...files import JsonObject
@@ -16,51 +17,58 @@ class FinetuningArguments:
     """How a task is learnt on top of an encoder, over which seeds, and what is kept.
 
     Attributes:
-        checkpoint: folder or Hub name of an encoder or a pre-training checkpoint. None starts from random weights of
-            the `model` section; with a checkpoint that section's fields change its configuration (dropout, say).
-        from_scratch: take the checkpoint's configuration and processor, but random weights: the arm of a comparison
-            without pre-training.
-        inputs: modalities that a model of several reads, such as ["rgb", "depth"]; `--inputs rgb depth` or `--inputs rgb,depth`.
-            None takes those of `data.input_column`, or all that the model reads. What the checkpoint was not pre-trained
-            with is described under `model.modalities` and gets a new input projection.
-        output_dir: folder of results.json, results.md, the runs (one file each) and the model.
-        overwrite: throw away the runs of another recipe in `output_dir` (or of other weights, rows or another
-            configuration); otherwise they are an error. Runs of the same recipe that have ended are never repeated;
-            one that was interrupted starts anew.
-        seeds: one run for each; a seed draws the head's initial weights, the order of the rows and the labelled rows.
-        learning_rate: AdamW's; of several, all are tried on every seed and the one with the best mean validation score
-            is scored on the test split.
-        freeze_encoder: train the task's head alone; the encoder then works as in evaluation, without dropout.
-        num_train_epochs: passes over the training rows, unless `max_steps` is set.
-        max_steps: optimiser steps; 0 counts epochs.
-        eval_steps: steps between two validations; 0 validates after each epoch.
-        batch_size: rows per process and forward pass.
-        eval_batch_size: the same when scoring.
-        gradient_accumulation_steps: forward passes per optimiser step.
-        weight_decay, adam_beta1, adam_beta2, adam_epsilon: AdamW; biases and norms are not decayed.
-        layer_decay: factor between the learning rates of two layers: the head has `learning_rate`, the last layer that
-            times `layer_decay`, and so on down to the embeddings (the minimax paper's Table 7: 0.65 for classification,
-            0.75 for dense tasks). Then global tokens and tensors of one dimension are not decayed either. None: one
-            learning rate for all.
-        warmup_ratio, warmup_steps: linear warm-up from 0, as a share of all steps or in steps; at most one of them.
-        lr_scheduler_type: after the warm-up.
-        min_learning_rate: where "cosine" ends, in a layer times what `layer_decay` makes of it.
-        max_grad_norm: clip the gradient to this l2 norm; None does not clip.
-        early_stopping_patience: stop after so many validations in a row without a better score; 0 never.
-        metric: chooses epochs and the learning rate, and is shown first; None takes "accuracy", "spearman",
-            "token_accuracy", "mean_iou" or "delta_1", by the task.
-        standardize_labels: a regression learns labels with mean 0 and standard deviation 1 over its training rows.
-            Scores, and the model that is kept, are in the labels' own unit either way.
-        labelled_samples: train on so many rows, drawn by the seed; None takes all.
-        mixed_precision: "no", "bf16" or "fp16", whatever `accelerate launch` says; None takes what that says.
-        num_workers: processes that load batches.
-        logging_steps: steps between two training losses.
-        report_to: trackers of transformers' Trainer: "tensorboard", "wandb", ...
-        save_model: keep the model of the best seed (by its validation score; the first seed where there is no
-            validation split) in `output_dir`/model, with its processor.
-        baselines: score beside the runs, on the same rows, what they have to beat: the same training without
-            pre-training (the same seeds, and the same learning rates to choose from; in `output_dir`/from_scratch), the most
-            frequent class or the mean label, and a plain model on the raw inputs. Differences are paired by seed.
+        checkpoint: Folder or Hub name of an encoder or a pre-training checkpoint, whose configuration the fields of
+            the `model` section change (dropout, say). None means random weights of the model that the section
+            describes.
+        from_scratch: Whether to take the checkpoint's configuration and processor, but random weights: the arm of a
+            comparison without pre-training.
+        inputs: Names of the modalities that a model of several reads, such as ["rgb", "depth"]; on the command line
+            `--inputs rgb depth` or `--inputs rgb,depth`. None means those of `data.input_column`, or all that the
+            model reads. A modality that the checkpoint was not pre-trained with is described under `model.modalities`
+            and gets a new input projection.
+        output_dir: Folder of results.json, results.md, the runs (one file each) and the model.
+        overwrite: Whether to throw away the runs of another recipe in `output_dir` (or of other weights, rows or
+            another configuration); otherwise they are an error. Runs of the same recipe that have ended are never
+            repeated; one that was interrupted starts anew.
+        seeds: Seeds of the runs, one run each; a seed draws the head's initial weights, the order of the rows and the
+            labelled rows.
+        learning_rate: Learning rate of AdamW, or a list of them: all are then tried on every seed, and the one with
+            the best mean validation score is scored on the test split.
+        freeze_encoder: Whether to train the task's head alone; the encoder then works as in evaluation, without
+            dropout.
+        num_train_epochs: Number of passes over the training rows, where `max_steps` is 0.
+        max_steps: Number of optimiser steps; 0 means `num_train_epochs` epochs.
+        eval_steps: Number of steps between two validations; 0 means one validation after each epoch.
+        batch_size: Number of rows per process and forward pass.
+        eval_batch_size: Number of rows per process and forward pass in scoring.
+        gradient_accumulation_steps: Number of forward passes per optimiser step.
+        weight_decay, adam_beta1, adam_beta2, adam_epsilon: Options of AdamW; biases and norms are not decayed.
+        layer_decay: Factor between the learning rates of two layers: the head has `learning_rate`, the last layer that
+            times `layer_decay`, and so on down to the embeddings (the minimax paper's Table 7: 0.65 for
+            classification, 0.75 for dense tasks). Then global tokens and tensors of one dimension are not decayed
+            either. None means one learning rate for all.
+        warmup_ratio, warmup_steps: Length of the linear warm-up from 0, as a share of all steps or in steps; one of
+            them at most.
+        lr_scheduler_type: Shape of the learning rate's schedule after the warm-up.
+        min_learning_rate: Learning rate at which "cosine" ends; `layer_decay` scales it too.
+        max_grad_norm: Largest l2 norm of the gradient, which is clipped to it; None means no clipping.
+        early_stopping_patience: Number of validations in a row without a better score after which a run stops; 0 means
+            never.
+        metric: Name of the metric that chooses epochs and the learning rate and is shown first; None means "accuracy",
+            "spearman", "token_accuracy", "mean_iou" or "delta_1", by the task.
+        standardize_labels: Whether a regression learns labels with mean 0 and standard deviation 1 over its training
+            rows. Scores, and the model that is kept, are in the labels' own unit either way.
+        labelled_samples: Number of rows to train on, drawn by the seed; None means all.
+        mixed_precision: "no", "bf16" or "fp16", whatever `accelerate launch` says; None means what that says.
+        num_workers: Number of processes that load batches.
+        logging_steps: Number of steps between two training losses.
+        report_to: Names of the trackers of transformers' Trainer: "tensorboard", "wandb", ...
+        save_model: Whether to keep the model of the best seed (by its validation score; the first seed where there is
+            no validation split) in `output_dir`/model, with its processor.
+        baselines: Whether to score beside the runs, on the same rows, what they have to beat: the same training
+            without pre-training (the same seeds, and the same learning rates to choose from; in
+            `output_dir`/from_scratch), the most frequent class or the mean label, and a plain model on the raw inputs.
+            Differences are paired by seed.
     """
 
     checkpoint: str | None = None
@@ -98,20 +106,28 @@ class FinetuningArguments:
     save_model: bool = True
     baselines: bool = False
 
+    RANGES: ClassVar[dict[str, Range]] = {
+        **dict.fromkeys(("batch_size", "eval_batch_size", "gradient_accumulation_steps", "logging_steps"), AT_LEAST_1),
+        **dict.fromkeys(("max_steps", "eval_steps", "weight_decay", "warmup_steps"), AT_LEAST_0),
+        **dict.fromkeys(("early_stopping_patience", "num_workers"), AT_LEAST_0),
+        **dict.fromkeys(("num_train_epochs", "max_grad_norm", "labelled_samples", "adam_epsilon"), ABOVE_0),
+        **dict.fromkeys(("warmup_ratio", "adam_beta1", "adam_beta2"), SHARE_BELOW_1),
+        "layer_decay": Range(0, 1, excludes_low=True),
+    }
+
     def __post_init__(self) -> None:
         """Refuse values that no run can work with.
 
         Raises:
             ValueError: naming the field, what was expected and what came.
         """
-        self._check_ranges()
+        check_numbers("finetuning.", self, self.RANGES)
+        check_seeds("finetuning.seeds", self.seeds)
         if self.from_scratch and self.checkpoint is None:
             raise ValueError(
                 "finetuning.from_scratch takes the configuration of finetuning.checkpoint, which is not set: name it, or "
                 "leave from_scratch out, since a run without a checkpoint starts from random weights."
             )
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
-            raise ValueError(f"finetuning.seeds: expected different integers from 0, at least one, got {self.seeds}.")
         rates = self.learning_rates
         if not rates or len(set(rates)) != len(rates) or min(rates) <= 0:
             raise ValueError(
@@ -130,8 +146,6 @@ class FinetuningArguments:
             raise ValueError(f"finetuning.metric: expected one of {list(METRICS)} or nothing, got {self.metric!r}.")
 
     def _check_decays(self) -> None:
-        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
-            raise ValueError(f"finetuning.layer_decay must lie in (0, 1], got {self.layer_decay}.")
         if self.layer_decay is not None and self.freeze_encoder:
             raise ValueError(
                 f"finetuning.layer_decay={self.layer_decay} is for the layers of an encoder that is trained, but "
@@ -147,30 +161,6 @@ class FinetuningArguments:
                 f"finetuning.min_learning_rate={self.min_learning_rate} is where lr_scheduler_type 'cosine' ends, which is "
                 f"{self.lr_scheduler_type!r}: set one of them anew."
             )
-
-    def _check_ranges(self) -> None:
-        at_least: dict[str, int] = {
-            "batch_size": 1,
-            "eval_batch_size": 1,
-            "gradient_accumulation_steps": 1,
-            "logging_steps": 1,
-            "max_steps": 0,
-            "eval_steps": 0,
-            "weight_decay": 0,
-            "warmup_steps": 0,
-            "early_stopping_patience": 0,
-            "num_workers": 0,
-        }
-        for name, smallest in at_least.items():
-            if getattr(self, name) < smallest:
-                raise ValueError(f"finetuning.{name} must be at least {smallest}, got {getattr(self, name)}.")
-        for name in ("num_train_epochs", "max_grad_norm", "labelled_samples", "adam_epsilon"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"finetuning.{name} must be above 0, got {value}.")
-        for name in ("warmup_ratio", "adam_beta1", "adam_beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"finetuning.{name} must lie in [0, 1), got {getattr(self, name)}.")
 
     @property
     def learning_rates(self) -> list[float]:

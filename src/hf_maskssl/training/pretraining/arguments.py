@@ -4,10 +4,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from huggingface_hub.utils import validate_repo_id
 
+from ...checks import ABOVE_0, AT_LEAST_0, AT_LEAST_1, Range, check_numbers
 from ...data.arguments import DataArguments
 from ...evaluation.arguments import ProbeArguments
 from ...files import JsonObject
@@ -19,45 +20,54 @@ class PretrainingArguments:
     """How the model is optimised, watched and saved.
 
     Attributes:
-        output_dir: folder of checkpoints, pictures and the final model.
-        init_from: Hub name or folder of a ViT or ViT-MAE, as which a MultiMAE's encoder and rgb projection begin (`load_vit`);
-            or of a BERT, as which a PoS-BERT begins, heads included (data.tokenizer must be its own). None begins with random
-            weights. The sizes must be its own, and for a ViT-MAE model.position_order column_first.
-        init_positions: "same": its position embeddings must be the MultiMAE's; "drop": begin without them.
-        seed: of initial weights, data order, masks and dropout.
-        max_steps: optimiser steps.
-        batch_size: samples per process and forward pass; the effective batch is this times processes times
+        output_dir: Folder of the checkpoints, the pictures and the final model.
+        init_from: Hub name or folder of the model whose weights the run starts from: a ViT or ViT-MAE for a MultiMAE,
+            which takes them for its encoder and its rgb projection (`load_vit`); a BERT for a PoS-BERT, which takes
+            the heads too (data.tokenizer must then be that BERT's). The sizes must be equal, and a ViT-MAE needs
+            model.position_order column_first. None means random weights.
+        init_positions: What `init_from` does with position embeddings: "same" takes them, and they must equal the
+            MultiMAE's; "drop" leaves them out.
+        seed: Seed of the initial weights, the order of the data, the masks and dropout.
+        max_steps: Number of optimiser steps.
+        batch_size: Number of samples per process and forward pass; the effective batch is this times processes times
             `gradient_accumulation_steps`.
-        gradient_accumulation_steps: forward passes per optimiser step. The task contrastive loss sees the negatives of
-            one forward pass (of all processes) only.
-        learning_rate, weight_decay, adam_beta1, adam_beta2, adam_epsilon: AdamW.
-        decay_norm_and_bias: also decay biases, norms and single tokens, as the MetaMAE authors do.
-        lr_scheduler_type: after the warm-up.
-        warmup_steps: steps of linear warm-up from 0.
-        max_grad_norm: clip the gradient to this l2 norm; None does not clip.
-        mixed_precision: "no", "bf16" or "fp16"; None takes what `accelerate launch` or its configuration file says.
-        gradient_checkpointing: recompute the encoder's activations in the backward pass, for memory.
-        tf32: let float32 matrix products on a GPU (Ampere and later) run in TensorFloat-32, which reads 10 of the 23 bits of a
-            factor's fraction and is several times as fast; None leaves torch as it is, which is full float32. As in
-            transformers' TrainingArguments; mixed_precision "bf16" is faster still.
-        torch_compile: compile the layers that can be (a decoder that is differentiated twice cannot).
-        cuda_graphs: record a whole step as a CUDA graph, once for each shape of batch, and replay it: for small models, whose
-            steps are mostly the launching of kernels. On one CUDA GPU, in float32 or bf16; the losses are those without it.
-        num_workers, pin_memory: of the data loader.
-        data_on_device: collate a small training split (at most 1 GiB) once and keep it on the device. Batches are the same as
-            without it, except with `cuda_graphs`: there texts are padded to the longest of all, so that one graph does for all
-            batches, and their masks are drawn at that length.
-        logging_steps: steps between two lines of the log and trackers, means over that window.
-        eval_steps: steps between two validation losses; 0 never.
-        eval_batches: at most so many validation batches.
-        save_steps: steps between two checkpoints; 0 saves at the end only.
-        save_total_limit: checkpoints to keep, the best one not counted.
-        save_best: keep the checkpoint with the lowest validation loss as `checkpoint-best`.
-        picture_steps: steps between two pictures of reconstructions; 0 never.
-        report_to: trackers of Accelerate: "tensorboard", "wandb", "trackio", ...
-        project_name: of the trackers.
-        resume: continue from the newest sound checkpoint in `output_dir`; starts anew where there is none.
-        push_to_hub: upload the final model to `hub_model_id`, private when `hub_private`.
+        gradient_accumulation_steps: Number of forward passes per optimiser step. The task contrastive loss sees the
+            negatives of one forward pass (of all processes) only.
+        learning_rate, weight_decay, adam_beta1, adam_beta2, adam_epsilon: Options of AdamW.
+        decay_norm_and_bias: Whether to decay biases, norms and single tokens too, as the MetaMAE authors do.
+        lr_scheduler_type: Shape of the learning rate's schedule after the warm-up.
+        warmup_steps: Number of steps in which the learning rate rises linearly from 0.
+        max_grad_norm: Largest l2 norm of the gradient, which is clipped to it; None means no clipping.
+        mixed_precision: "no", "bf16" or "fp16"; None means what `accelerate launch` or its configuration file says.
+        gradient_checkpointing: Whether to save memory by computing the encoder's activations again in the backward
+            pass.
+        tf32: Whether float32 matrix products on a GPU (Ampere and later) run in TensorFloat-32, which reads 10 of the
+            23 bits of a factor's fraction and is several times as fast. None means torch's own setting, which is full
+            float32. The field of the same name in transformers' TrainingArguments does the same; mixed_precision
+            "bf16" is faster still.
+        torch_compile: Whether to compile the layers that can be compiled (a decoder that is differentiated twice
+            cannot).
+        cuda_graphs: Whether to record a whole step as a CUDA graph, once for each shape of batch, and to replay it.
+            This helps small models, whose steps are mostly the launching of kernels. It needs one CUDA GPU and float32
+            or bf16; the losses are the same as without it.
+        num_workers, pin_memory: Options of the data loader.
+        data_on_device: Whether to collate a small training split (at most 1 GiB) once and to keep it on the device.
+            Batches are the same as without it, except with `cuda_graphs`: there texts are padded to the longest of
+            all, so that one graph serves all batches, and their masks are drawn at that length.
+        logging_steps: Number of steps between two lines of the log and the trackers, which hold means over these
+            steps.
+        eval_steps: Number of steps between two validation losses; 0 means never.
+        eval_batches: Largest number of batches that a validation loss is taken from.
+        save_steps: Number of steps between two checkpoints; 0 means one checkpoint, at the end.
+        save_total_limit: Number of checkpoints to keep, beside the best one.
+        save_best: Whether to keep the checkpoint with the lowest validation loss as `checkpoint-best`.
+        picture_steps: Number of steps between two pictures of reconstructions; 0 means never.
+        report_to: Names of Accelerate's trackers: "tensorboard", "wandb", "trackio", ...
+        project_name: Name of the project in the trackers.
+        resume: Whether to continue from the newest sound checkpoint in `output_dir`; without one the run starts anew.
+        push_to_hub: Whether to upload the final model to `hub_model_id`.
+        hub_model_id: Name of the Hub repository, `organisation/name`.
+        hub_private: Whether a repository that the upload creates is private.
     """
 
     output_dir: str = "outputs/run"
@@ -98,27 +108,15 @@ class PretrainingArguments:
     hub_model_id: str | None = None
     hub_private: bool = False
 
+    RANGES: ClassVar[dict[str, Range]] = {
+        **dict.fromkeys(("max_steps", "batch_size", "gradient_accumulation_steps"), AT_LEAST_1),
+        **dict.fromkeys(("logging_steps", "eval_batches", "save_total_limit"), AT_LEAST_1),
+        **dict.fromkeys(("warmup_steps", "eval_steps", "save_steps", "picture_steps", "num_workers"), AT_LEAST_0),
+        **dict.fromkeys(("learning_rate", "max_grad_norm"), ABOVE_0),
+    }
+
     def __post_init__(self) -> None:
-        at_least = {
-            "max_steps": 1,
-            "batch_size": 1,
-            "gradient_accumulation_steps": 1,
-            "logging_steps": 1,
-            "eval_batches": 1,
-            "save_total_limit": 1,
-            "warmup_steps": 0,
-            "eval_steps": 0,
-            "save_steps": 0,
-            "picture_steps": 0,
-            "num_workers": 0,
-        }
-        for name, smallest in at_least.items():
-            if getattr(self, name) < smallest:
-                raise ValueError(f"training.{name} must be at least {smallest}, got {getattr(self, name)}.")
-        if self.learning_rate <= 0:
-            raise ValueError(f"training.learning_rate must be positive, got {self.learning_rate}.")
-        if self.max_grad_norm is not None and self.max_grad_norm <= 0:
-            raise ValueError(f"training.max_grad_norm must be positive or absent, got {self.max_grad_norm}.")
+        check_numbers("training.", self, self.RANGES)
         if self.warmup_steps > self.max_steps:
             raise ValueError(
                 f"training.warmup_steps={self.warmup_steps} is more than training.max_steps={self.max_steps}: the run would end "
@@ -131,12 +129,12 @@ class PretrainingArguments:
         self._check_hub()
 
     def _check_cuda_graphs(self) -> None:
-        reasons = {
-            "torch_compile": "compiled layers would have to be recorded in torch's own way",
-            "gradient_checkpointing": "recomputing reads the state of the random numbers, which a recording cannot",
-        }
-        for name, reason in reasons.items():
-            if getattr(self, name):
+        recomputing = "recomputing reads the state of the random numbers, which a recording cannot"
+        for name, is_set, reason in (
+            ("torch_compile", self.torch_compile, "compiled layers would have to be recorded in torch's own way"),
+            ("gradient_checkpointing", self.gradient_checkpointing, recomputing),
+        ):
+            if is_set:
                 raise ValueError(
                     f"training.cuda_graphs and training.{name} exclude each other: {reason}. Set one to false."
                 )
