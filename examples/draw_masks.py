@@ -2,9 +2,9 @@
 
     python examples/draw_masks.py CHECKPOINT --recipe RECIPE.yaml [--output_dir FOLDER] [--data_field value ...]
 
-CHECKPOINT is a folder or a Hub name; of the recipe the `data` section is used, and any of its fields can be changed. Images,
-texts and series are drawn with several masks from the same weights: masks.png. For a table: how often each column is masked,
-and with which others: columns.png.
+CHECKPOINT is a folder or a Hub name; the script reads the `data` section of the recipe, and options change any of its fields.
+It draws images, texts and series with several masks from the same weights (masks.png). For a table it draws how often each
+column is masked, and with which others (columns.png).
 """
 
 import argparse
@@ -38,11 +38,15 @@ def main(argv: Sequence[str] | None = None) -> Path:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", help="folder or Hub name of a pre-training checkpoint")
     parser.add_argument("--recipe", required=True, help="YAML file with a `data` section")
-    parser.add_argument("--output_dir", type=Path, default=Path("outputs/masks"), help="default: %(default)s")
-    parser.add_argument("--num_samples", type=int, default=4, help="images, texts or series; default: %(default)s")
-    parser.add_argument("--num_views", type=int, default=2, help="masks of each; default: %(default)s")
     parser.add_argument(
-        "--num_draws", type=int, default=100, help="masks of each row of a table; default: %(default)s"
+        "--output_dir", type=Path, default=Path("outputs/masks"), help="folder to write; default: %(default)s"
+    )
+    parser.add_argument(
+        "--num_samples", type=int, default=4, help="number of images, texts or series; default: %(default)s"
+    )
+    parser.add_argument("--num_views", type=int, default=2, help="number of masks of each; default: %(default)s")
+    parser.add_argument(
+        "--num_draws", type=int, default=100, help="number of masks of each row of a table; default: %(default)s"
     )
     options, overrides = parser.parse_known_args(argv)
     folder = checkpoint_folder(options.checkpoint)

@@ -2,9 +2,9 @@
 
     python examples/glue_average.py FOLDER [FOLDER ...] [--tasks cola,rte,sst2] [--output FILE.json]
 
-FOLDER is an output folder of run_finetune.py, one for each task. Which task it is stands in its recipe; where it does not, write
-TASK=FOLDER. Prints a table: each task's own metric with its 95 % interval over seeds, and the mean over tasks, all in percent.
-A task that is missing, or there twice, is an error; `--tasks` averages fewer than the paper's eight.
+FOLDER is an output folder of run_finetune.py, one for each task. The recipe in it names the task; where it does not, write
+TASK=FOLDER. The script prints a table: each task's own metric with its 95 % interval over seeds, and the mean over tasks,
+all in percent. A task that is missing, or there twice, is an error; `--tasks` averages fewer than the paper's eight.
 """
 
 import argparse
@@ -18,8 +18,8 @@ from hf_maskssl.files import write_json
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", metavar="FOLDER")
-    parser.add_argument("--tasks", default=",".join(GLUE_METRICS), help="names with commas between them")
-    parser.add_argument("--output", type=Path, help="also write the numbers to this file")
+    parser.add_argument("--tasks", default=",".join(GLUE_METRICS), help="names of the tasks, with commas between them")
+    parser.add_argument("--output", type=Path, help="file to write the numbers to as well")
     options = parser.parse_args()
     try:
         results = average_tasks(options.folders, [task.strip() for task in options.tasks.split(",")])

@@ -83,7 +83,12 @@ def draw(rows: list[dict[str, float]], path: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> list[dict[str, float]]:
     """Command line; returns the printed rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("outputs/minimax_remark.png"), help="default: %(default)s")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("outputs/minimax_remark.png"),
+        help="picture; default: %(default)s",
+    )
     options = parser.parse_args(argv)
     rows = []
     for num_tasks in NUM_TASKS:

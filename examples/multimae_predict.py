@@ -4,8 +4,9 @@
     python examples/multimae_predict.py CHECKPOINT --source multimodal_folder --data_dir FOLDER [--split train]
     python examples/multimae_predict.py CHECKPOINT --recipe RECIPE.yaml [--data_field value ...]
 
-CHECKPOINT is a folder or a Hub name of a pre-training checkpoint. Without more the pictures are of generated scenes. Of a
-recipe the `data` section is used, any of whose fields can be changed. Writes
+CHECKPOINT is a folder or a Hub name of a pre-training checkpoint. Without --source and
+--recipe the pictures are of generated scenes. The script reads the `data` section of a recipe, and options change any of its
+fields. It writes
     masked.png         masked inputs, predictions with visible patches laid over, targets (Figure 1);
     single_inputs.png  what is predicted from each whole modality alone (Figure 3);
     repainted.png      `--partial` (rgb) from the whole of `--whole` (depth) and a few patches, one in other hues (Figure 4);
@@ -43,18 +44,29 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
     """Command line; returns the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", help="folder or Hub name of a pre-training checkpoint")
-    parser.add_argument("--source", help="as data.source; default: scenes, or the recipe's")
-    parser.add_argument("--data_dir", help="as data.data_dir")
+    parser.add_argument("--source", help="source of the rows, as data.source; default: scenes, or the recipe's")
+    parser.add_argument("--data_dir", help="folder of the source, as data.data_dir")
     parser.add_argument(
-        "--split", help="default: validation for scenes, else train; with a recipe, its held-out split"
+        "--split",
+        help="name of the split; default: validation for scenes, else train; with a recipe, its held-out split",
     )
     parser.add_argument("--recipe", help="YAML file with a `data` section")
-    parser.add_argument("--output", type=Path, default=Path("outputs/multimae_predict"), help="default: %(default)s")
-    parser.add_argument("--pictures", nargs="+", choices=PICTURES, default=list(PICTURES), help="default: all")
-    parser.add_argument("--num_samples", type=int, default=6, help="default: %(default)s")
-    parser.add_argument("--whole", help=f"repainted.png: seen whole; default: {WHOLE}")
-    parser.add_argument("--partial", help=f"repainted.png: predicted; default: {PARTIAL}")
-    parser.add_argument("--num_patches", type=int, default=2, help="patches of it that are seen; default: %(default)s")
+    parser.add_argument(
+        "--output", type=Path, default=Path("outputs/multimae_predict"), help="folder; default: %(default)s"
+    )
+    parser.add_argument(
+        "--pictures",
+        nargs="+",
+        choices=PICTURES,
+        default=list(PICTURES),
+        help="names; default: all",
+    )
+    parser.add_argument("--num_samples", type=int, default=6, help="number of rows to draw; default: %(default)s")
+    parser.add_argument("--whole", help=f"modality that repainted.png shows whole; default: {WHOLE}")
+    parser.add_argument("--partial", help=f"modality that repainted.png predicts; default: {PARTIAL}")
+    parser.add_argument(
+        "--num_patches", type=int, default=2, help="number of its patches that are seen; default: %(default)s"
+    )
     options, overrides = parser.parse_known_args(argv)
     folder = checkpoint_folder(options.checkpoint)
     model: Any = AutoModelForPreTraining.from_pretrained(folder).eval()
@@ -87,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
 
 
 def read_arguments(options: argparse.Namespace, overrides: Sequence[str], config: Any) -> DataArguments:
-    """The data to draw: of the recipe, or of the options alone."""
+    """The data section of the recipe with the options, or of the options alone."""
     if options.recipe is not None:
         named = {"source": options.source, "data_dir": options.data_dir, "train_split": options.split}
         if options.split is not None:
@@ -110,7 +122,7 @@ def read_arguments(options: argparse.Namespace, overrides: Sequence[str], config
 
 
 def scene_columns(config: Any) -> dict[str, str]:
-    """Modality -> column of the scenes: of the same name, but `layout` where the model knows as many classes as that has."""
+    """Modality -> its column of the scenes; the classes are `layout` where the model knows as many as that has."""
     names = [modality.name for modality in config.modality_table().values() if modality.source == modality.name]
     columns = {name: name for name in names}
     if "semseg" in columns and config.modality_table()["semseg"].num_classes == len(LAYOUT):

@@ -26,11 +26,15 @@ def main() -> None:
         "text.",
         allow_abbrev=False,
     )
-    parser.add_argument("--recipe", help="the same as RECIPE.yaml in front")
-    parser.add_argument("--vocab_size", type=int, help="pieces, special tokens included; the recipe's wordpiece_size")
+    parser.add_argument("--recipe", help="recipe, the same as RECIPE.yaml in front")
+    parser.add_argument(
+        "--vocab_size",
+        type=int,
+        help="number of pieces, special tokens included; default: the recipe's",
+    )
     parser.add_argument("--output_dir", type=Path, required=True, help="folder to write")
-    parser.add_argument("--cased", action="store_true", help="keep capitals and accents")
-    parser.add_argument("--max_length", type=int, default=512, help="longest sequence that truncation leaves")
+    parser.add_argument("--cased", action="store_true", help="whether to keep capitals and accents")
+    parser.add_argument("--max_length", type=int, default=512, help="number of tokens that truncation leaves at most")
     options, words = parser.parse_known_args()
     # What is no option of this script, nor a field with its value, can only stand in front.
     recipe = words.pop(0) if words and not words[0].startswith("-") else None
