@@ -5,9 +5,9 @@ import difflib
 import re
 import types
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ForwardRef, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, ForwardRef, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from huggingface_hub.errors import StrictDataclassError
@@ -16,6 +16,8 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig
 from .files import JsonObject, JsonView
 
 KNOWN_SECTIONS = ("model", "data", "probe", "training", "finetuning")
+# A type annotation as an object (`int`, `list[str]`, `int | None`, a Literal), for which Python has no common type.
+Hint: TypeAlias = Any
 
 
 class ChosenSection(ABC):
@@ -33,18 +35,18 @@ class ChosenSection(ABC):
     @classmethod
     @abstractmethod
     def every_class(cls) -> Sequence[type]:
-        """All that may be chosen."""
+        """All dataclasses that may be chosen."""
 
     @classmethod
     def described(cls, values: JsonView) -> str:
-        """What was chosen, as errors say it after the name of a field."""
+        """Words for what was chosen, which errors put after the name of a field."""
         return ""
 
 
 class RecipeLoader(yaml.SafeLoader):
     """Safe YAML in which `1e-3` is a number (YAML 1.1 wants `1.0e-3`) and a key written twice is an error."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
         """Refuse repeated keys: the first value would be lost without a word."""
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         repeated = [key for position, key in enumerate(keys) if key in keys[:position]]
@@ -144,21 +146,21 @@ def build_config(fields: JsonView) -> PreTrainedConfig:
 
 
 def _explain(error: Exception, values: JsonView) -> str:
-    """In one line what a strict configuration says in two, the first of which names its own function."""
+    """The error of a strict configuration in one line; its own has two, the first of which names a function."""
     cause = error.__cause__ or error.__context__ if isinstance(error, StrictDataclassError) else None
     message = " ".join(str(cause or error).split())
     field = re.match(r"Field '(\w+)' ", message)
     message = f"model.{field[1]}: {message[field.end() :]}" if field else f"model section: {message}"
     quoted = re.findall(r"'([^']+)'", message)
     given = set(_words(list(values.values())))
-    # What was chosen well stands among the choices too, and so twice.
+    # A message quotes a wrong value once; a right one it quotes again among the choices.
     for word in quoted:
         if word in given and quoted.count(word) == 1 and (hint := nearest(word, set(quoted) - given)):
             return message.rstrip(".") + hint
     return message
 
 
-def _words(value: Any) -> list[str]:
+def _words(value: object) -> list[str]:
     """All texts in a value, keys included."""
     if isinstance(value, dict):
         value = [*value, *value.values()]
@@ -167,13 +169,13 @@ def _words(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else []
 
 
-def coerce(value: Any, expected: Any, name: str) -> Any:
+def coerce(value: object, expected: Hint, name: str) -> object:
     """Check a value against a type annotation; `1` is accepted for a float, nothing else is converted.
 
     Args:
-        value: What YAML gave.
-        expected: bool, int, float, str, list, dict, Literal, or a union of such.
-        name: `section.field`, for the error.
+        value: Value that YAML gave.
+        expected: Type annotation: bool, int, float, str, list, dict, Literal, or a union of such.
+        name: Name of the field for the error, `section.field`.
 
     Returns:
         The value, an int turned into a float where a float is expected.
@@ -194,9 +196,9 @@ def coerce(value: Any, expected: Any, name: str) -> Any:
         return float(value)
     # `type(...) is`: True must not pass for the integer 1.
     if container is Any or type(value) is container:
-        if container is list and arguments:
+        if isinstance(value, list) and arguments:
             return [coerce(item, arguments[0], f"{name}[{position}]") for position, item in enumerate(value)]
-        if container is dict and arguments:
+        if isinstance(value, dict) and arguments:
             return {
                 coerce(key, arguments[0], name): coerce(v, arguments[1], f"{name}.{key}") for key, v in value.items()
             }
@@ -204,7 +206,7 @@ def coerce(value: Any, expected: Any, name: str) -> Any:
     raise ValueError(f"{name}: expected {_type_name(expected)}, got {value!r} ({type(value).__name__})")
 
 
-def _coerce_union(value: Any, choices: tuple[Any, ...], expected: Any, name: str) -> Any:
+def _coerce_union(value: object, choices: tuple[Hint, ...], expected: Hint, name: str) -> object:
     if value is None and type(None) in choices:
         return None
     choices = tuple(choice for choice in choices if choice is not type(None))
@@ -218,7 +220,7 @@ def _coerce_union(value: Any, choices: tuple[Any, ...], expected: Any, name: str
     raise ValueError(f"{name}: expected {_type_name(expected)}, got {value!r} ({type(value).__name__})")
 
 
-def _section_values(path: str | Path, name: str, content: Any) -> JsonObject:
+def _section_values(path: str | Path, name: str, content: object) -> JsonObject:
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -230,7 +232,7 @@ def build_section(name: str, kind: type, values: JsonView) -> Any:
     """A section's dataclass, every value checked against the type of its field.
 
     Args:
-        name: The section's, for errors.
+        name: Name of the section, for errors.
         kind: A dataclass, a `ChosenSection`, or dict, which keeps the values as they are.
         values: Field -> value.
 
@@ -255,7 +257,7 @@ def _parse_overrides(
     sections: Mapping[str, type],
     values: Mapping[str, JsonObject],
     primary: str | None,
-) -> list[tuple[str, str, Any]]:
+) -> list[tuple[str, str, object]]:
     """Command-line words -> (section, field, value) triples, in order."""
     known = {
         name: _model_fields(values[name]) if kind is dict else _override_types(kind)
@@ -301,7 +303,7 @@ def _locate(name: str, known: Mapping[str, JsonView], primary: str | None) -> tu
     return owners[0], name
 
 
-def _parse_value(text: str, expected: Any, name: str) -> Any:
+def _parse_value(text: str, expected: Hint, name: str) -> object:
     # A field that only takes text keeps it as written: `--revision 1e3` is a branch, not a thousand.
     if not _accepts(expected, bool, int, float, list, dict):
         return None if text in ("null", "~", "") and _accepts(expected, type(None)) else text
@@ -314,7 +316,7 @@ def _parse_value(text: str, expected: Any, name: str) -> Any:
     return [value] if is_one_item and _accepts(expected, list) else value
 
 
-def _accepts(expected: Any, *wanted: Any) -> bool:
+def _accepts(expected: Hint, *wanted: type) -> bool:
     """Whether the annotation is, or is a union with, one of the wanted types; an unresolved name may be any."""
     if isinstance(expected, (str, ForwardRef)):
         return True
@@ -326,7 +328,7 @@ def _accepts(expected: Any, *wanted: Any) -> bool:
 
 
 def _override_types(kind: type) -> JsonObject:
-    """Types of all fields that overrides may name; which of them the section has, it says when it is built."""
+    """Types of all fields that overrides may name; whether the chosen class has them, `build_section` checks."""
     if issubclass(kind, ChosenSection):
         return {name: hint for chosen in kind.every_class() for name, hint in _field_types(chosen).items()}
     return _field_types(kind)
@@ -372,5 +374,5 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {matches[0]!r}?)" if matches else ""
 
 
-def _type_name(expected: Any) -> str:
+def _type_name(expected: Hint) -> str:
     return expected.__name__ if isinstance(expected, type) and not get_args(expected) else str(expected)

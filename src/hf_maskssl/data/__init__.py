@@ -1,4 +1,4 @@
-"""Where batches come from: recipes, sources, preparation and collation."""
+"""The way from a recipe to batches: sources, preparation and collation."""
 
 from ..recipes import build_config, load_recipe
 from .arguments import DataArguments, data_arguments

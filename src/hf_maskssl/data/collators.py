@@ -14,9 +14,9 @@ class BatchCollator:
 
     Args:
         columns: Batch name (`input_ids`, `input_values`, `pixel_values`) -> the raw column, for errors.
-        vocab_size: Ids must be below it; None where there are no tokens.
-        pad_token_id: Id to pad with; None means 0, and then no id in a row is taken for padding.
-        always_mask: Give `attention_mask` even when every text is equally long.
+        vocab_size: Size of the vocabulary, which all ids must be below; None where there are no tokens.
+        pad_token_id: Id to pad with; None means 0, but then no id in a row counts as padding.
+        always_mask: Whether to give `attention_mask` even when every text is equally long.
     """
 
     def __init__(
@@ -57,14 +57,10 @@ class BatchCollator:
             batch |= self._pad(rows)
         if "token_type_ids" in rows[0]:
             batch["token_type_ids"] = _padded([row["token_type_ids"] for row in rows], 0)
-        if "labels" in rows[0]:
-            batch["labels"] = collate_labels(rows)
-        if "index" in rows[0]:
-            batch["index"] = torch.tensor([int(row["index"]) for row in rows])
-        return batch
+        return batch | labels_and_index(rows)
 
     def stack(self, rows: Sequence[Mapping[str, Any]], key: str, name: str) -> torch.Tensor:
-        """The values under `key`, (B, ...) float32, all of one shape and finite; `name` is what they are called."""
+        """The values under `key`, (B, ...) float32, all of one shape and finite; errors call them `name`."""
         samples = [np.asarray(row[key], dtype=np.float32) for row in rows]
         for row, sample in zip(rows, samples, strict=True):
             if sample.shape != samples[0].shape:
@@ -110,16 +106,20 @@ class BatchCollator:
         return f"row {row.get('index', '?')}, column {self.columns.get(name, name)!r}"
 
 
-def collate_labels(rows: Sequence[Mapping[str, Any]]) -> torch.Tensor:
-    """(B,) or (B, H, W) labels; those of tokens padded to (B, N)."""
-    labels = [np.asarray(row["labels"]) for row in rows]
-    if labels[0].ndim == 1:
-        return _padded(labels, IGNORED_LABEL)
-    return torch.from_numpy(np.stack(labels))
+def labels_and_index(rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+    """Where rows have them, `labels` (B,) or (B, H, W), those of tokens padded to (B, N), and `index` (B,) int64."""
+    batch = {}
+    if "labels" in rows[0]:
+        labels = [np.asarray(row["labels"]) for row in rows]
+        is_per_token = labels[0].ndim == 1
+        batch["labels"] = _padded(labels, IGNORED_LABEL) if is_per_token else torch.from_numpy(np.stack(labels))
+    if "index" in rows[0]:
+        batch["index"] = torch.tensor([int(row["index"]) for row in rows])
+    return batch
 
 
-def _padded(rows: Sequence[Any], filling: int) -> torch.Tensor:
-    """(B, N) int64 of integers, rows filled up to the longest."""
+def _padded(rows: Sequence[Sequence[int] | np.ndarray], filling: int) -> torch.Tensor:
+    """Rows of integers as (B, N) int64, filled up to the longest."""
     padded = np.full((len(rows), max(len(row) for row in rows)), filling, dtype=np.int64)
     for place, row in enumerate(rows):
         padded[place, : len(row)] = row

@@ -25,12 +25,12 @@ class PreparedData:
     Attributes:
         train: Rows with the model's inputs, `labels` where asked for, and `index`, the row's number in its split (of a
             stream read by several workers: in the worker's share; of masked text: of the row in which a sequence begins).
-        validation: The same, or None.
-        test: The same, or None.
-        processor: What was applied; saved with the checkpoint. None for columns of ids.
-        collator: Rows -> batch.
-        task: What the labels are; None without labels.
-        num_labels: Outputs a head needs: classes, or 1 for real numbers; None without labels.
+        validation: Rows of the validation split, or None.
+        test: Rows of the test split, or None.
+        processor: Processor that made the inputs, saved with the checkpoint; None for columns of ids.
+        collator: Callable that makes a batch of rows.
+        task: Name of the task that the labels set; None without labels.
+        num_labels: Number of outputs that a head needs: classes, or 1 for real numbers; None without labels.
         label_names: Names of the classes in the order of their ids; None without classes.
         not_inputs: Keys of a batch that are no inputs of the model in pre-training.
     """
@@ -58,13 +58,13 @@ def prepare_data(
     Args:
         args: The recipe's data section.
         config: Model configuration: `modality` and the sizes that go with it are read.
-        processor: Of a checkpoint, with the statistics it was trained with; the recipe's own `standardize`, `scale`,
-            `tokenizer`, `alphabet` and mel settings are then not used, its `modality_options` replace what the processor
-            has. None builds one on the training split.
+        processor: Processor of a checkpoint, with the statistics it was trained with; the recipe's own `standardize`, `scale`,
+            `tokenizer`, `alphabet` and mel settings are then not used; its `modality_options` replace those of the
+            processor. None builds one on the training split.
         require_labels: Whether the caller cannot do without labels.
-        complete: Whether it is for pre-training: every modality of the model is to have a column, for what has no data is
-            never trained (under `allow_missing` a warning says so instead), and a model with tasks for words needs kind
-            `"masked_text"`.
+        complete: Whether the data are for pre-training. Then every modality of the model must have a column, because a
+            modality without data is never trained (under `allow_missing` a warning says so instead), and a model with
+            tasks for words needs kind `"masked_text"`.
 
     Returns:
         Splits of map-style rows (`len`, `[i]`, `select`, `arrays`), or `IterableDataset` when streaming.

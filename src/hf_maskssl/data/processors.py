@@ -1,4 +1,4 @@
-"""What turns raw values into a model's inputs, as it lies in a checkpoint folder."""
+"""Processors, which turn raw values into a model's inputs and are saved in its checkpoint folder."""
 
 import json
 import os
@@ -39,15 +39,8 @@ class ImageTextProcessor:
         return files
 
 
-Processor = (
-    SeriesFeatureExtractor
-    | SpectrogramFeatureExtractor
-    | ArrayImageProcessor
-    | MultiMAEImageProcessor
-    | ImageTextProcessor
-    | PreTrainedTokenizerBase
-    | None
-)
+NumericProcessor = SeriesFeatureExtractor | SpectrogramFeatureExtractor | ArrayImageProcessor | MultiMAEImageProcessor
+Processor = NumericProcessor | ImageTextProcessor | PreTrainedTokenizerBase | None
 
 
 def load_processor(folder: str | os.PathLike[str]) -> Processor:
@@ -73,7 +66,7 @@ def load_processor(folder: str | os.PathLike[str]) -> Processor:
     return processor if tokenizer is None else ImageTextProcessor(processor, tokenizer)
 
 
-def split_processor(processor: Any) -> tuple[Any, PreTrainedTokenizerBase | None]:
+def split_processor(processor: Processor) -> tuple[NumericProcessor | None, PreTrainedTokenizerBase | None]:
     """The numeric part and the tokenizer of a processor."""
     if isinstance(processor, ImageTextProcessor):
         return processor.image_processor, processor.tokenizer

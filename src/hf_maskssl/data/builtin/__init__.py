@@ -1,11 +1,11 @@
-"""Data sets that come with the package: a file each, and one record of it."""
+"""Data sets that come with the package: each has a file with one record."""
 
 from .digits import DIGITS
 from .pydoc import PYDOC
 from .scenes import SCENES
 from .source import Source
 
-# `data.source` -> what is known of it.
+# `data.source` -> its record.
 SOURCES: dict[str, Source] = {source.name: source for source in (DIGITS, SCENES, PYDOC)}
 
 __all__ = ["SOURCES", "Source"]

@@ -1,6 +1,6 @@
 """Procedural scenes: rooms with textured solids, seen by a pinhole camera, with true depth, normals and class maps.
 
-What a thing is called follows from its shape alone; its colours and patterns are drawn freely and often taken from the wall
+The class of a solid follows from its shape alone; its colours and patterns are drawn freely and often taken from the wall
 or floor behind it, so that depth tells more about classes than colour does.
 """
 
@@ -96,7 +96,7 @@ class Solid:
         return (vectors @ self.rotation) / self.size
 
     def hit(self, origins: np.ndarray, directions: np.ndarray) -> np.ndarray:
-        """How many `directions` (n, 3) from `origins` ((3,) or (n, 3)) the surface is away: (n,), infinite for never."""
+        """Distances (n,) to the surface from `origins` ((3,) or (n, 3)), in units of `directions` (n, 3); infinite for a miss."""
         return SHAPES[self.shape](self.local(origins - self.center), self.local(directions))
 
     def normals(self, points: np.ndarray) -> np.ndarray:
@@ -141,7 +141,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class View:
-    """What a camera sees.
+    """The pictures that a camera takes.
 
     Attributes:
         rgb: (H, W, 3) uint8.
@@ -173,11 +173,11 @@ def make_scene(seed: int, split: str, number: int, height: int, width: int) -> V
     """Draw and render one scene; equal arguments give equal pixels.
 
     Args:
-        seed: Of the whole set.
-        split: One of `SCENE_SPLITS`, which share no scene.
-        number: Of the scene in its split.
-        height: Pixels.
-        width: Pixels.
+        seed: Seed of the whole set.
+        split: Name of a split, one of `SCENE_SPLITS`; no two splits share a scene.
+        number: Number of the scene in its split.
+        height: Height of the pictures in pixels.
+        width: Width of the pictures in pixels.
     """
     generator = np.random.default_rng([seed, SCENE_SPLITS.index(split), number])
     while True:
@@ -242,8 +242,8 @@ def scene_rows(
     """Rows of the data set: PNG files and the label.
 
     Args:
-        seed: Of the whole set.
-        split: One of `SCENE_SPLITS`.
+        seed: Seed of the whole set.
+        split: Name of a split, one of `SCENE_SPLITS`.
         size: Height and width.
         blocks: First scene and end of each block of scenes.
     """
@@ -322,7 +322,7 @@ def _first(enter: np.ndarray, leave: np.ndarray) -> np.ndarray:
 
 
 def _slabs(origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where rays enter and leave the cube [-1, 1]^3."""
+    """Distances at which rays enter and leave the cube [-1, 1]^3."""
     with np.errstate(divide="ignore", invalid="ignore"):
         inverse = 1.0 / directions
         one, other = (-1.0 - origins) * inverse, (1.0 - origins) * inverse
@@ -497,7 +497,7 @@ def read_scenes(args: DataArguments, split: str) -> Dataset | IterableDataset:
     size = (args.scene_size, args.scene_size) if isinstance(args.scene_size, int) else tuple(args.scene_size)
     settings: dict[str, Any] = {"seed": args.scenes_seed, "split": split, "size": size}
     count = args.num_scenes[split]
-    # A list is what `num_proc` shares out; the rows are the same for every number of processes.
+    # `num_proc` shares this list out; the rows are the same for every number of processes.
     settings["blocks"] = [(start, min(start + BLOCK_SCENES, count)) for start in range(0, count, BLOCK_SCENES)]
     if args.streaming:
         return IterableDataset.from_generator(scene_rows, features=scene_features(), gen_kwargs=settings)

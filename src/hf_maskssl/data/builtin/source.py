@@ -1,4 +1,4 @@
-"""What the package knows of a data set that comes with it."""
+"""The record of a data set that comes with the package."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Source:
     """A data set that `data.source` names without files.
 
     Attributes:
-        name: As in recipes.
-        title: As model cards say it.
-        read: Arguments and the name of a split -> the split.
-        input_column: The column of the input where the recipe names none.
-        depth_scale: Depth maps times this are metres; None without depth maps.
+        name: Name of the data set in recipes.
+        title: Name of the data set in model cards.
+        read: Function that reads a split by the arguments and its name.
+        input_column: Name of the column that holds the input where the recipe names none.
+        depth_scale: Factor that turns depth maps into metres; None without depth maps.
         class_names: Column of class maps -> names of the classes by their id.
-        is_rendered: Its pictures were drawn here, so that none can be broken.
+        is_rendered: Whether its pictures were drawn here, so that none can be broken.
     """
 
     name: str

@@ -1,1 +1,1 @@
-"""Rows of several aligned pictures of one scene: kind "multimodal"."""
+"""The kind "multimodal": a row is several aligned pictures of one scene."""

@@ -1,9 +1,8 @@
-"""Pictures that cannot be opened, modalities that are missing, and classes of maps: looked at before anything is trained."""
+"""Checks before anything is trained: pictures that cannot be opened, missing modalities, and classes of maps."""
 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import datasets
 import numpy as np
@@ -30,17 +29,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PictureCheck:
-    """Maps a batch of raw rows to what is wrong with each: pictures that cannot be opened, and modalities not there.
+    """Maps a batch of raw rows to the problems of each: pictures that cannot be opened, and modalities that are missing.
 
     Attributes:
         columns: Modality -> column.
-        files: Columns of files, which are opened.
+        files: Names of the columns whose files are opened.
     """
 
     columns: Mapping[str, str]
     files: tuple[str, ...]
 
-    def __call__(self, batch: pa.Table, indices: Sequence[int]) -> dict[str, list[Any]]:
+    def __call__(self, batch: pa.Table, indices: Sequence[int]) -> dict[str, list[str]]:
         problems = [""] * len(indices)
         for column in self.files:
             for place, value in enumerate(batch.column(column).to_pylist()):
@@ -65,7 +64,7 @@ def readable_rows(dataset: AnyDataset, columns: Mapping[str, str], args: Multimo
         dataset: Raw rows.
         columns: Modality -> column.
         args: `verify_images`, `allow_missing`, `label_column`, `task` and `num_proc` are read.
-        split: For messages.
+        split: Name of the split, for messages.
 
     Returns:
         The rows, with their numbers in `dataset` where some are left out.

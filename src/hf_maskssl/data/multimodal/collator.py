@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..collators import BatchCollator, collate_labels
+from ..collators import BatchCollator, labels_and_index
 from .rows import INPUT, PRESENCE
 
 
@@ -15,7 +15,7 @@ class MultimodalCollator(BatchCollator):
 
     Args:
         columns: Modality -> the raw column, for errors.
-        num_classes: Modality -> classes, of class maps alone.
+        num_classes: Modality -> number of classes, of the modalities that are class maps.
         ignore_index: Class id of pixels without a class.
     """
 
@@ -49,11 +49,7 @@ class MultimodalCollator(BatchCollator):
         presence = self._presence(rows)
         if presence is not None:
             batch["presence"] = presence
-        if "labels" in rows[0]:
-            batch["labels"] = collate_labels(rows)
-        if "index" in rows[0]:
-            batch["index"] = torch.tensor([int(row["index"]) for row in rows])
-        return batch
+        return batch | labels_and_index(rows)
 
     def _classes(self, rows: Sequence[Mapping[str, Any]], key: str, name: str) -> torch.Tensor:
         ids = np.stack([np.asarray(row[key]) for row in rows]).astype(np.int64)

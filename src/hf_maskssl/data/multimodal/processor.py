@@ -67,7 +67,7 @@ def build_multimodal_processor(args: MultimodalArguments, config: PreTrainedConf
     """The processor of a recipe; what `standardize: dataset` lacks is still to be measured.
 
     Raises:
-        ValueError: Options of a modality that the model does not have, or that cannot be.
+        ValueError: Options of a modality that the model does not have, or options that the processor refuses.
     """
     _check_options(args, config)
     entries: dict[str, dict[str, Any]] = {}
@@ -84,7 +84,7 @@ def build_multimodal_processor(args: MultimodalArguments, config: PreTrainedConf
     processor = MultiMAEImageProcessor(entries)
     for entry in processor.modalities.values():
         if entry["kind"] == "continuous":
-            # Numbers of unknown range: raw ones would be learnt badly, and without a word.
+            # Raw numbers of an unknown range would be learnt badly, without any warning.
             entry.setdefault("standardize", "dataset")
     return fitted_processor(processor, args, config)
 
@@ -94,12 +94,12 @@ def fitted_processor(
 ) -> MultiMAEImageProcessor:
     """A copy that makes pictures of the model's size, cropped as the recipe says, with its `modality_options`.
 
-    Where these ask for another standardisation than the processor has, mean and standard deviation are theirs or still to
-    be measured; elsewhere the processor's hold.
+    Options that ask for another standardisation than the processor has bring mean and standard deviation along, or these are
+    still to be measured; without such options the processor keeps its own.
 
     Raises:
         ValueError: The model has modalities that the processor does not know, or knows otherwise; options of a modality
-            that the model does not have, or that cannot be.
+            that the model does not have, or options that the processor refuses.
     """
     _check_options(args, config)
     modalities = {name: dict(fields) for name, fields in processor.modalities.items()}

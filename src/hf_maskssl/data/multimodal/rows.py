@@ -20,7 +20,7 @@ from ..tables.sources import AnyDataset
 from ..text.texts import row_place
 from .checks import MULTIMODAL_VERSION, missing_words
 
-# What keys of a prepared row begin with.
+# Beginnings of the keys of a prepared row.
 INPUT, PRESENCE = "inputs.", "presence."
 LABEL_MAPS = {"semantic_segmentation": "classes", "depth_estimation": "depth"}
 
@@ -31,15 +31,15 @@ class MultimodalPreparer(Preparer):
 
     Attributes:
         columns: Modality -> column.
-        processor: What is done to the pictures.
-        label_column: None leaves labels out.
-        labels: How labels become numbers.
-        label_scale: Depth maps to learn are multiplied by this.
-        label_invalid_value: Pixels of this raw value have no known depth.
-        allow_missing: Rows may lack modalities.
-        augmentation: Draws views; None: all rows are seen as `processor.fixed_view` says.
-        split: For errors.
-        row_numbers: For errors, the number that each row had before some were left out; None: none were.
+        processor: Processor of the pictures.
+        label_column: Name of the column that holds the label; None leaves labels out.
+        labels: Label space, which makes numbers of labels.
+        label_scale: Factor that depth maps to learn are multiplied by.
+        label_invalid_value: Raw value of pixels whose depth is not known.
+        allow_missing: Whether rows may lack modalities.
+        augmentation: Random numbers that views are drawn with; None shows all rows as `processor.fixed_view` says.
+        split: Name of the split, for errors.
+        row_numbers: Number that each row had before some were left out, for errors; None where none were.
     """
 
     columns: Mapping[str, str]
@@ -113,7 +113,7 @@ class MultimodalPreparer(Preparer):
         return dataclasses.replace(self, augmentation=None)
 
     def set_epoch(self, epoch: int, seed: int | None = None) -> None:
-        """From now on views are those of this epoch of a run with this seed, in worker processes as well."""
+        """As `DrawnByEpoch`: draw from now on the views of this epoch, in worker processes as well."""
         if self.augmentation is not None:
             self.augmentation.set_epoch(epoch, seed)
 
@@ -145,7 +145,7 @@ class MultimodalPreparer(Preparer):
             row |= {PRESENCE + name: np.int8(name in inputs) for name in self.columns}
         return row | labels
 
-    def _read(self, value: Any, index: int, column: str) -> Any:
+    def _read(self, value: object, index: int, column: str) -> object:
         try:
             return read_map(value)
         except ValueError as error:
@@ -176,7 +176,7 @@ class MultimodalPreparer(Preparer):
         return values.astype(np.int32) if values.dtype == np.int64 else values
 
     def _absent(self, name: str) -> np.ndarray:
-        """What stands where a modality is missing."""
+        """The values that stand for a missing modality."""
         picture = self.processor.pictures()[name]
         size = [length // picture.stride for length in self.processor.image_size]
         if picture.channels is None:
@@ -202,7 +202,7 @@ class MultimodalPreparer(Preparer):
         )
 
 
-def with_files(error: ValueError, values: Sequence[Any]) -> str:
+def with_files(error: ValueError, values: Sequence[object]) -> str:
     """An error's words and, where they do not name them, the files that the values come from."""
     paths = [path for path in map(path_of, values) if path and path not in str(error)]
     return f"{error} ({', '.join(dict.fromkeys(paths))})" if paths else str(error)

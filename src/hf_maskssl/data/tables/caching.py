@@ -1,17 +1,25 @@
 """`Dataset.map` whose results are found again by every process and every run."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow as pa
 from datasets import Dataset
 from datasets.fingerprint import Hasher
+
+from .rows import Column
 
 BATCH_ROWS = 256
 
 
 def cached_map(
-    dataset: Dataset, function: Any, description: str, num_proc: int | None = None, batch_rows: int = BATCH_ROWS
+    dataset: Dataset,
+    function: Callable[..., Mapping[str, Column] | pa.Table],
+    description: str,
+    num_proc: int | None = None,
+    batch_rows: int = BATCH_ROWS,
 ) -> Dataset:
     """`Dataset.map` in batches with row numbers, its result kept in the datasets cache under a key equal everywhere.
 
@@ -19,10 +27,10 @@ def cached_map(
 
     Args:
         dataset: Raw rows.
-        function: Takes columns and row numbers, returns columns or an Arrow table.
+        function: What makes columns, or an Arrow table, of a batch of columns and its row numbers.
         description: Text that decides the result together with the data set.
-        num_proc: Processes.
-        batch_rows: Rows that the function gets at once.
+        num_proc: Number of processes; None means this one alone.
+        batch_rows: Number of rows that the function gets at once.
     """
     fingerprint = Hasher.hash([type(function).__name__, description, dataset._fingerprint])
     options: dict[str, Any] = {"keep_in_memory": True}

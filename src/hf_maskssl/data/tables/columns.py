@@ -15,7 +15,7 @@ from ...extras import missing_extra
 from .sources import AnyDataset, column_names
 
 NPY_START = b"\x93NUMPY"
-# What broken files make NumPy and Pillow raise.
+# Errors that NumPy and Pillow raise for broken files.
 UNREADABLE = (OSError, EOFError, SyntaxError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
@@ -24,7 +24,7 @@ def require_columns(dataset: AnyDataset, wanted: Iterable[tuple[str, str | None]
 
     Args:
         dataset: Any split.
-        wanted: (field of the recipe, column name) pairs; None is not asked for.
+        wanted: (field of the recipe, column name) pairs; a column that is None is not checked.
         split: The split's name, for the error.
 
     Raises:
@@ -59,7 +59,7 @@ def _is_number(dtype: str) -> bool:
 
 
 def undecoded(dataset: AnyDataset, columns: Sequence[str]) -> AnyDataset:
-    """Leave images and sounds as bytes, so that an unreadable one is met here, with its row number."""
+    """Leave images and sounds as bytes, so that the preparer, which knows the row number, meets an unreadable one."""
     for name in columns:
         feature = (dataset.features or {}).get(name)
         if isinstance(feature, datasets.Image):
@@ -69,7 +69,7 @@ def undecoded(dataset: AnyDataset, columns: Sequence[str]) -> AnyDataset:
     return dataset
 
 
-def read_image(value: Any) -> Any:
+def read_image(value: object) -> object:
     """A PIL image from encoded bytes or a path; anything else (PIL image, array) as it is.
 
     Raises:
@@ -87,7 +87,7 @@ def read_image(value: Any) -> Any:
         raise ValueError(f"unreadable image {value.get('path') or ''}: {error}") from error
 
 
-def read_map(value: Any) -> Any:
+def read_map(value: object) -> object:
     """A picture or a NumPy array from encoded bytes, a path, or `{"bytes", "path"}`; anything else as it is.
 
     Raises:
@@ -112,17 +112,17 @@ def _read_array(value: dict[str, Any]) -> np.ndarray:
     content, path = value["bytes"], value["path"]
     try:
         return np.load(path if content is None else io.BytesIO(content), allow_pickle=False)
-    except ValueError as error:  # what NumPy says of a file that ends too early
+    except ValueError as error:  # NumPy raises it for a file that ends too early
         raise ValueError(f"unreadable file {path or ''}: {error}") from error
 
 
-def path_of(value: Any) -> str:
+def path_of(value: object) -> str:
     """The file that a raw value of an image column comes from; empty where it has none."""
     path = value.get("path") if isinstance(value, dict) else value
     return path if isinstance(path, str) else ""
 
 
-def read_waveform(value: Any, sampling_rate: int, wanted_rate: int) -> np.ndarray:
+def read_waveform(value: object, sampling_rate: int, wanted_rate: int) -> np.ndarray:
     """A mono waveform, resampled where its rate is not the one wanted.
 
     Args:

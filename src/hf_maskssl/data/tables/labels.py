@@ -1,8 +1,8 @@
-"""What the labels of a data set are: their names and their numbers."""
+"""The labels of a data set: their names and their numbers."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import datasets
 import numpy as np
@@ -25,9 +25,9 @@ class LabelSpace:
     """How a label column becomes numbers.
 
     Attributes:
-        task: Classes, a real number, one class per token, or a class or depth per pixel.
+        task: Name of the task: a class, a real number, a class per token, or a class or depth per pixel.
         names: Names of the classes in the order of their ids; empty for real numbers.
-        are_strings: The column holds names; otherwise it holds ids.
+        are_strings: Whether the column holds names; otherwise it holds ids.
     """
 
     task: Task
@@ -39,7 +39,7 @@ class LabelSpace:
         """Outputs a head needs: the number of classes, 1 for real numbers."""
         return 1 if self.task in ("regression", "depth_estimation") else len(self.names)
 
-    def encode(self, value: Any) -> int | float:
+    def encode(self, value: object) -> int | float:
         """One label as a number.
 
         Raises:
@@ -48,25 +48,27 @@ class LabelSpace:
         value = value.item() if isinstance(value, np.generic) else value
         if value is None or (isinstance(value, float) and not np.isfinite(value)):
             raise ValueError(f"the label is {value}: drop the row or give it a label (data.drop_missing_labels)")
-        if not self.are_strings and not isinstance(value, (int, float)):
-            raise ValueError(f"expected one number as label (task {self.task!r}), got {value!r:.60}")
-        if self.task == "regression":
-            return float(value)
         if self.are_strings:
             if str(value) not in self.names:
                 raise ValueError(f"label {value!r} is not in the training split, whose labels are {list(self.names)}")
             return self.names.index(str(value))
+        if not isinstance(value, (int, float)):
+            raise ValueError(f"expected one number as label (task {self.task!r}), got {value!r:.60}")
+        if self.task == "regression":
+            return float(value)
         if int(value) != value or not 0 <= value < len(self.names):
             raise ValueError(f"label {value} is not one of the {len(self.names)} classes 0..{len(self.names) - 1}")
         return int(value)
 
-    def encode_tokens(self, values: Any, mask: Any, length: int) -> np.ndarray:
+    def encode_tokens(
+        self, values: Sequence[object] | np.ndarray, mask: Sequence[int] | np.ndarray | None, length: int
+    ) -> np.ndarray:
         """Labels of one sequence.
 
         Args:
             values: One label per token; -100 is ignored.
-            mask: None, or one number per token, 0 where the label is to be ignored.
-            length: How many tokens the whole sequence has.
+            mask: One number per token, 0 where the label is to be ignored; None where every label counts.
+            length: Number of tokens of the whole sequence.
 
         Returns:
             (length,) int64, ignored places -100.
@@ -85,7 +87,7 @@ class LabelSpace:
             keep &= np.asarray(mask) != 0
         wrong = keep & ((labels < 0) | (labels >= len(self.names)) | (labels % 1 != 0))
         if wrong.any():
-            # The single label goes through `encode` for its error.
+            # `encode` raises the error of this one label.
             self.encode(labels[wrong][0].item())
         return np.where(keep, labels, IGNORED_LABEL).astype(np.int64)
 
@@ -110,10 +112,11 @@ def measure_labels(args: DataArguments, train_split: AnyDataset) -> LabelSpace |
     if names is not None:
         return LabelSpace(args.task, tuple(names))
     found = _unique_values(train_split, args.label_column)
-    if found and all(isinstance(value, str) for value in found):
-        return LabelSpace(args.task, tuple(sorted(found)), are_strings=True)
-    ids = [value for value in found if value != IGNORED_LABEL]
-    if not ids or any(isinstance(value, str) or int(value) != value or value < 0 for value in ids):
+    strings = sorted(value for value in found if isinstance(value, str))
+    if strings and len(strings) == len(found):
+        return LabelSpace(args.task, tuple(strings), are_strings=True)
+    ids = [value for value in found if not isinstance(value, str) and value != IGNORED_LABEL]
+    if strings or not ids or any(int(value) != value or value < 0 for value in ids):
         raise ValueError(
             f"data.label_column {args.label_column!r}: expected integers from 0 or strings as classes, got "
             f"{sorted(map(str, found))[:10]}; for real numbers set data.task to regression"
@@ -122,12 +125,12 @@ def measure_labels(args: DataArguments, train_split: AnyDataset) -> LabelSpace |
 
 
 def drop_missing_labels(split: AnyDataset, args: DataArguments, role: str) -> AnyDataset:
-    """The rows of a split whose label is there; a warning counts the others. Nothing without a label column.
+    """The rows of a split whose label is there; a warning counts the others. All rows stay where no label column is named.
 
     Args:
         split: Raw rows; not a stream, whose rows cannot be counted beforehand.
         args: `label_column` is read.
-        role: For the warning.
+        role: Name of the split, for the warning.
     """
     missing = missing_labels(split, args.label_column)
     if len(missing) == 0 or isinstance(split, IterableDataset):
@@ -163,17 +166,17 @@ def _missing_words(split: AnyDataset, column: str | None, role: str, rows: np.nd
     return f"{role} split, row {named}, column {column!r}: the label is missing in {len(rows)} of {len(split)} rows"
 
 
-def _class_label_names(feature: Any) -> list[str] | None:
+def _class_label_names(feature: object) -> list[str] | None:
     if isinstance(feature, (datasets.List, datasets.LargeList)):
         feature = feature.feature
     return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
 
 
-def _unique_values(dataset: AnyDataset, column: str) -> list[Any]:
+def _unique_values(dataset: AnyDataset, column: str) -> list[str | int | float]:
     """Values that occur, without missing ones."""
     if isinstance(dataset, IterableDataset):
         logger.info("classes of %r are taken from the first %d rows of the stream", column, STREAM_ROWS)
-        values: set[Any] = set()
+        values: set[str | int | float | None] = set()
         for row in dataset.take(STREAM_ROWS):
             values.update(row[column] if isinstance(row[column], list) else [row[column]])
     else:

@@ -22,7 +22,7 @@ def read_multimodal_folder(root: Path, split: str, args: DataArguments) -> Datas
     read when their row is.
 
     Args:
-        root: Holds a folder per modality, or one per split which holds those.
+        root: Folder that holds one per modality, or one per split which holds those.
         split: Name of the folder of the split. Where there is none, all rows are the split `train_split`.
         args: `input_column`, `label_column` and `task` say which modalities are needed (no `input_column`: all folders that
             hold pictures; `prepare_data` always names those of the model); `may_lack_columns` lets rows lack some.
@@ -44,12 +44,12 @@ def read_multimodal_folder(root: Path, split: str, args: DataArguments) -> Datas
     features: dict[str, Any] = {name: _feature(found) for name, found in files.items()}
     if classes:
         features["label"] = datasets.ClassLabel(names=classes)
-    # The files' sizes and times belong to the fingerprint: what is written anew is read anew.
+    # The files' sizes and times belong to the fingerprint, so that files written anew are read anew.
     fingerprint = _fingerprint(base, files)
     return Dataset.from_generator(
         _rows,
         features=datasets.Features(features),
-        # A tuple: lists are what `datasets` shares out.
+        # A tuple, because `datasets` shares lists out among processes.
         gen_kwargs={"base": str(base), "modalities": tuple(modalities), "fingerprint": fingerprint},
         fingerprint=fingerprint,
     )
@@ -145,8 +145,8 @@ def _classes(base: Path, names: Sequence[str]) -> list[str]:
     return classes
 
 
-def _feature(found: dict[str, Found]) -> Any:
-    """Pictures are an `Image` column; paths of NumPy files, of which datasets knows nothing, are strings."""
+def _feature(found: dict[str, Found]) -> datasets.Value | datasets.Image:
+    """An `Image` column for pictures, a column of strings for paths of NumPy files, which datasets cannot read."""
     has_arrays = any(file.path.lower().endswith(".npy") for file in found.values())
     return datasets.Value("string") if has_arrays else datasets.Image()
 

@@ -1,10 +1,11 @@
-"""Raw splits as prepared ones: what a kind's preparer must do, and the three forms in which its rows are kept."""
+"""Prepared splits: what a kind's preparer must do, and the three forms in which its rows are kept."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
+import pyarrow as pa
 from datasets import Dataset, IterableDataset
 from numpy import ndarray
 
@@ -23,8 +24,8 @@ class RawSplit:
 
     Attributes:
         name: "train", "validation" or "test".
-        rows: What is left.
-        numbers: (n,) int64, the number that each row had before some were left out; None: none were.
+        rows: Rows that can be used.
+        numbers: Number (n,) int64 that each row had before some were left out; None where none were.
     """
 
     name: str
@@ -57,23 +58,23 @@ class Preparer(ABC):
 
     @abstractmethod
     def description(self) -> str:
-        """All that decides the result, as text: equal in every process, unlike a pickle of live objects."""
+        """Everything that decides the result, as text, which unlike a pickle of live objects is equal in every process."""
 
     def opened(self, dataset: AnyDataset) -> AnyDataset:
-        """The used columns in the form that is quickest to read; images and sounds are bytes already."""
+        """The used columns in the form that is quickest to read, where images and sounds have been left as bytes."""
         return dataset
 
     @property
     def is_drawn(self) -> bool:
-        """Whether rows are drawn anew in every epoch, so that keeping them is no use."""
+        """Whether rows are drawn anew in every epoch, so that they cannot be kept."""
         return False
 
     def fixed(self) -> "Preparer":
-        """The same with nothing drawn at random."""
+        """The same preparer with nothing drawn at random."""
         return self
 
     def look_at(self, rows: PreparedRows, raw: Dataset) -> None:
-        """Warn of what only all rows together show; called once for a split that is kept."""
+        """Warn of what no single row shows; called once for a split whose prepared rows are kept."""
         return None
 
 
@@ -83,7 +84,7 @@ class TablePreparer:
 
     prepare: Preparer
 
-    def __call__(self, batch: Rows, indices: Sequence[int]) -> Any:
+    def __call__(self, batch: Rows, indices: Sequence[int]) -> pa.Table:
         return to_table(self.prepare(batch, indices))
 
 
@@ -93,7 +94,7 @@ def prepare_split(dataset: AnyDataset, preparer: Preparer, args: DataArguments) 
 
     Args:
         dataset: The raw split.
-        preparer: What to do with its rows.
+        preparer: Preparer of the rows.
         args: `cache` and `num_proc` are read.
 
     Raises:
@@ -106,7 +107,7 @@ def prepare_split(dataset: AnyDataset, preparer: Preparer, args: DataArguments) 
         )
     if preparer.is_drawn or not args.cache:
         return TransformedRows(dataset, preparer)
-    # The shape of a row is that of the first one; every sample of a kind has the same.
+    # Every sample of a kind has the same shape, so the first row tells it.
     first = preparer(dataset[:1], [0])
     shapes = {
         name: values.shape[1:] for name, values in first.items() if isinstance(values, ndarray) and values.ndim > 1
@@ -117,7 +118,7 @@ def prepare_split(dataset: AnyDataset, preparer: Preparer, args: DataArguments) 
 
 
 def plain_rows(split: PreparedSplit) -> PreparedSplit:
-    """The same rows with nothing drawn at random: seen as those of validation and test are, for probes and pictures."""
+    """The same rows with nothing drawn at random, as in validation and test; probes and pictures read these."""
     if isinstance(split, TransformedRows) and isinstance(split.prepare, Preparer) and split.prepare.is_drawn:
         return TransformedRows(split.dataset, split.prepare.fixed(), split.chosen)
     return split

@@ -1,48 +1,42 @@
 """Prepared rows: stored once in Arrow and read without copies, or prepared each time they are read."""
 
+import copy
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 from torch.utils import data as torch_data
 
+from .draws import DrawnByEpoch
+
 Rows: TypeAlias = Mapping[str, Sequence[Any]]
 Row: TypeAlias = Mapping[str, Any]  # a prepared row: name -> array or number
 # One value per row: an array where all have one shape, else a list.
 Column: TypeAlias = np.ndarray | list[Any]
+# The place of a row in a chunk of an Arrow table -> its value.
+Reader: TypeAlias = Callable[[int], object]
+
+Chosen = TypeVar("Chosen", bound="ChosenRows")
 
 
-class PreparedRows(torch_data.Dataset[dict[str, Any]]):
-    """Rows whose values were prepared before and lie in one Arrow table.
-
-    Numbers of a fixed shape are stored flat; a row is a view into the (memory-mapped) table, so that reading a batch
-    costs microseconds and worker processes share the memory.
+class ChosenRows(torch_data.Dataset[dict[str, Any]], ABC):
+    """Rows of a data set that are found by their number: all of them, or those chosen.
 
     Args:
-        table: Columns of numbers, lists of one fixed length, or lists of any length. No nulls.
-        shapes: Shape of the rows of each fixed-length list column; the others are left as they are.
-        chosen: (n,) row numbers of the table that this set consists of; None means all.
+        total: Number of rows of the whole data set.
+        chosen: Row numbers (n,) that this set consists of; None means all.
     """
 
-    def __init__(
-        self, table: Dataset, shapes: Mapping[str, tuple[int, ...]], chosen: np.ndarray | None = None
-    ) -> None:
-        self.table = table
-        self.shapes = dict(shapes)
+    def __init__(self, total: int, chosen: np.ndarray | None = None) -> None:
+        self.total = total
         self.chosen = chosen
-        self._readers: list[dict[str, Callable[[int], Any]]] | None = None
-        self._starts = np.zeros(0, dtype=np.int64)
-
-    @property
-    def column_names(self) -> list[str]:
-        """What a row holds."""
-        return list(self.table.column_names)
 
     def __len__(self) -> int:
-        return len(self.table) if self.chosen is None else len(self.chosen)
+        return self.total if self.chosen is None else len(self.chosen)
 
     def __getitem__(self, row: int) -> dict[str, Any]:
         return self.__getitems__([row])[0]
@@ -52,10 +46,58 @@ class PreparedRows(torch_data.Dataset[dict[str, Any]]):
 
         Raises:
             IndexError: A row number outside the set.
+            ValueError: A raw value that cannot be prepared, with its row and column.
         """
+        return self.read(self._numbers(rows))
+
+    @abstractmethod
+    def read(self, numbers: np.ndarray) -> list[dict[str, Any]]:
+        """The rows with these numbers (n,) of the whole data set."""
+
+    def select(self: Chosen, rows: Sequence[int]) -> Chosen:
+        """The set of these rows, in this order, without copying them."""
+        selected = copy.copy(self)
+        selected.chosen = self._numbers(rows)
+        return selected
+
+    def arrays(self) -> dict[str, Column]:
+        """Every column whole: (n, ...) arrays, and lists of arrays where lengths differ."""
+        return stack_columns(self.__getitems__(range(len(self))))
+
+    def _numbers(self, rows: Sequence[int]) -> np.ndarray:
+        """Numbers in the whole data set of rows of this set."""
         numbers = _row_numbers(rows, len(self))
-        if self.chosen is not None:
-            numbers = self.chosen[numbers]
+        return numbers if self.chosen is None else self.chosen[numbers]
+
+
+class PreparedRows(ChosenRows):
+    """Rows whose values were prepared before and lie in one Arrow table.
+
+    Numbers of a fixed shape are stored flat; a row is a view into the (memory-mapped) table, so that reading a batch
+    costs microseconds and worker processes share the memory.
+
+    Args:
+        table: Columns of numbers, lists of one fixed length, or lists of any length. No nulls.
+        shapes: Shape of the rows of each fixed-length list column; the others are left as they are.
+        chosen: Row numbers (n,) of the table that this set consists of; None means all.
+    """
+
+    def __init__(
+        self, table: Dataset, shapes: Mapping[str, tuple[int, ...]], chosen: np.ndarray | None = None
+    ) -> None:
+        super().__init__(len(table), chosen)
+        self.table = table
+        self.shapes = dict(shapes)
+        self._readers: list[dict[str, Reader]] | None = None
+        self._starts = np.zeros(0, dtype=np.int64)
+
+    @property
+    def column_names(self) -> list[str]:
+        """Names of the values of a row."""
+        return list(self.table.column_names)
+
+    def read(self, numbers: np.ndarray) -> list[dict[str, Any]]:
+        """As `ChosenRows`."""
         readers = self._open()
         chunks = np.searchsorted(self._starts, numbers, side="right") - 1
         places = numbers - self._starts[chunks]
@@ -64,16 +106,7 @@ class PreparedRows(torch_data.Dataset[dict[str, Any]]):
             for chunk, place in zip(chunks.tolist(), places.tolist(), strict=True)
         ]
 
-    def select(self, rows: Sequence[int]) -> "PreparedRows":
-        """The set of these rows, in this order, without copying them."""
-        numbers = _row_numbers(rows, len(self))
-        return PreparedRows(self.table, self.shapes, numbers if self.chosen is None else self.chosen[numbers])
-
-    def arrays(self) -> dict[str, Column]:
-        """Every column whole: (n, ...) arrays, and lists of arrays where lengths differ."""
-        return stack_columns(self.__getitems__(range(len(self))))
-
-    def _open(self) -> list[dict[str, Callable[[int], Any]]]:
+    def _open(self) -> list[dict[str, Reader]]:
         if self._readers is None:
             batches = self.table.with_format("arrow")[:].to_batches()
             self._starts = np.cumsum([0, *(batch.num_rows for batch in batches)])[: len(batches)]
@@ -88,13 +121,13 @@ class PreparedRows(torch_data.Dataset[dict[str, Any]]):
         return {**self.__dict__, "_readers": None}
 
 
-class TransformedRows(torch_data.Dataset[dict[str, Any]]):
+class TransformedRows(ChosenRows):
     """Rows prepared each time they are read.
 
     Args:
         dataset: Raw rows.
-        prepare: Takes raw columns and row numbers, gives prepared columns.
-        chosen: (n,) row numbers that this set consists of; None means all.
+        prepare: Callable that makes prepared columns of raw columns and row numbers.
+        chosen: Row numbers (n,) that this set consists of; None means all.
     """
 
     def __init__(
@@ -103,49 +136,25 @@ class TransformedRows(torch_data.Dataset[dict[str, Any]]):
         prepare: Callable[[Rows, Sequence[int]], dict[str, Column]],
         chosen: np.ndarray | None = None,
     ) -> None:
+        super().__init__(len(dataset), chosen)
         self.dataset = dataset
         self.prepare = prepare
-        self.chosen = chosen
 
     @property
     def column_names(self) -> list[str]:
-        """What a row holds."""
+        """Names of the values of a row."""
         return list(self[0])
 
-    def __len__(self) -> int:
-        return len(self.dataset) if self.chosen is None else len(self.chosen)
-
-    def __getitem__(self, row: int) -> dict[str, Any]:
-        return self.__getitems__([row])[0]
-
-    def __getitems__(self, rows: Sequence[int]) -> list[dict[str, Any]]:
-        """Several rows at once: what a DataLoader asks for.
-
-        Raises:
-            IndexError: A row number outside the set.
-            ValueError: A raw value that cannot be prepared, with its row and column.
-        """
-        numbers = _row_numbers(rows, len(self))
-        if self.chosen is not None:
-            numbers = self.chosen[numbers]
+    def read(self, numbers: np.ndarray) -> list[dict[str, Any]]:
+        """As `ChosenRows`."""
         keys = numbers.tolist()
         columns = self.prepare(self.dataset[keys], keys)
         return [{name: values[place] for name, values in columns.items()} for place in range(len(keys))]
 
-    def select(self, rows: Sequence[int]) -> "TransformedRows":
-        """The set of these rows, in this order."""
-        numbers = _row_numbers(rows, len(self))
-        return TransformedRows(self.dataset, self.prepare, numbers if self.chosen is None else self.chosen[numbers])
-
-    def arrays(self) -> dict[str, Column]:
-        """Every column whole: (n, ...) arrays, and lists of arrays where lengths differ."""
-        return stack_columns(self.__getitems__(range(len(self))))
-
     def set_epoch(self, epoch: int, seed: int | None = None) -> None:
-        """What is drawn at random is from now on that of this epoch of a run with this seed, in worker processes as well."""
-        tell = getattr(self.prepare, "set_epoch", None)
-        if tell is not None:
-            tell(epoch, seed)
+        """Draw from now on what belongs to this epoch of a run with this seed, in worker processes as well."""
+        if isinstance(self.prepare, DrawnByEpoch):
+            self.prepare.set_epoch(epoch, seed)
 
 
 def stack_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
@@ -172,7 +181,7 @@ def _to_arrow(values: Column) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(values)))
 
 
-def _reader(column: pa.Array, shape: tuple[int, ...] | None) -> Callable[[int], Any]:
+def _reader(column: pa.Array, shape: tuple[int, ...] | None) -> Reader:
     """A function from a place in the chunk to that row's value."""
     if pa.types.is_fixed_size_list(column.type):
         return column.flatten().to_numpy().reshape(len(column), *(shape or (-1,))).__getitem__

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
 
 from datasets import Dataset
 
@@ -93,13 +93,13 @@ class ScaffoldFinder:
         return {"molecule": molecules, "scaffold": scaffolds}
 
 
-def _scaffold(rdkit: Any, molecule: Any) -> str:
+def _scaffold(rdkit: ModuleType, molecule: object) -> str:
     if molecule is None:
         return ""
     return str(rdkit.Chem.Scaffolds.MurckoScaffold.MurckoScaffoldSmiles(mol=molecule, includeChirality=False))
 
 
-def _rdkit() -> Any:
+def _rdkit() -> ModuleType:
     # Imported here: only scaffold splits need it, and it is an extra.
     try:
         import rdkit

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, IterableDataset
 
-from ..arguments import LOCAL_SOURCES, DataArguments, expand_variables
+from ..arguments import LOCAL_SOURCES, DataArguments, DataFiles, expand_variables
 from .multimodal_folder import read_multimodal_folder
 from .sound_folder import SoundFolder
 
 PARQUET_BATCH_ROWS = 1000
-# What datasets and pandas say of files without rows.
+# Words of the errors that datasets and pandas raise for files without rows.
 EMPTY_FILES = (
     "corresponds to no data",
     "Please pass `features` or at least one example",
@@ -67,7 +67,7 @@ def read_split(args: DataArguments, split: str) -> AnyDataset:
 
 
 def reading_error(place: str, error: Exception) -> ValueError:
-    """What a user can do about files that datasets cannot read, or that have no rows."""
+    """An error that says what a user can do about files that datasets cannot read, or that have no rows."""
     cause = error.__cause__ or error
     # An empty JSON file stops the iterator over its rows.
     if isinstance(cause, StopIteration) or any(words in str(cause) for words in EMPTY_FILES):
@@ -114,7 +114,7 @@ def _read_saved(source: str, split: str, streaming: bool) -> AnyDataset:
     return saved.to_iterable_dataset() if streaming else saved
 
 
-def _expand_files(args: DataArguments, source: str) -> Any:
+def _expand_files(args: DataArguments, source: str) -> DataFiles:
     """`data_files` with variables expanded; local plain paths are checked to exist."""
     if args.data_files is None:
         return None
@@ -135,11 +135,12 @@ def _expand_files(args: DataArguments, source: str) -> Any:
     return expand_all(args.data_files)
 
 
-def _read_numpy(data_files: Any, split: str, streaming: bool) -> AnyDataset:
-    by_split = data_files if isinstance(data_files, dict) else {"train": data_files}
+def _read_numpy(data_files: DataFiles, split: str, streaming: bool) -> AnyDataset:
+    by_split = data_files if isinstance(data_files, dict) else {"train": data_files or []}
     if split not in by_split:
         raise ValueError(f"data.data_files: no files for split {split!r}; there are {sorted(by_split)}")
-    files = [by_split[split]] if isinstance(by_split[split], str) else by_split[split]
+    named = by_split[split]
+    files = [named] if isinstance(named, str) else named
     groups = _numpy_groups(files)
     features = _numpy_features(groups[0])
     # Size and time of the files belong to the fingerprint: a file written anew is read anew.
@@ -194,7 +195,9 @@ def _numpy_features(group: tuple[str, ...]) -> datasets.Features:
     return datasets.Features(features)
 
 
-def _numpy_rows(groups: tuple[tuple[str, ...], ...], stamps: tuple[Any, ...]) -> Iterator[dict[str, Any]]:
+def _numpy_rows(
+    groups: tuple[tuple[str, ...], ...], stamps: tuple[tuple[str, int, int], ...]
+) -> Iterator[dict[str, Any]]:
     for group in groups:
         columns = _numpy_columns(group)
         for row in range(len(next(iter(columns.values())))):

@@ -11,7 +11,7 @@ from datasets import IterableDataset
 from ..arguments import DataArguments
 from .caching import BATCH_ROWS, cached_map
 from .preparing import Preparer, raw_columns
-from .rows import Rows
+from .rows import Column, Rows
 from .sources import AnyDataset, choose_rows
 
 STATISTICS_ROWS = 10_000
@@ -21,19 +21,20 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MomentsOfBatch:
-    """Maps a batch of raw rows to one row: how many values there are, their mean and their spread.
+    """Maps a batch of raw rows to one row: the number of its values, their mean and their sum of squares about it.
 
     Attributes:
-        prepare: Knows the columns and how they are opened.
-        values: Batch and row numbers -> (K, n) values, scaled and not yet standardised, of K channels or features.
-        description: All that decides the result.
+        prepare: Preparer, which knows the columns and how they are opened.
+        values: Callable that makes of a batch and its row numbers the values (K, n) of K channels or features, scaled and
+            not yet standardised.
+        description: Text that decides the result.
     """
 
     prepare: Preparer
     values: Callable[[Rows, Sequence[int]], np.ndarray]
     description: str
 
-    def __call__(self, batch: Rows, indices: Sequence[int]) -> dict[str, list[Any]]:
+    def __call__(self, batch: Rows, indices: Sequence[int]) -> dict[str, Column]:
         values = self.values(batch, indices)
         mean = values.mean(axis=1) if values.size else np.zeros(len(values))
         squares = ((values - mean[:, None]) ** 2).sum(axis=1)
@@ -45,7 +46,7 @@ def measured_moments(
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Mean (K,) and standard deviation (K,) float64 of at most 10,000 rows; None where they hold no value.
 
-    Rows are chosen by `split_seed`; of a stream they are the first.
+    `split_seed` chooses the rows; of a stream they are the first ones.
 
     Raises:
         ValueError: A value that cannot be prepared, naming split, row and column.
