@@ -316,7 +316,7 @@ def _parse_value(text: str, expected: Hint, name: str) -> object:
     return [value] if is_one_item and _accepts(expected, list) else value
 
 
-def _accepts(expected: Hint, *wanted: type) -> bool:
+def _accepts(expected: Hint, *wanted: Hint) -> bool:
     """Whether the annotation is, or is a union with, one of the wanted types; an unresolved name may be any."""
     if isinstance(expected, (str, ForwardRef)):
         return True

@@ -32,44 +32,41 @@ class DataArguments(ChosenSection):
     Each kind extends it by how a row becomes the model's input. `data_arguments` and recipes choose the class by `kind`.
 
     Attributes:
-        source: `"digits"` (scikit-learn's 8x8 handwritten digits: columns `image`, `label`; splits `train` of 1,437
-            and `test` of 360 rows), `"scenes"` (rooms with textured solids, rendered here: columns `rgb`, `depth` in
-            millimetres, `normals`, `semseg`, `layout`, its classes with all solids as one, and `label`, the solid that
-            covers most pixels; splits `train`, `validation`, `test`), `"pydoc"` (the help topics that Python brings
-            along, `help("topics")`: columns `topic`, `text`; split `train`), a kind of local file (`"parquet"`,
-            `"csv"`, `"json"`, `"text"`, `"numpy"`, `"imagefolder"`, `"audiofolder"`), `"multimodal_folder"`
-            (`data_dir` with files `modality/class/name.png`, or `split/modality/class/name.png`), a folder written by
-            `Dataset.save_to_disk`, or any Hub data set or local path that `datasets.load_dataset` takes.
+        source: `"digits"` (scikit-learn's 8x8 handwritten digits: columns `image`, `label`; splits `train` of 1,437 and `test`
+            of 360 rows), `"scenes"` (rooms with textured solids, rendered here: columns `rgb`, `depth` in millimetres,
+            `normals`, `semseg`, `layout`, its classes with all solids as one, and `label`, the solid that covers most pixels;
+            splits `train`, `validation`, `test`), `"pydoc"` (the help topics that Python brings along, `help("topics")`: columns
+            `topic`, `text`; split `train`), a kind of local file (`"parquet"`, `"csv"`, `"json"`, `"text"`, `"numpy"`,
+            `"imagefolder"`, `"audiofolder"`), `"multimodal_folder"` (`data_dir` with files `modality/class/name.png`, or
+            `split/modality/class/name.png`), a folder written by `Dataset.save_to_disk`, or any Hub data set or local path that
+            `datasets.load_dataset` takes.
         config_name: Name of the data set's configuration (`name` of `load_dataset`).
         revision: Branch, tag or commit of a Hub data set.
         data_dir: Folder to read. For local sources, relative paths start at the current directory.
-        data_files: File, list of files or `{split: file or files}`. Environment variables such as `${HOME}` are
-            expanded here, in `data_dir` and in `source`. For `"numpy"`: one or more `.npz` files whose arrays are the
-            columns, or `.npy` files, one a column, named by their file name (`image.npy`, `label.npy`).
+        data_files: File, list of files or `{split: file or files}`. Environment variables such as `${HOME}` are expanded here,
+            in `data_dir` and in `source`. For `"numpy"`: one or more `.npz` files whose arrays are the columns, or `.npy` files,
+            one a column, named by their file name (`image.npy`, `label.npy`).
         streaming: Whether to read rows as they come (`IterableDataset`) instead of downloading and caching them first.
         train_split: Name of the training split.
         validation_split: Name of the validation split, or None.
         test_split: Name of the test split, or None.
-        validation_fraction: Share of the training split, in [0, 1), that is set aside where there is no validation
-            split.
+        validation_fraction: Share of the training split, in [0, 1), that is set aside where there is no validation split.
         split_seed: Seed of that cut, of `split` and of the choice of rows under `max_*_samples`.
-        split: `"given"` takes the splits named above. The others cut all three out of the training split: `"random"`
-            by `split_seed`; `"scaffold"` keeps molecules of one Bemis-Murcko scaffold together, the most common
-            scaffolds first into training (deepchem's rule, without chance); `"scaffold_random"` deals the scaffolds
-            out in an order drawn from `split_seed`, those with more rows than half a validation or test split first.
-            SMILES that RDKit cannot read are left out with a warning. Scaffolds need RDKit: `pip install
-            hf_maskssl[chem]`.
-        split_fractions: Shares of the training, validation and test rows where `split` cuts them, together 1; 0 leaves
-            out validation or test.
-        split_column: Name of the column that says which rows stay together. Scaffold splits read the SMILES there,
-            None means the input column; `"random"` keeps rows with an equal value together, None means that each row
-            goes by itself.
+        split: `"given"` takes the splits named above. The others cut all three out of the training split: `"random"` by
+            `split_seed`; `"scaffold"` keeps molecules of one Bemis-Murcko scaffold together, the most common scaffolds first
+            into training (deepchem's rule, without chance); `"scaffold_random"` deals the scaffolds out in an order drawn from
+            `split_seed`, those with more rows than half a validation or test split first. SMILES that RDKit cannot read are left
+            out with a warning. Scaffolds need RDKit: `pip install hf_maskssl[chem]`.
+        split_fractions: Shares of the training, validation and test rows where `split` cuts them, together 1; 0 leaves out
+            validation or test.
+        split_column: Name of the column that says which rows stay together. Scaffold splits read the SMILES there, None means
+            the input column; `"random"` keeps rows with an equal value together, None means that each row goes by itself.
         kind: Name of a `Kind`: what a row is. It decides which further fields there are (`data_arguments`).
-        input_column: Name of the column that holds the input; some kinds take several, or none. The built-in digits
-            and pydoc need no name.
+        input_column: Name of the column that holds the input; some kinds take several, or none. The built-in digits and pydoc
+            need no name.
         label_column: Name of the column that holds the label; None means no labels, which pre-training does not need.
-        drop_missing_labels: Whether to leave out rows whose label is null or NaN, with a warning that counts them.
-            Otherwise they are an error.
+        drop_missing_labels: Whether to leave out rows whose label is null or NaN, with a warning that counts them. Otherwise
+            they are an error.
         task: Name of the task that the labels set; the kind decides which tasks there are.
         scene_size: Size of the pictures of `"scenes"` in pixels, one number for a square or [height, width].
         num_scenes: Number of scenes of each split of `"scenes"`.
@@ -78,9 +75,8 @@ class DataArguments(ChosenSection):
         max_validation_samples: Largest number of validation rows, chosen in the same way.
         max_test_samples: Largest number of test rows, chosen in the same way.
         num_proc: Number of processes that prepare the rows; None means this one alone.
-        cache: Whether to prepare every row once and keep the result in the datasets cache. False prepares rows each
-            time they are read, for sets whose prepared form is too large for the disk. None means the kind's own
-            choice.
+        cache: Whether to prepare every row once and keep the result in the datasets cache. False prepares rows each time they
+            are read, for sets whose prepared form is too large for the disk. None means the kind's own choice.
     """
 
     source: str = "digits"

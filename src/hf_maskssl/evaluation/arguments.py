@@ -23,33 +23,32 @@ class ProbeArguments:
     """How frozen features are measured.
 
     Attributes:
-        protocol: Name of the way to train probes. "standard" finds the optimum of a regularised linear model on
-            standardised features (logistic regression by L-BFGS, ridge regression): it has no learning rate and no
-            epochs. "paper" is the MetaMAE paper's protocol (appendix A): torch.optim.Adam on the features as they are,
-            100 epochs, learning rate 1e-4, weight decay 1e-4, which need not have converged by then.
-        solver: Name of the solver: "exact" is that of "standard"; "adam" under "standard" is the paper's with the
-            values of the next three fields. None means the protocol's.
+        protocol: Name of the way to train probes. "standard" finds the optimum of a regularised linear model on standardised
+            features (logistic regression by L-BFGS, ridge regression): it has no learning rate and no epochs. "paper" is the
+            MetaMAE paper's protocol (appendix A): torch.optim.Adam on the features as they are, 100 epochs, learning rate 1e-4,
+            weight decay 1e-4, which need not have converged by then.
+        solver: Name of the solver: "exact" is that of "standard"; "adam" under "standard" is the paper's with the values of the
+            next three fields. None means the protocol's.
         num_epochs: Number of passes of "adam" over the training features (paper, appendix A: 100).
         learning_rate: Learning rate of "adam" (paper, appendix A: 1e-4).
         weight_decay: Weight decay of "adam", added to the gradient as torch.optim.Adam does (paper, appendix A: 1e-4).
-        batch_size: Number of rows per step of "adam", and of samples per forward pass of the encoder (paper, Table 16:
-            64, 128 or 256).
+        batch_size: Number of rows per step of "adam", and of samples per forward pass of the encoder (paper, Table 16: 64, 128
+            or 256).
         k: Number of neighbours that vote in the kNN probe (20, as DINO, Caron et al. 2021, found best).
-        knn_max_samples: Largest number of training rows among which neighbours are looked up; of more rows the seed
-            draws these (ours: per-token features run into millions of rows).
-        labels_per_class: Number of labelled rows of each class that the probes are trained on, drawn with the seed;
-            None means all.
-        metric: Name of the metric that tables and plots show and that chooses the regularisation: "accuracy" or
-            "weighted_f1" for classification, "spearman" for regression, "token_accuracy" for token classification;
-            None means the first of these.
-        seeds: Seeds of the runs, one run each; they draw the probe's initial weights, its batches and the few labels.
-            The first also draws the weights of the untrained encoder that a checkpoint is compared with.
-        baselines: Whether to measure beside a checkpoint what it has to beat: the untrained encoder of its
-            configuration, a linear model on the raw inputs, and the most frequent class or the mean. They take longer
-            than the checkpoint itself.
+        knn_max_samples: Largest number of training rows among which neighbours are looked up; of more rows the seed draws these
+            (ours: per-token features run into millions of rows).
+        labels_per_class: Number of labelled rows of each class that the probes are trained on, drawn with the seed; None means
+            all.
+        metric: Name of the metric that tables and plots show and that chooses the regularisation: "accuracy" or "weighted_f1"
+            for classification, "spearman" for regression, "token_accuracy" for token classification; None means the first of
+            these.
+        seeds: Seeds of the runs, one run each; they draw the probe's initial weights, its batches and the few labels. The first
+            also draws the weights of the untrained encoder that a checkpoint is compared with.
+        baselines: Whether to measure beside a checkpoint what it has to beat: the untrained encoder of its configuration, a
+            linear model on the raw inputs, and the most frequent class or the mean. They take longer than the checkpoint itself.
         every_steps: Number of steps between two online probes during pre-training; 0 means never.
-        max_samples: Number of training rows, and largest number of held-out rows, that the online probe looks at. At
-            token level it looks at ten times as many tokens.
+        max_samples: Number of training rows, and largest number of held-out rows, that the online probe looks at. At token level
+            it looks at ten times as many tokens.
     """
 
     protocol: Protocol = "standard"

@@ -15,28 +15,25 @@ class MaskedTextArguments(DataArguments):
     blank lines of text files do not count.
 
     Attributes:
-        tokenizer: Hub name or folder of a tokenizer; a BERT `vocab.txt`, one piece a line; or `"utf-8"`, the built-in
-            tokenizer of bytes: [PAD] 0, [BOS] 1, [EOS] 2, [MASK] 3, [CLS] 4, [SEP] 5, byte b at b + 6, so `vocab_size`
-            is 262. Its texts end with [SEP].
-        tag_column: Name of the column that holds the words' parts of speech, Penn Treebank or universal tags (strings,
-            or numbers of a ClassLabel), one for each word of a list. Where the input is a string, a row is one
-            sentence, and the columns `word_starts` and `word_ends` say where its words are (what
-            `examples/run_tag_pos.py` writes).
-        tagger: Name of a tagger that tags the words here, once: `"nltk"`, NLTK's averaged perceptron. It is for
-            English; other languages come with a `tag_column` of universal tags.
-        document_column: Name of the column that holds documents: neighbouring rows with an equal value are one. None
-            means that every row is a document, or in `"text"` files (a paragraph a line, not wrapped) the lines
-            between two blank ones.
+        tokenizer: Hub name or folder of a tokenizer; a BERT `vocab.txt`, one piece a line; or `"utf-8"`, the built-in tokenizer
+            of bytes: [PAD] 0, [BOS] 1, [EOS] 2, [MASK] 3, [CLS] 4, [SEP] 5, byte b at b + 6, so `vocab_size` is 262. Its texts
+            end with [SEP].
+        tag_column: Name of the column that holds the words' parts of speech, Penn Treebank or universal tags (strings, or
+            numbers of a ClassLabel), one for each word of a list. Where the input is a string, a row is one sentence, and the
+            columns `word_starts` and `word_ends` say where its words are (what `examples/run_tag_pos.py` writes).
+        tagger: Name of a tagger that tags the words here, once: `"nltk"`, NLTK's averaged perceptron. It is for English; other
+            languages come with a `tag_column` of universal tags.
+        document_column: Name of the column that holds documents: neighbouring rows with an equal value are one. None means that
+            every row is a document, or in `"text"` files (a paragraph a line, not wrapped) the lines between two blank ones.
         mlm_probability: Share of the pieces that is masked.
-        mask_sampling: How masked words are chosen: `"proportional"` takes the tasks as often as they occur,
-            `"balanced"` takes all tasks of a sequence equally often.
+        mask_sampling: How masked words are chosen: `"proportional"` takes the tasks as often as they occur, `"balanced"` takes
+            all tasks of a sequence equally often.
         num_maskings: Number of different maskings, which epochs take in turn; 0 means a new masking in every epoch.
-        sequence_length: Number of pieces in a sequence, [CLS] and [SEP] included. None means as many as the model
-            takes.
+        sequence_length: Number of pieces in a sequence, [CLS] and [SEP] included. None means as many as the model takes.
         short_sequence_probability: Share of the sequences that get a random shorter length.
-        wordpiece_size: Number of pieces of an uncased WordPiece tokenizer that is trained on the training split and
-            saved with the checkpoint, instead of `tokenizer`. It lower-cases and drops accents;
-            `examples/train_tokenizer.py --cased` keeps them.
+        wordpiece_size: Number of pieces of an uncased WordPiece tokenizer that is trained on the training split and saved with
+            the checkpoint, instead of `tokenizer`. It lower-cases and drops accents; `examples/train_tokenizer.py --cased` keeps
+            them.
     """
 
     kind: str = "masked_text"

@@ -16,33 +16,28 @@ class MultimodalArguments(DataArguments):
     `cache` is false unless the recipe says otherwise: pictures take far less room than what is made of them.
 
     Attributes:
-        label_names: Names of the classes of `"semantic_segmentation"` by their id. None means those of the scenes, or
-            numbers up to the largest id in the training split.
-        label_scale: Factor that turns the label maps of `"depth_estimation"` into depth, such as 0.001 for 16-bit
-            millimetres. None means 0.001 for the scenes and 1 for all other sources.
-        label_invalid_value: Raw value of pixels whose depth is not known, for `"depth_estimation"`. Values that are no
-            number, or not above 0, are never a known depth.
+        label_names: Names of the classes of `"semantic_segmentation"` by their id. None means those of the scenes, or numbers up
+            to the largest id in the training split.
+        label_scale: Factor that turns the label maps of `"depth_estimation"` into depth, such as 0.001 for 16-bit millimetres.
+            None means 0.001 for the scenes and 1 for all other sources.
+        label_invalid_value: Raw value of pixels whose depth is not known, for `"depth_estimation"`. Values that are no number,
+            or not above 0, are never a known depth.
         modality_options: Modality -> how its pictures become inputs, the fields `scale`, `standardize`, `mean`, `std`,
-            `resample`, `flips_x` and `invalid_value` of `MultiMAEImageProcessor`; `standardize: dataset` without
-            `mean` measures both on the training split, and is the default of every modality but rgb, depth and
-            normals, which have their own. In depth, 0 is a hole (`invalid_value: 0`). These options replace those of a
-            checkpoint's processor.
-        augment: Whether to crop and mirror training rows at random, all modalities and label maps of a row alike, anew
-            in every epoch; `cache` then has no meaning for them. What is drawn depends on `split_seed`, the run's
-            seed, the epoch and the row alone, so a resumed run draws the same. Rows of a stream are drawn from torch's
-            random numbers.
+            `resample`, `flips_x` and `invalid_value` of `MultiMAEImageProcessor`; `standardize: dataset` without `mean` measures
+            both on the training split, and is the default of every modality but rgb, depth and normals, which have their own. In
+            depth, 0 is a hole (`invalid_value: 0`). These options replace those of a checkpoint's processor.
+        augment: Whether to crop and mirror training rows at random, all modalities and label maps of a row alike, anew in every
+            epoch; `cache` then has no meaning for them. What is drawn depends on `split_seed`, the run's seed, the epoch and the
+            row alone, so a resumed run draws the same. Rows of a stream are drawn from torch's random numbers.
         crop_scale: Share of the picture's area that a random crop has, lowest and highest.
-        crop_ratio: Width of a random crop over its height, lowest and highest, where 1 is the ratio of the model's
-            `image_size`.
+        crop_ratio: Width of a random crop over its height, lowest and highest, where 1 is the ratio of the model's `image_size`.
         flip_probability: Probability that a row is mirrored.
-        crop_fraction: Number in (0, 1] that scales the sides of the box to take out of the middle where rows are not
-            augmented; at 1 it is the largest box of the model's aspect ratio. None resizes the whole picture, whatever
-            its aspect ratio.
-        allow_missing: Whether rows may lack a modality (a null, a file that is not there), which the model then
-            neither sees nor predicts. Otherwise they are an error.
-        verify_images: Whether to open every picture once before anything else; `num_proc` processes share the work.
-            Rows with unreadable ones are left out with a warning that names them; more than 1 % of the rows stop the
-            run.
+        crop_fraction: Number in (0, 1] that scales the sides of the box to take out of the middle where rows are not augmented;
+            at 1 it is the largest box of the model's aspect ratio. None resizes the whole picture, whatever its aspect ratio.
+        allow_missing: Whether rows may lack a modality (a null, a file that is not there), which the model then neither sees nor
+            predicts. Otherwise they are an error.
+        verify_images: Whether to open every picture once before anything else; `num_proc` processes share the work. Rows with
+            unreadable ones are left out with a warning that names them; more than 1 % of the rows stop the run.
     """
 
     kind: str = "multimodal"

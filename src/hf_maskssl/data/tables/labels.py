@@ -61,7 +61,7 @@ class LabelSpace:
         return int(value)
 
     def encode_tokens(
-        self, values: Sequence[object] | np.ndarray, mask: Sequence[int] | np.ndarray | None, length: int
+        self, values: Sequence[str | float] | np.ndarray, mask: Sequence[int] | np.ndarray | None, length: int
     ) -> np.ndarray:
         """Labels of one sequence.
 

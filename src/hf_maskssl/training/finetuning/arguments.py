@@ -17,25 +17,22 @@ class FinetuningArguments:
     """How a task is learnt on top of an encoder, over which seeds, and what is kept.
 
     Attributes:
-        checkpoint: Folder or Hub name of an encoder or a pre-training checkpoint, whose configuration the fields of
-            the `model` section change (dropout, say). None means random weights of the model that the section
-            describes.
-        from_scratch: Whether to take the checkpoint's configuration and processor, but random weights: the arm of a
-            comparison without pre-training.
-        inputs: Names of the modalities that a model of several reads, such as ["rgb", "depth"]; on the command line
-            `--inputs rgb depth` or `--inputs rgb,depth`. None means those of `data.input_column`, or all that the
-            model reads. A modality that the checkpoint was not pre-trained with is described under `model.modalities`
-            and gets a new input projection.
+        checkpoint: Folder or Hub name of an encoder or a pre-training checkpoint, whose configuration the fields of the `model`
+            section change (dropout, say). None means random weights of the model that the section describes.
+        from_scratch: Whether to take the checkpoint's configuration and processor, but random weights: the arm of a comparison
+            without pre-training.
+        inputs: Names of the modalities that a model of several reads, such as ["rgb", "depth"]; on the command line `--inputs
+            rgb depth` or `--inputs rgb,depth`. None means those of `data.input_column`, or all that the model reads. A modality
+            that the checkpoint was not pre-trained with is described under `model.modalities` and gets a new input projection.
         output_dir: Folder of results.json, results.md, the runs (one file each) and the model.
-        overwrite: Whether to throw away the runs of another recipe in `output_dir` (or of other weights, rows or
-            another configuration); otherwise they are an error. Runs of the same recipe that have ended are never
-            repeated; one that was interrupted starts anew.
-        seeds: Seeds of the runs, one run each; a seed draws the head's initial weights, the order of the rows and the
-            labelled rows.
-        learning_rate: Learning rate of AdamW, or a list of them: all are then tried on every seed, and the one with
-            the best mean validation score is scored on the test split.
-        freeze_encoder: Whether to train the task's head alone; the encoder then works as in evaluation, without
-            dropout.
+        overwrite: Whether to throw away the runs of another recipe in `output_dir` (or of other weights, rows or another
+            configuration); otherwise they are an error. Runs of the same recipe that have ended are never repeated; one that was
+            interrupted starts anew.
+        seeds: Seeds of the runs, one run each; a seed draws the head's initial weights, the order of the rows and the labelled
+            rows.
+        learning_rate: Learning rate of AdamW, or a list of them: all are then tried on every seed, and the one with the best
+            mean validation score is scored on the test split.
+        freeze_encoder: Whether to train the task's head alone; the encoder then works as in evaluation, without dropout.
         num_train_epochs: Number of passes over the training rows, where `max_steps` is 0.
         max_steps: Number of optimiser steps; 0 means `num_train_epochs` epochs.
         eval_steps: Number of steps between two validations; 0 means one validation after each epoch.
@@ -43,32 +40,29 @@ class FinetuningArguments:
         eval_batch_size: Number of rows per process and forward pass in scoring.
         gradient_accumulation_steps: Number of forward passes per optimiser step.
         weight_decay, adam_beta1, adam_beta2, adam_epsilon: Options of AdamW; biases and norms are not decayed.
-        layer_decay: Factor between the learning rates of two layers: the head has `learning_rate`, the last layer that
-            times `layer_decay`, and so on down to the embeddings (the minimax paper's Table 7: 0.65 for
-            classification, 0.75 for dense tasks). Then global tokens and tensors of one dimension are not decayed
-            either. None means one learning rate for all.
-        warmup_ratio, warmup_steps: Length of the linear warm-up from 0, as a share of all steps or in steps; one of
-            them at most.
+        layer_decay: Factor between the learning rates of two layers: the head has `learning_rate`, the last layer that times
+            `layer_decay`, and so on down to the embeddings (the minimax paper's Table 7: 0.65 for classification, 0.75 for dense
+            tasks). Then global tokens and tensors of one dimension are not decayed either. None means one learning rate for all.
+        warmup_ratio, warmup_steps: Length of the linear warm-up from 0, as a share of all steps or in steps; one of them at
+            most.
         lr_scheduler_type: Shape of the learning rate's schedule after the warm-up.
         min_learning_rate: Learning rate at which "cosine" ends; `layer_decay` scales it too.
         max_grad_norm: Largest l2 norm of the gradient, which is clipped to it; None means no clipping.
-        early_stopping_patience: Number of validations in a row without a better score after which a run stops; 0 means
-            never.
+        early_stopping_patience: Number of validations in a row without a better score after which a run stops; 0 means never.
         metric: Name of the metric that chooses epochs and the learning rate and is shown first; None means "accuracy",
             "spearman", "token_accuracy", "mean_iou" or "delta_1", by the task.
-        standardize_labels: Whether a regression learns labels with mean 0 and standard deviation 1 over its training
-            rows. Scores, and the model that is kept, are in the labels' own unit either way.
+        standardize_labels: Whether a regression learns labels with mean 0 and standard deviation 1 over its training rows.
+            Scores, and the model that is kept, are in the labels' own unit either way.
         labelled_samples: Number of rows to train on, drawn by the seed; None means all.
         mixed_precision: "no", "bf16" or "fp16", whatever `accelerate launch` says; None means what that says.
         num_workers: Number of processes that load batches.
         logging_steps: Number of steps between two training losses.
         report_to: Names of the trackers of transformers' Trainer: "tensorboard", "wandb", ...
-        save_model: Whether to keep the model of the best seed (by its validation score; the first seed where there is
-            no validation split) in `output_dir`/model, with its processor.
-        baselines: Whether to score beside the runs, on the same rows, what they have to beat: the same training
-            without pre-training (the same seeds, and the same learning rates to choose from; in
-            `output_dir`/from_scratch), the most frequent class or the mean label, and a plain model on the raw inputs.
-            Differences are paired by seed.
+        save_model: Whether to keep the model of the best seed (by its validation score; the first seed where there is no
+            validation split) in `output_dir`/model, with its processor.
+        baselines: Whether to score beside the runs, on the same rows, what they have to beat: the same training without
+            pre-training (the same seeds, and the same learning rates to choose from; in `output_dir`/from_scratch), the most
+            frequent class or the mean label, and a plain model on the raw inputs. Differences are paired by seed.
     """
 
     checkpoint: str | None = None

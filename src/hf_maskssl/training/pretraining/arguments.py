@@ -21,41 +21,37 @@ class PretrainingArguments:
 
     Attributes:
         output_dir: Folder of the checkpoints, the pictures and the final model.
-        init_from: Hub name or folder of the model whose weights the run starts from: a ViT or ViT-MAE for a MultiMAE,
-            which takes them for its encoder and its rgb projection (`load_vit`); a BERT for a PoS-BERT, which takes
-            the heads too (data.tokenizer must then be that BERT's). The sizes must be equal, and a ViT-MAE needs
-            model.position_order column_first. None means random weights.
-        init_positions: What `init_from` does with position embeddings: "same" takes them, and they must equal the
-            MultiMAE's; "drop" leaves them out.
+        init_from: Hub name or folder of the model whose weights the run starts from: a ViT or ViT-MAE for a MultiMAE, which
+            takes them for its encoder and its rgb projection (`load_vit`); a BERT for a PoS-BERT, which takes the heads too
+            (data.tokenizer must then be that BERT's). The sizes must be equal, and a ViT-MAE needs model.position_order
+            column_first. None means random weights.
+        init_positions: What `init_from` does with position embeddings: "same" takes them, and they must equal the MultiMAE's;
+            "drop" leaves them out.
         seed: Seed of the initial weights, the order of the data, the masks and dropout.
         max_steps: Number of optimiser steps.
         batch_size: Number of samples per process and forward pass; the effective batch is this times processes times
             `gradient_accumulation_steps`.
-        gradient_accumulation_steps: Number of forward passes per optimiser step. The task contrastive loss sees the
-            negatives of one forward pass (of all processes) only.
+        gradient_accumulation_steps: Number of forward passes per optimiser step. The task contrastive loss sees the negatives of
+            one forward pass (of all processes) only.
         learning_rate, weight_decay, adam_beta1, adam_beta2, adam_epsilon: Options of AdamW.
         decay_norm_and_bias: Whether to decay biases, norms and single tokens too, as the MetaMAE authors do.
         lr_scheduler_type: Shape of the learning rate's schedule after the warm-up.
         warmup_steps: Number of steps in which the learning rate rises linearly from 0.
         max_grad_norm: Largest l2 norm of the gradient, which is clipped to it; None means no clipping.
         mixed_precision: "no", "bf16" or "fp16"; None means what `accelerate launch` or its configuration file says.
-        gradient_checkpointing: Whether to save memory by computing the encoder's activations again in the backward
-            pass.
-        tf32: Whether float32 matrix products on a GPU (Ampere and later) run in TensorFloat-32, which reads 10 of the
-            23 bits of a factor's fraction and is several times as fast. None means torch's own setting, which is full
-            float32. The field of the same name in transformers' TrainingArguments does the same; mixed_precision
-            "bf16" is faster still.
-        torch_compile: Whether to compile the layers that can be compiled (a decoder that is differentiated twice
-            cannot).
-        cuda_graphs: Whether to record a whole step as a CUDA graph, once for each shape of batch, and to replay it.
-            This helps small models, whose steps are mostly the launching of kernels. It needs one CUDA GPU and float32
-            or bf16; the losses are the same as without it.
+        gradient_checkpointing: Whether to save memory by computing the encoder's activations again in the backward pass.
+        tf32: Whether float32 matrix products on a GPU (Ampere and later) run in TensorFloat-32, which reads 10 of the 23 bits of
+            a factor's fraction and is several times as fast. None means torch's own setting, which is full float32. The field of
+            the same name in transformers' TrainingArguments does the same; mixed_precision "bf16" is faster still.
+        torch_compile: Whether to compile the layers that can be compiled (a decoder that is differentiated twice cannot).
+        cuda_graphs: Whether to record a whole step as a CUDA graph, once for each shape of batch, and to replay it. This helps
+            small models, whose steps are mostly the launching of kernels. It needs one CUDA GPU and float32 or bf16; the losses
+            are the same as without it.
         num_workers, pin_memory: Options of the data loader.
-        data_on_device: Whether to collate a small training split (at most 1 GiB) once and to keep it on the device.
-            Batches are the same as without it, except with `cuda_graphs`: there texts are padded to the longest of
-            all, so that one graph serves all batches, and their masks are drawn at that length.
-        logging_steps: Number of steps between two lines of the log and the trackers, which hold means over these
-            steps.
+        data_on_device: Whether to collate a small training split (at most 1 GiB) once and to keep it on the device. Batches are
+            the same as without it, except with `cuda_graphs`: there texts are padded to the longest of all, so that one graph
+            serves all batches, and their masks are drawn at that length.
+        logging_steps: Number of steps between two lines of the log and the trackers, which hold means over these steps.
         eval_steps: Number of steps between two validation losses; 0 means never.
         eval_batches: Largest number of batches that a validation loss is taken from.
         save_steps: Number of steps between two checkpoints; 0 means one checkpoint, at the end.
