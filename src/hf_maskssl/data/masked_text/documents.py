@@ -73,11 +73,6 @@ def limit_documents(splits: dict[str, Dataset], args: MaskedTextArguments) -> di
     Blank lines of text files do not count; one stays before each document.
     """
     limited = {}
-    limits = {
-        "train": args.max_train_samples,
-        "validation": args.max_validation_samples,
-        "test": args.max_test_samples,
-    }
     for role, split in splits.items():
         limit = args.max_samples[role]
         if limit is None or limit >= len(split):

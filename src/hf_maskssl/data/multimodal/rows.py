@@ -10,6 +10,7 @@ import datasets
 import numpy as np
 from datasets import Dataset
 
+from ...models.image_processing_array import Pictures
 from ...models.image_processing_multimae import MultiMAEImageProcessor
 from ..tables.columns import path_of, read_map
 from ..tables.draws import RowDraws
@@ -145,7 +146,7 @@ class MultimodalPreparer(Preparer):
             row |= {PRESENCE + name: np.int8(name in inputs) for name in self.columns}
         return row | labels
 
-    def _read(self, value: object, index: int, column: str) -> object:
+    def _read(self, value: object, index: int, column: str) -> Pictures:
         try:
             return read_map(value)
         except ValueError as error:

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ...extras import missing_extra
+from ...models.image_processing_array import Pictures
 from .sources import AnyDataset, column_names
 
 NPY_START = b"\x93NUMPY"
@@ -69,7 +70,7 @@ def undecoded(dataset: AnyDataset, columns: Sequence[str]) -> AnyDataset:
     return dataset
 
 
-def read_image(value: object) -> object:
+def read_image(value: Any) -> Pictures:
     """A PIL image from encoded bytes or a path; anything else (PIL image, array) as it is.
 
     Raises:
@@ -87,7 +88,7 @@ def read_image(value: object) -> object:
         raise ValueError(f"unreadable image {value.get('path') or ''}: {error}") from error
 
 
-def read_map(value: object) -> object:
+def read_map(value: Any) -> Pictures:
     """A picture or a NumPy array from encoded bytes, a path, or `{"bytes", "path"}`; anything else as it is.
 
     Raises:
