@@ -466,9 +466,11 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
         noise = self._draw("noise", noise, tokens)
         mask = random_masking(noise, config.mask_ratio, tokens.attention_mask, self.visible_tokens)
         if config.decoder_num_hidden_layers:
-            encoded = self.metamae(tokens=tokens, ids_keep=mask.ids_keep, keep_mask=mask.keep_mask, **kwargs)
+            encoded = self.metamae(
+                tokens=tokens, ids_keep=mask.ids_keep, keep_mask=mask.keep_mask, return_dict=True, **kwargs
+            )
         else:
-            encoded = self.metamae(tokens=tokens, is_masked=mask.is_masked, **kwargs)
+            encoded = self.metamae(tokens=tokens, is_masked=mask.is_masked, return_dict=True, **kwargs)
         latents = encoded.last_hidden_state
         table = embeddings.token_embeddings.weight if config.has_tokens else None
 
@@ -623,7 +625,7 @@ class MetaMAEForSequenceClassification(MetaMAEHead):
         **kwargs: Unpack[TransformersKwargs],
     ) -> SequenceClassifierOutput:
         """`labels`: (B,) class ids, (B,) or (B, 1) values for a regression, (B, num_labels) for several labels at once."""
-        outputs = self.metamae(input_ids, input_values, pixel_values, attention_mask, **kwargs)
+        outputs = self.metamae(input_ids, input_values, pixel_values, attention_mask, return_dict=True, **kwargs)
         logits = linear_in_full_precision(self.classifier, self.dropout(outputs.pooler_output))
         loss = None
         if labels is not None:
@@ -647,7 +649,7 @@ class MetaMAEForTokenClassification(MetaMAEHead):
         **kwargs: Unpack[TransformersKwargs],
     ) -> TokenClassifierOutput:
         """`labels`: (B, N) class ids or values, -100 left out of the loss. Logits are (B, N, num_labels)."""
-        outputs = self.metamae(input_ids, input_values, pixel_values, attention_mask, **kwargs)
+        outputs = self.metamae(input_ids, input_values, pixel_values, attention_mask, return_dict=True, **kwargs)
         logits = linear_in_full_precision(self.classifier, self.dropout(outputs.last_hidden_state[:, 1:]))
         loss = None
         if labels is not None:

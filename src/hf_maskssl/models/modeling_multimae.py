@@ -559,7 +559,7 @@ class MultiMAEForPretraining(MaskedPretraining, MultiMAEPreTrainedModel):
         seen = explicit_visible_tokens(images, masks, default=False)
         if seen.mask is not None:  # on a GPU of unknown width until one looks, which is no hardship outside training
             seen = seen.narrowed(int(seen.mask.sum(1).max()))
-        encoded = self.multimae(images=images, ids_keep=seen.ids, keep_mask=seen.mask)
+        encoded = self.multimae(images=images, ids_keep=seen.ids, keep_mask=seen.mask, return_dict=True)
         return {name: self._unpatchify(name, self._decode(name, encoded, seen, images), images) for name in names}
 
     def _task_sums(
@@ -581,7 +581,9 @@ class MultiMAEForPretraining(MaskedPretraining, MultiMAEPreTrainedModel):
             visible = explicit_visible_tokens(images, task_masks)
         else:
             visible = self._draw_visible(images, proportions, noise, shuffle_noise)
-        encoded = self.multimae(images=images, ids_keep=visible.ids, keep_mask=visible.mask, **kwargs)
+        encoded = self.multimae(
+            images=images, ids_keep=visible.ids, keep_mask=visible.mask, return_dict=True, **kwargs
+        )
         sums, counts, predictions = [], [], {}
         for name, output in self.outputs.items():
             patches = images.patches.get(output.source)

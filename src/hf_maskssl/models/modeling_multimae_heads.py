@@ -85,7 +85,7 @@ class MultiMAEForImageClassification(MultiMAEHead):
             `loss` when there are labels, `logits` (B, num_labels).
         """
         images = self.multimae.cut(inputs, pixel_values, presence)
-        outputs = self.multimae(images=images, **kwargs)
+        outputs = self.multimae(images=images, return_dict=True, **kwargs)
         states = outputs.last_hidden_state
         if self.config.classifier_pooling == "global":
             pooled = states[:, 0]
@@ -199,7 +199,7 @@ class MultiMAEForSemanticSegmentation(MultiMAEDenseHead):
             ValueError: one of the `head_modalities` is missing, or labels have another shape, type or range.
         """
         images = self._cut(inputs, pixel_values, presence)
-        outputs = self.multimae(images=images, **kwargs)
+        outputs = self.multimae(images=images, return_dict=True, **kwargs)
         logits = self.segmentation_head(self._head_tokens(outputs.last_hidden_state, images), self._grid_shape(images))
         loss = None if labels is None else self._reach_all(self._loss(logits, labels), images)
         return SemanticSegmenterOutput(
@@ -263,7 +263,7 @@ class MultiMAEForDepthEstimation(MultiMAEDenseHead):
         images = self._cut(inputs, pixel_values, presence)
         settings: dict[str, Any] = dict(kwargs)
         wanted = settings.pop("output_hidden_states", None)
-        outputs = self.multimae(images=images, output_hidden_states=True, **settings)
+        outputs = self.multimae(images=images, output_hidden_states=True, return_dict=True, **settings)
         # `hidden_states` are the embeddings, then every layer's output; the last one has passed the final norm, if any.
         states = [outputs.hidden_states[1 + layer] for layer in self.config.depth_layer_ids()]
         layers = [self._head_tokens(state, images) for state in states]

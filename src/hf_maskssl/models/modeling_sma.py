@@ -433,7 +433,7 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
         is_ragged = is_given or is_real is not None
         ids_keep = scored_first(is_visible, limit=num_tokens if is_given else num_tokens - num_masked)
         keep_mask = is_visible.gather(1, ids_keep) if is_ragged else None
-        encoded = self.sma(tokens=tokens, ids_keep=ids_keep, keep_mask=keep_mask, **kwargs)
+        encoded = self.sma(tokens=tokens, ids_keep=ids_keep, keep_mask=keep_mask, return_dict=True, **kwargs)
         latents = encoded.last_hidden_state
         is_scored = is_masked if not self.config.reconstruct_visible else is_masked | is_visible
         predict_all = predict_all or self.config.reconstruct_visible
@@ -584,7 +584,7 @@ class SMAForSequenceClassification(SMAPreTrainedModel):
         **kwargs: Unpack[TransformersKwargs],
     ) -> SequenceClassifierOutput:
         """`labels`: (B,) class ids, (B,) or (B, 1) values for a regression, (B, num_labels) for several labels at once."""
-        outputs = self.sma(input_ids, input_values, pixel_values, attention_mask, **kwargs)
+        outputs = self.sma(input_ids, input_values, pixel_values, attention_mask, return_dict=True, **kwargs)
         pooled = outputs.pooler_output
         if self.query is not None:
             assert self.query_layer is not None and self.query_norm is not None and self.hidden_norm is not None
@@ -646,7 +646,7 @@ class SMAForTokenClassification(SMAPreTrainedModel):
     ) -> TokenClassifierOutput:
         """`labels`: (B, N) class ids or values, -100 left out of the loss. Logits are (B, N, num_labels)."""
         tokens = self.sma.embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask)
-        outputs = self.sma(tokens=tokens, **kwargs)
+        outputs = self.sma(tokens=tokens, return_dict=True, **kwargs)
         hidden_states = outputs.last_hidden_state
         if self.query_layer is not None and self.hidden_norm is not None:
             hidden_states = self.query_layer(self.sma.embeddings(tokens), self.hidden_norm(hidden_states))
