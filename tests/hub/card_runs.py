@@ -15,19 +15,9 @@ from hf_maskssl.models.image_processing_multimae import MultiMAEImageProcessor
 from hf_maskssl.training.finetuning.arguments import FinetuningArguments, FinetuningRecipe
 from hf_maskssl.training.finetuning.sweep import finetune
 from hf_maskssl.training.pretraining.state import RunState
+from tiny_models import section
 
-METAMAE: dict[str, Any] = {
-    "model_type": "metamae",
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "decoder_hidden_size": 8,
-    "decoder_num_hidden_layers": 1,
-    "decoder_num_attention_heads": 2,
-    "decoder_intermediate_size": 16,
-    "projector_output_size": 8,
-}
+METAMAE = section("metamae", num_hidden_layers=1, intermediate_size=32)
 SERIES = {"modality": "series", "num_channels": 3, "series_length": 20, "patch_size": 5}
 TOKENS = {"modality": "tokens", "vocab_size": 8, "max_position_embeddings": 10}
 IMAGE = {"modality": "image", "num_channels": 1, "image_size": 8, "patch_size": 2}
@@ -40,20 +30,7 @@ SMA = {
     "num_attention_heads": 2,
     "num_masked_per_query": 1,
 }
-MULTIMAE: dict[str, Any] = {
-    "model_type": "multimae",
-    "image_size": 16,
-    "patch_size": 8,
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "decoder_hidden_size": 8,
-    "decoder_num_hidden_layers": 1,
-    "decoder_num_attention_heads": 2,
-    "decoder_intermediate_size": 16,
-    "num_visible_tokens": 3,
-}
+MULTIMAE = section("multimae", intermediate_size=32)
 COLOURS: dict[str, Any] = {"rgb": {"kind": "continuous", "num_channels": 3}}
 SCENES: dict[str, Any] = {
     **COLOURS,
@@ -61,15 +38,9 @@ SCENES: dict[str, Any] = {
     "semseg": {"kind": "categorical", "num_classes": 5, "stride": 4, "embedding_size": 4},
     "norm_rgb": {"target_of": "rgb", "loss": "standardized_mse"},
 }
-POS_BERT: dict[str, Any] = {
-    "model_type": "pos_minimax_bert",
-    "vocab_size": 12,
-    "max_position_embeddings": 16,
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-}
+POS_BERT = section(
+    "pos_minimax_bert", vocab_size=12, max_position_embeddings=16, num_hidden_layers=1, intermediate_size=32
+)
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "two", "sample", "##s", "of", "text", "a", "one"]
 LATENTS = {"encoder_type": "cross_attention", "num_latents": 4, "embedding_size": 8}
 

@@ -4,36 +4,17 @@ from typing import Any
 
 import torch
 
+import tiny_models
 from hf_maskssl import MetaMAEConfig, MetaMAEForPretraining
+from tiny_models import SIZES
 
-SMALL: dict[str, Any] = {
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 24,
-    "decoder_hidden_size": 8,
+SMALL: dict[str, Any] = SIZES["metamae"] | {
     "decoder_num_hidden_layers": 2,
-    "decoder_num_attention_heads": 2,
-    "decoder_intermediate_size": 12,
-    "projector_output_size": 8,
     "mask_ratio": 0.5,
     "nearby_ratio": 0.5,
     "contrastive_weight": 0.7,
 }
-MODALITIES: dict[str, dict[str, Any]] = {
-    "tokens": {"modality": "tokens", "vocab_size": 7, "max_position_embeddings": 9},
-    "series": {"modality": "series", "series_length": 12, "num_channels": 3, "patch_size": 2},
-    "tabular": {"modality": "series", "series_length": 6, "num_channels": 1, "patch_size": 1},
-    "image": {"modality": "image", "image_size": [4, 6], "num_channels": 5, "patch_size": [2, 3]},
-    "vision_language": {
-        "modality": "vision_language",
-        "image_size": 4,
-        "num_channels": 3,
-        "patch_size": 2,
-        "vocab_size": 7,
-        "max_position_embeddings": 5,
-    },
-}
+MODALITIES = tiny_models.MODALITIES["metamae"]
 # Tokens with padding behave differently enough to be a case of their own.
 CASES = [*MODALITIES, "padded_tokens"]
 

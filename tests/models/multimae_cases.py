@@ -5,27 +5,17 @@ from typing import Any
 import torch
 
 from hf_maskssl import MultiMAEConfig, MultiMAEForPretraining
+from tiny_models import SCENES, SIZES
 
-SMALL: dict[str, Any] = {
-    "patch_size": 8,
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 24,
-    "decoder_hidden_size": 8,
+SMALL: dict[str, Any] = SIZES["multimae"] | {
     "decoder_num_hidden_layers": 2,
-    "decoder_num_attention_heads": 2,
-    "decoder_intermediate_size": 12,
     "segmentation_hidden_size": 32,
     "segmentation_cells_per_token": 4,
 }
-RGB, DEPTH = {"kind": "continuous", "num_channels": 3}, {"kind": "continuous", "num_channels": 1, "loss": "l1"}
-CLASSES = {"kind": "categorical", "num_classes": 5, "stride": 2, "embedding_size": 4}
-NORM_RGB = {"target_of": "rgb", "loss": "standardized_mse"}
 CASES: dict[str, dict[str, Any]] = {
     # The paper's: 2 x 3 patches each.
     "paper": {
-        "modalities": {"rgb": RGB, "depth": DEPTH, "semseg": CLASSES, "norm_rgb": NORM_RGB},
+        "modalities": SCENES,
         "image_size": [16, 24],
         "num_visible_tokens": 7,
     },

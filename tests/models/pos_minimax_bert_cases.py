@@ -5,17 +5,12 @@ from typing import Any
 import torch
 
 from hf_maskssl import PoSMinimaxBertConfig, PoSMinimaxBertForMaskedLM, PoSMinimaxBertForPreTraining
+from tiny_models import SIZES
 
 LENGTH = 11
-SMALL: dict[str, Any] = {
+SMALL: dict[str, Any] = SIZES["pos_minimax_bert"] | {
     # Not in the order of PARTS_OF_SPEECH; nothing in a batch is a determiner.
     "tasks": ["noun", "verb", "determiner", "adverb"],
-    "vocab_size": 30,
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 24,
-    "max_position_embeddings": 12,
     "hidden_dropout_prob": 0.0,
     "attention_probs_dropout_prob": 0.0,
     "initializer_range": 0.3,

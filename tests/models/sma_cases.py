@@ -4,24 +4,19 @@ from typing import Any
 
 import torch
 
+import tiny_models
 from hf_maskssl import SMAConfig, SMAForMaskedModeling
+from tiny_models import LATENTS, SIZES
 
-SMALL: dict[str, Any] = {
-    "hidden_size": 16,
+SMALL: dict[str, Any] = SIZES["sma"] | {
     "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "intermediate_size": 24,
     "decoder_intermediate_size": 12,
-    "mask_ratio": 0.4,
-    "num_masked_per_query": 2,
     "initializer_range": 0.3,  # attention that is far from uniform
 }
 ENCODERS: dict[str, dict[str, Any]] = {
     "self": {"encoder_type": "self_attention"},
     "cross": {
-        "encoder_type": "cross_attention",
-        "num_latents": 5,
-        "embedding_size": 12,
+        **LATENTS,
         "qk_channels": 8,
         "v_channels": 24,
         "num_cross_attention_heads": 4,
@@ -32,11 +27,7 @@ ENCODERS: dict[str, dict[str, Any]] = {
         "use_bias": True,
     },
 }
-MODALITIES: dict[str, dict[str, Any]] = {
-    "tokens": {"modality": "tokens", "vocab_size": 11, "max_position_embeddings": 12},
-    "series": {"modality": "series", "series_length": 10, "num_channels": 3},
-    "image": {"modality": "image", "image_size": [4, 6], "num_channels": 2},
-}
+MODALITIES = tiny_models.MODALITIES["sma"]
 # "self-tokens", ..., and with padding at the end of rows and in the middle of one.
 CASES = [f"{encoder}-{modality}" for encoder in ENCODERS for modality in MODALITIES]
 PADDED_CASES = ["padded-self-tokens", "padded-cross-tokens", "padded-self-series", "padded-cross-series"]

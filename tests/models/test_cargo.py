@@ -9,11 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import open_checkpoints
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForPreTraining
 
 import hf_maskssl
+import tiny_models
 from hf_maskssl.data.text.tokenizers import build_byte_tokenizer, build_character_tokenizer
 from hf_maskssl.models.image_processing_multimae import MultiMAEImageProcessor
 
@@ -107,205 +110,65 @@ def test_what_can_travel_passes() -> None:
     assert problems_of("import numpy as np\nfrom PIL import Image", "image_processing_x.py", set()) == []
 
 
-# ---- both ways of loading, in fresh processes ---------------------------------------------------------------------
+# ---- both ways of loading: here, where the package is imported, and in a process that must not import it ------------
 
-SIZES: dict[str, Any] = {
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "decoder_hidden_size": 8,
-    "decoder_num_hidden_layers": 1,
-    "decoder_num_attention_heads": 2,
-    "decoder_intermediate_size": 16,
-    "projector_output_size": 8,
-    "num_labels": 3,
-}
-METAMAE: dict[str, dict[str, Any]] = {
+Fields = dict[str, Any]
+METAMAE: dict[str, Fields] = {
     "image": {"modality": "image", "image_size": [8, 12], "num_channels": 2, "patch_size": 4},
     "series": {"modality": "series", "series_length": 20, "num_channels": 3, "patch_size": 5},
     "spectrogram": {"modality": "image", "image_size": [8, 8], "num_channels": 1, "patch_size": 2},
     "tokens": {"modality": "tokens", "vocab_size": 8, "max_position_embeddings": 10},
-    "pairs": {
-        "modality": "vision_language",
-        "image_size": 8,
-        "patch_size": 4,
-        "num_channels": 1,
-        "vocab_size": 8,
-        "max_position_embeddings": 6,
-    },
+    "pairs": {**tiny_models.MODALITIES["metamae"]["vision_language"], "num_channels": 1, "vocab_size": 8},
 }
-SMA_SIZES: dict[str, Any] = {
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_masked_per_query": 1,
-    "num_labels": 3,
-    "classifier_pooling": "mean",  # no layer of the head is new but the last
-}
-SMA: dict[str, dict[str, Any]] = {
+SMA: dict[str, Fields] = {
     "sma-image": {"modality": "image", "image_size": [8, 12], "num_channels": 2, "encoder_type": "cross_attention"},
     "sma-series": {"modality": "series", "series_length": 20, "num_channels": 3},
-    "sma-tokens": {"modality": "tokens", "vocab_size": 8, "max_position_embeddings": 10},
-    "sma-bytes": {
-        "modality": "tokens",
-        "vocab_size": 262,
-        "max_position_embeddings": 12,
-        "encoder_type": "cross_attention",
-        "num_latents": 4,
-        "embedding_size": 8,
-    },
+    "sma-tokens": METAMAE["tokens"],
+    "sma-bytes": {**tiny_models.LATENTS, "modality": "tokens", "vocab_size": 262, "max_position_embeddings": 12},
 }
-MULTIMAE_SIZES: dict[str, Any] = {
-    "hidden_size": 16,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "decoder_hidden_size": 8,
-    "decoder_num_hidden_layers": 1,
-    "decoder_num_attention_heads": 2,
-    "decoder_intermediate_size": 16,
-    "image_size": 16,
-    "patch_size": 8,
-    "num_visible_tokens": 3,
-    "segmentation_hidden_size": 64,
-    "segmentation_patch_size": 4,
-    "depth_hidden_size": 8,
-    "depth_reassemble_sizes": [4, 4, 8, 8],
-    "num_labels": 3,
+MULTIMAE: dict[str, Fields] = {
+    "multimae-rgb": {"modalities": {"rgb": tiny_models.RGB}, "final_norm": True},
+    "multimae-scenes": {"modalities": tiny_models.SCENES, "task_balancing": "minimax"},
 }
-RGB: dict[str, Any] = {"rgb": {"kind": "continuous", "num_channels": 3}}
-MULTIMAE: dict[str, dict[str, Any]] = {
-    "multimae-rgb": {"modalities": RGB, "final_norm": True},
-    "multimae-scenes": {
-        "modalities": {
-            **RGB,
-            "depth": {"kind": "continuous", "num_channels": 1, "loss": "l1"},
-            "semseg": {"kind": "categorical", "num_classes": 5, "stride": 4, "embedding_size": 4},
-            "norm_rgb": {"target_of": "rgb", "loss": "standardized_mse"},
-        },
-        "task_balancing": "minimax",
-    },
-}
-POS_SIZES: dict[str, Any] = {
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "vocab_size": 8,
-    "max_position_embeddings": 10,
-    "tasks": ["noun", "verb"],
-}
-POS: dict[str, dict[str, Any]] = {
+POS: dict[str, Fields] = {
     "pos-minimax": {},
     "pos-inside": {"task_balancing": "gradnorm", "next_sentence_prediction": "inside"},
 }
-CHECKPOINTS = [*METAMAE, *SMA, *MULTIMAE, *POS]
-HEADS = ["AutoModelForSequenceClassification", "AutoModelForTokenClassification"]
-IMAGE_HEADS = ["AutoModelForImageClassification", "AutoModelForSemanticSegmentation", "AutoModelForDepthEstimation"]
-TEXT_HEADS = [*HEADS, "AutoModelForQuestionAnswering", "AutoModelForMultipleChoice", "AutoModelForMaskedLM"]
-# Run in a process of its own: opens every checkpoint under FOLDER through the Auto classes, writes what they give.
-SCRIPT = """
-import importlib.abc, json, sys
-from pathlib import Path
-folder, output, way = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-class Blocker(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "hf_maskssl":
-            raise ModuleNotFoundError(name)
-if way == "absent":
-    sys.meta_path.insert(0, Blocker())
-    remote = {"trust_remote_code": True}
-else:
-    import hf_maskssl
-    remote = {}
-import numpy as np, torch
-import transformers
-from safetensors.torch import save_file
-from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoModel, AutoModelForPreTraining, AutoTokenizer
-results, report = {}, {}
-def prepare(path):
-    inputs = {}
-    if path.name in ("image", "pairs", "sma-image"):
-        processor = AutoImageProcessor.from_pretrained(path, **remote)
-        size = (2, processor.num_channels, 9, 7)
-        inputs |= processor(np.random.default_rng(0).random(size), return_tensors="pt")
-    if path.name.endswith("series"):
-        inputs |= AutoFeatureExtractor.from_pretrained(path, **remote)(
-            np.random.default_rng(0).random((2, 3, 20)), return_tensors="pt")
-    if path.name == "spectrogram":
-        inputs |= AutoFeatureExtractor.from_pretrained(path, **remote)(
-            np.random.default_rng(0).random((2, 2000)), return_tensors="pt")
-    if path.name in ("tokens", "pairs", "sma-tokens", "sma-bytes", "pos-minimax", "pos-inside"):
-        inputs |= AutoTokenizer.from_pretrained(path, **remote)(
-            ["ACCGT", "GT"], padding=True, add_special_tokens=False, return_tensors="pt")
-    if path.name.startswith("multimae"):
-        processor, random = AutoImageProcessor.from_pretrained(path, **remote), np.random.default_rng(0)
-        pictures = {"rgb": random.random((2, 3, 20, 18)), "depth": random.random((2, 1, 20, 18)),
-            "semseg": list(random.integers(0, 5, (2, 20, 18)))}
-        inputs |= processor({name: pictures[name] for name in processor.modalities}, return_tensors="pt")
-    return inputs
-with torch.no_grad():
-    for path in sorted(folder.iterdir()):
-        inputs = prepare(path)
-        encoder, info = AutoModel.from_pretrained(path, output_loading_info=True, **remote)
-        report[path.name] = {name: sorted(map(str, keys)) for name, keys in info.items()}
-        report[path.name]["class"] = f"{type(encoder).__module__}.{type(encoder).__name__}"
-        outputs = encoder(**inputs)
-        results[f"{path.name}/states"] = outputs.last_hidden_state
-        results[f"{path.name}/pooled"] = outputs.pooler_output
-        tensors = inputs.get("inputs", inputs)
-        results |= {f"{path.name}/inputs/{name}": value for name, value in tensors.items()}
-        whole, info = AutoModelForPreTraining.from_pretrained(path, output_loading_info=True, **remote)
-        report[path.name]["whole"] = sorted({*info["missing_keys"], *info["unexpected_keys"]})
-        torch.manual_seed(0)
-        labels = {}
-        if path.name.startswith("pos"):
-            ids, real = inputs["input_ids"], inputs["attention_mask"]
-            labels = {"labels": ids.where(real == 1, -100), "tasks": ids % 2, "next_sentence_label": real.sum(1) % 2}
-        results[f"{path.name}/loss"] = whole(**inputs, **labels).loss
-        results |= {f"{path.name}/buffers/{name}": value for name, value in whole.named_buffers()}
-        for auto_class in sys.argv[{"multimae": 5, "pos": 6}.get(path.name.split("-")[0], 4)].split(","):
-            head, info = getattr(transformers, auto_class).from_pretrained(path, output_loading_info=True, **remote)
-            report[path.name][auto_class] = sorted(info["missing_keys"])
-            for name in info["missing_keys"]:
-                head.get_parameter(name).fill_(0.0 if name.endswith("bias") else 0.1)
-            is_choice = auto_class.endswith("MultipleChoice")
-            outputs = head.eval()(**({name: value[None] for name, value in inputs.items()} if is_choice else inputs))
-            results[f"{path.name}/{auto_class}"] = next(
-                outputs[name] for name in ("logits", "predicted_depth", "start_logits") if name in outputs)
-report["package"] = "hf_maskssl" in sys.modules
-save_file({name: value.contiguous().clone() for name, value in results.items()}, output)
-print(json.dumps(report))
-"""
+# What a method's models have beside the catalogue's sizes.
+METHODS: list[tuple[str, dict[str, Fields], Fields]] = [
+    ("metamae", METAMAE, {"num_labels": 3}),
+    # Then no layer of the head is new but the last.
+    ("sma", SMA, {"num_labels": 3, "classifier_pooling": "mean", "num_masked_per_query": 1}),
+    ("multimae", MULTIMAE, {"num_labels": 3, "num_hidden_layers": 4}),
+    ("pos_minimax_bert", POS, {"vocab_size": 8, "max_position_embeddings": 10, "tasks": ["noun", "verb"]}),
+]
+CHECKPOINTS = [name for _, cases, _ in METHODS for name in cases]
+HEADS, IMAGE_HEADS, TEXT_HEADS = open_checkpoints.HEADS, open_checkpoints.IMAGE_HEADS, open_checkpoints.TEXT_HEADS
 
 
 def save_processor(name: str, folder: Path) -> None:
+    statistics: Fields
     if name in ("image", "pairs", "sma-image"):
         config = (METAMAE | SMA)[name]
-        hf_maskssl.ArrayImageProcessor(config["num_channels"], config["image_size"]).save_pretrained(folder)
+        channels = config["num_channels"]
+        statistics = {"standardize": "dataset", "mean": [0.5] * channels, "std": [2.0] * channels}
+        hf_maskssl.ArrayImageProcessor(channels, config["image_size"], **statistics).save_pretrained(folder)
     if name.endswith("series"):
-        statistics: dict[str, Any] = {"standardize": "dataset", "mean": [0.0, 1.0, 2.0], "std": [1.0, 2.0, 3.0]}
+        statistics = {"standardize": "dataset", "mean": [0.0, 1.0, 2.0], "std": [1.0, 2.0, 3.0]}
         statistics["channels_last"] = name == "sma-series"
         hf_maskssl.SeriesFeatureExtractor(3, 20, **statistics).save_pretrained(folder)
     if name == "spectrogram":
-        hf_maskssl.SpectrogramFeatureExtractor(8000, num_mel_bins=8, num_frames=8).save_pretrained(folder)
+        statistics = {"standardize": "dataset", "mean": [-40.0], "std": [20.0]}
+        hf_maskssl.SpectrogramFeatureExtractor(8000, num_mel_bins=8, num_frames=8, **statistics).save_pretrained(
+            folder
+        )
     if name in ("tokens", "pairs", "sma-tokens", *POS):
         build_character_tokenizer("ACGT", 10).save_pretrained(folder)
     if name == "sma-bytes":
         build_byte_tokenizer(12).save_pretrained(folder)
     if name in MULTIMAE:
-        MultiMAEImageProcessor(MULTIMAE[name]["modalities"], 16).save_pretrained(folder)
-
-
-def build(name: str) -> Any:
-    if name in METAMAE:
-        return hf_maskssl.MetaMAEForPretraining(hf_maskssl.MetaMAEConfig(**SIZES, **METAMAE[name]))
-    if name in SMA:
-        return hf_maskssl.SMAForMaskedModeling(hf_maskssl.SMAConfig(**SMA_SIZES, **SMA[name]))
-    if name in POS:
-        return hf_maskssl.PoSMinimaxBertForPreTraining(hf_maskssl.PoSMinimaxBertConfig(**POS_SIZES, **POS[name]))
-    return hf_maskssl.MultiMAEForPretraining(hf_maskssl.MultiMAEConfig(**MULTIMAE_SIZES, **MULTIMAE[name]))
+        processor = MultiMAEImageProcessor(MULTIMAE[name]["modalities"], 16, crop_fraction=0.9)
+        processor.save_pretrained(folder)
 
 
 @pytest.fixture(scope="module")
@@ -313,37 +176,35 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[st
     """Folders of pre-training checkpoints, and the models they were saved from."""
     root = tmp_path_factory.mktemp("cargo") / "checkpoints"
     models = {}
-    for number, name in enumerate(CHECKPOINTS):
-        torch.manual_seed(number)
-        models[name] = build(name).eval()
-        models[name].save_pretrained(root / name)
-        save_processor(name, root / name)
+    for model_type, cases, fields in METHODS:
+        for name, changes in cases.items():
+            torch.manual_seed(len(models))
+            config = tiny_models.config(model_type, **fields, **changes)
+            models[name] = AutoModelForPreTraining.from_config(config).eval()
+            models[name].save_pretrained(root / name)
+            save_processor(name, root / name)
     return root, models
 
 
 @pytest.fixture(scope="module")
 def loaded(checkpoints: tuple[Path, Any]) -> dict[str, tuple[dict[str, torch.Tensor], dict[str, Any]]]:
-    """Way of loading -> (tensors, report); one process each, side by side."""
+    """Way of loading -> (tensors, report)."""
     root = checkpoints[0]
-    processes = {}
-    for way in ("registered", "absent"):
-        environment = os.environ | {
-            "PYTHONPATH": str(MODELS.parent.parent) if way == "registered" else "",
-            "HF_MODULES_CACHE": str(root.parent / f"modules-{way}"),
-            "HF_HUB_OFFLINE": "1",
-        }
-        command = [sys.executable, "-c", SCRIPT, str(root), str(root.parent / f"{way}.safetensors"), way]
-        command += [",".join(heads) for heads in (HEADS, IMAGE_HEADS, TEXT_HEADS)]
-        processes[way] = subprocess.Popen(
-            command, env=environment, cwd=root.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-    answers = {way: process.communicate() for way, process in processes.items()}
-    for way, process in processes.items():
-        assert process.returncode == 0, f"{way}: {answers[way][1]}"
-    return {way: (load_file(root.parent / f"{way}.safetensors"), json.loads(answers[way][0])) for way in processes}
+    environment = os.environ | {"PYTHONPATH": "", "HF_MODULES_CACHE": str(root.parent / "modules")}
+    command = [sys.executable, open_checkpoints.__file__, str(root), str(root.parent / "absent.safetensors")]
+    process = subprocess.Popen(
+        command, env=environment, cwd=root.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    registered = open_checkpoints.open_all(root, {})
+    answer, errors = process.communicate()
+    assert process.returncode == 0, errors
+    return {
+        "registered": registered,
+        "absent": (load_file(root.parent / "absent.safetensors"), json.loads(answer)),
+    }
 
 
-def test_each_process_ran_the_code_it_was_meant_to(loaded: dict[str, Any]) -> None:
+def test_each_way_ran_the_code_it_was_meant_to(loaded: dict[str, Any]) -> None:
     registered, absent = loaded["registered"][1], loaded["absent"][1]
     assert registered["package"] and not absent["package"]
     for name in CHECKPOINTS:
@@ -352,6 +213,11 @@ def test_each_process_ran_the_code_it_was_meant_to(loaded: dict[str, Any]) -> No
         expected = "modeling_pos_minimax_bert.PoSMinimaxBertModel" if name in POS else expected
         assert registered[name]["class"] == f"hf_maskssl.models.{expected}"
         assert absent[name]["class"].startswith("transformers_modules.")
+        own = [kind for kind in registered[name]["processors"] if kind.startswith("hf_maskssl.")]
+        assert own or "Tokenizer" in registered[name]["processors"][0]
+        for kind, found in zip(registered[name]["processors"], absent[name]["processors"], strict=True):
+            assert kind.split(".")[-1] == found.split(".")[-1]
+            assert kind not in own or found.startswith("transformers_modules.")
 
 
 def test_both_ways_give_the_same(loaded: dict[str, Any]) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+import two_processes
+from balancing_cases import same, train
 from torch import nn
 from two_processes import (
     OBJECTIVES,
@@ -16,7 +18,6 @@ from two_processes import (
     run_objective,
     share,
     unequal,
-    work,
 )
 
 from hf_maskssl.models.distributed import (
@@ -35,14 +36,9 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two processes found; started once for all tests of this file."""
     folder = tmp_path_factory.mktemp("processes")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, work.__code__.co_filename]
-    processes = [
-        subprocess.Popen([*command, str(rank), str(folder)], env=environment, stderr=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
+    command = [sys.executable, two_processes.__file__, str(folder)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert result.returncode == 0, result.stderr
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
@@ -60,6 +56,12 @@ def test_two_halves_have_the_gradient_of_the_whole(name: str, both: list[dict[st
             # The inner gradient is scaled with the batch, so errors are relative to the largest entry.
             scale = max(1.0, value.abs().max().item())
             assert (found[key] - value).abs().max() <= 1e-5 * scale, key
+
+
+def test_balanced_tasks_train_as_in_one_process(both: list[dict[str, Any]]) -> None:
+    for process in both:
+        for case, found in process["balancing"]:
+            same(found, train(case))
 
 
 def test_the_running_statistics_are_those_of_the_whole_batch(both: list[dict[str, Any]]) -> None:

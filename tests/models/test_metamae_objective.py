@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from metamae_cases import CASES, make_batch, make_draws, small_model, to_double
+from model_behaviours import check_slopes
 from torch.nn import functional as F
 
 from hf_maskssl import MetaMAEForPretraining
@@ -161,29 +162,7 @@ def test_gradient_matches_finite_differences_through_the_inner_step(case: str, s
     model = double_model(case, num_adaptation_steps=steps, adaptation_step_size=0.8)
     batch, draws = to_double(make_batch(case)), make_draws(case)
     model(**batch, **draws).loss.backward()
-    parameters = list(model.parameters())
-    generator = torch.Generator().manual_seed(5)
-    for _ in range(3):
-        direction = [torch.randn(p.shape, dtype=p.dtype, generator=generator) for p in parameters]
-        slope = sum((p.grad * d).sum() for p, d in zip(parameters, direction, strict=True))
-        assert slope.abs() > 1e-6  # a gradient of zero would pass any comparison
-        torch.testing.assert_close(slope, central_difference(model, batch, draws, direction), rtol=1e-6, atol=1e-8)
-
-
-def central_difference(model: MetaMAEForPretraining, batch: dict, draws: dict, direction: list) -> torch.Tensor:
-    """Slope along `direction` by the four-point rule, whose error is of the fourth order in the step."""
-    step = 1e-4  # larger ones cross kinks of the projector's ReLU
-    norm = math.sqrt(sum(along.pow(2).sum().item() for along in direction))
-    start = [parameter.detach().clone() for parameter in model.parameters()]
-    losses = {}
-    with torch.no_grad():
-        for times in (-2, -1, 1, 2):
-            for parameter, origin, along in zip(model.parameters(), start, direction, strict=True):
-                parameter.copy_(origin + times * step / norm * along)
-            losses[times] = model(**batch, **draws).loss
-        for parameter, origin in zip(model.parameters(), start, strict=True):
-            parameter.copy_(origin)
-    return norm * (8 * (losses[1] - losses[-1]) - (losses[2] - losses[-2])) / (12 * step)
+    check_slopes(model, batch | draws)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from multimae_cases import CLASSES as CLASS_MAP
-from multimae_cases import DEPTH, RGB, SMALL
+from multimae_cases import SMALL
 from torch import nn
 from transformers import AutoModelForDepthEstimation, AutoModelForImageClassification, AutoModelForSemanticSegmentation
 
@@ -20,6 +19,7 @@ from hf_maskssl import (
 )
 from hf_maskssl.models.dense_heads import ConvNextHead, DPTHead, reverse_huber_loss
 from hf_maskssl.models.layers import enable_checkpointing
+from tiny_models import DEPTH, RGB, SEMSEG
 
 CLASSES = 3
 DENSE = [MultiMAEForSemanticSegmentation, MultiMAEForDepthEstimation]
@@ -34,12 +34,10 @@ AUTO = {
 def small_config(**changes: Any) -> MultiMAEConfig:
     """Three inputs of 16 x 24 pixels, 2 x 3 tokens each; categorical at half the resolution."""
     fields = SMALL | {
-        "modalities": {"rgb": RGB, "depth": DEPTH, "semseg": CLASS_MAP},
+        "modalities": {"rgb": RGB, "depth": DEPTH, "semseg": SEMSEG},
         "image_size": [16, 24],
         "num_visible_tokens": 6,
         "segmentation_num_layers": 1,
-        "depth_hidden_size": 8,
-        "depth_reassemble_sizes": [4, 6, 8, 8],
         "num_labels": CLASSES,
     }
     return MultiMAEConfig(**(fields | changes))

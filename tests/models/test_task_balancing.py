@@ -1,10 +1,7 @@
 """One loss from several tasks: weights by hand, the bound of Theorem 3.1, and the same over parts and processes."""
 
 import math
-import os
 import runpy
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,28 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
+from balancing_cases import CASES, THEOREM, Problem, problem_rows, same, train
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from hf_maskssl.models.task_balancing import TASK_BALANCING, BalancingRule, TaskBalancer, check_task_balancing
-
-THEOREM = {"schedule": "theorem", "distance": 2.0, "lipschitz": 0.5, "bound": 3.0}
-# Name -> method, options that make its state change within three steps
-CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "none": ("none", {}),
-    "minimax": ("minimax", {"alpha": 2.0}),
-    "minimax-momentum": ("minimax", {"alpha": 2.0, "momentum": 0.7}),
-    "minimax-theorem": ("minimax", {**THEOREM, "distance": 80.0, "bound": 60.0}),
-    "uncertainty": ("uncertainty", {}),
-    "gradnorm": ("gradnorm", {}),
-    "dwa": ("dwa", {"interval": 1, "temperature": 0.5}),
-}
-NUM_STEPS = 4
 
 
 def balance(balancer: TaskBalancer, losses: list[float], counts: list[float] | None = None) -> Any:
@@ -157,84 +140,6 @@ def test_dwa_compares_the_last_two_windows() -> None:
 # ---- what holds for all -------------------------------------------------------------------------------------------
 
 
-class Problem(nn.Module):
-    """A shared layer and a head per task, each sample with some of the tasks."""
-
-    def __init__(self, case: str) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.trunk, self.heads = nn.Linear(4, 5), nn.Linear(5, 3)
-        self.balancer = TaskBalancer(["a", "b", "c"], *CASES[case])
-        self.double()
-
-    def sums(self, rows: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        errors = (self.heads(self.trunk(rows["inputs"]).tanh()) - rows["targets"]).square()
-        return (errors * rows["valid"]).sum(0), rows["valid"].sum(0), self.trunk.weight
-
-    def forward(self, rows: dict[str, torch.Tensor]) -> Any:
-        balanced = self.balancer(*self.sums(rows))
-        return balanced.loss, balanced.task_losses, balanced.weights
-
-
-def problem_rows(step: int) -> dict[str, torch.Tensor]:
-    """Eight samples; one task is only in the second half of them, in the second step nowhere."""
-    generator = torch.Generator().manual_seed(step)
-    rows = {name: torch.randn(8, size, generator=generator) for name, size in (("inputs", 4), ("targets", 3))}
-    rows["targets"] *= torch.tensor([1.0, 2.0, 0.3])
-    rows["valid"] = (torch.rand(8, 3, generator=generator) < 0.7).double()
-    rows["valid"][:4, 2] = 0
-    if step == 1:
-        rows["valid"][:, 2] = 0
-    return {name: value.double() for name, value in rows.items()}
-
-
-def train(
-    case: str, part_sizes: tuple[int, ...] = (8,), rank: int | None = None, counted: bool = False
-) -> dict[str, torch.Tensor]:
-    """A few optimiser steps over this process's rows in parts, measured first or only `counted`; losses, weights,
-    parameters and state."""
-    problem = Problem(case)
-    called = problem if rank is None else DistributedDataParallel(problem)
-    found: dict[str, torch.Tensor] = {}
-    for step in range(NUM_STEPS):
-        rows = problem_rows(step)
-        if rank is not None:
-            rows = {name: value[4 * rank : 4 * rank + 4] for name, value in rows.items()}
-        parts = [
-            dict(zip(rows, values, strict=True))
-            for values in zip(*(value.split(part_sizes) for value in rows.values()), strict=True)
-        ]
-        if len(parts) > 1:
-            if counted:
-                totals = [problem.balancer.count(part["valid"].sum(0)) for part in parts]
-            else:
-                totals = [problem.balancer.measure(*problem.sums(part)) for part in parts]
-            problem.balancer.begin_step(sum(totals[1:], totals[0]))
-        total, found[f"{step}.losses"] = torch.zeros((), dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
-        for part in parts:
-            loss, losses, weights = called(part)
-            (loss / len(parts)).backward()
-            total += loss.detach() / len(parts)
-            found[f"{step}.losses"] += losses / len(parts)
-            found[f"{step}.weights"] = weights.double()
-        problem.balancer.end_step()
-        if rank is not None:
-            dist.all_reduce(total)
-            total /= 2
-        found[f"{step}.loss"] = total
-        for name, parameter in problem.named_parameters():
-            assert parameter.grad is not None, name
-            parameter.data -= 0.1 * parameter.grad
-            parameter.grad = None
-    return found | {name: value.detach().clone() for name, value in problem.state_dict().items()}
-
-
-def same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
-    assert found.keys() == expected.keys()
-    for key, value in expected.items():
-        torch.testing.assert_close(found[key], value, rtol=1e-9, atol=1e-9, msg=key)
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_accumulated_parts_train_as_the_whole(case: str) -> None:
     expected = train(case)
@@ -279,33 +184,6 @@ def test_counts_are_not_enough_where_losses_decide(name: str) -> None:
     if balancer.needs_losses:
         with pytest.raises(ValueError, match=f"'{name}' weighs tasks by their losses, .*: call `measure`"):
             balancer.count(torch.ones(2))
-
-
-def work(rank: int, folder: str) -> None:
-    """One of two processes with half of the rows each, in one part or in two."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    runs: list[tuple[str, tuple[int, ...], bool]] = [(case, (4,), False) for case in CASES]
-    runs += [("minimax", (1, 3), False), ("gradnorm", (1, 3), False), ("none", (1, 3), True)]
-    found = {run: train(run[0], run[1], rank, run[2]) for run in runs}
-    torch.save(found, Path(folder) / f"{rank}.pt")
-    dist.destroy_process_group()
-
-
-def test_two_processes_train_as_one(tmp_path: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(rank), str(tmp_path)], env=environment, stderr=subprocess.PIPE, text=True
-        )
-        for rank in range(2)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
-    for rank in range(2):
-        for (case, *_), found in torch.load(tmp_path / f"{rank}.pt").items():
-            same(found, train(case))
 
 
 @settings(max_examples=40, deadline=None)
@@ -574,7 +452,3 @@ def test_a_task_beside_weighs_as_much_as_all_others_together(name: str) -> None:
     assert absent.weights[2] == 0 and list(both.loss_parts(absent))[2] == "c"
     only = both([torch.zeros(()), torch.zeros(()), sums[2]], torch.tensor([0, 0, 2]), weight)
     torch.testing.assert_close(only.weights, torch.tensor([0.0, 0.0, 1.0]))
-
-
-if __name__ == "__main__":
-    work(int(sys.argv[1]), sys.argv[2])

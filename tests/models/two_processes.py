@@ -1,9 +1,14 @@
-"""What two processes compute together on gloo, for comparison with one process. Each process runs `work`."""
+"""What two processes compute together on gloo, for comparison with one process. Each process runs `work`.
 
+As a program, `two_processes.py FOLDER`, it imports what it needs once and becomes both.
+"""
+
+import multiprocessing
 import sys
 from pathlib import Path
 from typing import Any
 
+import balancing_cases
 import metamae_cases
 import multimae_cases
 import pos_minimax_bert_cases
@@ -122,6 +127,13 @@ def run_batch_norm(rank: int) -> dict[str, torch.Tensor]:
     return found | {"evaluated": norm.eval()(values[rows]).detach()}
 
 
+def run_balancing(rank: int) -> list[tuple[str, dict[str, torch.Tensor]]]:
+    """Half of the rows each, in one part or in two, which are measured or only counted first."""
+    runs: list[tuple[str, tuple[int, ...], bool]] = [(case, (4,), False) for case in balancing_cases.CASES]
+    runs += [("minimax", (1, 3), False), ("gradnorm", (1, 3), False), ("none", (1, 3), True)]
+    return [(case, balancing_cases.train(case, parts, rank, counted)) for case, parts, counted in runs]
+
+
 def work(rank: int, folder: str) -> None:
     """One of the two processes; writes what it found to `folder`/rank.pt."""
     torch.set_num_threads(1)
@@ -129,6 +141,7 @@ def work(rank: int, folder: str) -> None:
     found = {
         "collectives": run_collectives(rank),
         "batch_norm": run_batch_norm(rank),
+        "balancing": run_balancing(rank),
         "objectives": {name: run_objective(name, rank) for name in OBJECTIVES},
     }
     torch.save(found, Path(folder) / f"{rank}.pt")
@@ -136,4 +149,10 @@ def work(rank: int, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    work(int(sys.argv[1]), sys.argv[2])
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=work, args=(rank, sys.argv[1])) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    sys.exit(max(abs(process.exitcode or 0) for process in processes))

@@ -14,23 +14,10 @@ from hf_maskssl.data import DataArguments, Kind, find_kind, register_kind
 from hf_maskssl.data.kinds import KINDS
 from hf_maskssl.data.kinds.image import ImageKind
 from outside import EXAMPLES, WALK, install
+from tiny_models import section
 
 RECIPE: dict[str, dict[str, Any]] = {
-    "model": {
-        "model_type": "metamae",
-        "modality": "series",
-        "num_channels": 1,
-        "series_length": 12,
-        "patch_size": 3,
-        "hidden_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 16,
-        "decoder_hidden_size": 16,
-        "decoder_num_hidden_layers": 1,
-        "decoder_num_attention_heads": 2,
-        "decoder_intermediate_size": 16,
-    },
+    "model": section("metamae", modality="series", num_channels=1, series_length=12, patch_size=3),
     "data": {
         "source": "json",
         "data_files": {"train": "train.jsonl", "test": "test.jsonl"},

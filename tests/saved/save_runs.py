@@ -1,6 +1,6 @@
 """Writes the folders beside this file: what a version of the package saves, which later versions must open.
 
-    PYTHONPATH=src:tests/training python tests/saved/save_runs.py VERSION
+    PYTHONPATH=src:tests:tests/training python tests/saved/save_runs.py VERSION
 
 Each method trains for two steps of four and is stopped there; a whole run gives the numbers that the stopped one must reach
 when it is resumed. Written once for a version and never again.

@@ -5,32 +5,21 @@ from typing import Any
 
 from transformers import AutoModelForPreTraining, set_seed
 
+import tiny_models
 from hf_maskssl.data.arguments import data_arguments
 from hf_maskssl.data.preparation import prepare_data
 from hf_maskssl.recipes import build_config
 from hf_maskssl.training.finetuning.arguments import FinetuningArguments, FinetuningRecipe
+from tiny_models import DEPTH, RGB
 
-RGB: dict[str, Any] = {"kind": "continuous", "num_channels": 3}
-DEPTH: dict[str, Any] = {"kind": "continuous", "num_channels": 1, "loss": "l1"}
-MULTIMAE: dict[str, Any] = {
-    "model_type": "multimae",
-    "modalities": {"rgb": RGB, "depth": DEPTH},
-    "image_size": 32,
-    "patch_size": 8,
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 24,
-    "decoder_hidden_size": 8,
-    "decoder_num_hidden_layers": 1,
-    "decoder_num_attention_heads": 2,
-    "decoder_intermediate_size": 16,
-    "num_visible_tokens": 8,
-    "segmentation_hidden_size": 64,
-    "segmentation_num_layers": 1,
-    "depth_hidden_size": 8,
-    "depth_reassemble_sizes": [4, 8, 8, 8],
-}
+MULTIMAE = tiny_models.section(
+    "multimae",
+    modalities={"rgb": RGB, "depth": DEPTH},
+    image_size=32,
+    num_visible_tokens=8,
+    segmentation_num_layers=1,
+    depth_reassemble_sizes=[4, 8, 8, 8],
+)
 RGB_ALONE = {"modalities": {"rgb": RGB}}
 LABELS = {"semantic_segmentation": "semseg", "depth_estimation": "depth", "classification": "label"}
 SCENES: dict[str, Any] = {

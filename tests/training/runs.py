@@ -8,6 +8,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+import tiny_models
 from hf_maskssl import SMAForMaskedModeling
 from hf_maskssl.data.arguments import data_arguments
 from hf_maskssl.evaluation.arguments import ProbeArguments
@@ -17,24 +18,10 @@ from hf_maskssl.models.multimodal_masking import VisibleTokens, deal_visible_tok
 from hf_maskssl.models.tokenized_input import TokenizedInput
 from hf_maskssl.training import Pretrainer, PretrainingArguments, PretrainingRecipe, RunState
 
-MODEL: dict[str, Any] = {
-    "model_type": "metamae",
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 24,
-    "decoder_hidden_size": 8,
-    "decoder_num_hidden_layers": 1,
-    "decoder_num_attention_heads": 2,
-    "decoder_intermediate_size": 16,
-    "projector_output_size": 8,
-    "modality": "image",
-    "image_size": [8, 8],
-    "num_channels": 1,
-    "patch_size": [2, 2],
-    "mask_ratio": 0.75,
-}
-TEXT_MODEL: dict[str, Any] = {"modality": "tokens", "vocab_size": 7, "max_position_embeddings": 9, "mask_ratio": 0.5}
+MODEL = tiny_models.section(
+    "metamae", modality="image", image_size=[8, 8], num_channels=1, patch_size=[2, 2], mask_ratio=0.75
+)
+TEXT_MODEL: dict[str, Any] = {**tiny_models.TOKENS, "mask_ratio": 0.5}
 PLAIN_MAE: dict[str, Any] = {"num_adaptation_steps": 0, "contrastive_weight": 0.0}
 SMA_MODEL: dict[str, Any] = {
     "model_type": "sma",

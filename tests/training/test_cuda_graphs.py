@@ -5,7 +5,6 @@ On the CPU a recorder takes the place of CUDA's that replays a step by calling i
 
 import subprocess
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,6 @@ from runs import (
     write_text,
 )
 from text_runs import BERT_MODEL, write_sentences
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from hf_maskssl.data.preparation import PreparedData
 from hf_maskssl.models.pretraining import MaskedPretraining
@@ -38,9 +35,7 @@ from hf_maskssl.training.pretraining.graphs import DeviceRates, StepGraphs, Step
 from hf_maskssl.training.pretraining.seeds import mix
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "models"))
-import metamae_cases  # noqa: E402
 import multimae_cases  # noqa: E402
-import sma_cases  # noqa: E402
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 on_cpu = pytest.mark.skipif(torch.cuda.is_available(), reason="stands in for a GPU that is there")
@@ -329,78 +324,6 @@ def test_a_model_may_answer_for_itself() -> None:
         graphs.check_model_for_graphs(model)
 
 
-# the models: nothing in their forward and backward pass makes the CPU ask the device for a value
-
-LOOKING = (
-    "_local_scalar_dense",
-    "nonzero",
-    "masked_select",
-    "equal",
-    "is_nonzero",
-    "_unique2",
-    "unique_dim",
-    "bincount",
-)
-
-
-class Looks(TorchDispatchMode):
-    """Notes operations whose result, or its shape, the CPU needs to see; indices of bool are such."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: set[str] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func._schema.name.removeprefix("aten::")
-        is_index = name in ("index", "index_put", "index_put_", "_index_put_impl_")
-        if name in LOOKING or (
-            is_index and any(part.dtype == torch.bool for part in tree_leaves(args[1]) if part is not None)
-        ):
-            frames = [frame for frame in traceback.extract_stack() if "hf_maskssl" in frame.filename]
-            self.found.add(f"{name} in {frames[-1].filename}:{frames[-1].lineno}" if frames else name)
-        return func(*args, **(kwargs or {}))
-
-
-def look_at_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a GPU, where values are not readable."""
-    for name, module in list(sys.modules.items()):
-        if name.startswith("hf_maskssl.models.") and hasattr(module, "values_are_readable"):
-            monkeypatch.setattr(module, "values_are_readable", lambda tensor: False)
-
-
-MODELS: list[tuple[Any, str, dict[str, Any]]] = [
-    *((metamae_cases, case, {}) for case in metamae_cases.CASES),
-    *((metamae_cases, case, PLAIN_MAE) for case in metamae_cases.CASES),
-    *((sma_cases, case, {}) for case in [*sma_cases.CASES, *sma_cases.PADDED_CASES]),
-    *((sma_cases, "padded-self-tokens", {"masking": masking}) for masking in ("random", "span", "iterative")),
-    *((sma_cases, "cross-image", {"mask_schedule": schedule}) for schedule in ("mix", "widen")),
-    *((multimae_cases, "paper", {"task_balancing": name}) for name in ("none", "minimax", "gradnorm", "dwa")),
-    (multimae_cases, "lacking", {"task_balancing": "uncertainty"}),
-]
-
-
-@pytest.mark.parametrize(("cases", "case", "changes"), MODELS)
-def test_models_do_not_wait_for_the_device(
-    cases: Any, case: str, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    look_at_nothing(monkeypatch)
-    model = cases.small_model(case, **changes).train()
-    batch = cases.make_batch(case)
-    with Looks() as looks:
-        model(**batch).loss.backward()
-    assert not looks.found
-
-
-def test_looks_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The test above can fail: PoS-BERT counts its masked pieces, unless its batches say their number."""
-    look_at_nothing(monkeypatch)
-    values = torch.arange(4.0)
-    with Looks() as looks:
-        values[values > 1].sum().item()
-        torch.nonzero(values)
-    assert {name.split(" ")[0] for name in looks.found} == {"index", "_local_scalar_dense", "nonzero"}
-
-
 # on a GPU
 
 
@@ -566,7 +489,7 @@ def test_a_killed_run_goes_on_on_a_gpu(
 WAITING = """
 import sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parent)]
 from runs import PLAIN_MAE, make_recipe, train
 from hf_maskssl.training.pretraining import graphs
 

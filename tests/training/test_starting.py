@@ -7,17 +7,11 @@ import pytest
 import torch
 from transformers import AutoModelForPreTraining, BertConfig, BertForMaskedLM, BertForPreTraining
 
+import tiny_models
 from hf_maskssl.recipes import build_config
 from hf_maskssl.training.pretraining.starting import read_start, start_from
 
-SIZES: dict[str, Any] = {
-    "vocab_size": 30,
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "max_position_embeddings": 12,
-}
+SIZES = tiny_models.SIZES["pos_minimax_bert"]
 
 
 def pos_bert(**changes: Any) -> Any:

@@ -7,15 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-BERT_MODEL: dict[str, Any] = {
-    "model_type": "pos_minimax_bert",
-    "vocab_size": 120,
-    "max_position_embeddings": 32,
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-}
+from tiny_models import section
+
+BERT_MODEL = section("pos_minimax_bert", vocab_size=120, max_position_embeddings=32, intermediate_size=32)
 # The noun decides its verb, the determiner its preposition: what is masked can be known.
 NOUNS = {"dog": "barked", "cat": "slept", "bird": "sang", "horse": "ran", "child": "laughed"}
 DETERMINERS = {"the": "near", "a": "under", "every": "behind"}
