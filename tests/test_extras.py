@@ -1,6 +1,8 @@
 """The package without its extras: encoders are loaded and give features; what is missing is named with its extra."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -36,53 +38,53 @@ print("features of", len(found.values), "rows")
 """
 
 
+# Statement -> the error that names the missing extra.
+MISSING = {
+    "import hf_maskssl.training": 'Training needs matplotlib, .*pip install "hf_maskssl\\[train\\]"',
+    "import hf_maskssl.evaluation.probe": 'needs scipy, .*pip install "hf_maskssl\\[train\\]"',
+    "import hf_maskssl.pictures.masks": 'Drawing needs matplotlib, .*pip install "hf_maskssl\\[train\\]"',
+    "from hf_maskssl.data import *; load_splits(data_arguments(kind='image'))": (
+        "data.source 'digits' needs sklearn, .*hf_maskssl\\[train\\]"
+    ),
+    "from hf_maskssl.data.masked_text.pos_tagging import word_spans as w; w('a b')": (
+        'needs nltk, .*pip install "hf_maskssl\\[text\\]"'
+    ),
+    "from hf_maskssl.data.tables.scaffolds import _rdkit; _rdkit()": "scaffold split needs rdkit, .*\\[chem\\]",
+}
+REPORT = """
+messages = {}
+for statement in STATEMENTS:
+    try:
+        exec(statement)
+        messages[statement] = "nothing was missed"
+    except ImportError as error:
+        messages[statement] = str(error)
+print(json.dumps(messages))
+"""
+
+
 @pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of processes that find every installed package but those of the extras."""
-    site = tmp_path_factory.mktemp("site")
+def printed(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What a process printed that finds every installed package but those of the extras."""
+    site, folder = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("work")
     for name in ("purelib", "platlib"):
         for path in Path(sysconfig.get_path(name)).iterdir():
             is_extra = path.name.lower().startswith(EXTRAS) or path.suffix == ".pth"
             if not is_extra and not (site / path.name).exists():
                 (site / path.name).symlink_to(path)
     source = Path(hf_maskssl.__file__).resolve().parent.parent
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(source), str(site)]), "OMP_NUM_THREADS": "1"}
-
-
-def run(code: str, environment: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run Python code without the site-packages of this interpreter (`-S`)."""
-    command = [sys.executable, "-S", "-c", code]
-    return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=180)
-
-
-def test_an_encoder_gives_features_without_any_extra(bare: dict[str, str], tmp_path: Path) -> None:
-    result = run(FEATURES, bare, tmp_path)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(source), str(site)]), "OMP_NUM_THREADS": "1"}
+    code = FEATURES + REPORT.replace("STATEMENTS", repr(list(MISSING)))
+    command = [sys.executable, "-S", "-c", code]  # -S: without the site-packages of this interpreter
+    result = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=180)
     assert result.returncode == 0, result.stderr[-3000:]
-    assert "features of 5 rows" in result.stdout
+    return result.stdout.splitlines()
 
 
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        ("import hf_maskssl.training", 'Training needs matplotlib, .*pip install "hf_maskssl\\[train\\]"'),
-        ("import hf_maskssl.evaluation.probe", 'needs scipy, .*pip install "hf_maskssl\\[train\\]"'),
-        ("import hf_maskssl.pictures.masks", 'Drawing needs matplotlib, .*pip install "hf_maskssl\\[train\\]"'),
-        (
-            "from hf_maskssl.data import *; load_splits(data_arguments(kind='image'))",
-            "data.source 'digits' needs sklearn, .*hf_maskssl\\[train\\]",
-        ),
-        (
-            "from hf_maskssl.data.masked_text.pos_tagging import word_spans as w; w('a b')",
-            'needs nltk, .*pip install "hf_maskssl\\[text\\]"',
-        ),
-        ("from hf_maskssl.data.tables.scaffolds import _rdkit; _rdkit()", "scaffold split needs rdkit, .*\\[chem\\]"),
-    ],
-    ids=["training", "probe", "pictures", "digits", "nltk", "rdkit"],
-)
-def test_what_is_missing_is_named_with_its_extra(line: str, words: str, bare: dict[str, str], tmp_path: Path) -> None:
-    code = (
-        f"import re\ntry:\n    exec({line!r})\nexcept ImportError as error:\n"
-        f"    assert re.search({words!r}, str(error)), error\nelse:\n    raise SystemExit('nothing was missed')\n"
-    )
-    result = run(code, bare, tmp_path)
-    assert result.returncode == 0, result.stderr[-2000:]
+def test_an_encoder_gives_features_without_any_extra(printed: list[str]) -> None:
+    assert "features of 5 rows" in printed
+
+
+@pytest.mark.parametrize("statement", MISSING, ids=["training", "probe", "pictures", "digits", "nltk", "rdkit"])
+def test_what_is_missing_is_named_with_its_extra(statement: str, printed: list[str]) -> None:
+    assert re.search(MISSING[statement], json.loads(printed[-1])[statement])

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
@@ -38,6 +37,7 @@ from hf_maskssl.evaluation.arguments import ProbeArguments
 from hf_maskssl.recipes import build_config, load_recipe
 from hf_maskssl.training.pretraining.arguments import PretrainingArguments, PretrainingRecipe
 
+pytestmark = pytest.mark.usefixtures("private_cache")
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 # Those of fine-tuning have tests of their own.
 RECIPES = sorted(path for path in (EXAMPLES / "recipes").glob("*.yaml") if not path.stem.startswith("finetune_"))
@@ -102,11 +102,6 @@ SENTENCES = [
 
 def by_name(paths: list[Path]) -> Any:
     return pytest.mark.parametrize("path", paths, ids=lambda path: path.stem)
-
-
-@pytest.fixture(autouse=True)
-def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf_cache")
 
 
 def test_no_recipe_is_missing() -> None:

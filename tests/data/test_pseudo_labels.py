@@ -5,9 +5,6 @@ import json
 import logging
 import os
 import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,6 +28,7 @@ from transformers import (
     SwinConfig,
 )
 
+from forked import launch
 from hf_maskssl.annotation import pseudo_labels
 from hf_maskssl.annotation.picture_files import ORIENTATION_TAG, open_picture
 from hf_maskssl.annotation.pseudo_labels import PseudoLabelArguments, encode_depth, make_pseudo_labels
@@ -213,30 +211,10 @@ def test_killed_run_is_finished_by_two_processes(
     assert 0 < len(done) < 9
     stamps = {name: (Path(args.output_dir) / name).stat().st_mtime_ns for name in done}
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--main_process_port", str(port)]
-    command += ["--config_file", str(EXAMPLES / "accelerate" / "two_cpu_processes.yaml")]
-    command += [
-        str(EXAMPLES / "run_pseudo_label.py"),
-        "--output_dir",
-        args.output_dir,
-        "--data_dir",
-        str(args.data_dir),
-    ]
+    command = [str(EXAMPLES / "run_pseudo_label.py"), "--output_dir", args.output_dir, "--batch_size", "2"]
+    command += ["--data_dir", str(args.data_dir)]
     command += ["--depth_model", args.depth_model, "--segmentation_model", args.segmentation_model]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
-    process = subprocess.Popen(
-        [*command, "--batch_size", "2"], env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    try:
-        _, errors = process.communicate(timeout=120)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        raise
-    assert process.returncode == 0, errors[-20000:]
+    errors = launch(EXAMPLES / "accelerate" / "two_cpu_processes.yaml", command).stderr
     assert f"9 pictures, {len(done)} of them labelled before, {9 - len(done)} to do" in errors
     assert f"{9 - len(done)} pictures labelled now, {len(done)} before, 0 unreadable" in errors
     whole = Path(args.output_dir).with_name("whole")

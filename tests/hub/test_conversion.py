@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import torch
 from transformers import AutoModel, AutoModelForPreTraining
 
 import hf_maskssl
+from forked import run_script
 from hf_maskssl.hub import conversion
 from hf_maskssl.hub.conversion import metamae as conversion_metamae
 
@@ -323,9 +322,7 @@ def test_folder_in_use_is_refused(authors_state: dict[str, torch.Tensor], tmp_pa
 
 def test_command_line_as_a_user_types_it(authors_state: dict[str, torch.Tensor], tmp_path: Path) -> None:
     checkpoint = save_as_authors(authors_state, tmp_path / "ckpt-100k.pth")
-    source = str(Path(hf_maskssl.__file__).parent.parent)
-    command = [sys.executable, "-m", "hf_maskssl.hub.conversion", "metamae", str(checkpoint), str(tmp_path / "out")]
-    result = subprocess.run(command, env=os.environ | {"PYTHONPATH": source}, capture_output=True, text=True)
+    result = run_script(["-m", "hf_maskssl.hub.conversion", "metamae", str(checkpoint), str(tmp_path / "out")])
     assert result.returncode == 0, result.stderr
     assert "MetaMAEForPretraining" in result.stdout
     assert json.loads((tmp_path / "out" / "config.json").read_text())["model_type"] == "metamae"

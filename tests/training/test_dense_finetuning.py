@@ -9,7 +9,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import datasets
 import numpy as np
 import pytest
 import torch
@@ -37,13 +36,9 @@ from hf_maskssl.training.finetuning.scores import MapScorer, predicted_class_map
 from hf_maskssl.training.finetuning.sweep import Finetuner, finetune
 from hf_maskssl.training.finetuning.trials import EpochTeller
 
+pytestmark = pytest.mark.usefixtures("private_cache")
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 ADDED_DEPTH = {"model_type": "multimae", "modalities": {"depth": DEPTH}}
-
-
-@pytest.fixture(autouse=True)
-def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf_cache")
 
 
 def run_script(name: str, recipe: FinetuningRecipe, folder: Path, monkeypatch: Any, *words: str) -> dict[str, Any]:

@@ -2,10 +2,7 @@
 
 import importlib.util
 import math
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -17,6 +14,7 @@ from accelerate.state import PartialState
 from accelerate.utils import DistributedType
 from runs import LABELLED, PLAIN_MAE, make_recipe, train, weights, write_recipe
 
+from forked import run_script
 from hf_maskssl.annotation.pseudo_labels import PseudoLabelArguments, make_pseudo_labels
 from hf_maskssl.hub.publish import UploadError
 from hf_maskssl.launch import LONGEST_WAIT
@@ -225,15 +223,8 @@ def test_an_error_in_a_worker_process_ends_the_run(tmp_path: Path) -> None:
     data |= {"standardize": "none", "max_train_samples": None}
     model = PLAIN_MAE | {"modality": "series", "series_length": 3, "patch_size": 1, "mask_ratio": 0.4}
     recipe = make_recipe(tmp_path / "run", model, data, num_workers=2, max_steps=50)
-    command = [sys.executable, str(EXAMPLE), str(write_recipe(recipe, tmp_path / "recipe.yaml"))]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    try:
-        _, errors = process.communicate(timeout=60)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        raise
-    assert process.returncode == 1 and "row 30" in errors
+    ended = run_script([str(EXAMPLE), str(write_recipe(recipe, tmp_path / "recipe.yaml"))])
+    assert ended.returncode == 1 and "row 30" in ended.stderr
 
 
 def test_workers_die_of_sigterm_when_the_run_is_over() -> None:

@@ -3,10 +3,6 @@
 import dataclasses
 import json
 import logging
-import os
-import signal
-import socket
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +24,7 @@ from transformers import (
     set_seed,
 )
 
+from forked import launch
 from hf_maskssl.data.collators import BatchCollator
 from hf_maskssl.data.preparation import prepare_data
 from hf_maskssl.evaluation.metrics import score_outputs
@@ -40,13 +37,9 @@ from hf_maskssl.training.finetuning.scores import FinetuningCollator, LabelUnit
 from hf_maskssl.training.finetuning.sweep import Finetuner, finetune
 from hf_maskssl.training.finetuning.trials import Trials
 
+pytestmark = pytest.mark.usefixtures("private_cache")
 HEADLINE = {"classification": "accuracy", "regression": "spearman", "token_classification": "token_accuracy"}
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-
-
-@pytest.fixture(autouse=True)
-def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf_cache")
 
 
 @pytest.fixture
@@ -556,42 +549,14 @@ def test_a_written_recipe_is_read_back_and_overridden(tmp_path: Path) -> None:
     assert changed.data.task == "regression" and changed.model["hidden_size"] == 32
 
 
-def run_script(command: list[str], arguments: list[str]) -> str:
-    environment = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "ACCELERATE_USE_CPU": "true",
-        "PYTHONPATH": os.pathsep.join(sys.path),
-    }
-    script = str(EXAMPLES / "run_finetune.py")
-    process = subprocess.Popen(
-        [sys.executable, *command, script, *arguments],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        output, errors = process.communicate(timeout=150)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        raise
-    assert process.returncode == 0, errors[-10000:]
-    return output
-
-
 def test_script_on_two_processes_gives_what_one_gives_with_twice_the_batch(tmp_path: Path) -> None:
     # Rows that two processes cannot share evenly: what fills the last batch must not be scored.
     rows = {"train": 48, "valid": 17, "test": 21}
     rates = [1e-2, 1e-3]
     recipe = make_finetuning(tmp_path, "regression", rows=rows, batch_size=4, learning_rate=rates)
     path = write_recipe(recipe, tmp_path / "recipe.yaml")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    config = EXAMPLES / "accelerate" / "two_cpu_processes.yaml"
-    launch = ["-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", str(config)]
-    output = run_script([*launch, "--main_process_port", str(port)], [str(path)])
+    words = [str(EXAMPLES / "run_finetune.py"), str(path)]
+    output = launch(EXAMPLES / "accelerate" / "two_cpu_processes.yaml", words).stdout
     assert output.count("| spearman (%) |") == 1  # one process reports
     found = json.loads((tmp_path / "run" / "results.json").read_text())
     # Two accumulated batches are summed as two processes' are. In one batch the sums have another order, which at these

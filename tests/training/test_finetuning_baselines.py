@@ -23,10 +23,7 @@ from hf_maskssl.training.finetuning.results import Run
 from hf_maskssl.training.finetuning.sweep import Finetuner, finetune
 from hf_maskssl.training.finetuning.trials import Trials
 
-
-@pytest.fixture(autouse=True)
-def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf_cache")
+pytestmark = pytest.mark.usefixtures("private_cache")
 
 
 @pytest.fixture

@@ -1,10 +1,6 @@
 """Real processes: two of them in step, and one that is killed."""
 
-import os
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +29,7 @@ from runs import (
 )
 from transformers import AutoModel, AutoModelForPreTraining
 
+from forked import Script, launch, run_script
 from hf_maskssl import MetaMAEForPretraining, MultiMAEForPretraining, SMAForMaskedModeling
 from hf_maskssl.training import RunState
 from hf_maskssl.training.pretraining import checkpoints
@@ -42,29 +39,7 @@ EXAMPLES = FOLDER.parents[1] / "examples"
 FEW_SCENES = SCENES | {"num_scenes": {"train": 42, "validation": 8, "test": 1}, "scale": 1.0}
 # The gradient of a key's bias is zero but for rounding, which AdamW would blow up.
 NO_KEY_BIAS = MULTIMAE | {"qkv_bias": False}
-ENVIRONMENT = {
-    **os.environ,
-    "OMP_NUM_THREADS": "1",
-    "ACCELERATE_USE_CPU": "true",
-    "PYTHONPATH": os.pathsep.join([str(FOLDER), *sys.path]),
-}
-
-
-def launch(config: Path, recipes: list[Path]) -> str:
-    """`accelerate launch` of the example script on two processes; returns what they wrote to stderr."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", str(config)]
-    command += ["--main_process_port", str(port), str(FOLDER / "launched.py"), *map(str, recipes)]
-    process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    try:
-        _, errors = process.communicate(timeout=150)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # the launcher alone would leave its processes behind
-        raise
-    assert process.returncode == 0, errors[-20000:]
-    return errors
+ON_CPU = {"ACCELERATE_USE_CPU": "true"}
 
 
 def assert_one_run(folder: Path, state: RunState, expected: Path) -> None:
@@ -120,7 +95,8 @@ def test_two_processes_are_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     files = []
     for name, fields in cases.items():
         files.append(write_recipe(make_recipe(tmp_path / name, **fields), tmp_path / f"{name}.yaml"))
-    errors = launch(EXAMPLES / "accelerate" / "two_cpu_processes.yaml", [*files, files[-1]])
+    words = [str(FOLDER / "launched.py"), *map(str, [*files, files[-1]])]
+    errors = launch(EXAMPLES / "accelerate" / "two_cpu_processes.yaml", words).stderr
     assert "SIGTERM: stopped and saved at step 3" in errors  # both at the same step, though only one was told
     assert errors.count("checkpoint-00000003 at step 3.") == 2
     monkeypatch.setattr(MetaMAEForPretraining, "_draw", draws_of_the_sample)
@@ -157,7 +133,7 @@ def test_fsdp_trains_saves_resumes_and_its_model_loads(tmp_path: Path, monkeypat
         for steps in (2, 4):  # the second goes on where the first ended
             recipe = make_recipe(tmp_path / name, **fields, max_steps=steps, resume=True, save_total_limit=1)
             files.append(write_recipe(recipe, tmp_path / f"{name}-{steps}.yaml"))
-    errors = launch(tmp_path / "fsdp.yaml", files)
+    errors = launch(tmp_path / "fsdp.yaml", [str(FOLDER / "launched.py"), *map(str, files)]).stderr
     assert errors.count("checkpoint-00000002 at step 2.") == 8  # four runs resumed, on two processes each
     monkeypatch.setattr(MetaMAEForPretraining, "_draw", draws_of_the_sample)
     monkeypatch.setattr(SMAForMaskedModeling, "_choose_queries", queries_of_the_sample)
@@ -184,8 +160,7 @@ def test_sigkill_while_a_checkpoint_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resumed_at: Callable[[], list[int]]
 ) -> None:
     file = write_recipe(make_recipe(tmp_path / "killed", **SETTINGS, max_steps=9), tmp_path / "recipe.yaml")
-    command = [sys.executable, str(FOLDER / "launched.py"), str(file)]
-    ended = subprocess.run(command, env=ENVIRONMENT | {"DIE_AT": "6"}, capture_output=True, text=True, timeout=120)
+    ended = run_script([str(FOLDER / "launched.py"), str(file)], environment=ON_CPU | {"DIE_AT": "6"})
     assert ended.returncode == -signal.SIGKILL, ended.stderr[-20000:]
     assert (tmp_path / "killed" / "checkpoint-00000006.incomplete").exists()
     assert checkpoints.newest_sound_checkpoint(tmp_path / "killed") == tmp_path / "killed" / "checkpoint-00000003"
@@ -202,17 +177,15 @@ def test_a_signal_at_any_moment(number: signal.Signals, tmp_path: Path, resumed_
     """SIGTERM, to workers too, saves and exits with 0; SIGKILL leaves the last checkpoint. Both runs can be resumed."""
     recipe = make_recipe(tmp_path / "run", **SETTINGS, max_steps=10_000, num_workers=1)
     file = write_recipe(recipe, tmp_path / "recipe.yaml")
-    command = [sys.executable, str(EXAMPLES / "run_pretrain.py"), str(file)]
-    process = subprocess.Popen(
-        command, env=ENVIRONMENT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
-    )
+    process = Script([str(EXAMPLES / "run_pretrain.py"), str(file)], ON_CPU)
     deadline = time.monotonic() + 100
     while not (tmp_path / "run" / "checkpoint-00000003").exists():
-        assert process.poll() is None and time.monotonic() < deadline
+        assert not process.has_ended and time.monotonic() < deadline
         time.sleep(0.02)
-    os.killpg(process.pid, number)
-    _, errors = process.communicate(timeout=100)
-    assert process.returncode == (0 if number == signal.SIGTERM else -number), errors[-5000:]
+    process.signal(number)
+    ended = process.wait()
+    errors = ended.stderr
+    assert ended.returncode == (0 if number == signal.SIGTERM else -number), errors[-5000:]
     newest = checkpoints.newest_sound_checkpoint(tmp_path / "run")
     assert newest is not None
     AutoModel.from_pretrained(newest)
