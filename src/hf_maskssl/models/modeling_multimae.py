@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel, ViTModel
+from transformers import AutoModel, PreTrainedModel, ViTModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.processing_utils import Unpack
@@ -46,7 +46,7 @@ from .multimodal_masking import (
     listed_first,
     spread_over_tokens,
 )
-from .pretraining import MaskedPretraining
+from .pretraining import TaskPretraining
 from .task_balancing import BalancedLoss, BalancingRule, TaskBalancer, TaskTotals
 
 if TYPE_CHECKING:
@@ -419,7 +419,7 @@ class MultiMAEDecoder(nn.Module):
         return F.pad(queries, (0, 0, 0, 1)).scatter(1, places, tokens)[:, :size]
 
 
-class MultiMAEForPretraining(MaskedPretraining, MultiMAEPreTrainedModel):
+class MultiMAEForPretraining(TaskPretraining, MultiMAEPreTrainedModel):
     """MultiMAE's objective (section 3), its tasks balanced as `config.task_balancing` says."""
 
     alphas: torch.Tensor
@@ -446,7 +446,10 @@ class MultiMAEForPretraining(MaskedPretraining, MultiMAEPreTrainedModel):
             return None
         return "GradNorm takes gradients of the last shared layer's weight inside the forward pass. Train it with DDP."
 
-    measures_tasks = True
+    def warm_start(self, name: str, positions: Literal["same", "drop"]) -> "MultiMAEForPretraining":
+        """Start the encoder and the rgb projection from a ViT or ViT-MAE; decoders and other modalities stay random."""
+        self.multimae.load_vit(AutoModel.from_pretrained(name), positions=positions)
+        return self
 
     # gradient accumulation: what one optimiser step's batches must agree on before the first is differentiated
 

@@ -7,7 +7,7 @@ words are masked, and what part of speech they are, comes with the batch.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -19,6 +19,7 @@ from transformers import (
     BertForTokenClassification,
     BertModel,
     BertPreTrainedModel,
+    PreTrainedModel,
 )
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import (
@@ -41,6 +42,7 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from .attention_dropout import attend_with_dropout, fits
+from .bert_exchange import start_from_bert
 from .configuration_pos_minimax_bert import PoSMinimaxBertConfig
 from .distributed import with_all_parameters
 from .dropout import Dropout
@@ -48,7 +50,7 @@ from .input_checks import check_attention_mask, check_ids, values_are_readable
 from .layers import at_least_float32, padding_mask, token_classification_loss
 from .masked_pieces import IGNORED, MaskedPieces, masked_pieces
 from .masking import gather_tokens
-from .pretraining import MaskedPretraining
+from .pretraining import TaskPretraining
 from .task_balancing import BalancingRule, TaskBalancer, TaskTotals
 
 
@@ -283,7 +285,7 @@ def _shape_of(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None
     return tuple(input_ids.shape if input_ids is not None else inputs_embeds.shape[:-1])  # type: ignore[union-attr]
 
 
-class PoSMinimaxBertMaskedModel(MaskedPretraining, PoSMinimaxBertPreTrainedModel):
+class PoSMinimaxBertMaskedModel(TaskPretraining, PoSMinimaxBertPreTrainedModel):
     """What the two pre-training models share: masked pieces in, one loss per task out.
 
     The vocabulary is projected to at masked pieces only (the "sparse prediction" of Portes et al. 2023 and of ModernBERT,
@@ -325,9 +327,12 @@ class PoSMinimaxBertMaskedModel(MaskedPretraining, PoSMinimaxBertPreTrainedModel
             "in every step."
         )
 
+    def warm_start(self, name: str, positions: Literal["same", "drop"]) -> PreTrainedModel:
+        """Start from a BERT, heads included (`bert_exchange.start_from_bert`)."""
+        return start_from_bert(type(self), self.config, name)
+
     # gradient accumulation: what one optimiser step's batches must agree on before the first is differentiated
 
-    measures_tasks = True
     # Batches have unequal numbers of masked pieces, of each task, and means are over all of them.
     always_measures = True
 

@@ -1,9 +1,12 @@
 """What a pre-training loop may ask of a model, beside `forward`: with an answer for each model that has nothing to say."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Literal
 
 from torch import nn
+from transformers import PreTrainedModel
+
+from .task_balancing import TaskBalancer, TaskTotals
 
 
 class MaskedPretraining:
@@ -11,17 +14,7 @@ class MaskedPretraining:
 
     `forward` returns `loss` and `loss_parts` {name: 0-d tensor}, parts of the loss that are logged; `count/NAME` beside NAME is
     the number of terms of which NAME is the mean.
-
-    Attributes:
-        measures_tasks: Whether the loss joins several tasks by a `TaskBalancer` named `balancer`, whose weights the accumulated
-            batches of one step share: then the model has `measure_tasks(**batch)`, which gives the `TaskTotals` of a batch
-            with the draws that `forward` will make from the same seed.
-        always_measures: Whether batches have unequally many terms, so that a step of several batches is always measured
-            before the first of them is differentiated.
     """
-
-    measures_tasks = False
-    always_measures = False
 
     def compilable_modules(self) -> list[nn.Module]:
         """Modules that `torch.compile` may replace in training: those whose shapes are the same in every step."""
@@ -45,7 +38,38 @@ class MaskedPretraining:
         What it changes must lie in tensors that it fills in place: then a replayed step sees it.
         """
 
-    def needs_first_pass(self, batch: Mapping[str, Any]) -> bool:
+    def warm_start(self, name: str, positions: Literal["same", "drop"]) -> PreTrainedModel | None:
+        """Start from the weights of another model instead of random ones.
+
+        Args:
+            name: Hub name or folder of the other model.
+            positions: "same", its position embeddings must be this model's, or "drop", which begins without them.
+
+        Returns:
+            The model to train, which may be another object; None where the method knows no model to start from.
+
+        Raises:
+            OSError: There is no model of that name.
+            ValueError: The other model does not fit.
+        """
+        return None
+
+
+class TaskPretraining(MaskedPretraining):
+    """A pre-training model whose loss joins several tasks, with weights that the accumulated batches of one step share.
+
+    Attributes:
+        balancer: Joins the tasks' losses.
+        measure_tasks: Called with a batch, gives its `TaskTotals` with the draws that `forward` will make from the same seed.
+        always_measures: Whether batches have unequally many terms, so that a step of several batches is always measured
+            before the first of them is differentiated.
+    """
+
+    balancer: TaskBalancer
+    measure_tasks: Callable[..., TaskTotals]
+    always_measures = False
+
+    def needs_first_pass(self, batch: Mapping[str, object]) -> bool:
         """Whether a step with this batch among others must be measured before its gradients are taken."""
         return self.always_measures
 

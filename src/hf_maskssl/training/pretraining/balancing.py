@@ -1,14 +1,14 @@
 """Tasks of one optimiser step that spreads over several batches."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from ...models.pretraining import pretraining_hooks
+from ...models.pretraining import TaskPretraining
 from .batches import Batch
 
 if TYPE_CHECKING:
-    from ...models.task_balancing import TaskBalancer
+    from ...models.task_balancing import TaskBalancer, TaskTotals
     from .loop import Pretrainer
 
 
@@ -20,18 +20,19 @@ def balance_tasks(run: "Pretrainer", step: int, taken: list[Batch]) -> "TaskBala
     """
     if len(taken) <= 1:
         return None
-    model: Any = run.bare_model  # looked for last: it takes longer than all else here
-    if not pretraining_hooks(model).measures_tasks:
+    model = run.bare_model  # looked for last: it takes longer than all else here
+    if not isinstance(model, TaskPretraining):
         return None
     # What method and model need is known everywhere; what a batch holds, every process must be asked.
     is_certain = model.balancer.needs_first_pass or model.always_measures
     if not is_certain and not run.any_process(any(model.needs_first_pass(batch) for batch in taken)):
         return None
-    totals = None
+    totals: TaskTotals | None = None
     for part, batch in enumerate(taken):
         run.seed(step, part)
         with torch.set_grad_enabled(model.balancer.needs_gradients), run.accelerator.autocast():
             measured = model.measure_tasks(**batch)
         totals = measured if totals is None else totals + measured
+    assert totals is not None, "a step has batches"
     model.balancer.begin_step(totals)
     return model.balancer

@@ -1,7 +1,6 @@
 """What a run is made of, before its first step: accelerator, model, schedule."""
 
 from pathlib import Path
-from typing import Any
 
 from accelerate.accelerator import Accelerator
 from accelerate.utils import (
@@ -19,7 +18,7 @@ from transformers import AutoModelForPreTraining, PreTrainedModel, get_scheduler
 
 from ...launch import LONGEST_WAIT, check_launch
 from ...models.layers import enable_checkpointing
-from ...models.pretraining import pretraining_hooks
+from ...models.pretraining import TaskPretraining, pretraining_hooks
 from ...recipes import build_config
 from .arguments import PretrainingArguments, PretrainingRecipe
 from .graphs import check_launch_for_graphs, check_model_for_graphs
@@ -99,7 +98,7 @@ def build_model(recipe: PretrainingRecipe, accelerator: Accelerator) -> PreTrain
         reason = hooks.reason_against_fsdp()
         if reason:
             raise ValueError(f"{type(model).__name__} cannot be sharded by FSDP. {reason}")
-        if args.gradient_accumulation_steps > 1 and hooks.measures_tasks:
+        if args.gradient_accumulation_steps > 1 and isinstance(model, TaskPretraining):
             raise ValueError(
                 f"training.gradient_accumulation_steps={args.gradient_accumulation_steps} under FSDP: "
                 f"{type(model).__name__} measures its tasks over all batches of a step outside the forward pass, where "
@@ -113,7 +112,7 @@ def build_model(recipe: PretrainingRecipe, accelerator: Accelerator) -> PreTrain
     if args.gradient_checkpointing:
         enable_checkpointing(model)
     if args.torch_compile:
-        balancer: Any = model.balancer if hooks.measures_tasks else None
+        balancer = model.balancer if isinstance(model, TaskPretraining) else None
         if balancer is not None and balancer.needs_gradients:
             raise ValueError(
                 f"training.torch_compile: task_balancing '{balancer.name}' goes back through the layers more than once, "
