@@ -258,7 +258,7 @@ def test_settings_of_the_optimiser_are_those_of_the_recipe(tmp_path: Path, caplo
     told = "training.learning_rate=0.0001 (was 0.001), training.weight_decay=0.3 (was 0.0001)"
     assert f"From here on the run has {told}" in caplog.text and "training.max_steps=8 (was 4)" in caplog.text
     # Step 5 of 8, of which 2 are the warm-up: the rate falls to 0 over the 6 steps after it.
-    rates = [entry["learning_rate"] for entry in state.history if entry["step"] > 4]
+    rates = [entry["train/learning_rate"] for entry in state.history if entry["step"] > 4]
     assert rates == pytest.approx([1e-4 * (8 - step) / 6 for step in range(4, 8)])
     group = trainer.optimizer.param_groups[0]
     assert (group["weight_decay"], group["betas"], group["eps"]) == (0.3, (0.5, 0.7), 1e-3)
@@ -292,7 +292,7 @@ def test_no_file_of_a_checkpoint_runs_code(name: str, tmp_path: Path) -> None:
             state["updates"] = None
         (folder / "trainer_state.json").write_text(json.dumps(state))
         (folder / "manifest.json").unlink()
-        checkpoints.seal(folder, folder)
+        checkpoints.seal(folder.rename(tmp_path / "run" / "aside"), folder)
         with contextlib.suppress(ValueError):
             train(make_recipe(tmp_path / "run", model=PLAIN_MAE, resume=True))
         assert not (tmp_path / "trace").exists()

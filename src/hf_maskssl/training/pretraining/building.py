@@ -13,7 +13,7 @@ from accelerate.utils import (
     set_seed,
 )
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import AutoModelForPreTraining, PreTrainedModel, get_scheduler
 
 from ...launch import LONGEST_WAIT, check_launch
@@ -123,7 +123,7 @@ def build_model(recipe: PretrainingRecipe, accelerator: Accelerator) -> PreTrain
     return model
 
 
-def build_scheduler(args: PretrainingArguments, optimizer: Optimizer) -> LRScheduler:
+def build_scheduler(args: PretrainingArguments, optimizer: Optimizer) -> LambdaLR:
     """The learning rate over the run's steps, which begin with `warmup_steps` of a linear rise."""
     return get_scheduler(
         "constant_with_warmup" if args.lr_scheduler_type == "constant" else args.lr_scheduler_type,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from accelerate.utils import DistributedType
 from safetensors.torch import load_model
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 
 from .checkpoints import (
     BEST,
@@ -95,10 +95,14 @@ def _load_training_state(run: "Pretrainer", folder: Path, state: RunState) -> No
     go_to_update(run.scheduler, updates)
 
 
-def go_to_update(scheduler: LRScheduler, updates: int) -> None:
+def go_to_update(scheduler: LambdaLR, updates: int) -> None:
     """Set the learning rate as it is after so many updates of the weights."""
-    scheduler.last_epoch, scheduler._step_count = updates - 1, max(updates, 1)
-    scheduler.step()
+    rates = [base * factor(updates) for base, factor in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)]
+    scheduler.load_state_dict(
+        scheduler.state_dict() | {"last_epoch": updates, "_step_count": updates + 1, "_last_lr": rates}
+    )
+    for group, rate in zip(scheduler.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
 
 
 def _former_updates(folder: Path, state: RunState) -> int:
