@@ -369,8 +369,8 @@ _FIELDS = {
     "target_of",
 }
 
-# What becomes of the names: keys of these.
-_CONTAINERS = (nn.ModuleDict(), nn.ParameterDict())
+# Names become keys of these containers, beside their attributes, and of the log.
+_TAKEN = frozenset(["loss", *dir(nn.ModuleDict()), *dir(nn.ParameterDict())])
 
 
 def _positive(where: str, field: str, value: object) -> int:
@@ -384,7 +384,7 @@ def _complete(name: str, fields: dict[str, Any], pixels: dict[str, Any], patch_s
     where = f"`modalities`: '{name}'"
     if not name.isidentifier():  # it becomes part of the weights' names
         raise ValueError(f"{where}: a name may hold letters, digits and underscores, and not start with a digit.")
-    if name == "loss" or any(name in dir(container) for container in _CONTAINERS):
+    if name in _TAKEN:
         raise ValueError(f"{where}: this name is taken, by the log or by torch's modules: choose another.")
     unknown = sorted(set(fields) - _FIELDS)
     if unknown:
@@ -396,10 +396,10 @@ def _complete(name: str, fields: dict[str, Any], pixels: dict[str, Any], patch_s
     if kind not in ("continuous", "categorical"):
         raise ValueError(f"{where} needs `kind` 'continuous' or 'categorical', got {kind!r}.")
     count_name = "num_channels" if kind == "continuous" else "num_classes"
-    count, stride, embedding_size = (
+    count, stride, embedding_size = [
         _positive(f"{where} is {kind} and", field, pixels.get(field, default))
         for field, default in ((count_name, None), ("stride", 1), ("embedding_size", 64))
-    )
+    ]
     foreign = {"num_classes", "embedding_size"} if kind == "continuous" else {"num_channels"}
     if foreign & set(pixels):
         raise ValueError(f"{where} is {kind}: {sorted(foreign & set(pixels))} would have no effect; remove it.")

@@ -71,7 +71,8 @@ def draw_visible_tokens(
 
 def _check_number(wanted: int, images: ModalityPatches, is_present: torch.Tensor | None) -> None:
     """There must be more tokens than are visible: else nothing is left to predict."""
-    total, rows = sum(images.sizes), list[int]()
+    total = sum(images.sizes)
+    rows: list[int] = []
     if is_present is not None and values_are_readable(is_present):
         there = (is_present * torch.tensor(images.sizes)).sum(1)  # (B,)
         rows = torch.nonzero(there <= wanted).flatten().tolist()
