@@ -22,8 +22,10 @@ from hf_maskssl.models.feature_extraction_spectrogram import SpectrogramFeatureE
 from hf_maskssl.models.image_processing_array import ArrayImageProcessor
 from hf_maskssl.models.layers import patchify
 from hf_maskssl.models.modeling_pos_minimax_bert import PoSMinimaxBertForPreTraining
+from hf_maskssl.pictures import curves
 from hf_maskssl.pictures import reconstruction as pictures
-from hf_maskssl.pictures.reconstruction import draw_curves, draw_reconstruction, fill_masked_patches, reconstruct
+from hf_maskssl.pictures.curves import draw_curves
+from hf_maskssl.pictures.reconstruction import draw_reconstruction, fill_masked_patches, reconstruct
 
 SMALL: dict[str, Any] = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 SMALL |= {"decoder_hidden_size": 8, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2}
@@ -332,7 +334,7 @@ HISTORY: list[dict[str, Any]] = [
 
 def test_curves_of_one_quantity_share_a_panel() -> None:
     names = ["train/loss", "train/support", "validation/loss", "probe/linear_accuracy", "probe/knn_accuracy"]
-    assert pictures._group_names([*names, "probe/rankme", "epoch"]) == {
+    assert curves._group_names([*names, "probe/rankme", "epoch"]) == {
         "loss": ["train/loss", "validation/loss"],
         "support": ["train/support"],
         "probe accuracy": ["probe/linear_accuracy", "probe/knn_accuracy"],
@@ -340,22 +342,22 @@ def test_curves_of_one_quantity_share_a_panel() -> None:
         "epoch": ["epoch"],
     }
     weights = ["train/weight/rgb", "train/weight/depth", "validation/weight/rgb"]
-    assert pictures._group_names([*weights, "train/rgb"]) == {"task weights": weights, "rgb": ["train/rgb"]}
-    assert pictures._labels(["train/loss", "validation/loss"]) == ["train", "validation"]
-    assert pictures._labels(["probe/linear", "probe/knn"]) == ["linear", "knn"]
-    assert pictures._labels(["a/x", "a/y", "b/x"]) == ["a/x", "a/y", "b/x"]
+    assert curves._group_names([*weights, "train/rgb"]) == {"task weights": weights, "rgb": ["train/rgb"]}
+    assert curves._labels(["train/loss", "validation/loss"]) == ["train", "validation"]
+    assert curves._labels(["probe/linear", "probe/knn"]) == ["linear", "knn"]
+    assert curves._labels(["a/x", "a/y", "b/x"]) == ["a/x", "a/y", "b/x"]
 
 
 def test_a_split_has_one_color_in_all_panels() -> None:
-    train, validation = ((pictures.CURVE_COLORS[number], "-") for number in (0, 1))
-    assert pictures._curve_styles(["validation/loss", "train/loss"]) == [validation, train]
-    assert pictures._curve_styles(["validation/rgb"]) == [validation]
-    assert pictures._curve_styles(["train/weight/rgb", "train/weight/depth", "validation/weight/rgb"]) == [
+    train, validation = ((curves.CURVE_COLORS[number], "-") for number in (0, 1))
+    assert curves._curve_styles(["validation/loss", "train/loss"]) == [validation, train]
+    assert curves._curve_styles(["validation/rgb"]) == [validation]
+    assert curves._curve_styles(["train/weight/rgb", "train/weight/depth", "validation/weight/rgb"]) == [
         train,
         validation,
-        (pictures.CURVE_COLORS[0], "--"),
+        (curves.CURVE_COLORS[0], "--"),
     ]
-    assert pictures._curve_styles(["probe/a", "probe/b"]) == [train, validation]
+    assert curves._curve_styles(["probe/a", "probe/b"]) == [train, validation]
 
 
 def test_curves_are_drawn_the_same_every_time(tmp_path: Path) -> None:
@@ -363,8 +365,8 @@ def test_curves_are_drawn_the_same_every_time(tmp_path: Path) -> None:
     second = draw_curves(HISTORY, tmp_path / "second.png")
     assert first.read_bytes() == second.read_bytes()
     picture = open_picture(first)
-    assert share_of(picture, pictures.CURVE_COLORS[0]) > 0.0001
-    assert share_of(picture, pictures.CURVE_COLORS[1]) > 0.0001
+    assert share_of(picture, curves.CURVE_COLORS[0]) > 0.0001
+    assert share_of(picture, curves.CURVE_COLORS[1]) > 0.0001
 
 
 def test_chosen_groups_are_the_only_panels(tmp_path: Path) -> None:
@@ -401,7 +403,7 @@ def test_curves_of_many_tasks_share_panels() -> None:
         for part in ("", "weight/", "count/")
         for task in tasks
     ]
-    groups = pictures._group_names([*names, "train/next_sentence", "train/weight/next_sentence", "train/loss"])
+    groups = curves._group_names([*names, "train/next_sentence", "train/weight/next_sentence", "train/loss"])
     assert {title: len(found) for title, found in groups.items()} == {
         "task losses": 10,
         "task weights": 10,

@@ -30,7 +30,7 @@ from hf_maskssl.methods.metamae import METAMAE, PLAIN_MAE
 from hf_maskssl.methods.multimae import MM_MAE, MULTIMAE
 from hf_maskssl.methods.pos_minimax_bert import PLAIN_BERT, POS_BERT
 from hf_maskssl.methods.sma import SMA
-from hf_maskssl.pictures.reconstruction import draw_curves
+from hf_maskssl.pictures.curves import draw_curves
 from hf_maskssl.training.finetuning.arguments import load_finetuning_recipe
 from hf_maskssl.training.pretraining.arguments import load_pretraining_recipe
 from hf_maskssl.training.pretraining.state import RunState

@@ -28,7 +28,14 @@ RECIPE: dict[str, dict[str, Any]] = {
         "label_column": "label",
     },
     "probe": {"every_steps": 2, "k": 3},
-    "training": {"output_dir": "run", "max_steps": 4, "batch_size": 8, "learning_rate": 0.01, "save_steps": 2},
+    "training": {
+        "output_dir": "run",
+        "max_steps": 4,
+        "batch_size": 8,
+        "learning_rate": 0.01,
+        "save_steps": 2,
+        "picture_steps": 2,
+    },
 }
 SCRIPT = WALK + 'run(str(examples / "run_pretrain.py"), "recipe.yaml", "--data.separatr", ",")\n'
 
@@ -53,6 +60,9 @@ def test_a_ninth_kind_goes_the_whole_way(tmp_path: Path) -> None:
     )
     assert "both ways of loading agree" in result.stdout, result.stdout[-2000:] + result.stderr[-4000:]
     card = (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+    assert """ for number in '0.5;0.5;0.5;""" in card, "the card's example is the kind's own"
+    pictures = sorted((tmp_path / "run" / "pictures").glob("reconstruction-*.png"))
+    assert [picture.read_text() for picture in pictures] == ["8 rows separated by ;"] * 2
     assert "| separator | `;` |" in card and "| kind | number_list |" in card
     assert "crop_scale" not in card, "a card holds the fields of its kind alone"
     assert json.loads((tmp_path / "probe" / "result.json").read_text())

@@ -21,7 +21,7 @@ from ..data.arguments import DataArguments, checkpoint_name, is_hub_name
 from ..evaluation.reports import markdown_table
 from ..methods import Description, find_method
 from ..models.configuration_pos_minimax_bert import NEXT_SENTENCE
-from ..pictures.reconstruction import draw_curves
+from ..pictures.curves import draw_curves
 from ..recipes import build_config
 from ..training.finetuning.arguments import FinetuningRecipe
 from ..training.pretraining.arguments import PretrainingRecipe

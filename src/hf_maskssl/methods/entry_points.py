@@ -1,5 +1,6 @@
 """What other installed packages bring along."""
 
+import importlib
 import warnings
 from collections.abc import Callable
 from importlib.metadata import entry_points
@@ -25,3 +26,9 @@ def register_installed(group: str, record: Any, register: Callable[[Any], None],
             register(loaded)
         except Exception as error:  # whatever another package does wrong must not take this one down
             warnings.warn(f"The {title} {entry.name!r} ({entry.value}) is left out: {error}", stacklevel=3)
+
+
+def load_function(reference: str) -> Callable[..., Any]:  # each with the signature that its record documents
+    """The function of "module:function", whose module is imported now."""
+    module, _, function = reference.partition(":")
+    return getattr(importlib.import_module(module), function)  # named by a string

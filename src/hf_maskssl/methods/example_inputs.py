@@ -3,6 +3,8 @@
 import torch
 from transformers import PreTrainedConfig
 
+from .optional_fields import takes_channels_last
+
 BATCH_SIZE = 2
 
 
@@ -15,7 +17,7 @@ def signal_and_tokens(config: PreTrainedConfig) -> dict[str, torch.Tensor]:
     if config.has_patches:
         name = "input_values" if config.modality == "series" else "pixel_values"
         signal = torch.randn(BATCH_SIZE, config.num_channels, *config.signal_shape, generator=generator)
-        is_channels_last = config.modality == "series" and getattr(config, "channels_last", False)
+        is_channels_last = config.modality == "series" and takes_channels_last(config)
         inputs[name] = signal.transpose(1, 2).contiguous() if is_channels_last else signal
     if config.has_tokens:
         shape = (BATCH_SIZE, config.max_position_embeddings)

@@ -9,7 +9,6 @@ or when it calls `register_method` itself. The module that holds the record impo
 hf_maskssl imports it together with its own methods, after them.
 """
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +26,7 @@ from transformers import (
 )
 from transformers.image_processing_utils import BaseImageProcessor
 
-from .entry_points import register_installed
+from .entry_points import load_function, register_installed
 
 ENTRY_POINTS = "hf_maskssl.methods"
 
@@ -96,10 +95,7 @@ class Method:
 
     def load_converter(self) -> Callable[..., Any] | None:
         """The function that `converter` names; its module is imported now, not with the package."""
-        if self.converter is None:
-            return None
-        module, _, function = self.converter.partition(":")
-        return getattr(importlib.import_module(module), function)  # the record names it in a string
+        return None if self.converter is None else load_function(self.converter)
 
 
 METHODS: dict[str, Method] = {}  # model type -> record

@@ -19,8 +19,8 @@ from matplotlib.ticker import MaxNLocator
 
 from ..evaluation.metrics import LOWER_IS_BETTER, known_depth
 from ..evaluation.outliers import Outliers
+from .figures import CURVE_COLORS, INPUT_COLOR, PREDICTION_COLOR, new_figure, save_figure
 from .modalities import NO_CLASS_COLOR, class_color
-from .reconstruction import CURVE_COLORS, INPUT_COLOR, PREDICTION_COLOR, new_figure, save_figure
 
 MAX_CLASSES = 30  # of a confusion matrix; more are drawn as the most confused ones and the rest
 MAX_CLASSES_WITH_NUMBERS = 12

@@ -19,17 +19,14 @@ from matplotlib.patches import Patch, Rectangle
 from transformers import PreTrainedModel
 
 from ..models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
+from .figures import INPUT_COLOR, new_figure, save_figure, style_small
 from .reconstruction import (
     HIDDEN_PIXEL,
-    INPUT_COLOR,
     MAX_CURVE_CHANNELS,
     channels_first,
     display_range,
     hide_pixels,
-    new_figure,
-    save_figure,
     shade_spans,
-    style_small,
     to_rgb,
     undisturbed,
     undo_standardization,

@@ -18,11 +18,10 @@ from transformers import PreTrainedConfig
 from ..annotation.pseudo_labels import REPORT_FILE
 from ..data.arguments import DataArguments, expand_variables
 from ..models.layers import patchify, unpatchify
+from .figures import new_figure, save_figure
 from .reconstruction import (
     display_range,
     hide_pixels,
-    new_figure,
-    save_figure,
     spread_over_patches,
     to_rgb,
     undisturbed,

@@ -1,9 +1,9 @@
-"""Pictures for people: what went in, what was hidden, what came back, for every modality; and curves of a run."""
+"""Pictures for people: what went in, what was hidden, what came back, for every modality."""
 
 import inspect
 import math
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,34 +13,25 @@ import numpy as np
 import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import MaxNLocator
 from transformers import PreTrainedModel
 
 from ..data.tables.labels import IGNORED_LABEL
-from ..models.configuration_pos_minimax_bert import NEXT_SENTENCE
 from ..models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from ..models.layers import patchify, unpatchify
+from .figures import INPUT_COLOR, PREDICTION_COLOR, grid_axes, new_figure, save_figure, style_small
 
-# Okabe and Ito's palette: told apart by colour-blind readers too.
-CURVE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8AD1C", "#8A8A8A")
-SPLIT_COLORS = {"train": CURVE_COLORS[0], "validation": CURVE_COLORS[1]}
-INPUT_COLOR, PREDICTION_COLOR = "#3d3d3d", "#D55E00"
 RIGHT_COLOR, WRONG_COLOR = "#9fdcc4", "#f6b89a"
 SHADE_COLOR = "#dbe4f2"
 HIDDEN_PIXEL = (0.66, 0.72, 0.83)  # blue-grey: neither a grey level nor a colour of the heat map
 LINE_SYMBOLS = {"\n": "↵", "\r": "↵", "\t": "→"}
 BLANK = "␣"
 MAX_CURVE_CHANNELS = 4
-MAX_TASK_PANELS = 4
-MAX_LEGEND_LINES = 8
 MAX_TOKENS_SHOWN = 120
 TOKEN_LINE_WIDTH = 84
 TEXT_FIGURE_WIDTH = 10.0
-DPI = 130
 
 
 @dataclass
@@ -124,47 +115,6 @@ def draw_reconstruction(
         figure = _draw_columns(picture, processor)
     else:
         figure = _draw_series(picture)
-    return save_figure(figure, path)
-
-
-def draw_curves(
-    history: Sequence[Mapping[str, Any]], path: str | Path, groups: Mapping[str, Sequence[str]] | None = None
-) -> Path:
-    """Draw a run's numbers over its steps, one panel per group.
-
-    Args:
-        history: One mapping per logged step: `step` and any numbers; a key may be absent from some steps. Others than
-            numbers are left out.
-        path: PNG, PDF or SVG file to write; its folder is made.
-        groups: Panel title -> the keys drawn there. None gives every quantity a panel, with "train/loss" and
-            "validation/loss" in one, the scores "probe/linear_accuracy" and "probe/knn_accuracy" in one, and all tasks'
-            "train/weight/..." and "validation/weight/..." in one, as are the losses of more than four tasks. Counts of the
-            tasks' terms are left out.
-
-    Returns:
-        The path.
-
-    Raises:
-        ValueError: No step, a row without `step`, or nothing to draw.
-    """
-    if not history or any("step" not in row for row in history):
-        raise ValueError("history: expected at least one row, and `step` in every row")
-    curves: dict[str, list[tuple[int, float]]] = {}
-    for row in history:
-        for name, value in row.items():
-            if name != "step" and isinstance(value, (int, float)) and not isinstance(value, bool):
-                curves.setdefault(name, []).append((row["step"], value))
-    if groups is None:
-        groups = _group_names(list(curves))
-    panels = {title: [name for name in names if name in curves] for title, names in groups.items()}
-    panels = {title: names for title, names in panels.items() if names}
-    if not panels:
-        raise ValueError(f"history holds no number to draw; groups: {dict(groups)}, numbers: {sorted(curves)}")
-    columns = min(3, len(panels))
-    rows = math.ceil(len(panels) / columns)
-    figure = new_figure(4.2 * columns, 3.0 * rows)
-    for axes, (title, names) in zip(_panels(figure, rows, columns, len(panels)), panels.items(), strict=True):
-        _draw_panel(axes, title, {name: curves[name] for name in names})
     return save_figure(figure, path)
 
 
@@ -355,110 +305,6 @@ def _part(processor: Any, name: str) -> Any:
     return getattr(processor, name, processor)
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """A figure that no global state knows of, so that threads and notebooks are left alone."""
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _panels(figure: Figure, rows: int, columns: int, count: int) -> list[Axes]:
-    """`count` axes of a grid; the rest of the grid stays empty."""
-    grid = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
-    for axes in grid[count:]:
-        axes.set_axis_off()
-    return grid[:count]
-
-
-def save_figure(figure: Figure, path: str | Path) -> Path:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Without the metadata of the library's version and the date the same picture is the same file.
-    empty = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
-    figure.savefig(path, metadata=empty.get(path.suffix.lower()))
-    return path
-
-
-# Curves
-
-
-def _draw_panel(axes: Axes, title: str, curves: Mapping[str, list[tuple[int, float]]]) -> None:
-    labels, styles = _labels(list(curves)), _curve_styles(list(curves))
-    for label, (color, style), points in zip(labels, styles, curves.values(), strict=True):
-        steps, values = zip(*sorted(points), strict=True)
-        marker = "o" if len(steps) <= 25 else ""
-        axes.plot(steps, values, style, color=color, marker=marker, ms=3.5, lw=1.6, label=label)
-    axes.set_title(title.replace("_", " "), fontsize=10)
-    axes.set_xlabel("step", fontsize=9)
-    axes.tick_params(labelsize=8)
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    if len(curves) > MAX_LEGEND_LINES:
-        # One line for each quantity, beside the curves: a split is known by its dashes.
-        quantities = [name.rpartition("/")[2] for name in curves]
-        handles = dict(zip(reversed(quantities), reversed(axes.get_lines()), strict=True))
-        names = list(dict.fromkeys(quantities))
-        axes.legend(
-            [handles[name] for name in names],
-            [name.replace("_", " ") for name in names],
-            fontsize=7,
-            frameon=False,
-            loc="center left",
-            bbox_to_anchor=(1.0, 0.5),
-        )
-        if any(style == "--" for _, style in styles):
-            axes.set_title(f"{title.replace('_', ' ')} (dashed: validation)", fontsize=10)
-    elif len(curves) > 1 or labels[0] not in title:
-        axes.legend(fontsize=8, frameon=False)
-
-
-def _group_names(names: list[str]) -> dict[str, list[str]]:
-    groups: dict[str, list[str]] = {}
-    tasks = {name.rpartition("/")[2] for name in names if "/weight/" in name}
-    for name in names:
-        prefix, _, last = name.rpartition("/")
-        if prefix.endswith("/count"):  # of the tasks' terms: for averages, not for looking at
-            continue
-        is_word_task = last in tasks and last != NEXT_SENTENCE  # whose loss is of another scale
-        if is_word_task and len(tasks) > MAX_TASK_PANELS and not prefix.endswith("/weight"):
-            last = "task losses"
-        if prefix.endswith("/weight"):  # of the tasks: they are to be compared with each other, not with losses
-            last = "task weights" if last != NEXT_SENTENCE else f"weight of {NEXT_SENTENCE}"
-        if prefix == "probe":  # linear_accuracy, knn_accuracy: what was measured follows how
-            last = "probe " + last.split("_", 1)[-1]
-        groups.setdefault(last, []).append(name)
-    return groups
-
-
-def _curve_styles(names: Sequence[str]) -> list[tuple[str, str]]:
-    """(colour, line style) of the curves of a panel.
-
-    A split has its colour in every panel. Where a split has several curves, a quantity has one colour in all splits, and
-    validation is dashed.
-    """
-    parts = [name.partition("/") for name in names]
-    splits, quantities = [split for split, _, _ in parts], list(dict.fromkeys(last for _, _, last in parts))
-    are_splits = set(splits) <= set(SPLIT_COLORS)
-    if are_splits and len(set(splits)) == len(splits):
-        return [(SPLIT_COLORS[split], "-") for split in splits]
-    styles = []
-    for split, _, quantity in parts:
-        number = quantities.index(quantity)
-        is_dashed = split == "validation" if are_splits else number >= len(CURVE_COLORS)
-        styles.append((CURVE_COLORS[number % len(CURVE_COLORS)], "--" if is_dashed else "-"))
-    return styles
-
-
-def _labels(names: list[str]) -> list[str]:
-    """The shortest part of each key that tells them apart: its last part, what stands before it, or all of it."""
-    parts = [name.rpartition("/") for name in names]
-    for choice in ([last for _, _, last in parts], [prefix for prefix, _, _ in parts]):
-        if len(set(choice)) == len(names):
-            return choice
-    return names
-
-
 # Images
 
 
@@ -573,7 +419,7 @@ def _draw_columns(picture: Reconstruction, processor: Any) -> Figure:
     columns = 1 if features > 16 or samples == 1 else 2
     rows = math.ceil(samples / columns)
     figure = new_figure(max(6.5, 0.32 * features) * columns, 0.9 + 1.55 * rows)
-    for sample, axes in enumerate(_panels(figure, rows, columns, samples)):
+    for sample, axes in enumerate(grid_axes(figure, rows, columns, samples)):
         is_hidden, places = picture.is_hidden[sample], np.arange(features)
         truth, guess = picture.values[sample, 0], picture.filled[sample, 0]
         shade_spans(axes, is_hidden)
@@ -593,12 +439,6 @@ def _draw_columns(picture: Reconstruction, processor: Any) -> Figure:
     figure.align_ylabels()
     figure.legend(handles=handles, loc="outside upper center", ncols=3, fontsize=9, frameon=False)
     return figure
-
-
-def style_small(axes: Axes) -> None:
-    axes.tick_params(labelsize=7)
-    axes.yaxis.set_major_locator(MaxNLocator(3))
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def shade_spans(axes: Axes, is_hidden: np.ndarray) -> None:

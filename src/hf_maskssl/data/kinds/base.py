@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from torch.utils.data import Dataset as TorchDataset
 from transformers import PreTrainedConfig
 
+from ...methods.optional_fields import pretraining_data_kind
 from ..arguments import ARGUMENTS, DataArguments
 from ..collators import BatchCollator
 from ..processors import PROCESSOR_CLASSES, Processor
@@ -14,6 +15,7 @@ from ..tables.labels import LabelSpace, measure_labels
 from ..tables.preparing import PreparedSplit, RawSplit
 from ..tables.sources import AnyDataset
 from ..tables.splits import limit_splits
+from .examples import Example, tensors
 
 Arguments = TypeVar("Arguments", bound=DataArguments)
 # Field of the recipe -> the value as a model card says it.
@@ -47,6 +49,8 @@ class Kind(ABC, Generic[Arguments]):
         pipelines: The Hub's names of classification and regression of such data, for model cards.
         processor_classes: Of processors that it brings along; checkpoints with them can then be loaded.
         not_inputs: Keys of a batch that are no inputs of the model in pre-training.
+        picture: "module:function" that draws what a model makes of a batch: `(model, batch, path, processor, args)` with a
+            path of None where nothing is to be written, as in all processes but the main one, which must call it too.
     """
 
     name: ClassVar[str]
@@ -55,6 +59,7 @@ class Kind(ABC, Generic[Arguments]):
     pipelines: ClassVar[tuple[str | None, str | None]] = (None, None)
     processor_classes: ClassVar[tuple[type, ...]] = ()
     not_inputs: ClassVar[tuple[str, ...]] = ("index", "labels")
+    picture: ClassVar[str] = "hf_maskssl.pictures.pretraining:reconstruction"
 
     def check_model(self, args: Arguments, config: PreTrainedConfig, for_pretraining: bool = False) -> None:
         """Refuse a model of another kind of data.
@@ -72,7 +77,7 @@ class Kind(ABC, Generic[Arguments]):
                 f"data.kind {self.name!r} goes with model.modality {self.modality!r}, "
                 f"but model.modality is {config.modality!r}"
             )
-        if for_pretraining and (needed := getattr(config, "pretraining_data_kind", self.name)) != self.name:
+        if for_pretraining and (needed := pretraining_data_kind(config) or self.name) != self.name:
             raise ValueError(
                 f"data.kind is {self.name!r}, but {config.model_type} is pre-trained on data of kind {needed!r}: set it to "
                 f"{needed!r}"
@@ -158,6 +163,19 @@ class Kind(ABC, Generic[Arguments]):
     def input_words(self, args: Arguments) -> str:
         """The input columns, as a model card says them."""
         return ", ".join(args.input_columns())
+
+    def example(
+        self, processor: Processor, config: PreTrainedConfig, args: Arguments | None, task: str | None
+    ) -> Example | None:
+        """How a model card makes two samples; None where another kind has this processor.
+
+        Args:
+            processor: Of the checkpoint.
+            config: Model configuration.
+            args: The recipe's data section; None where it is unknown, as of converted checkpoints.
+            task: Of a fine-tuned model; None for an encoder.
+        """
+        return tensors(config) if processor is None else None
 
 
 KINDS: dict[str, Kind[Any]] = {}

@@ -6,7 +6,9 @@ from typing import Any, TypeVar
 from transformers import PreTrainedConfig
 
 from ...models.image_processing_array import ArrayImageProcessor
+from ..processors import Processor
 from ..tables.sources import AnyDataset
+from .examples import Example, arrays
 from .numeric import NumericArguments, NumericKind
 from .preparers import ImageInput, NumericInput
 
@@ -54,8 +56,23 @@ class ImageKind(ImageInputs[ImageArguments]):
     arguments = ImageArguments
     pipelines = ("image-classification", None)
 
+    def example(
+        self, processor: Processor, config: PreTrainedConfig, args: ImageArguments | None, task: str | None
+    ) -> Example | None:
+        """As `Kind`."""
+        if isinstance(processor, ArrayImageProcessor):
+            return picture_example(processor)
+        return super().example(processor, config, args, task)
+
 
 def image_size(config: PreTrainedConfig) -> list[int]:
     """[H, W] of a configuration that may give one number for both."""
     size = config.image_size
     return [size, size] if isinstance(size, int) else list(size)
+
+
+def picture_example(processor: ArrayImageProcessor) -> Example:
+    """Two images for a model card."""
+    shape = ", ".join(map(str, [2, processor.num_channels, *processor.image_size]))
+    kinds = "PIL images or arrays" if processor.num_channels in (1, 3, 4) else "arrays"
+    return arrays("images", f"images = np.random.rand({shape})  # {kinds} of any size", "AutoImageProcessor")

@@ -5,9 +5,11 @@ from typing import Any, ClassVar, TypeVar
 
 from transformers import PreTrainedConfig
 
+from ...methods.optional_fields import takes_channels_last
 from ...models.feature_extraction_series import SeriesFeatureExtractor
 from ..processors import Processor
 from ..tables.sources import AnyDataset
+from .examples import Example, arrays
 from .numeric import NumericArguments, NumericKind
 from .preparers import ArrayInput, NumericInput
 
@@ -50,6 +52,20 @@ class SeriesInputs(NumericKind[Arguments]):
             )
         return fitted
 
+    def example(
+        self, processor: Processor, config: PreTrainedConfig, args: Arguments | None, task: str | None
+    ) -> Example | None:
+        """As `Kind`."""
+        if not isinstance(processor, SeriesFeatureExtractor):
+            return super().example(processor, config, args, task)
+        channels, length = processor.num_channels, processor.series_length
+        if processor.statistics_axis == "feature":
+            return arrays(
+                "rows", f"rows = np.random.rand(2, {length})  # {length} features each", "AutoFeatureExtractor"
+            )
+        sample = f"series = np.random.rand(2, {channels}, {length})  # channels x time steps"
+        return arrays("series", sample, "AutoFeatureExtractor")
+
 
 class SeriesKind(SeriesInputs[SeriesArguments]):
     """Time series."""
@@ -70,8 +86,3 @@ class SeriesKind(SeriesInputs[SeriesArguments]):
     def numeric_input(self, args: SeriesArguments, processor: Any, train_split: AnyDataset) -> NumericInput:
         """As `NumericKind`."""
         return ArrayInput(self.input_name, tuple(args.input_columns()), processor)
-
-
-def takes_channels_last(config: PreTrainedConfig) -> bool:
-    """Whether a model takes series as (B, T, C), each step a token, rather than (B, C, T): few configurations say."""
-    return bool(getattr(config, "channels_last", False))

@@ -6,8 +6,10 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from ...models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
+from ..processors import Processor
 from ..tables.sources import AnyDataset
 from .base import Summary
+from .examples import Example, arrays
 from .image import image_size
 from .numeric import NumericArguments, NumericKind
 from .preparers import NumericInput, WaveformInput
@@ -87,3 +89,13 @@ class SpectrogramKind(NumericKind[SpectrogramArguments]):
     def summary(self, args: SpectrogramArguments, config: PreTrainedConfig | None) -> Summary:
         """As `Kind`."""
         return [*super().summary(args, config), ("sampling rate", f"{args.sampling_rate:,} Hz")]
+
+    def example(
+        self, processor: Processor, config: PreTrainedConfig, args: SpectrogramArguments | None, task: str | None
+    ) -> Example | None:
+        """As `Kind`."""
+        if not isinstance(processor, SpectrogramFeatureExtractor):
+            return super().example(processor, config, args, task)
+        sample = f"waveforms = np.random.uniform(-1, 1, (2, {processor.num_samples}))"
+        sample += f"  # mono, {processor.sampling_rate} samples per second"
+        return arrays("waveforms", sample, "AutoFeatureExtractor")

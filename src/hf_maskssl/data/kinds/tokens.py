@@ -5,16 +5,19 @@ from typing import ClassVar
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from ..arguments import checkpoint_name
+from ...methods import optional_fields
+from ...methods.optional_fields import wants_special_tokens
+from ..arguments import DataArguments, checkpoint_name
 from ..collators import BatchCollator
 from ..processors import Processor, split_processor
 from ..tables.preparing import PreparedSplit, RawSplit, prepare_split, raw_columns
 from ..tables.sources import AnyDataset
 from ..text.arguments import TextArguments
 from ..text.packing import pack_split
-from ..text.texts import TextPreparer
+from ..text.texts import TextPreparer, appended_separator
 from ..text.tokenizers import BYTE_TOKENIZER, check_tokenizer, load_tokenizer
 from .base import Fitted, Kind, Summary
+from .examples import Example
 from .preparers import RowPreparer
 
 
@@ -71,7 +74,7 @@ class TokenArguments(TextArguments):
         for name, is_unfit in unfit.items():
             if is_unfit:
                 raise ValueError(
-                    f"data.pack: data.{name} is {getattr(self, name)!r}, but packing needs one text column, no labels, and "
+                    f"data.pack: data.{name} is {vars(self)[name]!r}, but packing needs one text column, no labels, and "
                     "rows that are cached or streamed"
                 )
 
@@ -101,8 +104,7 @@ class TokensKind(Kind[TokenArguments]):
             split_processor(fitted.processor)[1],
             config.max_position_embeddings,
             split.name,
-            # Few configurations say: other models have a class token of their own, or none.
-            framed=getattr(config, "wants_special_tokens", False),
+            framed=wants_special_tokens(config),
         )
         preparer = RowPreparer(None, texts, args.label_column, args.label_mask_column, fitted.labels, split.name)
         if args.pack:
@@ -122,6 +124,14 @@ class TokensKind(Kind[TokenArguments]):
             ("tokenizer", tokenizer_words(args.tokenizer, args.alphabet)),
             ("texts", "end to end, cut into full sequences" if args.pack else None),
         ]
+
+    def example(
+        self, processor: Processor, config: PreTrainedConfig, args: TokenArguments | None, task: str | None
+    ) -> Example | None:
+        """As `Kind`."""
+        if isinstance(processor, PreTrainedTokenizerBase):
+            return text_example(processor, config, args)
+        return super().example(processor, config, args, task)
 
 
 def loaded_tokenizer(args: TextArguments, config: PreTrainedConfig) -> PreTrainedTokenizerBase | None:
@@ -154,7 +164,7 @@ def require_tokenizer(processor: Processor, kind: str, config: PreTrainedConfig)
 
 def padding_id(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase | None) -> int | None:
     """What fills texts up: the model's own id, else the tokenizer's."""
-    own: int | None = getattr(config, "pad_token_id", None)  # not every configuration has one
+    own = optional_fields.padding_id(config)
     return own if own is not None or tokenizer is None else tokenizer.pad_token_id
 
 
@@ -165,3 +175,26 @@ def tokenizer_words(tokenizer: str | None, alphabet: str | None = None) -> str |
     if tokenizer is not None:
         return checkpoint_name(tokenizer)
     return alphabet and "one token per character"
+
+
+def text_example(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, data: DataArguments | None) -> Example:
+    """Texts, or pairs of them where the data has pairs, tokenised as in training."""
+    longest = config.max_position_embeddings
+    is_framed = wants_special_tokens(config)
+    is_pair = data is not None and len(data.input_columns()) > 1
+    alphabet = data.alphabet if isinstance(data, TextArguments) else None
+    text = (alphabet or "two samples of text")[: None if is_framed else min(longest, 16)]
+    # Other models have a class token of their own or none, and know neither segments nor special tokens, save what stands
+    # between the texts of a pair and a separator that the tokenizer only appends.
+    is_plain = not is_framed and not is_pair and appended_separator(tokenizer) is None
+    options = ("add_special_tokens=False, " if is_plain else "") + f"truncation=True, max_length={longest}"
+    if is_framed:
+        options = f"padding=True, {options}"
+    elif "token_type_ids" in tokenizer.model_input_names:
+        options += ", return_token_type_ids=False"
+    names = ["texts", "seconds"] if is_pair else ["texts"]
+    lines = (
+        *(f"{name} = [{text!r}, {text!r}]" for name in names),
+        f'tokens = tokenizer({", ".join(names)}, {options}, return_tensors="pt")',
+    )
+    return Example((), {"tokenizer": "AutoTokenizer"}, lines, "**tokens")

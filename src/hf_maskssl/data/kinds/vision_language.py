@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedConfig
 
+from ...models.image_processing_array import ArrayImageProcessor
 from ..collators import BatchCollator
 from ..processors import ImageTextProcessor, Processor, split_processor
 from ..tables.preparing import PreparedSplit, RawSplit, prepare_split
@@ -12,10 +13,11 @@ from ..text.arguments import TextArguments
 from ..text.texts import TextPreparer
 from ..text.tokenizers import check_tokenizer
 from .base import Fitted, Summary
-from .image import ImageInputs
+from .examples import Example, joined, tensors
+from .image import ImageInputs, picture_example
 from .numeric import NumericArguments
 from .preparers import RowPreparer
-from .tokens import loaded_tokenizer, padding_id, tokenizer_words
+from .tokens import loaded_tokenizer, padding_id, text_example, tokenizer_words
 
 
 @dataclass
@@ -87,3 +89,14 @@ class VisionLanguageKind(ImageInputs[VisionLanguageArguments]):
         """As `Kind`."""
         tokenizer = tokenizer_words(args.tokenizer, args.alphabet)
         return [("text column", args.text_column), *super().summary(args, config), ("tokenizer", tokenizer)]
+
+    def example(
+        self, processor: Processor, config: PreTrainedConfig, args: VisionLanguageArguments | None, task: str | None
+    ) -> Example | None:
+        """As `Kind`."""
+        images, tokenizer = split_processor(processor)
+        if not isinstance(images, ArrayImageProcessor):
+            return super().example(processor, config, args, task)
+        if tokenizer is None:  # texts that were ids already
+            return joined(picture_example(images), tensors(config, only_tokens=True))
+        return joined(picture_example(images), text_example(tokenizer, config, args))

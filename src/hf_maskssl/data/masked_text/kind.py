@@ -2,9 +2,11 @@
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
+from ...methods.optional_fields import pretraining_data_kind
 from ...models.configuration_pos_minimax_bert import ANY_WORD
 from ..kinds.base import Fitted, Kind, Summary
-from ..kinds.tokens import require_tokenizer, tokenizer_words
+from ..kinds.examples import Example
+from ..kinds.tokens import require_tokenizer, text_example, tokenizer_words
 from ..processors import Processor
 from ..tables.preparing import RawSplit
 from ..tables.sources import AnyDataset
@@ -26,7 +28,7 @@ class MaskedTextKind(Kind[MaskedTextArguments]):
     def check_model(self, args: MaskedTextArguments, config: PreTrainedConfig, for_pretraining: bool = False) -> None:
         """As `Kind`, and that the tagger's data is there."""
         super().check_model(args, config, for_pretraining)
-        if getattr(config, "pretraining_data_kind", None) != self.name:
+        if pretraining_data_kind(config) != self.name:
             raise ValueError(
                 "data.kind 'masked_text' is for models that have tasks for words, such as pos_minimax_bert; "
                 f"model_type is {config.model_type!r}: set data.kind to 'tokens'"
@@ -97,6 +99,14 @@ class MaskedTextKind(Kind[MaskedTextArguments]):
             ("masked", f"{args.mlm_probability:.0%} of the pieces, whole words{how}; {times}"),
             ("pieces in a sequence", args.sequence_length),
         ]
+
+    def example(
+        self, processor: Processor, config: PreTrainedConfig, args: MaskedTextArguments | None, task: str | None
+    ) -> Example | None:
+        """As `Kind`."""
+        if isinstance(processor, PreTrainedTokenizerBase):
+            return text_example(processor, config, args)
+        return super().example(processor, config, args, task)
 
 
 def _tokenizer(processor: Processor) -> PreTrainedTokenizerBase:

@@ -7,6 +7,7 @@ from transformers import PreTrainedConfig
 
 from ...models.image_processing_multimae import MultiMAEImageProcessor
 from ..kinds.base import Fitted, Kind, Summary
+from ..kinds.examples import Example
 from ..processors import Processor
 from ..tables.draws import RowDraws
 from ..tables.labels import LabelSpace
@@ -15,6 +16,7 @@ from ..tables.sources import AnyDataset
 from .arguments import MultimodalArguments
 from .checks import measure_label_maps, readable_rows
 from .collator import MultimodalCollator
+from .examples import aligned_pictures, aligned_tensors
 from .processor import (
     build_multimodal_processor,
     check_complete,
@@ -34,6 +36,7 @@ class MultimodalKind(Kind[MultimodalArguments]):
     modality = "multimodal"
     arguments = MultimodalArguments
     pipelines = ("image-classification", None)
+    picture = "hf_maskssl.pictures.pretraining:modalities"
 
     def completed(
         self, args: MultimodalArguments, config: PreTrainedConfig, for_pretraining: bool = False
@@ -113,6 +116,14 @@ class MultimodalKind(Kind[MultimodalArguments]):
             column if column == modality else f"{column} ({modality})"
             for modality, column in args.input_column.items()
         )
+
+    def example(
+        self, processor: Processor, config: PreTrainedConfig, args: MultimodalArguments | None, task: str | None
+    ) -> Example | None:
+        """As `Kind`."""
+        if isinstance(processor, MultiMAEImageProcessor):
+            return aligned_pictures(processor, config, task)
+        return aligned_tensors(config, task) if processor is None else None
 
 
 def require_multimodal(processor: Processor) -> MultiMAEImageProcessor:

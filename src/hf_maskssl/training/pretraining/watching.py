@@ -3,7 +3,6 @@
 A `Watcher` of one's own is passed to `pretrain` beside those of the recipe (`recipe_watchers`).
 """
 
-import functools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sized
 from typing import TYPE_CHECKING, cast
@@ -15,8 +14,8 @@ from transformers import AutoModelForPreTraining, PreTrainedModel
 from ...data.tables.preparing import plain_rows
 from ...data.tables.rows import Row
 from ...evaluation.online import labelled_held_out, online_probe
-from ...pictures.modalities import draw_modalities, known_class_names
-from ...pictures.reconstruction import draw_curves, draw_reconstruction
+from ...pictures.curves import draw_curves
+from ...pictures.pretraining import draw_pretraining
 from .arguments import PretrainingRecipe
 from .averages import add_parts, averages
 from .batches import validation_batches
@@ -117,10 +116,7 @@ class Pictures(Watcher):
         batch = prepared.collator([row for _, row in zip(range(8), cast(Iterable[Row], source), strict=False)])
         is_main = run.accelerator.is_main_process
         picture = folder / f"reconstruction-{run.state.step:08d}.png" if is_main else None
-        draw = draw_reconstruction
-        if "inputs" in batch:
-            draw = functools.partial(draw_modalities, class_names=known_class_names(run.recipe.data))
-        draw(run.bare_model, batch, picture, prepared.processor)
+        draw_pretraining(run.bare_model, batch, picture, prepared.processor, run.recipe.data)
         if is_main and run.state.history:
             draw_curves(run.state.history, folder / "curves.png")
         return {}

@@ -1,0 +1,45 @@
+"""What only some configurations say: their answers, and for all others what goes without saying."""
+
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+
+def _said(config: PreTrainedConfig, name: str, otherwise: Any) -> Any:  # of any type, as the fields are
+    return getattr(config, name, otherwise)  # the one place that asks for fields which may not be there
+
+
+def takes_channels_last(config: PreTrainedConfig) -> bool:
+    """Whether a model takes series as (B, T, C), each step a token, rather than (B, C, T)."""
+    return bool(_said(config, "channels_last", False))
+
+
+def wants_special_tokens(config: PreTrainedConfig) -> bool:
+    """Whether texts come as the tokenizer frames them: other models have a class token of their own, or none."""
+    return bool(_said(config, "wants_special_tokens", False))
+
+
+def pretraining_data_kind(config: PreTrainedConfig) -> str | None:
+    """The one `data.kind` that a model is pre-trained on; None where its modality decides."""
+    return _said(config, "pretraining_data_kind", None)
+
+
+def padding_id(config: PreTrainedConfig) -> int | None:
+    """The model's own id of padding."""
+    return _said(config, "pad_token_id", None)
+
+
+def trains_pooler(config: PreTrainedConfig) -> bool:
+    """Whether pre-training trains what the encoder pools: next sentence prediction does, where there is a choice."""
+    return _said(config, "next_sentence_prediction", None) != "none"
+
+
+def word_tasks(config: PreTrainedConfig) -> list[str]:
+    """The tasks that words are of, in data that comes masked; none where the model masks by itself."""
+    return list(_said(config, "tasks", None) or [])
+
+
+def target_moments(config: PreTrainedConfig) -> tuple[Any, Any]:  # numbers, or nested lists of them
+    """Mean and standard deviation by which a model's targets are standardised."""
+    mean, std = _said(config, "target_mean", None), _said(config, "target_std", None)
+    return 0.0 if mean is None else mean, 1.0 if std is None else std

@@ -1,0 +1,45 @@
+"""What all pictures share: colours, figures, panels, files."""
+
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+# Okabe and Ito's palette: told apart by colour-blind readers too.
+CURVE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8AD1C", "#8A8A8A")
+INPUT_COLOR, PREDICTION_COLOR = "#3d3d3d", "#D55E00"
+DPI = 130
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure that no global state knows of, so that threads and notebooks are left alone."""
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def grid_axes(figure: Figure, rows: int, columns: int, count: int) -> list[Axes]:
+    """`count` axes of a grid; the rest of the grid stays empty."""
+    grid = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
+    for axes in grid[count:]:
+        axes.set_axis_off()
+    return grid[:count]
+
+
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Write a PNG, PDF or SVG file, whose folder is made."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Without the metadata of the library's version and the date the same picture is the same file.
+    empty = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+    figure.savefig(path, metadata=empty.get(path.suffix.lower()))
+    return path
+
+
+def style_small(axes: Axes) -> None:
+    """Few ticks and no frame, as a small panel has room for."""
+    axes.tick_params(labelsize=7)
+    axes.yaxis.set_major_locator(MaxNLocator(3))
+    axes.spines[["top", "right"]].set_visible(False)
