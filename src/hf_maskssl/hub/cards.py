@@ -20,6 +20,7 @@ from ..data import find_kind
 from ..data.arguments import DataArguments, checkpoint_name, is_hub_name
 from ..evaluation.reports import markdown_table
 from ..methods import Description, find_method
+from ..methods.optional_fields import word_tasks
 from ..models.configuration_pos_minimax_bert import NEXT_SENTENCE
 from ..pictures.curves import draw_curves
 from ..recipes import build_config
@@ -180,7 +181,7 @@ def effective_recipe(recipe: PretrainingRecipe) -> str:
     """The recipe with every field written out, as YAML that `load_pretraining_recipe` reads."""
     sections: dict[str, Any] = {"model": dict(recipe.model)}
     for name in ("data", "probe", "training"):
-        sections[name] = dataclasses.asdict(getattr(recipe, name))
+        sections[name] = dataclasses.asdict(vars(recipe)[name])
     for name in NOT_REPRODUCED:
         sections["training"].pop(name)
     return yaml.safe_dump(sections, sort_keys=False, allow_unicode=True, width=110)
@@ -238,7 +239,7 @@ def _data_table(
 ) -> str:
     """What a recipe says of its data; `counts` are the rows of each split of a fine-tuning run, which learns labels."""
     labels = " (not seen in pre-training; only by the probe)" if counts is None else ""
-    rows: list[tuple[str, Any]] = [
+    rows: list[tuple[str, object]] = [
         ("source", f"`{data.source}`"),
         ("configuration", data.config_name),
         ("revision", data.revision),
@@ -307,7 +308,7 @@ def _training(folder: Path, recipe: PretrainingRecipe, state: RunState, config: 
         ("seed", str(args.seed)),
         ("versions", _versions()),
     ]
-    terms = "masked pieces in a step" if hasattr(config, "tasks") else "terms in a step"
+    terms = "masked pieces in a step" if word_tasks(config) else "terms in a step"
     parts = [markdown_table([[name, value] for name, value in rows if value], ["training", ""]), _losses(state, terms)]
     if len(state.history) > 1:
         draw_curves(state.history, folder / CURVES)

@@ -22,7 +22,7 @@ PACKAGE = "hf_maskssl"
 class PackageBlocker(importlib.abc.MetaPathFinder):
     """Makes the package absent, however it is installed."""
 
-    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> None:
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
         if fullname.partition(".")[0] == PACKAGE:
             raise ModuleNotFoundError(f"No module named '{fullname}'", name=fullname)
 
@@ -74,7 +74,7 @@ def load_processors(folder: Path, remote: dict[str, Any]) -> None:
     if not settings_file.is_file():
         return
     settings = json.loads(settings_file.read_text(encoding="utf-8"))
-    auto_class: Any = AutoImageProcessor if "image_processor_type" in settings else AutoFeatureExtractor
+    auto_class = AutoImageProcessor if "image_processor_type" in settings else AutoFeatureExtractor
     auto_class.from_pretrained(folder, **remote)
 
 

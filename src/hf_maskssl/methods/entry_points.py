@@ -4,10 +4,12 @@ import importlib
 import warnings
 from collections.abc import Callable
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, TypeVar
+
+Record = TypeVar("Record")
 
 
-def register_installed(group: str, record: Any, register: Callable[[Any], None], title: str) -> None:
+def register_installed(group: str, record: type[Record], register: Callable[[Record], None], title: str) -> None:
     """Register the records of an entry-point group; one that cannot be loaded is left out with a warning.
 
     Args:

@@ -25,6 +25,7 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.image_processing_utils import BaseImageProcessor
+from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 from .entry_points import load_function, register_installed
 
@@ -76,7 +77,8 @@ class Method:
     """
 
     config_class: type[PreTrainedConfig]
-    model_classes: Mapping[Any, type[PreTrainedModel]]
+    model_classes: Mapping[type[_BaseAutoModelClass], type[PreTrainedModel]]
+    # Any: each method's functions take its own class of configuration.
     describe: Callable[[Any], Description]
     example_inputs: Callable[[Any], dict[str, torch.Tensor]]
     processor_classes: tuple[type[FeatureExtractionMixin] | type[BaseImageProcessor], ...] = ()

@@ -13,6 +13,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
@@ -369,7 +370,7 @@ def draw_depth_maps(samples: Sequence[MapSample], path: str | Path, title: str =
 
 def _draw_grid(
     samples: Sequence[MapSample], painted: Sequence[Sequence[np.ndarray]], title: str, legend_lines: int
-) -> tuple[Any, Any]:
+) -> tuple[Figure, np.ndarray]:
     """A row a sample, a column for each input, the truth and the prediction."""
     columns = [*samples[0].inputs, "true", "predicted"]
     height, width = painted[0][0].shape[:2]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import Patch, Rectangle
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from .figures import INPUT_COLOR, new_figure, save_figure, style_small
@@ -43,6 +43,14 @@ UNREADABLE = "\ufffd"
 LONGEST_CHARACTER = 4  # bytes in UTF-8
 
 
+@runtime_checkable
+class ShowsMasks(Protocol):
+    """A pre-training model that chooses its masks and can show them."""
+
+    def sample_mask(self, **inputs: torch.Tensor) -> torch.Tensor:
+        """(B, N) bool, True = masked."""
+
+
 def sample_masks(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], seeds: Sequence[int]) -> np.ndarray:
     """Masks of one batch from several draws.
 
@@ -59,8 +67,7 @@ def sample_masks(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], see
     Raises:
         ValueError: No seed, or a model that cannot show its masks.
     """
-    sample = getattr(model, "sample_mask", None)
-    if sample is None:
+    if not isinstance(model, ShowsMasks):
         raise ValueError(
             f"{type(model).__name__} has no `sample_mask`: open the checkpoint of an SMA for pre-training"
         )
@@ -70,7 +77,7 @@ def sample_masks(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], see
     views = []
     for seed in seeds:
         with undisturbed(model, seed):
-            views.append(sample(**moved).cpu().numpy())
+            views.append(model.sample_mask(**moved).cpu().numpy())
     return np.stack(views)
 
 
@@ -83,7 +90,7 @@ def draw_image_masks(
     path: str | Path,
     num_views: int = 2,
     seeds: Sequence[int] | None = None,
-    processor: Any = None,
+    processor: object = None,
 ) -> Path:
     """Draw each image beside masks of it, masked pixels painted over.
 
@@ -132,7 +139,7 @@ def draw_series_masks(
     path: str | Path,
     num_views: int = 2,
     seeds: Sequence[int] | None = None,
-    processor: Any = None,
+    processor: object = None,
 ) -> Path:
     """Draw each series once per mask, masked time steps shaded.
 
@@ -200,7 +207,7 @@ def _columns(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
-def text_cells(ids: Sequence[int], tokenizer: Any) -> list[Cell]:
+def text_cells(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase | None) -> list[Cell]:
     """Cut a sequence into what a reader takes for one piece.
 
     Tokens that only together make a character, such as the bytes of one, share a cell; a token of several characters
@@ -218,7 +225,7 @@ def text_cells(ids: Sequence[int], tokenizer: Any) -> list[Cell]:
     place = 0
     while place < len(tokens):
         if tokens[place] in special:
-            cells.append(Cell(tokenizer.convert_ids_to_tokens(tokens[place]), (place,)))
+            cells.append(Cell(str(tokenizer.convert_ids_to_tokens(tokens[place])), (place,)))
             place += 1
             continue
         for end in range(place + 1, min(place + LONGEST_CHARACTER, len(tokens)) + 1):
@@ -239,7 +246,7 @@ def text_cells(ids: Sequence[int], tokenizer: Any) -> list[Cell]:
 def draw_text_masks(
     model: PreTrainedModel,
     input_ids: torch.Tensor,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase | None,
     path: str | Path,
     num_views: int = 2,
     attention_mask: torch.Tensor | None = None,

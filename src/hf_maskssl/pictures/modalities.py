@@ -17,11 +17,15 @@ from transformers import PreTrainedConfig
 
 from ..annotation.pseudo_labels import REPORT_FILE
 from ..data.arguments import DataArguments, expand_variables
+from ..models.configuration_multimae import Modality
+from ..models.image_processing_multimae import MultiMAEImageProcessor
 from ..models.layers import patchify, unpatchify
+from ..models.modeling_multimae import MultiMAEForPretraining
 from .figures import new_figure, save_figure
 from .reconstruction import (
     display_range,
     hide_pixels,
+    image_part,
     spread_over_patches,
     to_rgb,
     undisturbed,
@@ -63,10 +67,10 @@ class Samples:
 
 
 def draw_modalities(
-    model: Any,
+    model: MultiMAEForPretraining,
     batch: Mapping[str, Any],
     path: str | Path | None,
-    processor: Any = None,
+    processor: object = None,
     masks: Mapping[str, torch.Tensor] | None = None,
     num_samples: int = 6,
     class_names: ClassNames | None = None,
@@ -121,10 +125,10 @@ def draw_modalities(
 
 
 def draw_single_inputs(
-    model: Any,
+    model: MultiMAEForPretraining,
     batch: Mapping[str, Any],
     path: str | Path,
-    processor: Any = None,
+    processor: object = None,
     num_samples: int = 6,
     class_names: ClassNames | None = None,
 ) -> Path:
@@ -162,10 +166,10 @@ def draw_single_inputs(
 
 
 def draw_repainted(
-    model: Any,
+    model: MultiMAEForPretraining,
     batch: Mapping[str, Any],
     path: str | Path,
-    processor: Any = None,
+    processor: object = None,
     num_samples: int = 4,
     whole: str = "depth",
     partial: str = "rgb",
@@ -259,14 +263,18 @@ class Painter:
     """
 
     def __init__(
-        self, config: PreTrainedConfig, samples: Samples, processor: Any = None, class_names: ClassNames | None = None
+        self,
+        config: PreTrainedConfig,
+        samples: Samples,
+        processor: object = None,
+        class_names: ClassNames | None = None,
     ) -> None:
         self.table = in_order(config.modality_table())
         self.ignore_index = config.semantic_loss_ignore_index
         self.samples = samples
         self.values = {name: values.cpu() for name, values in samples.inputs.items()}
-        processor = getattr(processor, "image_processor", processor)
-        self.pictures = {} if processor is None else processor.pictures()
+        images = image_part(processor)
+        self.pictures = images.pictures() if isinstance(images, MultiMAEImageProcessor) else {}
         self.class_names = dict(class_names or {})
         # Pixels of every (modality, class) that was drawn.
         self.drawn: Counter[tuple[str, int]] = Counter()
@@ -378,14 +386,15 @@ class Painter:
         for name, number in most:
             names = self.class_names.get(name, ())
             label = names[number] if 0 <= number < len(names) else f"class {number}"
-            color: Any = class_color(number)
+            red, green, blue = class_color(number)
             if number == self.ignore_index:
-                label, color = "no class", NO_CLASS_COLOR
-            handles.append(Patch(facecolor=color, edgecolor="#888888", label=f"{name}: {label}" if several else label))
+                label, (red, green, blue) = "no class", NO_CLASS_COLOR
+            label = f"{name}: {label}" if several else label
+            handles.append(Patch(facecolor=(red, green, blue), edgecolor="#888888", label=label))
         return handles
 
 
-def in_order(table: Mapping[str, Any]) -> dict[str, Any]:
+def in_order(table: Mapping[str, Modality]) -> dict[str, Modality]:
     """Modalities as people read them: rgb first, further outputs behind those whose pixels they predict."""
     places = {name: place for place, name in enumerate(table)}
     names = sorted(
@@ -435,7 +444,8 @@ def _check_repainted(painter: Painter, whole: str, partial: str, num_patches: in
         raise ValueError(
             f"partial: expected an output of three channels other than `whole`, got '{partial}': {modality}"
         )
-    rows, columns = modality.grid(tuple(painter.values[partial].shape[2:]))
+    height, width = painter.values[partial].shape[2:]
+    rows, columns = modality.grid((height, width))
     if not 0 < num_patches < rows * columns:
         raise ValueError(f"num_patches: expected 1 to {rows * columns - 1}, got {num_patches}")
 

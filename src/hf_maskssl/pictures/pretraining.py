@@ -10,6 +10,7 @@ from ..data import find_kind
 from ..data.arguments import DataArguments
 from ..data.processors import Processor
 from ..methods.entry_points import load_function
+from ..models.modeling_multimae import MultiMAEForPretraining
 from .modalities import draw_modalities, known_class_names
 from .reconstruction import draw_reconstruction
 
@@ -43,7 +44,7 @@ def reconstruction(
 
 
 def modalities(
-    model: PreTrainedModel, batch: Batch, path: Path | None, processor: Processor, args: DataArguments
+    model: MultiMAEForPretraining, batch: Batch, path: Path | None, processor: Processor, args: DataArguments
 ) -> Path | None:
     """`draw_modalities`, of several aligned pictures."""
     return draw_modalities(model, batch, path, processor, class_names=known_class_names(args))

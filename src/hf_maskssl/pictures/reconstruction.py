@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,9 +16,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.tables.labels import IGNORED_LABEL
+from ..methods.optional_fields import takes_channels_last, target_moments, word_tasks
+from ..models.feature_extraction_series import SeriesFeatureExtractor
 from ..models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from ..models.layers import patchify, unpatchify
 from .figures import INPUT_COLOR, PREDICTION_COLOR, grid_axes, new_figure, save_figure, style_small
@@ -63,7 +65,7 @@ def draw_reconstruction(
     model: PreTrainedModel,
     batch: Mapping[str, torch.Tensor],
     path: str | Path | None,
-    processor: Any = None,
+    processor: object = None,
     noise: torch.Tensor | None = None,
     max_samples: int = 8,
 ) -> Path | None:
@@ -104,7 +106,8 @@ def draw_reconstruction(
     elif picture.values.ndim == 4 and picture.ids is not None:
         picture_height, text_height = _pictures_height(picture), _text_height(picture, processor)
         figure = new_figure(TEXT_FIGURE_WIDTH, picture_height + text_height)
-        parts: Any = figure.subfigures(2, 1, height_ratios=[picture_height, text_height])
+        parts = figure.subfigures(2, 1, height_ratios=[picture_height, text_height])
+        assert isinstance(parts, np.ndarray)  # two of them
         _draw_pictures(parts[0], picture, processor)
         _draw_tokens(parts[1], picture, processor)
     elif picture.values.ndim == 4:
@@ -121,12 +124,12 @@ def draw_reconstruction(
 def reconstruct(
     model: PreTrainedModel,
     batch: Mapping[str, torch.Tensor],
-    processor: Any = None,
+    processor: object = None,
     noise: torch.Tensor | None = None,
     max_samples: int = 8,
 ) -> Reconstruction:
     """Run the model on a batch's first samples and lay its predictions over the input; see `draw_reconstruction`."""
-    if hasattr(model.config, "tasks"):
+    if word_tasks(model.config):
         return _reconstruct_words(model, batch, max_samples)
     inputs = _model_inputs(model, batch, max_samples)
     if noise is not None:
@@ -199,15 +202,14 @@ def _predict(
             "(`token_logits` or `logits`): draw a pre-training model"
         )
     if predictions is not None:
-        mean, std = (getattr(model.config, f"target_{name}", None) for name in ("mean", "std"))
-        predictions = predictions * predictions.new_tensor(1.0 if std is None else std)
-        predictions = predictions + predictions.new_tensor(0.0 if mean is None else mean)
+        mean, std = target_moments(model.config)
+        predictions = predictions * predictions.new_tensor(std) + predictions.new_tensor(mean)
     return predictions, logits, outputs["mask"].bool().cpu()
 
 
 def channels_first(model: PreTrainedModel, values: torch.Tensor) -> torch.Tensor:
     """A batch of series as (B, C, T), whichever way the model takes it."""
-    return values.transpose(1, 2) if getattr(model.config, "channels_last", False) else values
+    return values.transpose(1, 2) if takes_channels_last(model.config) else values
 
 
 def fill_masked_patches(
@@ -267,7 +269,7 @@ def _add_patches(
     predictions: torch.Tensor,
     is_masked: torch.Tensor,
     is_real: torch.Tensor | None,
-    processor: Any,
+    processor: object,
 ) -> None:
     patch_shape = model.config.patch_shape
     signal = signal.float().cpu()
@@ -279,30 +281,60 @@ def _add_patches(
     result.is_real = spread_over_patches(real, signal, patch_shape).numpy()
 
 
-def undo_standardization(values: np.ndarray, processor: Any) -> np.ndarray:
+@runtime_checkable
+class Standardizing(Protocol):
+    """A processor of numbers, which may take out a mean and a standard deviation."""
+
+    standardize: str
+    scale: float
+    mean: list[float] | None
+    std: list[float] | None
+
+
+@runtime_checkable
+class Pair(Protocol):
+    """A processor of images with a text."""
+
+    image_processor: object
+    tokenizer: object
+
+
+def undo_standardization(values: np.ndarray, processor: object) -> np.ndarray:
     """Back to the data's own units where the processor knows the way: it does not for `standardize: sample`."""
-    processor = _part(processor, "image_processor")
-    mean, std = getattr(processor, "mean", None), getattr(processor, "std", None)
-    if getattr(processor, "standardize", "none") == "dataset" and mean is not None and std is not None:
+    processor = image_part(processor)
+    if not isinstance(processor, Standardizing):
+        return values
+    if processor.standardize == "dataset" and processor.mean is not None and processor.std is not None:
         shape = [1] * values.ndim
-        shape[-1 if getattr(processor, "statistics_axis", "channel") == "feature" else 1] = -1
-        values = values * np.reshape(std, shape) + np.reshape(mean, shape)
-    if values.ndim == 3 and getattr(processor, "standardize", "none") != "sample":
-        values = values / getattr(processor, "scale", 1.0)
+        shape[-1 if _is_by_feature(processor) else 1] = -1
+        values = values * np.reshape(processor.std, shape) + np.reshape(processor.mean, shape)
+    if values.ndim == 3 and processor.standardize != "sample":
+        values = values / processor.scale
     return values
 
 
-def is_table(model: PreTrainedModel, processor: Any) -> bool:
+def _is_by_feature(processor: object) -> bool:
+    return isinstance(processor, SeriesFeatureExtractor) and processor.statistics_axis == "feature"
+
+
+def is_table(model: PreTrainedModel, processor: object) -> bool:
     """Whether series are tabular rows: one channel, every value by itself, and no processor of time series."""
     is_single = model.config.num_channels == 1 and math.prod(model.config.patch_shape) == 1
-    return is_single and getattr(processor, "statistics_axis", "feature") == "feature"
+    return is_single and (_is_by_feature(processor) or not isinstance(processor, SeriesFeatureExtractor))
 
 
-def _part(processor: Any, name: str) -> Any:
-    """`image_processor` or `tokenizer` of a combined processor (object or mapping), else the processor itself."""
+def image_part(processor: object) -> object:
+    """What prepared the images: of a pair (object or mapping) its `image_processor`, else the processor itself."""
     if isinstance(processor, Mapping):
-        return processor.get(name)
-    return getattr(processor, name, processor)
+        return processor.get("image_processor")
+    return processor.image_processor if isinstance(processor, Pair) else processor
+
+
+def _tokenizer_part(processor: object) -> PreTrainedTokenizerBase | None:
+    if isinstance(processor, Mapping):
+        processor = processor.get("tokenizer")
+    found = processor.tokenizer if isinstance(processor, Pair) else processor
+    return found if isinstance(found, PreTrainedTokenizerBase) else None
 
 
 # Images
@@ -320,7 +352,7 @@ def _pictures_height(picture: Reconstruction) -> float:
     return 0.35 + 3 * (_cell_size(picture)[1] + 0.08)
 
 
-def _draw_pictures(figure: Figure | SubFigure, picture: Reconstruction, processor: Any) -> None:
+def _draw_pictures(figure: Figure | SubFigure, picture: Reconstruction, processor: object) -> None:
     """Three rows: input, masked input, reconstruction; one column per sample."""
     assert picture.values is not None and picture.filled is not None
     is_spectrogram = isinstance(processor, SpectrogramFeatureExtractor)
@@ -411,11 +443,12 @@ def _plot_hidden(axes: Axes, filled: np.ndarray, is_hidden: np.ndarray) -> None:
         axes.plot(range(first, last), filled[first:last], color=PREDICTION_COLOR, lw=1.4)
 
 
-def _draw_columns(picture: Reconstruction, processor: Any) -> Figure:
+def _draw_columns(picture: Reconstruction, processor: object) -> Figure:
     """One panel per sample: features side by side, masked columns shaded."""
     assert picture.values is not None and picture.filled is not None
     samples, _, features = picture.values.shape
-    names = getattr(processor, "feature_names", None) or [str(number) for number in range(features)]
+    given = processor.feature_names if isinstance(processor, SeriesFeatureExtractor) else None
+    names = given or [str(number) for number in range(features)]
     columns = 1 if features > 16 or samples == 1 else 2
     rows = math.ceil(samples / columns)
     figure = new_figure(max(6.5, 0.32 * features) * columns, 0.9 + 1.55 * rows)
@@ -465,7 +498,7 @@ class _TextLine:
     widths: list[int]
 
 
-def _lay_out(picture: Reconstruction, processor: Any) -> tuple[list[_TextLine], dict[int, str]]:
+def _lay_out(picture: Reconstruction, processor: object) -> tuple[list[_TextLine], dict[int, str]]:
     """Cut every sample's tokens into lines; also the text of every id."""
     assert picture.ids is not None and picture.predicted_ids is not None
     real = picture.is_real_token
@@ -489,19 +522,19 @@ def _lay_out(picture: Reconstruction, processor: Any) -> tuple[list[_TextLine], 
     return lines, words
 
 
-def _words(ids: np.ndarray, processor: Any) -> dict[int, str]:
+def _words(ids: np.ndarray, processor: object) -> dict[int, str]:
     """Text of every id as the tokenizer reads it, else the number."""
-    tokenizer = _part(processor, "tokenizer")
-    if not hasattr(tokenizer, "convert_ids_to_tokens"):
+    tokenizer = _tokenizer_part(processor)
+    if tokenizer is None:
         return {int(token): str(token) for token in ids}
     return {int(token): _word(int(token), tokenizer) for token in ids}
 
 
-def _word(token: int, tokenizer: Any) -> str:
+def _word(token: int, tokenizer: PreTrainedTokenizerBase) -> str:
     """One token as text, a blank as something to see; a token that alone is no text, such as a byte above 127, as a
     question mark. An id that the tokenizer does not have, as where a model's vocabulary is rounded up, is its number."""
     text = tokenizer.decode([token], clean_up_tokenization_spaces=False)
-    text = "".join(visible(character) for character in text) or tokenizer.convert_ids_to_tokens(token) or str(token)
+    text = "".join(visible(character) for character in text) or str(tokenizer.convert_ids_to_tokens(token) or token)
     return BLANK if text == " " else text
 
 
@@ -512,12 +545,12 @@ def visible(character: str) -> str:
     return "·" if unicodedata.category(character).startswith("C") else character
 
 
-def _text_height(picture: Reconstruction, processor: Any) -> float:
+def _text_height(picture: Reconstruction, processor: object) -> float:
     lines, _ = _lay_out(picture, processor)
     return 0.75 + 0.62 * len(lines)
 
 
-def _draw_tokens(figure: Figure | SubFigure, picture: Reconstruction, processor: Any) -> None:
+def _draw_tokens(figure: Figure | SubFigure, picture: Reconstruction, processor: object) -> None:
     """Per line three rows: input, masked (boxes), reconstruction (boxes green where right, orange where wrong)."""
     assert picture.ids is not None and picture.predicted_ids is not None
     lines, words = _lay_out(picture, processor)

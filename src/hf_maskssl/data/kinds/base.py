@@ -13,6 +13,7 @@ from ..collators import BatchCollator
 from ..processors import PROCESSOR_CLASSES, Processor
 from ..tables.labels import LabelSpace, measure_labels
 from ..tables.preparing import PreparedSplit, RawSplit
+from ..tables.rows import Row
 from ..tables.sources import AnyDataset
 from ..tables.splits import limit_splits
 from .examples import Example, tensors
@@ -145,7 +146,7 @@ class Kind(ABC, Generic[Arguments]):
     @abstractmethod
     def rows(
         self, split: RawSplit, args: Arguments, config: PreTrainedConfig, fitted: Fitted
-    ) -> "PreparedSplit | TorchDataset[Any]":
+    ) -> "PreparedSplit | TorchDataset[Row]":
         """Prepared rows: `len`, `[i]`, `select`, or `IterableDataset` of a stream.
 
         Raises:
@@ -178,6 +179,7 @@ class Kind(ABC, Generic[Arguments]):
         return tensors(config) if processor is None else None
 
 
+# Any: kinds differ in the class of their arguments.
 KINDS: dict[str, Kind[Any]] = {}
 
 

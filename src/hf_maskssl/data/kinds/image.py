@@ -1,7 +1,7 @@
 """Kind "image": images or arrays with any number of channels, such as satellite bands."""
 
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from transformers import PreTrainedConfig
 
@@ -10,7 +10,7 @@ from ..processors import Processor
 from ..tables.sources import AnyDataset
 from .examples import Example, arrays
 from .numeric import NumericArguments, NumericKind
-from .preparers import ImageInput, NumericInput
+from .preparers import ImageInput, NumericInput, NumericProcessor
 
 
 @dataclass
@@ -28,7 +28,7 @@ class ImageInputs(NumericKind[Arguments]):
 
     input_name = "pixel_values"
 
-    def unmeasured(self, args: Arguments, config: PreTrainedConfig, train_split: AnyDataset) -> Any:
+    def unmeasured(self, args: Arguments, config: PreTrainedConfig, train_split: AnyDataset) -> NumericProcessor:
         """As `NumericKind`."""
         return ArrayImageProcessor(
             num_channels=config.num_channels,
@@ -37,11 +37,11 @@ class ImageInputs(NumericKind[Arguments]):
             standardize=args.standardize,
         )
 
-    def numeric_input(self, args: Arguments, processor: Any, train_split: AnyDataset) -> NumericInput:
+    def numeric_input(self, args: Arguments, processor: NumericProcessor, train_split: AnyDataset) -> NumericInput:
         """As `NumericKind`."""
         return ImageInput(self.input_name, tuple(args.input_columns()), processor)
 
-    def sizes(self, processor: Any, config: PreTrainedConfig) -> tuple[list[int], list[int]] | None:
+    def sizes(self, processor: object, config: PreTrainedConfig) -> tuple[list[int], list[int]] | None:
         """As `NumericKind`."""
         if not isinstance(processor, ArrayImageProcessor):
             return None

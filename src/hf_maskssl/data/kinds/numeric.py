@@ -4,7 +4,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 import numpy as np
 from transformers import PreTrainedConfig
@@ -16,7 +16,7 @@ from ..tables.preparing import PreparedSplit, RawSplit, prepare_split
 from ..tables.sources import AnyDataset
 from ..tables.statistics import MomentsOfBatch, measured_moments
 from .base import Fitted, Kind, Summary
-from .preparers import NumericInput, RowPreparer
+from .preparers import NumericInput, NumericProcessor, RowPreparer
 
 logger = logging.getLogger(__name__)
 
@@ -58,22 +58,22 @@ class NumericKind(Kind[Arguments]):
     statistics_axis: ClassVar[int] = 1
 
     @abstractmethod
-    def unmeasured(self, args: Arguments, config: PreTrainedConfig, train_split: AnyDataset) -> Any:
+    def unmeasured(self, args: Arguments, config: PreTrainedConfig, train_split: AnyDataset) -> NumericProcessor:
         """The processor of a recipe, without statistics of the training split."""
 
     @abstractmethod
-    def numeric_input(self, args: Arguments, processor: Any, train_split: AnyDataset) -> NumericInput:
+    def numeric_input(self, args: Arguments, processor: NumericProcessor, train_split: AnyDataset) -> NumericInput:
         """How raw values are read."""
 
     @abstractmethod
-    def sizes(self, processor: Any, config: PreTrainedConfig) -> tuple[list[int], list[int]] | None:
+    def sizes(self, processor: object, config: PreTrainedConfig) -> tuple[list[int], list[int]] | None:
         """Sizes that the model takes and that the processor makes; None for a processor of another kind."""
 
     def build_processor(self, args: Arguments, config: PreTrainedConfig, train_split: AnyDataset) -> Processor:
         """As `Kind`."""
         return self.built_numeric(args, config, train_split)
 
-    def built_numeric(self, args: Arguments, config: PreTrainedConfig, train_split: AnyDataset) -> Any:
+    def built_numeric(self, args: Arguments, config: PreTrainedConfig, train_split: AnyDataset) -> NumericProcessor:
         """The processor of the numeric input, with mean and deviation where `standardize: dataset` asks for them."""
         processor = self.unmeasured(args, config, train_split)
         return self._measured(processor, args, train_split) if args.standardize == "dataset" else processor
@@ -111,7 +111,7 @@ class NumericKind(Kind[Arguments]):
             ("values multiplied by", args.scale if args.scale != 1 else None),
         ]
 
-    def _measured(self, processor: Any, args: Arguments, train_split: AnyDataset) -> Any:
+    def _measured(self, processor: NumericProcessor, args: Arguments, train_split: AnyDataset) -> NumericProcessor:
         """A copy of the processor with the mean and standard deviation of the training split."""
         numeric = self.numeric_input(args, processor, train_split)
         preparer = RowPreparer(numeric)
@@ -132,6 +132,6 @@ class NumericKind(Kind[Arguments]):
         settings = {name: value for name, value in settings.items() if not name.endswith("_type")}
         return type(processor)(**settings)
 
-    def measured_names(self, numeric: NumericInput, count: int) -> Sequence[Any]:
+    def measured_names(self, numeric: NumericInput, count: int) -> Sequence[str | int]:
         """What has a mean of its own, as messages name it: channels by number."""
         return range(count)

@@ -1,16 +1,18 @@
 """From raw rows of one input to the model's: numbers, texts, and their labels."""
 
-import dataclasses
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import datasets
 import numpy as np
 from datasets import Dataset
 
+from ...models.feature_extraction_series import SeriesFeatureExtractor
+from ...models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
+from ...models.image_processing_array import ArrayImageProcessor
 from ..tables.columns import read_image, read_waveform
 from ..tables.labels import IGNORED_LABEL, LabelSpace
 from ..tables.preparing import Preparer
@@ -21,6 +23,10 @@ from ..text.unknown import count_token, warn_of_unknown
 
 # Part of every cache key: raise it when prepared values change, so that old caches are not taken for new ones.
 PREPARATION_VERSION = 3
+
+
+NumericProcessor: TypeAlias = SeriesFeatureExtractor | SpectrogramFeatureExtractor | ArrayImageProcessor
+Raw: TypeAlias = Any  # a value of a raw column: numbers in any nesting, an image, a sound, a path
 
 
 @dataclass(frozen=True)
@@ -35,10 +41,10 @@ class NumericInput(ABC):
 
     name: str
     columns: tuple[str, ...]
-    processor: Any
+    processor: NumericProcessor
 
     @abstractmethod
-    def read(self, values: list[Any]) -> Any:
+    def read(self, values: list[Raw]) -> Raw:
         """What the processor takes, of the values of the columns in one row.
 
         Raises:
@@ -57,7 +63,7 @@ class NumericInput(ABC):
 class ArrayInput(NumericInput):
     """Numbers: a whole sample in one column, or one column for each channel or feature."""
 
-    def read(self, values: list[Any]) -> Any:
+    def read(self, values: list[Raw]) -> Raw:
         """As `NumericInput`."""
         if any(value is None for value in values):
             raise ValueError(f"column {self.columns[values.index(None)]!r} is missing: fill or drop it")
@@ -68,7 +74,7 @@ class ArrayInput(NumericInput):
 class ImageInput(NumericInput):
     """Images or arrays of pixels."""
 
-    def read(self, values: list[Any]) -> Any:
+    def read(self, values: list[Raw]) -> Raw:
         """As `NumericInput`."""
         return read_image(values[0])
 
@@ -79,8 +85,9 @@ class WaveformInput(NumericInput):
 
     sampling_rate: int
 
-    def read(self, values: list[Any]) -> Any:
+    def read(self, values: list[Raw]) -> Raw:
         """As `NumericInput`."""
+        assert isinstance(self.processor, SpectrogramFeatureExtractor)
         return read_waveform(values[0], self.sampling_rate, self.processor.sampling_rate)
 
 
@@ -143,7 +150,7 @@ class RowPreparer(Preparer):
         prepared["index"] = np.asarray(indices, dtype=np.int64)
         return prepared
 
-    def numbers(self, batch: Rows, indices: Sequence[int], prepare: Callable[[Any], np.ndarray]) -> np.ndarray:
+    def numbers(self, batch: Rows, indices: Sequence[int], prepare: Callable[[Raw], np.ndarray]) -> np.ndarray:
         """What `prepare` makes of the numeric input of each row, stacked.
 
         Raises:
@@ -173,7 +180,7 @@ class RowPreparer(Preparer):
     ) -> Column:
         values = batch[column]
         masks = batch[self.label_mask_column] if self.label_mask_column else [None] * len(indices)
-        encoded: list[Any] = []
+        encoded: list[np.ndarray | float] = []
         for place, index in enumerate(indices):
             try:
                 if space.task == "token_classification":
@@ -214,11 +221,7 @@ class RowPreparer(Preparer):
         numeric, texts = self.numeric, self.texts
         settings = None
         if numeric is not None:
-            others = {
-                entry.name: getattr(numeric, entry.name)
-                for entry in dataclasses.fields(numeric)
-                if entry.name != "processor"
-            }
+            others = {name: value for name, value in vars(numeric).items() if name != "processor"}
             settings = [type(numeric).__name__, others, numeric.processor.to_json_string()]
         return json.dumps(
             {

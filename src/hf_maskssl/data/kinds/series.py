@@ -1,7 +1,7 @@
 """Kind "series": channels x time steps, such as sensors and motion capture."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 from transformers import PreTrainedConfig
 
@@ -11,7 +11,7 @@ from ..processors import Processor
 from ..tables.sources import AnyDataset
 from .examples import Example, arrays
 from .numeric import NumericArguments, NumericKind
-from .preparers import ArrayInput, NumericInput
+from .preparers import ArrayInput, NumericInput, NumericProcessor
 
 
 @dataclass
@@ -32,7 +32,7 @@ class SeriesInputs(NumericKind[Arguments]):
     modality = "series"
     input_name = "input_values"
 
-    def sizes(self, processor: Any, config: PreTrainedConfig) -> tuple[list[int], list[int]] | None:
+    def sizes(self, processor: object, config: PreTrainedConfig) -> tuple[list[int], list[int]] | None:
         """As `NumericKind`."""
         if not isinstance(processor, SeriesFeatureExtractor):
             return None
@@ -73,7 +73,7 @@ class SeriesKind(SeriesInputs[SeriesArguments]):
     name = "series"
     arguments = SeriesArguments
 
-    def unmeasured(self, args: SeriesArguments, config: PreTrainedConfig, train_split: AnyDataset) -> Any:
+    def unmeasured(self, args: SeriesArguments, config: PreTrainedConfig, train_split: AnyDataset) -> NumericProcessor:
         """As `NumericKind`."""
         return SeriesFeatureExtractor(
             config.num_channels,
@@ -83,6 +83,8 @@ class SeriesKind(SeriesInputs[SeriesArguments]):
             channels_last=takes_channels_last(config),
         )
 
-    def numeric_input(self, args: SeriesArguments, processor: Any, train_split: AnyDataset) -> NumericInput:
+    def numeric_input(
+        self, args: SeriesArguments, processor: NumericProcessor, train_split: AnyDataset
+    ) -> NumericInput:
         """As `NumericKind`."""
         return ArrayInput(self.input_name, tuple(args.input_columns()), processor)

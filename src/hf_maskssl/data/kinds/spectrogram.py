@@ -1,7 +1,6 @@
 """Kind "spectrogram": sounds, turned into log-mel pictures."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from transformers import PreTrainedConfig
 
@@ -12,7 +11,7 @@ from .base import Summary
 from .examples import Example, arrays
 from .image import image_size
 from .numeric import NumericArguments, NumericKind
-from .preparers import NumericInput, WaveformInput
+from .preparers import NumericInput, NumericProcessor, WaveformInput
 from .tabular import require_one_channel
 
 
@@ -60,7 +59,9 @@ class SpectrogramKind(NumericKind[SpectrogramArguments]):
         super().check_model(args, config, for_pretraining)
         require_one_channel(self.name, config)
 
-    def unmeasured(self, args: SpectrogramArguments, config: PreTrainedConfig, train_split: AnyDataset) -> Any:
+    def unmeasured(
+        self, args: SpectrogramArguments, config: PreTrainedConfig, train_split: AnyDataset
+    ) -> NumericProcessor:
         """As `NumericKind`."""
         height, width = image_size(config)
         return SpectrogramFeatureExtractor(
@@ -76,11 +77,13 @@ class SpectrogramKind(NumericKind[SpectrogramArguments]):
             standardize=args.standardize,
         )
 
-    def numeric_input(self, args: SpectrogramArguments, processor: Any, train_split: AnyDataset) -> NumericInput:
+    def numeric_input(
+        self, args: SpectrogramArguments, processor: NumericProcessor, train_split: AnyDataset
+    ) -> NumericInput:
         """As `NumericKind`."""
         return WaveformInput(self.input_name, tuple(args.input_columns()), processor, args.sampling_rate or 0)
 
-    def sizes(self, processor: Any, config: PreTrainedConfig) -> tuple[list[int], list[int]] | None:
+    def sizes(self, processor: object, config: PreTrainedConfig) -> tuple[list[int], list[int]] | None:
         """As `NumericKind`."""
         if not isinstance(processor, SpectrogramFeatureExtractor):
             return None

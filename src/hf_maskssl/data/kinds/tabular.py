@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from transformers import PreTrainedConfig
 
@@ -10,7 +10,7 @@ from ...models.feature_extraction_series import SeriesFeatureExtractor
 from ..tables.columns import numeric_columns
 from ..tables.sources import AnyDataset
 from .numeric import NumericArguments
-from .preparers import ArrayInput, NumericInput
+from .preparers import ArrayInput, NumericInput, NumericProcessor
 from .series import SeriesInputs, takes_channels_last
 
 
@@ -40,7 +40,9 @@ class TabularKind(SeriesInputs[TabularArguments]):
         super().check_model(args, config, for_pretraining)
         require_one_channel(self.name, config)
 
-    def unmeasured(self, args: TabularArguments, config: PreTrainedConfig, train_split: AnyDataset) -> Any:
+    def unmeasured(
+        self, args: TabularArguments, config: PreTrainedConfig, train_split: AnyDataset
+    ) -> NumericProcessor:
         """As `NumericKind`."""
         columns = feature_columns(args, None, train_split)
         is_one_list = isinstance(args.input_column, str)
@@ -59,11 +61,13 @@ class TabularKind(SeriesInputs[TabularArguments]):
             feature_names=None if is_one_list else columns,
         )
 
-    def numeric_input(self, args: TabularArguments, processor: Any, train_split: AnyDataset) -> NumericInput:
+    def numeric_input(
+        self, args: TabularArguments, processor: NumericProcessor, train_split: AnyDataset
+    ) -> NumericInput:
         """As `NumericKind`."""
         return ArrayInput(self.input_name, feature_columns(args, processor, train_split), processor)
 
-    def measured_names(self, numeric: NumericInput, count: int) -> Sequence[Any]:
+    def measured_names(self, numeric: NumericInput, count: int) -> Sequence[str | int]:
         """The columns, where each feature has one."""
         return numeric.columns if len(numeric.columns) > 1 else range(count)
 
@@ -72,7 +76,9 @@ class TabularKind(SeriesInputs[TabularArguments]):
         return super().input_words(args) or "every numeric column but the label"
 
 
-def feature_columns(args: TabularArguments, processor: Any, train_split: AnyDataset) -> tuple[str, ...]:
+def feature_columns(
+    args: TabularArguments, processor: NumericProcessor | None, train_split: AnyDataset
+) -> tuple[str, ...]:
     """The raw columns of the features, in the order the processor was made for.
 
     Raises:
@@ -80,7 +86,7 @@ def feature_columns(args: TabularArguments, processor: Any, train_split: AnyData
     """
     if args.input_column is not None:
         return tuple(args.input_columns())
-    columns = tuple(processor.feature_names or ()) if processor is not None else ()
+    columns = tuple(processor.feature_names or ()) if isinstance(processor, SeriesFeatureExtractor) else ()
     columns = columns or tuple(numeric_columns(train_split, [args.label_column, args.split_column]))
     if args.label_column in columns:
         raise ValueError(

@@ -57,7 +57,9 @@ class VisionLanguageKind(ImageInputs[VisionLanguageArguments]):
         self, args: VisionLanguageArguments, config: PreTrainedConfig, train_split: AnyDataset
     ) -> Processor:
         """As `Kind`."""
-        return ImageTextProcessor(self.built_numeric(args, config, train_split), loaded_tokenizer(args, config))
+        images = self.built_numeric(args, config, train_split)
+        assert isinstance(images, ArrayImageProcessor)
+        return ImageTextProcessor(images, loaded_tokenizer(args, config))
 
     def fitted_processor(
         self, processor: Processor, args: VisionLanguageArguments, config: PreTrainedConfig, train_split: AnyDataset

@@ -30,7 +30,7 @@ def convert_file(checkpoint: Path, **fields: Any) -> Converted:
         ValueError: The file cannot be read or does not fit.
     """
     model = convert_metamae(read_checkpoint(checkpoint), **fields)
-    return Converted(model, {name: getattr(model.config, name) for name in NOT_STORED})
+    return Converted(model, {name: vars(model.config)[name] for name in NOT_STORED})
 
 
 def convert_metamae(

@@ -92,7 +92,7 @@ def convert_file(checkpoint: Path, **fields: Any) -> Converted:
     if log_variances is not None:
         stored["task_balancing"] = "uncertainty"
     model = _fill({**defaults, **_sizes(state), **stored, **fields}, state, log_variances)
-    assumed = {name: getattr(model.config, name) for name in NOT_IN_WEIGHTS if name not in stored}
+    assumed = {name: vars(model.config)[name] for name in NOT_IN_WEIGHTS if name not in stored}
     processor = _processor(model.config, settings)
     if processor is not None:
         notes.append("The file holds no processor: the one beside it prepares images as the authors' code does.")
@@ -233,7 +233,7 @@ def without_padding_class(state: State) -> tuple[State, list[str]]:
     return state, notes
 
 
-def _log_variances(content: Any) -> torch.Tensor | None:
+def _log_variances(content: object) -> torch.Tensor | None:
     """Of uncertainty weighting, one per output in the outputs' order."""
     balancer = content.get("loss_balancer") if isinstance(content, dict) else None
     if not balancer:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from ...data.processors import Processor
+
 State = dict[str, torch.Tensor]
 
 
@@ -26,7 +28,7 @@ class Converted:
 
     model: PreTrainedModel
     assumed: dict[str, Any]
-    processor: Any = None
+    processor: Processor = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -45,7 +47,7 @@ def read_checkpoint(path: str | Path) -> State:
     return weights_in(read_file(path), path)
 
 
-def read_file(path: str | Path, classes: Sequence[type] = ()) -> Any:
+def read_file(path: str | Path, classes: Sequence[type] = ()) -> object:
     """What a `torch.save`d file holds, read without running any code in it.
 
     Args:
@@ -68,7 +70,7 @@ def read_file(path: str | Path, classes: Sequence[type] = ()) -> Any:
         ) from error
 
 
-def weights_in(content: Any, path: str | Path) -> State:
+def weights_in(content: object, path: str | Path) -> State:
     """The state dict at the top level of a file's content or under "model".
 
     Raises:

@@ -167,7 +167,7 @@ def convert_folder(
     if config.tie_word_embeddings:  # the file has one table
         renamed["decoder.output.weight"] = renamed["sma.embeddings.token_embeddings.weight"]
     load_completely(model, renamed)
-    assumed = {name: getattr(config, name) for name in _not_stored(settings)}
+    assumed = {name: vars(config)[name] for name in _not_stored(settings)}
     tokenizer = None
     if config.vocab_size == BYTE_VOCABULARY:  # theirs is of bytes, numbered alike
         tokenizer = build_byte_tokenizer(config.num_tokens)
@@ -194,7 +194,7 @@ def _read_settings(path: Path) -> dict[str, Any]:
     return DEFAULTS | config
 
 
-def _refuse(field: str, value: Any, expected: str) -> None:
+def _refuse(field: str, value: object, expected: str) -> None:
     raise ValueError(f"config.json: `{field}` is {value!r}, which has no counterpart here: expected {expected}.")
 
 
@@ -325,7 +325,7 @@ def _decoder_fields(settings: dict[str, Any], state: State) -> dict[str, Any]:
     }
 
 
-def _floats(value: Any) -> float | list[float] | None:
+def _floats(value: float | list[float] | None) -> float | list[float] | None:
     if value is None:
         return None
     return [float(item) for item in value] if isinstance(value, list) else float(value)
