@@ -62,7 +62,7 @@ def test_a_ninth_kind_goes_the_whole_way(tmp_path: Path) -> None:
     card = (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
     assert """ for number in '0.5;0.5;0.5;""" in card, "the card's example is the kind's own"
     pictures = sorted((tmp_path / "run" / "pictures").glob("reconstruction-*.png"))
-    assert [picture.read_text() for picture in pictures] == ["8 rows separated by ;"] * 2
+    assert [picture.read_text() for picture in pictures] == ["8 rows separated by ;"] * 6  # 12 steps
     assert "| separator | `;` |" in card and "| kind | number_list |" in card
     assert "crop_scale" not in card, "a card holds the fields of its kind alone"
     assert json.loads((tmp_path / "probe" / "result.json").read_text())

@@ -10,7 +10,7 @@ from ..processors import Processor
 from ..tables.sources import AnyDataset
 from .examples import Example, arrays
 from .numeric import NumericArguments, NumericKind
-from .preparers import ImageInput, NumericInput, NumericProcessor
+from .preparers import ImageInput, NumericInput, SampleProcessor
 
 
 @dataclass
@@ -28,7 +28,7 @@ class ImageInputs(NumericKind[Arguments]):
 
     input_name = "pixel_values"
 
-    def unmeasured(self, args: Arguments, config: PreTrainedConfig, train_split: AnyDataset) -> NumericProcessor:
+    def unmeasured(self, args: Arguments, config: PreTrainedConfig, train_split: AnyDataset) -> SampleProcessor:
         """As `NumericKind`."""
         return ArrayImageProcessor(
             num_channels=config.num_channels,
@@ -37,7 +37,7 @@ class ImageInputs(NumericKind[Arguments]):
             standardize=args.standardize,
         )
 
-    def numeric_input(self, args: Arguments, processor: NumericProcessor, train_split: AnyDataset) -> NumericInput:
+    def numeric_input(self, args: Arguments, processor: SampleProcessor, train_split: AnyDataset) -> NumericInput:
         """As `NumericKind`."""
         return ImageInput(self.input_name, tuple(args.input_columns()), processor)
 

@@ -4,7 +4,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar, cast
 
 import numpy as np
 from transformers import PreTrainedConfig
@@ -16,7 +16,7 @@ from ..tables.preparing import PreparedSplit, RawSplit, prepare_split
 from ..tables.sources import AnyDataset
 from ..tables.statistics import MomentsOfBatch, measured_moments
 from .base import Fitted, Kind, Summary
-from .preparers import NumericInput, NumericProcessor, RowPreparer
+from .preparers import NumericInput, RowPreparer, SampleProcessor
 
 logger = logging.getLogger(__name__)
 
@@ -58,11 +58,11 @@ class NumericKind(Kind[Arguments]):
     statistics_axis: ClassVar[int] = 1
 
     @abstractmethod
-    def unmeasured(self, args: Arguments, config: PreTrainedConfig, train_split: AnyDataset) -> NumericProcessor:
+    def unmeasured(self, args: Arguments, config: PreTrainedConfig, train_split: AnyDataset) -> SampleProcessor:
         """The processor of a recipe, without statistics of the training split."""
 
     @abstractmethod
-    def numeric_input(self, args: Arguments, processor: NumericProcessor, train_split: AnyDataset) -> NumericInput:
+    def numeric_input(self, args: Arguments, processor: SampleProcessor, train_split: AnyDataset) -> NumericInput:
         """How raw values are read."""
 
     @abstractmethod
@@ -73,7 +73,7 @@ class NumericKind(Kind[Arguments]):
         """As `Kind`."""
         return self.built_numeric(args, config, train_split)
 
-    def built_numeric(self, args: Arguments, config: PreTrainedConfig, train_split: AnyDataset) -> NumericProcessor:
+    def built_numeric(self, args: Arguments, config: PreTrainedConfig, train_split: AnyDataset) -> SampleProcessor:
         """The processor of the numeric input, with mean and deviation where `standardize: dataset` asks for them."""
         processor = self.unmeasured(args, config, train_split)
         return self._measured(processor, args, train_split) if args.standardize == "dataset" else processor
@@ -94,7 +94,8 @@ class NumericKind(Kind[Arguments]):
 
     def rows(self, split: RawSplit, args: Arguments, config: PreTrainedConfig, fitted: Fitted) -> PreparedSplit:
         """As `Kind`."""
-        numeric = self.numeric_input(args, split_processor(fitted.processor)[0], fitted.train_split)
+        processor = cast(SampleProcessor, split_processor(fitted.processor)[0])  # `fitted_processor` has seen to it
+        numeric = self.numeric_input(args, processor, fitted.train_split)
         preparer = RowPreparer(numeric, None, args.label_column, None, fitted.labels, split.name)
         return prepare_split(split.rows, preparer, args)
 
@@ -111,7 +112,7 @@ class NumericKind(Kind[Arguments]):
             ("values multiplied by", args.scale if args.scale != 1 else None),
         ]
 
-    def _measured(self, processor: NumericProcessor, args: Arguments, train_split: AnyDataset) -> NumericProcessor:
+    def _measured(self, processor: SampleProcessor, args: Arguments, train_split: AnyDataset) -> SampleProcessor:
         """A copy of the processor with the mean and standard deviation of the training split."""
         numeric = self.numeric_input(args, processor, train_split)
         preparer = RowPreparer(numeric)

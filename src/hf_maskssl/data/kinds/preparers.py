@@ -4,7 +4,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import datasets
 import numpy as np
@@ -25,7 +25,7 @@ from ..text.unknown import count_token, warn_of_unknown
 PREPARATION_VERSION = 3
 
 
-NumericProcessor: TypeAlias = SeriesFeatureExtractor | SpectrogramFeatureExtractor | ArrayImageProcessor
+SampleProcessor: TypeAlias = SeriesFeatureExtractor | SpectrogramFeatureExtractor | ArrayImageProcessor
 Raw: TypeAlias = Any  # a value of a raw column: numbers in any nesting, an image, a sound, a path
 
 
@@ -41,7 +41,7 @@ class NumericInput(ABC):
 
     name: str
     columns: tuple[str, ...]
-    processor: NumericProcessor
+    processor: SampleProcessor
 
     @abstractmethod
     def read(self, values: list[Raw]) -> Raw:
@@ -87,8 +87,8 @@ class WaveformInput(NumericInput):
 
     def read(self, values: list[Raw]) -> Raw:
         """As `NumericInput`."""
-        assert isinstance(self.processor, SpectrogramFeatureExtractor)
-        return read_waveform(values[0], self.sampling_rate, self.processor.sampling_rate)
+        processor = cast(SpectrogramFeatureExtractor, self.processor)
+        return read_waveform(values[0], self.sampling_rate, processor.sampling_rate)
 
 
 @dataclass(frozen=True)

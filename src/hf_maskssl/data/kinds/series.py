@@ -11,7 +11,7 @@ from ..processors import Processor
 from ..tables.sources import AnyDataset
 from .examples import Example, arrays
 from .numeric import NumericArguments, NumericKind
-from .preparers import ArrayInput, NumericInput, NumericProcessor
+from .preparers import ArrayInput, NumericInput, SampleProcessor
 
 
 @dataclass
@@ -73,7 +73,7 @@ class SeriesKind(SeriesInputs[SeriesArguments]):
     name = "series"
     arguments = SeriesArguments
 
-    def unmeasured(self, args: SeriesArguments, config: PreTrainedConfig, train_split: AnyDataset) -> NumericProcessor:
+    def unmeasured(self, args: SeriesArguments, config: PreTrainedConfig, train_split: AnyDataset) -> SampleProcessor:
         """As `NumericKind`."""
         return SeriesFeatureExtractor(
             config.num_channels,
@@ -84,7 +84,7 @@ class SeriesKind(SeriesInputs[SeriesArguments]):
         )
 
     def numeric_input(
-        self, args: SeriesArguments, processor: NumericProcessor, train_split: AnyDataset
+        self, args: SeriesArguments, processor: SampleProcessor, train_split: AnyDataset
     ) -> NumericInput:
         """As `NumericKind`."""
         return ArrayInput(self.input_name, tuple(args.input_columns()), processor)

@@ -11,7 +11,7 @@ from .base import Summary
 from .examples import Example, arrays
 from .image import image_size
 from .numeric import NumericArguments, NumericKind
-from .preparers import NumericInput, NumericProcessor, WaveformInput
+from .preparers import NumericInput, SampleProcessor, WaveformInput
 from .tabular import require_one_channel
 
 
@@ -61,7 +61,7 @@ class SpectrogramKind(NumericKind[SpectrogramArguments]):
 
     def unmeasured(
         self, args: SpectrogramArguments, config: PreTrainedConfig, train_split: AnyDataset
-    ) -> NumericProcessor:
+    ) -> SampleProcessor:
         """As `NumericKind`."""
         height, width = image_size(config)
         return SpectrogramFeatureExtractor(
@@ -78,7 +78,7 @@ class SpectrogramKind(NumericKind[SpectrogramArguments]):
         )
 
     def numeric_input(
-        self, args: SpectrogramArguments, processor: NumericProcessor, train_split: AnyDataset
+        self, args: SpectrogramArguments, processor: SampleProcessor, train_split: AnyDataset
     ) -> NumericInput:
         """As `NumericKind`."""
         return WaveformInput(self.input_name, tuple(args.input_columns()), processor, args.sampling_rate or 0)

@@ -10,7 +10,7 @@ from ...models.feature_extraction_series import SeriesFeatureExtractor
 from ..tables.columns import numeric_columns
 from ..tables.sources import AnyDataset
 from .numeric import NumericArguments
-from .preparers import ArrayInput, NumericInput, NumericProcessor
+from .preparers import ArrayInput, NumericInput, SampleProcessor
 from .series import SeriesInputs, takes_channels_last
 
 
@@ -40,9 +40,7 @@ class TabularKind(SeriesInputs[TabularArguments]):
         super().check_model(args, config, for_pretraining)
         require_one_channel(self.name, config)
 
-    def unmeasured(
-        self, args: TabularArguments, config: PreTrainedConfig, train_split: AnyDataset
-    ) -> NumericProcessor:
+    def unmeasured(self, args: TabularArguments, config: PreTrainedConfig, train_split: AnyDataset) -> SampleProcessor:
         """As `NumericKind`."""
         columns = feature_columns(args, None, train_split)
         is_one_list = isinstance(args.input_column, str)
@@ -62,7 +60,7 @@ class TabularKind(SeriesInputs[TabularArguments]):
         )
 
     def numeric_input(
-        self, args: TabularArguments, processor: NumericProcessor, train_split: AnyDataset
+        self, args: TabularArguments, processor: SampleProcessor, train_split: AnyDataset
     ) -> NumericInput:
         """As `NumericKind`."""
         return ArrayInput(self.input_name, feature_columns(args, processor, train_split), processor)
@@ -77,7 +75,7 @@ class TabularKind(SeriesInputs[TabularArguments]):
 
 
 def feature_columns(
-    args: TabularArguments, processor: NumericProcessor | None, train_split: AnyDataset
+    args: TabularArguments, processor: SampleProcessor | None, train_split: AnyDataset
 ) -> tuple[str, ...]:
     """The raw columns of the features, in the order the processor was made for.
 

@@ -1,6 +1,7 @@
 """Kind "vision_language": an image and a text."""
 
 from dataclasses import dataclass
+from typing import cast
 
 from transformers import PreTrainedConfig
 
@@ -16,7 +17,7 @@ from .base import Fitted, Summary
 from .examples import Example, joined, tensors
 from .image import ImageInputs, picture_example
 from .numeric import NumericArguments
-from .preparers import RowPreparer
+from .preparers import RowPreparer, SampleProcessor
 from .tokens import loaded_tokenizer, padding_id, text_example, tokenizer_words
 
 
@@ -57,8 +58,7 @@ class VisionLanguageKind(ImageInputs[VisionLanguageArguments]):
         self, args: VisionLanguageArguments, config: PreTrainedConfig, train_split: AnyDataset
     ) -> Processor:
         """As `Kind`."""
-        images = self.built_numeric(args, config, train_split)
-        assert isinstance(images, ArrayImageProcessor)
+        images = cast(ArrayImageProcessor, self.built_numeric(args, config, train_split))
         return ImageTextProcessor(images, loaded_tokenizer(args, config))
 
     def fitted_processor(
@@ -76,7 +76,7 @@ class VisionLanguageKind(ImageInputs[VisionLanguageArguments]):
         """As `Kind`."""
         images, tokenizer = split_processor(fitted.processor)
         texts = TextPreparer((str(args.text_column),), tokenizer, config.max_position_embeddings, split.name)
-        numeric = self.numeric_input(args, images, fitted.train_split)
+        numeric = self.numeric_input(args, cast(SampleProcessor, images), fitted.train_split)
         return prepare_split(
             split.rows, RowPreparer(numeric, texts, args.label_column, None, fitted.labels, split.name), args
         )
