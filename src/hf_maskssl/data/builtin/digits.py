@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import datasets
@@ -23,6 +24,14 @@ def read_digits(args: DataArguments, split: str) -> Dataset | IterableDataset:
     Raises:
         ValueError: A split other than "train" and "test".
     """
+    if split not in ("train", "test"):
+        raise ValueError(f"data.source 'digits' has the splits 'train' and 'test', got {split!r}")
+    dataset = _load(split)
+    return dataset.to_iterable_dataset() if args.streaming else dataset
+
+
+@functools.cache  # the table takes a tenth of a second to parse
+def _load(split: str) -> Dataset:
     # Imported here: only this source needs it.
     try:
         from sklearn.datasets import load_digits
@@ -30,8 +39,6 @@ def read_digits(args: DataArguments, split: str) -> Dataset | IterableDataset:
     except ImportError as error:
         raise missing_extra("data.source 'digits'", "train", error) from error
 
-    if split not in ("train", "test"):
-        raise ValueError(f"data.source 'digits' has the splits 'train' and 'test', got {split!r}")
     digits = load_digits()
     train, test = train_test_split(
         np.arange(len(digits.target)), test_size=DIGITS_TEST_ROWS, stratify=digits.target, random_state=0
@@ -41,8 +48,7 @@ def read_digits(args: DataArguments, split: str) -> Dataset | IterableDataset:
         {"image": datasets.Array2D((8, 8), "float32"), "label": datasets.ClassLabel(names=[str(i) for i in range(10)])}
     )
     columns = {"image": digits.images[rows].astype(np.float32), "label": digits.target[rows]}
-    dataset = Dataset.from_dict(columns, features=features, split=datasets.NamedSplit(split))
-    return dataset.to_iterable_dataset() if args.streaming else dataset
+    return Dataset.from_dict(columns, features=features, split=datasets.NamedSplit(split))
 
 
 DIGITS = Source("digits", "scikit-learn's handwritten digits", read_digits, input_column="image")
