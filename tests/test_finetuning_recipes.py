@@ -5,6 +5,7 @@ import io
 import re
 import shlex
 import string
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from hf_maskssl.training.finetuning.arguments import FinetuningRecipe, load_fine
 from hf_maskssl.training.finetuning.models import load_model
 from hf_maskssl.training.finetuning.sweep import Finetuner, finetune
 
-pytestmark = pytest.mark.usefixtures("private_cache")
+pytestmark = pytest.mark.usefixtures("private_cache", "blank_pictures")
 RECIPES = sorted((Path(__file__).resolve().parent.parent / "examples" / "recipes").glob("finetune_*.yaml"))
 SOURCE = re.compile(r"#\s(paper, (Table \d+|appendix A|section [\d.]+)|authors' code|the data set|ours)([;:\s(,].*)?$")
 OVERRIDES = re.compile(r"^#   (\w+): (--.+)$", re.MULTILINE)
@@ -78,6 +79,7 @@ MULTIMAE_WIDTHS: dict[str, Any] = {
 }
 SMILES = ["CCO", "c1ccccc1O", "C1CCCCC1N", "CC(=O)O", "c1ccncc1C", "CCN", "OC1CCCC1", "C1CCNCC1"]
 ROWS = 80
+CHECKPOINTS = tempfile.TemporaryDirectory()
 PICTURES = 8  # multimodal rows in each split
 
 
@@ -206,11 +208,12 @@ def test_shared_files_fit_the_recipe(
 ) -> None:
     """Rows of the real files; a step on rows of their shape is taken above."""
     folder = shared_folder(path, words)
-    monkeypatch.setenv("HF_MASKSSL_SHARED", str(shared_data(folder).parents[folder.count("/") + 1]))
+    files = shared_data(folder)
+    monkeypatch.setenv("HF_MASKSSL_SHARED", str(files.parents[folder.count("/") + 1]))
     recipe = load_finetuning_recipe(path, words)
     limits: dict[str, Any] = {"max_train_samples": 60, "max_validation_samples": 40, "max_test_samples": 40}
     if recipe.data.split.startswith("scaffold"):  # which is found for every row, wanted or not
-        table = pq.read_table(Path(recipe.data.data_dir or "", str(recipe.data.data_files)))
+        table = pq.read_table(files / str(recipe.data.data_files))
         pq.write_table(table.slice(0, 200), tmp_path / str(recipe.data.data_files))
         limits["data_dir"] = str(tmp_path)
     check_model_and_rows(recipe, dataclasses.replace(recipe.data, **limits), tmp_path)
@@ -250,8 +253,16 @@ def check_configuration(recipe: FinetuningRecipe, written: dict[str, Any]) -> No
 
 
 def write_checkpoint(recipe: FinetuningRecipe, data: DataArguments, folder: Path) -> Path:
-    """A small encoder for these data, with the processor that a pre-training run on them would have saved."""
+    """A small encoder for these data, with the processor that a pre-training run on them would have saved.
+
+    Texts and pictures are read as any others of their kind: their checkpoint is written once.
+    """
     model_type = recipe.model.get("model_type", "metamae")
+    if data.kind in ("tokens", "image", "multimodal"):
+        folder = Path(CHECKPOINTS.name, f"{model_type}-{data.kind}-{Path(recipe.finetuning.checkpoint or '').name}")
+        if (folder / "checkpoint").exists():
+            return folder / "checkpoint"
+        folder.mkdir(exist_ok=True)
     widths = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
     model: dict[str, Any] = {"model_type": model_type, **widths}
     if data.kind == "multimodal":

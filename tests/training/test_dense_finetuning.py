@@ -36,7 +36,7 @@ from hf_maskssl.training.finetuning.scores import MapScorer, predicted_class_map
 from hf_maskssl.training.finetuning.sweep import Finetuner, finetune
 from hf_maskssl.training.finetuning.trials import EpochTeller
 
-pytestmark = pytest.mark.usefixtures("private_cache")
+pytestmark = pytest.mark.usefixtures("private_cache", "blank_pictures")
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 ADDED_DEPTH = {"model_type": "multimae", "modalities": {"depth": DEPTH}}
 

@@ -37,7 +37,7 @@ from hf_maskssl.training.finetuning.scores import FinetuningCollator, LabelUnit
 from hf_maskssl.training.finetuning.sweep import Finetuner, finetune
 from hf_maskssl.training.finetuning.trials import Trials
 
-pytestmark = pytest.mark.usefixtures("private_cache")
+pytestmark = pytest.mark.usefixtures("private_cache", "blank_pictures")
 HEADLINE = {"classification": "accuracy", "regression": "spearman", "token_classification": "token_accuracy"}
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 

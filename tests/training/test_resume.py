@@ -1,9 +1,12 @@
 """A run that is killed and resumed ends with the very weights of one that was not."""
 
 import contextlib
+import functools
 import json
 import os
 import pickle
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +26,7 @@ from runs import (
 )
 from transformers import AutoModel
 
-from hf_maskssl.training import Pretrainer, PretrainingRecipe
+from hf_maskssl.training import Pretrainer, PretrainingRecipe, RunState
 from hf_maskssl.training.pretraining import checkpoints, saving
 
 DROPOUT = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.1}
@@ -38,12 +41,36 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+TEXTS = tempfile.TemporaryDirectory()  # whose path a run's state names
+PLAIN_RUN: dict[str, Any] = {"model": PLAIN_MAE, "max_steps": 6, "save_steps": 2, "save_total_limit": 3}
+
+
 def recipe_of(case: str, tmp_path: Path, name: str, **changes: Any) -> PretrainingRecipe:
     fields = dict(CASES[case])
     if fields.get("data") == "text":
-        fields["data"] = write_text(tmp_path / "text.txt")
+        fields["data"] = write_text(Path(TEXTS.name) / "text.txt")
     settings = {"max_steps": 12, "save_steps": 3, "logging_steps": 5, "batch_size": 4}
     return make_recipe(tmp_path / name, **(settings | fields | changes))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, RunState]]:
+    """`whole(case)`: output folder and end of the run that nothing stops, trained once for all tests of the case."""
+
+    @functools.cache
+    def train_whole(case: str) -> tuple[Path, RunState]:
+        folder = tmp_path_factory.mktemp(case)
+        return folder / "whole", train(recipe_of(case, folder, "whole"))[1]
+
+    return train_whole
+
+
+@pytest.fixture(scope="module")
+def plain_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of a finished run of six steps, with three checkpoints: for tests to copy."""
+    folder = tmp_path_factory.mktemp("plain") / "run"
+    train(make_recipe(folder, **PLAIN_RUN))
+    return folder
 
 
 def kill_at(monkeypatch: pytest.MonkeyPatch, step: int, where: str) -> None:
@@ -78,9 +105,13 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, step: int, where: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_killed_and_resumed_is_as_if_nothing_happened(
-    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resumed_at: Callable[[], list[int]]
+    case: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    resumed_at: Callable[[], list[int]],
+    whole: Callable[[str], tuple[Path, RunState]],
 ) -> None:
-    _, expected = train(recipe_of(case, tmp_path, "whole"))
+    folder, expected = whole(case)
     for step in (8, 11):  # twice; resumed from steps 6 and 9, or 5 and 10
         with monkeypatch.context() as patch:
             kill_at(patch, step, "after_the_step")
@@ -88,15 +119,14 @@ def test_killed_and_resumed_is_as_if_nothing_happened(
                 train(recipe_of(case, tmp_path, "killed", resume=step > 8))
     _, state = train(recipe_of(case, tmp_path, "killed", resume=True))
     assert resumed_at() == ([5, 10] if case == "at_the_end_of_an_epoch" else [6, 9])
-    assert_same_weights(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
+    assert_same_weights(weights(tmp_path / "killed"), weights(folder))
     assert without_time(state) == without_time(expected)  # the logged means too, though the log was cut in its window
-    assert_same_optimizers(tmp_path)
+    assert_same_optimizers(folder, tmp_path / "killed")
 
 
-def assert_same_optimizers(tmp_path: Path) -> None:
+def assert_same_optimizers(*runs: Path) -> None:
     first, second = (
-        torch.load(tmp_path / name / "checkpoint-00000012" / "training_state" / "optimizer.bin")["state"]
-        for name in ("whole", "killed")
+        torch.load(run / "checkpoint-00000012" / "training_state" / "optimizer.bin")["state"] for run in runs
     )
     assert first.keys() == second.keys() and first
     assert all(torch.equal(first[key][part], second[key][part]) for key in first for part in first[key])
@@ -106,9 +136,12 @@ def assert_same_optimizers(tmp_path: Path) -> None:
     "where", ["while_files_are_written", "before_it_is_sealed", "before_the_rename", "while_thinning"]
 )
 def test_killed_while_a_checkpoint_is_written(
-    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resumed_at: Callable[[], list[int]]
+    where: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    resumed_at: Callable[[], list[int]],
+    whole: Callable[[str], tuple[Path, RunState]],
 ) -> None:
-    train(recipe_of("dropout_and_accumulation", tmp_path, "whole"))
     with monkeypatch.context() as patch:
         kill_at(patch, 9, where)
         with pytest.raises(Killed):
@@ -119,15 +152,16 @@ def test_killed_while_a_checkpoint_is_written(
     )
     AutoModel.from_pretrained(newest)
     train(recipe_of("dropout_and_accumulation", tmp_path, "killed", resume=True))
-    assert_same_weights(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
+    assert_same_weights(weights(tmp_path / "killed"), weights(whole("dropout_and_accumulation")[0]))
     assert resumed_at() == [9 if where == "while_thinning" else 6]
     assert not list((tmp_path / "killed").glob("*.incomplete"))
 
 
-def test_resume_without_a_checkpoint_starts_anew(tmp_path: Path) -> None:
-    train(recipe_of("stream", tmp_path, "whole"))
+def test_resume_without_a_checkpoint_starts_anew(
+    tmp_path: Path, whole: Callable[[str], tuple[Path, RunState]]
+) -> None:
     train(recipe_of("stream", tmp_path, "resumed", resume=True))
-    assert_same_weights(weights(tmp_path / "resumed"), weights(tmp_path / "whole"))
+    assert_same_weights(weights(tmp_path / "resumed"), weights(whole("stream")[0]))
 
 
 def test_a_finished_run_is_left_as_it_is_or_made_longer(
@@ -135,6 +169,7 @@ def test_a_finished_run_is_left_as_it_is_or_made_longer(
     resumed_at: Callable[[], list[int]],
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
+    whole: Callable[[str], tuple[Path, RunState]],
 ) -> None:
     recipe_of_steps = {
         steps: recipe_of("dropout_and_accumulation", tmp_path, "run", max_steps=steps) for steps in (6, 12)
@@ -148,16 +183,18 @@ def test_a_finished_run_is_left_as_it_is_or_made_longer(
     assert_same_weights(weights(tmp_path / "run"), before)
     train(recipe_of_steps[12])
     assert resumed_at() == [6, 6]
-    train(recipe_of("dropout_and_accumulation", tmp_path, "whole"))
-    assert_same_weights(weights(tmp_path / "run"), weights(tmp_path / "whole"))
+    assert_same_weights(weights(tmp_path / "run"), weights(whole("dropout_and_accumulation")[0]))
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing", "flipped", "unsealed"])
 def test_a_damaged_checkpoint_is_passed_over(
-    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, resumed_at: Callable[[], list[int]]
+    damage: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    resumed_at: Callable[[], list[int]],
+    plain_run: Path,
 ) -> None:
-    settings = {"model": PLAIN_MAE, "max_steps": 6, "save_steps": 2, "save_total_limit": 3}
-    train(make_recipe(tmp_path / "run", **settings))
+    shutil.copytree(plain_run, tmp_path / "run")
     expected = weights(tmp_path / "run")
     newest = tmp_path / "run" / "checkpoint-00000006"
     file = newest / {"missing": "training_state/optimizer.bin", "unsealed": "manifest.json"}.get(
@@ -171,19 +208,18 @@ def test_a_damaged_checkpoint_is_passed_over(
     else:
         file.unlink()
     (tmp_path / "run" / "checkpoint-00000008.incomplete").mkdir()
-    _, state = train(make_recipe(tmp_path / "run", **settings | {"resume": True, "save_total_limit": 1}))
+    _, state = train(make_recipe(tmp_path / "run", **PLAIN_RUN | {"resume": True, "save_total_limit": 1}))
     assert f"Skipping checkpoint {newest}" in caplog.text
     assert state.step == 6 and resumed_at() == [4]
     assert_same_weights(weights(newest), expected)  # written again, the damaged one replaced
     assert [path.name for path in checkpoints.list_checkpoints(tmp_path / "run")] == ["checkpoint-00000006"]
 
 
-def test_a_new_checkpoint_is_not_thinned_out_for_a_damaged_later_one(tmp_path: Path) -> None:
-    settings = {"model": PLAIN_MAE, "save_total_limit": 1}
-    train(make_recipe(tmp_path / "run", max_steps=6, save_steps=2, **settings | {"save_total_limit": 3}))
+def test_a_new_checkpoint_is_not_thinned_out_for_a_damaged_later_one(tmp_path: Path, plain_run: Path) -> None:
+    shutil.copytree(plain_run, tmp_path / "run")
     for step in (4, 6):
         (tmp_path / "run" / f"checkpoint-{step:08d}" / "model.safetensors").unlink()
-    train(make_recipe(tmp_path / "run", max_steps=3, resume=True, **settings))
+    train(make_recipe(tmp_path / "run", PLAIN_MAE, max_steps=3, resume=True, save_total_limit=1))
     newest = checkpoints.newest_sound_checkpoint(tmp_path / "run")
     assert newest is not None and newest.name == "checkpoint-00000003"
 
@@ -200,10 +236,12 @@ def test_a_new_checkpoint_is_not_thinned_out_for_a_damaged_later_one(tmp_path: P
         ({"decay_norm_and_bias": False}, "training.decay_norm_and_bias=true, which decides how the optimiser groups"),
     ],
 )
-def test_what_cannot_be_resumed_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
-    train(make_recipe(tmp_path / "run", model=PLAIN_MAE))
+def test_what_cannot_be_resumed_is_refused(
+    changes: dict[str, Any], message: str, tmp_path: Path, plain_run: Path
+) -> None:
+    shutil.copytree(plain_run, tmp_path / "run")
     before = weights(tmp_path / "run")
-    settings = {"model": PLAIN_MAE, "resume": True, "max_steps": 6} | changes
+    settings = {"model": PLAIN_MAE, "resume": True, "max_steps": 8} | changes
     with pytest.raises(ValueError, match=message):
         train(make_recipe(tmp_path / "run", **settings))
     assert_same_weights(weights(tmp_path / "run"), before)
@@ -218,13 +256,13 @@ def test_changed_data_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixt
         assert (told in caplog.text) == (steps == 2)
 
 
-def test_a_checkpoint_of_another_method_is_refused(tmp_path: Path) -> None:
-    train(make_recipe(tmp_path / "run", model=PLAIN_MAE))
-    folder = tmp_path / "run" / "checkpoint-00000004"
+def test_a_checkpoint_of_another_method_is_refused(tmp_path: Path, plain_run: Path) -> None:
+    shutil.copytree(plain_run, tmp_path / "run")
+    folder = tmp_path / "run" / "checkpoint-00000006"
     config = folder / "config.json"
     config.write_text(config.read_text().replace('"model_type": "metamae"', '"model_type": "vit_mae"'))
     (folder / "manifest.json").unlink()
-    checkpoints.seal(folder, folder.with_name("checkpoint-00000005"))
+    checkpoints.seal(folder, folder.with_name("checkpoint-00000007"))
     with pytest.raises(ValueError, match="checkpoint of model_type 'vit_mae', the recipe's model_type is 'metamae'"):
         train(make_recipe(tmp_path / "run", model=PLAIN_MAE, resume=True))
 
