@@ -229,7 +229,7 @@ def test_padding_is_not_drawn(tmp_path: Path) -> None:
 
 def test_long_texts_and_missing_glyphs_are_drawn(tmp_path: Path) -> None:
     tokenizer = build_byte_tokenizer(2000)
-    ids = tokenizer(["$x^2$ 東京 😀 " * 60] * 2, return_tensors="pt")["input_ids"]
+    ids = tokenizer(["$x^2$ 東京 😀 " * 60], return_tensors="pt")["input_ids"]
     model: Any = Fixed(torch.rand(ids.shape, generator=torch.Generator().manual_seed(0)) < 0.2)
     assert draw_text_masks(model, ids, tokenizer, tmp_path / "p.png", num_views=1).is_file()
 

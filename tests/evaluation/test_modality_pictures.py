@@ -311,9 +311,10 @@ def test_example_on_modalities_of_ones_own(example: Any, tmp_path: Path, capsys:
 
 
 @pytest.mark.parametrize("source", ["scenes", "folder", "recipe"])
-def test_example(source: str, model: Any, example: Any, tmp_path: Path) -> None:
-    model.save_pretrained(tmp_path / "model")
-    PROCESSOR.save_pretrained(tmp_path / "model")
+def test_example(source: str, example: Any, tmp_path: Path) -> None:
+    few = {name: MODALITIES[name] for name in ("depth", "rgb")}
+    make_model(few).save_pretrained(tmp_path / "model")
+    MultiMAEImageProcessor(few, SIZE).save_pretrained(tmp_path / "model")
     command = [str(tmp_path / "model"), "--num_samples", "1", "--output", str(tmp_path / "out")]
     if source == "folder":
         for name, pictures in raw_pictures(3).items():
