@@ -55,8 +55,7 @@ class Script:
     ) -> None:
         self._files = tempfile.TemporaryDirectory()
         variables = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
-        method = multiprocessing.get_start_method()
-        arguments = (words, variables, str(folder or Path.cwd()), self._files.name, method)
+        arguments = (words, variables, str(folder or Path.cwd()), self._files.name)
         self._process = _CONTEXT.Process(target=_run, args=arguments)
         self._process.start()
 
@@ -100,10 +99,8 @@ def launch(config: Path, words: list[str], **options: Any) -> Finished:
     return finished
 
 
-def _run(words: list[str], environment: dict[str, str], folder: str, outputs: str, start_method: str) -> None:
+def _run(words: list[str], environment: dict[str, str], folder: str, outputs: str) -> None:
     os.setsid()
-    # Workers of the script's loaders are started as ever, not by a server of their own.
-    multiprocessing.set_start_method(start_method, force=True)
     for stream, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(os.path.join(outputs, name), os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
     os.environ.clear()

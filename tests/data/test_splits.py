@@ -1,6 +1,5 @@
 """Cutting one split into three: at random, and by molecular scaffold against deepchem's rule written out slowly."""
 
-import functools
 import logging
 import sys
 from collections.abc import Callable
@@ -83,16 +82,8 @@ def test_scaffold_splits_follow_deepchem(write_parquet: Callable[..., str], frac
 
 def scaffolds(split: Dataset) -> set[str]:
     """Scaffolds of a split."""
-    return {scaffold_of(text) for text in split["smiles"]}
-
-
-@functools.cache
-def scaffold_of(smiles: str) -> str:
     with rdBase.BlockLogs():
-        return MurckoScaffoldSmiles(smiles=smiles, includeChirality=False)
-
-
-canonical = functools.cache(Chem.CanonSmiles)
+        return {MurckoScaffoldSmiles(smiles=text, includeChirality=False) for text in split["smiles"]}
 
 
 @pytest.mark.parametrize("name", ["bbbp", "esol"])
@@ -105,7 +96,7 @@ def test_real_molecules_share_no_scaffold_across_splits(shared_data: Callable[[s
         assert np.abs(np.array(sizes) / total - [0.8, 0.1, 0.1]).max() < 0.01
         found = [scaffolds(splits[role]) for role in ROLES]
         assert not found[0] & found[1] and not found[0] & found[2] and not found[1] & found[2]
-        molecules = [{canonical(text) for text in splits[role]["smiles"]} for role in ROLES]
+        molecules = [{Chem.CanonSmiles(text) for text in splits[role]["smiles"]} for role in ROLES]
         assert sum(map(len, molecules)) == len(set.union(*molecules)) < total
         if rule == "scaffold":
             everything = list(load_splits(smiles_args(path, split="given"))["train"]["smiles"])

@@ -66,7 +66,7 @@ def test_a_resumed_run_finds_its_place_in_the_schedule(
 def test_reconstruction_is_learnt(tmp_path: Path) -> None:
     """Well below what the mean of each pixel, known without looking at the others, would give."""
     model = SMA_MODEL | {"masking": "random", "mask_ratio": 0.3, "hidden_size": 32, "initializer_range": 0.1}
-    fields: dict[str, Any] = {"max_steps": 300, "batch_size": 32, "learning_rate": 5e-3, "logging_steps": 50}
+    fields: dict[str, Any] = {"max_steps": 400, "batch_size": 32, "learning_rate": 5e-3, "logging_steps": 50}
     model |= {"encoder_type": "self_attention", "decoder_query_residual": True, "intermediate_size": 64}
     trainer, state = train(make_recipe(tmp_path, model, LABELLED | {"max_train_samples": 600}, **fields))
     rows = trainer.prepared.train
