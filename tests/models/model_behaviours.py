@@ -258,8 +258,8 @@ class ModelBehaviours:
 
     # What comes out
 
-    def test_encoder_shapes_and_pooling(self, shape: str) -> None:
-        model, batch = self.encoder(shape), self.for_encoder(self.kit.make_batch(shape))
+    def test_encoder_shapes_and_pooling(self, case: str) -> None:
+        model, batch = self.encoder(case), self.for_encoder(self.kit.make_batch(case))
         with torch.no_grad():
             output = model(**batch)
             is_token = self.is_token(model, batch)
@@ -323,11 +323,11 @@ class ModelBehaviours:
 
     # Kernels and precisions
 
-    def test_sdpa_gives_what_eager_gives(self, shape: str) -> None:
-        batch, draws = self.kit.make_batch(shape), self.kit.make_draws(shape)
+    def test_sdpa_gives_what_eager_gives(self, case: str) -> None:
+        batch, draws = self.kit.make_batch(case), self.kit.make_draws(case)
         inputs, found, states = in_dtype(batch | draws, torch.float64), [], []
         for implementation in ("sdpa", "eager"):
-            model, encoder = self.kit.small_model(shape).double(), self.encoder(shape).bfloat16()
+            model, encoder = self.kit.small_model(case).double(), self.encoder(case).bfloat16()
             for each in (model, encoder):
                 each.set_attn_implementation(implementation)
             found.append(step(model, inputs))

@@ -7,11 +7,7 @@ import torch
 from hf_maskssl import MultiMAEConfig, MultiMAEForPretraining
 from tiny_models import SCENES, SIZES
 
-SMALL: dict[str, Any] = SIZES["multimae"] | {
-    "decoder_num_hidden_layers": 2,
-    "segmentation_hidden_size": 32,
-    "segmentation_cells_per_token": 4,
-}
+SMALL: dict[str, Any] = SIZES["multimae"] | {"segmentation_hidden_size": 32, "segmentation_cells_per_token": 4}
 CASES: dict[str, dict[str, Any]] = {
     # The paper's: 2 x 3 patches each.
     "paper": {

@@ -61,7 +61,7 @@ BAD_INPUTS: Refusals = [
 class TestMetaMAE(ClassifierBehaviours):
     kit = metamae_cases
     encoder_class = MetaMAEModel
-    cases = shapes = CASES
+    cases, shapes = CASES, ["series", "image", "vision_language", "padded_tokens"]
     anew = ("image", {})
     variants = [(case, PLAIN_MAE) for case in CASES]
     impossible = REFUSED

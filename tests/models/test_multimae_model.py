@@ -323,6 +323,7 @@ def test_given_masks_and_predictions_need_no_look(case: str, monkeypatch: pytest
     torch.testing.assert_close(small_model(case).predict(**batch, visible={}), seen)
 
 
+@pytest.mark.slow
 def test_a_step_is_one_graph() -> None:
     torch._dynamo.reset()
     fields: dict[str, Any] = {"num_hidden_layers": 1, "decoder_num_hidden_layers": 1}

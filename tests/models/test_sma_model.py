@@ -96,7 +96,7 @@ BAD_DRAWS: list[tuple[dict[str, torch.Tensor], str]] = [
 class TestSMA(ClassifierBehaviours):
     kit = sma_cases
     encoder_class = SMAModel
-    cases = shapes = ALL
+    cases, shapes = ALL, ["self-image", "cross-tokens", "padded-self-tokens", "padded-cross-series"]
     saved = {"decoder_mask_token": True, "mask_schedule": "mix"}
     anew = ("cross-tokens", {"decoder_mask_token": True, "tie_word_embeddings": True, "decoder_v_channels": 12})
     random = {"drop_path_rate": 0.4}
@@ -212,6 +212,7 @@ def test_the_schedule_ends_in_guided_masks_in_a_bfloat16_model() -> None:
     assert torch.equal(masks[0], masks[1]) and torch.equal(masks[0], masks[2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "fields"),
     [("padded-self-tokens", {}), ("cross-image", {"head_aggregation": "random"})],

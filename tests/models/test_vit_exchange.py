@@ -8,20 +8,15 @@ import torch
 from transformers import ViTConfig, ViTForImageClassification, ViTMAEConfig, ViTMAEForPreTraining, ViTModel
 
 import hf_maskssl
+import tiny_models
 from hf_maskssl.models.vit_exchange import load_vit, to_vit
 
-WIDTHS: dict[str, Any] = {
-    "hidden_size": 16,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "intermediate_size": 24,
-    "layer_norm_eps": 1e-6,
-}
+WIDTHS: dict[str, Any] = {**tiny_models.ENCODER, "num_hidden_layers": 3, "layer_norm_eps": 1e-6}
 SIZES: dict[str, Any] = {**WIDTHS, "image_size": 32, "patch_size": 8}
 MODALITIES: dict[str, Any] = {
-    "depth": {"kind": "continuous", "num_channels": 1, "loss": "l1"},
-    "rgb": {"kind": "continuous", "num_channels": 3},
-    "semseg": {"kind": "categorical", "num_classes": 5, "stride": 4, "embedding_size": 4},
+    "depth": tiny_models.DEPTH,
+    "rgb": tiny_models.RGB,
+    "semseg": tiny_models.SEMSEG,
 }
 
 
@@ -43,7 +38,8 @@ def randomize(model: Any) -> Any:
 
 def build_vit_mae(**fields: Any) -> Any:
     torch.manual_seed(1)
-    vit = ViTMAEForPreTraining(ViTMAEConfig(**{**SIZES, "mask_ratio": 0.0, **fields})).eval()
+    config = ViTMAEConfig(**{**SIZES, **tiny_models.DECODER, "mask_ratio": 0.0, **fields})
+    vit = ViTMAEForPreTraining(config).eval()
     # transformers 5.23 leaves the positions of a new model at zero; those of its checkpoints are this table.
     vit.vit.embeddings.patch_embeddings.projection._is_hf_initialized = False
     vit.vit.embeddings.initialize_weights()
