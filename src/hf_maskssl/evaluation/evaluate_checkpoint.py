@@ -5,7 +5,7 @@ import dataclasses
 import json
 import logging
 import textwrap
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -23,7 +23,7 @@ from ..data.arguments import DataArguments
 from ..data.preparation import PreparedData, prepare_data
 from ..data.processors import load_processor, split_processor
 from ..data.text.texts import describe_tokenizer
-from ..files import writable_folder, write_json
+from ..files import JsonObject, writable_folder, write_json
 from ..recipes import load_recipe
 from .arguments import ProbeArguments
 from .baselines import (
@@ -170,7 +170,18 @@ def measure_checkpoint(
         if key not in known:
             known[key] = _measure_baselines(config, prepared, task, probe_args, device)
         baselines = known[key]
-    result = {
+    result = _result(model, task, metric, arm, features, baselines)
+    counts = None
+    if level_of_task(task) == "token":
+        counts = tokens_of_samples(held_out(probed_splits(prepared))[0], prepared)
+    return Measurement(result, arm, baselines, test.required_labels(), counts)
+
+
+def _result(
+    model: str, task: str, metric: str, arm: Arm, features: Mapping[str, Features], baselines: Sequence[Arm]
+) -> JsonObject:
+    """What a report holds of one encoder: its scores, and those of what it has to beat."""
+    return {
         "model": model,
         "task": task,
         "metric": metric,
@@ -188,10 +199,6 @@ def measure_checkpoint(
             for name, baseline in zip(("untrained", "raw_inputs", "majority"), baselines, strict=False)
         },
     }
-    counts = None
-    if level_of_task(task) == "token":
-        counts = tokens_of_samples(held_out(probed_splits(prepared))[0], prepared)
-    return Measurement(result, arm, baselines, test.required_labels(), counts)
 
 
 def _probe_features(

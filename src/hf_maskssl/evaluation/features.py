@@ -129,19 +129,9 @@ def extract_features(
     batches = _batches(loader_or_dataset, collator, batch_size, num_workers, pin_memory=device.type == "cuda")
     output = None if output is None else Path(output)
     values, labels = RowStore(output, memory_limit), RowStore(labels_path(output), memory_limit)
-    num_prefix_tokens = encoder.num_prefix_tokens if isinstance(encoder, TokenEncoder) else 1
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
-
-    def encoded() -> Iterator[_Block]:
-        for batch in batches:
-            inputs = {name: _to_device(batch[name], device) for name in batch if name not in ("labels", "index")}
-            with autocast:
-                outputs = encoder(**inputs)
-            rows, row_labels = _feature_rows(outputs, batch.get("labels"), level, num_prefix_tokens)
-            yield _Block(rows, row_labels)
-
+    blocks = _encoded(encoder, batches, level, device, precision)
     with values, labels, evaluation_mode(encoder), torch.no_grad():
-        for position, (rows, row_labels) in enumerate(_arrived(encoded(), IN_FLIGHT if device.type == "cuda" else 0)):
+        for position, (rows, row_labels) in enumerate(_arrived(blocks, IN_FLIGHT if device.type == "cuda" else 0)):
             if max_rows is not None:
                 rows = rows[: max_rows - len(values)]
             if not np.isfinite(rows).all():
@@ -157,6 +147,20 @@ def extract_features(
         if len(values) == 0:
             raise ValueError("there are no features to extract: the data set is empty or no token has a label")
         return Features(values.finish(), labels.finish() if len(labels) else None)
+
+
+def _encoded(
+    encoder: nn.Module, batches: Iterable[Mapping[str, Any]], level: Level, device: torch.device, precision: Precision
+) -> Iterator["_Block"]:
+    """The feature rows of each batch, still on the device."""
+    num_prefix_tokens = encoder.num_prefix_tokens if isinstance(encoder, TokenEncoder) else 1
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    for batch in batches:
+        inputs = {name: _to_device(batch[name], device) for name in batch if name not in ("labels", "index")}
+        with autocast:
+            outputs = encoder(**inputs)
+        rows, row_labels = _feature_rows(outputs, batch.get("labels"), level, num_prefix_tokens)
+        yield _Block(rows, row_labels)
 
 
 @contextlib.contextmanager

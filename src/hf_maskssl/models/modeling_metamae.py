@@ -465,12 +465,10 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
         tokens = embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask)
         noise = self._draw("noise", noise, tokens)
         mask = random_masking(noise, config.mask_ratio, tokens.attention_mask, self.visible_tokens)
-        if config.decoder_num_hidden_layers:
-            encoded = self.metamae(
-                tokens=tokens, ids_keep=mask.ids_keep, keep_mask=mask.keep_mask, return_dict=True, **kwargs
-            )
-        else:
-            encoded = self.metamae(tokens=tokens, is_masked=mask.is_masked, return_dict=True, **kwargs)
+        kept: dict[str, torch.Tensor | None] = {"ids_keep": mask.ids_keep, "keep_mask": mask.keep_mask}
+        hidden: dict[str, torch.Tensor | None] = {"is_masked": mask.is_masked}
+        visible = kept if config.decoder_num_hidden_layers else hidden
+        encoded = self.metamae(tokens=tokens, return_dict=True, **visible, **kwargs)
         latents = encoded.last_hidden_state
         table = embeddings.token_embeddings.weight if config.has_tokens else None
 

@@ -438,7 +438,6 @@ class MultiMAEForPretraining(TaskPretraining, MultiMAEPreTrainedModel):
         self.post_init()
 
     def compilable_modules(self) -> list[nn.Module]:
-        """Modules that `torch.compile` may replace in training: those whose shapes are the same in every step."""
         return [*self.multimae.layers, *self.decoders.values()]
 
     def reason_against_fsdp(self) -> str | None:
@@ -451,15 +450,12 @@ class MultiMAEForPretraining(TaskPretraining, MultiMAEPreTrainedModel):
         self.multimae.load_vit(AutoModel.from_pretrained(name), positions=positions)
         return self
 
-    # gradient accumulation: what one optimiser step's batches must agree on before the first is differentiated
-
     def needs_first_pass(self, batch: Mapping[str, Any]) -> bool:
         """Whether a step of several batches must be measured before its gradients are taken.
 
-        True where weights depend on losses, which are means over all batches of the step, and where samples lack
-        modalities, so that the batches' means have unequal denominators. A sum of tasks that every sample has is not worth
-        the pass: there a sample with nothing to predict in one task (seen whole, or no known class in what is hidden) makes
-        the accumulated loss a mean of the batches' means.
+        True where weights depend on losses, and where samples lack modalities: the batches' means have unequal denominators.
+        A sum of tasks that every sample has is not worth the pass: a sample with nothing to predict in one task makes the
+        accumulated loss a mean of the batches' means.
         """
         return self.balancer.needs_first_pass or batch.get("presence") is not None
 

@@ -184,6 +184,7 @@ def draw_agreement(
     low, high = min(true.min(), said.min()), max(true.max(), said.max())
     margin = 0.04 * (high - low) or 1.0
     limits = (low - margin, high + margin)
+    axes.set(xlim=limits, ylim=limits, aspect="equal")
     axes.plot(limits, limits, color="#777777", lw=1.0, ls="--", zorder=1)
     if len(said) > 1 and len(true) <= MAX_RANGES:
         axes.vlines(true, said.min(axis=0), said.max(axis=0), color=CURVE_COLORS[5], lw=0.8, zorder=2)
@@ -198,27 +199,30 @@ def draw_agreement(
         if len(true) <= MAX_RANGES:
             handles.append(Line2D([], [], color=CURVE_COLORS[5], lw=1.0, label="range of the runs"))
     if outliers is not None and outliers.count:
-        places = outliers.places
-        axes.scatter(true[places], mean[places], s=22, color=PREDICTION_COLOR, zorder=4)
+        _mark_outliers(axes, true, mean, outliers, np.arange(len(true)) if rows is None else rows)
         handles.append(Line2D([], [], color=PREDICTION_COLOR, marker="o", ls="", ms=5, label="outlier, row number"))
-        numbers = np.arange(len(true)) if rows is None else rows
-        for place in outliers.shown:
-            is_right = true[place] > limits[0] + 0.8 * (limits[1] - limits[0])  # no room to the right
-            axes.annotate(
-                str(numbers[place]),
-                (true[place], mean[place]),
-                xytext=(-4 if is_right else 4, 3),
-                ha="right" if is_right else "left",
-                textcoords="offset points",
-                fontsize=7,
-            )
-    axes.set(xlim=limits, ylim=limits, aspect="equal")
     axes.set_xlabel(f"true {label}", fontsize=9)
     axes.set_ylabel(f"predicted {label}", fontsize=9)
     axes.set_title(title, fontsize=10)
     _style(axes)
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     return save_figure(figure, path)
+
+
+def _mark_outliers(axes: Axes, true: np.ndarray, said: np.ndarray, outliers: Outliers, rows: np.ndarray) -> None:
+    """Colour the outliers (n,) of true and predicted values, and write the row numbers of those that are shown."""
+    axes.scatter(true[outliers.places], said[outliers.places], s=22, color=PREDICTION_COLOR, zorder=4)
+    low, high = axes.get_xlim()
+    for place in outliers.shown:
+        is_right = true[place] > low + 0.8 * (high - low)  # no room to the right
+        axes.annotate(
+            str(rows[place]),
+            (true[place], said[place]),
+            xytext=(-4 if is_right else 4, 3),
+            ha="right" if is_right else "left",
+            textcoords="offset points",
+            fontsize=7,
+        )
 
 
 def draw_validation(curves: Sequence[Curve], metric: str, path: str | Path, title: str = "") -> Path:
