@@ -87,7 +87,7 @@ def finish(run: "Pretrainer") -> None:
         last = checkpoint_folder(run.output_dir, run.state.step)
         replace_files(run.output_dir, lambda folder: _copy_model_files(last, folder))
     elif run.accelerator.is_main_process:
-        reason = run.signals.received or "A signal to another process"
+        reason = run.signals.received or "SIGTERM or Ctrl-C in another process"
         logger.warning("%s: stopped and saved at step %d; --resume continues.", reason, run.state.step)
     run.accelerator.wait_for_everyone()
     run.accelerator.end_training()
