@@ -134,11 +134,7 @@ def extract_features(
         for position, (rows, row_labels) in enumerate(_arrived(blocks, IN_FLIGHT if device.type == "cuda" else 0)):
             if max_rows is not None:
                 rows = rows[: max_rows - len(values)]
-            if not np.isfinite(rows).all():
-                raise ValueError(
-                    f"the encoder gave NaN or infinite features for batch {position}; "
-                    "check its weights and the scale of the inputs"
-                )
+            _check_finite(rows, position)
             values.append(rows)
             if row_labels is not None:
                 labels.append(row_labels[: len(rows)])
@@ -161,6 +157,13 @@ def _encoded(
             outputs = encoder(**inputs)
         rows, row_labels = _feature_rows(outputs, batch.get("labels"), level, num_prefix_tokens)
         yield _Block(rows, row_labels)
+
+
+def _check_finite(rows: np.ndarray, batch: int) -> None:
+    if not np.isfinite(rows).all():
+        raise ValueError(
+            f"the encoder gave NaN or infinite features for batch {batch}; check its weights and the scale of the inputs"
+        )
 
 
 @contextlib.contextmanager
