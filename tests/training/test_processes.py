@@ -97,7 +97,8 @@ def test_two_processes_are_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         files.append(write_recipe(make_recipe(tmp_path / name, **fields), tmp_path / f"{name}.yaml"))
     words = [str(FOLDER / "launched.py"), *map(str, [*files, files[-1]])]
     errors = launch(EXAMPLES / "accelerate" / "two_cpu_processes.yaml", words).stderr
-    assert "SIGTERM or Ctrl-C in another process: stopped and saved at step 3" in errors  # both at the same step, though only one was told
+    # Both at the same step, though only one was told.
+    assert "SIGTERM or Ctrl-C in another process: stopped and saved at step 3" in errors
     assert errors.count("checkpoint-00000003 at step 3.") == 2
     monkeypatch.setattr(MetaMAEForPretraining, "_draw", draws_of_the_sample)
     monkeypatch.setattr(SMAForMaskedModeling, "_choose_queries", queries_of_the_sample)
