@@ -3,6 +3,7 @@
 import wave
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from datasets import Dataset, DatasetDict, IterableDataset
 from PIL import Image
 
 from hf_maskssl.data.arguments import data_arguments
+from hf_maskssl.data.tables import sources
 from hf_maskssl.data.tables.splits import load_splits
 
 
@@ -215,3 +217,15 @@ def test_pydoc_is_read_into_a_file_once() -> None:
     first, second = load_splits(args), load_splits(args)
     assert first["train"].cache_files and first["train"]._fingerprint == second["train"]._fingerprint
     assert not set(first["train"]["topic"]) & set(first["validation"]["topic"])
+
+
+@pytest.mark.parametrize("error", [ConnectionError("Couldn't reach 'x' on the Hub"), FileNotFoundError("no such set")])
+def test_a_misspelt_source_is_told_what_it_may_mean(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(source: str, **options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(sources.datasets, "load_dataset", load)
+    with pytest.raises(FileNotFoundError, match=r"data.source 'parqet' \(did you mean 'parquet'\?\): expected one of"):
+        sources.read_split(data_arguments(source="parqet", kind="tabular"), "train")
+    with pytest.raises(FileNotFoundError, match=r"data.source 'org/rows': expected .* cannot be read: "):
+        sources.read_split(data_arguments(source="org/rows", kind="tabular"), "train")

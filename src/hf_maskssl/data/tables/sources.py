@@ -9,7 +9,9 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, IterableDataset
 
+from ...recipes import nearest
 from ..arguments import LOCAL_SOURCES, DataArguments, DataFiles, expand_variables
+from ..builtin import SOURCES
 from .multimodal_folder import read_multimodal_folder
 from .sound_folder import SoundFolder
 
@@ -56,6 +58,10 @@ def read_split(args: DataArguments, split: str) -> AnyDataset:
         return datasets.load_dataset(
             source, name=args.config_name, revision=args.revision, split=split, streaming=args.streaming, **options
         )
+    except (ConnectionError, FileNotFoundError) as error:
+        if source in LOCAL_SOURCES or Path(source).exists():
+            raise
+        raise _unknown_source(source, error) from error
     except (
         datasets.exceptions.DatasetGenerationError,
         pa.ArrowException,
@@ -64,6 +70,16 @@ def read_split(args: DataArguments, split: str) -> AnyDataset:
         StopIteration,
     ) as error:
         raise reading_error(f"data.source {source!r}: split {split!r}", error) from error
+
+
+def _unknown_source(source: str, error: Exception) -> FileNotFoundError:
+    """An error for a name that is no source of files, no folder, and no data set that the Hub gives."""
+    known = [*LOCAL_SOURCES, "multimodal_folder", *SOURCES]
+    reason = str(error).strip().partition("\n")[0].rstrip(".")
+    return FileNotFoundError(
+        f"data.source {source!r}{nearest(source, known)}: expected one of {known}, a folder, or a data set on the Hub, "
+        f"from which it cannot be read: {reason}."
+    )
 
 
 def reading_error(place: str, error: Exception) -> ValueError:
