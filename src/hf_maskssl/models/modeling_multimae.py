@@ -46,8 +46,7 @@ from .multimodal_masking import (
     listed_first,
     spread_over_tokens,
 )
-from .pretraining import TaskPretraining
-from .task_balancing import BalancedLoss, BalancingRule, TaskBalancer, TaskTotals
+from .task_balancing import BalancedLoss, BalancingRule, TaskBalancer, TaskPretraining, TaskTotals
 
 if TYPE_CHECKING:
     # Every saved checkpoint's auto_map names its classes; `save_pretrained` copies what is imported, be it here.

@@ -50,8 +50,7 @@ from .input_checks import check_attention_mask, check_ids, values_are_readable
 from .layers import at_least_float32, padding_mask, token_classification_loss
 from .masked_pieces import IGNORED, MaskedPieces, masked_pieces
 from .masking import gather_tokens
-from .pretraining import TaskPretraining
-from .task_balancing import BalancingRule, TaskBalancer, TaskTotals
+from .task_balancing import BalancingRule, TaskBalancer, TaskPretraining, TaskTotals
 
 
 @dataclass

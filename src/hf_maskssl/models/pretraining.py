@@ -1,12 +1,9 @@
 """What a pre-training loop may ask of a model, beside `forward`: with an answer for each model that has nothing to say."""
 
-from collections.abc import Callable, Mapping
 from typing import Literal
 
 from torch import nn
 from transformers import PreTrainedModel
-
-from .task_balancing import TaskBalancer, TaskTotals
 
 
 class MaskedPretraining:
@@ -53,25 +50,6 @@ class MaskedPretraining:
             ValueError: The other model does not fit.
         """
         return None
-
-
-class TaskPretraining(MaskedPretraining):
-    """A pre-training model whose loss joins several tasks, with weights that the accumulated batches of one step share.
-
-    Attributes:
-        balancer: Joins the tasks' losses.
-        measure_tasks: Called with a batch, gives its `TaskTotals` with the draws that `forward` will make from the same seed.
-        always_measures: Whether batches have unequally many terms, so that a step of several batches is always measured
-            before the first of them is differentiated.
-    """
-
-    balancer: TaskBalancer
-    measure_tasks: Callable[..., TaskTotals]
-    always_measures = False
-
-    def needs_first_pass(self, batch: Mapping[str, object]) -> bool:
-        """Whether a step with this batch among others must be measured before its gradients are taken."""
-        return self.always_measures
 
 
 class PlainModel(MaskedPretraining):

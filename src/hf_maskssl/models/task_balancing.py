@@ -17,7 +17,7 @@ them have been seen, hence a first pass:
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from torch import nn
 from transformers import initialization as init
 
 from .distributed import all_reduce_sum, world_size
+from .pretraining import MaskedPretraining
 
 TASK_BALANCING = ("none", "minimax", "uncertainty", "gradnorm", "dwa")
 SCHEDULES = ("constant", "theorem")
@@ -575,3 +576,22 @@ def _softmax(scores: torch.Tensor, is_present: torch.Tensor) -> torch.Tensor:
 def _mean(values: torch.Tensor, is_present: torch.Tensor) -> torch.Tensor:
     """Mean of (T,) over the tasks that are present, positive."""
     return (torch.where(is_present, values, 0).sum() / is_present.sum().clamp(min=1)).clamp(min=1e-12)
+
+
+class TaskPretraining(MaskedPretraining):
+    """A pre-training model whose loss joins several tasks, with weights that the accumulated batches of one step share.
+
+    Attributes:
+        balancer: Joins the tasks' losses.
+        measure_tasks: Called with a batch, gives its `TaskTotals` with the draws that `forward` will make from the same seed.
+        always_measures: Whether batches have unequally many terms, so that a step of several batches is always measured
+            before the first of them is differentiated.
+    """
+
+    balancer: TaskBalancer
+    measure_tasks: Callable[..., TaskTotals]
+    always_measures = False
+
+    def needs_first_pass(self, batch: Mapping[str, object]) -> bool:
+        """Whether a step with this batch among others must be measured before its gradients are taken."""
+        return self.always_measures

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 import hf_maskssl
 
-from .official_files import Converted, State, load_completely, read_checkpoint
+from .official_files import Converted, Names, State, load_completely, read_checkpoint, rename_weight
 
 # Configuration fields that no file of the authors stores.
 NOT_STORED = {
@@ -186,13 +186,8 @@ BLOCK_NAMES = [
 ]
 
 
-def _rename(name: str, prefixes: list[tuple[str, str]], is_token_head: bool) -> str:
-    for old, new in prefixes:
-        if name.startswith(old):
-            name = new + name.removeprefix(old)
-            break
-    for old, new in BLOCK_NAMES:
-        name = name.replace(old, new)
+def _rename(name: str, prefixes: Names, is_token_head: bool) -> str:
+    name = rename_weight(name, prefixes, BLOCK_NAMES)
     return name.replace("decoder.patch_head.", "decoder.token_head.") if is_token_head else name
 
 

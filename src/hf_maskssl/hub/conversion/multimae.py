@@ -18,7 +18,7 @@ from ...models.configuration_multimae import Modality
 from ...models.image_processing_multimae import MultiMAEImageProcessor
 from ...models.layers import sincos_positions
 from .metamae import BLOCK_NAMES
-from .official_files import Converted, State, load_completely, read_file, weights_in
+from .official_files import Converted, State, load_completely, read_file, rename_weight, weights_in
 
 # Configuration fields that the weights do not tell; a training checkpoint's `args` do.
 NOT_IN_WEIGHTS = {
@@ -394,20 +394,10 @@ def rename(state: State, config: PreTrainedConfig) -> State:
         elif group == "output_adapters":
             if rest.startswith("out_proj."):
                 value = _channels_last(name, value, modalities[modality])
-            renamed[f"decoders.{modality}.{_renamed(rest, DECODER_NAMES)}"] = value
+            renamed[f"decoders.{modality}.{rename_weight(rest, DECODER_NAMES, BLOCK_NAMES)}"] = value
         else:
-            renamed[_renamed(name, NAMES)] = value
+            renamed[rename_weight(name, NAMES, BLOCK_NAMES)] = value
     return renamed
-
-
-def _renamed(name: str, prefixes: list[tuple[str, str]]) -> str:
-    for old, new in prefixes:
-        if name.startswith(old):
-            name = new + name.removeprefix(old)
-            break
-    for old, new in BLOCK_NAMES:
-        name = name.replace(old, new)
-    return name
 
 
 def _channels_last(name: str, value: torch.Tensor, output: Modality) -> torch.Tensor:

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from ...data.processors import Processor
 
 State = dict[str, torch.Tensor]
+Names = Sequence[tuple[str, str]]  # parts of weights' names: theirs, ours
 
 
 @dataclass
@@ -103,3 +104,14 @@ def load_completely(model: PreTrainedModel, state: State) -> None:
         raise ValueError(f"the checkpoint does not fit the model: {error}") from error
     if missing or unexpected:
         raise ValueError(f"the checkpoint does not fit the model: missing {missing[:8]}, unexpected {unexpected[:8]}.")
+
+
+def rename_weight(name: str, prefixes: Names, parts: Names) -> str:
+    """A weight's name here: the first prefix that fits, and then every part, is replaced by the second of its pair."""
+    for old, new in prefixes:
+        if name.startswith(old):
+            name = new + name.removeprefix(old)
+            break
+    for old, new in parts:
+        name = name.replace(old, new)
+    return name

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ...models.pretraining import TaskPretraining
+from ...models.task_balancing import TaskPretraining
 from .batches import Batch
 
 if TYPE_CHECKING:

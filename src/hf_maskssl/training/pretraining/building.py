@@ -18,7 +18,8 @@ from transformers import AutoModelForPreTraining, PreTrainedModel, get_scheduler
 
 from ...launch import LONGEST_WAIT, check_launch
 from ...models.layers import enable_checkpointing
-from ...models.pretraining import TaskPretraining, pretraining_hooks
+from ...models.pretraining import pretraining_hooks
+from ...models.task_balancing import TaskPretraining
 from ...recipes import build_config
 from .arguments import PretrainingArguments, PretrainingRecipe
 from .graphs import check_launch_for_graphs, check_model_for_graphs
