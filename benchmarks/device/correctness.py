@@ -373,9 +373,14 @@ def check_resume(checks: Checks, device: str) -> None:
 # ---- processes
 
 
-def run_group(group: str, device: str, output: Path, with_paper: bool) -> None:
-    for folder in ("models", "hub", "training"):
+def find_tests() -> None:
+    """The checks take their small models, golden vectors and runs from the tests."""
+    for folder in ("", "models", "hub", "training"):
         sys.path.append(str(ROOT / "tests" / folder))
+
+
+def run_group(group: str, device: str, output: Path, with_paper: bool) -> None:
+    find_tests()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // len(GROUPS)))
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
