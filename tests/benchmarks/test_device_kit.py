@@ -107,8 +107,9 @@ def run_kit(out: Path, folder: Path, minutes: str, **environment: str) -> subpro
 
 
 def test_checks_find_the_modules_of_the_tests() -> None:
-    """In a process that pytest has not prepared: a module that the tests share and the checks cannot import ended a whole stage."""
-    words = "import correctness; correctness.find_tests(); import test_conversion, test_conversion_sma, test_multimae_golden, runs; "
+    """In a process that pytest has not prepared: a module that the checks could not import has ended a whole stage."""
+    words = "import correctness; correctness.find_tests(); "
+    words += "import test_conversion, test_conversion_sma, test_multimae_golden, runs; "
     words += "[correctness.small_cases(group) for group in ('metamae', 'sma', 'multimae', 'pos_bert')]"
     path = os.pathsep.join(str(ROOT / folder) for folder in ("src", "benchmarks", "benchmarks/device"))
     subprocess.run([sys.executable, "-c", words], env=os.environ | {"PYTHONPATH": path}, check=True, timeout=300)

@@ -73,7 +73,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[CallRecorder]]:
     """Runs with `cuda_graphs` on the CPU; the recorders they made."""
     monkeypatch.setattr(graphs, "CudaRecorder", CallRecorder)
     monkeypatch.setattr(building, "check_launch_for_graphs", lambda accelerator: None)
-    monkeypatch.setattr(loop, "seed_device", torch.default_generator.manual_seed)
+    monkeypatch.setattr(loop, "seed_device", lambda seed, device: torch.default_generator.manual_seed(seed))
     CallRecorder.made.clear()
     yield CallRecorder.made
 

@@ -23,6 +23,7 @@ from hf_maskssl.training.finetuning.sweep import Finetuner
 from hf_maskssl.training.pretraining import checkpoints
 from hf_maskssl.training.pretraining.building import build_model
 from hf_maskssl.training.pretraining.signals import PatientWorkers, StopSignals
+from hf_maskssl.training.pretraining.window import LossWindow
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "run_pretrain.py"
 
@@ -48,13 +49,13 @@ def test_a_loss_that_is_not_finite_stops_the_run(
 ) -> None:
     poison(monkeypatch, 5, value, "loss")
     rows: list[list[int]] = []
-    original = Pretrainer._record
+    original = LossWindow.add
 
-    def record(self: Pretrainer, step: int, index: torch.Tensor, outputs: Any) -> None:
+    def record(self: LossWindow, step: int, index: torch.Tensor, parts: dict[str, torch.Tensor]) -> None:
         rows.append(index.tolist())
-        original(self, step, index, outputs)
+        original(self, step, index, parts)
 
-    monkeypatch.setattr(Pretrainer, "_record", record)
+    monkeypatch.setattr(LossWindow, "add", record)
     recipe = make_recipe(tmp_path, PLAIN_MAE, max_steps=8, save_steps=2)
     with pytest.raises(NonFiniteLossError) as caught:
         train(recipe)

@@ -19,6 +19,7 @@ from hf_maskssl.training import Pretrainer, Watcher, pretrain, recipe_watchers
 from hf_maskssl.training.pretraining import checkpoints
 from hf_maskssl.training.pretraining.seeds import mix
 from hf_maskssl.training.pretraining.sharding import fsdp_units
+from hf_maskssl.training.pretraining.window import LossWindow
 
 
 def rates_of(monkeypatch: pytest.MonkeyPatch, recipe: Any) -> tuple[list[float], list[float]]:
@@ -298,13 +299,13 @@ def test_a_watcher_of_ones_own_looks_beside_those_of_the_recipe(tmp_path: Path) 
 
 def test_streams_are_shuffled_anew_every_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[int]] = []
-    original = Pretrainer._record
+    original = LossWindow.add
 
-    def record(self: Pretrainer, step: int, rows: torch.Tensor, outputs: Any) -> None:
+    def record(self: LossWindow, step: int, rows: torch.Tensor, parts: dict[str, torch.Tensor]) -> None:
         seen.append(rows.tolist())
-        original(self, step, rows, outputs)
+        original(self, step, rows, parts)
 
-    monkeypatch.setattr(Pretrainer, "_record", record)
+    monkeypatch.setattr(LossWindow, "add", record)
     train(make_recipe(tmp_path, PLAIN_MAE, {"streaming": True}, max_steps=20))
     first, second = (sum(seen[start : start + 10], []) for start in (0, 10))
     assert len(set(first)) == len(set(second)) == 40  # two of the 42 rows are left over

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from hf_maskssl.training import load_pretraining_recipe
-from hf_maskssl.training.pretraining import precision
-from hf_maskssl.training.pretraining.precision import use_tf32
+from hf_maskssl.training.pretraining import building
+from hf_maskssl.training.pretraining.building import use_tf32
 
 RECIPES = Path(__file__).resolve().parents[2] / "examples" / "recipes"
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
@@ -22,8 +22,8 @@ def test_the_recipe_and_the_command_line_say_it() -> None:
 
 def test_it_is_set_where_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[bool] = []
-    monkeypatch.setattr(precision, "enable_tf32", calls.append)
-    monkeypatch.setattr(precision, "is_torch_tf32_available", lambda: True)
+    monkeypatch.setattr(building, "enable_tf32", calls.append)
+    monkeypatch.setattr(building, "is_torch_tf32_available", lambda: True)
     for tf32 in (None, True, False):
         use_tf32(tf32, CUDA)
     use_tf32(False, CPU)
@@ -31,7 +31,7 @@ def test_it_is_set_where_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "is_torch_tf32_available", lambda: False)
+    monkeypatch.setattr(building, "is_torch_tf32_available", lambda: False)
     for device in (CPU, CUDA):
         with pytest.raises(ValueError, match=f"training.tf32: .* this run is on '{device}': leave it out"):
             use_tf32(True, device)

@@ -1,7 +1,8 @@
-"""What a run is made of, before its first step: accelerator, model, schedule."""
+"""What a run is made of, before its first step: accelerator, model, optimiser, schedule."""
 
 from pathlib import Path
 
+import torch
 from accelerate.accelerator import Accelerator
 from accelerate.utils import (
     DataLoaderConfiguration,
@@ -12,10 +13,12 @@ from accelerate.utils import (
     parse_flag_from_env,
     set_seed,
 )
-from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import AutoModelForPreTraining, PreTrainedModel, get_scheduler
+from transformers.utils import is_torch_tf32_available
+from transformers.utils.import_utils import enable_tf32
 
+from ...files import JsonObject
 from ...launch import LONGEST_WAIT, check_launch
 from ...models.layers import enable_checkpointing
 from ...models.pretraining import pretraining_hooks
@@ -23,7 +26,6 @@ from ...models.task_balancing import TaskPretraining
 from ...recipes import build_config
 from .arguments import PretrainingArguments, PretrainingRecipe
 from .graphs import check_launch_for_graphs, check_model_for_graphs
-from .precision import use_tf32
 from .sharding import fsdp_units
 from .starting import start_from
 
@@ -62,6 +64,10 @@ def build_accelerator(args: PretrainingArguments, output_dir: Path) -> Accelerat
     use_tf32(args.tf32, accelerator.device)
     if args.cuda_graphs:
         check_launch_for_graphs(accelerator)
+    if accelerator.distributed_type != DistributedType.FSDP:
+        # A checkpoint holds the weights once, as save_pretrained writes them.
+        accelerator.register_save_state_pre_hook(lambda models, weights, folder: weights.clear())
+        accelerator.register_load_state_pre_hook(lambda models, folder: models.clear())
     return accelerator
 
 
@@ -81,6 +87,26 @@ def _refuse_silent_changes(args: PretrainingArguments, accelerator: Accelerator)
         raise ValueError(
             f"training.report_to: the package of {', '.join(absent)} is not installed: install it, or leave it out."
         )
+
+
+def use_tf32(tf32: bool | None, device: torch.device) -> None:
+    """Switches TensorFloat-32 on or off for the whole process; `training.tf32`, with the meaning it has in transformers.
+
+    Args:
+        tf32: True: on; False: off; None: as torch has it.
+        device: of the run.
+
+    Raises:
+        ValueError: it is asked for where there is none.
+    """
+    is_available = device.type == "cuda" and is_torch_tf32_available()
+    if tf32 and not is_available:
+        raise ValueError(
+            f"training.tf32: TensorFloat-32 needs an NVIDIA GPU of the Ampere generation or later, this run is on '{device}': "
+            "leave it out, or set it to false."
+        )
+    if tf32 is not None and is_available:
+        enable_tf32(tf32)
 
 
 def build_model(recipe: PretrainingRecipe, accelerator: Accelerator) -> PreTrainedModel:
@@ -124,7 +150,34 @@ def build_model(recipe: PretrainingRecipe, accelerator: Accelerator) -> PreTrain
     return model
 
 
-def build_scheduler(args: PretrainingArguments, optimizer: Optimizer) -> LambdaLR:
+def build_optimizer(model: PreTrainedModel, args: PretrainingArguments, device: torch.device) -> torch.optim.Optimizer:
+    """AdamW over what is trained; without `decay_norm_and_bias` in two groups, the second with no weight decay.
+
+    Args:
+        model: Whose parameters.
+        args: The recipe's training section.
+        device: Where the parameters will be: on CPU and CUDA one kernel updates all of them.
+    """
+    groups: list[JsonObject] = [{"params": [p for p in model.parameters() if p.requires_grad]}]
+    if not args.decay_norm_and_bias:
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        plain = [p for name, p in named if p.ndim < 2 or "token" in name.rsplit(".", 1)[-1]]
+        chosen = {id(p) for p in plain}
+        groups = [
+            {"params": [p for _, p in named if id(p) not in chosen]},
+            {"params": plain, "weight_decay": 0.0},
+        ]
+    return torch.optim.AdamW(
+        groups,
+        lr=args.learning_rate,
+        betas=(args.adam_beta1, args.adam_beta2),
+        eps=args.adam_epsilon,
+        weight_decay=args.weight_decay,
+        fused=device.type in ("cuda", "cpu"),
+    )
+
+
+def build_scheduler(args: PretrainingArguments, optimizer: torch.optim.Optimizer) -> LambdaLR:
     """The learning rate over the run's steps, which begin with `warmup_steps` of a linear rise."""
     return get_scheduler(
         "constant_with_warmup" if args.lr_scheduler_type == "constant" else args.lr_scheduler_type,

@@ -67,6 +67,19 @@ def find_problem(folder: Path) -> str | None:
     return None
 
 
+def refuse_former_run(output_dir: Path) -> None:
+    """Refuse to begin anew where a run has left checkpoints.
+
+    Raises:
+        ValueError: The folder holds some.
+    """
+    if list_checkpoints(output_dir):
+        raise ValueError(
+            f"training.output_dir {output_dir} holds checkpoints of an earlier run: pass --resume to continue it, or name "
+            "another folder."
+        )
+
+
 def newest_sound_checkpoint(output_dir: Path) -> Path | None:
     """The newest checkpoint whose files are intact; damaged ones are named in a warning and passed over."""
     for folder in reversed(list_checkpoints(output_dir)):

@@ -6,11 +6,9 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate.accelerator import Accelerator
-from accelerate.utils import DistributedType
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
@@ -18,21 +16,20 @@ from ...data.preparation import PreparedData, prepare_data
 from ...files import writable_folder
 from ...models.pretraining import pretraining_hooks
 from ...recipes import build_config
-from .arguments import PretrainingArguments, PretrainingRecipe, flat_settings, learning_settings, settings_as_json
+from .arguments import PretrainingArguments, PretrainingRecipe, flat_settings
 from .averages import shown_beside_progress
 from .balancing import balance_tasks
 from .batches import Batch, endless_batches, training_loader
-from .building import build_accelerator, build_model, build_scheduler
-from .checkpoints import list_checkpoints, newest_sound_checkpoint
+from .building import build_accelerator, build_model, build_optimizer, build_scheduler
+from .checkpoints import refuse_former_run
 from .graphs import StepGraphs, step_graphs
-from .optimizers import build_optimizer
 from .resuming import resume
 from .saving import finish, save
 from .seeds import mix, seed_device, seed_step
 from .sharding import embedding_in_root
 from .signals import StopSignals
 from .starting import read_start
-from .state import RunState
+from .state import RunState, first_state
 from .watching import Watcher, recipe_watchers
 from .window import LossWindow
 
@@ -40,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 # Steps after which processes on GPUs agree on whether to stop: agreeing makes the CPU wait for the device.
 AGREEMENT_STEPS = 10
-# Writes README.md, given the folder, the recipe and the run's state so far.
+# (folder, recipe, state so far) -> writes README.md
 CardWriter = Callable[[Path, PretrainingRecipe, RunState], None]
 
 
@@ -89,22 +86,18 @@ class Pretrainer:
         self.watchers = list(recipe_watchers(recipe) if watchers is None else watchers)
         self.output_dir = writable_folder(Path(self.args.output_dir), "training.output_dir")
         self.accelerator: Accelerator = build_accelerator(self.args, self.output_dir)
-        self.state = RunState()
-        self.window = LossWindow(self.accelerator, self.describe_rows)
+        self.state = first_state(recipe, self.accelerator.num_processes)
+        self.window = LossWindow(self.accelerator, self.output_dir)
         self.rows: list[torch.Tensor] = []
         self.stop_requested = False  # agreed on by all processes
         self.signals = StopSignals()
-        self._grad_norm: torch.Tensor | None = None
         self._graphs: StepGraphs | None = None  # where training.cuda_graphs records whole steps
         self._learning_rate = 0.0  # of the last step
 
     def _set_up(self) -> None:
         args = self.args
-        if not args.resume and list_checkpoints(self.output_dir):
-            raise ValueError(
-                f"training.output_dir {self.output_dir} holds checkpoints of an earlier run: pass --resume to continue "
-                "it, or name another folder."
-            )
+        if not args.resume:
+            refuse_former_run(self.output_dir)
         if args.init_from is not None:
             read_start(args.init_from)  # before the data, which may take hours to prepare
         with self.accelerator.main_process_first():
@@ -121,18 +114,6 @@ class Pretrainer:
             self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         if args.cuda_graphs:
             self._graphs = step_graphs(args, self.accelerator, self.model, self.optimizer)
-        self.state.layout = {
-            "num_processes": self.accelerator.num_processes,
-            "batch_size": args.batch_size,
-            "gradient_accumulation_steps": args.gradient_accumulation_steps,
-            "seed": args.seed,
-        }
-        self.state.data = settings_as_json(self.recipe.data)
-        self.state.training = learning_settings(args)
-        if self.accelerator.distributed_type != DistributedType.FSDP:
-            # The folder holds the weights once, as save_pretrained writes them.
-            self.accelerator.register_save_state_pre_hook(lambda models, weights, folder: weights.clear())
-            self.accelerator.register_load_state_pre_hook(lambda models, folder: models.clear())
         if args.report_to:
             self.accelerator.init_trackers(args.project_name, config=flat_settings(self.recipe))
 
@@ -193,7 +174,7 @@ class Pretrainer:
                 self.rows.append(rows)
             with self.accelerator.accumulate(self.model):
                 outputs = self.model(**batch)
-                self._record(step, rows, outputs)
+                self.window.add(step, rows, {"loss": outputs.loss.detach(), **(outputs.loss_parts or {})})
                 self.accelerator.backward(outputs.loss)
                 if self.accelerator.sync_gradients:
                     self._clip_gradients(step)
@@ -209,30 +190,25 @@ class Pretrainer:
         """The part of a batch that the model takes: without what error messages and probes want."""
         return {name: part for name, part in batch.items() if name not in self.prepared.not_inputs}
 
-    def seed(self, step: int, part: int) -> None:
+    def seed(self, step: int, part: int, set_seed: Callable[[int, torch.device], None] = seed_step) -> None:
         """Masks and dropout are a function of seed, step, part and process alone: there is nothing to restore."""
-        seed_step(self._seed_of(step, part), self.accelerator.device)
-
-    def _seed_of(self, step: int, part: int) -> int:
-        return mix(self.args.seed, step, part, self.accelerator.process_index)
+        set_seed(mix(self.args.seed, step, part, self.accelerator.process_index), self.accelerator.device)
 
     def _replay(self, graphs: StepGraphs, step: int, batch: Batch, rows: torch.Tensor | None) -> None:
         """The whole step by a CUDA graph, where the batch's shape has one already."""
-        outputs = graphs(batch, lambda: seed_device(self._seed_of(step, 0)))
+        outputs = graphs(batch, lambda: self.seed(step, 0, seed_device))
         if rows is not None:
             self.rows.append(rows)
-        self._grad_norm = outputs.grad_norm
+        self.window.grad_norm = outputs.grad_norm
         self.window.add_sums(step, rows, outputs.sums)
-
-    def _record(self, step: int, rows: torch.Tensor | None, outputs: Any) -> None:
-        self.window.add(step, rows, {"loss": outputs.loss.detach(), **(outputs.loss_parts or {})})
 
     def _clip_gradients(self, step: int) -> None:
         limit = self.args.max_grad_norm
         if limit is None and not self.is_due(self.args.logging_steps, step):
             return  # the norm is only wanted for the log
-        limit = math.inf if limit is None else limit
-        self._grad_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), limit)
+        self.window.grad_norm = self.accelerator.clip_grad_norm_(
+            self.model.parameters(), math.inf if limit is None else limit
+        )
 
     def _after_step(self, progress: tqdm) -> None:
         args, step = self.args, self.state.step
@@ -251,26 +227,15 @@ class Pretrainer:
             save(self, best=is_best)
 
     def _log_window(self, progress: tqdm) -> None:
-        self.window.check_finite()
-        means = self.window.take()
+        means, grad_norm = self.window.take()
         values = {f"train/{name}": value for name, value in means.items()}
-        values["train/learning_rate"] = self._learning_rate
-        if self._grad_norm is not None:
-            values["train/grad_norm"] = float(self._grad_norm)
-        self._grad_norm = None
-        self.log(values)
+        self.log(values | {"train/learning_rate": self._learning_rate} | grad_norm)
         progress.set_postfix(shown_beside_progress(means), refresh=False)
 
     def log(self, values: dict[str, float]) -> None:
         """Add values of the current step to the history and the trackers."""
-        if not values:
-            return
-        history = self.state.history
-        if history and history[-1]["step"] == self.state.step:
-            history[-1] |= values
-        else:
-            history.append({"step": self.state.step, **values})
-        if self.args.report_to:
+        self.state.record(values)
+        if values and self.args.report_to:
             self.accelerator.log(values, step=self.state.step)
 
     def is_due(self, every: int, step: int) -> bool:
@@ -283,12 +248,3 @@ class Pretrainer:
             return flag
         flags = torch.tensor(float(flag), device=self.accelerator.device)
         return bool(self.accelerator.reduce(flags, reduction="sum").item() > 0)
-
-    def describe_rows(self, *rows: torch.Tensor) -> str:
-        """Where the trouble came from and what can be done: the end of an error message."""
-        numbers = torch.cat(rows).tolist() if rows else "unknown"
-        return (
-            f"process {self.accelerator.process_index}; the batch's rows are {numbers}. The last good checkpoint is "
-            f"{newest_sound_checkpoint(self.output_dir) or 'none yet'}. Look at those rows, lower "
-            "training.learning_rate, or set training.max_grad_norm."
-        )

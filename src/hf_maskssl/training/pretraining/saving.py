@@ -63,7 +63,7 @@ def _check_weights(run: "Pretrainer") -> None:
     if run.any_process(not is_finite):
         raise NonFiniteLossError(
             f"the weights are NaN or infinite after step {run.state.step}, although its loss was finite: the gradient "
-            f"overflowed on {run.describe_rows(*run.rows)}"
+            f"overflowed on {run.window.describe_rows(*run.rows)}"
         )
 
 

@@ -31,6 +31,6 @@ def seed_step(seed: int, device: torch.device) -> None:
         torch.cuda.manual_seed_all(seed)
 
 
-def seed_device(seed: int) -> None:
+def seed_device(seed: int, device: torch.device) -> None:
     """Seed the present GPU's random numbers alone: all that a step recorded as a CUDA graph draws from."""
     torch.cuda.manual_seed(seed)

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from .arguments import PretrainingRecipe, learning_settings, settings_as_json
+
 
 @dataclasses.dataclass
 class RunState:
@@ -37,9 +39,31 @@ class RunState:
     training: dict[str, str] = dataclasses.field(default_factory=dict)
     updates: int | None = None
 
+    def record(self, values: dict[str, float]) -> None:
+        """Add values of the current step to the history."""
+        if values and self.history and self.history[-1]["step"] == self.step:
+            self.history[-1] |= values
+        elif values:
+            self.history.append({"step": self.step, **values})
+
     def latest(self, name: str) -> float | None:
         """The last logged value of `name`, or None."""
         return next((entry[name] for entry in reversed(self.history) if name in entry), None)
+
+
+def first_state(recipe: PretrainingRecipe, num_processes: int) -> RunState:
+    """Before the first step, with the settings that a resumed run is compared with."""
+    args = recipe.training
+    return RunState(
+        layout={
+            "num_processes": num_processes,
+            "batch_size": args.batch_size,
+            "gradient_accumulation_steps": args.gradient_accumulation_steps,
+            "seed": args.seed,
+        },
+        data=settings_as_json(recipe.data),
+        training=learning_settings(args),
+    )
 
 
 class NonFiniteLossError(ValueError):

@@ -2,12 +2,14 @@
 
 import collections
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from accelerate.accelerator import Accelerator
 
 from .averages import add_parts, averages
+from .checkpoints import newest_sound_checkpoint
 from .graphs import add_sums
 from .state import NonFiniteLossError
 
@@ -19,12 +21,16 @@ class LossWindow:
 
     Args:
         accelerator: Of the run.
-        describe_rows: (row numbers of the last batches) -> the end of an error message.
+        output_dir: Where the checkpoints are that an error message names.
+
+    Attributes:
+        grad_norm: The last step's norm of the gradient, where it was measured since the last log.
     """
 
-    def __init__(self, accelerator: Accelerator, describe_rows: Callable[..., str]) -> None:
+    def __init__(self, accelerator: Accelerator, output_dir: Path) -> None:
         self.accelerator = accelerator
-        self.describe_rows = describe_rows
+        self.output_dir = output_dir
+        self.grad_norm: torch.Tensor | None = None
         self.sums: dict[str, torch.Tensor] = {}
         self.batches = 0
         self._unchecked: collections.deque[tuple[int, torch.Tensor | None, torch.Tensor]] = collections.deque()
@@ -70,13 +76,28 @@ class LossWindow:
         sums = torch.stack([self.sums[name].reshape(()) for name in names])
         return dict(zip(names, self.accelerator.reduce(sums, reduction="mean").tolist(), strict=True))
 
-    def take(self) -> dict[str, float]:
-        """Averages of the window, over steps and processes; it is empty afterwards."""
+    def take(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Averages of the losses over steps and processes, and the named norm of the gradient; the window is empty afterwards.
+
+        Raises:
+            NonFiniteLossError: As `check_finite`.
+        """
+        self.check_finite()
         means = averages(self.reduced(), self.batches, self.batches)
-        self.sums, self.batches = {}, 0
-        return means
+        grad_norm = {} if self.grad_norm is None else {"train/grad_norm": float(self.grad_norm)}
+        self.sums, self.batches, self.grad_norm = {}, 0, None
+        return means, grad_norm
 
     def restore(self, sums: Mapping[str, float], batches: int) -> None:
         """Go on with the sums that a checkpoint holds."""
         self.sums = {name: torch.tensor(value, device=self.accelerator.device) for name, value in sums.items()}
         self.batches = batches
+
+    def describe_rows(self, *rows: torch.Tensor) -> str:
+        """Where the trouble came from and what can be done: the end of an error message."""
+        numbers = torch.cat(rows).tolist() if rows else "unknown"
+        return (
+            f"process {self.accelerator.process_index}; the batch's rows are {numbers}. The last good checkpoint is "
+            f"{newest_sound_checkpoint(self.output_dir) or 'none yet'}. Look at those rows, lower "
+            "training.learning_rate, or set training.max_grad_norm."
+        )
