@@ -44,7 +44,7 @@ class ProbeArguments:
             these.
         seeds: Seeds of the runs, one run each; they draw the probe's initial weights, its batches and the few labels. The first
             also draws the weights of the untrained encoder that a checkpoint is compared with.
-        baselines: Whether to measure beside a checkpoint what it has to beat: the untrained encoder of its configuration, a
+        baselines: Whether to measure a checkpoint's baselines too: the untrained encoder of its configuration, a
             linear model on the raw inputs, and the most frequent class or the mean. They take longer than the checkpoint itself.
         every_steps: Number of steps between two online probes during pre-training; 0 means never.
         max_samples: Number of training rows, and largest number of held-out rows, that the online probe looks at. At token level

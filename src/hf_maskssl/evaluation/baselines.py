@@ -1,5 +1,5 @@
-"""What frozen features have to beat: the most frequent class or the mean, a linear model on the raw inputs, and the
-untrained encoder of the same configuration."""
+"""Baselines that frozen features have to beat: the most frequent class or the mean, a linear model on the raw inputs,
+and the untrained encoder of the same configuration."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ except ImportError as error:
     raise missing_extra("A baseline", "train", error) from error
 
 
-# Numbers of a sample that the linear model reads; what has more is averaged over blocks of pixels or time steps (ours).
+# Limit of the numbers of a sample that the linear model reads; larger inputs become means of pixel or time blocks (ours).
 MAX_COLUMNS = 16_384
 MAX_MODALITY_COLUMNS = 4_096  # of each of several modalities
 # Numbers of all training rows together, so that a fit takes seconds to a minute; a larger training set is thinned out.
@@ -50,10 +50,10 @@ class RawInputs:
     Attributes:
         labels: (n,) int64 classes or float32 values; at token level one for each labelled token.
         values: (n, D) float32 numbers, or None where the input is tokens alone.
-        tokens: n arrays of ids, without padding, or None. At token level None: see `windows`.
+        tokens: Ids of the n samples, one array each, without padding; or None (at token level None: see `windows`).
         windows: (n, 2 K + 1) int64 ids around each labelled token, -1 beyond the ends and at padding; or None.
-        vocab_size: Ids are below it; 0 without tokens.
-        note: What was done to the numbers, for descriptions; may be empty.
+        vocab_size: Number above all ids; 0 without tokens.
+        note: Words on how the numbers were changed, for descriptions; may be empty.
     """
 
     labels: np.ndarray
@@ -85,7 +85,7 @@ def baseline_scores(prepared: PreparedData, task: str, args: ProbeArguments, see
         prepared: The data, with labels and a validation or test split.
         task: "classification", "regression" or "token_classification".
         args: `labels_per_class` and the headline metric are read.
-        seed: Of the draw of few labels, which is that of `linear_probe`, and of rows where there are too many.
+        seed: Seed of the draw of few labels, the same as that of `linear_probe`, and of rows where there are too many.
 
     Returns:
         {"majority": ..., "raw_inputs": ...}, each with a score for every metric of the task, `converged`, and `what`, a
@@ -121,7 +121,7 @@ def probed_splits(prepared: PreparedData) -> dict[str, PreparedSplit]:
 
 
 def held_out(splits: Mapping[str, Split]) -> tuple[Split, Split | None]:
-    """What is scored, the test split or where there is none the validation split, and what chooses beside a test split."""
+    """The split that is scored (test, or validation without a test split), and the one that chooses beside a test split."""
     if "test" in splits:
         return splits["test"], splits.get("validation")
     return splits["validation"], None
@@ -136,7 +136,7 @@ def untrained_encoder(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
 
 
 def majority(train_labels: np.ndarray, test_labels: np.ndarray, task: str) -> ProbeRun:
-    """What is scored by whoever knows nothing of the input: always the most frequent class of the training split (the
+    """Scores of a model that ignores the input: it always answers the most frequent class of the training split (the
     first of equally frequent ones), or the mean of its values.
 
     Args:
@@ -157,7 +157,7 @@ def majority(train_labels: np.ndarray, test_labels: np.ndarray, task: str) -> Pr
 
 
 def majority_title(task: str) -> str:
-    """What `majority` is called."""
+    """Name of `majority` in tables."""
     return "mean of the training split" if task == "regression" else "most frequent class"
 
 
@@ -165,7 +165,7 @@ def read_raw_inputs(split: PreparedSplit, prepared: PreparedData, task: str) -> 
     """All rows of a split as a linear model can read them.
 
     Numbers of each sample are flattened; where there are more than `MAX_COLUMNS`, blocks of pixels or time steps are
-    averaged first. Class maps become shares of the classes in each block. What a row lacks of several modalities is 0,
+    averaged first. Class maps become shares of the classes in each block. A modality that a row lacks is 0,
     with a column that says so.
 
     Args:
@@ -232,7 +232,7 @@ def raw_inputs_probe(
         test: Rows to score.
         task: "classification", "regression" or "token_classification".
         args: `labels_per_class` and the headline metric are read.
-        seed: Of the draws of rows.
+        seed: Seed of the draws of rows.
         validation: Chooses the penalty, unless labels are few.
 
     Returns:
@@ -260,7 +260,7 @@ def raw_inputs_probe(
 
 
 def _tables(splits: Sequence[RawInputs]) -> tuple[list[Table], str]:
-    """The splits, the training split first, as matrices whose columns are scaled; and what the columns are."""
+    """Matrices of the splits, the training split first, with scaled columns; and a description of the columns."""
     train = splits[0]
     parts: list[list[np.ndarray | sparse.csr_matrix]] = []
     words = []
@@ -398,7 +398,7 @@ def _modalities(batch: Mapping[str, Any], collator: BatchCollator) -> np.ndarray
             flat = flat * there
         else:
             there = torch.ones(len(flat), 1)
-        # The column is always there, so that all batches are equally wide; where it is constant it does nothing.
+        # Every batch has the column, so that all are equally wide; a constant column does nothing.
         columns += [flat, there]
     return torch.cat(columns, dim=1).numpy()
 

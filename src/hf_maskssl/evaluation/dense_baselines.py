@@ -1,4 +1,4 @@
-"""What a model of dense maps has to beat: one answer for every pixel, and a linear model of the pixel's surroundings."""
+"""Baselines of a model of dense maps: one answer for every pixel, and a linear model of the pixel's surroundings."""
 
 import logging
 import warnings
@@ -45,10 +45,10 @@ def dense_baseline_scores(
     place in the picture up to squares.
 
     Args:
-        prepared: With labels and a held-out split.
+        prepared: Data with labels and a held-out split.
         task: "semantic_segmentation" or "depth_estimation".
-        ignore_index: Class of pixels without one.
-        seed: Of the draw.
+        ignore_index: Class of unlabelled pixels.
+        seed: Seed of the draw.
 
     Returns:
         {"constant": {"scores": {metric: score}, "what": in words, "converged"}, "raw": the same}, every metric of the task.
@@ -88,7 +88,7 @@ def dense_baseline_scores(
 
 
 def pixel_features(batch: Mapping[str, Any], collator: BatchCollator) -> np.ndarray:
-    """What the linear model sees of every pixel.
+    """Numbers that the linear model sees of every pixel.
 
     Args:
         batch: `inputs` as `MultimodalCollator` gives them, perhaps `presence`, and `labels` (B, H, W). Inputs of another
@@ -148,7 +148,7 @@ def _fit(features: np.ndarray, labels: np.ndarray, task: str) -> tuple[Pipeline 
         return None, True
     solver = LogisticRegression(max_iter=MAX_ITERATIONS)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # said below, and in the results
+        warnings.simplefilter("ignore", ConvergenceWarning)  # logged below, and in the results
         model = make_pipeline(StandardScaler(), solver).fit(features, labels)
     converged = bool(solver.n_iter_.max() < MAX_ITERATIONS)
     if not converged:

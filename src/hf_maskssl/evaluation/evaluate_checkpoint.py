@@ -1,4 +1,4 @@
-"""Measure saved encoders by probes on their frozen features, beside what they have to beat: JSON, tables and a plot."""
+"""Measure saved encoders by probes on their frozen features, beside baselines: JSON, tables and a plot."""
 
 import argparse
 import dataclasses
@@ -50,7 +50,7 @@ OVER_SEEDS, OVER_ROWS, OVER_SAMPLES = (
     "over test rows (adjusted Wald, Bonett and Price 2012)",
     "over test samples (paired bootstrap, percentiles)",
 )
-# What of a configuration says where it came from, not what it is.
+# Fields of a configuration that say where it came from, not what it is.
 PROVENANCE = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "auto_map")
 
 logger = logging.getLogger(__name__)
@@ -58,14 +58,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Arm:
-    """What is measured on the test rows: an encoder, or a baseline.
+    """An encoder, or a baseline, that is measured on the test rows.
 
     Attributes:
-        name: For tables.
-        linear: One linear probe a seed; of baselines without an encoder, what they are.
-        knn: One nearest-neighbour probe a seed; empty where there is none.
-        seeds: Of these.
-        rankme: Of the test features; None without features.
+        name: Name in tables.
+        linear: Linear probes, one a seed; for baselines without an encoder, the baseline itself.
+        knn: Nearest-neighbour probes, one a seed; empty where there is none.
+        seeds: Seeds of the probes.
+        rankme: RankMe of the test features; None without features.
     """
 
     name: str
@@ -75,23 +75,23 @@ class Arm:
     rankme: float | None = None
 
     def runs(self, probe: str) -> list[ProbeRun]:
-        """Those of "linear" or "knn"."""
+        """The probes called `probe`, "linear" or "knn"."""
         return {"linear": self.linear, "knn": self.knn}[probe]
 
     def scores(self, probe: str) -> list[dict[str, Any]]:
-        """For JSON: {"seed", metric: score, ..., "converged"} of each run of "linear" or "knn"."""
+        """{"seed", metric: score, ..., "converged"} of each run of "linear" or "knn", for JSON."""
         runs = zip(self.seeds[probe], self.runs(probe), strict=True)
         return [{"seed": seed, **run.scores, "converged": run.converged} for seed, run in runs]
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """A checkpoint, its baselines and what they said on the test rows.
+    """A checkpoint and its baselines, measured on the test rows.
 
     Attributes:
-        result: What `evaluate_checkpoint` returns.
-        arm: The checkpoint.
-        baselines: What it is compared with; empty where they are switched off.
+        result: Result of `evaluate_checkpoint`.
+        arm: Probes of the checkpoint.
+        baselines: Baselines that it is compared with; empty where they are switched off.
         labels: (m,) the test rows' true classes or values.
         tokens_of_samples: (samples,) labelled tokens of each test sample; None where each row is a sample.
     """
@@ -132,8 +132,8 @@ def measure_checkpoint(
     features_dir: Path | None = None,
     known_baselines: MutableMapping[str, list[Arm]] | None = None,
 ) -> Measurement:
-    """Probe one saved encoder: every split once through the encoder, then linear and kNN probes over the seeds; and
-    beside it what it has to beat.
+    """Probe one saved encoder and its baselines: every split goes through the encoder once, then linear and kNN probes
+    run over the seeds.
 
     The probes are fitted to the training split and scored on the test split, or on the validation split where there is
     no test split. A validation split beside a test split chooses the exact solver's penalty.
@@ -142,10 +142,10 @@ def measure_checkpoint(
         model: Checkpoint folder or Hub name that `AutoModel.from_pretrained` opens.
         data_args: The data to probe on. Its processor is the checkpoint's.
         probe_args: The probe's settings.
-        device: Where encoder and probes run.
-        features_dir: Keep the encoder's features here, as `<split>.npy` and `<split>.labels.npy`.
-        known_baselines: Those of other checkpoints on the same data with the same settings; where this one has the same
-            configuration and processor they are taken from here, else they are added.
+        device: Device of encoder and probes.
+        features_dir: Folder for the encoder's features, `<split>.npy` and `<split>.labels.npy`.
+        known_baselines: Baselines of other checkpoints on the same data with the same settings: those of the same
+            configuration and processor are reused, and new ones are added.
 
     Raises:
         ValueError: No label column, no held-out split, or data that does not fit the model.
@@ -180,7 +180,7 @@ def measure_checkpoint(
 def _result(
     model: str, task: str, metric: str, arm: Arm, features: Mapping[str, Features], baselines: Sequence[Arm]
 ) -> JsonObject:
-    """What a report holds of one encoder: its scores, and those of what it has to beat."""
+    """The report of one encoder: its scores and those of its baselines."""
     return {
         "model": model,
         "task": task,
@@ -245,7 +245,7 @@ def _measure_baselines(
 
 
 def _baseline_key(config: PreTrainedConfig, prepared: PreparedData) -> str:
-    """Text that is equal where the baselines of two checkpoints on the same data are."""
+    """A text that is equal for two checkpoints on the same data when their baselines are."""
     fields = {name: value for name, value in config.to_dict().items() if name not in PROVENANCE}
     numeric, tokenizer = split_processor(prepared.processor)
     processor = [None if numeric is None else numeric.to_json_string(), describe_tokenizer(tokenizer)]
@@ -253,7 +253,7 @@ def _baseline_key(config: PreTrainedConfig, prepared: PreparedData) -> str:
 
 
 def checkpoint_folder(model: str) -> Path:
-    """The folder of a checkpoint: `model` itself, or where the Hub's repository of that name was downloaded to.
+    """The folder of a checkpoint: `model` itself, or the download of the Hub repository of that name.
 
     Raises:
         FileNotFoundError: There is neither.
@@ -292,7 +292,7 @@ def _features_of_splits(
 
 
 def summarise(measured: Sequence[Measurement]) -> dict[str, Any]:
-    """The table of several checkpoints and what they have to beat, in percent: the mean over seeds with its 95 % interval.
+    """The table of several checkpoints and their baselines, in percent: the mean over seeds with its 95 % interval.
 
     Args:
         measured: All with the same metric.
@@ -310,7 +310,7 @@ def summarise(measured: Sequence[Measurement]) -> dict[str, Any]:
 
 
 def _baseline_arms(measured: Sequence[Measurement]) -> list[Arm]:
-    """Each baseline once; those of checkpoints that do not share them say whose they are."""
+    """Each baseline once; one that not all checkpoints share is named after its checkpoint."""
     chosen: list[Arm] = []
     for position in range(max(len(one.baselines) for one in measured)):
         owners: list[tuple[Measurement, Arm]] = []
@@ -404,7 +404,7 @@ def _bootstrap_difference(metric: str, one: Measurement, said: Sequence[np.ndarr
 
 
 def differences_table(differences: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:
-    """What `compare` gave as {"columns", "rows"}: texts such as "+1.50 (+0.20 to +2.80)"."""
+    """The result of `compare` as {"columns", "rows"}: texts such as "+1.50 (+0.20 to +2.80)"."""
     columns = ["difference", *(f"{title}, {metric} (points)" for title in PROBES.values())]
     rows = [[_pair_name(pair, differences), *(_signed(pair[probe]) for probe in PROBES)] for pair in differences]
     return {"columns": columns, "rows": rows}

@@ -34,7 +34,7 @@ class TokenEncoder(Protocol):
 
 
 class EncoderOutput(Protocol):
-    """What an encoder gives of B samples: `last_hidden_state` (B, P + N, D) and `pooler_output` (B, D)."""
+    """An encoder's output for B samples: `last_hidden_state` (B, P + N, D) and `pooler_output` (B, D)."""
 
     last_hidden_state: torch.Tensor
     pooler_output: torch.Tensor | None
@@ -99,23 +99,22 @@ def extract_features(
 ) -> Features:
     """Features of every sample, in the order of the data, from the frozen encoder on unmasked inputs.
 
-    The encoder runs in evaluation mode without gradients; afterwards each of its modules is back in the mode it was
-    in.
+    The encoder runs in evaluation mode without gradients; afterwards each module is back in its former mode.
 
     Args:
-        encoder: Gives `pooler_output` (B, D) and `last_hidden_state` (B, P + N, D), where P is its
-            `num_prefix_tokens` (1, a class token, where it does not say). Is not moved.
+        encoder: Model that gives `pooler_output` (B, D) and `last_hidden_state` (B, P + N, D), where P is its
+            `num_prefix_tokens` (1, a class token, where it does not say). It stays on its device.
         loader_or_dataset: Batches (a `DataLoader`), or rows for `collator`: a split of `PreparedData`, or whatever
             else a `DataLoader` reads.
         collator: List of rows -> batch. Left out for a `DataLoader`.
         batch_size: Rows of a batch.
         level: "sequence": one feature row a sample, `pooler_output`. "token": one for each token that has a label,
             `last_hidden_state` without the prefix where `labels` (B, N) is not -100.
-        device: Where the batches go; the encoder must be there.
-        output: `.npy` file that the features are streamed to (labels go beside it, to `<name>.labels.npy`). None keeps
-            them in memory as long as they fit `memory_limit`, and in an unnamed temporary file from there on.
+        device: Device of the encoder, to which batches are moved.
+        output: `.npy` file to which the features are streamed (labels go to `<name>.labels.npy` beside it). None keeps
+            them in memory up to `memory_limit`, and beyond it in an unnamed temporary file.
         memory_limit: Bytes of features that may be held in memory.
-        max_rows: Stop after so many feature rows.
+        max_rows: Number of feature rows after which to stop.
         num_workers: Processes that make batches of rows; a `DataLoader` has its own.
         precision: "bf16" runs the encoder under autocast to bfloat16; the features are float32 all the same.
 
@@ -168,7 +167,7 @@ def _check_finite(rows: np.ndarray, batch: int) -> None:
 
 @contextlib.contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """`module.eval()`, undone at the end: each part is back in the mode it was in, frozen ones too."""
+    """`module.eval()`, undone at the end: each part returns to its former mode, frozen ones too."""
     was_training = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
@@ -179,7 +178,7 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
 
 
 def labels_path(output: Path | None) -> Path | None:
-    """Where the labels of the features in `output` are kept: `train.npy` -> `train.labels.npy`."""
+    """File of the labels that belong to the features in `output`: `train.npy` -> `train.labels.npy`."""
     return None if output is None else output.with_suffix(".labels.npy")
 
 
@@ -216,7 +215,7 @@ class _Block:
 
 
 def _arrived(blocks: Iterable[_Block], in_flight: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """The blocks in their order, each when `in_flight` more have been begun: a GPU has work to do in the meantime."""
+    """The blocks in order, each when `in_flight` more have been begun, so that a GPU always has work."""
     waiting: collections.deque[_Block] = collections.deque()
     for block in blocks:
         waiting.append(block)
@@ -237,8 +236,8 @@ def _batches(
         return source
     if collator is None:
         raise ValueError("collator: rows of a data set need one to become batches; pass it, or pass a DataLoader")
-    # A loader draws a seed for its workers: from a generator of its own, so that a training run's random numbers go on
-    # as if nothing had happened.
+    # A loader draws a seed for its workers. It draws from a generator of its own, so that a training run's random numbers stay
+    # the same.
     return DataLoader(
         source,  # type: ignore[arg-type]  # torch reads any sequence as well
         batch_size=batch_size,
@@ -273,7 +272,7 @@ def _feature_rows(
                 f"got {'no labels' if labels is None else f'shape {tuple(labels.shape)}'}; "
                 "check data.label_column and data.task"
             )
-        # Where they are is found where the labels are, on the CPU as a rule: a GPU would have to be waited for.
+        # The rows are found on the device of the labels, usually the CPU, because a GPU would have to be waited for.
         places = (labels != IGNORED_LABEL).flatten().nonzero().flatten()
         labels = labels.flatten()[places]
         if tokens.is_cuda and not places.is_cuda:
@@ -287,7 +286,7 @@ class RowStore:
 
     Without a path they are held in memory and move to an unnamed temporary file, which vanishes with the array, when
     they exceed the limit. With a path they are streamed to that `.npy` file, written aside and renamed when complete.
-    Use as a context: what is unfinished at its end is removed.
+    Use it as a context manager, which removes an unfinished file.
     """
 
     def __init__(self, path: Path | None, memory_limit: int) -> None:

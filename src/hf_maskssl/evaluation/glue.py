@@ -1,4 +1,4 @@
-"""The average over the eight tasks of GLUE that PoS-BERT is measured on, from what fine-tuning runs wrote."""
+"""The average over the eight tasks of GLUE that PoS-BERT is measured on, read from the results of fine-tuning runs."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -24,13 +24,13 @@ MISMATCHED = "mismatched"
 
 @dataclass(frozen=True)
 class TaskScores:
-    """What fine-tuning to one task gave.
+    """The scores of the runs that were fine-tuned to one task.
 
     Attributes:
         task: A key of `GLUE_METRICS`.
-        folder: Where it was read.
-        encoder: What was fine-tuned: the checkpoint, and whether its weights were thrown away.
-        scores: Seed -> the task's own score, in percent.
+        folder: Folder of the results.
+        encoder: Checkpoint that was fine-tuned, and whether its weights were thrown away.
+        scores: Table of seed -> the task's own score, in percent.
     """
 
     task: str
@@ -45,7 +45,7 @@ def average_tasks(folders: Sequence[str], tasks: Sequence[str] = tuple(GLUE_METR
     Args:
         folders: Output folders of `examples/run_finetune.py`, `FOLDER` or `TASK=FOLDER`. Without a name, the task is what the
             run's `data.config_name` says, or of local files the last part of `data.data_dir`.
-        tasks: What must be there, and nothing else may.
+        tasks: Names of all tasks that the mean needs; no other may be there.
 
     Returns:
         {"tasks": {task: {"metric", "scores" by seed, "mean", "half_width", "folder"}}, "mean": {"mean", "half_width"} over the
@@ -116,7 +116,7 @@ def read_task(folder: str) -> TaskScores:
 
 
 def _task_name(data: Mapping[str, Any]) -> str:
-    """What the data section says of itself."""
+    """The task that the data section names."""
     return str(data["config_name"] or Path(data["data_dir"] or "").name)
 
 

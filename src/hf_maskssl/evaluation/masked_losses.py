@@ -1,4 +1,4 @@
-"""How well masked words are recovered, for each part of speech, over a whole split."""
+"""How well masked words are recovered, by part of speech, over a whole split."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,16 +28,16 @@ def masked_losses(
     """Mean cross entropy and accuracy over all masked pieces of each task, with the masks that the rows have.
 
     Rows of `MaskedTextRows` on which nobody calls `set_epoch` have the same masks every time, so models are compared on the
-    same words. The tasks are those of the rows: a model's own, in `config.tasks`, are not looked at, and one that was
-    pre-trained as plain masked language modelling, or transformers' BERT, is scored on all parts of speech too.
+    same words. The tasks come from the rows, not from the model's `config.tasks`: a model pre-trained with plain masked language
+    modelling, or transformers' BERT, is scored on all parts of speech too.
 
     Args:
-        model: BERT with a head for masked words, `cls.predictions`; it must be on `device`. Scored in evaluation mode.
+        model: BERT with a head for masked words, `cls.predictions`; it must be on `device`. It is scored in evaluation mode.
         rows: A split of `PreparedData` of kind "masked_text".
         collator: List of rows -> batch with `labels` and `tasks`.
         tasks: Names of the tasks in the order of the rows' ids: `config.tasks` of what the rows were prepared for.
         batch_size: Rows of a batch; does not change the result.
-        device: Where the batches go.
+        device: Device to which batches are moved.
 
     Returns:
         Task -> `loss` (mean, natural logarithm), `accuracy` and `count`, the number of masked pieces; loss and accuracy are
@@ -51,7 +51,7 @@ def masked_losses(
         raise ValueError(
             f"{type(model).__name__} has no head for masked words, `cls.predictions`: load the pre-training model."
         )
-    sums = torch.zeros(3, len(tasks), dtype=torch.float64)  # losses, right ones, pieces
+    sums = torch.zeros(3, len(tasks), dtype=torch.float64)  # losses, right predictions, pieces
     sentence_sums = torch.zeros(3, dtype=torch.float64)
     num_rows = 0
     # A loader draws a seed for its workers: from a generator of its own.

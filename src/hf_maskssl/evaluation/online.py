@@ -1,4 +1,4 @@
-"""The online probe: what the training loop asks of its encoder every few steps."""
+"""The online probe, which the training loop runs on its encoder every few steps."""
 
 import dataclasses
 from itertools import islice
@@ -23,7 +23,7 @@ TOKENS_PER_SAMPLE = 10  # the limit at token level, in tokens for each of `max_s
 def online_probe(
     encoder: nn.Module, prepared: PreparedData, args: ProbeArguments, device: str | torch.device
 ) -> dict[str, float]:
-    """How good the features are right now, for a progress report during pre-training.
+    """Scores of the current features, for a progress report during pre-training.
 
     Looks at `args.max_samples` training rows and as many of the validation split, or of the test split where there is
     no validation; always the same ones, unmasked. The linear probe uses the exact solver, whatever the protocol.
@@ -32,7 +32,7 @@ def online_probe(
         encoder: The base model, already on `device`; left in the mode it was in.
         prepared: The data; its labels are needed.
         args: The probe's settings.
-        device: Where to run.
+        device: Device of the probe.
 
     Returns:
         "probe/linear_<metric>" and "probe/knn_<metric>" for the headline metric and "probe/rankme" of the training
@@ -67,7 +67,7 @@ def online_probe(
 
 
 def labelled_held_out(prepared: PreparedData) -> tuple[Task, PreparedSplit]:
-    """What the online probe needs of the data: its task, and the validation split, or the test split where there is none.
+    """The data's task, and the held-out split that the online probe scores: validation, or test where there is none.
 
     Raises:
         ValueError: There is no held-out split, or no labels.
@@ -91,7 +91,7 @@ def draw_rows(split: PreparedSplit, max_samples: int, seed: int) -> PreparedSpli
     Args:
         split: A split of `PreparedData`.
         max_samples: Rows to keep.
-        seed: Of the draw.
+        seed: Seed of the draw.
     """
     if isinstance(split, IterableDataset):
         return list(islice(split, max_samples))

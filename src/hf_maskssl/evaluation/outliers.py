@@ -28,7 +28,7 @@ class Outliers:
         center: Median residual.
         scale: Robust standard deviation of the residuals.
         places: (k,) int64 positions of all outliers, the farthest from the median first.
-        total: n.
+        total: Number of residuals, n.
     """
 
     center: float
@@ -38,7 +38,7 @@ class Outliers:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """Number of outliers."""
         return len(self.places)
 
     @property
@@ -51,7 +51,7 @@ def find_outliers(true: np.ndarray, said: np.ndarray) -> Outliers:
     """Rows whose residual, predicted minus true, lies far from those of the others.
 
     The rule is `RULE`: |r - median(r)| > 4 s with s = 1.4826 median|r - median(r)|, which for a normal distribution is the
-    standard deviation (of which 6 rows in 100,000 would be outliers), and which the outliers themselves do not widen.
+    standard deviation (6 rows in 100,000 would be outliers), and which the outliers themselves do not widen.
 
     Args:
         true: (n,) floats.

@@ -46,13 +46,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ProbeRun:
-    """What one probe said on the test rows.
+    """The answers of one probe on the test rows.
 
     Attributes:
-        scores: metric name -> score, for every metric of the task.
+        scores: Metric name -> score, for every metric of the task.
         predictions: (m,) classes or values, one for each test row.
-        converged: whether the solver found the optimum. True where there is nothing to solve.
-        outputs: (m, classes) scores of the classes that occur in training, of a linear model alone; what a ROC curve judges.
+        converged: Whether the solver found the optimum; True where there is nothing to solve.
+        outputs: (m, classes) scores of the classes that occur in training, only of a linear model; a ROC curve judges them.
     """
 
     scores: dict[str, float]
@@ -103,17 +103,17 @@ def run_linear_probe(
     "exact" standardises the features in memory and finds the optimum. "adam" is the protocol of the MetaMAE paper
     (appendix A): cross entropy or squared error on the features as they are, torch.optim.Adam, in seeded random order;
     features on disk stay there. Regression targets are standardised with the training set's mean and standard deviation
-    and predictions mapped back. A solver that has not converged is warned of, and the result says so.
+    and predictions mapped back. A solver that has not converged causes a warning, and the result says so.
 
     Args:
         train: Features to fit; `args.labels_per_class` thins them out.
         test: Features to score.
         task: "classification", "regression" or "token_classification" (one row a token).
         args: The probe's settings.
-        seed: Of the initial weights, the order of the batches and the draw of few labels. "exact" with all labels does
-            not depend on it.
-        validation: "exact" chooses the strength of its penalty on it, by the headline metric; it is never fitted.
-        device: Where "adam" runs.
+        seed: Seed of the initial weights, the order of the batches and the draw of few labels; "exact" with all labels
+            does not depend on it.
+        validation: Features on which "exact" chooses its penalty by the headline metric; they are never fitted.
+        device: Device of "adam".
 
     Raises:
         ValueError: Labels are missing or of another kind than the task's, or there is one class only.
@@ -177,7 +177,7 @@ def knn_probe(train: Features, test: Features, task: str, args: ProbeArguments, 
 
 
 def run_knn_probe(train: Features, test: Features, task: str, args: ProbeArguments, seed: int) -> ProbeRun:
-    """What the nearest training rows, by cosine similarity, say of each row of `test`.
+    """Predictions for each row of `test` from the nearest training rows by cosine similarity.
 
     In classification each of the `args.k` nearest votes with weight exp(similarity / 0.07) (Wu et al. 2018); in
     regression the nearest are averaged. With few labels at most `args.labels_per_class` are asked, since no class has
@@ -188,7 +188,7 @@ def run_knn_probe(train: Features, test: Features, task: str, args: ProbeArgumen
         test: Rows to score.
         task: "classification", "regression" or "token_classification" (one row a token).
         args: The probe's settings.
-        seed: Of the draws that thin out.
+        seed: Seed of the draws that thin out.
 
     Raises:
         ValueError: Labels are missing or of another kind than the task's, or there is one class only.
@@ -222,7 +222,7 @@ def select_few(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
     Args:
         labels: (n,) integer classes.
         per_class: Rows of each class.
-        seed: Of the draw.
+        seed: Seed of the draw.
 
     Raises:
         ValueError: The labels are no classes, or a class has fewer rows.
@@ -243,7 +243,7 @@ def select_few(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
 
 
 class _Targets:
-    """Training labels as a solver wants them, and the way back.
+    """Training labels in the form that a solver reads, and the way back.
 
     Attributes:
         classes: (classes,) the classes that occur, ascending; None for regression.
@@ -289,8 +289,8 @@ def score_predictions(predictions: np.ndarray, references: np.ndarray, task: str
     """Metric name -> score, for every metric of the task.
 
     Args:
-        predictions: (m,) classes or values that were said.
-        references: (m,) those that are true.
+        predictions: (m,) predicted classes or values.
+        references: (m,) true ones.
         task: "classification", "regression" or "token_classification".
     """
     scores: dict[str, float] = {}
@@ -309,13 +309,13 @@ def _fit_adam(
 ) -> tuple[np.ndarray, list[float]]:
     """Outputs on `test`, (m, classes) scores or (m,) standardised values, and the mean training loss of each epoch."""
     num_outputs = 1 if targets.classes is None else len(targets.classes)
-    with torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as if nothing had happened
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay the same
         torch.manual_seed(seed)
         head = nn.Linear(train.values.shape[1], num_outputs).to(device)
     optimizer = torch.optim.Adam(head.parameters(), lr=args.learning_rate, weight_decay=args.weight_decay)
     encoded = torch.from_numpy(targets.encoded).to(device)
     generator = np.random.default_rng(seed)
-    # Summed where they are made: asking for each would make a GPU wait.
+    # Losses are summed on their device: reading each would make a GPU wait.
     losses = torch.zeros(args.num_epochs, dtype=torch.float64, device=device)
     for epoch in range(args.num_epochs):
         order = generator.permutation(len(train))
@@ -337,7 +337,7 @@ def _fit_adam(
 
 
 def _adam_has_converged(epoch_losses: Sequence[float]) -> bool:
-    """Whether the training loss has stopped to fall; a warning says what to do where it has not.
+    """Whether the training loss has stopped falling; otherwise a warning says what to do.
 
     Args:
         epoch_losses: Mean training loss of each epoch. A single one shows nothing, and counts as not converged.
@@ -369,9 +369,9 @@ def _adam_has_converged(epoch_losses: Sequence[float]) -> bool:
 
 
 def _fit_exact(train: Matrix, test: Matrix, targets: _Targets, penalty: float) -> tuple[np.ndarray, bool]:
-    """Outputs on `test` as of `_fit_adam`, and whether the solver converged; the columns are scaled already."""
+    """Outputs on `test` as from `_fit_adam`, and whether the solver converged; the columns are scaled already."""
     if targets.classes is None:
-        # In closed form; of a sparse matrix, by conjugate gradients to scikit-learn's tolerance.
+        # A closed form; for a sparse matrix, by conjugate gradients to scikit-learn's tolerance.
         return Ridge(alpha=penalty).fit(train, targets.encoded).predict(test), True
     model = LogisticRegression(C=1 / penalty, max_iter=EXACT_MAX_ITERATIONS)
     with warnings.catch_warnings(record=True) as caught:
@@ -387,7 +387,7 @@ def _fit_exact(train: Matrix, test: Matrix, targets: _Targets, penalty: float) -
 
 
 def column_statistics(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What `standardise` wants of (n, D) values, read in blocks.
+    """Mean and standard deviation of the columns of (n, D) values, read in blocks.
 
     Returns:
         Mean and standard deviation of each column, (D,) float32; the latter 1 where a column is constant.

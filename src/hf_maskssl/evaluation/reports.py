@@ -7,12 +7,12 @@ def markdown_table(rows: Sequence[Sequence[object]], columns: Sequence[str]) -> 
     """A Markdown table, without a final line break.
 
     Args:
-        rows: cells are text, integers (as they are), floats (two decimals), None (a dash), or
+        rows: Cells are text, integers (as they are), floats (two decimals), None (a dash), or
             {"mean": float, "half_width": float | None} (91.25 ± 0.50). Columns of numbers are aligned to the right.
-        columns: the head, one name a column.
+        columns: The head, one name a column.
 
     Raises:
-        ValueError: a row has not one cell for each column, or a cell is of another kind.
+        ValueError: A row has not one cell for each column, or a cell is of another kind.
     """
     for position, row in enumerate(rows):
         if len(row) != len(columns):
@@ -30,13 +30,13 @@ def text_table(rows: Sequence[Sequence[object]], columns: Sequence[str], width: 
     """A table for a terminal, without a final line break: the first column to the left, the others to the right.
 
     Args:
-        rows: cells as of `markdown_table`; None is left empty.
-        columns: the head, one name a column.
-        width: characters of a line. Where it is too narrow, the first column loses the beginnings of its texts (which in
+        rows: Cells as in `markdown_table`; None becomes an empty cell.
+        columns: The head, one name a column.
+        width: Characters of a line. Where it is too narrow, the first column loses the beginnings of its texts (which in
             paths say less than the ends), down to 16 characters each.
 
     Raises:
-        ValueError: as `markdown_table`.
+        ValueError: A row or cell that `markdown_table` refuses.
     """
     markdown_table(rows, columns)  # checks the cells
     lines = [[_format_cell(name) for name in columns]]

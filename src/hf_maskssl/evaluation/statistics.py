@@ -21,14 +21,14 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
     """Mean of independent runs and half the width of its confidence interval (Student's t, n - 1 degrees of freedom).
 
     Args:
-        values: one score a run.
-        confidence: share of such intervals that cover the true mean, between 0 and 1.
+        values: One score a run.
+        confidence: Share of such intervals that cover the true mean, between 0 and 1.
 
     Returns:
         (mean, half_width); half_width is None for a single run, which says nothing about the spread.
 
     Raises:
-        ValueError: there is no value, one is not finite, or `confidence` is not between 0 and 1.
+        ValueError: There is no value, one is not finite, or `confidence` is not between 0 and 1.
     """
     scores = np.asarray(values, dtype=np.float64)
     if scores.ndim != 1 or len(scores) == 0 or not np.isfinite(scores).all():
@@ -50,16 +50,16 @@ def paired_interval(
     What the two runs of a pair have in common, such as the seed, the split or the few labels, cancels out.
 
     Args:
-        first: one score a run of the arm that is compared against.
-        second: the scores of the other arm; the run at each position shares its seed with that of `first`.
-        confidence: share of such intervals that cover the true mean difference, between 0 and 1.
+        first: One score a run of the arm that is compared against.
+        second: The scores of the other arm; the run at each position shares its seed with that of `first`.
+        confidence: Share of such intervals that cover the true mean difference, between 0 and 1.
 
     Returns:
         (mean, half_width); half_width is None for a single pair, which says nothing about the spread. It is 0 when all
         differences are equal.
 
     Raises:
-        ValueError: the two have different numbers of runs, there is none, a score is not finite, or `confidence` is not
+        ValueError: The two have different numbers of runs, there is none, a score is not finite, or `confidence` is not
             between 0 and 1.
     """
     pair = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
@@ -85,14 +85,14 @@ def paired_accuracy_interval(
 
     Args:
         first_right: (n,) bool, whether the first model is right on each row.
-        second_right: (n,) bool, of the second model.
-        confidence: share of such intervals that cover the true difference, between 0 and 1.
+        second_right: (n,) bool, whether the second model is right on each row.
+        confidence: Share of such intervals that cover the true difference, between 0 and 1.
 
     Returns:
         (difference, low, high), each between -1 and 1. The interval's middle lies a little nearer to 0 than the difference.
 
     Raises:
-        ValueError: the two are not equally long (n,) arrays of bool, n at least 1, or `confidence` is not between 0 and 1.
+        ValueError: The two are not equally long (n,) arrays of bool, n at least 1, or `confidence` is not between 0 and 1.
     """
     first_right, second_right = np.asarray(first_right), np.asarray(second_right)
     for name, right in (("first_right", first_right), ("second_right", second_right)):
@@ -122,16 +122,16 @@ def bootstrap_interval(
     draws. Where a sample has several rows, such as the tokens of a text, whole samples are drawn.
 
     Args:
-        statistic: takes sample numbers (num_samples,), with repetitions, and gives a number.
-        num_samples: samples, 1 or more.
-        confidence: share of such intervals that cover the true value, between 0 and 1.
-        seed: of the 1,000 draws.
+        statistic: Function of sample numbers (num_samples,), with repetitions, that gives a number.
+        num_samples: Number of samples, 1 or more.
+        confidence: Share of such intervals that cover the true value, between 0 and 1.
+        seed: Seed of the 1,000 draws.
 
     Returns:
         (statistic of all samples, low, high).
 
     Raises:
-        ValueError: there is no sample, or `confidence` is not between 0 and 1.
+        ValueError: There is no sample, or `confidence` is not between 0 and 1.
     """
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}.")
@@ -156,7 +156,7 @@ def rankme(features: np.ndarray) -> float:
         A number from 1 to min(n, D).
 
     Raises:
-        ValueError: features are not a non-empty finite matrix.
+        ValueError: Features are not a non-empty finite matrix.
     """
     if features.ndim != 2 or features.size == 0:
         raise ValueError(f"features must be a non-empty (n, D) matrix, got shape {features.shape}.")

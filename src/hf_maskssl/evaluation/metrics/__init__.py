@@ -10,7 +10,7 @@ import evaluate
 import numpy as np
 
 SCRIPTS = {script.stem: script for script in sorted(Path(__file__).parent.glob("[!_]*.py"))}
-# What a fine-tuned model is scored by, its task's headline first.
+# Metrics of a fine-tuned model; the task's headline comes first.
 METRICS_OF_OUTPUTS: dict[str, tuple[str, ...]] = {
     "classification": ("accuracy", "weighted_f1", "matthews", "f1", "roc_auc"),
     "regression": ("spearman", "rmse"),
@@ -25,7 +25,7 @@ DELTA = 1.25
 
 
 def load_metric(name: str) -> evaluate.EvaluationModule:
-    """The script called `name`, by `evaluate.load`; what is added to it stays in memory.
+    """The script called `name`, by `evaluate.load`; rows added to it stay in memory.
 
     Raises:
         ValueError: No script has this name.
@@ -49,13 +49,13 @@ def metrics_of_outputs(task: str, num_labels: int) -> tuple[str, ...]:
 def score_outputs(
     outputs: np.ndarray, references: np.ndarray, task: str, headline: str | None = None
 ) -> dict[str, float]:
-    """Every metric of a task that is not dense (`map_scores`), from what a model's head gives.
+    """Every metric of a task that is not dense (`map_scores`), from the outputs of a model's head.
 
     Args:
-        outputs: classification: (n, classes) logits; regression: (n,) values; token classification: (n, N) classes.
-        references: (n,) classes or values; (n, N) classes, -100 where there is nothing to score.
+        outputs: Logits (n, classes) for classification, values (n,) for regression, classes (n, N) for token classification.
+        references: Classes or values (n,), or classes (n, N) with -100 where there is nothing to score.
         task: "classification", "regression" or "token_classification".
-        headline: A metric that cannot be left out.
+        headline: Name of a metric that cannot be left out.
 
     Returns:
         Metric name -> score; without the ROC-AUC where all references are one class.
@@ -83,8 +83,8 @@ class ClassMapScores:
     prediction has. (MultiMAE, Tables 1 to 3.)
 
     Attributes:
-        ignore_index: Reference of pixels without a class, which do not count whatever was predicted there.
-        confusion: (L, L) int64 pixels, [true, predicted], as large as the largest class so far.
+        ignore_index: Reference of pixels without a class; their predictions do not count.
+        confusion: Pixels by [true, predicted], (L, L) int64, as large as the largest class so far.
     """
 
     ignore_index: int = 255
@@ -110,7 +110,7 @@ class ClassMapScores:
         self.confusion = counts + np.pad(self.confusion, (0, size - len(self.confusion)))
 
     def compute(self) -> dict[str, float]:
-        """{"mean_iou": 0 to 1} of what was added.
+        """{"mean_iou": 0 to 1} of all maps that were added.
 
         Raises:
             ValueError: No pixel had a class.
@@ -146,13 +146,13 @@ class DepthMapScores:
             ValueError: The shapes differ.
         """
         said, true = _pixels(said, true, known_depth(true), np.float64)
-        # Without a division: nothing to guard.
+        # The form without a division needs no guard against 0.
         self.hits += int(((said < DELTA * true) & (true < DELTA * said)).sum())
         self.squares += float(np.square(said - true).sum())
         self.count += true.size
 
     def compute(self) -> dict[str, float]:
-        """{"delta_1": 0 to 1, "rmse": 0 or more} of what was added.
+        """{"delta_1": 0 to 1, "rmse": 0 or more} of all maps that were added.
 
         Raises:
             ValueError: No pixel had a known depth.
@@ -174,7 +174,7 @@ def map_scores(task: str, ignore_index: int = 255) -> ClassMapScores | DepthMapS
 
 
 def known_depth(depth: np.ndarray) -> np.ndarray:
-    """Where a depth map is known: bool of its shape, False where it is 0, negative or not finite."""
+    """True (bool, the map's shape) where a depth is known: False where it is 0, negative or not finite."""
     return np.isfinite(depth) & (depth > 0)
 
 
