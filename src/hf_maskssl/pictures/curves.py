@@ -22,7 +22,7 @@ def draw_curves(
     """Draw a run's numbers over its steps, one panel per group.
 
     Args:
-        history: One mapping per logged step: `step` and any numbers; a key may be absent from some steps. Others than
+        history: One mapping per logged step: `step` and any numbers; a key may be absent from some steps. Values other than
             numbers are left out.
         path: PNG, PDF or SVG file to write; its folder is made.
         groups: Panel title -> the keys drawn there. None gives every quantity a panel, with "train/loss" and
@@ -70,7 +70,7 @@ def _draw_panel(axes: Axes, title: str, curves: Mapping[str, list[tuple[int, flo
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     if len(curves) > MAX_LEGEND_LINES:
-        # One line for each quantity, beside the curves: a split is known by its dashes.
+        # One line for each quantity, beside the curves: dashes mark the split.
         quantities = [name.rpartition("/")[2] for name in curves]
         handles = dict(zip(reversed(quantities), reversed(axes.get_lines()), strict=True))
         names = list(dict.fromkeys(quantities))
@@ -93,14 +93,14 @@ def _group_names(names: list[str]) -> dict[str, list[str]]:
     tasks = {name.rpartition("/")[2] for name in names if "/weight/" in name}
     for name in names:
         prefix, _, last = name.rpartition("/")
-        if prefix.endswith("/count"):  # of the tasks' terms: for averages, not for looking at
+        if prefix.endswith("/count"):  # counts of the tasks' terms serve averages, not readers
             continue
-        is_word_task = last in tasks and last != NEXT_SENTENCE  # whose loss is of another scale
+        is_word_task = last in tasks and last != NEXT_SENTENCE  # next sentence prediction has a loss of another scale
         if is_word_task and len(tasks) > MAX_TASK_PANELS and not prefix.endswith("/weight"):
             last = "task losses"
-        if prefix.endswith("/weight"):  # of the tasks: they are to be compared with each other, not with losses
+        if prefix.endswith("/weight"):  # tasks' weights compare with each other, not with losses
             last = "task weights" if last != NEXT_SENTENCE else f"weight of {NEXT_SENTENCE}"
-        if prefix == "probe":  # linear_accuracy, knn_accuracy: what was measured follows how
+        if prefix == "probe":  # linear_accuracy, knn_accuracy: the metric follows the probe
             last = "probe " + last.split("_", 1)[-1]
         groups.setdefault(last, []).append(name)
     return groups
@@ -126,7 +126,7 @@ def _curve_styles(names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _labels(names: list[str]) -> list[str]:
-    """The shortest part of each key that tells them apart: its last part, what stands before it, or all of it."""
+    """The shortest ending of each key by which they differ: its last part, more parts, or all of it."""
     parts = [name.rpartition("/") for name in names]
     for choice in ([last for _, _, last in parts], [prefix for prefix, _, _ in parts]):
         if len(set(choice)) == len(names):

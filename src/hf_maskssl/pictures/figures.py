@@ -1,4 +1,4 @@
-"""What all pictures share: colours, figures, panels, files."""
+"""Colours, figures, panels and files that all pictures share."""
 
 from pathlib import Path
 
@@ -7,14 +7,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-# Okabe and Ito's palette: told apart by colour-blind readers too.
+# Okabe and Ito's palette, which colour-blind readers can distinguish too.
 CURVE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8AD1C", "#8A8A8A")
 INPUT_COLOR, PREDICTION_COLOR = "#3d3d3d", "#D55E00"
 DPI = 130
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure that no global state knows of, so that threads and notebooks are left alone."""
+    """A figure outside matplotlib's global state, so that threads and notebooks are not disturbed."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
@@ -32,14 +32,14 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     """Write a PNG, PDF or SVG file, whose folder is made."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Without the metadata of the library's version and the date the same picture is the same file.
+    # Without the library's version and the date in its metadata the same picture is the same file.
     empty = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
     figure.savefig(path, metadata=empty.get(path.suffix.lower()))
     return path
 
 
 def style_small(axes: Axes) -> None:
-    """Few ticks and no frame, as a small panel has room for."""
+    """Reduce ticks and frame to fit a small panel."""
     axes.tick_params(labelsize=7)
     axes.yaxis.set_major_locator(MaxNLocator(3))
     axes.spines[["top", "right"]].set_visible(False)

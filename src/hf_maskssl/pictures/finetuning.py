@@ -23,10 +23,10 @@ from ..evaluation.outliers import Outliers
 from .figures import CURVE_COLORS, INPUT_COLOR, PREDICTION_COLOR, new_figure, save_figure
 from .modalities import NO_CLASS_COLOR, class_color
 
-MAX_CLASSES = 30  # of a confusion matrix; more are drawn as the most confused ones and the rest
+MAX_CLASSES = 30  # in a confusion matrix: the most confused ones and the rest
 MAX_CLASSES_WITH_NUMBERS = 12
 MAX_NAME = 22  # characters of a class name
-# Of curves that are there for comparison: colour and dashes.
+# Colour and dashes of curves for comparison.
 OTHER_STYLES = {"other": ("#b9b9b9", "-"), "baseline": (INPUT_COLOR, ":")}
 UNKNOWN_COLOR = (0.82, 0.82, 0.82)
 MAX_RANGES = 1000  # rows beyond which the range over the runs is not drawn
@@ -39,9 +39,9 @@ class Curve:
     """Scores of one run after each validation.
 
     Attributes:
-        label: For the legend; runs that share one are a group and share its line.
+        label: Name in the legend; runs that share it form a group with one line.
         points: One mapping a validation: "epoch", the metric, and perhaps "loss".
-        chosen_epoch: Of the model that is kept, marked by a ring; None marks nothing.
+        chosen_epoch: Epoch whose model is kept, marked by a ring; None marks nothing.
         kind: "run" has a colour of its own; "baseline" is dotted and "other" is grey, both behind the runs.
     """
 
@@ -56,7 +56,7 @@ class MapSample:
     """A row of a dense task.
 
     Attributes:
-        title: What it is called, "row 12".
+        title: Name of the row, "row 12".
         inputs: Input name -> picture (H, W, 3) in [0, 1].
         true: (H, W) classes or depth.
         said: (H, W) the same, predicted.
@@ -80,14 +80,14 @@ def draw_confusion(
         counts: (L, L) int, [true, predicted], of all runs together.
         class_names: L names.
         path: PNG, PDF or SVG file to write; its folder is made.
-        title: Above it.
+        title: Title of the picture.
         num_runs: Runs that were counted; the number of rows beside a class is that of one run.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: There is nothing to count, or the names are not as many as the classes.
+        ValueError: All counts are 0, or their number differs from that of the names.
     """
     counts = np.asarray(counts)
     if counts.ndim != 2 or counts.shape != (len(class_names), len(class_names)) or counts.sum() == 0:
@@ -131,10 +131,10 @@ def merge_classes(counts: np.ndarray, names: Sequence[str], limit: int) -> tuple
     Args:
         counts: (L, L) int, [true, predicted].
         names: L names.
-        limit: Of the classes that occur.
+        limit: Largest number of classes.
 
     Returns:
-        (K, K) counts with the same sum, and K names, in the order they came in; the last stands for all that were merged.
+        (K, K) counts with the same sum, and K names in their former order; the last stands for all merged classes.
     """
     occurs = np.flatnonzero(counts.sum(axis=0) + counts.sum(axis=1))
     counts, names = counts[np.ix_(occurs, occurs)], [names[place] for place in occurs.tolist()]
@@ -164,10 +164,10 @@ def draw_agreement(
         true: (n,) floats.
         said: (runs, n) floats; the range over the runs is a thin line.
         path: PNG, PDF or SVG file to write; its folder is made.
-        title: Above it.
-        label: What the values are.
-        outliers: Of these rows, drawn in another colour; those that are shown with their row numbers.
-        rows: (n,) int, the numbers that outliers are called by; None counts from 0.
+        title: Title of the picture.
+        label: Name of the values.
+        outliers: Outliers among the rows, in another colour; those in `shown` get their row numbers.
+        rows: (n,) int, row numbers of the outliers' labels; None counts from 0.
 
     Returns:
         The path.
@@ -229,10 +229,10 @@ def draw_validation(curves: Sequence[Curve], metric: str, path: str | Path, titl
     """Draw validation scores, and where they are stored validation losses, over the epochs of several runs.
 
     Args:
-        curves: At least one with a point.
-        metric: Of the points, drawn in the first panel; in percent unless it is an error.
+        curves: Runs, at least one with a point.
+        metric: Name of the metric in the first panel; in percent unless it is an error.
         path: PNG, PDF or SVG file to write; its folder is made.
-        title: Above it.
+        title: Title of the picture.
 
     Returns:
         The path.
@@ -293,11 +293,11 @@ def draw_class_maps(
     """Draw rows of a segmentation: inputs, true classes and predicted ones, with a legend of the classes that occur.
 
     Args:
-        samples: At least one; `true` and `said` are classes (H, W).
-        class_names: In the order of their numbers.
+        samples: Rows, at least one, whose `true` and `said` are classes (H, W).
+        class_names: Names in the order of the classes' numbers.
         path: PNG, PDF or SVG file to write; its folder is made.
-        title: Above it.
-        ignore_index: Pixels without a class, which are white.
+        title: Title of the picture.
+        ignore_index: Class of unlabelled pixels, which are white.
 
     Returns:
         The path.
@@ -335,11 +335,11 @@ def draw_depth_maps(samples: Sequence[MapSample], path: str | Path, title: str =
     The scale is that of the true depth of all samples; predictions beyond it have the colours of its ends.
 
     Args:
-        samples: At least one with a known depth; `true` and `said` are depths (H, W), `true` 0, negative or NaN where
-            it is not known, which is grey.
+        samples: Rows, at least one with a known depth; `true` and `said` are depths (H, W), and `true` is 0, negative
+            or NaN where the depth is not known, which is grey.
         path: PNG, PDF or SVG file to write; its folder is made.
-        title: Above it.
-        label: Of the colour scale.
+        title: Title of the picture.
+        label: Name of the colour scale.
 
     Returns:
         The path.
@@ -375,7 +375,7 @@ def draw_depth_maps(samples: Sequence[MapSample], path: str | Path, title: str =
 def _draw_grid(
     samples: Sequence[MapSample], painted: Sequence[Sequence[np.ndarray]], title: str, legend_lines: int
 ) -> tuple[Figure, np.ndarray]:
-    """A row a sample, a column for each input, the truth and the prediction."""
+    """A grid with a row for each sample and columns for inputs, truth and prediction."""
     columns = [*samples[0].inputs, "true", "predicted"]
     height, width = painted[0][0].shape[:2]
     cell_width = MAP_SIZE * min(max(width / height, 1.0), 2.0)

@@ -58,7 +58,7 @@ def sample_masks(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], see
 
     Args:
         model: A pre-training model with `sample_mask`.
-        inputs: What `sample_mask` takes, by name.
+        inputs: Inputs of `sample_mask`, by name.
         seeds: One per view.
 
     Returns:
@@ -100,7 +100,7 @@ def draw_image_masks(
         path: PNG, PDF or SVG file to write; its folder is made.
         num_views: Masks per image.
         seeds: Their draws; None takes 0, 1, ... (and then `num_views` is their number).
-        processor: What prepared the images, to undo its standardisation.
+        processor: Processor of the images, to undo its standardisation.
 
     Returns:
         The path.
@@ -145,8 +145,8 @@ def draw_series_masks(
 
     Args:
         model: A pre-training model with `sample_mask` whose tokens are time steps.
-        input_values: As the model takes them, one row of panels per series.
-        path, num_views, seeds, processor: As for `draw_image_masks`.
+        input_values: Inputs in the form that the model takes, one row of panels per series.
+        path, num_views, seeds, processor: Arguments of `draw_image_masks`.
 
     Returns:
         The path.
@@ -187,7 +187,7 @@ class Cell:
 
     @property
     def width(self) -> int:
-        """Columns of the grid it takes."""
+        """Number of the grid's columns that it takes."""
         return sum(_columns(character) for character in self.text)
 
     def glyphs(self) -> list[str]:
@@ -208,14 +208,14 @@ def _columns(character: str) -> int:
 
 
 def text_cells(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase | None) -> list[Cell]:
-    """Cut a sequence into what a reader takes for one piece.
+    """Cut a sequence into the pieces that a reader sees as one.
 
     Tokens that only together make a character, such as the bytes of one, share a cell; a token of several characters
-    is a cell as wide as they are. Special tokens are spelt out, and tokens that never become text are marked so.
+    takes a cell as wide as its text. Special tokens are spelt out, and tokens that never become text are marked so.
 
     Args:
-        ids: Without padding.
-        tokenizer: None writes the ids themselves.
+        ids: Token ids without padding.
+        tokenizer: Tokenizer of the ids; None writes the ids themselves.
     """
     if tokenizer is None:
         return [Cell(f"{int(token)} ", (place,)) for place, token in enumerate(ids)]
@@ -254,16 +254,16 @@ def draw_text_masks(
 ) -> Path:
     """Draw texts, molecules or proteins on a grid of characters, the masked ones shaded, once per mask.
 
-    Of a character of several bytes the masked bytes' part is shaded.
+    In a character of several bytes only the masked bytes' part is shaded.
 
     Args:
         model: A pre-training model with `sample_mask` whose tokens are ids.
         input_ids: (B, N).
-        tokenizer: What made the ids, or None.
+        tokenizer: Tokenizer that made the ids, or None.
         path: PNG, PDF or SVG file to write; its folder is made.
         num_views: Masks per text.
         attention_mask: (B, N), 1 = real; padding is not drawn.
-        seeds: As for `draw_image_masks`.
+        seeds: Seeds of the draws, one per view, as in `draw_image_masks`.
 
     Returns:
         The path.
@@ -432,7 +432,7 @@ def draw_column_masks(
 def _draw_frequency(axes: Axes, frequency: np.ndarray, names: Sequence[str]) -> None:
     places = np.arange(len(names))
     axes.barh(places, frequency, color=HIDDEN_PIXEL, height=0.8)
-    # What masking at random would give every column.
+    # The share that masking at random would give every column.
     axes.axvline(frequency.mean(), color=INPUT_COLOR, lw=1.0, ls="--")
     axes.set_xlim(0, 1)
     axes.set_ylim(len(names) - 0.5, -0.5)
@@ -444,7 +444,7 @@ def _draw_frequency(axes: Axes, frequency: np.ndarray, names: Sequence[str]) -> 
 
 
 def _draw_together(figure: Figure, axes: Axes, counts: ColumnMasks, names: Sequence[str]) -> None:
-    """Correlations: how often two columns are masked together is mostly how often each of them is."""
+    """Correlations, because raw shares of two columns masked together mostly show how often each is masked."""
     shown = counts.correlation
     np.fill_diagonal(shown, np.nan)
     known = np.abs(shown[np.isfinite(shown)])

@@ -1,4 +1,4 @@
-"""Pictures of MultiMAE: what it sees of every modality and what it makes of it (Bachmann et al. 2022, Figures 1, 3, 4)."""
+"""Pictures of MultiMAE: its masked inputs and its predictions (Bachmann et al. 2022, Figures 1, 3, 4)."""
 
 import json
 import math
@@ -38,13 +38,13 @@ FRAME_COLOR = "#D55E00"
 NO_CLASS_COLOR = (1.0, 1.0, 1.0)
 GOLDEN_RATIO = 0.6180339887
 MAX_CLASSES_NAMED = 16
-VARIANCE_EPSILON = 1e-6  # of the loss to standardised patches
+VARIANCE_EPSILON = 1e-6  # in the loss on standardised patches
 ClassNames = Mapping[str, Sequence[str]]
 
 
 @dataclass
 class Cell:
-    """A small picture (H, W, 3) in [0, 1], or a word where there is none; `framed` where it was given to the model."""
+    """A small picture (H, W, 3) in [0, 1], or a word where there is none; `framed` marks a modality given to the model."""
 
     pixels: np.ndarray | None = None
     note: str = ""
@@ -53,7 +53,7 @@ class Cell:
 
 @dataclass
 class Samples:
-    """What is drawn: `inputs` name -> (B, ...) and `presence` name -> (B,) bool, both on the model's device."""
+    """Samples to draw: `inputs` name -> (B, ...) and `presence` name -> (B,) bool, both on the model's device."""
 
     inputs: dict[str, torch.Tensor]
     presence: dict[str, torch.Tensor]
@@ -75,7 +75,7 @@ def draw_modalities(
     num_samples: int = 6,
     class_names: ClassNames | None = None,
 ) -> Path | None:
-    """Draw the grid of the paper's Figure 1: of every sample masked inputs, predictions and targets, a row a modality.
+    """Draw the grid of the paper's Figure 1: each sample's masked inputs, predictions and targets, a row for each modality.
 
     Visible patches are laid over the predictions, as no loss is computed there. Values of one channel are drawn as heat, a
     prediction on its target's scale; standardised patches get their target's mean and standard deviation back.
@@ -90,14 +90,14 @@ def draw_modalities(
             losses are gathered, so every process must call this, and one of them gives a path.
         processor: The `MultiMAEImageProcessor` that prepared the batch; None leaves values standardised.
         masks: `task_masks` of the model, for at least the samples drawn; None draws them from seed 0.
-        num_samples: Draw at most so many samples, the first ones.
+        num_samples: Largest number of samples to draw, the first ones.
         class_names: Modality -> names of its classes, for the legend.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: No sample, or what the model says of the batch.
+        ValueError: No sample, or a batch that the model refuses.
     """
     samples = _first_samples(model, batch, num_samples)
     given = None
@@ -132,9 +132,9 @@ def draw_single_inputs(
     num_samples: int = 6,
     class_names: ClassNames | None = None,
 ) -> Path:
-    """Draw what the model makes of one whole modality at a time (Figure 3): a row for each, framed where it was given.
+    """Draw the predictions from one whole modality at a time (Figure 3): a row for each, with a frame around the given one.
 
-    Args and errors: as `draw_modalities`.
+    Args and errors are those of `draw_modalities`.
 
     Returns:
         The path.
@@ -182,11 +182,11 @@ def draw_repainted(
     in a circle, which turns the hue by 120 and 240 degrees).
 
     Args:
-        model, batch, path, processor, num_samples, class_names: As in `draw_modalities`.
-        whole: The input modality seen whole.
-        partial: A continuous modality of three channels, input and output, of which `num_patches` are seen: the most
-            colourful patch and others drawn from seed 0.
-        num_patches: How many.
+        model, batch, path, processor, num_samples, class_names: Arguments of `draw_modalities`.
+        whole: Name of the input modality that the model sees whole.
+        partial: Name of a continuous modality of three channels, input and output; the model sees its most colourful
+            patch and others drawn from seed 0.
+        num_patches: Number of patches of `partial` that the model sees.
 
     Returns:
         The path.
@@ -234,7 +234,7 @@ def class_color(number: int) -> np.ndarray:
 
 
 def known_class_names(args: DataArguments) -> dict[str, list[str]]:
-    """Modality -> names of its classes, where the data says them: the scenes' own, or those of pseudo labels."""
+    """Modality -> names of its classes, where the data has them: those of the scenes or of pseudo labels."""
     by_column = _class_names_of_columns(args)
     named = args.input_column if isinstance(args.input_column, dict) else {}
     columns = {column: column for column in by_column} | named
@@ -253,12 +253,12 @@ def _class_names_of_columns(args: DataArguments) -> dict[str, list[str]]:
 
 
 class Painter:
-    """Turns values of a modality into cells, alike for input, prediction and target.
+    """A painter that turns values of a modality into cells, with one scale for input, prediction and target.
 
     Args:
-        config: The model's.
-        samples: What is drawn.
-        processor: For the way back to units; None has none.
+        config: Configuration of the model.
+        samples: Samples to draw.
+        processor: Processor that restores units; None keeps values as they are.
         class_names: Modality -> names.
     """
 
@@ -276,7 +276,7 @@ class Painter:
         images = image_part(processor)
         self.pictures = images.pictures() if isinstance(images, MultiMAEImageProcessor) else {}
         self.class_names = dict(class_names or {})
-        # Pixels of every (modality, class) that was drawn.
+        # Number of drawn pixels of every (modality, class).
         self.drawn: Counter[tuple[str, int]] = Counter()
 
     def titles(self) -> list[str]:
@@ -287,14 +287,14 @@ class Painter:
         ]
 
     def target(self, name: str, sample: int) -> Cell:
-        """The modality as it is."""
+        """The unmasked modality."""
         source = self.table[name].source
         if not self.samples.has(source, sample):
             return Cell(note="absent")
         return Cell(self._paint(source, self.values[source][sample], sample))
 
     def masked(self, name: str, sample: int, hidden: torch.Tensor | None) -> Cell:
-        """The modality with what the encoder does not see painted over; `hidden` (B, N) bool, None for all of it."""
+        """The modality with the patches that the encoder does not see painted over; `hidden` (B, N) bool, None hides all."""
         modality = self.table[name]
         if modality.source != name or not modality.is_input:
             return Cell(note="" if modality.source != name else "not an input")
@@ -312,14 +312,14 @@ class Painter:
         hidden: torch.Tensor | None,
         row: int | None = None,
     ) -> Cell:
-        """What the model says, with visible patches laid over.
+        """The model's prediction, with visible patches laid over.
 
         Args:
-            name: An output.
-            sample: Whose.
+            name: Name of an output.
+            sample: Number of the sample.
             predicted: (B, C or classes, h, w); None where the model does not predict it.
-            hidden: (B, N) bool; None: everything is.
-            row: Of `predicted`, where it is not the sample's number.
+            hidden: (B, N) bool; None hides all patches.
+            row: Row of `predicted`, where it differs from the sample's number.
         """
         if predicted is None:
             return Cell(note="not predicted")
@@ -343,20 +343,20 @@ class Painter:
         return torch.where(is_chosen, turned, pixels)
 
     def _statistics(self, name: str, channels: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and standard deviation (C, 1, 1) that were taken out."""
+        """Mean and standard deviation (C, 1, 1) that the processor took out."""
         picture = self.pictures.get(name)
         if picture is None or picture.standardize != "dataset":
             return torch.zeros(channels, 1, 1), torch.ones(channels, 1, 1)
         return torch.tensor(picture.mean).view(-1, 1, 1), torch.tensor(picture.std).view(-1, 1, 1)
 
     def _paint(self, name: str, values: torch.Tensor, sample: int | None) -> np.ndarray:
-        """(C, h, w) or class ids (h, w) -> (h, w, 3), on the scale of the sample's own picture, or by themselves."""
+        """(C, h, w) or class ids (h, w) -> (h, w, 3), on the scale of the sample's own picture, or without a sample on its own."""
         if self.table[name].is_categorical:
             return self._paint_classes(name, values.numpy())
         mean, std = self._statistics(name, len(values))
         picture = self.pictures.get(name)
         if picture is not None and picture.standardize == "dataset" and math.isclose(picture.scale * 255, 1):
-            low, high = np.zeros((1, 1, 1)), np.ones((1, 1, 1))  # bytes: black and white are known
+            low, high = np.zeros((1, 1, 1)), np.ones((1, 1, 1))  # bytes have a fixed black and white
         else:
             reference = values if sample is None else self.values[name][sample]
             low, high = display_range((reference.float() * std + mean).numpy())
@@ -370,7 +370,7 @@ class Painter:
         return pixels
 
     def _spread(self, name: str, sample: int, hidden: torch.Tensor | None) -> np.ndarray:
-        """(h, w) bool of the pixels that are hidden."""
+        """(h, w) bool, True = hidden pixel."""
         modality = self.table[name]
         values = self.values[modality.source][[sample]]
         values = values[:, None] if modality.is_categorical else values
@@ -395,7 +395,7 @@ class Painter:
 
 
 def in_order(table: Mapping[str, Modality]) -> dict[str, Modality]:
-    """Modalities as people read them: rgb first, further outputs behind those whose pixels they predict."""
+    """Modalities in reading order: rgb first, further outputs behind the modality whose pixels they predict."""
     places = {name: place for place, name in enumerate(table)}
     names = sorted(
         table, key=lambda name: (table[name].source != "rgb", places[table[name].source], table[name].source != name)
@@ -457,7 +457,7 @@ def _draw_blocks(
     row_titles: Sequence[str],
     path: str | Path,
 ) -> Path:
-    """A block of rows and columns for every sample, side by side and in several bands."""
+    """Blocks of rows and columns, one for each sample, side by side and in several bands."""
     height, width = next(iter(painter.values.values())).shape[-2:]
     cell_width = CELL_SIZE * min(max(width / height, 1.0), 2.0)
     cell_height = cell_width * min(height / width, 2.0)

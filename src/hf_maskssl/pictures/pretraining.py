@@ -1,4 +1,4 @@
-"""What a kind of data shows of pre-training: the functions that `Kind.picture` names."""
+"""Drawing functions of pre-training, which `Kind.picture` names."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,14 +20,14 @@ Batch = Mapping[str, torch.Tensor]
 def draw_pretraining(
     model: PreTrainedModel, batch: Batch, path: Path | None, processor: Processor, args: DataArguments
 ) -> Path | None:
-    """Draw what a model makes of a batch, as the kind of its data draws it.
+    """Draw a model's output for a batch, in the way of its kind of data.
 
     Args:
         model: A pre-training model.
-        batch: What its collator gives.
+        batch: Batch of its collator.
         path: PNG, PDF or SVG file to write. None writes nothing: in a run of several processes the losses are gathered,
             so every process must call this, and one of them gives a path.
-        processor: What prepared the batch.
+        processor: Processor that prepared the batch.
         args: The recipe's data section.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Pictures for people: what went in, what was hidden, what came back, for every modality."""
+"""Pictures of the input, its hidden part and the reconstruction, for every modality."""
 
 import inspect
 import math
@@ -38,7 +38,7 @@ TEXT_FIGURE_WIDTH = 10.0
 
 @dataclass
 class Reconstruction:
-    """One batch as a model saw it and gave it back, on the CPU, ready to be drawn.
+    """One batch, its mask and its reconstruction, on the CPU, ready to be drawn.
 
     Attributes:
         values: (B, C, T) series or (B, C, H, W) image, standardisation undone; None for tokens alone.
@@ -69,7 +69,7 @@ def draw_reconstruction(
     noise: torch.Tensor | None = None,
     max_samples: int = 8,
 ) -> Path | None:
-    """Draw inputs, what was hidden of them, and the reconstruction.
+    """Draw inputs, their masks and the reconstruction.
 
     Images and spectrograms: three rows of pictures. Series: curves with masked spans shaded. Tabular rows (one
     channel, patches of one): points with masked columns shaded. Tokens: three lines of text with masked tokens boxed
@@ -82,14 +82,14 @@ def draw_reconstruction(
     Args:
         model: A pre-training model whose output has `mask` with `patch_predictions` or `predictions`, and / or
             `token_logits` or `logits`.
-        batch: What its collator gives; labels and row numbers are left aside, but where they say what words were masked.
+        batch: Batch of its collator; only labels that mark masked words are read, other labels and row numbers are not.
         path: PNG, PDF or SVG file to write; its folder is made. None writes nothing: in a run of several processes the
             losses are gathered, so every process must call this, and one of them gives a path.
-        processor: What prepared the batch, for units, feature names and words: a feature extractor, an image
+        processor: Processor of the batch, for units, feature names and words: a feature extractor, an image
             processor, a tokenizer, or for vision and language an object or mapping with `image_processor` and
             `tokenizer`. None draws standardised values and bare ids.
         noise: (B, N) masking draws; None takes draws from seed 0.
-        max_samples: Draw at most so many samples, the first ones.
+        max_samples: Largest number of samples to draw, the first ones.
 
     Returns:
         The path.
@@ -107,7 +107,7 @@ def draw_reconstruction(
         picture_height, text_height = _pictures_height(picture), _text_height(picture, processor)
         figure = new_figure(TEXT_FIGURE_WIDTH, picture_height + text_height)
         parts = figure.subfigures(2, 1, height_ratios=[picture_height, text_height])
-        assert isinstance(parts, np.ndarray)  # two of them
+        assert isinstance(parts, np.ndarray)  # two subfigures
         _draw_pictures(parts[0], picture, processor)
         _draw_tokens(parts[1], picture, processor)
     elif picture.values.ndim == 4:
@@ -154,7 +154,7 @@ def reconstruct(
 
 
 def _reconstruct_words(model: PreTrainedModel, batch: Mapping[str, torch.Tensor], max_samples: int) -> Reconstruction:
-    """Of a model whose batches come masked, with the original ids as `labels` (-100: not masked)."""
+    """The reconstruction of a model whose batches come masked, with the original ids as `labels` (-100: not masked)."""
     if "labels" not in batch:
         raise ValueError(f"nothing to draw: `labels` say which words are masked, but the batch holds {list(batch)}")
     inputs = _model_inputs(model, batch, max_samples)
@@ -175,7 +175,7 @@ def _reconstruct_words(model: PreTrainedModel, batch: Mapping[str, torch.Tensor]
 
 @contextmanager
 def undisturbed(model: PreTrainedModel, seed: int) -> Iterator[None]:
-    """The model in evaluation mode, without gradients, and draws from `seed`; mode and random state come back after."""
+    """Put the model into evaluation mode, without gradients, with draws from `seed`; afterwards restore mode and random state."""
     was_training = model.training
     devices = range(torch.cuda.device_count()) if model.device.type == "cuda" else []
     try:
@@ -191,7 +191,7 @@ def _predict(
     model: PreTrainedModel, inputs: Mapping[str, torch.Tensor]
 ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor]:
     """Predictions (B, N, P) in the input's units, logits (B, N, V), and the mask (B, N) bool on the CPU."""
-    # A method that predicts masked places only is asked for all of them.
+    # A method that predicts masked places only must predict all of them here.
     options = {"predict_all": True} if "predict_all" in inspect.signature(model.forward).parameters else {}
     outputs = model(**inputs, **options)
     predictions = outputs.get("patch_predictions", outputs.get("predictions"))
@@ -208,7 +208,7 @@ def _predict(
 
 
 def channels_first(model: PreTrainedModel, values: torch.Tensor) -> torch.Tensor:
-    """A batch of series as (B, C, T), whichever way the model takes it."""
+    """A batch of series as (B, C, T), whatever layout the model takes."""
     return values.transpose(1, 2) if takes_channels_last(model.config) else values
 
 
@@ -249,7 +249,7 @@ def _grid_shape(values: torch.Tensor, patch_shape: tuple[int, ...]) -> tuple[int
 def _model_inputs(
     model: PreTrainedModel, batch: Mapping[str, torch.Tensor], max_samples: int
 ) -> dict[str, torch.Tensor]:
-    """The first samples of what the model's forward takes, without labels, on the model's device."""
+    """The first samples of the inputs that the model's forward takes, without labels, on the model's device."""
     accepted = set(inspect.signature(model.forward).parameters) - {"labels"}
     inputs = {
         name: value[:max_samples].to(model.device)
@@ -283,7 +283,7 @@ def _add_patches(
 
 @runtime_checkable
 class Standardizing(Protocol):
-    """A processor of numbers, which may take out a mean and a standard deviation."""
+    """A processor of numbers, which may subtract a mean and divide by a standard deviation."""
 
     standardize: str
     scale: float
@@ -300,7 +300,7 @@ class Pair(Protocol):
 
 
 def undo_standardization(values: np.ndarray, processor: object) -> np.ndarray:
-    """Back to the data's own units where the processor knows the way: it does not for `standardize: sample`."""
+    """Values in the data's own units, where the processor can restore them (with `standardize: sample` it cannot)."""
     processor = image_part(processor)
     if not isinstance(processor, Standardizing):
         return values
@@ -324,7 +324,7 @@ def is_table(model: PreTrainedModel, processor: object) -> bool:
 
 
 def image_part(processor: object) -> object:
-    """What prepared the images: of a pair (object or mapping) its `image_processor`, else the processor itself."""
+    """The processor of the images: `image_processor` of a pair (object or mapping), else the processor itself."""
     if isinstance(processor, Mapping):
         return processor.get("image_processor")
     return processor.image_processor if isinstance(processor, Pair) else processor
@@ -367,7 +367,7 @@ def _draw_pictures(figure: Figure | SubFigure, picture: Reconstruction, processo
             axes.imshow(pixels, origin="lower" if is_spectrogram else "upper", interpolation="nearest")
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
-        if picture.ids is not None:  # the text below is numbered alike
+        if picture.ids is not None:  # the text below has the same numbers
             grid[0][column].set_title(f"{column + 1}", fontsize=9, weight="bold")
     for row, label in enumerate(["input", "masked", "reconstruction"]):
         grid[row][0].set_ylabel(label, fontsize=10)
@@ -380,7 +380,7 @@ def _draw_pictures(figure: Figure | SubFigure, picture: Reconstruction, processo
 
 
 def display_range(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(C, 1, 1) lowest and highest value to show: shared by an ordinary picture's channels, else of each channel."""
+    """(C, 1, 1) lowest and highest value to show: one range for an ordinary picture, else one for each channel."""
     if values.shape[0] <= 3:
         low, high = np.full((1, 1, 1), values.min()), np.full((1, 1, 1), values.max())
     else:
@@ -523,7 +523,7 @@ def _lay_out(picture: Reconstruction, processor: object) -> tuple[list[_TextLine
 
 
 def _words(ids: np.ndarray, processor: object) -> dict[int, str]:
-    """Text of every id as the tokenizer reads it, else the number."""
+    """Text of every id from the tokenizer, else the number."""
     tokenizer = _tokenizer_part(processor)
     if tokenizer is None:
         return {int(token): str(token) for token in ids}
@@ -531,15 +531,15 @@ def _words(ids: np.ndarray, processor: object) -> dict[int, str]:
 
 
 def _word(token: int, tokenizer: PreTrainedTokenizerBase) -> str:
-    """One token as text, a blank as something to see; a token that alone is no text, such as a byte above 127, as a
-    question mark. An id that the tokenizer does not have, as where a model's vocabulary is rounded up, is its number."""
+    """One token as text: a blank becomes visible, and a token that alone is no text, such as a byte above 127, a question
+    mark. An id that the tokenizer lacks, as in a vocabulary that was rounded up, is its number."""
     text = tokenizer.decode([token], clean_up_tokenization_spaces=False)
     text = "".join(visible(character) for character in text) or str(tokenizer.convert_ids_to_tokens(token) or token)
     return BLANK if text == " " else text
 
 
 def visible(character: str) -> str:
-    """Something to see for characters that have no shape of their own."""
+    """A visible sign for characters that have no shape of their own."""
     if character in LINE_SYMBOLS:
         return LINE_SYMBOLS[character]
     return "·" if unicodedata.category(character).startswith("C") else character
