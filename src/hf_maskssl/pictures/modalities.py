@@ -350,7 +350,7 @@ class Painter:
         return torch.tensor(picture.mean).view(-1, 1, 1), torch.tensor(picture.std).view(-1, 1, 1)
 
     def _paint(self, name: str, values: torch.Tensor, sample: int | None) -> np.ndarray:
-        """(C, h, w) or class ids (h, w) -> (h, w, 3), on the scale of the sample's own picture, or without a sample on its own."""
+        """(C, h, w) or class ids (h, w) -> (h, w, 3), on the scale of the sample's own picture where there is a sample."""
         if self.table[name].is_categorical:
             return self._paint_classes(name, values.numpy())
         mean, std = self._statistics(name, len(values))
