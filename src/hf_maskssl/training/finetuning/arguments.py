@@ -1,4 +1,4 @@
-"""What a recipe's `finetuning` section may say, and the whole recipe of a fine-tuning run."""
+"""The fields of a recipe's `finetuning` section, and the whole recipe of a fine-tuning run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -60,7 +60,7 @@ class FinetuningArguments:
         report_to: Names of the trackers of transformers' Trainer: "tensorboard", "wandb", ...
         save_model: Whether to keep the model of the best seed (by its validation score; the first seed where there is no
             validation split) in `output_dir`/model, with its processor.
-        baselines: Whether to score beside the runs, on the same rows, what they have to beat: the same training without
+        baselines: Whether to score baselines beside the runs, on the same rows: the same training without
             pre-training (the same seeds, and the same learning rates to choose from; in `output_dir`/from_scratch), the most
             frequent class or the mean label, and a plain model on the raw inputs. Differences are paired by seed.
     """
@@ -113,7 +113,7 @@ class FinetuningArguments:
         """Refuse values that no run can work with.
 
         Raises:
-            ValueError: naming the field, what was expected and what came.
+            ValueError: Naming the field, what was expected and what came.
         """
         check_numbers("finetuning.", self, self.RANGES)
         check_seeds("finetuning.seeds", self.seeds)
@@ -198,7 +198,7 @@ def load_finetuning_recipe(path: str | Path, overrides: Sequence[str] = ()) -> F
 def _inputs_as_one_word(words: Sequence[str]) -> list[str]:
     """`--inputs rgb depth` and `--inputs rgb,depth` -> `--inputs [rgb, depth]`, as every other list is written."""
     joined: list[str] = []
-    names: list[str] | None = None  # of the inputs, while their words last
+    names: list[str] | None = None  # the inputs' names so far
     for word in words:
         option, _, value = word.partition("=")
         if word.startswith("--"):

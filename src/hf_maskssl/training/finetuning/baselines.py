@@ -1,4 +1,4 @@
-"""What fine-tuned models have to beat, scored on the same rows: no pre-training, one answer for all, a model of raw inputs."""
+"""Baselines of fine-tuned models, scored on the same rows: no pre-training, one answer for all, a model of raw inputs."""
 
 import dataclasses
 import json
@@ -41,13 +41,13 @@ class Baselines:
 
     Attributes:
         folder: The `output_dir`; scores of simple models are kept in `runs`/baselines-*.json, and are not computed again.
-        data: What the runs are trained and scored on.
-        metric: The headline.
-        args: Of the runs.
-        from_scratch: The same runs without pre-training (its `run()` gives what results.json holds); None where the runs
-            themselves are that.
+        data: Data that the runs are trained and scored on.
+        metric: Name of the headline metric.
+        args: Arguments of the runs.
+        from_scratch: Runs without pre-training (their `run()` gives the content of results.json); None where the runs
+            start from random weights themselves.
         training_rows: The rows that a seed trains on.
-        ignore_index: Class of pixels without one.
+        ignore_index: Class of unlabelled pixels.
     """
 
     folder: Path
@@ -62,13 +62,13 @@ class Baselines:
         """Score what is missing and compare; every process must call this.
 
         Args:
-            results: Of the runs, as results.json holds them.
+            results: Results of the runs in the form of results.json.
 
         Returns:
-            {"baselines": {"split", "missing": what there is no baseline of, in words, "models": [{"name", "title", "runs":
+            {"baselines": {"split", "missing": baselines that there are not, in words, "models": [{"name", "title", "runs":
             [{"seed", "scores"}], "scores" {metric: interval}, "differences" {metric: interval}}]}, "tables": {"baselines":
-            what reports draw}}. A difference is the fine-tuned score minus the baseline's, paired by seed, with its 95 %
-            interval (Student's t). A model that no seed changes has one run, of seed None, and no interval of its own.
+            a table for reports}}. A difference is the fine-tuned score minus the baseline's, paired by seed, with its 95 %
+            interval (Student's t). A model that depends on no seed has one run, of seed None, and no interval.
         """
         split = "test" if "test" in results["scores"] else "validation"
         models, missing = [], []
@@ -110,7 +110,7 @@ class Baselines:
         return found[0] or {}
 
     def _scored_simple_models(self) -> dict[str, list[JsonObject]]:
-        # Without few labels, which a seed draws, every seed gives the same.
+        # Every seed gives the same, unless it draws few labels.
         seeds: list[int | None] = [None] if self.args.labelled_samples is None else [*self.args.seeds]
         found: dict[str, list[JsonObject]] = {}
         for seed in seeds:
@@ -135,15 +135,15 @@ def plain_baseline_scores(data: PreparedData, task: str, metric: str, seed: int)
     """The constant answer and the linear model of `evaluation.baselines`, scored as fine-tuned models are.
 
     Args:
-        data: With labels and a held-out split; the test split is scored, or where there is none the validation split.
+        data: Data with labels and a held-out split: the test split is scored, or validation where there is none.
         task: "classification", "regression" or "token_classification".
-        metric: The headline; it chooses the linear model's penalty where probes know it, else their own does.
-        seed: Of the draw of rows where there are too many.
+        metric: Name of the headline metric; it chooses the linear model's penalty where probes know it, else their own does.
+        seed: Seed of the draw of rows where there are too many.
 
     Returns:
         {"constant": {"scores": {metric: score}, "what": in words, "converged"}, "raw": the same}.
     """
-    # Here, because probes and their models are loaded by nothing else of fine-tuning.
+    # Imported here, because nothing else of fine-tuning needs probes and their models.
     from ...evaluation import baselines
 
     splits = baselines.probed_splits(data)
@@ -166,12 +166,12 @@ def plain_baseline_scores(data: PreparedData, task: str, metric: str, seed: int)
 
 
 def _outputs(run: "ProbeRun", task: str, num_labels: int) -> np.ndarray:
-    """What a head would give: (n, L) logits of a classification, else (n,) predictions."""
+    """Outputs in the form of a head's: (n, L) logits of a classification, else (n,) predictions."""
     if task != "classification":
         return run.predictions
     if run.outputs is not None and run.outputs.shape[1] == num_labels:
         return run.outputs
-    # Which class is said is all there is: of a constant, whose ROC-AUC is 0.5, and of more than two classes all that counts.
+    # Classes alone suffice: a constant has a ROC-AUC of 0.5, and metrics of more than two classes read nothing else.
     return np.eye(num_labels)[run.predictions]
 
 

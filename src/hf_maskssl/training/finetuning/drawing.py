@@ -1,4 +1,4 @@
-"""Pictures and outliers of fine-tuning runs, made of what the runs have stored: a later call can make them again."""
+"""Pictures and outliers of fine-tuning runs, made from stored results: a later call can make them again."""
 
 import logging
 from collections.abc import Sequence
@@ -36,14 +36,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Drawing:
-    """What the pictures of some runs are drawn from.
+    """The stored results of some runs, and the pictures made from them.
 
     Attributes:
         folder: The `output_dir`.
-        data: Prepared, for row numbers and the inputs of maps.
+        data: Prepared data, for row numbers and the inputs of maps.
         data_args: The recipe's data section, for the text of outliers.
-        config: The model's.
-        results: As results.json holds them; of "baselines" the validation scores of the runs without pre-training are drawn.
+        config: Configuration of the model.
+        results: Results in the form of results.json; of the baselines only the runs without pre-training are drawn.
     """
 
     folder: Path
@@ -55,10 +55,10 @@ class Drawing:
     def draw(self) -> JsonObject:
         """Draw every picture that the stored runs allow, into `output_dir`/pictures, and name a regression's outliers.
 
-        Runs whose scores or predictions were not stored, by earlier versions, are left out, and the log says how many.
+        Runs of earlier versions, which did not store scores or predictions, are left out, and the log says how many.
 
         Returns:
-            {"pictures": {what: path below `output_dir`}}, and of a regression with stored predictions "outliers".
+            {"pictures": {name: path below `output_dir`}}, and for a regression with stored predictions "outliers".
         """
         drawn = {"Validation scores": self._draw_validation()}
         stored = self._stored()
@@ -85,7 +85,7 @@ class Drawing:
         return [record for record in self.results["runs"] if record["learning_rate"] == chosen]
 
     def _stored(self) -> list[Predictions]:
-        """The predictions of the runs that are reported, and have stored them."""
+        """The stored predictions of the runs that are reported."""
         records = self._reported()
         runs = [Run(record["learning_rate"], record["seed"]) for record in records]
         found = [load_predictions(predictions_path(self.folder, run)) for run in runs]
@@ -101,11 +101,11 @@ class Drawing:
 
     def _split(self, predictions: Predictions) -> FinetuningRows:
         split = self.data.test if predictions.split == "test" else self.data.validation
-        assert split is not None, "predictions are of a split that there is"
+        assert split is not None, "only an existing split has predictions"
         return rows_of(split)
 
     def _numbers(self, predictions: Predictions) -> np.ndarray:
-        """The rows' numbers in their split as it was read, of which some may have been left out."""
+        """The rows' numbers in their split as it was read, before any rows were left out."""
         return np.array([int(self._split(predictions)[int(place)]["index"]) for place in predictions.rows])
 
     # Pictures.
@@ -149,7 +149,7 @@ class Drawing:
         return draw_agreement(stored[0].true, said, path, title, label, outliers, rows)
 
     def _draw_maps(self, task: str) -> Path | None:
-        """Of the run whose model is kept, or else of the first one."""
+        """Maps of the run whose model is kept, or else of the first one."""
         kept = self.results.get("model") or self._reported()[0]
         run = Run(kept["learning_rate"], kept["seed"])
         predictions = load_predictions(predictions_path(self.folder, run))
@@ -163,7 +163,7 @@ class Drawing:
         samples = []
         for place, number in enumerate(self._numbers(predictions)):
             cells = {name: painter.target(name, place).pixels for name in batch["inputs"]}
-            # Of a modality that the row lacks, nothing is shown.
+            # A modality that the row lacks is not shown.
             blank = np.ones((*predictions.true.shape[1:], 3))
             inputs = {name: blank if pixels is None else pixels for name, pixels in cells.items()}
             samples.append(MapSample(f"row {number}", inputs, predictions.true[place], predictions.said[place]))
@@ -183,7 +183,7 @@ class Drawing:
     # Outliers.
 
     def _describe_outliers(self, stored: Sequence[Predictions], outliers: Outliers) -> JsonObject:
-        """What results.json says of them."""
+        """The outliers in the form of results.json."""
         true, said, numbers = stored[0].true, _mean_of_runs(stored), self._numbers(stored[0])
         texts = self._texts(stored[0].split, [int(numbers[place]) for place in outliers.shown])
         return {

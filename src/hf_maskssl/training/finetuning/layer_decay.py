@@ -17,13 +17,13 @@ UNDECAYED = ("global_tokens", "cls_token")
 
 
 def layer_ids(model: PreTrainedModel) -> dict[str, int]:
-    """How far from the input each parameter of a model with a head is.
+    """The distance of each parameter from the input, in a model with a head.
 
     Args:
-        model: Its encoder, `model.base_model`, has its layers in `layers`, or in `encoder.layer` as BERT's.
+        model: Model whose encoder, `model.base_model`, has its layers in `layers`, or in `encoder.layer` as BERT's.
 
     Returns:
-        Parameter name -> 0 for what comes before the encoder's layers (embeddings, learned tokens), i + 1 for layer i, and
+        Parameter name -> 0 for embeddings and learned tokens, i + 1 for layer i, and
         the number of layers + 1 for the encoder's final norm or pooler and for the head.
 
     Raises:
@@ -47,22 +47,22 @@ def layer_ids(model: PreTrainedModel) -> dict[str, int]:
 def layer_decay_groups(
     model: PreTrainedModel, decay: float, learning_rate: float, weight_decay: float
 ) -> list[JsonObject]:
-    """Parameter groups for an optimizer: every trained parameter once, slower the nearer it is to the input.
+    """Parameter groups for an optimizer: every trained parameter once, with a lower rate the nearer it is to the input.
 
     The learning rate of id i is `learning_rate * decay ** (number of layers + 1 - i)`, so a head has all of it. Tensors of
-    one dimension, biases, global and class tokens are not decayed (as the authors' fine-tuning).
+    one dimension, biases, global and class tokens are not decayed (so does the authors' fine-tuning).
 
     Args:
-        model: With a head; see `layer_ids`.
+        model: Model with a head; see `layer_ids`.
         decay: Factor between two layers, in (0, 1].
-        learning_rate: Of the head.
-        weight_decay: Of what is decayed.
+        learning_rate: Learning rate of the head.
+        weight_decay: Weight decay of all other tensors.
 
     Returns:
-        {"params", "lr", "weight_decay"} by rising id; those that are decayed first.
+        {"params", "lr", "weight_decay"} by rising id; within an id the decayed ones first.
 
     Raises:
-        ValueError: As `layer_ids`.
+        ValueError: The encoder has no layers that `layer_ids` finds.
     """
     ids = layer_ids(model)
     last = max(ids.values())

@@ -1,4 +1,4 @@
-"""The model that is fine-tuned: its configuration, its inputs, its head, and where its weights come from."""
+"""The model that is fine-tuned: its configuration, its inputs, its head and its weights."""
 
 import dataclasses
 import logging
@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 def read_config(fields: JsonView, checkpoint: Path | None) -> PreTrainedConfig:
     """The checkpoint's configuration with the `model` section's changes, or the section's alone.
 
-    Of `modalities` the section may name some: their fields are changed, and those that are new are added.
+    The section's `modalities` may name some: fields of known ones are changed, and new ones are added.
 
     Raises:
         ValueError: Neither is given, an unknown or impossible field, or another `model_type` than the checkpoint's.
@@ -68,7 +68,7 @@ def read_config(fields: JsonView, checkpoint: Path | None) -> PreTrainedConfig:
     if "modalities" in own and isinstance(fields.get("modalities"), Mapping):
         changes["modalities"] = _merged_modalities(own["modalities"], fields["modalities"])
         if isinstance(own["dirichlet_alpha"], Mapping) and "dirichlet_alpha" not in fields:
-            # Of pre-training alone, but it must name every input.
+            # This field belongs to pre-training, but it must name every input.
             del own["dirichlet_alpha"]
     return build_config({"model_type": saved.model_type, **own, **changes})
 
@@ -81,7 +81,7 @@ def choose_inputs(
     Sets `head_modalities`, unless the `model` section (`fields`) does, in the order of the configuration.
 
     Args:
-        config: Changed in place.
+        config: Configuration, changed in place.
         data: The recipe's data section.
         inputs: Modalities; None takes those of `data.input_column`, or every input of the model.
         fields: The recipe's model section.
@@ -90,7 +90,7 @@ def choose_inputs(
         The data section, reading these modalities and no other.
 
     Raises:
-        ValueError: The model has no modalities, or not these as inputs; or one of them is the label.
+        ValueError: The model has no modalitiesor lacks these inputs, or one of them is the label.
     """
     if not isinstance(config, MultiMAEConfig):
         if inputs is not None:
@@ -100,7 +100,7 @@ def choose_inputs(
             )
         return data
     if not isinstance(data, MultimodalArguments):
-        return data  # which `prepare_data` will say
+        return data  # `prepare_data` raises the error
     known = [modality.name for modality in config.inputs()]
     columns = data.input_column if isinstance(data.input_column, dict) else {}
     if isinstance(data.input_column, str):
@@ -133,7 +133,7 @@ def complete_processor(processor: Processor, data: DataArguments, config: PreTra
 
 
 def new_inputs(config: PreTrainedConfig, checkpoint: Path) -> list[str]:
-    """Modalities that a configuration reads and that of a checkpoint does not."""
+    """Modalities that a configuration reads and the checkpoint's does not."""
     if not isinstance(config, MultiMAEConfig):
         return []
     saved: MultiMAEConfig = AutoConfig.from_pretrained(checkpoint)
@@ -174,7 +174,7 @@ def load_model(task: str, config: PreTrainedConfig, checkpoint: Path | None) -> 
     model, info = auto_class.from_pretrained(
         checkpoint, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
     )
-    # The head is new, or of another task. Anything else left random would go unnoticed.
+    # The head is new, or belongs to another task. Any other weight left random would go unnoticed.
     own = f"{model.base_model_prefix}."
     kinds = ("projections", "class_embeddings")
     added = tuple(f"{own}embeddings.{kind}.{name}." for kind in kinds for name in new_inputs(config, checkpoint))

@@ -1,4 +1,4 @@
-"""What a run says of the rows it was scored on, kept beside its scores: pictures and outliers are made of it."""
+"""Predictions of a run for the rows it was scored on, kept beside its scores: pictures and outliers are made from them."""
 
 import zipfile
 from collections.abc import Sequence
@@ -22,10 +22,10 @@ class Predictions:
 
     Attributes:
         split: "test", or "validation" where there is no test split.
-        rows: (n,) positions in the split; of tokens one for each labelled token.
-        said: (n,) classes or values in the labels' own unit; of a dense task (n, H, W) of some rows.
-        true: The same, true.
-        confusion: (L, L) int64 pixels of all rows, [true, predicted], of segmentation alone.
+        rows: (n,) positions in the split; for tokens one position for each labelled token.
+        said: (n,) predicted classes or values in the labels' own unit; for a dense task maps (n, H, W) of some rows.
+        true: True labels in the same form.
+        confusion: (L, L) int64 pixels of all rows, [true, predicted], only for segmentation.
     """
 
     split: str
@@ -35,7 +35,7 @@ class Predictions:
     confusion: np.ndarray | None = None
 
     def save(self, path: Path) -> None:
-        """Write a compressed .npz, complete or as it was before."""
+        """Write a compressed .npz; an interrupted write leaves the former file."""
         arrays: JsonObject = {"split": self.split, "rows": self.rows, "said": self.said, "true": self.true}
         if self.confusion is not None:
             arrays["confusion"] = self.confusion
@@ -48,7 +48,7 @@ class Predictions:
 
 
 def load_predictions(path: Path) -> Predictions | None:
-    """What `Predictions.save` wrote; None where a run's predictions were not stored.
+    """The predictions that `Predictions.save` wrote; None where a run has none.
 
     Raises:
         ValueError: The file is damaged.
@@ -68,7 +68,7 @@ def load_predictions(path: Path) -> Predictions | None:
 
 
 def predictions_path(folder: Path, run: Run) -> Path:
-    """Where a run's predictions are, in the `output_dir`."""
+    """File of a run's predictions in the `output_dir`."""
     return folder / "runs" / f"{run.name}.npz"
 
 
@@ -82,10 +82,10 @@ def gather_predictions(task: str, split: str, outputs: np.ndarray, labels: np.nd
 
     Args:
         task: "classification", "regression" or "token_classification".
-        split: Its name.
+        split: Name of the split.
         outputs: (n, L) logits, (n, 1) values as they are learnt, or (n, N) classes of tokens.
         labels: (n,) classes or values as they are learnt, or (n, N) classes, -100 where there is none.
-        unit: Of what is learnt.
+        unit: Unit in which labels are learnt.
     """
     said, true = outputs, labels
     rows = np.arange(len(said))

@@ -24,7 +24,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Of its files."""
+        """Name of its files."""
         return f"learning_rate_{self.learning_rate!r}-seed_{self.seed}"
 
     @property
@@ -33,11 +33,11 @@ class Run:
         return f"learning rate {self.learning_rate:g}, seed {self.seed}"
 
     def record_path(self, folder: Path) -> Path:
-        """The run's scores; there once it has ended."""
+        """File of the run's scores, which exists once the run has ended."""
         return folder / "runs" / f"{self.name}.json"
 
     def model_folder(self, folder: Path) -> Path:
-        """The run's model, kept until it is known which one is wanted."""
+        """Folder of the run's model, kept until the best run is known."""
         return folder / "runs" / self.name
 
 
@@ -53,11 +53,11 @@ def summarise(records: Mapping[Run, JsonObject], chosen: float, metric: str) -> 
     Args:
         records: Every run: "validation" and "test" are {metric: score} or None.
         chosen: The learning rate to report.
-        metric: The headline.
+        metric: Name of the headline metric.
 
     Returns:
         {"metric", "learning_rate", "selection": how it was chosen, in words, "scores": {split: {metric: interval}},
-        "learning_rates": the validation interval of each, "runs", "table": what reports draw}.
+        "learning_rates": the validation interval of each, "runs", "table": a table for reports}.
     """
     ordered = [records[run] for run in sorted(records)]
     reported = [record for record in ordered if record["learning_rate"] == chosen]
@@ -89,14 +89,14 @@ def summarise(records: Mapping[Run, JsonObject], chosen: float, metric: str) -> 
 def baselines_table(
     scores: JsonView, models: Sequence[JsonView], metric: str, split: str, num_runs: int
 ) -> JsonObject:
-    """What reports draw of the baselines: a row for the fine-tuned models and one for each baseline.
+    """A table of the baselines for reports: a row for the fine-tuned models and one for each baseline.
 
     Args:
         scores: {metric: interval} of the fine-tuned models.
-        models: Of each baseline "title", "runs", and "scores" and "differences" as {metric: interval}.
-        metric: The headline, of which the difference is shown; positive where the fine-tuned models have the larger score.
-        split: That is scored.
-        num_runs: Fine-tuned ones.
+        models: {"title", "runs", "scores": {metric: interval}, "differences": {metric: interval}} of each baseline.
+        metric: Name of the headline metric, whose difference is shown; positive where the fine-tuned models score higher.
+        split: Name of the split that is scored.
+        num_runs: Number of fine-tuned runs.
     """
     names = sorted(scores, key=lambda name: name != metric)
     difference = f"fine-tuned minus it, {metric}" + ("" if metric in LOWER_IS_BETTER else " (points)")
@@ -109,7 +109,7 @@ def baselines_table(
 
 
 def write_results(folder: Path, results: JsonView) -> None:
-    """results.json and results.md, each complete or as it was before."""
+    """Write results.json and results.md; an interrupted write leaves the former file."""
     text = _markdown(folder.name, results)
     write_whole(folder / "results.md", lambda aside: aside.write_text(text, encoding="utf-8"))
     write_json(folder / "results.json", results)
@@ -142,7 +142,7 @@ def _title(metric: str) -> str:
 
 
 def _shown(interval: Mapping[str, float | None] | None, metric: str) -> dict[str, float | None] | str | None:
-    """An interval as tables show it: in percent, but for errors, which have the labels' unit."""
+    """An interval in the form of tables: in percent, but errors in the labels' unit."""
     if interval is None:
         return None
     if metric in LOWER_IS_BETTER:
@@ -151,7 +151,7 @@ def _shown(interval: Mapping[str, float | None] | None, metric: str) -> dict[str
 
 
 def _three_digits(value: float) -> str:
-    """With three significant digits at least, and no exponent; labels may be of any size."""
+    """A number with three significant digits at least, and no exponent; labels may be of any size."""
     before_the_point = 0 if value == 0 else math.floor(math.log10(abs(value))) + 1
     return f"{value:.{max(0, 3 - before_the_point)}f}"
 
@@ -219,7 +219,7 @@ def _outliers_lines(outliers: JsonView | None) -> list[str]:
 
 
 def outliers_sentence(outliers: JsonView) -> str:
-    """How many outliers there are and what counts as one."""
+    """The number of outliers and their definition."""
     count, shown = outliers["count"], len(outliers["shown"])
     mean = f" (of the mean of {outliers['runs']} runs)" if outliers["runs"] > 1 else ""
     rule = f"{outliers['rule']}: {_three_digits(outliers['median_residual'])}, with {_three_digits(outliers['robust_std'])}"

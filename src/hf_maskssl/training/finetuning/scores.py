@@ -1,4 +1,4 @@
-"""What fine-tuning learns and how it is scored: labels in and out of the unit they are learnt in, and every metric."""
+"""Labels in and out of the unit in which fine-tuning learns them, and every metric."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -21,12 +21,12 @@ from ...evaluation.metrics import ClassMapScores, map_scores, score_outputs
 from ...files import JsonView
 from .results import Run
 
-# What Trainer keeps of a forward pass: the logits, or a tuple that begins with them.
+# The outputs that Trainer keeps of a forward pass: the logits, or a tuple that begins with them.
 Outputs: TypeAlias = torch.Tensor | tuple[torch.Tensor, ...]
 
 
 class FinetuningRows(Protocol):
-    """Prepared rows of which some can be chosen, and any read again: those of every kind that are not streamed."""
+    """Prepared rows that can be chosen from and read again: rows of every kind that are not streamed."""
 
     def __len__(self) -> int: ...
 
@@ -41,14 +41,14 @@ UNSOUND = -1  # predicted class of a pixel whose logits are not finite
 
 
 def rows_of(split: PreparedSplit | MaskedTextRows | None) -> FinetuningRows:
-    """A split as `FinetuningRows`; `FinetuningSetup` refuses streams, and asks for the splits that it needs."""
+    """A split as `FinetuningRows`; `FinetuningSetup` refuses streams and missing splits."""
     assert split is not None and not isinstance(split, IterableDataset)
     return split
 
 
 @dataclasses.dataclass(frozen=True)
 class LabelUnit:
-    """Labels as a regression learns them: (label - mean) / std."""
+    """The unit of labels that a regression learns: (label - mean) / std."""
 
     mean: float = 0.0
     std: float = 1.0
@@ -62,9 +62,9 @@ class LabelUnit:
 
 @dataclasses.dataclass(frozen=True)
 class FinetuningCollator:
-    """The data's collator without the row numbers, which no forward pass takes, and with labels as they are learnt.
+    """The data's collator without the row numbers, which no forward pass takes, and with labels in the learnt unit.
 
-    Trainer's own way, `remove_unused_columns`, takes the numbers out of the rows before they are collated, and errors
+    Trainer's `remove_unused_columns` would take the numbers out of the rows before they are collated, and errors
     could no longer name the row.
     """
 
@@ -100,11 +100,11 @@ class Scorer:
 
 
 class MapScorer:
-    """The same for maps, which come batch by batch (`batch_eval_metrics`): those of a split might not fit into memory.
+    """`compute_metrics` for maps, which come batch by batch (`batch_eval_metrics`): a whole split might not fit into memory.
 
     Attributes:
         kept_rows: Positions in the split of rows whose maps are kept, ascending; set before a pass over it.
-        confusion: (L, L) int64 pixels, [true, predicted], of the last whole pass over a split; None but for segmentation.
+        confusion: (L, L) int64 pixels, [true, predicted], of the last whole pass over a split; only for segmentation.
     """
 
     def __init__(self, task: str, run: Run, ignore_index: int) -> None:
@@ -113,7 +113,7 @@ class MapScorer:
         self.kept_rows: list[int] = []
         self.confusion: np.ndarray | None = None
         self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        self._seen = 0  # rows of this pass
+        self._seen = 0  # number of rows in this pass
 
     def __call__(self, prediction: EvalPrediction, compute_result: bool) -> dict[str, float]:
         said, true = (_on_cpu(values) for values in (prediction.predictions, prediction.label_ids))
@@ -140,12 +140,12 @@ class MapScorer:
 def make_scorer(
     task: str, headline: str, unit: LabelUnit, run: Run, ignore_index: int
 ) -> Callable[..., dict[str, float]]:
-    """What Trainer takes as `compute_metrics`."""
+    """The function that Trainer takes as `compute_metrics`."""
     return MapScorer(task, run, ignore_index) if task in DENSE_TASKS else Scorer(task, headline, unit, run)
 
 
 def unsound_outputs(run: Run) -> str:
-    """What to do about a run that has diverged."""
+    """The error text of a run that has diverged."""
     return (
         f"{run.title}: the model gives NaN or infinite outputs; lower finetuning.learning_rate, set "
         "finetuning.max_grad_norm or train without mixed precision."
@@ -153,14 +153,14 @@ def unsound_outputs(run: Run) -> str:
 
 
 def head_outputs(outputs: Outputs, labels: torch.Tensor) -> torch.Tensor:
-    """(B, L) float32 of what Trainer keeps of a forward pass: some models give more than logits."""
+    """(B, L) float32 logits from the outputs that Trainer keeps: some models give more than logits."""
     return (outputs[0] if isinstance(outputs, tuple) else outputs).float()
 
 
 def predicted_classes(outputs: Outputs, labels: torch.Tensor) -> torch.Tensor:
     """(B, N) float32 classes, NaN where a labelled token's logits are not finite.
 
-    Of all tokens of a split, logits might not fit into memory.
+    The logits of all tokens of a split might not fit into memory.
     """
     logits = head_outputs(outputs, labels)
     is_sound = logits.isfinite().all(dim=-1) | (labels == IGNORED_LABEL)
@@ -170,7 +170,7 @@ def predicted_classes(outputs: Outputs, labels: torch.Tensor) -> torch.Tensor:
 def predicted_class_maps(outputs: Outputs, labels: torch.Tensor) -> torch.Tensor:
     """(B, H, W) int64 classes of logits (B, L, h, w) resized to the labels, `UNSOUND` where they are not finite.
 
-    One sample at a time: the logits of a batch at the labels' size are many.
+    Samples are resized one at a time, because a batch's logits at the labels' size take much memory.
     """
     maps = [_resized(logits[None], labels)[0] for logits in head_outputs(outputs, labels)]
     return torch.stack([torch.where(logits.isfinite().all(dim=0), logits.argmax(dim=0), UNSOUND) for logits in maps])

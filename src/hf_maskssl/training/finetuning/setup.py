@@ -1,4 +1,4 @@
-"""What a recipe of fine-tuning comes down to before its first run: checkpoint, configuration, data, labels."""
+"""The setup of a fine-tuning recipe before its first run: checkpoint, configuration, data, labels."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -18,24 +18,24 @@ from .scores import FinetuningRows, LabelUnit, rows_of
 
 T = TypeVar("T")
 
-LABEL_ROWS = 1024  # rows of which labels are read at a time
+LABEL_ROWS = 1024  # rows whose labels are read at a time
 
 
 class FinetuningSetup:
-    """All that is the same for every run of a recipe.
+    """The parts that all runs of a recipe share.
 
     Args:
-        recipe: What to do.
+        recipe: Recipe of the runs.
 
     Attributes:
-        args: Its finetuning section.
-        state: The processes.
-        folder: `output_dir`.
+        args: The recipe's finetuning section.
+        state: Accelerate's state of the processes.
+        folder: Folder of the results, `output_dir`.
         checkpoint: Folder of the encoder; None without.
-        config: Of the model, with the labels of the data.
-        inputs: Modalities that are read; None where the model has one input.
+        config: Configuration of the model, with the labels of the data.
+        inputs: Modalities that the model reads; None where it has one input.
         data: The prepared splits.
-        task, num_labels, metric: What is learnt, and the score by which runs are compared.
+        task, num_labels, metric: Task, number of outputs, and the score by which runs are compared.
 
     Raises:
         ValueError: A recipe whose parts do not fit each other or the data, or a launch with FSDP or DeepSpeed, or of
@@ -119,13 +119,13 @@ class FinetuningSetup:
             config.problem_type = "regression" if self.task == "regression" else "single_label_classification"
 
     def splits(self) -> dict[str, FinetuningRows]:
-        """The splits that there are."""
+        """The splits of the data by name."""
         splits = {"train": self.data.train, "validation": self.data.validation, "test": self.data.test}
         return {name: rows_of(split) for name, split in splits.items() if split is not None}
 
     @property
     def ignore_index(self) -> int:
-        """The class of pixels without one: a model's own, or 255 as transformers' segmentation models have it."""
+        """The class of unlabelled pixels: a model's own, or 255 as in transformers' segmentation models."""
         return self.config.to_dict().get("semantic_loss_ignore_index", 255)
 
     def row_counts(self) -> dict[str, int]:
@@ -139,7 +139,7 @@ class FinetuningSetup:
         return values[0]
 
     def training_rows(self, seed: int) -> FinetuningRows:
-        """The training rows of a seed: all, or `labelled_samples` drawn of them."""
+        """The training rows of a seed: all, or `labelled_samples` drawn from them."""
         rows = rows_of(self.data.train)
         if self.args.labelled_samples is None:
             return rows
@@ -147,7 +147,7 @@ class FinetuningSetup:
         return rows.select(np.sort(order[: self.args.labelled_samples]).tolist())
 
     def label_unit(self, rows: FinetuningRows) -> LabelUnit:
-        """The unit in which real numbers are learnt: the mean and deviation of these rows' labels, where it is asked for."""
+        """The unit in which a regression learns: mean and deviation of these rows' labels with `standardize_labels`."""
         if self.task != "regression" or not self.args.standardize_labels:
             return LabelUnit()
         numbers = range(len(rows))
@@ -160,7 +160,7 @@ def refuse_sharding() -> None:
     """Refuse a launch that splits a model over processes.
 
     Raises:
-        ValueError: Naming what was asked for.
+        ValueError: The launch asks for FSDP or DeepSpeed.
     """
     for name in ("FSDP", "DeepSpeed"):
         if parse_flag_from_env(f"ACCELERATE_USE_{name.upper()}"):

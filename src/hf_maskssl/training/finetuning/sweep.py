@@ -23,7 +23,7 @@ from .results import Run, read_runs, summarise, write_results
 from .setup import FinetuningSetup
 from .trials import Trials, launched_precision
 
-# What may change between two calls without changing what a run gives.
+# Fields that may change between two calls without changing a run's result.
 IMMATERIAL = {"output_dir", "overwrite", "seeds", "learning_rate", "eval_batch_size", "num_workers", "logging_steps"}
 IMMATERIAL |= {"report_to", "save_model", "num_proc", "baselines"}
 FROM_SCRATCH = "from_scratch"  # folder of the output_dir: the runs without pre-training
@@ -35,17 +35,17 @@ logger = logging.getLogger(__name__)
 
 
 def finetune(recipe: FinetuningRecipe, write_card: CardWriter | None = None) -> JsonObject:
-    """Fine-tune on every seed with every learning rate; returns what results.json holds (see `Finetuner.run`)."""
+    """Fine-tune on every seed with every learning rate; returns the content of results.json (see `Finetuner.run`)."""
     return Finetuner(recipe, write_card).run()
 
 
 def finetune_from_command_line(document: str, write_card: CardWriter | None = None, task: str | None = None) -> None:
-    """What the scripts do: RECIPE.yaml and its overrides in, results.md out.
+    """The scripts' main function: it reads RECIPE.yaml and its overrides and writes results.md.
 
     Args:
-        document: The script's, printed where there is no recipe.
-        write_card: As `finetune`'s.
-        task: The only `data.task` that the script is for; None is for every one.
+        document: Docstring of the script, printed where there is no recipe.
+        write_card: Function that writes the card, as in `finetune`.
+        task: Name of the only `data.task` that the script is for; None allows every one.
 
     Raises:
         ValueError: The recipe is of another task.
@@ -63,14 +63,14 @@ def finetune_from_command_line(document: str, write_card: CardWriter | None = No
 
 
 class Finetuner:
-    """A recipe's runs, those that are stored already left out.
+    """The runs of a recipe; stored runs are not repeated.
 
     Args:
-        recipe: What to do.
+        recipe: Recipe of the runs.
         write_card: Writes the README.md of the model that is kept; called on the main process at the end.
 
     Raises:
-        ValueError: As `FinetuningSetup`, or what `output_dir` holds already does not fit.
+        ValueError: The recipe does not fit (`FinetuningSetup`), or runs in `output_dir` belong to another one.
         FileNotFoundError: No such checkpoint or data.
     """
 
@@ -87,7 +87,7 @@ class Finetuner:
         """Train what is missing, choose the learning rate, score the test split, write results.json and results.md.
 
         Returns:
-            What results.json holds: "scores" {split: {metric: {"mean", "half_width"}}} of the chosen "learning_rate",
+            The content of results.json: "scores" {split: {metric: {"mean", "half_width"}}} of the chosen "learning_rate",
             "runs" with every seed and learning rate, "selection" in words, "table", "settings".
         """
         records: dict[Run, JsonObject] = self.setup.broadcast(read_runs(self.folder))
@@ -124,7 +124,7 @@ class Finetuner:
         return results
 
     def _check_recipe_of_runs(self) -> None:
-        """Stored runs of another recipe are refused, or removed where that is asked for."""
+        """Refuse stored runs of another recipe, or remove them with `finetuning.overwrite`."""
         path = self.folder / "runs" / "recipe.json"
         own: JsonObject = json.loads(json.dumps(self._material())) if self.state.is_main_process else {}
         material = self.setup.broadcast(own)
@@ -147,9 +147,9 @@ class Finetuner:
         self.state.wait_for_everyone()
 
     def _material(self) -> JsonObject:
-        """All that decides what a run gives, as flat `section.field` names."""
+        """All fields that decide a run's result, as flat `section.field` names."""
         sections = self._sections()
-        sections["data"] = fields_of_kinds() | sections["data"]  # as runs of before have it
+        sections["data"] = fields_of_kinds() | sections["data"]  # as earlier versions stored it
         model = {name: value for name, value in self.config.to_diff_dict().items() if name != "transformers_version"}
         flat = {
             f"{section}.{name}": value
@@ -172,7 +172,7 @@ class Finetuner:
         return {"data": dataclasses.asdict(self.recipe.data), "finetuning": dataclasses.asdict(self.args)}
 
     def _plan_baselines(self) -> Baselines:
-        """What the runs are compared with; those without pre-training are told apart from other runs now, not at the end."""
+        """Plan the baselines; the runs without pre-training are checked now, not at the end."""
         from_scratch = None
         if self.setup.checkpoint is not None and not self.args.from_scratch:
             args = dataclasses.replace(
@@ -189,7 +189,7 @@ class Finetuner:
         )
 
     def _draw(self, results: JsonView) -> JsonObject:
-        """Draw the pictures, on the main process; every process is told what was found."""
+        """Draw the pictures on the main process; every process gets the result."""
         found: JsonObject = {}
         if self.state.is_main_process:
             found = Drawing(self.folder, self.data, self.recipe.data, self.config, results).draw()
@@ -218,13 +218,13 @@ class Finetuner:
         return best
 
     def _kept_run(self) -> Run | None:
-        """Whose model `output_dir`/model is."""
+        """The run whose model is in `output_dir`/model."""
         path = self.folder / "results.json"
         kept = json.loads(path.read_text(encoding="utf-8")).get("model") if path.is_file() else None
         return None if kept is None else Run(**kept)
 
     def _clean_up(self) -> None:
-        """Remove models that turned out not to be wanted."""
+        """Remove models that are not wanted after all."""
         for path in (self.folder / "runs").iterdir():
             if path.is_dir():
                 shutil.rmtree(path)

@@ -69,7 +69,7 @@ class ScoreLogger(TrainerCallback):
 
 
 class EpochTeller(TrainerCallback):
-    """Tells the training rows which epoch of which run it is: with several processes the loader does not."""
+    """A callback that gives the training rows the epoch and the run: with several processes the loader does not."""
 
     def __init__(self, rows: FinetuningRows | None) -> None:
         self.rows = rows
@@ -82,10 +82,10 @@ class EpochTeller(TrainerCallback):
 
 
 class Trials:
-    """Trains and scores single runs of a recipe.
+    """Training and scoring of a recipe's single runs.
 
     Args:
-        setup: What all of them share.
+        setup: Setup that all runs share.
     """
 
     def __init__(self, setup: FinetuningSetup) -> None:
@@ -95,7 +95,7 @@ class Trials:
         self.task, self.metric = setup.task, setup.metric
 
     def train(self, run: Run, keep: bool = False) -> JsonObject:
-        """One seed with one learning rate; its record is stored before this returns, and its model where needed or
+        """Train one seed with one learning rate; its record is stored before this returns, and its model where needed or
         asked for (`keep`).
         """
         started = time.perf_counter()
@@ -119,7 +119,7 @@ class Trials:
             "training_loss": output.training_loss,
         }
         if self.data.test is None:
-            self._score(trainer, run, unit)  # for the pictures; the scores are those of validation
+            self._score(trainer, run, unit)  # stores predictions for the pictures; the scores are those of validation
         elif not several_rates:
             record["test"] = self._score(trainer, run, unit)
         record["seconds"] = round(time.perf_counter() - started, 1)
@@ -169,7 +169,7 @@ class Trials:
     def _optimizer(
         self, model: PreTrainedModel, args: TrainingArguments
     ) -> tuple[type[torch.optim.Optimizer], JsonObject] | None:
-        """What Trainer takes as `optimizer_cls_and_kwargs`; None leaves it to Trainer, which decays no bias and no norm."""
+        """Trainer's `optimizer_cls_and_kwargs`; None leaves it to Trainer, which decays no bias and no norm."""
         if self.args.layer_decay is None:
             return None
         groups = layer_decay_groups(model, self.args.layer_decay, args.learning_rate, args.weight_decay)
@@ -181,8 +181,7 @@ class Trials:
         strategy = "steps" if args.eval_steps else "epoch"
         training_args = TrainingArguments(
             output_dir=str(self._scratch()),
-            use_cpu=self.state.device.type
-            == "cpu",  # said, because mixed precision looks for an accelerator otherwise
+            use_cpu=self.state.device.type == "cpu",  # without it mixed precision looks for an accelerator
             run_name=f"{self.folder.name}-{run.name}",
             seed=run.seed,
             learning_rate=run.learning_rate,
@@ -203,7 +202,7 @@ class Trials:
             fp16=args.mixed_precision == "fp16",
             eval_strategy=strategy if selects else "no",
             eval_steps=args.eval_steps or None,
-            # A model is written when it is the best so far, and read back at the end.
+            # A model is written whenever it is the best so far, and read back at the end.
             save_strategy="best" if selects else "no",
             save_total_limit=1,
             save_only_model=True,
@@ -218,12 +217,12 @@ class Trials:
             remove_unused_columns=False,
             label_names=["labels"],
         )
-        # TrainingArguments take what `accelerate launch` says for "no", too, and know of no argument against it.
+        # TrainingArguments replace "no" by the precision of `accelerate launch`, and no argument prevents it.
         training_args.mixed_precision = args.mixed_precision or launched_precision()
         return training_args
 
     def _schedule(self) -> JsonObject:
-        """The learning rate's course in transformers' words."""
+        """The learning rate's schedule in transformers' terms."""
         name, lowest = self.args.lr_scheduler_type, self.args.min_learning_rate
         if lowest:
             return {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr": lowest}}
@@ -241,7 +240,7 @@ class Trials:
         return callbacks
 
     def _chosen_scores(self, trainer: Trainer) -> tuple[dict[str, float] | None, JsonObject]:
-        """Validation scores of the model that is kept, and which epoch that is of."""
+        """Validation scores of the model that is kept, and its epoch."""
         state = trainer.state
         if self.data.validation is None:
             return None, {"epoch": state.epoch}
@@ -250,7 +249,7 @@ class Trials:
         return metric_scores(best, "eval_"), {"epoch": best["epoch"], "validations": len(history)}
 
     def _history(self, trainer: Trainer) -> list[dict[str, float]]:
-        """The scores of every validation, and its loss, in the unit that is learnt."""
+        """The scores and the loss of every validation, in the unit that is learnt."""
         if self.data.validation is None:
             return []
         entries = [entry for entry in trainer.state.log_history if f"eval_{self.metric}" in entry]
@@ -265,13 +264,13 @@ class Trials:
         ]
 
     def _score(self, trainer: Trainer, run: Run, unit: LabelUnit) -> dict[str, float]:
-        """Scores on the test split, or on the validation split where there is none; what was predicted is stored."""
+        """Scores on the test split, or on validation where there is none; the predictions are stored."""
         name, split = ("validation", self.data.validation) if self.data.test is None else ("test", self.data.test)
         assert split is not None, "`FinetuningSetup` refuses data without either"
         scorer = trainer.compute_metrics
         if isinstance(scorer, MapScorer):
             scorer.kept_rows = map_rows(len(rows_of(split)))
-        # As `trainer.predict`, which would keep the maps of all rows.
+        # `trainer.predict` would keep the maps of all rows.
         output = trainer.evaluation_loop(trainer.get_test_dataloader(split), "Scoring", metric_key_prefix="test")
         if self.state.is_main_process:
             if isinstance(scorer, MapScorer):
@@ -295,14 +294,14 @@ class Trials:
         return record
 
     def stored_model(self, run: Run) -> Path:
-        """The folder of a run's model; trained again where an earlier call had no use for it and threw it away."""
+        """The folder of a run's model; the run is trained again where an earlier call threw its model away."""
         folder = run.model_folder(self.folder)
         if not self.setup.broadcast(folder.is_dir()):
             self.train(run, keep=True)
         return folder
 
     def _save(self, trainer: Trainer, run: Run, unit: LabelUnit) -> None:
-        """The run's model and its processor, complete or not there at all; its outputs in the labels' own unit."""
+        """Save the run's model, whole or not at all, and its processor; its outputs are in the labels' own unit."""
         model = trainer.accelerator.unwrap_model(trainer.model)
         to_original_unit(model, unit)
         final = run.model_folder(self.folder)
@@ -318,7 +317,7 @@ class Trials:
         return self.folder / "trainer"
 
     def remove_scratch(self) -> None:
-        """Remove what Trainer has written."""
+        """Remove Trainer's own folder."""
         self.state.wait_for_everyone()  # another process may still be reading the best model
         if self.state.is_main_process:
             shutil.rmtree(self._scratch(), ignore_errors=True)
@@ -326,12 +325,12 @@ class Trials:
 
 
 def launched_precision() -> str:
-    """The mixed precision that `accelerate launch` was told."""
+    """The mixed precision of `accelerate launch`."""
     return os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
 
 
 def finish_wandb(trainer: Trainer) -> None:
-    """End the run that Weights & Biases has open; the next training would go on with it."""
+    """End the run that Weights & Biases has open, which the next training would continue."""
     wandb: Any = sys.modules.get("wandb")
     if "wandb" in (trainer.args.report_to or []) and wandb is not None and wandb.run is not None:
         wandb.finish()

@@ -1,4 +1,4 @@
-"""What a recipe's `training` section may say, and the whole recipe of a pre-training run."""
+"""The fields of a recipe's `training` section, and the whole recipe of a pre-training run."""
 
 import json
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class PretrainingArguments:
             takes them for its encoder and its rgb projection (`load_vit`); a BERT for a PoS-BERT, which takes the heads too
             (data.tokenizer must then be that BERT's). The sizes must be equal, and a ViT-MAE needs model.position_order
             column_first. None means random weights.
-        init_positions: What `init_from` does with position embeddings: "same" takes them, and they must equal the MultiMAE's;
+        init_positions: Name of the way to start position embeddings: "same" takes them, and they must equal the MultiMAE's;
             "drop" leaves them out.
         seed: Seed of the initial weights, the order of the data, the masks and dropout.
         max_steps: Number of optimiser steps.
@@ -146,7 +146,7 @@ class PretrainingArguments:
             )
 
     def _check_hub(self) -> None:
-        """A name that the Hub would refuse after days of training is refused now."""
+        """Refuse now a name that the Hub would refuse after days of training."""
         if self.push_to_hub and not self.hub_model_id:
             raise ValueError("training.push_to_hub needs training.hub_model_id, such as 'org/metamae-pfam'.")
         if self.hub_model_id is not None:
@@ -171,7 +171,7 @@ class PretrainingRecipe:
 
 
 def flat_settings(recipe: PretrainingRecipe) -> JsonObject:
-    """`section/field` -> value, of the kinds that every tracker takes."""
+    """`section/field` -> value, of types that every tracker takes."""
     sections = asdict(recipe).items()
     settings = {f"{section}/{name}": value for section, fields in sections for name, value in fields.items()}
     plain = (bool, int, float, str)
@@ -187,7 +187,7 @@ def learning_settings(args: PretrainingArguments) -> dict[str, str]:
 
 
 def settings_as_json(section: DataArguments | PretrainingArguments) -> dict[str, str]:
-    """Field of a section -> its value as JSON, which also has a text for what is not a number."""
+    """Field of a section -> its value as JSON, which has a text for NaN and infinity too."""
     return {name: json.dumps(value, default=str) for name, value in asdict(section).items()}
 
 

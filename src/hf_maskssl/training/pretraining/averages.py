@@ -1,4 +1,4 @@
-"""Averages of named losses over steps or batches: those of tasks weigh each batch by how much of the task it held."""
+"""Averages of named losses over steps or batches; a task's losses weigh each batch by its number of the task's terms."""
 
 from collections.abc import Mapping, MutableMapping, Sequence
 
@@ -8,8 +8,8 @@ from ...models.configuration_pos_minimax_bert import NEXT_SENTENCE
 
 COUNT = "count/"
 WEIGHT = "weight/"
-PRESENT = "present/"  # among sums alone: of the batches that held some of the task
-# Beside a progress bar there is room for so many values.
+PRESENT = "present/"  # only among sums: number of batches with terms of the task
+# Number of values that fit beside a progress bar.
 SHOWN_PARTS = 6
 
 
@@ -21,14 +21,14 @@ def add_parts(
 ) -> None:
     """Add one batch's values to sums.
 
-    However many values there are, a GPU is given about a dozen kernels, and is not waited for.
+    However many values there are, a GPU gets about a dozen kernels and is not waited for.
 
     Args:
-        sums: Name -> sum so far, a scalar; changed in place. Those of one call share memory.
-        parts: Name -> scalar, all on one device. One that has a `count/NAME` beside it is a mean over so many terms, and its
-            `weight/NAME` says something only where there are any.
+        sums: Name -> sum so far, a scalar; changed in place. The sums of one call share memory.
+        parts: Name -> scalar, all on one device. A value with a `count/NAME` is a mean over so many terms, and its
+            `weight/NAME` counts only in batches with such terms.
         rows: Weight of the batch for values without a count.
-        dtype: Of the sums.
+        dtype: Type of the sums.
     """
     if not parts:
         return
@@ -41,7 +41,7 @@ def add_parts(
         present = (counts > 0).to(dtype) * per_row
     count_of = dict(zip(tasks, counts.unbind(), strict=True))
     present_of = {WEIGHT + task: value for task, value in zip(tasks, present.unbind(), strict=True)}
-    # A mean is weighed by its terms, a weight by whether there were any, a count by nothing, and all else by rows.
+    # A mean is weighed by its terms, a weight by whether there were any, a count not at all, and all else by rows.
     factors = [one if name.startswith(COUNT) else present_of.get(name, count_of.get(name, per_row)) for name in parts]
     added = torch.stack(factors) * _stacked(list(parts.values()), dtype)
     is_weighed = [task for task in tasks if WEIGHT + task in parts]
@@ -61,16 +61,16 @@ def _stacked(scalars: Sequence[torch.Tensor], dtype: torch.dtype) -> torch.Tenso
 
 
 def averages(sums: Mapping[str, float], rows: float, batches: int = 1) -> dict[str, float]:
-    """What `add_parts` summed as averages.
+    """Averages from the sums of `add_parts`.
 
     Args:
         sums: Name -> sum.
         rows: Sum of the batches' weights.
-        batches: Counts are divided by this; 1 leaves totals.
+        batches: Number by which counts are divided; 1 leaves totals.
 
     Returns:
-        Name -> average; of a task's weight over the batches that held some of the task. What concerns a task of which there
-        was nothing is left out, but its count: it is unknown, not 0.
+        Name -> average; a task's weight is averaged over the batches with terms of the task. Values of a task without terms
+        are left out, except its count: they are unknown, not 0.
     """
     found = {}
     for name, total in sums.items():
@@ -85,7 +85,7 @@ def averages(sums: Mapping[str, float], rows: float, batches: int = 1) -> dict[s
 
 
 def shown_beside_progress(means: Mapping[str, float]) -> dict[str, str]:
-    """What a progress bar has room for: all losses, or of many the whole one and the worst task's, as `noun 8.17`."""
+    """Values that fit beside a progress bar: all losses, or of many the whole one and the worst task's, as `noun 8.17`."""
     names = [name for name in means if "/" not in name]
     if len(names) <= SHOWN_PARTS:
         return {name: f"{means[name]:.4g}" for name in names}

@@ -16,14 +16,14 @@ def balance_tasks(run: "Pretrainer", step: int, taken: list[Batch]) -> "TaskBala
     """Measure the tasks over all batches of a step, where their weights or means depend on all of them.
 
     Returns:
-        The balancer that must be told when the step ends; None where each batch can be taken by itself.
+        The balancer, which must be informed when the step ends; None where each batch can be taken by itself.
     """
     if len(taken) <= 1:
         return None
-    model = run.bare_model  # looked for last: it takes longer than all else here
+    model = run.bare_model  # last, because it takes the longest
     if not isinstance(model, TaskPretraining):
         return None
-    # What method and model need is known everywhere; what a batch holds, every process must be asked.
+    # Every process knows the needs of method and model; the contents of batches are exchanged.
     is_certain = model.balancer.needs_first_pass or model.always_measures
     if not is_certain and not run.any_process(any(model.needs_first_pass(batch) for batch in taken)):
         return None

@@ -1,4 +1,4 @@
-"""Batches of a run: which rows each process gets, in an order that a resumed run finds again."""
+"""Batches of a run: the rows of each process, in an order that a resumed run finds again."""
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,9 +29,9 @@ class ShareCollator:
     """Makes a batch of one process's share of rows that all processes have read.
 
     Attributes:
-        collator: rows -> batch.
-        process: number of this process.
-        num_processes: equal shares that the rows are cut into.
+        collator: Rows -> batch.
+        process: Number of this process.
+        num_processes: Equal shares that the rows are cut into.
     """
 
     collator: BatchCollator
@@ -50,7 +50,7 @@ def training_loader(prepared: PreparedData, args: PretrainingArguments, accelera
     part: processes then agree on where a pass ends however the stream is cut into files, and batches may be ragged.
 
     Raises:
-        ValueError: there are fewer rows than one batch on every process; `data_on_device` does not go with the data.
+        ValueError: There are fewer rows than one batch on every process; `data_on_device` does not go with the data.
     """
     dataset = prepared.train
     is_stream = isinstance(dataset, IterableDataset)
@@ -78,7 +78,7 @@ def training_loader(prepared: PreparedData, args: PretrainingArguments, accelera
         pin_memory=pins_memory(args, accelerator),
         persistent_workers=args.num_workers > 0,
         worker_init_fn=PatientWorkers(),
-        # Workers' seeds come from this generator: making an iterator leaves the model's random numbers alone.
+        # Workers' seeds come from this generator, so that making an iterator leaves the model's random numbers alone.
         generator=torch.Generator().manual_seed(args.seed),
     )
     if is_stream:
@@ -101,10 +101,10 @@ def endless_batches(
     """Batches of pass after pass; epoch e is the permutation of seed + e, so a resumed run finds its place again.
 
     Args:
-        loader: Of `training_loader`.
-        prepared: Its data.
-        args: The run's.
-        place: `epoch` and `batches_in_epoch` say where to begin, and follow the batches.
+        loader: Loader from `training_loader`.
+        prepared: Data of the loader.
+        args: Arguments of the run.
+        place: State whose `epoch` and `batches_in_epoch` say where to begin, and follow the batches.
 
     Raises:
         ValueError: The data gives no full batch.
@@ -133,7 +133,7 @@ def _loader_of_epoch(loader: Loader, prepared: PreparedData, args: PretrainingAr
     """The loader, in the order of the state's epoch, without the batches that were used already."""
     loader.set_epoch(place.epoch)
     if isinstance(prepared.train, TransformedRows | MaskedTextRows):
-        # What rows draw at random follows the epoch; the loader of several processes does not tell them.
+        # Random draws of rows depend on the epoch, which the loader of several processes does not pass on.
         prepared.train.set_epoch(place.epoch, args.seed)
     if not place.batches_in_epoch:
         return loader
@@ -152,18 +152,18 @@ def without_first(loader: Loader, batches: int) -> Loader:
 def end_workers(loader: Loader) -> None:
     """End the worker processes of a `training_loader` (or one that skips its first batches); it gives no batch afterwards.
 
-    Left to the end of the program, or to whoever holds the loader, they would outlive the run.
+    Without this call they would outlive the run, until the program ends or the loader is dropped.
     """
     base = loader.base_dataloader
     if isinstance(base.worker_init_fn, PatientWorkers):
         base.worker_init_fn.end()
-    iterator = getattr(base, "_iterator", None)  # kept by loaders with persistent workers alone
+    iterator = getattr(base, "_iterator", None)  # only loaders with persistent workers keep it
     if iterator is not None:
         iterator._shutdown_workers()
 
 
 def pins_memory(args: PretrainingArguments, accelerator: Accelerator) -> bool:
-    """Whether batches are copied to a GPU from pinned memory, which the CPU need not wait for."""
+    """Whether batches are copied to a GPU from pinned memory, so that the CPU need not wait."""
     return args.pin_memory and accelerator.device.type == "cuda"
 
 
@@ -178,7 +178,7 @@ def validation_batches(
     processes, process = accelerator.num_processes, accelerator.process_index
     dataset = prepared.validation
     size = args.batch_size * processes
-    assert dataset is not None, "called for a run that validates"
+    assert dataset is not None, "only a run that validates calls this"
     if not isinstance(dataset, IterableDataset):
         usable = len(dataset) - len(dataset) % processes
         sizes = [min(size, usable - start) for start in range(0, usable, size)][: args.eval_batches]

@@ -1,4 +1,4 @@
-"""What a run is made of, before its first step: accelerator, model, optimiser, schedule."""
+"""The parts of a run, built before its first step: accelerator, model, optimiser, schedule."""
 
 from pathlib import Path
 
@@ -31,10 +31,10 @@ from .starting import start_from
 
 
 def build_accelerator(args: PretrainingArguments, output_dir: Path) -> Accelerator:
-    """What spreads a run over processes and devices.
+    """The Accelerator, which spreads a run over processes and devices.
 
     Raises:
-        ValueError: A launch, a precision or a tracker that this machine does not have, or cannot do.
+        ValueError: A launch, a precision or a tracker that this machine does not offer.
     """
     try:
         accelerator = Accelerator(
@@ -72,7 +72,7 @@ def build_accelerator(args: PretrainingArguments, output_dir: Path) -> Accelerat
 
 
 def _refuse_silent_changes(args: PretrainingArguments, accelerator: Accelerator) -> None:
-    """Accelerate leaves some of what was asked for out without a warning: such a launch is an error here."""
+    """Refuse a launch whose settings Accelerate would drop without a warning."""
     device = accelerator.device.type
     if parse_flag_from_env("ACCELERATE_USE_FSDP") and accelerator.distributed_type != DistributedType.FSDP:
         raise ValueError(
@@ -90,14 +90,14 @@ def _refuse_silent_changes(args: PretrainingArguments, accelerator: Accelerator)
 
 
 def use_tf32(tf32: bool | None, device: torch.device) -> None:
-    """Switches TensorFloat-32 on or off for the whole process; `training.tf32`, with the meaning it has in transformers.
+    """Switch TensorFloat-32 on or off for the whole process; `training.tf32`, with the meaning it has in transformers.
 
     Args:
-        tf32: True: on; False: off; None: as torch has it.
-        device: of the run.
+        tf32: True switches it on, False off; None leaves torch's setting.
+        device: Device of the run.
 
     Raises:
-        ValueError: it is asked for where there is none.
+        ValueError: `tf32` is true on a device without TensorFloat-32.
     """
     is_available = device.type == "cuda" and is_torch_tf32_available()
     if tf32 and not is_available:
@@ -151,12 +151,12 @@ def build_model(recipe: PretrainingRecipe, accelerator: Accelerator) -> PreTrain
 
 
 def build_optimizer(model: PreTrainedModel, args: PretrainingArguments, device: torch.device) -> torch.optim.Optimizer:
-    """AdamW over what is trained; without `decay_norm_and_bias` in two groups, the second with no weight decay.
+    """AdamW over the trained parameters; without `decay_norm_and_bias` in two groups, the second with no weight decay.
 
     Args:
-        model: Whose parameters.
+        model: Model to train.
         args: The recipe's training section.
-        device: Where the parameters will be: on CPU and CUDA one kernel updates all of them.
+        device: Device of the parameters during training: on CPU and CUDA one kernel updates all of them.
     """
     groups: list[JsonObject] = [{"params": [p for p in model.parameters() if p.requires_grad]}]
     if not args.decay_norm_and_bias:

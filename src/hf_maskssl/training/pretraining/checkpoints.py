@@ -51,7 +51,7 @@ def seal(folder: Path, final: Path) -> None:
 
 
 def find_problem(folder: Path) -> str | None:
-    """What is wrong with a checkpoint, or None when every file is as it was written."""
+    """The first fault of a checkpoint, or None when every file is as it was written."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
     except FileNotFoundError:
@@ -68,7 +68,7 @@ def find_problem(folder: Path) -> str | None:
 
 
 def refuse_former_run(output_dir: Path) -> None:
-    """Refuse to begin anew where a run has left checkpoints.
+    """Refuse to begin anew in a folder with a run's checkpoints.
 
     Raises:
         ValueError: The folder holds some.
@@ -91,7 +91,7 @@ def newest_sound_checkpoint(output_dir: Path) -> Path | None:
 
 
 def thin_out(output_dir: Path, keep: int, newest: Path) -> None:
-    """Remove all but the last `keep` numbered checkpoints up to `newest`, and what killed runs left half-written.
+    """Remove all but the last `keep` numbered checkpoints up to `newest`, and half-written ones of killed runs.
 
     Checkpoints beyond `newest` are damaged ones that a resumed run has passed over and will write again.
     """
@@ -102,7 +102,7 @@ def thin_out(output_dir: Path, keep: int, newest: Path) -> None:
 
 
 def copy_as(source: Path, final: Path) -> None:
-    """A copy of a sealed checkpoint under another name, complete or not there at all."""
+    """Copy a sealed checkpoint under another name, whole or not at all."""
     folder = incomplete_folder(final)
     shutil.copytree(source, folder, dirs_exist_ok=True)
     (folder / MANIFEST).unlink()
@@ -129,7 +129,7 @@ def check_same_model(folder: Path, config: PreTrainedConfig) -> None:
     """Refuse a checkpoint of another method, or of the same one in another shape.
 
     Raises:
-        ValueError: naming what differs.
+        ValueError: The two differ; the error names the fields.
     """
     saved = json.loads((folder / "config.json").read_text())
     advice = "name another training.output_dir, or take back the change."
@@ -146,12 +146,12 @@ def check_same_model(folder: Path, config: PreTrainedConfig) -> None:
 
 
 def changed_settings(former: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Fields whose value was another one when a checkpoint was written; those that it does not know did not change."""
+    """Fields that had another value when a checkpoint was written; unknown ones count as unchanged."""
     return [name for name, value in now.items() if former.get(name, value) != value]
 
 
 def warn_of_changed_data(folder: Path, former: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Say which fields of the data section are others than those a checkpoint was written with.
+    """Warn of fields of the data section that have changed since a checkpoint was written.
 
     Args:
         folder: The checkpoint.

@@ -1,7 +1,7 @@
 """Whole training steps as CUDA graphs.
 
 A small model on a GPU waits for its kernels to be launched: MetaMAE launches well over a thousand in a step. A CUDA graph
-launches all of them at once. It repeats what was recorded on the very same memory, so everything that changes from step to
+launches all of them at once. It repeats the recording on the same memory, so everything that changes from step to
 step must lie in tensors: the batch, the learning rates, and the seed of the device's random numbers, which
 `torch.cuda.manual_seed` sets and `CUDAGraph.replay` hands to the kernels. The masks and the dropout of a replayed step are
 therefore those that the same step has without graphs.
@@ -26,23 +26,23 @@ from .averages import add_parts
 
 logger = logging.getLogger(__name__)
 
-# Steps of each shape of batch before it is recorded: libraries choose kernels and the optimiser makes its state in the first.
+# Number of steps of each shape before the recording, in which libraries choose kernels and the optimiser makes its state.
 WARM_UP_STEPS = 3
-# Graphs kept at a time; a graph takes as much memory as one step's activations where nothing else is free.
+# Number of graphs to keep; a graph takes as much memory as one step's activations where nothing else is free.
 MAX_GRAPHS = 16
 
-# Name -> tensor on the device, or a mapping of such.
+# Name -> tensor on the device, or a mapping of names to tensors.
 Batch: TypeAlias = Mapping[str, Any]
-Shapes: TypeAlias = tuple[object, ...]  # of a batch
+Shapes: TypeAlias = tuple[object, ...]  # shapes of a batch
 
 
 @dataclasses.dataclass
 class StepOutputs:
-    """What a step leaves behind, all on the device. A replayed step writes it where the one before wrote it.
+    """The results of a step, all on the device. A replayed step overwrites those of the step before.
 
     Attributes:
-        sums: Name -> float32 scalar, what `add_parts` makes of the losses of the one batch; `loss` is among them.
-        grad_norm: Scalar, the gradient's l2 norm before clipping.
+        sums: Name -> float32 scalar, the batch's losses summed by `add_parts`; `loss` is among them.
+        grad_norm: Scalar l2 norm of the gradient before clipping.
     """
 
     sums: dict[str, torch.Tensor]
@@ -56,16 +56,16 @@ class Recorder(Protocol):
     """Runs steps, and records them to be replayed."""
 
     def run(self, step: Step) -> StepOutputs:
-        """Run it now."""
+        """Run the step now."""
 
     def record(self, step: Step) -> tuple[Callable[[], None], StepOutputs]:
-        """Take down what it does without doing it: a function that does it, and where this writes its outputs."""
+        """Record the step without running it; returns a function that replays it, and the tensors of its outputs."""
 
 
 class CudaRecorder:
     """CUDA graphs that share memory: they are never replayed at the same time, and outputs are read in between.
 
-    Every step goes through one stream of its own until it is recorded there. Else the backward pass would wait for the
+    Every step runs on one stream of its own until it is recorded there. Otherwise the backward pass would wait for the
     default stream, where the parameters were used first, and a recorded stream must not depend on others.
     """
 
@@ -83,11 +83,11 @@ class CudaRecorder:
         return outputs
 
     def record(self, step: Step) -> tuple[Callable[[], None], StepOutputs]:
-        gc.collect()  # a former step's autograd graph in a reference cycle
+        gc.collect()  # frees a former step's autograd graph, which may be a reference cycle
         graph = torch.cuda.CUDAGraph()
         current = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(current)
-        # Errors of this thread alone: the data loader's thread may pin memory meanwhile.
+        # Only this thread's errors count: the data loader's thread may pin memory meanwhile.
         recording = torch.cuda.graph(graph, self.pool, self.stream, capture_error_mode="thread_local")
         try:
             with recording:
@@ -100,14 +100,14 @@ class CudaRecorder:
 
 
 class DeviceRates:
-    """The learning rates of an optimiser as tensors, for as long as it takes a step.
+    """The learning rates of an optimiser as tensors, for the duration of a step.
 
-    In between they are the numbers that the schedule sets and that checkpoints hold, so that a run may go on with graphs or
+    Between steps they are numbers, which the schedule sets and checkpoints hold, so that a run may go on with graphs or
     without.
 
     Args:
-        optimizer: Its groups have `lr` and `capturable`.
-        device: Of the parameters.
+        optimizer: Optimizer whose groups have `lr` and `capturable`.
+        device: Device of the parameters.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
@@ -124,7 +124,7 @@ class DeviceRates:
 
     @contextlib.contextmanager
     def lent(self, capturable: bool) -> Iterator[None]:
-        """A context in which the optimiser reads the tensors; `capturable` as while recording."""
+        """A context in which the optimiser reads the tensors; `capturable` must be true while recording."""
         groups = self.optimizer.param_groups
         kept = [(group["lr"], group["capturable"]) for group in groups]
         try:
@@ -144,16 +144,16 @@ class _Recorded:
 
 
 class StepGraphs:
-    """Steps that are run a few times for each shape of batch, then recorded, then replayed.
+    """Training steps that run a few times for each shape of batch, then are recorded, then replayed.
 
     All steps are real ones: those before the recording run as without graphs, and recording itself changes nothing. Shapes
-    beyond the first `max_graphs` run without a graph, which is said once.
+    beyond the first `max_graphs` run without a graph, after one warning.
 
     Args:
-        step: A whole optimiser step on a batch: forward, backward, clipping, update, gradients dropped.
-        optimizer: What `step` updates weights with.
-        recorder: How it is run and recorded.
-        device: Of weights and batches.
+        step: Function that takes a whole optimiser step on a batch: forward, backward, clipping, update, gradients dropped.
+        optimizer: Optimizer of `step`.
+        recorder: Recorder that runs and records steps.
+        device: Device of weights and batches.
     """
 
     def __init__(
@@ -179,10 +179,10 @@ class StepGraphs:
 
         Args:
             batch: Name -> tensor on the device, or dicts of such.
-            seed: Seeds the device's random numbers; called right before the step draws any.
+            seed: Function that seeds the device's random numbers; called right before the step draws any.
 
         Returns:
-            What the step left behind, to be read or copied before the next one.
+            The results of the step, to be read or copied before the next one.
 
         Raises:
             ValueError: The step cannot be recorded.
@@ -207,7 +207,7 @@ class StepGraphs:
 
     @property
     def num_graphs(self) -> int:
-        """Shapes of batch that were recorded."""
+        """Number of shapes that were recorded."""
         return len(self._recorded)
 
     def _is_to_be_recorded(self, key: Shapes) -> bool:
@@ -218,7 +218,7 @@ class StepGraphs:
         if len(self._recorded) < self.max_graphs:
             return True
         if not self._is_full:
-            self._is_full = True  # said once
+            self._is_full = True  # warns once
             logger.warning(
                 "training.cuda_graphs: batches have more shapes than the %d graphs that are kept; those of other shapes run "
                 "without a graph. training.data_on_device gives all batches one shape.",
@@ -273,16 +273,16 @@ class TrainingStep:
 def step_graphs(
     args: PretrainingArguments, accelerator: Accelerator, model: nn.Module, optimizer: AcceleratedOptimizer
 ) -> StepGraphs:
-    """The steps of a run with `training.cuda_graphs`, of a prepared model and optimiser."""
+    """The steps of a run with `training.cuda_graphs`, for a prepared model and optimiser."""
     step = TrainingStep(accelerator, model, optimizer, args.max_grad_norm)
     return StepGraphs(step, optimizer.optimizer, CudaRecorder(accelerator.device), accelerator.device)
 
 
 def check_launch_for_graphs(accelerator: Accelerator) -> None:
-    """Whether steps of this process can be recorded.
+    """Check that steps of this process can be recorded.
 
     Raises:
-        ValueError: It is not on a CUDA GPU, is one of several, or scales losses for fp16.
+        ValueError: The process is not on a CUDA GPU, is one of several, or scales losses for fp16.
     """
     device = accelerator.device.type
     if device != "cuda":
@@ -302,7 +302,7 @@ def check_launch_for_graphs(accelerator: Accelerator) -> None:
 
 
 def check_model_for_graphs(model: nn.Module) -> None:
-    """Whether steps of a model can be recorded: its shapes must follow from those of the batch.
+    """Check that steps of a model can be recorded: the batch's shapes must decide all others.
 
     Raises:
         ValueError: They cannot.
@@ -322,7 +322,7 @@ def add_sums(window: dict[str, torch.Tensor], sums: Mapping[str, torch.Tensor]) 
 
 
 def shapes_of(batch: Batch) -> Shapes:
-    """What a recorded step depends on of a batch: names, shapes and types, in the order of the batch."""
+    """The properties of a batch on which a recorded step depends: names, shapes and types, in the order of the batch."""
     return tuple(
         (name, shapes_of(part) if isinstance(part, Mapping) else (tuple(part.shape), part.dtype))
         for name, part in batch.items()
@@ -335,7 +335,7 @@ def copy_of(batch: Batch) -> Batch:
 
 
 def copy_into(target: Batch, batch: Batch) -> None:
-    """The values of `batch` into the tensors of `target`, a batch of the same shapes."""
+    """Copy the values of `batch` into the tensors of `target`, a batch of the same shapes."""
     for name, part in batch.items():
         if isinstance(part, Mapping):
             copy_into(target[name], part)

@@ -35,7 +35,7 @@ from .window import LossWindow
 
 logger = logging.getLogger(__name__)
 
-# Steps after which processes on GPUs agree on whether to stop: agreeing makes the CPU wait for the device.
+# Number of steps between agreements on whether to stop, on GPUs: agreeing makes the CPU wait for the device.
 AGREEMENT_STEPS = 10
 # (folder, recipe, state so far) -> writes README.md
 CardWriter = Callable[[Path, PretrainingRecipe, RunState], None]
@@ -47,31 +47,31 @@ def pretrain(
     """Run a recipe from its data to a folder that `AutoModel.from_pretrained` opens.
 
     Args:
-        recipe: the run.
-        write_card: called on the main process for every checkpoint and at the end.
-        watchers: what is looked at meanwhile; None: `recipe_watchers(recipe)`.
+        recipe: The run.
+        write_card: Function called on the main process for every checkpoint and at the end.
+        watchers: Watchers of the run; None means `recipe_watchers(recipe)`.
 
     Returns:
         The final state; `interrupted` when SIGTERM or Ctrl-C ended the run early (everything is saved then).
 
     Raises:
-        ValueError: anything in the recipe, the data or the output folder that cannot work; `NonFiniteLossError` when
+        ValueError: The recipe, the data or the output folder cannot work; `NonFiniteLossError` when
             training diverges.
     """
     return Pretrainer(recipe, write_card, watchers).run()
 
 
 class Pretrainer:
-    """One run. Methods in the order in which they happen.
+    """One run; its methods stand in the order in which they are called.
 
     Attributes:
-        recipe, args, accelerator, output_dir: of the run.
-        prepared, model, optimizer, scheduler: there once `run` has set up; the model as Accelerate has wrapped it.
-        state: where it stands.
-        window: losses since the last log.
-        signals: SIGTERM and Ctrl-C, while the run trains.
-        rows: numbers of the rows of the last step's batches.
-        write_card, watchers: as `pretrain` has them.
+        recipe, args, accelerator, output_dir: Settings, processes and folder of the run.
+        prepared, model, optimizer, scheduler: Parts that `run` sets up; the model as Accelerate has wrapped it.
+        state: Position of the run, saved with every checkpoint.
+        window: Losses since the last line of the log.
+        signals: Handlers of SIGTERM and Ctrl-C, while the run trains.
+        rows: Numbers of the rows of the last step's batches.
+        write_card, watchers: Arguments of `pretrain`.
     """
 
     def __init__(
@@ -89,10 +89,10 @@ class Pretrainer:
         self.state = first_state(recipe, self.accelerator.num_processes)
         self.window = LossWindow(self.accelerator, self.output_dir)
         self.rows: list[torch.Tensor] = []
-        self.stop_requested = False  # agreed on by all processes
+        self.stop_requested = False  # all processes agree on it
         self.signals = StopSignals()
-        self._graphs: StepGraphs | None = None  # where training.cuda_graphs records whole steps
-        self._learning_rate = 0.0  # of the last step
+        self._graphs: StepGraphs | None = None  # with training.cuda_graphs
+        self._learning_rate = 0.0  # rate of the last step
 
     def _set_up(self) -> None:
         args = self.args
@@ -119,11 +119,11 @@ class Pretrainer:
 
     @property
     def bare_model(self) -> PreTrainedModel:
-        """The model itself, without what Accelerate has wrapped it in."""
+        """The model itself, without Accelerate's wrapper."""
         return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
     def run(self) -> RunState:
-        """Train to the last step, or to where SIGTERM, Ctrl-C or an error ends it."""
+        """Train to the last step, or until SIGTERM, Ctrl-C or an error ends the run."""
         self._set_up()
         if self.args.resume:
             resume(self)
@@ -138,14 +138,14 @@ class Pretrainer:
             unit="step",
             disable=is_done or not self.accelerator.is_local_main_process,
         )
-        # Closed, the batches end their workers: after an error nothing else would before the program's end.
+        # Closing the batches ends their workers: after an error nothing else would before the program's end.
         source = endless_batches(self.loader, self.prepared, self.args, self.state)
         with self.signals, progress, contextlib.closing(source) as batches:
             if self.state.step == 0:
                 for watcher in self.watchers:
                     if watcher.at_start:
                         self.log(watcher.look(self))
-            # A model whose objective changes over training is told how far it is.
+            # A model whose objective changes over training needs the progress.
             hooks = pretraining_hooks(self.bare_model)
             while self.state.step < self.args.max_steps and not self.stop_requested:
                 hooks.set_training_progress(self.state.step / self.args.max_steps)
@@ -166,7 +166,7 @@ class Pretrainer:
         taken = [self.inputs(batch) for batch in taken]
         if self._graphs is not None:
             self._replay(self._graphs, step, taken[0], rows_taken[0])
-            taken, rows_taken = [], []  # nothing is left to do one by one
+            taken, rows_taken = [], []  # the graph takes the whole step
         balancer = balance_tasks(self, step, taken)
         for part, (batch, rows) in enumerate(zip(taken, rows_taken, strict=True)):
             self.seed(step, part)
@@ -187,15 +187,15 @@ class Pretrainer:
         self.state.step = step
 
     def inputs(self, batch: Batch) -> Batch:
-        """The part of a batch that the model takes: without what error messages and probes want."""
+        """The part of a batch that the model takes, without entries for error messages and probes."""
         return {name: part for name, part in batch.items() if name not in self.prepared.not_inputs}
 
     def seed(self, step: int, part: int, set_seed: Callable[[int, torch.device], None] = seed_step) -> None:
-        """Masks and dropout are a function of seed, step, part and process alone: there is nothing to restore."""
+        """Seed masks and dropout by seed, step, part and process alone, so that there is nothing to restore."""
         set_seed(mix(self.args.seed, step, part, self.accelerator.process_index), self.accelerator.device)
 
     def _replay(self, graphs: StepGraphs, step: int, batch: Batch, rows: torch.Tensor | None) -> None:
-        """The whole step by a CUDA graph, where the batch's shape has one already."""
+        """Take the whole step by a CUDA graph, where the batch's shape has one already."""
         outputs = graphs(batch, lambda: self.seed(step, 0, seed_device))
         if rows is not None:
             self.rows.append(rows)
@@ -205,7 +205,7 @@ class Pretrainer:
     def _clip_gradients(self, step: int) -> None:
         limit = self.args.max_grad_norm
         if limit is None and not self.is_due(self.args.logging_steps, step):
-            return  # the norm is only wanted for the log
+            return  # only the log needs the norm
         self.window.grad_norm = self.accelerator.clip_grad_norm_(
             self.model.parameters(), math.inf if limit is None else limit
         )
@@ -221,7 +221,7 @@ class Pretrainer:
         for watcher in self.watchers:
             if self.is_due(watcher.every, step):
                 self.log(watcher.look(self))
-        # Last, so that the checkpoint holds everything known about its step.
+        # The checkpoint comes last, so that it holds everything known about its step.
         is_best = args.save_best and self.state.best_step == step
         if is_best or self.is_due(args.save_steps, step):
             save(self, best=is_best)

@@ -1,4 +1,4 @@
-"""Small data sets whole on the device: batches without a data loader's work in every step."""
+"""Small data sets held whole on the device: batches without a data loader's work in every step."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -25,10 +25,10 @@ class ResidentRows:
     """Every row of a split as tensors on a device.
 
     Args:
-        tensors: Name -> (n, ...), as a collator makes them of all rows in one batch.
+        tensors: Name -> (n, ...), all rows in one batch of the collator.
         lengths: (n,) tokens of each row, padding of its own included; None where there are no ids.
         num_real: (n,) tokens of each row that are not padding; None where there are no ids.
-        always_mask: Whether a batch has an `attention_mask` also where nothing is padded.
+        always_mask: Whether a batch has an `attention_mask` even where nothing is padded.
         trims: Cut a batch to its longest row, as a collator does. Else all batches have the length of the longest row of all
             and, where any row is shorter, an `attention_mask`: one shape for all.
     """
@@ -66,13 +66,13 @@ class ResidentRows:
 
 
 class ResidentLoader:
-    """In place of a prepared loader: the same rows in the same order, taken from tensors on the device.
+    """A substitute for a prepared loader: the same rows in the same order, taken from tensors on the device.
 
     Args:
-        loader: Whose order it is; its rows are not read.
-        rows: Where they are taken from.
-        device: Where the rows are.
-        skipped: Batches at the beginning of a pass that are left out.
+        loader: Loader that decides the order; it reads no rows.
+        rows: Rows on the device.
+        device: Device of the rows.
+        skipped: Number of batches left out at the beginning of a pass.
     """
 
     def __init__(self, loader: DataLoaderShard, rows: ResidentRows, device: torch.device, skipped: int = 0) -> None:
@@ -107,8 +107,8 @@ def resident_rows(prepared: PreparedData, device: torch.device, trims: bool) -> 
     """Collate the training split once, in its order; labels, which pre-training does not read, are left out.
 
     Raises:
-        ValueError: Rows are streamed or drawn anew in each pass, or do not fit into `MAX_BYTES`; or a row as the collator
-            refuses it.
+        ValueError: Rows are streamed or drawn anew in each pass, or do not fit into `MAX_BYTES`; or the collator
+            refuses a row.
     """
     dataset = _kept_rows(prepared)
     left_out = [name for name in prepared.not_inputs if name != "index"]
@@ -152,7 +152,7 @@ def _kept_rows(prepared: PreparedData) -> PreparedRows | TransformedRows:
     """The training rows, which are the same in every pass.
 
     Raises:
-        ValueError: They are not.
+        ValueError: They change, or are streamed.
     """
     dataset = prepared.train
     reason = (

@@ -1,4 +1,4 @@
-"""Going on where a checkpoint stands: its weights and optimiser state, with the settings that the recipe has now."""
+"""Resuming from a checkpoint: its weights and optimiser state, with the recipe's present settings."""
 
 import logging
 import os
@@ -38,13 +38,13 @@ logger = logging.getLogger(__name__)
 
 
 def resume(run: "Pretrainer") -> None:
-    """Go on where the newest sound checkpoint of the folder stands.
+    """Continue from the newest sound checkpoint of the folder.
 
     Settings of the optimiser and the learning rate are those of the recipe, also where the checkpoint was written with
     others, which the log then names.
 
     Raises:
-        ValueError: It is of another model, of a layout on which the order of the data depends, or of other groups of
+        ValueError: The checkpoint has another model, another layout (on which the order of the data depends) or other groups of
             parameters; or a file of it is no plain data.
     """
     folder = newest_sound_checkpoint(run.output_dir)

@@ -56,7 +56,7 @@ def save(run: "Pretrainer", best: bool = False) -> None:
 
 
 def _check_weights(run: "Pretrainer") -> None:
-    """A gradient that overflowed spoils the weights one step before the loss shows it: such weights are not saved."""
+    """Refuse to save weights that are not finite: an overflowed gradient spoils them one step before the loss shows it."""
     parts = chain(run.model.parameters(), run.model.buffers())
     local = [part.to_local() if isinstance(part, DTensor) else part for part in parts]
     is_finite = torch.stack([torch.isfinite(part).all() for part in local]).all()
@@ -68,7 +68,7 @@ def _check_weights(run: "Pretrainer") -> None:
 
 
 def _save_model(run: "Pretrainer", folder: Path) -> None:
-    """What `save_pretrained` writes for model and processor, and the card."""
+    """Write model and processor by `save_pretrained`, and the card."""
     state_dict = run.accelerator.get_state_dict(run.model)
     if not run.accelerator.is_main_process:
         return
@@ -94,7 +94,7 @@ def finish(run: "Pretrainer") -> None:
 
 
 def _copy_model_files(checkpoint: Path, folder: Path) -> None:
-    """What a reader of the model needs, without what only a resumed run needs."""
+    """Copy the files that a reader of the model needs, without those that only a resumed run needs."""
     for path in checkpoint.iterdir():
         if path.is_file() and path.name != MANIFEST:
             shutil.copy2(path, folder / path.name)

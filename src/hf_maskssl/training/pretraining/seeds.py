@@ -1,4 +1,4 @@
-"""Seeds of a training step: what a model draws is a function of them, so nothing has to be restored."""
+"""Seeds of a training step: a model's draws are a function of them, so nothing has to be restored."""
 
 import random
 
@@ -15,11 +15,11 @@ def mix(*numbers: int) -> int:
 def seed_step(seed: int, device: torch.device) -> None:
     """Seed Python, NumPy and torch for a step on `device`, as Accelerate's `set_seed` does, but in microseconds.
 
-    `torch.manual_seed` also tells every kind of device that is not there, which takes longer than the step of a tiny model.
+    `torch.manual_seed` also seeds every kind of absent device, which takes longer than the step of a tiny model.
 
     Args:
-        seed: below 2^32.
-        device: where the model is; of GPUs all are seeded.
+        seed: Number below 2^32.
+        device: Device of the model; all GPUs are seeded.
     """
     if device.type not in ("cpu", "cuda"):
         set_seed(seed)
@@ -32,5 +32,5 @@ def seed_step(seed: int, device: torch.device) -> None:
 
 
 def seed_device(seed: int, device: torch.device) -> None:
-    """Seed the present GPU's random numbers alone: all that a step recorded as a CUDA graph draws from."""
+    """Seed only the present GPU's random numbers: a step recorded as a CUDA graph draws from nothing else."""
     torch.cuda.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""What FSDP is told of a model: which of its modules are sharded one by one."""
+"""FSDP's settings for a model: the modules that are sharded one by one."""
 
 import contextlib
 from collections.abc import Iterator
@@ -21,8 +21,8 @@ def fsdp_units(model: PreTrainedModel) -> list[str]:
 def embedding_in_root(model: PreTrainedModel) -> Iterator[None]:
     """While FSDP shards the model, hide its input embedding, of which Accelerate would make a unit.
 
-    A unit is whole during its own forward only, but a tied head reads words off the embedding's table later on. What is
-    in no unit is whole throughout.
+    A unit is whole during its own forward only, but a tied head reads words off the embedding's table later on. Modules
+    in no unit are whole throughout.
     """
     setattr(model, "get_input_embeddings", lambda: None)  # noqa: B010  a method, to the type checker
     try:

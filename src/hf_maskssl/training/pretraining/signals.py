@@ -1,4 +1,4 @@
-"""SIGTERM, which clusters send before they take a machine away, and Ctrl-C: noticed, not died of."""
+"""Handlers of Ctrl-C and of SIGTERM, which clusters send before they take a machine away."""
 
 import os
 import signal
@@ -10,13 +10,13 @@ from types import FrameType
 
 
 class StopSignals:
-    """A context in which SIGTERM and Ctrl-C (SIGINT) only set `received`; afterwards they do again what they did before.
+    """A context in which SIGTERM and Ctrl-C (SIGINT) only set `received`; afterwards the former handlers are back.
 
-    A second Ctrl-C ends the program at once. In another thread than the main one, where Python allows no handlers, nothing is
+    A second Ctrl-C ends the program at once. Outside the main thread Python allows no handlers, and no signal is
     noticed.
 
     Attributes:
-        received: name of the first signal that came; None before.
+        received: Name of the first signal that came; None before.
     """
 
     def __init__(self) -> None:
@@ -42,12 +42,12 @@ class StopSignals:
 class PatientWorkers:
     """`worker_init_fn` of a data loader whose workers ignore Ctrl-C, and SIGTERM until the run is over.
 
-    A signal to the whole process group must leave the run able to save, so its workers live on. Once `end` was called they
-    die of it again: torch and multiprocessing end slow workers by SIGTERM and wait until they are gone, for ever if need be.
+    A signal to the whole process group must leave the run able to save, so its workers live on. After `end` they
+    die of it again: torch and multiprocessing end slow workers by SIGTERM and wait for them without limit.
     """
 
     def __init__(self) -> None:
-        # Raw: a signal may come at any moment, also to a holder of the lock that another value would have.
+        # A raw value has no lock: a signal may come at any moment, also to a holder of a lock.
         self._is_over = RawValue(c_bool, False)
 
     def __call__(self, worker: int) -> None:
@@ -59,4 +59,4 @@ class PatientWorkers:
 
     def _end_worker(self, number: int, frame: FrameType | None) -> None:
         if self._is_over.value:
-            os._exit(0)  # as torch's own handler: without waiting for a queue that nobody empties any more
+            os._exit(0)  # does not wait for a queue that nobody empties, like torch's handler

@@ -1,4 +1,4 @@
-"""Where pre-training begins when not from random weights: from another model's, where a method knows how."""
+"""Starting pre-training from another model's weights, where a method supports it."""
 
 import logging
 from typing import Literal
@@ -14,15 +14,15 @@ def start_from(model: PreTrainedModel, name: str, positions: Literal["same", "dr
     """Give a new pre-training model the weights of another one, by its hook `warm_start`.
 
     Args:
-        model: A model that knows how: a MultiMAE starts from a ViT or ViT-MAE, a PoS-BERT from a BERT.
+        model: Model whose class has the hook: a MultiMAE starts from a ViT or ViT-MAE, a PoS-BERT from a BERT.
         name: Hub name or folder of the other model.
-        positions: Of a ViT: "same", its position embeddings must be the model's; "drop" begins without them.
+        positions: Position embeddings of a ViT: "same" needs them equal to the model's; "drop" begins without them.
 
     Returns:
         The model to train, which may be another object.
 
     Raises:
-        ValueError: Another kind of model, sizes that differ, or nothing of that name.
+        ValueError: Another kind of model, sizes that differ, or a name under which there is none.
     """
     read_start(name)
     try:
@@ -41,10 +41,10 @@ def start_from(model: PreTrainedModel, name: str, positions: Literal["same", "dr
 
 
 def read_start(name: str) -> PreTrainedConfig:
-    """The configuration of the model to begin with.
+    """The configuration of the model to start from.
 
     Raises:
-        ValueError: There is none of that name, or none that can be read.
+        ValueError: No readable model has that name.
     """
     try:
         return AutoConfig.from_pretrained(name)
@@ -53,7 +53,7 @@ def read_start(name: str) -> PreTrainedConfig:
 
 
 def _unreadable(name: str, error: Exception) -> ValueError:
-    """The error in one line that names the field: what transformers says of a name that it cannot find fills several."""
+    """A one-line error that names the field; transformers' message fills several lines."""
     reason = str(error).strip().partition("\n")[0].rstrip(".")
     return ValueError(
         f"training.init_from={name!r} is neither a folder nor a Hub name from which a model can be read: {reason}."

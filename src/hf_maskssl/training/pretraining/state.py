@@ -1,4 +1,4 @@
-"""Where a run stands."""
+"""The position of a run."""
 
 import dataclasses
 
@@ -7,21 +7,21 @@ from .arguments import PretrainingRecipe, learning_settings, settings_as_json
 
 @dataclasses.dataclass
 class RunState:
-    """Where a run stands; saved with every checkpoint, so that a resumed run goes on as if nothing had happened.
+    """The position of a run; saved with every checkpoint, so that a resumed run continues the same.
 
     Attributes:
-        step: optimiser steps done.
-        epoch: passes over the data finished.
-        batches_in_epoch: batches of the current pass already used (per process).
-        seconds: training time, summed over resumptions.
-        best_loss, best_step: lowest validation loss, and when it was.
-        history: one dict per logged step: `step` and named values.
-        window, window_batches: sums since the last logged step, and over how many batches.
-        interrupted: whether SIGTERM or Ctrl-C ended the run.
-        layout: processes, batch size and accumulation the data order depends on.
-        data: the recipe's data section, each field as JSON.
-        training: the settings of the training section that decide what a step does (`learning_settings`), each as JSON.
-        updates: updates of the weights: fewer than steps where float16 skipped some. None in checkpoints of version 0.1.
+        step: Optimiser steps done.
+        epoch: Passes over the data finished.
+        batches_in_epoch: Batches of the current pass already used (per process).
+        seconds: Training time, summed over resumptions.
+        best_loss, best_step: Lowest validation loss, and when it was.
+        history: One dict per logged step: `step` and named values.
+        window, window_batches: Sums since the last logged step, and over how many batches.
+        interrupted: Whether SIGTERM or Ctrl-C ended the run.
+        layout: Processes, batch size and accumulation the data order depends on.
+        data: The recipe's data section, each field as JSON.
+        training: The settings of the training section that decide what a step does (`learning_settings`), each as JSON.
+        updates: Updates of the weights: fewer than steps where float16 skipped some. None in checkpoints of version 0.1.
     """
 
     step: int = 0
@@ -52,7 +52,7 @@ class RunState:
 
 
 def first_state(recipe: PretrainingRecipe, num_processes: int) -> RunState:
-    """Before the first step, with the settings that a resumed run is compared with."""
+    """The state before the first step, with the settings that a resumed run is compared with."""
     args = recipe.training
     return RunState(
         layout={

@@ -1,6 +1,6 @@
-"""What is looked at while a model trains: its loss on held-out rows, its features, its reconstructions.
+"""Watchers of a model in training: its loss on held-out rows, its features, its reconstructions.
 
-A `Watcher` of one's own is passed to `pretrain` beside those of the recipe (`recipe_watchers`).
+A `Watcher` of your own is passed to `pretrain` beside those of the recipe (`recipe_watchers`).
 """
 
 from abc import ABC, abstractmethod
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Watcher(ABC):
-    """Looks at a run every so many steps, after the last of them, and where `at_start` says so before the first.
+    """An observer of a run: every so many steps, after the last one, and with `at_start` before the first.
 
     Every process calls it at the same step.
 
@@ -38,11 +38,11 @@ class Watcher(ABC):
     def __init__(self, every: int) -> None:
         self.every = every
 
-    def check(self, run: "Pretrainer") -> None:  # noqa: B027  most have nothing to ask for
-        """Called once the data is there and before anything is trained.
+    def check(self, run: "Pretrainer") -> None:  # noqa: B027  most have no needs
+        """Check the needs of the watcher, once the data is there and before anything is trained.
 
         Raises:
-            ValueError: What will be looked at is missing.
+            ValueError: The watcher lacks something that it needs.
         """
 
     @abstractmethod
@@ -54,7 +54,6 @@ class Validation(Watcher):
     """The mean loss of the validation split, with the same rows and masks every time."""
 
     def check(self, run: "Pretrainer") -> None:
-        """As `Watcher`."""
         validation, processes = run.prepared.validation, run.accelerator.num_processes
         if validation is None:
             raise ValueError(
@@ -68,7 +67,7 @@ class Validation(Watcher):
 
     @torch.no_grad()
     def look(self, run: "Pretrainer") -> dict[str, float]:
-        """As `Watcher`; the lowest loss so far is noted in the run's state."""
+        """The validation loss; the lowest so far is noted in the run's state."""
         run.model.eval()
         totals: dict[str, torch.Tensor] = {}
         count = 0
@@ -89,26 +88,23 @@ class Validation(Watcher):
 
 
 class OnlineProbe(Watcher):
-    """Frozen features of labelled rows. The main process alone probes; the others wait for it at their next exchange."""
+    """A probe of frozen features of labelled rows. The main process alone probes; the others wait at their next exchange."""
 
-    at_start = True  # the untrained encoder, to compare with
+    at_start = True  # measures the untrained encoder for comparison
 
     def check(self, run: "Pretrainer") -> None:
-        """As `Watcher`."""
         task, _ = labelled_held_out(run.prepared)
         run.recipe.probe.headline_metric(task)
 
     def look(self, run: "Pretrainer") -> dict[str, float]:
-        """As `Watcher`."""
         encoder = whole_encoder(run)
         return {} if encoder is None else online_probe(encoder, run.prepared, run.recipe.probe, run.accelerator.device)
 
 
 class Pictures(Watcher):
-    """Reconstructions and curves. Every process computes them, because losses gather; the main process writes."""
+    """Pictures of reconstructions and curves. Every process computes them, because losses gather; the main process writes."""
 
     def look(self, run: "Pretrainer") -> dict[str, float]:
-        """As `Watcher`."""
         folder = run.output_dir / "pictures"
         folder.mkdir(exist_ok=True)
         prepared = run.prepared
@@ -123,7 +119,7 @@ class Pictures(Watcher):
 
 
 def recipe_watchers(recipe: PretrainingRecipe) -> list[Watcher]:
-    """What a recipe asks to look at, in the order in which it is done."""
+    """The watchers that a recipe asks for, in the order of their calls."""
     watchers = [
         Validation(recipe.training.eval_steps),
         OnlineProbe(recipe.probe.every_steps),

@@ -15,13 +15,13 @@ from .state import NonFiniteLossError
 
 
 class LossWindow:
-    """Sums of a run's losses since the last log, and losses that nobody has looked at yet.
+    """Sums of a run's losses since the last log, and losses that have not been checked yet.
 
-    On a GPU looking at a loss waits for the device, so there it is done at every log; on a CPU at once.
+    On a GPU reading a loss waits for the device, so losses are checked at every log; on a CPU at once.
 
     Args:
-        accelerator: Of the run.
-        output_dir: Where the checkpoints are that an error message names.
+        accelerator: Accelerator of the run.
+        output_dir: Folder of the checkpoints that an error message names.
 
     Attributes:
         grad_norm: The last step's norm of the gradient, where it was measured since the last log.
@@ -43,7 +43,7 @@ class LossWindow:
             self.check_finite()
 
     def add_sums(self, step: int, rows: torch.Tensor | None, sums: Mapping[str, torch.Tensor]) -> None:
-        """Add what a replayed step has summed, in memory that the next one writes again."""
+        """Add the sums of a replayed step, whose memory the next one overwrites."""
         add_sums(self.sums, sums)
         self._added(step, rows, sums["loss"].clone())
 
@@ -52,14 +52,14 @@ class LossWindow:
         self._unchecked.append((step, rows, loss))
 
     def check_finite(self) -> None:
-        """Look at the losses that nobody has looked at.
+        """Check the losses that have not been checked yet.
 
         Raises:
             NonFiniteLossError: One is NaN or infinite; it names step and rows.
         """
         if not self._unchecked:
             return
-        # All at once: on a GPU every look waits for the device.
+        # All at once: on a GPU every reading waits for the device.
         losses = torch.stack([loss for *_, loss in self._unchecked]).tolist()
         for loss in losses:
             step, rows, _ = self._unchecked.popleft()
@@ -80,7 +80,7 @@ class LossWindow:
         """Averages of the losses over steps and processes, and the named norm of the gradient; the window is empty afterwards.
 
         Raises:
-            NonFiniteLossError: As `check_finite`.
+            NonFiniteLossError: A loss is NaN or infinite.
         """
         self.check_finite()
         means = averages(self.reduced(), self.batches, self.batches)
@@ -94,7 +94,7 @@ class LossWindow:
         self.batches = batches
 
     def describe_rows(self, *rows: torch.Tensor) -> str:
-        """Where the trouble came from and what can be done: the end of an error message."""
+        """The end of an error message: the rows, the last checkpoint and the remedy."""
         numbers = torch.cat(rows).tolist() if rows else "unknown"
         return (
             f"process {self.accelerator.process_index}; the batch's rows are {numbers}. The last good checkpoint is "
