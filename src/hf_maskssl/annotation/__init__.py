@@ -1,1 +1,1 @@
-"""Makers of data sets: pseudo labels for pictures, parts of speech for text; both resume what was stopped."""
+"""Makers of data sets: pseudo labels for pictures, parts of speech for text; both continue an interrupted run."""

@@ -1,4 +1,4 @@
-"""Pictures of a data set as files: their names in an output folder, and what each shows."""
+"""Pictures of a data set as files: their names in an output folder, and their content."""
 
 import io
 import os
@@ -17,11 +17,11 @@ import pyarrow.compute as pc
 from datasets import Dataset
 from PIL import Image, ImageOps
 
-# Files of these formats are taken over as they are; others, and pictures that had to be turned or shrunk, become PNG.
+# Files of these formats are kept; others, and pictures that had to be turned or shrunk, become PNG.
 SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp"}
 COLOR_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV")
 ORIENTATION_TAG = 0x0112
-# What Pillow raises for broken files of one format or another.
+# Errors that Pillow raises for broken files of one format or another.
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 NO_CLASS_FOLDER = "all"
 NAMED_PICTURES = 5
@@ -74,13 +74,13 @@ def _folder_names(rows: Dataset, label_column: str) -> list[str]:
 
 
 def _file_name(text: str) -> str:
-    """Text as the name of a folder: what could lead elsewhere or hide it is written as %XX."""
+    """Text as the name of a folder: characters that could lead elsewhere or hide it become %XX."""
     name = quote(text, safe=" ,;'()&+=@!", encoding="utf-8")
     return "%2E" + name[1:] if name.startswith(".") else name or "%"
 
 
 def _paths(rows: Dataset, column: str) -> Iterator[str | None]:
-    """Where each picture came from, without reading it."""
+    """The source path of each picture, without reading it."""
     for table in rows.select_columns([column]).with_format("arrow").iter(batch_size=10_000):
         values = table[column]
         if pa.types.is_struct(values.type):
@@ -92,14 +92,14 @@ def open_picture(value: object, max_side: int | None = None) -> tuple[Image.Imag
     """Decode a picture whole.
 
     Args:
-        value: {"bytes", "path"} as an undecoded `datasets.Image` gives it, a path, or 0..255 as (H, W) or (H, W, 3).
-        max_side: Shrink to this longer side.
+        value: {"bytes", "path"} of an undecoded `datasets.Image`, a path, or 0..255 as (H, W) or (H, W, 3).
+        max_side: Longer side to which a larger picture is shrunk.
 
     Returns:
         The upright RGB picture; the file that shows the same (its path, or its bytes); the file's suffix.
 
     Raises:
-        Any of `UNREADABLE`: It cannot be read.
+        Any of `UNREADABLE`: The picture cannot be read.
     """
     if isinstance(value, str):
         value = {"path": value, "bytes": None}
@@ -148,7 +148,7 @@ def _as_png(image: Image.Image) -> tuple[Image.Image, bytes, str]:
 
 
 def put_file(source: Path | bytes, path: Path, copy: bool) -> None:
-    """Make `path` the picture's file: a hard link where `copy` is not asked for and the file system can, else a copy."""
+    """Make `path` the picture's file: a hard link, or a copy with `copy` or where the file system has no links."""
     if isinstance(source, Path) and not copy:
         try:
             os.link(source.resolve(), path)

@@ -37,21 +37,21 @@ from .resumable import ResumableFolder
 
 logger = logging.getLogger(__name__)
 
-# In the order of writing: a picture whose `rgb` is there is done.
+# Files in the order of writing: a picture whose `rgb` exists is done.
 MODALITIES = ("depth", "semseg", "rgb")
 REPORT_FILE = "pseudo_labels.json"
 MAX_UNREADABLE = 0.01
-MAX_CLASSES = 255  # of an 8-bit map, whose 255 is "no class"
+MAX_CLASSES = 255  # limit of an 8-bit map, whose 255 is "no class"
 DEPTH_LEVELS = 65535
 WRITERS = 4
-# Any: image processors have no common class with post-processing for their task.
+# Any: image processors have no common class for post-processing.
 PostProcess: TypeAlias = Callable[[Any, ModelOutput, list[tuple[int, int]]], list[np.ndarray]]
 NEUTRAL = ("output_dir", "batch_size", "mixed_precision", "num_workers", "copy_rgb")
 
 
 @dataclass
 class PseudoLabelArguments:
-    """Which pictures to label, with what, and where to. The help of `examples/run_pseudo_label.py` is made of this."""
+    """The pictures to label, the networks and the output folder. The help of `examples/run_pseudo_label.py` is made from this."""
 
     output_dir: str = field(
         metadata={"help": "folder to write, used for nothing else; a call with the same folder and options continues"}
@@ -107,7 +107,7 @@ class PseudoLabelArguments:
         self._check_folders()
 
     def _check_folders(self) -> None:
-        """What is written must not be found among the pictures by the call that goes on."""
+        """Refuse an output folder whose files a continued run would find among the pictures."""
         if self.data_dir is None:
             return
         output = Path(self.output_dir).resolve()
@@ -121,12 +121,12 @@ class PseudoLabelArguments:
 
 @dataclass
 class PseudoLabelReport:
-    """What became of the pictures, over all processes.
+    """Counts of the pictures, over all processes.
 
     Attributes:
-        pictures: how many the split has.
-        done_before: how many an earlier run had labelled.
-        written: how many this run labelled.
+        pictures: Number of pictures in the split.
+        done_before: Number that an earlier run had labelled.
+        written: Number that this run labelled.
         unreadable: "name: reason" of each that was left out.
     """
 
@@ -138,7 +138,7 @@ class PseudoLabelReport:
 
 @dataclass
 class ReadPicture:
-    """A picture as the networks take it: `pixels` (C, h, w) per modality, its own `size` (H, W), and its file."""
+    """A picture in the networks' form: `pixels` (C, h, w) per modality, its own `size` (H, W), and its file."""
 
     picture: Picture
     size: tuple[int, int]
@@ -159,25 +159,25 @@ def make_pseudo_labels(args: PseudoLabelArguments) -> PseudoLabelReport:
 
     Writes, under `output_dir`:
         rgb/<class>/<name>.jpg (.png, ...): the picture's own file, hard-linked where the file system can, else copied.
-            One that had to be turned (by its EXIF entry) or shrunk is a PNG of its own.
+            A picture that had to be turned (by its EXIF entry) or shrunk is a PNG of its own.
         depth/<class>/<name>.png: 16 bit, (H, W): the network's output, bicubic at the picture's size, its own minimum at
             1 and its maximum at 65535. Scale and shift are lost, which MultiMAE's robust standardisation per sample would
             take out anyway; 0 stays free for "no depth", as sensors write it. Or, .npy: float32 as predicted.
         semseg/<class>/<name>.png: 8 bit, (H, W): the likeliest class of every pixel; 255 does not occur.
-        pseudo_labels.json: the settings, the names of the classes, what was left out.
+        pseudo_labels.json: the settings, the names of the classes, the pictures left out.
 
     Every file is written under another name and then renamed, rgb last, so that a killed run leaves no half and the same
-    call goes on where it ended. Under `accelerate launch` each process labels its part of what is left.
+    call continues. Under `accelerate launch` each process labels its share of the rest.
 
     Args:
-        args: See there.
+        args: Options, one a field.
 
     Returns:
         The counts over all processes.
 
     Raises:
         ValueError: No such split or column, a streamed or empty split, more than 1 % of the pictures unreadable, a
-            folder of other settings or without its report, more classes than a map of 8 bit holds, depth that is not
+            folder with other settings or without its report, more classes than a map of 8 bit holds, depth that is not
             finite, or processes that do not know of each other.
         FileNotFoundError, OSError: No such data or network.
     """
@@ -208,7 +208,7 @@ def make_pseudo_labels(args: PseudoLabelArguments) -> PseudoLabelReport:
     return report
 
 
-# What there is to do
+# Pictures to label
 
 
 def _read_rows(args: PseudoLabelArguments) -> Dataset:
@@ -233,7 +233,7 @@ def _read_rows(args: PseudoLabelArguments) -> Dataset:
 
 
 def _class_names(args: PseudoLabelArguments) -> list[str]:
-    """Of the segmentation network, by number."""
+    """The class names of the segmentation network, by number."""
     config = AutoConfig.from_pretrained(args.segmentation_model)
     if config.num_labels > MAX_CLASSES:
         raise ValueError(
@@ -244,12 +244,12 @@ def _class_names(args: PseudoLabelArguments) -> list[str]:
 
 
 def _settings(args: PseudoLabelArguments) -> dict[str, Any]:
-    """What decides the labels."""
+    """The settings that decide the labels."""
     return {name: value for name, value in asdict(args).items() if name not in NEUTRAL}
 
 
 def _pictures_left(root: Path, pictures: Sequence[Picture], state: PartialState) -> list[Picture]:
-    """Those without all three files, as the main process sees them: the others may look when some are written."""
+    """The pictures without all three files; the main process looks, because others may look when some are written."""
     left: list[list[int]] = [[]]
     if state.is_main_process:
         done = set.intersection(*(_stems(root / modality) for modality in MODALITIES))
@@ -291,7 +291,7 @@ class PictureReader(torch.utils.data.Dataset[ReadPicture | Unreadable]):
         except UNREADABLE as error:
             path = value.get("path") if isinstance(value, dict) else value if isinstance(value, str) else None
             return Unreadable(picture, f"{type(error).__name__}: {error}" + (f" ({path})" if path else ""))
-        # One at a time: a processor that keeps proportions would pad a batch, and the padding would be in the maps.
+        # Pictures are processed one at a time: a processor that keeps proportions would pad a batch, and the maps with it.
         pixels = {
             name: processor(image, return_tensors="pt")["pixel_values"][0]
             for name, processor in self.processors.items()
@@ -306,10 +306,10 @@ class Labeller:
     """A network and its processor.
 
     Args:
-        name: Hub name or folder.
-        kind: The Auto class that opens it.
-        post_process: (processor, outputs, sizes) -> a map (H, W) per picture.
-        device: Where it runs.
+        name: Hub name or folder of the network.
+        kind: Auto class that opens it.
+        post_process: Function (processor, outputs, sizes) -> a map (H, W) per picture.
+        device: Device of the network.
         mixed_precision: "no", "fp16" or "bf16".
     """
 
@@ -328,7 +328,7 @@ class Labeller:
 
     @torch.inference_mode()
     def __call__(self, pixels: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
-        """Maps of pictures (C, h, w), at their own sizes; those of the same shape go through the network together."""
+        """Maps of pictures (C, h, w), at their own sizes; pictures of one shape go through the network together."""
         groups: dict[torch.Size, list[int]] = {}
         for place, values in enumerate(pixels):
             groups.setdefault(values.shape, []).append(place)

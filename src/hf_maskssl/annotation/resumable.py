@@ -9,20 +9,20 @@ from ..files import write_json
 
 
 class ResumableFolder:
-    """A folder of many files, with a JSON report that says from the beginning with what settings they are made.
+    """A folder of many files, with a JSON report that from the beginning holds the settings of its files.
 
-    The files themselves say what is done: each is written under another name and then renamed (`write_whole`).
+    A file that exists is done: each is written under another name and then renamed (`write_whole`).
 
     Args:
-        root: The folder; `begin` makes it.
+        root: Path of the folder; `begin` makes it.
         report_name: File name of the report.
-        results: Glob pattern of files that are made.
-        results_name: What these files are, for errors.
-        settings_name: What the settings are, for errors.
-        unspoken: Setting -> what an error says in place of its values, where these would tell a reader nothing.
+        results: Glob pattern of the result files.
+        results_name: Name of these files, for errors.
+        settings_name: Name of the settings, for errors.
+        unspoken: Setting -> words that replace its values in an error, where these would say nothing to a reader.
 
     Attributes:
-        report: What the report says. Until `begin`, what earlier calls wrote; of a new folder, nothing.
+        report: Content of the report. Until `begin` it is that of earlier calls; in a new folder it is empty.
     """
 
     def __init__(
@@ -42,16 +42,16 @@ class ResumableFolder:
             self.report = json.loads(self.file.read_text(encoding="utf-8"))
 
     def begin(self, settings: Mapping[str, Any], **facts: object) -> None:
-        """Write the report of an incomplete folder, and clear away what a kill left behind.
+        """Write the report of an incomplete folder, and remove a killed run's leftovers.
 
         Args:
-            settings: What decides the results.
-            facts: What else the report says, in JSON's types.
+            settings: Settings that decide the results.
+            facts: Further entries of the report, in JSON's types.
 
         Raises:
             ValueError: The folder was begun with other settings, or holds results and no report.
         """
-        settings = json.loads(json.dumps(settings))  # as an earlier report would give them back
+        settings = json.loads(json.dumps(settings))  # the form in which a report returns them
         if self.report:
             self._compare(settings)
         elif any(self.root.glob(self.results)):
@@ -60,14 +60,14 @@ class ResumableFolder:
                 "another folder"
             )
         for leftover in self.root.rglob(".*"):
-            if leftover.suffix in (".partial", ".tmp"):  # .tmp: as earlier versions named them
+            if leftover.suffix in (".partial", ".tmp"):  # earlier versions wrote .tmp
                 leftover.unlink()
         self.report = {"settings": settings, **facts, "complete": False}
         self.root.mkdir(parents=True, exist_ok=True)
         write_json(self.file, self.report, synced=True)
 
     def complete(self, **counts: object) -> None:
-        """Write the report of a folder that lacks nothing."""
+        """Write the report of a complete folder."""
         self.report |= {"complete": True, **counts}
         write_json(self.file, self.report, synced=True)
 

@@ -1,4 +1,4 @@
-"""Texts tagged once, into a folder of Parquet parts that a killed run leaves whole: what `examples/run_tag_pos.py` does."""
+"""Tagged texts in a folder of Parquet parts, of which a killed run leaves whole ones: the work of `examples/run_tag_pos.py`."""
 
 import json
 import logging
@@ -35,13 +35,13 @@ from .resumable import ResumableFolder
 logger = logging.getLogger(__name__)
 
 REPORT_FILE = "tagging.json"
-# In a part's Parquet metadata: what it was made of.
+# Key in a part's Parquet metadata for the counts of its rows.
 COUNTS_KEY = b"hf_maskssl.tagging"
-# How large parts are, where nobody says: a few for each process, of which a kill loses only minutes.
+# Default size of parts: a few for each process, so that a kill loses only minutes.
 MOST_ROWS_PER_PART = 5000
 PARTS_PER_PROCESS = 4
 PART_BYTES = (100_000, 20_000_000)
-LOOKED_AT = 64  # rows whose content has to be the same when a run is continued
+LOOKED_AT = 64  # rows whose content must not change before a run is continued
 FEATURES = datasets.Features(
     {
         "text": datasets.Value("string"),
@@ -56,13 +56,13 @@ DATA_FIELDS = (
     *("source", "config_name", "revision", "data_dir", "data_files"),
     *("train_split", "validation_split", "test_split", "input_column", "document_column"),
 )
-# What else of a recipe decides the rows.
+# Further fields of a recipe that decide the rows.
 CUT_FIELDS = ("validation_fraction", "split", "split_fractions", "split_column", "split_seed")
 
 
 @dataclass
 class TaggingArguments:
-    """Which text to tag, and where to. The help of `examples/run_tag_pos.py` is made of this."""
+    """The text to tag, and the output folder. The help of `examples/run_tag_pos.py` is made from this."""
 
     output_dir: str = field(
         metadata={"help": "folder to write, used for nothing else; a call with the same folder and options continues"}
@@ -122,7 +122,7 @@ class TaggingArguments:
 
 @dataclass
 class TaggedRows:
-    """Turns rows of text into rows of tagged sentences.
+    """A function from rows of text to rows of tagged sentences.
 
     Attributes:
         column: Name of the column that holds strings or lists of words.
@@ -136,12 +136,12 @@ class TaggedRows:
         """The columns of `FEATURES`; rows without text give no sentence.
 
         Args:
-            batch: columns of some rows.
-            indices: their numbers in the split.
-            documents: the document of each.
+            batch: Columns of some rows.
+            indices: Numbers of the rows in the split.
+            documents: Number of each row's document.
 
         Raises:
-            ValueError: Neither text nor a list of words, naming split, row and column.
+            ValueError: A row holds neither text nor a list of words; the error names split, row and column.
         """
         values = [self._text(value, index) for value, index in zip(batch[self.column], indices, strict=True)]
         columns: dict[str, list[object]] = {name: [] for name in FEATURES}
@@ -163,14 +163,14 @@ class TaggedRows:
 
 @dataclass
 class PartWriter:
-    """Tags and writes one part, for `Dataset.map` over their numbers in as many processes as wanted.
+    """A function that tags and writes one part, for `Dataset.map` over part numbers in any number of processes.
 
     Attributes:
-        rows: the split.
-        data: what is a document.
-        function: what tags its rows.
-        paths: file of each part.
-        rows_per_part: rows of the split in each but the last.
+        rows: Rows of the split.
+        data: Arguments that say what a document is.
+        function: Tagger of the rows.
+        paths: File of each part.
+        rows_per_part: Number of the split's rows in each part but the last.
     """
 
     rows: Dataset
@@ -184,7 +184,7 @@ class PartWriter:
         started = time.perf_counter()
         first = part["part"] * self.rows_per_part
         rows = self.rows.select(range(first, min(first + self.rows_per_part, len(self.rows))))
-        # Numbered here: those of all rows would be as much as the rows of a tagged text again, in every process.
+        # Documents are numbered here: numbers for all rows would take as much memory as the texts, in every process.
         documents = runs_of_rows(rows, self.data).astype(np.int64)
         documents += part["document"] - documents[0]
         size = batch_rows_of(rows, self.function.column)
@@ -208,26 +208,26 @@ def tag_folder(args: TaggingArguments) -> dict[str, Any]:
         train/part-00000-of-00040.parquet (and validation/, test/): the columns of `FEATURES`, a row for every sentence, in the
             order of the source. `word_starts` and `word_ends` are places in `text`; `tags` are Penn Treebank tags; neighbouring
             rows of equal `document` are one document; `row` is the sentence's row in the source.
-        tagging.json: the settings, and of each split rows, sentences, words, tags and the seconds of all processes together;
-            under `run`, what this call tagged, in how many seconds by the clock.
+        tagging.json: the settings, and for each split rows, sentences, words, tags and the seconds of all processes together;
+            under `run`, the counts of this call and its seconds by the clock.
 
-    A part is written under another name and then renamed, so that one with its name is whole whenever the run is killed; the
-    same call goes on with the parts that are missing, and does nothing where none is.
+    A part is written under another name and then renamed, so that a part with its name is whole even after a kill; the
+    same call tags the missing parts, and does nothing when none is missing.
 
     Args:
-        args: See there. Of a recipe, all rows of its splits are tagged: `max_*_samples` apply when they are read.
+        args: Options, one a field. All rows of a recipe's splits are tagged: `max_*_samples` apply when they are read.
 
     Returns:
-        What tagging.json holds.
+        The content of tagging.json.
 
     Raises:
         TaggerDataError: The tagger's data is missing or broken.
         ValueError: No such split or column, a streamed source, rows that hold no text, a split with nothing to tag, or a
-            folder of other text or settings.
+            folder with other text or settings.
         FileNotFoundError: No such data.
     """
     data = _data_arguments(args)
-    load_tagger()  # before any data is read
+    load_tagger()  # fails before any data is read
     splits: dict[str, Any] = read_splits(data)
     column = str(data.input_column)
     for split, rows in splits.items():
@@ -238,7 +238,7 @@ def tag_folder(args: TaggingArguments) -> dict[str, Any]:
         *(root, REPORT_FILE, "*/part-*.parquet", "parts", "text or settings"),
         unspoken={"content": "its rows differ"},  # numbers and digests
     )
-    # A folder that was begun keeps its size of parts, however many processes go on.
+    # A folder that was begun keeps its size of parts, whatever the number of processes.
     part_rows |= folder.report.get("part_rows", {})
     folder.begin(_settings(args, data, splits), part_rows=part_rows)
     for split, rows in splits.items():
@@ -258,7 +258,7 @@ def tag_folder(args: TaggingArguments) -> dict[str, Any]:
     return folder.report
 
 
-# What there is to do
+# Arguments and settings
 
 
 def _data_arguments(args: TaggingArguments) -> MaskedTextArguments:
@@ -282,7 +282,7 @@ def _data_arguments(args: TaggingArguments) -> MaskedTextArguments:
 
 
 def _settings(args: TaggingArguments, data: MaskedTextArguments, splits: Mapping[str, Dataset]) -> dict[str, Any]:
-    """What decides the parts: where the text comes from, how it is cut, and a glance at its content."""
+    """The settings that decide the parts: the source of the text, its cut, and a glance at its content."""
     fields = {name: vars(data)[name] for name in (*DATA_FIELDS, *CUT_FIELDS)}
     rows = {
         split: {"rows": len(dataset), "digest": _digest(dataset, str(data.input_column))}
@@ -298,7 +298,7 @@ def _digest(rows: Dataset, column: str) -> str:
 
 
 def _rows_per_part(rows: Dataset, column: str, args: TaggingArguments) -> int:
-    """What is asked for, or else a few parts for each process, neither tiny nor of hours of work."""
+    """The part size that `args` ask for, or else a few parts for each process, neither tiny nor of hours of work."""
     if args.rows_per_part is not None:
         return args.rows_per_part
     evenly = len(rows) / (PARTS_PER_PROCESS * args.num_proc)
@@ -315,7 +315,7 @@ def _tag_split(
     """Tag the parts that are missing.
 
     Returns:
-        The counts over all parts, and what this call did under "run".
+        The counts over all parts, and those of this call under "run".
     """
     folder.mkdir(exist_ok=True)
     column, num_parts = str(data.input_column), -(-len(rows) // part_rows)
@@ -353,7 +353,7 @@ def _write_parts(writer: PartWriter, missing: Sequence[int], documents: Sequence
         # The files themselves are the cache.
         keep_in_memory=True,
         load_from_cache_file=False,
-        # Given, as hashing the writer would read all rows of a split in memory.
+        # The fingerprint is given, because hashing the writer would read all rows of a split into memory.
         new_fingerprint=parts._fingerprint,
         num_proc=min(num_proc, len(missing)) if num_proc > 1 else None,
         desc=f"Tagging {writer.function.split}, parts",
@@ -361,7 +361,7 @@ def _write_parts(writer: PartWriter, missing: Sequence[int], documents: Sequence
 
 
 def _count(table: pa.Table, num_rows: int) -> dict[str, Any]:
-    """What a part was made of: rows, and what their tagged sentences hold."""
+    """The counts of a part: rows, and the content of their tagged sentences."""
     tags = pc.value_counts(pc.list_flatten(table["tags"])).to_pylist()
     return {
         "rows": num_rows,
@@ -384,12 +384,12 @@ def _is_whole(path: Path) -> bool:
 
 
 def _read_counts(path: Path) -> dict[str, Any]:
-    """What a part says of itself."""
+    """The counts in a part's metadata."""
     return json.loads(pq.read_schema(path).metadata[COUNTS_KEY])
 
 
 def _add_up(counts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The counts of all parts, with what follows from them."""
+    """The counts of all parts, with parts of speech counted from the tags."""
     names = ("rows", "empty_rows", "sentences", "words", "seconds")
     total: dict[str, Any] = {name: round(sum(count[name] for count in counts), 3) for name in names}
     tags: Counter = sum((Counter(count["tags"]) for count in counts), Counter())
