@@ -1,4 +1,4 @@
-"""What other installed packages bring along."""
+"""Records of other installed packages."""
 
 import importlib
 import warnings
@@ -13,10 +13,10 @@ def register_installed(group: str, record: type[Record], register: Callable[[Rec
     """Register the records of an entry-point group; one that cannot be loaded is left out with a warning.
 
     Args:
-        group: Its name, such as "hf_maskssl.methods".
-        record: The class of what an entry must hold.
-        register: Makes it known.
-        title: What a record is, for the warning.
+        group: Name of the group, such as "hf_maskssl.methods".
+        record: Class that an entry must hold.
+        register: Function that registers a record.
+        title: Name of a record, for the warning.
     """
     for entry in entry_points(group=group):
         try:
@@ -26,11 +26,11 @@ def register_installed(group: str, record: type[Record], register: Callable[[Rec
                     f"{entry.value} is {loaded!r}, expected a {record.__module__.split('.')[0]}.{record.__name__}"
                 )
             register(loaded)
-        except Exception as error:  # whatever another package does wrong must not take this one down
+        except Exception as error:  # no fault of another package may break this one
             warnings.warn(f"The {title} {entry.name!r} ({entry.value}) is left out: {error}", stacklevel=3)
 
 
-def load_function(reference: str) -> Callable[..., Any]:  # each with the signature that its record documents
+def load_function(reference: str) -> Callable[..., Any]:  # its record documents the signature
     """The function of "module:function", whose module is imported now."""
     module, _, function = reference.partition(":")
-    return getattr(importlib.import_module(module), function)  # named by a string
+    return getattr(importlib.import_module(module), function)  # a string names it

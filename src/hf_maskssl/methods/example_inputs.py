@@ -1,4 +1,4 @@
-"""Small random batches that an encoder takes, whatever its configuration: for checks of loading."""
+"""Small random batches that an encoder of any configuration takes, for checks of loading."""
 
 import torch
 from transformers import PreTrainedConfig
@@ -9,8 +9,8 @@ BATCH_SIZE = 2
 
 
 def signal_and_tokens(config: PreTrainedConfig) -> dict[str, torch.Tensor]:
-    """`input_values` (2, C, T) or `pixel_values` (2, C, H, W), float32, and `input_ids`, `attention_mask` (2, N), int64: what
-    the configuration's modality has of them.
+    """The entries that the configuration's modality has: `input_values` (2, C, T) or `pixel_values` (2, C, H, W), float32, and
+    `input_ids`, `attention_mask` (2, N), int64.
     """
     generator = torch.Generator().manual_seed(0)
     inputs = {}

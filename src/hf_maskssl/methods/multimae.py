@@ -43,7 +43,7 @@ MM_MAE = dataclasses.replace(
 
 
 def describe(config: MultiMAEConfig) -> Description:
-    """MultiMAE as its tasks are balanced, or the baseline of its paper that knows one modality alone."""
+    """MultiMAE with its balancing of tasks, or the baseline of its paper that sees one modality alone."""
     sources = {modality.source for modality in (*config.inputs(), *config.outputs())}
     if len(sources) == 1:
         return dataclasses.replace(

@@ -1,12 +1,12 @@
-"""What only some configurations say: their answers, and for all others what goes without saying."""
+"""Fields that only some configurations have, with the answer that holds for all others."""
 
 from typing import Any
 
 from transformers import PreTrainedConfig
 
 
-def _said(config: PreTrainedConfig, name: str, otherwise: Any) -> Any:  # of any type, as the fields are
-    return getattr(config, name, otherwise)  # the one place that asks for fields which may not be there
+def _said(config: PreTrainedConfig, name: str, otherwise: Any) -> Any:  # fields have any type
+    return getattr(config, name, otherwise)  # the one place that asks for fields that may be absent
 
 
 def takes_channels_last(config: PreTrainedConfig) -> bool:
@@ -15,7 +15,7 @@ def takes_channels_last(config: PreTrainedConfig) -> bool:
 
 
 def wants_special_tokens(config: PreTrainedConfig) -> bool:
-    """Whether texts come as the tokenizer frames them: other models have a class token of their own, or none."""
+    """Whether texts come with the tokenizer's special tokens: other models have a class token of their own, or none."""
     return bool(_said(config, "wants_special_tokens", False))
 
 
@@ -30,12 +30,12 @@ def padding_id(config: PreTrainedConfig) -> int | None:
 
 
 def trains_pooler(config: PreTrainedConfig) -> bool:
-    """Whether pre-training trains what the encoder pools: next sentence prediction does, where there is a choice."""
+    """Whether pre-training trains the pooler: next sentence prediction does, where there is a choice."""
     return _said(config, "next_sentence_prediction", None) != "none"
 
 
 def word_tasks(config: PreTrainedConfig) -> list[str]:
-    """The tasks that words are of, in data that comes masked; none where the model masks by itself."""
+    """Names of the tasks of words, in data that comes masked; empty where the model masks by itself."""
     return list(_said(config, "tasks", None) or [])
 
 

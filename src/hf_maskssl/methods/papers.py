@@ -93,7 +93,7 @@ DWA_BIBTEX = """
 }
 """
 
-# How the losses of tasks may be weighted, other than by minimax: name -> what cards call it, and its paper.
+# Rules that weigh the losses of tasks, other than minimax: name -> its name on cards, and its paper.
 BALANCERS = {
     "uncertainty": ("uncertainty weighting", UNCERTAINTY_BIBTEX),
     "gradnorm": ("GradNorm", GRADNORM_BIBTEX),

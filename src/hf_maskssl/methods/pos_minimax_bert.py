@@ -46,7 +46,7 @@ POS_BERT = Description(
 
 
 def describe(config: PoSMinimaxBertConfig) -> Description:
-    """PoS-BERT as its tasks are balanced, or the masked language modelling that it is compared with."""
+    """PoS-BERT with its balancing of tasks, or the masked language modelling that it is compared with."""
     is_plain = config.tasks == [ANY_WORD]
     method = PLAIN_BERT if is_plain else POS_BERT
     summary = method.summary

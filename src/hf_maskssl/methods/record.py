@@ -1,4 +1,4 @@
-"""What the package has to know of a method: one record, also for methods of other packages.
+"""The record of a method, in which the package finds everything it needs; methods of other packages have one too.
 
 A method of another package is found when it declares its record as an entry point,
 
@@ -34,15 +34,15 @@ ENTRY_POINTS = "hf_maskssl.methods"
 
 @dataclass(frozen=True)
 class Description:
-    """A method, or a variant of it, as a card presents it.
+    """A method, or a variant of it, for presentation on a card.
 
     Attributes:
-        name: Its name.
+        name: Name of the method.
         summary: Beginning of a sentence that says what the model is.
-        title: Of the paper.
-        url: Of the paper.
-        repository: Of the authors' code.
-        bibtex: Of the paper, and of others it stands on.
+        title: Authors and year of the paper.
+        url: Address of the paper.
+        repository: Address of the authors' code.
+        bibtex: BibTeX of the paper, and of others it stands on.
     """
 
     name: str
@@ -63,22 +63,22 @@ class Method:
     """A method of pre-training.
 
     Attributes:
-        config_class: Its configuration; `model_type` is the method's name in recipes.
-        model_classes: The model class of each Auto class; `AutoModel` (the encoder) and `AutoModelForPreTraining` (which
+        config_class: Configuration class of the method; `model_type` is the method's name in recipes.
+        model_classes: Model class of each Auto class; `AutoModel` (the encoder) and `AutoModelForPreTraining` (which
             returns `loss`) are needed, the others are heads.
-        describe: What cards say about a configuration of it: its name, paper and citation.
-        example_inputs: A small batch that an encoder of a configuration takes, by argument; `inputs.NAME` is the entry
-            NAME of the argument `inputs`. Published folders are checked with it.
+        describe: Function that gives the description of a configuration for cards: name, paper and citation.
+        example_inputs: Function that gives a small batch for an encoder of a configuration, by argument; `inputs.NAME` is
+            the entry NAME of the argument `inputs`. Published folders are checked with it.
         processor_classes: Feature extractors and image processors that only this method has.
-        converter: `module:function` that converts the authors' checkpoint, None without one.
+        converter: Name, `module:function`, of the function that converts the authors' checkpoint, None without one.
 
     Raises:
-        ValueError: No `model_type`, or no class for one of the two Auto classes that are needed.
+        ValueError: A configuration without `model_type`, or no class for one of the two Auto classes that are needed.
     """
 
     config_class: type[PreTrainedConfig]
     model_classes: Mapping[type[_BaseAutoModelClass], type[PreTrainedModel]]
-    # Any: each method's functions take its own class of configuration.
+    # Any: functions take its own class of configuration.
     describe: Callable[[Any], Description]
     example_inputs: Callable[[Any], dict[str, torch.Tensor]]
     processor_classes: tuple[type[FeatureExtractionMixin] | type[BaseImageProcessor], ...] = ()
@@ -104,9 +104,9 @@ METHODS: dict[str, Method] = {}  # model type -> record
 
 
 def register_method(method: Method) -> None:
-    """Make a method known: to the Auto classes, recipes, cards, conversion and publishing.
+    """Register a method with the Auto classes, recipes, cards, conversion and publishing.
 
-    Doing it twice changes nothing.
+    A second call changes nothing.
 
     Raises:
         ValueError: Another method has this model type.
