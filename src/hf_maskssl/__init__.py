@@ -1,7 +1,7 @@
 """Masked self-supervised encoders for data that is not just web images or English, as ordinary Hugging Face models.
 
 Importing the package makes its configurations, models and processors known to the Auto classes of transformers, so
-that `AutoModel.from_pretrained` opens their checkpoints; what is slow to import comes when it is used (`registration`).
+that `AutoModel.from_pretrained` opens their checkpoints; slow imports wait until they are needed (`registration`).
 """
 
 import importlib

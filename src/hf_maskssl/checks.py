@@ -1,4 +1,4 @@
-"""Checks that the dataclasses of arguments share: what a number may be, and what an error says of one that may not."""
+"""Checks of arguments that their dataclasses share: the range of a number, and the error for one outside."""
 
 import dataclasses
 import math
@@ -31,28 +31,28 @@ SHARE, SHARE_BELOW_1 = Range(0, 1), Range(0, 1, excludes_high=True)
 
 
 def check_numbers(section: str, arguments: object, ranges: Mapping[str, Range]) -> None:
-    """Refuse a dataclass in which a number is out of its range; None, where a field is not set, is in every range.
+    """Refuse a dataclass in which a number is out of its range; None (a field that is not set) is in every range.
 
     Args:
-        section: What stands before the name of the field in errors, such as `"data."`.
-        arguments: An instance of a dataclass.
-        ranges: Name of a field -> the numbers that it takes.
+        section: Text before the name of the field in errors, such as `"data."`.
+        arguments: Instance of a dataclass.
+        ranges: Name of a field -> its range.
 
     Raises:
-        ValueError: Naming the field, the numbers it takes and the one that came.
+        ValueError: A number is out of range; the error names field, range and number.
     """
     for field in dataclasses.fields(arguments):  # type: ignore[arg-type]  # mypy has no type for "a dataclass"
-        value = getattr(arguments, field.name)  # the fields are named in a table
+        value = getattr(arguments, field.name)  # a table names the fields
         if value is not None and field.name in ranges and value not in ranges[field.name]:
             or_nothing = " or nothing" if field.default is None else ""
             raise ValueError(f"{section}{field.name}: expected {ranges[field.name]}{or_nothing}, got {value}")
 
 
 def check_seeds(name: str, seeds: Sequence[int]) -> None:
-    """Refuse seeds of runs that are none, negative, or given twice.
+    """Refuse an empty list of seeds, and seeds that are negative or given twice.
 
     Raises:
-        ValueError: Naming the field and what came.
+        ValueError: The seeds are refused; the error names field and seeds.
     """
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
         raise ValueError(f"{name}: expected different integers, 0 or more, at least one, got {seeds}")

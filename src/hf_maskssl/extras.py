@@ -1,13 +1,13 @@
-"""Packages that only some uses need: the extras of pyproject.toml, named where one is missing."""
+"""Packages that only some uses need, as extras of pyproject.toml; an error names the extra that is missing."""
 
 
 def missing_extra(use: str, extra: str, error: ImportError) -> ImportError:
-    """The error that names what to install.
+    """The error that names the package to install.
 
     Args:
-        use: What needs the package, as the beginning of a sentence.
-        extra: The extra that brings it, such as "train".
-        error: As importing it gave.
+        use: Beginning of a sentence, which names the use of the package.
+        extra: Name of the extra that brings it, such as "train".
+        error: Error of the failed import.
     """
     package = (error.name or str(error)).partition(".")[0]
     return ImportError(

@@ -1,4 +1,4 @@
-"""Files that are written whole: whoever sees one sees all of it, however the run that writes it ends."""
+"""Files that are written whole: a reader sees all of a file or nothing, however the writing run ends."""
 
 import json
 import math
@@ -11,22 +11,22 @@ from typing import Any
 
 import numpy as np
 
-# What json.loads makes of an object, and what yaml makes of a recipe's section: its values may be anything.
+# JSON's object, as json.loads gives it and yaml gives a recipe's section: its values may be anything.
 JsonObject = dict[str, Any]
 JsonView = Mapping[str, Any]  # one that is only read
 
-INCOMPLETE = ".incomplete"  # end of a folder's name for as long as it is being written
+INCOMPLETE = ".incomplete"  # ending of a folder's name while it is being written
 
 
 def writable_folder(folder: Path, field: str) -> Path:
-    """`folder`, made if need be, before hours are spent on what is to be written there.
+    """Make `folder` if need be, and check that it can be written before hours of work.
 
     Args:
-        folder: Where results are to go.
-        field: Who asked for it, for the error: "training.output_dir".
+        folder: Folder for results.
+        field: Name of the field that asks for it, for the error: "training.output_dir".
 
     Raises:
-        ValueError: It cannot be made or written to.
+        ValueError: The folder cannot be made or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -38,16 +38,16 @@ def writable_folder(folder: Path, field: str) -> Path:
 
 
 def write_whole(path: Path, write: Callable[[Path], Any], synced: bool = False) -> None:
-    """Write a file under another name and rename it: it is the old one or the new one, never a part of one.
+    """Write a file under another name and rename it, so that the path holds the old file or the new one, never a part.
 
     Args:
-        path: The file; missing folders are made.
-        write: Given the other name, under which nothing exists yet, writes the file there.
+        path: Path of the file; missing folders are made.
+        write: Function that writes the file at the given other name, under which nothing exists yet.
         synced: Whether the content must have reached the disk before the file gets its name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.partial")
-    aside.unlink(missing_ok=True)  # of a process that was killed
+    aside.unlink(missing_ok=True)  # a killed process may have left it
     try:
         write(aside)
         if synced:
@@ -55,7 +55,7 @@ def write_whole(path: Path, write: Callable[[Path], Any], synced: bool = False) 
                 os.fsync(file.fileno())
         os.replace(aside, path)
     finally:
-        # After an error; or where both names are hard links of one file, which renaming leaves as they are.
+        # This remains after an error, or where both names are hard links of one file, which renaming leaves as they are.
         aside.unlink(missing_ok=True)
 
 
@@ -79,7 +79,7 @@ def write_json(path: str | Path, data: Any, synced: bool = False) -> None:
 
 
 def incomplete_folder(final: Path) -> Path:
-    """An empty folder beside `final`, to be renamed to it once complete; leftovers of a killed run are removed."""
+    """An empty folder beside `final`, to be renamed to it once complete; a killed run's leftovers are removed."""
     folder = final.with_name(final.name + INCOMPLETE)
     if folder.exists():
         shutil.rmtree(folder)
@@ -88,7 +88,7 @@ def incomplete_folder(final: Path) -> Path:
 
 
 def _to_plain(value: Any, place: str) -> Any:
-    """`value` in JSON's own types; `place` is where it stands, for messages: "runs[2].accuracy"."""
+    """`value` in JSON's own types; `place` is its place in the data, for messages: "runs[2].accuracy"."""
     if isinstance(value, Mapping):
         return {str(key): _to_plain(item, f"{place}.{key}".lstrip(".")) for key, item in value.items()}
     if isinstance(value, np.ndarray):

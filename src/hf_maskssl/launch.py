@@ -1,4 +1,4 @@
-"""What every run of several processes needs: time to wait for each other, and one run instead of many."""
+"""Needs of every run of several processes: time to wait for each other, and one run instead of many."""
 
 import os
 from datetime import timedelta
@@ -6,16 +6,16 @@ from datetime import timedelta
 from accelerate.state import PartialState
 from accelerate.utils import parse_flag_from_env
 
-# While the main process prepares data, alone and for hours where there is much of it, the others wait; and at the end of
-# labelling one process may have had far slower pictures than another.
+# Processes wait for each other: while the main process prepares data, perhaps for hours, and at the end of labelling,
+# when one of them had far slower pictures.
 LONGEST_WAIT = timedelta(days=2)
 
 
 def launched_state() -> PartialState:
-    """The processes of this launch, those on the CPU too, of which `PartialState()` alone takes no notice.
+    """The processes of this launch, including those on the CPU, which `PartialState()` alone does not see.
 
     Raises:
-        ValueError: as `check_launch`.
+        ValueError: `check_launch` refuses the launch.
     """
     state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=LONGEST_WAIT)
     check_launch(state)
@@ -23,10 +23,10 @@ def launched_state() -> PartialState:
 
 
 def check_launch(state: PartialState) -> None:
-    """See that the processes which the launch started know of each other.
+    """Check that the processes which the launch started know of each other.
 
     Raises:
-        ValueError: each would do all of the work, in the same folder.
+        ValueError: They do not, so that each would do all of the work, in the same folder.
     """
     started = int(os.environ.get("WORLD_SIZE", 1))
     if started != state.num_processes:

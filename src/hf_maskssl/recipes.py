@@ -16,17 +16,17 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig
 from .files import JsonObject, JsonView
 
 KNOWN_SECTIONS = ("model", "data", "probe", "training", "finetuning")
-# A type annotation as an object (`int`, `list[str]`, `int | None`, a Literal), for which Python has no common type.
+# A type annotation as an object (`int`, `list[str]`, `int | None`, a Literal); Python has no common type for them.
 Hint: TypeAlias = Any
 
 
 class ChosenSection(ABC):
-    """Base of a section's dataclass whose fields depend on one of its values, as those of `data` depend on `kind`."""
+    """Base of a section's dataclass whose fields depend on one of its values: those of `data` depend on `kind`."""
 
     @classmethod
     @abstractmethod
     def chosen(cls, values: JsonView) -> tuple[type, JsonObject]:
-        """The dataclass to build, and the values to build it of.
+        """The dataclass to build, and the values to build it from.
 
         Raises:
             ValueError: The values choose none.
@@ -39,7 +39,7 @@ class ChosenSection(ABC):
 
     @classmethod
     def described(cls, values: JsonView) -> str:
-        """Words for what was chosen, which errors put after the name of a field."""
+        """Words for the chosen class, which errors put after the name of a field."""
         return ""
 
 
@@ -47,7 +47,7 @@ class RecipeLoader(yaml.SafeLoader):
     """Safe YAML in which `1e-3` is a number (YAML 1.1 wants `1.0e-3`) and a key written twice is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
-        """Refuse repeated keys: the first value would be lost without a word."""
+        """Refuse repeated keys: without an error the first value would be lost."""
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         repeated = [key for position, key in enumerate(keys) if key in keys[:position]]
         if repeated:
@@ -73,9 +73,9 @@ def load_recipe(
     Args:
         path: YAML file with the sections `model`, `data`, `probe`, `training` and `finetuning`, each optional.
         overrides: Command-line words: `--field value`, `--section.field=value`, or `--flag` for a boolean.
-        sections: Section name -> dataclass to build of it; `"model": dict` keeps the model's fields as a plain
+        sections: Section name -> dataclass to build from it; `"model": dict` keeps the model's fields as a plain
             dictionary for `build_config`. None means `{"model": dict}`.
-        primary: The section that a bare field name means when several have the field. None, or a section without it,
+        primary: Name of the section that a bare field name means when several have the field. None, or a section without it,
             makes such a name an error.
 
     Returns:
@@ -103,7 +103,7 @@ def read_yaml(path: str | Path) -> JsonObject:
     """The file's top-level mapping.
 
     Raises:
-        ValueError: When the file is not YAML or holds no mapping.
+        ValueError: The file is not YAML or holds no mapping.
         FileNotFoundError: No such file.
     """
     path = Path(path)
@@ -122,7 +122,7 @@ def build_config(fields: JsonView) -> PreTrainedConfig:
     """The model configuration of a recipe's `model` section.
 
     Args:
-        fields: `model_type` and any field of that configuration class.
+        fields: Table of `model_type` and any field of that configuration class.
 
     Raises:
         ValueError: An unknown model type or field, or a value the configuration refuses.
@@ -137,7 +137,7 @@ def build_config(fields: JsonView) -> PreTrainedConfig:
             raise ValueError(f"unknown field model.{name}{nearest(name, known)}")
         if get_origin(known[name]) is Literal:
             coerce(value, known[name], f"model.{name}")
-        # The configuration classes check their types strictly; only `1` for `1.0` is forgiven here.
+        # The configuration classes check their types strictly; recipes may only write `1` for `1.0`.
         values[name] = float(value) if known[name] is float and type(value) is int else value
     try:
         return config_class(**values)
@@ -146,14 +146,14 @@ def build_config(fields: JsonView) -> PreTrainedConfig:
 
 
 def _explain(error: Exception, values: JsonView) -> str:
-    """The error of a strict configuration in one line; its own has two, the first of which names a function."""
+    """The error of a strict configuration in one line; the original has two, the first of which names a function."""
     cause = error.__cause__ or error.__context__ if isinstance(error, StrictDataclassError) else None
     message = " ".join(str(cause or error).split())
     field = re.match(r"Field '(\w+)' ", message)
     message = f"model.{field[1]}: {message[field.end() :]}" if field else f"model section: {message}"
     quoted = re.findall(r"'([^']+)'", message)
     given = set(_words(list(values.values())))
-    # A message quotes a wrong value once; a right one it quotes again among the choices.
+    # A message quotes a wrong value once; it quotes a right one twice, the second time among the choices.
     for word in quoted:
         if word in given and quoted.count(word) == 1 and (hint := nearest(word, set(quoted) - given)):
             return message.rstrip(".") + hint
@@ -174,14 +174,14 @@ def coerce(value: object, expected: Hint, name: str) -> object:
 
     Args:
         value: Value that YAML gave.
-        expected: Type annotation: bool, int, float, str, list, dict, Literal, or a union of such.
+        expected: Type annotation: bool, int, float, str, list, dict, Literal, or a union of these.
         name: Name of the field for the error, `section.field`.
 
     Returns:
         The value, an int turned into a float where a float is expected.
 
     Raises:
-        ValueError: Naming the field, the type expected and what came.
+        ValueError: The value has another type; the error names field, type and value.
     """
     origin, arguments = get_origin(expected), get_args(expected)
     if origin in (Union, types.UnionType):
@@ -233,8 +233,8 @@ def build_section(name: str, kind: type, values: JsonView) -> Any:
 
     Args:
         name: Name of the section, for errors.
-        kind: A dataclass, a `ChosenSection`, or dict, which keeps the values as they are.
-        values: Field -> value.
+        kind: Class to build: a dataclass, a `ChosenSection`, or dict, which keeps the values.
+        values: Table of field -> value.
 
     Raises:
         ValueError: An unknown field (with the nearest known name), or a value that the field does not take.
@@ -328,7 +328,7 @@ def _accepts(expected: Hint, *wanted: Hint) -> bool:
 
 
 def _override_types(kind: type) -> JsonObject:
-    """Types of all fields that overrides may name; whether the chosen class has them, `build_section` checks."""
+    """Types of all fields that overrides may name; `build_section` checks whether the chosen class has them."""
     if issubclass(kind, ChosenSection):
         return {name: hint for chosen in kind.every_class() for name, hint in _field_types(chosen).items()}
     return _field_types(kind)
@@ -352,7 +352,7 @@ def _config_class(fields: JsonView) -> type[PreTrainedConfig]:
 
 
 def _model_fields(fields: JsonView) -> JsonObject:
-    """What overrides may set in the model section: without a `model_type`, as in a recipe that only probes, just that."""
+    """The fields that overrides may set in the model section; without a `model_type` (a recipe that only probes) just that."""
     return {"model_type": str} if "model_type" not in fields else _config_fields(_config_class(fields))
 
 
@@ -363,7 +363,7 @@ def _config_fields(config_class: type[PreTrainedConfig]) -> JsonObject:
 
 
 def own_fields(config: PreTrainedConfig) -> JsonObject:
-    """A method's fields of its configuration and their values: without those that `PreTrainedConfig` gives every model."""
+    """A method's own fields of its configuration with their values, without those that `PreTrainedConfig` gives every model."""
     common = {field.name for field in dataclasses.fields(PreTrainedConfig)}
     return {field.name: vars(config)[field.name] for field in dataclasses.fields(config) if field.name not in common}
 

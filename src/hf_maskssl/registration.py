@@ -1,13 +1,13 @@
 """Registers the methods with the Auto classes of transformers when they are first needed.
 
-Importing `hf_maskssl.methods` registers them, and with them come torch and the model files, which takes seconds. So that
-`import hf_maskssl` takes none, this waits for what cannot do without:
+Importing `hf_maskssl.methods` registers them, and imports torch and the model files with them, which takes seconds. So
+that `import hf_maskssl` takes none, registration waits until one of these is used:
 
 - a file of `hf_maskssl.models`, or recipes: registered together;
 - `AutoConfig`: knows the model types at once, and their configuration classes as soon as one of them is used;
 - `AutoImageProcessor`, `AutoFeatureExtractor`: look for classes by name among those that are registered.
 
-`AutoModel` and its like choose by the class of a configuration, so that the methods are registered before they are asked.
+`AutoModel` and its like choose by the class of a configuration, so the methods are registered before they are asked.
 """
 
 import importlib
@@ -29,12 +29,12 @@ NEED_METHODS = (
 
 
 def register_when_needed(configurations: Mapping[str, str]) -> None:
-    """Let the Auto classes know the methods of this package and, where others are installed, theirs.
+    """Let the Auto classes know the methods of this package, and those of other installed packages.
 
     Args:
-        configurations: Model type -> public name of its configuration class.
+        configurations: Table of model type -> public name of its configuration class.
     """
-    if entry_points(group="hf_maskssl.methods"):  # whose model types only their modules know
+    if entry_points(group="hf_maskssl.methods"):  # only their modules know their model types
         _register()
         return
     actions: dict[str, Callable[[], None]] = dict.fromkeys(NEED_METHODS, _register)
@@ -56,26 +56,26 @@ def _promise(configurations: Mapping[str, str]) -> None:
 
 
 class _PromisedClass:
-    """Stands for a public class of the package until it is used."""
+    """A stand-in for a public class of the package until it is used."""
 
     def __init__(self, name: str) -> None:
         self.__name__ = name
 
-    # Any: as the class that it stands for.
+    # Any, like the members of the class that it stands for.
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # of Python's own protocols, such as pickling
+        if name.startswith("__"):  # Python's own protocols, such as pickling
             raise AttributeError(name)
-        return getattr(self._load(), name)  # that of the class which it stands for
+        return getattr(self._load(), name)  # attribute of the real class
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._load()(*args, **kwargs)
 
     def _load(self) -> Any:
-        return getattr(importlib.import_module("hf_maskssl"), self.__name__)  # the name was given as a string
+        return getattr(importlib.import_module("hf_maskssl"), self.__name__)  # a string names it
 
 
 class _ImportWatcher(MetaPathFinder):
-    """Calls a function right after a module has been imported for the first time."""
+    """A finder that calls a function right after a module has been imported for the first time."""
 
     def __init__(self, actions: dict[str, Callable[[], None]]) -> None:
         self.actions = actions
