@@ -33,9 +33,9 @@ def attend_with_dropout(
     Args:
         query: (B, heads, M, d) float32 or float64, on the CPU.
         key, value: (B, heads, N, d).
-        attention_mask: broadcastable to (B, heads, M, N): bool, True = attended to, or added to the scores; or None. Every
+        attention_mask: Broadcastable to (B, heads, M, N): bool, True = attended to, or added to the scores; or None. Every
             query must attend to something.
-        scaling: factor of the scores.
+        scaling: Factor of the scores.
         dropout: 0 to below 1.
 
     Returns:
@@ -69,7 +69,7 @@ class _Attention(torch.autograd.Function):
         value: torch.Tensor,
         mask: torch.Tensor | None,
         scaling: float,
-        num_dropped: int,  # of `LEVELS`
+        num_dropped: int,  # out of `LEVELS`
     ) -> torch.Tensor:
         num_heads, shape = query.shape[1], query.shape
         query, key, value = (part.flatten(0, 1).contiguous() for part in (query, key, value))
@@ -102,7 +102,7 @@ class _Attention(torch.autograd.Function):
         scale = LEVELS / (LEVELS - num_dropped)
         batch_size, num_heads = grad.shape[:2]
         grad = grad.flatten(0, 1).contiguous()
-        # Of softmax: sum of weight times gradient over a query's keys, which is that of output times gradient.
+        # The softmax's gradient needs, per query, the sum over keys of weight times gradient: that of output times gradient.
         sums = (grad * output).sum(-1, keepdim=True).neg_()
         grads = [torch.empty_like(part) for part in (query, key, value)]
         buffers = weights.new_empty(2, chunks[0].stop, *weights.shape[1:])

@@ -5,7 +5,7 @@ from torch.autograd.function import FunctionCtx
 
 
 class Context(FunctionCtx):
-    """What `forward` leaves for `backward`; torch passes an object of its own that has these."""
+    """The members that `forward` sets for `backward`; torch passes an object of its own that has them."""
 
     saved_tensors: tuple[torch.Tensor, ...]
     needs_input_grad: tuple[bool, ...]

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
-# Settings that the shapes of BERT's weights do not show.
+# Settings that the shapes of BERT's weights do not determine.
 SAME_IN_BERT = ("num_attention_heads", "hidden_act", "layer_norm_eps")
 SENTENCE_WEIGHTS = ("bert.pooler.", "cls.seq_relationship.")
 
@@ -13,11 +13,11 @@ SENTENCE_WEIGHTS = ("bert.pooler.", "cls.seq_relationship.")
 def start_from_bert(model_class: type[PreTrainedModel], config: PreTrainedConfig, name: str) -> PreTrainedModel:
     """A pre-training model with a BERT's weights, heads included.
 
-    New are the balancer's memory and, without next sentence prediction, the weights of that task.
+    The balancer's memory is new and, without next sentence prediction in the BERT, so are the weights of that task.
 
     Args:
         model_class: `PoSMinimaxBertForPreTraining`.
-        config: Its configuration, of the BERT's sizes.
+        config: Configuration of that class, with the BERT's sizes.
         name: Hub name or folder of a BERT or of another PoS-BERT.
 
     Raises:
@@ -25,7 +25,7 @@ def start_from_bert(model_class: type[PreTrainedModel], config: PreTrainedConfig
         ValueError: The model is no BERT of these sizes.
     """
     saved, own = AutoConfig.from_pretrained(name).to_dict(), config.to_dict()
-    loaded: Any = model_class.from_pretrained(  # a pair, which transformers' annotation does not say
+    loaded: Any = model_class.from_pretrained(  # transformers' annotation omits the pair
         name, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
     )
     start, info = loaded

@@ -20,7 +20,7 @@ AUTO_MAP = {
 
 @strict
 class MetaMAEConfig(PreTrainedConfig):
-    """What MetaMAE reads, how large it is, and the objective it is pre-trained with.
+    """The input of MetaMAE, its size, and its pre-training objective.
 
     Sizes default to Table 7 of the paper. Where the paper and its authors' released code differ, the default is what
     produced the published numbers, that is the code: LayerNorm epsilon 1e-5, no bias on query/key/value, an MLP of
@@ -31,40 +31,40 @@ class MetaMAEConfig(PreTrainedConfig):
     tokens kept in the outer loss.
 
     Args:
-        modality: kind of a sample.
+        modality: Kind of a sample.
             "tokens": `input_ids` (B, N); needs `vocab_size`, `max_position_embeddings`.
             "series": `input_values` (B, C, T), also tabular rows as (B, 1, features); needs `series_length`,
             `num_channels`, `patch_size`. "image": `pixel_values` (B, C, H, W), also spectrograms; needs `image_size`,
             `num_channels`, `patch_size`. "vision_language": image patches and tokens in one sequence; needs what both
             need.
-        vocab_size: number of token ids.
-        max_position_embeddings: longest token sequence.
-        series_length: time steps (or features) of a series, the longest when lengths differ.
-        image_size: height and width in pixels; one number for a square.
-        num_channels: channels of a series or an image.
-        patch_size: time steps of a series patch; height and width of an image patch, one number for a square.
-        hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: the encoder (Table 7).
-        hidden_dropout_prob: the encoder's dropout P_drop (Table 8: 0.1 for PAMAP2 and HIGGS, else 0). The decoder has
+        vocab_size: Number of token ids.
+        max_position_embeddings: Longest token sequence.
+        series_length: Time steps (or features) of a series, the longest when lengths differ.
+        image_size: Height and width in pixels; one number for a square.
+        num_channels: Channels of a series or an image.
+        patch_size: Time steps of a series patch; height and width of an image patch, one number for a square.
+        hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: The encoder (Table 7).
+        hidden_dropout_prob: The encoder's dropout P_drop (Table 8: 0.1 for PAMAP2 and HIGGS, else 0). The decoder has
             none.
-        attention_probs_dropout_prob: dropout on attention weights; none in the paper.
-        decoder_hidden_size, decoder_num_attention_heads, decoder_intermediate_size: the decoder (Table 7).
-        decoder_num_hidden_layers: decoder depth. 0 is the linear decoder of DABS (Tamkin et al. 2022): the encoder
+        attention_probs_dropout_prob: Dropout on attention weights; none in the paper.
+        decoder_hidden_size, decoder_num_attention_heads, decoder_intermediate_size: The decoder (Table 7).
+        decoder_num_hidden_layers: Decoder depth. 0 is the linear decoder of DABS (Tamkin et al. 2022): the encoder
             then reads every position, masked embeddings set to zero, and ReLU + linear (tokens: the tied embedding
             table) predicts.
-        projector_hidden_size: width of the projector's hidden layer; None is 4 * `hidden_size`.
-        projector_output_size: width of the contrasted representation.
-        mask_ratio: share of tokens hidden from the encoder, in (0, 1) (Table 8).
-        num_adaptation_steps: gradient steps on the latent (Table 15); 0 is plain MAE and needs `contrastive_weight=0`.
-        adaptation_step_size: alpha of Eq. 2.
-        first_order: leave out the derivative of the inner gradient; cheaper, and worse in the paper.
-        nearby_ratio: r, the probability that a masked token next to a visible one joins the support set.
-        contrastive_weight: lambda of Eq. 5; 0 leaves the task contrastive loss and its projector out.
-        contrastive_temperature: tau of Eq. 4.
-        initializer_range: standard deviation of the class and mask tokens.
-        classifier_dropout: dropout in front of a classification head.
+        projector_hidden_size: Width of the projector's hidden layer; None is 4 * `hidden_size`.
+        projector_output_size: Width of the contrasted representation.
+        mask_ratio: Share of tokens hidden from the encoder, in (0, 1) (Table 8).
+        num_adaptation_steps: Gradient steps on the latent (Table 15); 0 is plain MAE and needs `contrastive_weight=0`.
+        adaptation_step_size: Alpha of Eq. 2.
+        first_order: Leave out the derivative of the inner gradient; cheaper, and worse in the paper.
+        nearby_ratio: R, the probability that a masked token next to a visible one joins the support set.
+        contrastive_weight: Lambda of Eq. 5; 0 leaves the task contrastive loss and its projector out.
+        contrastive_temperature: Tau of Eq. 4.
+        initializer_range: Standard deviation of the class and mask tokens.
+        classifier_dropout: Dropout in front of a classification head.
 
     Raises:
-        ValueError: a size is missing for the modality, not positive, or does not divide as it must; or the mask ratio
+        ValueError: A size is missing for the modality, not positive, or does not divide as it must; or the mask ratio
             leaves no token visible or none masked.
     """
 

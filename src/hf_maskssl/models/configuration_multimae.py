@@ -36,18 +36,18 @@ class Modality:
     """One entry of `MultiMAEConfig.modalities`, complete and checked.
 
     Attributes:
-        name: its key.
+        name: Key of the entry.
         kind: "continuous": (B, C, H / stride, W / stride) float; "categorical": (B, H / stride, W / stride) class ids.
         num_channels: C of a continuous modality (13 for a 13-band satellite image).
-        num_classes: number of classes of a categorical one.
-        embedding_size: width of a categorical one's class embeddings.
-        stride: factor by which it is coarser than the image (the paper keeps class maps at a quarter of the resolution).
-        patch_size: height and width of a patch, in pixels of the image.
+        num_classes: Number of classes of a categorical one.
+        embedding_size: Width of a categorical one's class embeddings.
+        stride: Factor by which it is coarser than the image (the paper keeps class maps at a quarter of the resolution).
+        patch_size: Height and width of a patch, in pixels of the image.
         loss: "mse", "l1", "standardized_mse" (mse to each patch's pixels, standardised by their own mean and variance),
             or "cross_entropy".
-        is_input: whether its patches are encoded.
-        is_output: whether a decoder predicts it.
-        source: the modality whose pixels are predicted: its own name, or another's (`target_of`).
+        is_input: Whether its patches are encoded.
+        is_output: Whether a decoder predicts it.
+        source: The modality whose pixels are predicted: its own name, or another's (`target_of`).
     """
 
     name: str
@@ -87,49 +87,49 @@ class Modality:
 
 @strict
 class MultiMAEConfig(PreTrainedConfig):
-    """Which modalities there are, how large the model is, how it is masked and how its tasks are balanced.
+    """The modalities of a model, its size, its masking and the balancing of its tasks.
 
     Defaults are the paper's ViT-B with three modalities (sections 3.1 to 3.5).
 
     Args:
-        modalities: name -> fields of `Modality`. `kind` is needed, `num_channels` (continuous) or `num_classes`
+        modalities: Name -> fields of `Modality`. `kind` is needed, `num_channels` (continuous) or `num_classes`
             (categorical) too; the rest has defaults: `stride` 1, `patch_size` the configuration's, `loss` "mse" or
             "cross_entropy", `embedding_size` 64, `is_input` and `is_output` true. `target_of: rgb` makes a further
             output that predicts the pixels of rgb, in another loss: it takes all but `loss` from there and is no input.
-        modality_order: names in the order of their tokens and losses, by default that of `modalities`; kept because a saved
+        modality_order: Names in the order of their tokens and losses, by default that of `modalities`; kept because a saved
             configuration's keys are sorted.
-        image_size: height and width of the images in pixels; one number for a square.
-        position_image_size: height and width of the images that the fixed positions are made for; None is `image_size`. A
+        image_size: Height and width of the images in pixels; one number for a square.
+        position_image_size: Height and width of the images that the fixed positions are made for; None is `image_size`. A
             checkpoint keeps it when its `image_size` is changed, and images of another size get interpolated positions.
-        patch_size: height and width of a patch, unless a modality says otherwise.
+        patch_size: Height and width of a patch, unless a modality says otherwise.
         hidden_size, num_hidden_layers, num_attention_heads, intermediate_size, qkv_bias, hidden_act, layer_norm_eps,
-            hidden_dropout_prob, attention_probs_dropout_prob, initializer_range: settings of the encoder, as in ViT.
-        drop_path_rate: stochastic depth of the encoder's last layer, rising linearly from 0 over the layers.
-        num_global_tokens: learned tokens without a place, in front of all others.
-        final_norm: a layer norm behind the encoder, as ViT and ViT-MAE have; MultiMAE has none.
-        position_order: whether the first half of a position's channels encodes its row, as in MultiMAE, or its column,
+            hidden_dropout_prob, attention_probs_dropout_prob, initializer_range: Settings of the encoder, as in ViT.
+        drop_path_rate: Stochastic depth of the encoder's last layer, rising linearly from 0 over the layers.
+        num_global_tokens: Learned tokens without a place, in front of all others.
+        final_norm: A layer norm behind the encoder, as ViT and ViT-MAE have; MultiMAE has none.
+        position_order: Whether the first half of a position's channels encodes its row, as in MultiMAE, or its column,
             as in MAE, whose weights want it so.
-        decoder_hidden_size, decoder_num_hidden_layers, decoder_num_attention_heads, decoder_intermediate_size: sizes of
+        decoder_hidden_size, decoder_num_hidden_layers, decoder_num_attention_heads, decoder_intermediate_size: Sizes of
             every output's decoder; the layers are those after the cross-attention and its MLP.
-        num_visible_tokens: tokens that the encoder sees of a sample in pre-training, of all modalities together.
-        dirichlet_alpha: concentration of the Dirichlet distribution that deals them out over the input modalities: one
+        num_visible_tokens: Tokens that the encoder sees of a sample in pre-training, of all modalities together.
+        dirichlet_alpha: Concentration of the Dirichlet distribution that deals them out over the input modalities: one
             number (symmetric), or one per input modality by name.
-        sample_modalities_uniformly: first draw, uniformly, which modalities are visible at all.
-        semantic_loss_ignore_index: class id of pixels without a class: embedded as zeros, left out of losses.
-        task_balancing: rule by which the outputs' losses become one: "none" (their sum), "minimax" (MM-MAE), "uncertainty",
+        sample_modalities_uniformly: First draw, uniformly, which modalities are visible at all.
+        semantic_loss_ignore_index: Class id of pixels without a class: embedded as zeros, left out of losses.
+        task_balancing: Rule by which the outputs' losses become one: "none" (their sum), "minimax" (MM-MAE), "uncertainty",
             "gradnorm" or "dwa". task_balancing_options: its settings, see `models/task_balancing.py`.
-        head_modalities: input modalities that a segmentation or depth head reads the encoded tokens of; None is every
+        head_modalities: Input modalities that a segmentation or depth head reads the encoded tokens of; None is every
             one. A classifier reads all tokens that are there.
         classifier_pooling: "mean" of all encoded tokens, or the first "global" token.
-        segmentation_hidden_size, segmentation_cells_per_token, segmentation_num_layers: sizes of the ConvNeXt head: the
+        segmentation_hidden_size, segmentation_cells_per_token, segmentation_num_layers: Sizes of the ConvNeXt head: the
             width that each token is projected to, into how many cells it is then cut (a square number: 16 makes 4 x 4 cells of
             6144 / 16 = 384 channels), and the blocks.
-        depth_layers: layers (counted from 0) whose outputs the DPT head reads, four; None is the paper's 2, 5, 8, 11
+        depth_layers: Layers (counted from 0) whose outputs the DPT head reads, four; None is the paper's 2, 5, 8, 11
             or, for another depth, evenly spaced ones. depth_hidden_size: channels of its fusion.
             depth_reassemble_sizes: channels of its four resolutions, finest first.
 
     Raises:
-        ValueError: a modality lacks a field, has an unknown one or one that does not fit its kind; sizes do not divide;
+        ValueError: A modality lacks a field, has an unknown one or one that does not fit its kind; sizes do not divide;
             the visible tokens are none or all there are; or the balancing does not exist.
     """
 
@@ -208,14 +208,14 @@ class MultiMAEConfig(PreTrainedConfig):
 
     @property
     def modality(self) -> str:
-        """What a sample is: several aligned images."""
+        """The kind of a sample: several aligned images."""
         return "multimodal"
 
     def modality_table(self) -> dict[str, Modality]:
         """Every modality, complete, in the configuration's order.
 
         Raises:
-            ValueError: as the class.
+            ValueError: A modality's fields are refused, see the class.
         """
         entries = self.modalities or {}
         table = {}
@@ -233,7 +233,7 @@ class MultiMAEConfig(PreTrainedConfig):
         return [modality for modality in self.modality_table().values() if modality.is_input]
 
     def outputs(self) -> list[Modality]:
-        """Modalities that a decoder predicts: the tasks, in the order of their losses."""
+        """Modalities that a decoder predicts, which are the tasks, in the order of their losses."""
         return [modality for modality in self.modality_table().values() if modality.is_output]
 
     def head_inputs(self) -> list[str]:
@@ -380,7 +380,7 @@ def _positive(where: str, field: str, value: object) -> int:
 
 
 def _complete(name: str, fields: dict[str, Any], pixels: dict[str, Any], patch_size: list[int]) -> Modality:
-    """An entry with its defaults; `pixels` is the entry that says what its pixels are."""
+    """An entry with its defaults; `pixels` is the entry that describes its pixels."""
     where = f"`modalities`: '{name}'"
     if not name.isidentifier():  # it becomes part of the weights' names
         raise ValueError(f"{where}: a name may hold letters, digits and underscores, and not start with a digit.")

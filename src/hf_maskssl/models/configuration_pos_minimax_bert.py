@@ -10,7 +10,7 @@ from transformers import BertConfig
 from .field_checks import check_at_least, check_heads, check_probabilities
 from .task_balancing import check_task_balancing
 
-# Section 4.1.1: what is recovered, in this order.
+# Section 4.1.1: the predicted parts of speech, in this order.
 PARTS_OF_SPEECH = (
     "verb",
     "noun",
@@ -22,7 +22,7 @@ PARTS_OF_SPEECH = (
     "conjunction",
     "interjection",
 )
-# The one task of plain masked language modelling, whatever a word is.
+# The one task of plain masked language modelling, for any word.
 ANY_WORD = "mlm"
 NEXT_SENTENCE = "next_sentence"
 
@@ -41,23 +41,23 @@ AUTO_MAP = {
 
 @strict
 class PoSMinimaxBertConfig(BertConfig):
-    """A `BertConfig` with the tasks of pre-training and how their losses become one.
+    """A `BertConfig` with the tasks of pre-training and the rule that joins their losses.
 
     The defaults of `BertConfig` are those of the paper's Table 4. A checkpoint of this configuration is one of BERT:
     `BertModel.from_pretrained` and its siblings open it.
 
     Attributes:
-        tasks: names of the tasks, in the order of the ids that `tasks` gives them in a batch: some of `PARTS_OF_SPEECH`, or
+        tasks: Names of the tasks, in the order of the ids that `tasks` gives them in a batch: some of `PARTS_OF_SPEECH`, or
             ["mlm"], plain masked language modelling of any word.
-        task_balancing: rule by which their losses become one, see `models/task_balancing.py`. Losses under two rules cannot
+        task_balancing: Rule by which their losses become one, see `models/task_balancing.py`. Losses under two rules cannot
             be compared: minimax's weights add up to 1, those of "none" to the number of tasks that a batch has.
-        task_balancing_options: settings of that method that differ from its defaults (`OPTIONS` there).
-        next_sentence_prediction: the second objective of pre-training. "beside": its loss is added to the balanced loss of
+        task_balancing_options: Settings of that method that differ from its defaults (`OPTIONS` there).
+        next_sentence_prediction: The second objective of pre-training. "beside": its loss is added to the balanced loss of
             the tasks, with as much weight as all of them together (BERT adds it to a mean over masked words). "inside": it
             is one more task, balanced with them. "none": sequences are single segments.
 
     Raises:
-        ValueError: an unknown task, one named twice, or none; options that the balancing method does not have or that have
+        ValueError: An unknown task, one named twice, or none; options that the balancing method does not have or that have
             no effect; a padding id or sizes that cannot be.
     """
 
@@ -89,17 +89,17 @@ class PoSMinimaxBertConfig(BertConfig):
 
     @property
     def wants_special_tokens(self) -> bool:
-        """Texts and pairs come as the tokenizer frames them, [CLS] A [SEP] B [SEP], with `token_type_ids`."""
+        """True: texts and pairs come with the tokenizer's special tokens, [CLS] A [SEP] B [SEP], and `token_type_ids`."""
         return True
 
     @property
     def balanced_tasks(self) -> list[str]:
-        """What the balancing weighs: the tasks, and next sentence prediction where it is one of them."""
+        """Names of the tasks that the balancing weighs, with next sentence prediction where it is one of them."""
         return [*self.tasks, NEXT_SENTENCE] if self.next_sentence_prediction == "inside" else list(self.tasks)
 
     @property
     def tasks_beside(self) -> list[str]:
-        """What it does not weigh."""
+        """Names of the tasks that the balancing does not weigh."""
         return [NEXT_SENTENCE] if self.next_sentence_prediction == "beside" else []
 
     def validate_tasks(self) -> None:

@@ -20,69 +20,69 @@ AUTO_MAP = {
 
 @strict
 class SMAConfig(PreTrainedConfig):
-    """What SMA reads, how large it is, and how it chooses what to hide.
+    """The input of SMA, its size, and the way it chooses its masks.
 
     Sizes default to the chemistry model (Table 9). Tables 8 to 12 leave the width of the MLPs, the biases and the
     decoder open: there the defaults are those of the authors' released code (MLPs as wide as the hidden states, no
     biases, a decoder of one cross-attention with one head and no residual around it).
 
     Args:
-        modality: kind of a sample.
+        modality: Kind of a sample.
             "tokens": `input_ids` (B, N); needs `vocab_size`, `max_position_embeddings`.
             "series": `input_values` (B, N, C), also tabular rows as (B, features, 1); needs `series_length`,
             `num_channels`. "image": `pixel_values` (B, C, H, W), one token per pixel; needs `image_size`,
             `num_channels`.
-        vocab_size: number of token ids.
-        max_position_embeddings: longest token sequence: the rows of the learned position table.
-        series_length: time steps (or features) of a series, the longest when lengths differ.
-        image_size: height and width in pixels; one number for a square.
-        num_channels: values per time step or pixel (the paper's d_raw).
+        vocab_size: Number of token ids.
+        max_position_embeddings: Longest token sequence: the rows of the learned position table.
+        series_length: Time steps (or features) of a series, the longest when lengths differ.
+        image_size: Height and width in pixels; one number for a square.
+        num_channels: Values per time step or pixel (the paper's d_raw).
         encoder_type: "self_attention": the embedded inputs are their own queries (chemistry, physics).
             "cross_attention": `num_latents` learned queries read the input once (Perceiver IO; proteins, text, images).
-        num_latents: l, learned latents of a cross-attention encoder.
-        hidden_size: width D of the hidden states.
-        embedding_size: width E of the embedded inputs and of the position table ("embed dimension"); None is
+        num_latents: L, learned latents of a cross-attention encoder.
+        hidden_size: Width D of the hidden states.
+        embedding_size: Width E of the embedded inputs and of the position table ("embed dimension"); None is
             `hidden_size`, which a self-attention encoder needs.
-        qk_channels, v_channels: width of all heads' queries and keys, and of their values, together; None is
+        qk_channels, v_channels: Width of all heads' queries and keys, and of their values, together; None is
             `hidden_size`.
-        num_hidden_layers: all layers of the encoder, the first one, which reads the input, included.
-        num_layer_repeats: number of times that the layers after the first are applied, with the same weights.
-        num_attention_heads: heads of every layer. num_cross_attention_heads: heads of a cross-attention encoder's
+        num_hidden_layers: All layers of the encoder, the first one, which reads the input, included.
+        num_layer_repeats: Number of times that the layers after the first are applied, with the same weights.
+        num_attention_heads: Heads of every layer. num_cross_attention_heads: heads of a cross-attention encoder's
             first layer; None is the same number.
-        intermediate_size: width of the MLPs; None is `hidden_size`. cross_intermediate_size: of a cross-attention
+        intermediate_size: Width of the MLPs; None is `hidden_size`. cross_intermediate_size: of a cross-attention
             encoder's first layer; None is the same width.
-        use_bias: biases in the linear layers of the attention layers and their MLPs.
-        drop_path_rate: stochastic depth of the last layer, rising linearly from 0 over the layers after the first.
-        layer_norm_eps: epsilon of the norms in attention layers; embedding_layer_norm_eps: of the norm of the embedded
+        use_bias: Biases in the linear layers of the attention layers and their MLPs.
+        drop_path_rate: Stochastic depth of the last layer, rising linearly from 0 over the layers after the first.
+        layer_norm_eps: Epsilon of the norms in attention layers; embedding_layer_norm_eps: of the norm of the embedded
             inputs and of the decoder's output.
-        decoder_qk_channels, decoder_v_channels, decoder_intermediate_size: the decoder's widths; None is
+        decoder_qk_channels, decoder_v_channels, decoder_intermediate_size: The decoder's widths; None is
             `embedding_size`. decoder_num_attention_heads: its heads.
-        decoder_query_residual: add the queries to the decoder's attended values.
-        decoder_mask_token: add a learned vector to the queries of the positions that are asked for.
-        decoder_shared_positions: the decoder's queries are the input's position embeddings (Eq. 6); False gives it a
+        decoder_query_residual: Add the queries to the decoder's attended values.
+        decoder_mask_token: Add a learned vector to the queries of the positions that are asked for.
+        decoder_shared_positions: The decoder's queries are the input's position embeddings (Eq. 6); False gives it a
             table of its own.
-        tie_word_embeddings: tokens are read off with the input embedding table.
-        masking: choice of tokens. "guided": Eqs. 3-5. "iterative": the exact procedure that Eq. 5 approximates,
+        tie_word_embeddings: Tokens are read off with the input embedding table.
+        masking: Choice of tokens. "guided": Eqs. 3-5. "iterative": the exact procedure that Eq. 5 approximates,
             one top-k per query (appendix D). "random": every token alone. "word": whole words, the text between
             `word_delimiter_id`. "span": segments of geometric length with mean `mean_span_length`. "patch": squares
             of `mask_patch_size` pixels.
-        mask_ratio: r, the share of a sample's tokens that is masked, in (0, 1).
-        num_masked_per_query: tokens masked for each chosen query: the set R has round(N r / num_masked_per_query)
+        mask_ratio: R, the share of a sample's tokens that is masked, in (0, 1).
+        num_masked_per_query: Tokens masked for each chosen query: the set R has round(N r / num_masked_per_query)
             queries, at least one and at most all.
         head_aggregation: "mean": over all heads (the sum of Eq. 5, scaled). "random": of one random head per query.
-        mask_queries: the chosen queries' own tokens are masked first (self-attention).
-        mask_schedule: way from random to guided masking, with c falling from 1 to 0 as a half cosine over
+        mask_queries: The chosen queries' own tokens are masked first (self-attention).
+        mask_schedule: Way from random to guided masking, with c falling from 1 to 0 as a half cosine over
             the first `mask_schedule_fraction` of training. "none": guided from the start. "mix": a share
             `mask_schedule_start` * c of the masked tokens is drawn at random among those the attention did not choose.
             "widen": masked tokens are drawn at random among the best-attended share r + (`mask_schedule_start` - r) c.
-        reconstruct_visible: score every real position and not only the masked ones.
-        target_mean, target_std, target_clip: continuous targets become (x - mean) / std, then are clipped to
+        reconstruct_visible: Score every real position and not only the masked ones.
+        target_mean, target_std, target_clip: Continuous targets become (x - mean) / std, then are clipped to
             [-clip, clip]; a number, or one per channel for mean and std; None leaves them.
-        classifier_pooling: what a sequence classifier reads of the encoder. "query": a learned query attends to the hidden
+        classifier_pooling: Input of a sequence classifier. "query": the output of a learned query that attends to the hidden
             states, as in the authors' code; "mean": their mean.
 
     Raises:
-        ValueError: a size is missing for the modality or does not divide as it must; the mask ratio masks no token or
+        ValueError: A size is missing for the modality or does not divide as it must; the mask ratio masks no token or
             every one; no query would be chosen; or a masking needs a field that is not set.
     """
 
@@ -153,7 +153,7 @@ class SMAConfig(PreTrainedConfig):
 
     @property
     def channels_last(self) -> bool:
-        """A series is (B, N, C): any array of values is a row of tokens."""
+        """True: a series is (B, N, C), an array of values whose rows are tokens."""
         return True
 
     @property
@@ -214,7 +214,7 @@ class SMAConfig(PreTrainedConfig):
 
     @property
     def output_size(self) -> int:
-        """What is predicted at a position: V logits or C values."""
+        """Number of values predicted at a position: V logits or C values."""
         return int(self.vocab_size or 0) if self.has_tokens else self.num_channels
 
     def num_chosen_queries(self, num_tokens: int) -> int:

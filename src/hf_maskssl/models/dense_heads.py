@@ -20,18 +20,18 @@ from .distributed import mean_over_scored, world_size
 from .layers import linear_in_full_precision, unpatchify
 
 REASSEMBLE_FACTORS = (4, 2, 1, 0.5)  # finest first
-OUTPUT_CHANNELS = 32  # of the last layer but one
+OUTPUT_CHANNELS = 32  # of the last layer but one of `DPTHead`
 
 
 class ConvNextHead(nn.Module):
     """ConvNeXt-style segmentation head: every token is spread over a square of cells, which blocks then smooth.
 
     Args:
-        in_channels: channels of a token; several modalities' tokens are concatenated on channels.
-        hidden_size: width that a token is projected to, shared out over its cells.
-        cells_per_token: cells that a token is spread over, a square number: 16 gives 4 x 4.
+        in_channels: Channels of a token; several modalities' tokens are concatenated on channels.
+        hidden_size: Width that a token is projected to, shared out over its cells.
+        cells_per_token: Cells that a token is spread over, a square number: 16 gives 4 x 4.
         num_layers: ConvNeXt blocks (Liu et al. 2022), without layer scale.
-        num_labels: classes.
+        num_labels: Classes.
 
     Raises:
         ValueError: `cells_per_token` is not the square of a whole number, or does not divide `hidden_size`.
@@ -58,7 +58,7 @@ class ConvNextHead(nn.Module):
 
         Args:
             tokens: (B, rows * columns, in_channels), row-major.
-            grid_shape: rows and columns.
+            grid_shape: Rows and columns.
 
         Returns:
             (B, num_labels, rows * side, columns * side); a token's cells are row-major, too.
@@ -76,9 +76,9 @@ class DPTHead(nn.Module):
     grid with an odd side works as in transformers' DPT: finer maps are resized to what the coarser grew to.
 
     Args:
-        in_channels: channels of a token; several modalities' tokens are concatenated on channels.
-        hidden_size: channels of the fusion.
-        reassemble_sizes: channels of the four maps, finest first.
+        in_channels: Channels of a token; several modalities' tokens are concatenated on channels.
+        hidden_size: Channels of the fusion.
+        reassemble_sizes: Channels of the four maps, finest first.
 
     Raises:
         ValueError: `reassemble_sizes` are not four widths, or a width is not positive.
@@ -100,7 +100,7 @@ class DPTHead(nn.Module):
             nn.Conv2d(channels, hidden_size, kernel_size=3, padding=1, bias=False) for channels in reassemble_sizes
         )
         self.fusion = nn.ModuleList(DPTFeatureFusionLayer(config) for _ in reassemble_sizes)
-        # The coarsest has nothing to be fused with. A parameter without a gradient would stop DistributedDataParallel.
+        # The coarsest map has no other to be fused with; a parameter without a gradient would stop DistributedDataParallel.
         self.fusion[-1].residual_layer1 = nn.Identity()
         self.output_in = nn.Conv2d(hidden_size, hidden_size // 2, kernel_size=3, padding=1)
         self.output_mid = nn.Conv2d(hidden_size // 2, OUTPUT_CHANNELS, kernel_size=3, padding=1)
@@ -109,12 +109,12 @@ class DPTHead(nn.Module):
     def forward(
         self, layers: Sequence[torch.Tensor], grid_shape: tuple[int, int], image_size: tuple[int, int]
     ) -> torch.Tensor:
-        """A value for every pixel.
+        """The head's value for every pixel.
 
         Args:
-            layers: four of (B, rows * columns, in_channels), row-major tokens, those of the first layer first.
-            grid_shape: rows and columns.
-            image_size: height and width of the output; a power of two per token loses nothing.
+            layers: Four of (B, rows * columns, in_channels), row-major tokens, those of the first layer first.
+            grid_shape: Rows and columns.
+            image_size: Height and width of the output; a power of two per token loses nothing.
 
         Returns:
             (B, height, width), of any sign.
@@ -144,7 +144,7 @@ def reverse_huber_loss(prediction: torch.Tensor, target: torch.Tensor) -> torch.
         A scalar whose average over processes is the loss; 0 where no pixel is valid.
     """
     is_valid = torch.isfinite(target) & (target > 0)
-    # Before the difference: 0 * NaN is NaN in the backward pass, too.
+    # Invalid pixels are replaced before the difference: 0 * NaN is NaN in the backward pass, too.
     error = (prediction - target.to(prediction.dtype).masked_fill(~is_valid, 0.0)).masked_fill(~is_valid, 0.0).abs()
     threshold = error.detach().amax() if error.numel() else error.new_zeros(())
     if world_size() > 1:

@@ -69,10 +69,10 @@ def all_gather(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def global_mean_denominator(count: torch.Tensor) -> torch.Tensor:
-    """What a local sum must be divided by so that the average over processes is the mean over all of them.
+    """The divisor of a local sum that makes the average over processes the mean over all terms.
 
     Args:
-        count: number of (weighted) terms on this process, a scalar; it carries no gradient.
+        count: Number of (weighted) terms on this process, a scalar; it carries no gradient.
 
     Returns:
         Scalar `count_of_all_processes / world_size`, at least a tiny positive number, so that a batch without any term
@@ -92,7 +92,7 @@ def mean_over_scored(values: torch.Tensor, is_scored: torch.Tensor) -> torch.Ten
 def with_all_parameters(loss: torch.Tensor, model: nn.Module) -> torch.Tensor:
     """`loss` plus zero times every parameter, on several processes; on one the loss itself.
 
-    `DistributedDataParallel` waits for a gradient of each parameter, also of those that a batch has no use for.
+    `DistributedDataParallel` waits for a gradient of each parameter, even of those that a batch does not use.
     """
     if world_size() == 1 or not loss.requires_grad:
         return loss

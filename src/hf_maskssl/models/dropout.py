@@ -9,7 +9,7 @@ import math
 import torch
 from torch import nn
 
-LEVELS = 2**16  # that 16 random bits tell apart
+LEVELS = 2**16  # values of 16 random bits
 DRAWS = 4  # of 16 bits in an int64
 FEWEST = 8192  # values; PyTorch's own function has fewer operations, which costs less below
 
@@ -41,16 +41,16 @@ def dropout(x: torch.Tensor, p: float, training: bool) -> torch.Tensor:
 
     Args:
         x: (...), floating point.
-        p: probability to drop, 0 to 1.
+        p: Probability to drop, 0 to 1.
         training: False returns x itself.
 
     Raises:
-        ValueError: p is no probability.
+        ValueError: `p` is no probability.
     """
     if not training or not draws_cheaply(x, p):
         return nn.functional.dropout(x, p, training)
     threshold = round(p * LEVELS)
-    # Autograd holds the bytes alone. The scale comes last, so that half precision does not round it.
+    # Autograd keeps the bytes alone. The scale comes last, so that half precision does not round it.
     return (x * draw_keep(x.shape, threshold)).mul_(LEVELS / (LEVELS - threshold))
 
 

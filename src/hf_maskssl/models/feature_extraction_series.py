@@ -93,7 +93,7 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
         return np.ascontiguousarray(values.T) if self.channels_last else values
 
     def scaled_values(self, sample: Numbers) -> np.ndarray:
-        """(C, T) float64 before standardising, in either layout: what mean and standard deviation are taken of."""
+        """(C, T) float64 before standardising, in either layout: the values whose mean and standard deviation are measured."""
         values = self._as_array(sample)
         channels, length = values.shape
         if values.shape == (self.series_length, self.num_channels) != (self.num_channels, self.series_length):

@@ -24,7 +24,7 @@ class SpectrogramFeatureExtractor(FeatureExtractionMixin):
         num_frames: Frames W, the picture's width.
         frame_length: Samples in a frame; None means 25 ms.
         hop_length: Samples from one frame to the next; None means 10 ms.
-        fft_length: None means the next power of two from `frame_length`.
+        fft_length: Samples of a Fourier transform; None means the next power of two from `frame_length`.
         min_frequency: Lower edge of the lowest band in Hz.
         max_frequency: Upper edge of the highest band in Hz; None means half of `sampling_rate`.
         db_range: Decibels kept below the loudest place of each sample.
@@ -140,7 +140,7 @@ class SpectrogramFeatureExtractor(FeatureExtractionMixin):
         return standardize(self.scaled_values(sample), self.standardize, self.mean, self.std).astype(np.float32)
 
     def scaled_values(self, sample: Numbers) -> np.ndarray:
-        """As `prepare_sample`, before standardising and in float64: what mean and standard deviation are taken of."""
+        """The picture in float64 before standardising: the values whose mean and standard deviation are measured."""
         try:
             waveform = np.asarray(sample, dtype=np.float64)
         except (TypeError, ValueError) as error:

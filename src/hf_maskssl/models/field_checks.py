@@ -1,18 +1,18 @@
-"""What configurations share: sizes as pairs, and refusals of impossible fields, whose errors name the field."""
+"""Checks that configurations share: sizes as pairs, and refusals of impossible fields, whose errors name the field."""
 
 from transformers import PreTrainedConfig
 
 
 def pair(size: int | list[int] | tuple[int, ...]) -> list[int]:
-    """[height, width] of a size that may be one number, for a square. JSON turns tuples into lists, so lists it is."""
+    """[height, width] of a size; one number means a square. The result is a list, because JSON turns tuples into lists."""
     return [size, size] if isinstance(size, int) else list(size)
 
 
 def check_at_least(config: PreTrainedConfig, minimum: int, *names: str) -> None:
-    """The fields are numbers of at least `minimum`.
+    """Refuse fields below `minimum`.
 
     Raises:
-        ValueError: a smaller number.
+        ValueError: A smaller number.
     """
     for name in names:
         if _value(config, name) < minimum:
@@ -21,10 +21,10 @@ def check_at_least(config: PreTrainedConfig, minimum: int, *names: str) -> None:
 
 
 def check_probabilities(config: PreTrainedConfig, *names: str, one_is_allowed: bool = False) -> None:
-    """The fields lie in [0, 1), or in [0, 1] where `one_is_allowed`.
+    """Refuse fields outside [0, 1), or outside [0, 1] where `one_is_allowed`.
 
     Raises:
-        ValueError: another number.
+        ValueError: Another number.
     """
     for name in names:
         value = _value(config, name)
@@ -34,19 +34,19 @@ def check_probabilities(config: PreTrainedConfig, *names: str, one_is_allowed: b
 
 
 def check_heads(config: PreTrainedConfig, width_name: str, heads_name: str, default: int | None = None) -> int:
-    """The width of all attention heads together is a positive multiple of their number.
+    """Refuse a width of all attention heads together that is no positive multiple of their number.
 
     Args:
-        config: the configuration.
-        width_name: name of the field with the width.
-        heads_name: name of the field with the number of heads.
-        default: the width that stands for None.
+        config: The configuration.
+        width_name: Name of the field with the width.
+        heads_name: Name of the field with the number of heads.
+        default: Width that stands for None.
 
     Returns:
         The width.
 
     Raises:
-        ValueError: another width, or no heads.
+        ValueError: Another width, or no heads.
     """
     width, heads = _value(config, width_name) or default or 0, _value(config, heads_name)
     if width < 1 or heads < 1 or width % heads:
@@ -57,4 +57,4 @@ def check_heads(config: PreTrainedConfig, width_name: str, heads_name: str, defa
 
 
 def _value(config: PreTrainedConfig, name: str) -> int:
-    return getattr(config, name)  # the checks get names, because their errors say them
+    return getattr(config, name)  # the checks get names, which their errors repeat

@@ -1,4 +1,4 @@
-"""Masks from attention: what SMA hides (Xie et al. 2024, section 4.1 and appendix D).
+"""Masks from attention, with which SMA hides tokens (Xie et al. 2024, section 4.1 and appendix D).
 
 An attention map has one row per query and one column per input token. Everything here works without gradients.
 """
@@ -39,7 +39,7 @@ def attention_received(
 def attention_per_query(
     queries: torch.Tensor, keys: torch.Tensor, weights: torch.Tensor, is_real: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """As `attention_received` with the queries kept apart, (B, R, N): what the iterative procedure needs."""
+    """`attention_received` for each query by itself, (B, R, N): the iterative procedure needs the rows apart."""
     total = None
     for head in range(queries.shape[1]):
         powers = _powers(queries[:, head], keys if keys.dim() == 3 else keys[:, head], is_real)
@@ -68,13 +68,13 @@ def iterative_mask(
 ) -> torch.Tensor:
     """Every chosen query masks its own top tokens among those still visible, one query after the other (appendix D).
 
-    The procedure that Eq. 5 approximates with a single top-k. It cannot be done in parallel over queries.
+    Eq. 5 approximates this procedure with a single top-k. It cannot be done in parallel over queries.
 
     Args:
         attention: (B, R, N), summed over heads.
         num_queries: (B,) int64, rows of `attention` that count, the first ones.
         num_masked: (B,) int64, tokens to mask in all; a query's share is `ceil(num_masked / num_queries)`.
-        limit: the largest share, known without looking at the device.
+        limit: The largest share, known without looking at the device.
         is_real: (B, N) bool, True = not padding, which is never masked; None when nothing is padded.
 
     Returns:
@@ -97,7 +97,7 @@ def iterative_mask(
 
 @torch.no_grad()
 def top_attention_overlap(attention: torch.Tensor, num_masked_per_query: int) -> torch.Tensor:
-    """How far the queries' top tokens coincide: 1 - |union of their top k| / (R k), (B, R, N) -> (B,) (Figure 4).
+    """The overlap of the queries' top tokens: 1 - |union of their top k| / (R k), (B, R, N) -> (B,) (Figure 4).
 
     0 when no token is chosen twice, 1 - 1 / R when every query chooses the same ones. It is the share of the mask that
     would go missing if every query masked its top tokens without looking at the others.

@@ -79,7 +79,7 @@ class ArrayImageProcessor(BaseImageProcessor):
 
         Raises:
             ValueError: Another number of channels, or values that are not finite.
-            TypeError: Any other argument: what is done to an image is set when the processor is made.
+            TypeError: Any other argument: the steps are set when the processor is made.
         """
         if args or kwargs:
             raise TypeError(f"expected images and return_tensors alone, got also {[*args, *kwargs]}")
@@ -97,7 +97,7 @@ class ArrayImageProcessor(BaseImageProcessor):
         return standardize(self.scaled_values(sample), self.standardize, self.mean, self.std).astype(np.float32)
 
     def scaled_values(self, sample: Pictures) -> np.ndarray:
-        """As `prepare_sample`, before standardising and in float64: what mean and standard deviation are taken of."""
+        """The image in float64 before standardising: the values whose mean and standard deviation are measured."""
         pixels = self._resize_picture(sample) if isinstance(sample, Image.Image) else self._resize_array(sample)
         return pixels * self.scale
 

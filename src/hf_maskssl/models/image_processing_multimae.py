@@ -57,7 +57,7 @@ class Picture:
     """One entry of `MultiMAEImageProcessor.modalities`, complete and checked.
 
     Attributes:
-        name: Its key.
+        name: Key of the entry.
         channels: C of a continuous modality, None for class maps.
         num_classes: Number of classes of class maps, otherwise 0.
         stride: Factor by which the result is coarser than the image.
@@ -66,10 +66,10 @@ class Picture:
         mean: One number per channel, in scaled values.
         std: One number per channel, in scaled values.
         resample: Name of the interpolation, a key of `RESAMPLING`.
-        flips_x: Whether mirroring turns channel 0 round, as that of normals: bytes about the middle of 0 to 255, all other
+        flips_x: Whether mirroring reverses channel 0, as in normals: bytes about the middle of 0 to 255, all other
             numbers about 0.
         invalid_value: Pixels of this value are left out of statistics and become 0; `"nan"` are those that are not
-            finite, None: there are none.
+            finite; None means that all are valid.
     """
 
     name: str
@@ -90,10 +90,10 @@ LABELS: dict[str, int | None] = {"classes": None, "depth": 1}
 
 
 class ModalityFeature(BatchFeature):
-    """`BatchFeature` of `inputs`, a dict of tensors, which `to` reaches too."""
+    """A `BatchFeature` of `inputs`, a dict of tensors, whose `to` moves these too."""
 
     def to(self, *args: object, **kwargs: object) -> "ModalityFeature":
-        """As `BatchFeature.to`: all tensors to a device, floating ones to a type."""
+        """Move all tensors to a device and floating ones to a type, as `BatchFeature.to` does."""
         self.data["inputs"] = dict(BatchFeature(self.data["inputs"]).to(*args, **kwargs))
         return self
 
@@ -112,10 +112,10 @@ class MultiMAEImageProcessor(BaseImageProcessor):
             Fields that concern the model alone are dropped, and so are entries with `target_of`. None: rgb alone.
         image_size: [H, W] of the results of stride 1, or one number for a square.
         ignore_index: Class id of pixels without a class.
-        crop_fraction: None resizes the whole picture without keeping its aspect ratio; a number in (0, 1] takes the
-            largest box of the result's aspect ratio out of the middle, its sides multiplied by this.
+        crop_fraction: Size of the middle box that is cut out, as a share in (0, 1] of the largest one with the result's aspect
+            ratio; None resizes the whole picture without keeping its aspect ratio.
         crop_scale: Share of the picture's area that a random crop has, lowest and highest.
-        crop_ratio: Its width over its height, where 1 is the ratio of `image_size`.
+        crop_ratio: Width of such a crop over its height, where 1 is the ratio of `image_size`.
         flip_probability: Share of random views that are mirrored.
 
     Raises:
@@ -181,7 +181,7 @@ class MultiMAEImageProcessor(BaseImageProcessor):
             images: `{modality: pictures}`: of each modality one picture or a sequence of them, equally many; PIL images
                 (16-bit too) or arrays of (H, W), (C, H, W) or (H, W, C). A sequence may be one array, (B, C, H, W) or
                 (B, H, W, C), and (B, H, W) of maps of one channel. Or, alone, rgb pictures.
-            views: Part of each sample that is looked at; None is the whole or the middle, by `crop_fraction`.
+            views: Part of each sample to show; None is the whole or the middle, by `crop_fraction`.
             augment: Draw a random crop and flip of each sample instead.
             generator: Generator of these draws; None takes a fresh one.
             return_tensors: `"pt"` or `"np"` for one array per modality, None for lists.
@@ -225,12 +225,12 @@ class MultiMAEImageProcessor(BaseImageProcessor):
         generator: np.random.Generator | None = None,
         labels: Mapping[str, Pictures] | None = None,
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """One sample, all its pictures seen alike.
+        """One sample, with the same view of all its pictures.
 
         Args:
             sample: Modality -> picture.
-            view: Part that is looked at, in pixels of a picture of stride 1. None: drawn, or else the whole or the middle.
-            generator: Draws the view where none is given.
+            view: Part to show, in pixels of a picture of stride 1. None draws it, or else takes the whole or the middle.
+            generator: Generator of the view where none is given.
             labels: `"classes"` or `"depth"` -> map to learn, which is cut and mirrored in the same way.
 
         Returns:
@@ -258,7 +258,7 @@ class MultiMAEImageProcessor(BaseImageProcessor):
         return prepared, {name: self._prepare_label(name, values, view, size) for name, values in raw_labels.items()}
 
     def fixed_view(self, size: tuple[int, int]) -> View:
-        """What is looked at of a picture of (height, width) without chance."""
+        """The view without chance of a picture of (height, width)."""
         height, width = size
         if self.crop_fraction is None:
             return View(0, 0, height, width)
@@ -279,17 +279,17 @@ class MultiMAEImageProcessor(BaseImageProcessor):
                 top = int(generator.integers(height - box[0] + 1))
                 left = int(generator.integers(width - box[1] + 1))
                 return View(top, left, box[0], box[1], is_flipped)
-        # The picture is too long for the ratios: the middle of it.
+        # The picture is too long for the ratios, so the view is its middle.
         unit = min(height / self.image_size[0], width / self.image_size[1])
         box = (max(1, round(unit * self.image_size[0])), max(1, round(unit * self.image_size[1])))
         return View((height - box[0]) // 2, (width - box[1]) // 2, box[0], box[1], is_flipped)
 
     def scaled_values(self, name: str, value: Pictures) -> np.ndarray:
-        """A picture of a continuous modality resized and scaled, (C, N) float64: its valid pixels alone, whose mean and
+        """A picture of a continuous modality resized and scaled, (C, N) float64: only its valid pixels, whose mean and
         standard deviation `"dataset"` takes.
 
         Raises:
-            ValueError: As `prepare_row`.
+            ValueError: The picture is one that `prepare_row` refuses.
         """
         picture = self.pictures()[name]
         raw = _read(f"modality '{name}'", value, picture.channels)
@@ -357,7 +357,7 @@ class MultiMAEImageProcessor(BaseImageProcessor):
     def _prepare_label(self, name: str, raw: Raw, view: View, size: tuple[int, int]) -> np.ndarray:
         if name == "classes":
             return class_ids("the labels", raw, self._target(1), view, size, self.ignore_index)
-        # Not interpolated: between two objects that would invent depths.
+        # Labels are not interpolated: between two objects that would invent depths.
         depth = nearest_pixels(raw, self._target(1), view, size)[0].astype(np.float32)
         return np.where(np.isfinite(depth), depth, np.float32(0.0))
 
@@ -382,7 +382,7 @@ def _kept_fields(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _frozen(fields: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """Fields as something that a cache can be asked for."""
+    """Fields in a hashable form, for a cache."""
     return tuple((field, tuple(value) if isinstance(value, list) else value) for field, value in fields.items())
 
 
@@ -456,12 +456,12 @@ def class_ids(
     ignore_index: int,
     num_classes: int | None = None,
 ) -> np.ndarray:
-    """(h, w) int64 class ids; of all the map's only those are converted and checked that the result has."""
+    """(h, w) int64 class ids; only those ids of the map that the result uses are converted and checked."""
     ids, rows, columns = nearest_pixels(raw, target, view, size)
     if ids.dtype.kind not in "iub" and not (np.isfinite(ids).all() and (ids == np.floor(ids)).all()):
         raise ValueError(f"{where}: expected whole numbers as class ids, got others")
     if num_classes is not None:
-        # Before the conversion, which makes eight bytes of one.
+        # The check comes before the conversion, which makes eight bytes of one.
         is_outside = (ids >= num_classes) | (ids < 0) if ids.dtype.kind in "if" else ids >= num_classes
         if is_outside.any() and (is_outside := is_outside & (ids != ignore_index)).any():
             row, column = np.argwhere(is_outside)[0]
@@ -475,7 +475,7 @@ def class_ids(
 def scaled_pixels(
     picture: Picture, raw: Raw, target: tuple[int, int], view: View, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(C, h, w) float32 scaled values, an array of their own, and which pixels (h, w) are valid."""
+    """(C, h, w) float32 scaled values, an array of their own, and (h, w) bool, True = valid pixel."""
     own = height_and_width(raw)
     box = scaled_box(view, size, own)
     is_bytes = isinstance(raw, Image.Image) or raw.dtype == np.uint8
@@ -491,7 +491,7 @@ def scaled_pixels(
         if is_valid.all():
             values = resized(raw, target, box, picture.resample)
         else:
-            # Valid pixels only: each result is the mean of those among what it is made of.
+            # Each result is the mean of the valid pixels among its own.
             share = resized(is_valid.astype(np.float32)[..., None], target, box, picture.resample)
             shown = share[0] > 0.5
             filled = np.where(is_valid[..., None], raw, 0).astype(np.float32)
@@ -516,7 +516,7 @@ def robustly_standardized(values: np.ndarray, is_valid: np.ndarray) -> np.ndarra
         is_valid: (h, w) bool.
 
     Returns:
-        Array of the same shape, float32; what is left where too few pixels are valid is only centred.
+        Array of the same shape, float32; where too few pixels are valid it is only centred.
     """
     exact = values.astype(np.float64)
     pixels = exact.ravel() if is_valid.all() else exact[:, is_valid].ravel()
@@ -536,7 +536,7 @@ def _valid_pixels(picture: Picture, raw: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: Values that are not finite and not declared invalid.
     """
-    # Values are computed with as float32, so that they are compared as float32; integers are finite.
+    # Values are compared as float32, in which they are computed; integers are finite.
     values = raw.astype(np.float32, copy=False)
     if raw.dtype.kind == "f":
         is_finite: np.ndarray = np.all(np.isfinite(values), axis=-1)

@@ -1,4 +1,4 @@
-"""Pictures as they come, PIL images and arrays: reading them, the part that is looked at, and resizing."""
+"""Pictures as callers give them, PIL images and arrays: reading them, the view of them, and resizing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from torch.nn import functional
 from .image_processing_array import PILLOW_MODES, RESAMPLING, Pictures
 from .standardization import Array
 
-# A picture as it came: a PIL image of bytes in the mode of its channels, or an array (H, W, C).
+# A raw picture: a PIL image of bytes in the mode of its channels, or an array (H, W, C).
 Raw: TypeAlias = Image.Image | np.ndarray
 
 
 @dataclass(frozen=True)
 class View:
-    """The part of a picture that is looked at, in pixels, and whether it is mirrored left to right."""
+    """The visible part of a picture, in pixels, and whether it is mirrored left to right."""
 
     top: int
     left: int
@@ -28,14 +28,14 @@ class View:
 
 
 def read_picture(value: Pictures, channels: int | None) -> Raw:
-    """A picture that is known to have its channels, whose values nothing has looked at or converted yet.
+    """A picture with a known number of channels, whose values have not been checked or converted yet.
 
     Args:
         value: PIL image or array.
         channels: C; None for a class map, whose C is 1.
 
     Returns:
-        A PIL image of mode L, P, RGB or RGBA where the picture is one of bytes, else an array (H, W, C) of its own type.
+        A PIL image of mode L, P, RGB or RGBA for a picture of bytes, else an array (H, W, C) of its own type.
 
     Raises:
         ValueError: Another number of channels, or no picture.
@@ -119,7 +119,7 @@ def resized(pixels: Raw, target: tuple[int, int], box: tuple[float, float, float
         pixels: PIL image of bytes, or array (H, W, C).
         target: (h, w).
         box: Edges in pixels, which may lie between them.
-        resample: A name of `RESAMPLING`.
+        resample: Name of the interpolation, a key of `RESAMPLING`.
     """
     height, width = height_and_width(pixels)
     size, filter_ = (target[1], target[0]), RESAMPLING[resample]
@@ -156,9 +156,9 @@ def nearest_pixels(
     """The pixels of a map of one channel on which the centres of the result's pixels fall.
 
     Args:
-        raw: the map.
+        raw: The map.
         target: (h, w) of the result.
-        view: the part that is looked at, in pixels of a picture of `size`.
+        view: Part to show, in pixels of a picture of `size`.
         size: (height, width) of all pictures of the sample.
 
     Returns:
@@ -175,7 +175,7 @@ def nearest_pixels(
 
 
 def as_batch(images: Pictures, channels: int | None) -> Sequence[Pictures]:
-    """A sequence of pictures of something that may be one picture."""
+    """A sequence of pictures from a value that may be one picture."""
     if isinstance(images, Image.Image | float | int):
         return [images]
     if isinstance(images, Array):

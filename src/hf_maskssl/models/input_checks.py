@@ -1,22 +1,22 @@
 """Refusals of bad model inputs that every method shares.
 
-Shapes and types are always checked. Values are looked at on the CPU only, where that is free; on a GPU looking would make every
-step wait for the device, and the data collator has looked already.
+Shapes and types are always checked. Values are checked on the CPU only, where that is free; on a GPU a check would make every
+step wait for the device, and the data collator has checked them already.
 """
 
 import torch
 
 
 def values_are_readable(tensor: torch.Tensor) -> bool:
-    """Whether looking at values costs nothing: on the CPU and not while compiling."""
+    """Whether reading values costs nothing: on the CPU and not while compiling."""
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def check_given(given: dict[str, torch.Tensor | None], expected: tuple[str, ...], model: str) -> None:
-    """Exactly the inputs that a model takes.
+    """Refuse other inputs than those that the model takes.
 
     Raises:
-        ValueError: one is missing, or another one came.
+        ValueError: An input is missing, or another one came.
     """
     present = [name for name, tensor in given.items() if tensor is not None]
     if set(present) != set(expected):
@@ -26,12 +26,12 @@ def check_given(given: dict[str, torch.Tensor | None], expected: tuple[str, ...]
 def check_signal(
     name: str, signal: torch.Tensor | None, num_channels: int, axes: tuple[str, ...], channels_last: bool = False
 ) -> torch.Tensor:
-    """A finite floating-point signal of the shape (batch, `num_channels`, one size per name in `axes`).
+    """Refuse a signal that is not finite floating point of the shape (batch, `num_channels`, one size per name in `axes`).
 
     With `channels_last` the channels come after the axes.
 
     Raises:
-        ValueError: another number of axes, type or number of channels, or NaN or infinity, naming the rows.
+        ValueError: Another number of axes, type or number of channels, or NaN or infinity, naming the rows.
     """
     if signal is None or signal.dim() != 2 + len(axes):
         names = [*axes, "channels"] if channels_last else ["channels", *axes]
@@ -53,10 +53,10 @@ def check_signal(
 
 
 def check_ids(input_ids: torch.Tensor, vocab_size: int, max_length: int) -> None:
-    """Integer ids (batch, 1 to `max_length`) in [0, `vocab_size`).
+    """Refuse ids other than integers (batch, 1 to `max_length`) in [0, `vocab_size`).
 
     Raises:
-        ValueError: another type, shape, length or range.
+        ValueError: Another type, shape, length or range.
     """
     if input_ids.dim() != 2 or input_ids.dtype not in (torch.int64, torch.int32):
         raise ValueError(
@@ -75,10 +75,10 @@ def check_ids(input_ids: torch.Tensor, vocab_size: int, max_length: int) -> None
 
 
 def check_attention_mask(attention_mask: torch.Tensor, shape: tuple[int, ...], unit: str) -> None:
-    """One entry per `unit` ("token", "patch"), and at least one real one in every row.
+    """Refuse a mask without one entry per `unit` ("token", "patch") and at least one real one in every row.
 
     Raises:
-        ValueError: another shape, or rows that are all padding.
+        ValueError: Another shape, or rows that are all padding.
     """
     if tuple(attention_mask.shape) != shape:
         raise ValueError(
@@ -92,10 +92,10 @@ def check_attention_mask(attention_mask: torch.Tensor, shape: tuple[int, ...], u
 
 
 def check_draw(name: str, draw: torch.Tensor | None, shape: tuple[int, ...]) -> None:
-    """A random draw that the caller passed, if any, has the shape it is drawn in.
+    """Refuse a random draw, if the caller passed any, of another shape.
 
     Raises:
-        ValueError: another shape.
+        ValueError: Another shape.
     """
     if draw is not None and tuple(draw.shape) != shape:
         raise ValueError(f"`{name}` must have one draw per place, the shape {shape}, got {tuple(draw.shape)}.")
@@ -105,7 +105,7 @@ def check_explicit_mask(is_masked: torch.Tensor, shape: tuple[int, ...], is_real
     """A mask that the caller passed, (B, N) bool without padding, that leaves every sample something to read.
 
     Raises:
-        ValueError: another shape, or rows in which everything is masked.
+        ValueError: Another shape, or rows in which everything is masked.
     """
     check_draw("is_masked", is_masked, shape)
     is_masked = is_masked.bool() if is_real is None else is_masked.bool() & is_real
@@ -120,12 +120,12 @@ def check_query_mask(query_mask: torch.Tensor, shape: tuple[int, ...], is_real: 
     """Queries that the caller chose, (B, L) bool: at least one in every row, and no padding.
 
     Args:
-        query_mask: nonzero = chosen.
+        query_mask: Nonzero = chosen.
         shape: (B, L).
         is_real: (B, L) bool, False = padding; None when nothing is padded.
 
     Raises:
-        ValueError: another shape, or rows without a query or with padding among them.
+        ValueError: Another shape, or rows without a query or with padding among them.
     """
     check_draw("query_mask", query_mask, shape)
     chosen = query_mask.bool()

@@ -69,9 +69,9 @@ def sincos_positions(
     Args:
         grid_shape: (N,) or (rows, cols).
         width: D, a multiple of 2 (one dimension) or 4 (two).
-        spacing: distance of neighbours along each axis, 1 when None; coordinates are those of the patches' centres, counted
+        spacing: Distance of neighbours along each axis, 1 when None; coordinates are those of the patches' centres, counted
             from the centre of a patch of size 1 in the same corner.
-        row_first: two dimensions: the first half encodes the row, as in MultiMAE, and not the column, as in MAE.
+        row_first: Two dimensions: the first half encodes the row, as in MultiMAE, and not the column, as in MAE.
 
     Returns:
         (N, D) float32, row-major.
@@ -141,7 +141,7 @@ def eager_attention_forward(
 
     Args:
         query, key, value: (B, heads, N, head_dim).
-        attention_mask: additive, broadcastable to (B, heads, N_query, N_key), or None.
+        attention_mask: Additive, broadcastable to (B, heads, N_query, N_key), or None.
 
     Returns:
         (B, N, heads, head_dim) and the weights (B, heads, N_query, N_key).
@@ -164,9 +164,9 @@ def attend(
     """The kernel of `module.config._attn_implementation`, through transformers' attention interface.
 
     Args:
-        module: the attention module; has `config`, `scaling` and `attention_dropout`.
+        module: The attention module; has `config`, `scaling` and `attention_dropout`.
         query, key, value: (B, heads, M or N, head_dim).
-        attention_mask: the mask that transformers makes for the kernel, or None.
+        attention_mask: The mask that transformers makes for the kernel, or None.
 
     Returns:
         (B, M, heads, head_dim), and the weights where the kernel gives them.
@@ -187,7 +187,7 @@ def padding_mask(
     Args:
         queries: (B or 1, M, ·); their number, type and device are read.
         is_real: (B, N), 1 = real, 0 = padding.
-        context: (B, N, ·), what is attended to; None is the queries themselves.
+        context: (B, N, ·), the tokens attended to; None means the queries themselves.
     """
     if is_real is None:
         return None
@@ -196,7 +196,7 @@ def padding_mask(
         inputs_embeds=queries,
         attention_mask=is_real.to(torch.int64),
         encoder_hidden_states=context,
-        # Whether a mask is all ones can be seen on the CPU; a GPU would have to be waited for.
+        # A mask of ones alone can be recognised on the CPU; on a GPU that would mean waiting for it.
         allow_is_bidirectional_skip=values_are_readable(is_real),
     )
 
@@ -204,7 +204,7 @@ def padding_mask(
 class FusedLinear(nn.Linear):
     """Several linear layers of one input in one matrix product; `parts` equal blocks of rows.
 
-    A class of its own so that weights can be initialised as those of the single layers.
+    It is a class of its own so that weights can be initialised like those of the single layers.
     """
 
     def __init__(self, in_features: int, out_features: int, parts: int, bias: bool = True) -> None:
@@ -315,8 +315,8 @@ class CrossAttention(nn.Module):
     the narrower are filled up with zeros, which changes no score and no value.
 
     Args:
-        query_size, context_size, output_size: widths of what comes in and goes out.
-        qk_size, v_size: width of all heads' queries and keys, and of their values, together.
+        query_size, context_size, output_size: Widths of the inputs and of the output.
+        qk_size, v_size: Width of all heads' queries and keys, and of their values, together.
     """
 
     def __init__(
@@ -352,12 +352,12 @@ class CrossAttention(nn.Module):
         query_ids: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Attend.
+        """Attend from the queries to the context.
 
         Args:
             queries: (B, M, query_size), or (1, M, query_size) shared by the batch, which is projected once.
             context: (B, N, context_size).
-            attention_mask: the mask that transformers makes for the kernel, or None.
+            attention_mask: The mask that transformers makes for the kernel, or None.
             query_ids: (B, K) int64, attend from these rows of shared queries alone.
 
         Returns:

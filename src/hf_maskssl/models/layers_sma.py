@@ -1,4 +1,4 @@
-"""SMA's layers: attention to any context, and the first one, whose attention says what to hide (Xie et al. 2024)."""
+"""SMA's layers: attention to any context, and the first one, whose attention chooses the masks (Xie et al. 2024)."""
 
 import torch
 from torch import nn
@@ -20,14 +20,14 @@ class SMALayer(GradientCheckpointingLayer):
     Only the queries' side is normed: the first layer's keys and values come from embeddings that were normed already.
 
     Args:
-        config: the model's.
-        query_size, context_size: widths of what comes in.
-        num_heads: number of attention heads.
-        qk_size, v_size: width of all heads' queries and keys, and of their values, together; None is `hidden_size`.
-        hidden_size: width D of what goes out.
-        intermediate_size: width of the MLP.
-        drop_path_rate: probability that a sample skips a branch in training.
-        residual: whether the queries are added to the attended values.
+        config: Configuration of the model.
+        query_size, context_size: Widths of the inputs.
+        num_heads: Number of attention heads.
+        qk_size, v_size: Width of all heads' queries and keys, and of their values, together; None is `hidden_size`.
+        hidden_size: Width D of the output.
+        intermediate_size: Width of the MLP.
+        drop_path_rate: Probability that a sample skips a branch in training.
+        residual: Whether the queries are added to the attended values.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class SMALayer(GradientCheckpointingLayer):
 
 
 class SMAInputLayer(SMALayer):
-    """The first layer, which reads the inputs, and whose attention says what to hide."""
+    """The first layer, which reads the inputs, and whose attention chooses the masks."""
 
     def forward(
         self,
@@ -99,13 +99,13 @@ class SMAInputLayer(SMALayer):
         per_query: bool = False,
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
-        """As `SMALayer.forward`; with `chosen` queries the attention that the context receives from them instead.
+        """Run `SMALayer.forward`, or with `chosen` queries return the attention that the context receives from them.
 
         The scores have a way through `forward` because sharded weights exist only while it runs. They need no
         gradient, and no more than the chosen rows of the map.
 
         Returns:
-            As `SMALayer.forward`; or (B, N), or (B, R, N) when `per_query`, summed over heads.
+            Output of `SMALayer.forward`; or attention (B, N), or (B, R, N) when `per_query`, summed over heads.
         """
         if chosen is None or context is None:
             return super().forward(hidden_states, context, attention_mask, query_ids, **kwargs)

@@ -1,4 +1,4 @@
-"""Which tokens SMA hides (Xie et al. 2024, Eqs. 3-5 and appendix D), and the maskings that the paper compares it with.
+"""The choice of tokens that SMA hides (Xie et al. 2024, Eqs. 3-5 and appendix D), and the maskings it is compared with.
 
 B is the batch, N its tokens, L the queries of the first layer (tokens of a self-attention encoder, latents of a
 cross-attention one), R those of them that are chosen.
@@ -22,9 +22,9 @@ class ChosenQueries:
 
     Attributes:
         ids: (B, R) int64, rows of the attention map.
-        weights: (B, heads, R) float, how much each counts; 0 for the unused places of samples with fewer queries.
+        weights: (B, heads, R) float, weight of each query; 0 for the unused places of samples with fewer queries.
         mask: (B, L) bool, True = chosen.
-        is_ragged: whether samples may have different numbers of them.
+        is_ragged: Whether samples may have different numbers of them.
     """
 
     ids: torch.Tensor
@@ -35,18 +35,18 @@ class ChosenQueries:
 
 @dataclass
 class NumMasked:
-    """How many tokens are masked, k of Eq. 3.
+    """The number of masked tokens, k of Eq. 3.
 
     Attributes:
-        count: one number for all samples, or (B,) int64 where samples are padded.
-        limit: the largest of these numbers, known without looking at the device.
+        count: One number for all samples, or (B,) int64 where samples are padded.
+        limit: The largest of these numbers, known without looking at the device.
     """
 
     count: torch.Tensor | int
     limit: int
 
     def per_sample(self, scores: torch.Tensor) -> torch.Tensor:
-        """(B,) int64 on the device of scores (B, ...), without a copy from the host that would be waited for."""
+        """(B,) int64 on the device of scores (B, ...), without a copy from the host, which would make the GPU wait."""
         if isinstance(self.count, torch.Tensor):
             return self.count
         return scores.new_full((len(scores),), self.count, dtype=torch.int64)
@@ -61,18 +61,18 @@ def choose_queries(
     query_mask: torch.Tensor | None,
     query_heads: torch.Tensor | None,
 ) -> ChosenQueries:
-    """Draw R (Eq. 4), or take the one that is given. Padding is never a query.
+    """Draw R (Eq. 4), or take the given one. Padding is never a query.
 
     Args:
-        config: the model's.
-        tokens: the batch.
-        num_heads: heads of the first layer.
-        num_chosen: number of queries to draw, one number for all samples or (B,) int64.
-        limit: the largest of these numbers.
-        query_mask, query_heads: arguments of `SMAForMaskedModeling.sample_mask`.
+        config: Configuration of the model.
+        tokens: The batch.
+        num_heads: Heads of the first layer.
+        num_chosen: Number of queries to draw, one number for all samples or (B,) int64.
+        limit: The largest of these numbers.
+        query_mask, query_heads: Arguments of `SMAForMaskedModeling.sample_mask`.
 
     Raises:
-        ValueError: draws of another shape, an empty set R, or one with padding in it.
+        ValueError: Draws of another shape, an empty set R, or one with padding in it.
     """
     shape = (tokens.shape[0], config.num_latents if config.is_cross_attention else tokens.shape[1])  # (B, L)
     is_real = None if config.is_cross_attention else tokens.is_real  # (B, L); every latent is real
@@ -112,10 +112,10 @@ def guided_mask(
     """Eqs. 3-5: the tokens that the chosen queries attend to most.
 
     Args:
-        config: the model's.
-        attention: (B, N), what each token receives from the chosen queries; (B, R, N) for masking "iterative".
-        chosen: the queries.
-        num_masked: number of tokens to mask.
+        config: Configuration of the model.
+        attention: (B, N), received by each token from the chosen queries; (B, R, N) for masking "iterative".
+        chosen: The queries.
+        num_masked: Number of tokens to mask.
         is_real: (B, N) bool, True = not padding; None when nothing is padded.
         noise: (B, N) uniform draws of the schedules; drawn here when absent and needed.
         random_share: 0-d, c of `mask_schedule`.
@@ -128,7 +128,7 @@ def guided_mask(
         most = limit if chosen.is_ragged else -(-limit // chosen.ids.shape[1])
         num_queries = chosen.weights.any(1).sum(1)  # (B, heads, R) -> (B,)
         return iterative_mask(attention, num_queries, num_masked.per_sample(attention), most, is_real)
-    if config.mask_queries:  # before all others: no token receives more than the number of heads
+    if config.mask_queries:  # these come first: no token receives more than the number of heads
         attention = attention.masked_fill(chosen.mask, chosen.weights.shape[1])  # (B, N), and L = N
     if config.mask_schedule == "none":
         return mask_top_scores(attention, num_masked.count, limit, is_real)
@@ -156,12 +156,12 @@ def random_mask(
     noise: torch.Tensor | None,
     span_noise: torch.Tensor | None,
 ) -> torch.Tensor:
-    """The maskings that do not look at the model: tokens, words, spans or patches at random.
+    """The maskings that do not depend on the model: tokens, words, spans or patches at random.
 
     Args:
-        config: the model's.
-        tokens: the batch.
-        num_masked: number of tokens to mask.
+        config: Configuration of the model.
+        tokens: The batch.
+        num_masked: Number of tokens to mask.
         noise, span_noise: (B, N) uniform draws, as in `SMAForMaskedModeling.sample_mask`; drawn here when absent.
 
     Returns:
@@ -170,7 +170,7 @@ def random_mask(
     noise = torch.rand(tokens.shape, device=tokens.device) if noise is None else noise  # (B, N)
     scores = noise  # (B, N)
     if config.masking == "word":
-        assert tokens.ids is not None and config.word_delimiter_id is not None  # the configuration saw to it
+        assert tokens.ids is not None and config.word_delimiter_id is not None  # the configuration checked it
         groups, is_delimiter = word_groups(tokens.ids, config.word_delimiter_id)  # (B, N), (B, N)
         scores = group_scores(noise, groups)
         scores = torch.where(is_delimiter, scores - (tokens.shape[1] + 1) ** 2, scores)  # after all words

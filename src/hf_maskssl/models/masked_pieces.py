@@ -1,4 +1,4 @@
-"""The masked pieces of a batch of texts: where they lie, what stood there, and to which task each belongs."""
+"""The masked pieces of a batch of texts: their places, their original ids, and the task of each."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from .configuration_pos_minimax_bert import PoSMinimaxBertConfig
 from .input_checks import values_are_readable
 
-IGNORED = -100  # transformers' label of what is not scored; here also the task of what belongs to none
+IGNORED = -100  # transformers' label of a token that is not scored; here also the task of one without a task
 
 
 @dataclass
@@ -16,10 +16,10 @@ class MaskedPieces:
     """The pieces of a batch that are scored, M of them.
 
     Attributes:
-        positions: (M,) int64, where they lie in the flattened (B * N).
-        targets: (M,) int64, what stood there; -100 where `masked_positions` only fill up a row, which is no piece.
+        positions: (M,) int64, places in the flattened (B * N).
+        targets: (M,) int64, original ids; -100 where `masked_positions` only fill up a row, which is no piece.
         is_of_task: (M, T) bool, True = belongs to the task.
-        query_ids: (B, K) int64, the places of each row that the encoder's last layer must give, where these are known: of the
+        query_ids: (B, K) int64, the places of each row that the encoder's last layer must compute, where these are known: the
             pieces, and before them 0 where [CLS] is read too.
         query_positions: (M,) int64, where the pieces lie in the flattened (B * K) of `query_ids`.
     """
@@ -39,19 +39,19 @@ def masked_pieces(
     shape: tuple[int, ...],
     reads_cls: bool,
 ) -> MaskedPieces:
-    """Which pieces are scored.
+    """Find the pieces that are scored.
 
-    To be called before the encoder: where a GPU is not told `masked_positions`, this waits for the device, which then has
+    Call it before the encoder: without `masked_positions` it waits for the GPU, which then has
     little queued.
 
     Args:
-        config: the model's.
-        labels, tasks, masked_positions: arguments of `PoSMinimaxBertForPreTraining.forward`.
+        config: Configuration of the model.
+        labels, tasks, masked_positions: Arguments of `PoSMinimaxBertForPreTraining.forward`.
         shape: (B, N) of the inputs.
-        reads_cls: whether the first place of each row is read beside the pieces.
+        reads_cls: Whether the first place of each row is read beside the pieces.
 
     Raises:
-        ValueError: labels or tasks are missing or of another shape or type, a label is no id, or is of no task; or
+        ValueError: Labels or tasks are missing or of another shape or type, a label is no id or has no task; or
             `masked_positions` are not those of the labels.
     """
     labels = _check_labels(config, labels, tasks, shape)
@@ -59,7 +59,7 @@ def masked_pieces(
         _check_positions(masked_positions, labels)
     if values_are_readable(labels):
         masked_positions = _positions_of(labels)
-    elif masked_positions is None:  # how many a row has at most, a GPU would have to be waited for again
+    elif masked_positions is None:  # without it the largest number in a row would mean waiting for the GPU again
         flat = torch.nonzero(labels.flatten() != IGNORED).flatten()
         return MaskedPieces(flat, *_targets(config, flat, labels, tasks))
     places = masked_positions.clamp(min=0)  # (B, K)
@@ -79,10 +79,10 @@ def masked_pieces(
 def _check_labels(
     config: PoSMinimaxBertConfig, labels: torch.Tensor | None, tasks: torch.Tensor | None, shape: tuple[int, ...]
 ) -> torch.Tensor:
-    """The labels, which are there and, as the tasks, int64 (B, N).
+    """The labels, checked: they and the tasks must be given as int64 (B, N).
 
     Raises:
-        ValueError: they are missing, or of another shape or type.
+        ValueError: Labels or tasks are missing, or of another shape or type.
     """
     if labels is None:
         raise ValueError(
@@ -112,7 +112,7 @@ def _targets(
     """`targets` (M,) and `is_of_task` (M, T) of the pieces at the places (M,) of the flattened batch.
 
     Raises:
-        ValueError: a label is no id, or is of no task.
+        ValueError: A label is no id or has no task.
     """
     targets, number = labels.flatten()[flat], len(config.tasks)
     is_id = (targets >= 0) & (targets < config.vocab_size)
@@ -144,10 +144,10 @@ def _positions_of(labels: torch.Tensor, at_least: int = 1) -> torch.Tensor:
 
 
 def _check_positions(masked_positions: torch.Tensor, labels: torch.Tensor) -> None:
-    """`masked_positions` are those of the labels (B, N), which are well formed.
+    """Refuse `masked_positions` that are not those of the labels (B, N), which are well formed.
 
     Raises:
-        ValueError: another shape or type, or other places.
+        ValueError: Another shape or type, or other places.
     """
     shape = tuple(masked_positions.shape)
     if len(shape) != 2 or shape[0] != len(labels) or shape[1] == 0 or masked_positions.dtype != torch.int64:

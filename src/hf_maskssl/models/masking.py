@@ -1,4 +1,4 @@
-"""Which tokens the encoder sees. Every random choice comes from a uniform draw that the caller may pass."""
+"""The choice of tokens that the encoder sees. Every random choice comes from a uniform draw that the caller may pass."""
 
 from ctypes import c_float
 from dataclasses import dataclass
@@ -66,8 +66,8 @@ def mask_top_scores(
 
     Args:
         scores: (B, N), floating point or integer.
-        num_masked: number of masked tokens, one number for all samples or (B,) int64, at most the sample's real tokens.
-        limit: the largest of these numbers, known without looking at the device.
+        num_masked: Number of masked tokens, one number for all samples or (B,) int64, at most the sample's real tokens.
+        limit: The largest of these numbers, known without looking at the device.
         is_real: (B, N) bool, True = not padding; None when nothing is padded.
 
     Returns:
@@ -103,7 +103,7 @@ def word_groups(input_ids: torch.Tensor, delimiter_id: int) -> tuple[torch.Tenso
 
 
 def span_groups(span_noise: torch.Tensor, mean_length: float) -> torch.Tensor:
-    """Segments whose lengths are geometric with this mean (as SpanBERT's, Joshi et al. 2020): (B, N) uniform draws ->
+    """Segments whose lengths are geometric with this mean (like SpanBERT's, Joshi et al. 2020): (B, N) uniform draws ->
     (B, N) int64, a number below N per segment."""
     starts = span_noise < 1 / mean_length
     starts[:, 0] = False
@@ -126,7 +126,7 @@ def group_scores(noise: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
         groups: (B, N) int64, numbers below N.
 
     Returns:
-        (B, N) int64, to be given to `mask_top_scores`.
+        (B, N) int64, an argument of `mask_top_scores`.
     """
     num_tokens = noise.shape[1]
     rank = noise.argsort(dim=1).argsort(dim=1).gather(1, groups)
@@ -141,7 +141,7 @@ def random_masking(
 
     Args:
         noise: (B, N) uniform draws in [0, 1).
-        mask_ratio: share of tokens to hide.
+        mask_ratio: Share of tokens to hide.
         attention_mask: (B, N), 1 = real token, 0 = padding; None when nothing is padded.
         table: `visible_token_table` of at least N tokens for the same ratio, on the same device.
     """

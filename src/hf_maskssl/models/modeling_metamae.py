@@ -57,11 +57,11 @@ Predictions = tuple[torch.Tensor | None, torch.Tensor | None]
 
 @dataclass
 class MetaMAEForPretrainingOutput(ModelOutput):
-    """What one pre-training forward pass gives.
+    """The result of one pre-training forward pass.
 
     Attributes:
-        loss: scalar, Eq. 5.
-        loss_parts: detached scalars: `reconstruction` (Eq. 2, after adaptation), `support` (the inner loss before the
+        loss: Scalar, Eq. 5.
+        loss_parts: Detached scalars: `reconstruction` (Eq. 2, after adaptation), `support` (the inner loss before the
             first adaptation step), `contrastive` (Eq. 3, unweighted); with vision and language also
             `reconstruction_patches` and `reconstruction_tokens`.
         patch_predictions: (B, N_patches, P) values of every patch, channel fastest; None without patches.
@@ -71,8 +71,8 @@ class MetaMAEForPretrainingOutput(ModelOutput):
             adaptation.
         latents: (B, 1 + K, D) amortised latents of the class token and the visible tokens, in the order of their
             draws.
-        adapted_latents: latents after adaptation, of the same shape; None without adaptation.
-        hidden_states, attentions: the encoder's, when asked for.
+        adapted_latents: Latents after adaptation, of the same shape; None without adaptation.
+        hidden_states, attentions: The encoder's, when asked for.
     """
 
     loss: torch.Tensor | None = None
@@ -137,7 +137,7 @@ class MetaMAEEmbeddings(nn.Module):
         """(B, 1 + N, D), or (B, 1 + K, D) of the tokens `ids_keep`; `is_masked` tokens become zero before positions are added."""
         positions = self.positions[: tokens.shape[1]].to(self.cls_token.dtype)
         if tokens.ids is None and tokens.patches is not None and ids_keep is not None:
-            # Project only what is kept: at a mask ratio of 0.85 most of the projection would be thrown away.
+            # Project only visible tokens: at a mask ratio of 0.85 most of the projection would be thrown away.
             embedded = self.patch_projection(gather_tokens(tokens.patches, ids_keep).to(self.cls_token.dtype))
             embedded = embedded + gather_tokens(positions, ids_keep)
         else:
@@ -196,7 +196,7 @@ class MetaMAEPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """As MAE: Xavier-uniform linear layers and tables, normal tokens; the projector keeps PyTorch's own initialisation."""
+        """Initialise as MAE does: Xavier-uniform linear layers and tables, normal tokens; the projector keeps PyTorch's."""
         std = self.config.initializer_range
         if isinstance(module, ProjectorLinear):
             init.kaiming_uniform_(module.weight, a=math.sqrt(5))
@@ -270,14 +270,14 @@ class MetaMAEModel(MetaMAEPreTrainedModel):
             ids_keep: (B, K) int64, encode only these positions (image patches come first, then tokens).
             keep_mask: (B, K), 0 = an unused entry of `ids_keep`.
             is_masked: (B, N) bool, True = replace this token's embedding by zeros (linear-decoder MAE).
-            tokens: result of `embeddings.tokenize`, in place of the inputs: they are cut and checked once.
+            tokens: Result of `embeddings.tokenize`, in place of the inputs: they are cut and checked once.
 
         Returns:
             `last_hidden_state` (B, 1 + N or 1 + K, D), class token first; `pooler_output` (B, D), the mean over real
             tokens without the class token.
 
         Raises:
-            ValueError: an input is missing, has another shape, type or channel count than the configuration says, or
+            ValueError: An input is missing, has another shape, type or channel count than the configuration says, or
                 (on the CPU, where looking costs no synchronisation) holds NaN, infinity, unknown ids or an empty
                 sample.
         """
@@ -334,9 +334,9 @@ class MetaMAEDecoder(nn.Module):
 
         Args:
             latents: (B, 1 + K, D); with depth 0 (B, 1 + N, D).
-            mask: split of the tokens into visible ones, which the latents stand for, and masked ones.
+            mask: Split of the tokens into visible ones, which the latents stand for, and masked ones.
             token_table: (V, D), the input embedding table that reads words off (tied).
-            differentiable_twice: use operations whose second derivative is cheap.
+            differentiable_twice: Use operations whose second derivative is cheap.
             ids: (B, M) positions to predict, of a sequence of one kind; None predicts all.
 
         Returns:
@@ -453,13 +453,13 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
         """Mask, encode, adapt, decode, compare.
 
         Args:
-            input_ids, input_values, pixel_values, attention_mask: as in `MetaMAEModel.forward`.
+            input_ids, input_values, pixel_values, attention_mask: Inputs of `MetaMAEModel.forward`.
             noise: (B, N) uniform draws in [0, 1); the smallest stay visible. Drawn here when absent.
             nearby_noise: (B, N) uniform draws; masked tokens next to a visible one join the support set where it is
                 below `nearby_ratio`. Drawn here when absent.
 
         Raises:
-            ValueError: as `MetaMAEModel.forward`, or draws of another shape.
+            ValueError: `MetaMAEModel.forward` refuses an input, or a draw has another shape.
         """
         config, embeddings = self.config, self.metamae.embeddings
         tokens = embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask)
@@ -543,7 +543,7 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
             tokens, support = tokens.select(ids), support.gather(1, ids)
         first_loss = latents.new_zeros(())
         with torch.inference_mode(False), torch.enable_grad():
-            if latents.is_inference():  # such tensors cannot take part in any gradient, their copies can
+            if latents.is_inference():  # inference tensors have no gradient, copies can
                 latents, tokens = latents.clone(), tokens.clone()
             adapted = latents if latents.requires_grad else latents.detach().requires_grad_()
             for step in range(self.config.num_adaptation_steps):

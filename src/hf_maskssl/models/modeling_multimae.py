@@ -55,15 +55,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class MultiMAEForPretrainingOutput(ModelOutput):
-    """What one pre-training forward pass gives.
+    """The result of one pre-training forward pass.
 
     Attributes:
-        loss: scalar, the balanced sum of the tasks' losses.
-        loss_parts: detached scalars: every output's own loss by its name, and `weight/NAME`, what it counts for.
-        predictions: name -> (B, C, H / stride, W / stride) values, or logits of (B, classes, ...); None without `predict_all`.
-        masks: name -> (B, N_name) int64, 1 = hidden from the encoder and scored by the loss.
+        loss: Scalar, the balanced sum of the tasks' losses.
+        loss_parts: Detached scalars: every output's own loss by its name, and `weight/NAME`, what it counts for.
+        predictions: Name -> (B, C, H / stride, W / stride) values, or logits of (B, classes, ...); None without `predict_all`.
+        masks: Name -> (B, N_name) int64, 1 = hidden from the encoder and scored by the loss.
         last_hidden_state: (B, G + K, D), global tokens first, then the visible tokens.
-        hidden_states, attentions: the encoder's, when asked for.
+        hidden_states, attentions: The encoder's, when asked for.
     """
 
     loss: torch.Tensor | None = None
@@ -102,7 +102,7 @@ class MultiMAEEmbeddings(nn.Module):
         """(B, G + N, D), or (B, G + K, D) of the tokens `ids_keep`.
 
         Args:
-            images: the batch.
+            images: The batch.
             ids_keep: (B, K) int64 over the concatenated tokens, or None for all.
             is_kept: (B, K) bool, False = an unused entry of `ids_keep`.
         """
@@ -177,7 +177,7 @@ class MultiMAEPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """As the authors' code: Xavier-uniform linear layers, those of one attention each by itself; truncated normal tokens
+        """Initialise as the authors' code does: Xavier-uniform linear layers, fused ones part by part; truncated normal tokens
         and class embeddings; mask tokens of zeros.
         """
         std = self.config.initializer_range
@@ -239,7 +239,7 @@ class MultiMAEModel(MultiMAEPreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
-        """The first modality's projection."""
+        """The projection of the first modality."""
         return next(iter(self.embeddings.projections.values()))
 
     def set_input_embeddings(self, value: nn.Module) -> None:
@@ -251,7 +251,7 @@ class MultiMAEModel(MultiMAEPreTrainedModel):
         """Check a batch against the configuration and cut it into patches. Shapes as in `forward`.
 
         Raises:
-            ValueError: as `forward`.
+            ValueError: `forward` refuses the batch.
         """
         return cut_images(self.config, inputs, pixel_values, presence)
 
@@ -270,7 +270,7 @@ class MultiMAEModel(MultiMAEPreTrainedModel):
         load_vit(self, vit, modality, positions)
 
     def token_grids(self, inputs: Images | None = None, pixel_values: torch.Tensor | None = None) -> list[TokenGrid]:
-        """Where the tokens of each given modality lie in `last_hidden_state`, counted from behind the global tokens."""
+        """The place of each given modality's tokens in `last_hidden_state`, counted from behind the global tokens."""
         return self.cut(inputs, pixel_values).grids
 
     @merge_with_config_defaults
@@ -288,21 +288,21 @@ class MultiMAEModel(MultiMAEPreTrainedModel):
         """Encode a batch, whole or in part; any of the input modalities may be left out.
 
         Args:
-            inputs: name -> (B, C, H / stride, W / stride) float, or (B, H / stride, W / stride) int64 class ids. H and W
+            inputs: Name -> (B, C, H / stride, W / stride) float, or (B, H / stride, W / stride) int64 class ids. H and W
                 are the same for all and multiples of the patch sizes; they need not be the configuration's.
             pixel_values: (B, 3, H, W) float, the same as `inputs={"rgb": ...}`.
-            presence: name -> (B,) bool, False = the sample lacks this modality: its tokens are not attended to, nor pooled.
+            presence: Name -> (B,) bool, False = the sample lacks this modality: its tokens are not attended to, nor pooled.
             ids_keep: (B, K) int64, encode only these tokens, counted over the concatenation of the given modalities in
                 the configuration's order, each row by row.
             keep_mask: (B, K) bool, False = an unused entry of `ids_keep`.
-            images: a batch that `cut` has checked and cut, instead of the first three.
+            images: A batch that `cut` has checked and cut, instead of the first three.
 
         Returns:
             `last_hidden_state` (B, G + N or G + K, D), the global tokens first; `pooler_output` (B, D), the mean over the
             patch tokens that are there.
 
         Raises:
-            ValueError: an unknown modality; none that is an input; a wrong shape, type or number of channels; sizes that do
+            ValueError: An unknown modality; none that is an input; a wrong shape, type or number of channels; sizes that do
                 not divide, or differ between modalities; or (on the CPU, where looking costs no synchronisation) NaN,
                 infinity, unknown class ids, or a sample that lacks everything.
         """
@@ -325,7 +325,7 @@ class MultiMAEModel(MultiMAEPreTrainedModel):
 
 
 class MultiMAEDecoder(nn.Module):
-    """Predicts one output's patches: cross-attention of its tokens to all encoded ones, an MLP, a shallow Transformer
+    """The decoder of one output's patches: cross-attention of its tokens to all encoded ones, an MLP, a shallow Transformer
     (section 3.2).
 
     As in the authors' code the queries are the output's own tokens, encoded where visible and a mask token elsewhere, and
@@ -338,7 +338,7 @@ class MultiMAEDecoder(nn.Module):
         self.output = output
         width, eps = config.decoder_hidden_size, config.layer_norm_eps
         inputs = {modality.name: modality for modality in config.inputs()}
-        # Tokens that have a place: those of the inputs, and the output's own.
+        # Fixed positions of the inputs, and of the output's own tokens.
         self.positioned = inputs | {output.source: inputs.get(output.source, output)}
         for name, modality in self.positioned.items():
             self.register_buffer(f"positions_{name}", position_table(config, modality, width), persistent=False)
@@ -366,12 +366,12 @@ class MultiMAEDecoder(nn.Module):
         images: ModalityPatches,
         ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Decode.
+        """Predict patches of the output.
 
         Args:
             latents: (B, G + K, D), the encoder's output.
-            visible: the K tokens it has seen.
-            images: the batch.
+            visible: The K tokens it has seen.
+            images: The batch.
             ids: (B, M) int64, predict only these of the output's patches.
 
         Returns:
@@ -401,7 +401,7 @@ class MultiMAEDecoder(nn.Module):
         return positions + self.modality_embeddings[name][0] if name in self.modality_embeddings else positions
 
     def _queries(self, tokens: torch.Tensor, visible: VisibleTokens, images: ModalityPatches) -> torch.Tensor:
-        """(B, N_output, d): the output's own tokens, mask tokens where it was not seen."""
+        """(B, N_output, d): the output's own tokens, and mask tokens where the encoder did not see them."""
         source = self.output.source
         shape = self.output.grid(images.image_size)
         size = shape[0] * shape[1]
@@ -419,7 +419,7 @@ class MultiMAEDecoder(nn.Module):
 
 
 class MultiMAEForPretraining(TaskPretraining, MultiMAEPreTrainedModel):
-    """MultiMAE's objective (section 3), its tasks balanced as `config.task_balancing` says."""
+    """MultiMAE's objective (section 3), its tasks balanced by `config.task_balancing`."""
 
     alphas: torch.Tensor
 
@@ -490,17 +490,17 @@ class MultiMAEForPretraining(TaskPretraining, MultiMAEPreTrainedModel):
         """Mask, encode, decode, compare, balance.
 
         Args:
-            inputs, pixel_values, presence: as in `MultiMAEModel.forward`; `inputs` also holds the targets of outputs that
+            inputs, pixel_values, presence: Inputs of `MultiMAEModel.forward`; `inputs` also holds the targets of outputs that
                 are no inputs. An output whose pixels nobody gives is an absent task: no loss, no weight.
-            task_masks: name -> (B, N_name) bool for every given input modality, True = hidden; samples may differ, also
+            task_masks: Name -> (B, N_name) bool for every given input modality, True = hidden; samples may differ, also
                 in how many tokens they show. Drawn here when absent.
             proportions: (B, M), shares of the `num_visible_tokens` that each given input modality gets; rows sum to 1.
             noise: (B, N) uniform draws over the concatenated tokens, which choose within each modality.
             shuffle_noise: (B, N) uniform draws for the tokens that make up what rounding leaves.
-            predict_all: whether to give predictions of every patch, for pictures.
+            predict_all: Whether to give predictions of every patch, for pictures.
 
         Raises:
-            ValueError: as `MultiMAEModel.forward`; masks or draws of another shape; samples with fewer tokens than
+            ValueError: `MultiMAEModel.forward` refuses the batch; masks or draws of another shape; samples with fewer tokens than
                 `num_visible_tokens` plus one, or with nothing visible.
         """
         images = self.multimae.cut(inputs, pixel_values, presence)
@@ -510,7 +510,7 @@ class MultiMAEForPretraining(TaskPretraining, MultiMAEPreTrainedModel):
         balanced: BalancedLoss = self.balancer(sums, counts, self._shared_weight())
         is_masked = rest["visible"].is_masked.long().split(images.sizes, dim=1)
         encoded = rest["encoded"]
-        # A decoder, or a projection, of a modality that nobody gives
+        # Several processes must also reach the decoder or projection of a modality that nobody gives.
         needed = {output.source for output in self.outputs.values()} | set(self.multimae.embeddings.modalities)
         is_whole = needed <= set(images.patches)
         return MultiMAEForPretrainingOutput(
@@ -534,19 +534,19 @@ class MultiMAEForPretraining(TaskPretraining, MultiMAEPreTrainedModel):
         """Predict whole outputs from what is visible (Figures 3 and 4): depth from rgb, rgb from depth and two patches.
 
         Args:
-            inputs: as in `forward`, at least one input modality.
-            visible: name -> which of its patches are seen: (B, N_name) or (N_name,) bool, True = seen, or True / False for
+            inputs: Inputs of `forward`, at least one input modality.
+            visible: Name -> which of its patches are seen: (B, N_name) or (N_name,) bool, True = seen, or True / False for
                 all / none. Modalities not named are seen whole.
-            targets: names of outputs; None is every output.
-            presence: as in `forward`.
+            targets: Names of outputs; None is every output.
+            presence: Presence of modalities, for `forward`.
 
         Dropout and drop path follow the model's mode: call `eval()` first.
 
         Returns:
-            name -> (B, C, H / stride, W / stride) values, or (B, classes, ...) logits, at visible places too.
+            Name -> (B, C, H / stride, W / stride) values, or (B, classes, ...) logits, at visible places too.
 
         Raises:
-            ValueError: as `forward`, or an unknown name in `visible` or `targets`.
+            ValueError: `forward` refuses the batch, or a name in `visible` or `targets` is unknown.
         """
         names = list(self.outputs) if targets is None else list(targets)
         unknown = [name for name in names if name not in self.outputs]
@@ -570,7 +570,7 @@ class MultiMAEForPretraining(TaskPretraining, MultiMAEPreTrainedModel):
         predict_all: bool = False,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[list[torch.Tensor], torch.Tensor, dict[str, Any]]:
-        """Each task's sum of samples' losses and counts (T,) of samples scored, on this process; and what else was computed."""
+        """Each task's sum of samples' losses and counts (T,) of samples scored, on this process; and the other results."""
         if task_masks is not None:
             if any(draw is not None for draw in (proportions, noise, shuffle_noise)):
                 raise ValueError(
@@ -654,11 +654,11 @@ def sample_losses(
     """Each sample's mean loss over the pixels of its scored patches (section 3.4).
 
     Args:
-        output: the output, whose `loss` is computed.
+        output: The output, whose `loss` is computed.
         predictions: (B, M, P), channel or class fastest.
         patches: (B, M, P) values, or (B, M, P / classes) class ids.
         is_scored: (B, M) bool.
-        ignore_index: class id of pixels that are not scored.
+        ignore_index: Class id of pixels that are not scored.
 
     Returns:
         (B,) float32 losses, 0 where a sample has nothing scored, and (B,) bool, whether it has.

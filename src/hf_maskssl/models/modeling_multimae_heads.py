@@ -23,7 +23,7 @@ from .multimodal_masking import spread_over_tokens
 
 
 class MultiMAEHead(MultiMAEPreTrainedModel):
-    """An encoder with a new head: what the task models share."""
+    """An encoder with a new head: the base of the task models."""
 
     # A pre-training checkpoint opened with a head is complete without them.
     _keys_to_ignore_on_load_unexpected = [r"^decoders\.", r"^balancer\."]
@@ -40,9 +40,9 @@ class MultiMAEHead(MultiMAEPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Convolutions keep PyTorch's own initialisation; the rest is as in the encoder."""
+        """Initialise as in the encoder; convolutions keep PyTorch's own initialisation."""
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            # As `module.reset_parameters()`, but it leaves alone what a checkpoint has filled.
+            # Unlike `module.reset_parameters()` this keeps what a checkpoint has filled.
             init.kaiming_uniform_(module.weight, a=math.sqrt(5))
             if module.bias is not None:
                 bound = math.prod(module.weight.shape[1:]) ** -0.5
@@ -54,7 +54,7 @@ class MultiMAEHead(MultiMAEPreTrainedModel):
 class MultiMAEForImageClassification(MultiMAEHead):
     """A layer norm and a linear layer on the mean of all encoded tokens, or on the first global one.
 
-    As the authors, the mean takes in the global tokens. A regression when `num_labels == 1`.
+    The mean takes in the global tokens, as in the authors' code. A regression when `num_labels == 1`.
     """
 
     def __init__(self, config: MultiMAEConfig) -> None:
@@ -75,10 +75,10 @@ class MultiMAEForImageClassification(MultiMAEHead):
         labels: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> ImageClassifierOutput:
-        """Classify.
+        """Classify each sample.
 
         Args:
-            inputs, pixel_values, presence: as in `MultiMAEModel.forward`; what a sample lacks is not pooled.
+            inputs, pixel_values, presence: Inputs of `MultiMAEModel.forward`; a modality that a sample lacks is not pooled.
             labels: (B,) class ids, (B,) or (B, 1) values for a regression, (B, num_labels) for several labels at once.
 
         Returns:
@@ -107,7 +107,7 @@ class MultiMAEForImageClassification(MultiMAEHead):
 
 
 class MultiMAEDenseHead(MultiMAEHead):
-    """What the heads that predict a map share: they read the tokens of `head_modalities`, concatenated on channels."""
+    """The base of the heads that predict a map: they read the tokens of `head_modalities`, concatenated on channels."""
 
     # Trainer must divide by the accumulated batches: these losses are means over one.
     accepts_loss_kwargs = False
@@ -127,10 +127,10 @@ class MultiMAEDenseHead(MultiMAEHead):
     def _cut(
         self, inputs: Images | None, pixel_values: torch.Tensor | None, presence: Images | None
     ) -> ModalityPatches:
-        """As `MultiMAEModel.cut`.
+        """Check a batch and cut it into patches, as `MultiMAEModel.cut` does.
 
         Raises:
-            ValueError: a modality that the head reads is missing.
+            ValueError: A modality that the head reads is missing.
         """
         images = self.multimae.cut(inputs, pixel_values, presence)
         given, read = [grid.name for grid in images.grids], self.config.head_inputs()
@@ -187,7 +187,7 @@ class MultiMAEForSemanticSegmentation(MultiMAEDenseHead):
         """Classify every pixel.
 
         Args:
-            inputs, pixel_values, presence: as in `MultiMAEModel.forward`; all `head_modalities` are needed, more may be
+            inputs, pixel_values, presence: Inputs of `MultiMAEModel.forward`; all `head_modalities` are needed, more may be
                 given. Where a sample lacks one of them the head reads zeros.
             labels: (B, H, W) int64 class ids, `semantic_loss_ignore_index` where there is none, of any resolution.
 
@@ -196,7 +196,7 @@ class MultiMAEForSemanticSegmentation(MultiMAEDenseHead):
             cross entropy of logits resized to the labels, averaged over the labelled pixels of all processes.
 
         Raises:
-            ValueError: one of the `head_modalities` is missing, or labels have another shape, type or range.
+            ValueError: One of the `head_modalities` is missing, or labels have another shape, type or range.
         """
         images = self._cut(inputs, pixel_values, presence)
         outputs = self.multimae(images=images, return_dict=True, **kwargs)
@@ -250,7 +250,7 @@ class MultiMAEForDepthEstimation(MultiMAEDenseHead):
         """Predict a depth for every pixel.
 
         Args:
-            inputs, pixel_values, presence: as in `MultiMAEModel.forward`; all `head_modalities` are needed, more may be
+            inputs, pixel_values, presence: Inputs of `MultiMAEModel.forward`; all `head_modalities` are needed, more may be
                 given. Where a sample lacks one of them the head reads zeros.
             labels: (B, H, W) float depth at the image's size; 0, negative or NaN where it is not known.
 
@@ -258,7 +258,7 @@ class MultiMAEForDepthEstimation(MultiMAEDenseHead):
             `predicted_depth` (B, H, W), `loss` (`reverse_huber_loss`).
 
         Raises:
-            ValueError: one of the `head_modalities` is missing, or labels have another shape or type.
+            ValueError: One of the `head_modalities` is missing, or labels have another shape or type.
         """
         images = self._cut(inputs, pixel_values, presence)
         settings: dict[str, Any] = dict(kwargs)

@@ -1,8 +1,8 @@
 """PoS-BERT: BERT whose masked words are tasks by their part of speech, balanced by a minimax objective (Wang et al.,
 "Task-Robust Pre-Training for Worst-Case Downstream Adaptation", https://arxiv.org/abs/2306.12070, section 4.1).
 
-The layers, heads and names of weights are those of transformers' BERT; new is what becomes of the masked words' losses. Which
-words are masked, and what part of speech they are, comes with the batch.
+The layers, heads and names of weights are those of transformers' BERT; only the masked words' losses are new. The masked
+words and their parts of speech come with the batch.
 """
 
 from collections.abc import Mapping
@@ -55,14 +55,14 @@ from .task_balancing import BalancingRule, TaskBalancer, TaskPretraining, TaskTo
 
 @dataclass
 class PoSMinimaxBertForMaskedLMOutput(ModelOutput):
-    """What masked language modelling gives.
+    """The result of masked language modelling.
 
     Attributes:
-        loss: scalar, where there are labels.
-        loss_parts: detached scalars, where there are labels: every task's mean loss over its masked pieces in the whole batch,
-            `weight/<task>`, what it was multiplied by, and `count/<task>`, how many pieces these are.
+        loss: Scalar, where there are labels.
+        loss_parts: Detached scalars, where there are labels: every task's mean loss over its masked pieces in the whole batch,
+            `weight/<task>`, its factor, and `count/<task>`, the number of these pieces.
         logits: (B, N, V), where there are no labels: with them the vocabulary is only projected to at masked pieces.
-        hidden_states, attentions: as BERT's, where asked for.
+        hidden_states, attentions: Outputs of BERT's layers, when asked for.
     """
 
     loss: torch.Tensor | None = None
@@ -74,10 +74,10 @@ class PoSMinimaxBertForMaskedLMOutput(ModelOutput):
 
 @dataclass
 class PoSMinimaxBertForPreTrainingOutput(ModelOutput):
-    """What masked language modelling and next sentence prediction give.
+    """The result of masked language modelling and next sentence prediction.
 
     Attributes:
-        loss, loss_parts, hidden_states, attentions: as in `PoSMinimaxBertForMaskedLMOutput`; where sentence pairs are labelled,
+        loss, loss_parts, hidden_states, attentions: Those of `PoSMinimaxBertForMaskedLMOutput`; where pairs are labelled,
             the parts of `next_sentence` too.
         prediction_logits: (B, N, V), where there are no labels.
         seq_relationship_logits: (B, 2): the second segment follows the first, or comes from elsewhere.
@@ -128,7 +128,7 @@ class PoSMinimaxBertAttention(BertAttention):
     def forward(
         self, hidden_states: torch.Tensor, *args: Any, query_ids: torch.Tensor | None = None, **kwargs: Any
     ) -> Any:
-        """As BERT's, (B, N, D) -> (B, N, D); with `query_ids` (B, K) those rows, (B, K, D)."""
+        """BERT's forward pass, (B, N, D) -> (B, N, D); with `query_ids` (B, K) only those rows, (B, K, D)."""
         if query_ids is None:
             return super().forward(hidden_states, *args, **kwargs)
         attended, weights = self.self(hidden_states, *args, query_ids=query_ids, **kwargs)
@@ -136,7 +136,7 @@ class PoSMinimaxBertAttention(BertAttention):
 
 
 class PoSMinimaxBertEncoder(BertEncoder):
-    """BERT's layers, of which the last can leave out places that nobody reads."""
+    """BERT's layers, of which the last can leave out places that are not read."""
 
     def forward(
         self,
@@ -146,7 +146,7 @@ class PoSMinimaxBertEncoder(BertEncoder):
         query_ids: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
-        """As BERT's, (B, N, D) -> (B, N, D); with `query_ids` (B, K) int64 those rows, (B, K, D)."""
+        """BERT's forward pass, (B, N, D) -> (B, N, D); with `query_ids` (B, K) int64 only those rows, (B, K, D)."""
         if query_ids is None:
             return super().forward(hidden_states, attention_mask, *args, **kwargs)
         *first, last = self.layer
@@ -162,10 +162,10 @@ class PoSMinimaxBertEncoder(BertEncoder):
 
 
 class PoSMinimaxBertPreTrainedModel(BertPreTrainedModel):
-    """What all models here share."""
+    """The base of all models here."""
 
     config: PoSMinimaxBertConfig
-    # A task head that opens a pre-training checkpoint has no use for these weights; the warning would only worry.
+    # A task head that opens a pre-training checkpoint does not use these weights; the warning would only worry.
     _keys_to_ignore_on_load_unexpected = [r"^cls\.", r"^balancer\.", r"^bert\.pooler\."]
 
     @torch.no_grad()
@@ -198,7 +198,7 @@ class PoSMinimaxBertModel(PoSMinimaxBertPreTrainedModel, BertModel):
         inputs_embeds: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPoolingAndCrossAttentions:
-        """Encode.
+        """Encode a batch.
 
         Args:
             input_ids: (B, N) int64.
@@ -212,7 +212,7 @@ class PoSMinimaxBertModel(PoSMinimaxBertPreTrainedModel, BertModel):
             `last_hidden_state` (B, N, D), or (B, K, D) of `query_ids`; `pooler_output` (B, D).
 
         Raises:
-            ValueError: neither or both of `input_ids` and `inputs_embeds`; ids or token types of another type, shape or range;
+            ValueError: Neither or both of `input_ids` and `inputs_embeds`; ids or token types of another type, shape or range;
                 sequences longer than the position table; or an attention mask of another shape or with rows of padding alone.
         """
         if input_ids is not None:
@@ -251,7 +251,7 @@ class PoSMinimaxBertModel(PoSMinimaxBertPreTrainedModel, BertModel):
         encoder_hidden_states: torch.Tensor | None,
         past_key_values: Cache | None,
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """BERT's, without asking a GPU whether anything is padded."""
+        """BERT's masks, without asking a GPU whether anything is padded."""
         if attention_mask is not None and attention_mask.dim() == 2:
             return padding_mask(self.config, embedding_output, attention_mask), None
         return super()._create_attention_masks(
@@ -285,7 +285,7 @@ def _shape_of(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None
 
 
 class PoSMinimaxBertMaskedModel(TaskPretraining, PoSMinimaxBertPreTrainedModel):
-    """What the two pre-training models share: masked pieces in, one loss per task out.
+    """The base of the two pre-training models: masked pieces in, one loss per task out.
 
     The vocabulary is projected to at masked pieces only (the "sparse prediction" of Portes et al. 2023 and of ModernBERT,
     Warner et al. 2024): 0.15 of the head's arithmetic and of its logits' memory.
@@ -312,7 +312,7 @@ class PoSMinimaxBertMaskedModel(TaskPretraining, PoSMinimaxBertPreTrainedModel):
         self.cls.predictions.bias = new_embeddings.bias
 
     def compilable_modules(self) -> list[nn.Module]:
-        """Modules that `torch.compile` may replace in training: those whose shapes do not depend on what is masked."""
+        """Modules that `torch.compile` may replace in training: those whose shapes do not depend on the masks."""
         return list(self.bert.encoder.layer)
 
     def reason_against_fsdp(self) -> str | None:
@@ -390,7 +390,7 @@ class PoSMinimaxBertMaskedModel(TaskPretraining, PoSMinimaxBertPreTrainedModel):
         pooled: torch.Tensor | None,
         labels: torch.Tensor | None,
     ) -> tuple[torch.Tensor | list[torch.Tensor], torch.Tensor]:
-        """With next sentence prediction as the last of the tasks, absent where nobody labels pairs."""
+        """Add next sentence prediction as the last of the tasks; without labelled pairs it is absent."""
         own_sum, own_count = sums[0].new_zeros(()), self._sentence_count(labels, counts)
         if labels is not None and pooled is not None:
             own_sum = self._sentence_sum(pooled, labels)
@@ -416,9 +416,9 @@ class PoSMinimaxBertMaskedModel(TaskPretraining, PoSMinimaxBertPreTrainedModel):
         inputs: Mapping[str, torch.Tensor | None],
         **kwargs: object,
     ) -> tuple[BaseModelOutputWithPoolingAndCrossAttentions, torch.Tensor]:
-        """What the encoder gives, and the states (M, D) of the pieces.
+        """The encoder's output, and the states (M, D) of the pieces.
 
-        The last layer computes only what is read, but for whoever asks for hidden states or attention weights.
+        The last layer computes only the rows that are read, unless hidden states or attention weights are asked for.
         """
         places, query_ids = pieces.query_positions, pieces.query_ids
         wants_states = kwargs.get("output_hidden_states", self.config.output_hidden_states)
@@ -461,7 +461,7 @@ class PoSMinimaxBertForPreTraining(PoSMinimaxBertMaskedModel):
         """Encode, predict masked pieces, balance their tasks, and judge whether sentences follow each other.
 
         Args:
-            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds: as in `PoSMinimaxBertModel.forward`.
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds: Inputs of `PoSMinimaxBertModel.forward`.
             labels: (B, N) int64, the original id of each masked piece, -100 elsewhere.
             tasks: (B, N) int64, the place of each piece's task in `config.tasks`; read where there is a label. May be left out
                 where there is one task.
@@ -471,7 +471,7 @@ class PoSMinimaxBertForPreTraining(PoSMinimaxBertMaskedModel):
                 `MaskedTextCollator` gives them: a GPU that is told them need not be waited for. None: found here.
 
         Raises:
-            ValueError: as `PoSMinimaxBertModel.forward`; labels, tasks and masked positions of another shape or type; a label of
+            ValueError: The encoder refuses an input; labels, tasks and masked positions of another shape or type; a label of
                 no task; masked positions that are not those of the labels; sentence labels without `labels`, of another shape,
                 or that the configuration does not want.
         """
@@ -567,7 +567,7 @@ class PoSMinimaxBertForMaskedLM(PoSMinimaxBertMaskedModel):
         masked_positions: torch.Tensor | None = None,
         **kwargs: object,
     ) -> PoSMinimaxBertForMaskedLMOutput:
-        """Encode, and predict masked pieces or, without labels, every piece. Arguments and errors: as
+        """Encode, and predict masked pieces or, without labels, every piece. Arguments and errors are those of
         `PoSMinimaxBertForPreTraining.forward`."""
         inputs = {
             "input_ids": input_ids,
@@ -598,7 +598,7 @@ class PoSMinimaxBertForMaskedLM(PoSMinimaxBertMaskedModel):
 
 
 class PoSMinimaxBertHead(PoSMinimaxBertPreTrainedModel):
-    """What the task models share: transformers' own, whose encoder becomes that of this file.
+    """The base of the task models: transformers' own, with the encoder of this file.
 
     Their losses are means over one batch, so Trainer must divide by the accumulated ones.
     """

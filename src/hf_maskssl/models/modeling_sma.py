@@ -48,11 +48,11 @@ from .tokenized_input import TokenizedInput
 
 @dataclass
 class SMAForMaskedModelingOutput(ModelOutput):
-    """What one pre-training forward pass gives.
+    """The result of one pre-training forward pass.
 
     Attributes:
-        loss: scalar, the reconstruction loss over masked positions (section 4.2).
-        loss_parts: detached scalars: `reconstruction`.
+        loss: Scalar, the reconstruction loss over masked positions (section 4.2).
+        loss_parts: Detached scalars: `reconstruction`.
         logits: (B, M, V) of the positions `masked_ids`; None for continuous inputs.
         predictions: (B, M, C) values of the positions `masked_ids`, standardised as the targets are; None for tokens.
         masked_ids: (B, M) int64, the positions that were predicted. Rows with fewer masked tokens than M carry further
@@ -60,7 +60,7 @@ class SMAForMaskedModelingOutput(ModelOutput):
         mask: (B, N) int64, 1 = hidden from the encoder and scored by the loss.
         query_mask: (B, L) int64, 1 = a query of the set R; None when the mask does not come from attention.
         latents: (B, L, D) the encoder's output: latents (cross-attention) or visible tokens in their order.
-        hidden_states, attentions: the encoder's, when asked for.
+        hidden_states, attentions: The encoder's, when asked for.
     """
 
     loss: torch.Tensor | None = None
@@ -128,7 +128,7 @@ class SMAEmbeddings(nn.Module):
         """(B, N, E), or (B, K, E) of the positions `ids` alone."""
         places = torch.arange(tokens.shape[1], device=tokens.device)
         if ids is not None:
-            # Embed only what is kept: at a mask ratio of 0.75 most of the work would be thrown away.
+            # Embed only visible tokens: at a mask ratio of 0.75 most of the work would be thrown away.
             tokens, places = tokens.select(ids), ids
         positions = self.position_embeddings(places)
         if tokens.ids is not None:
@@ -247,15 +247,15 @@ class SMAModel(SMAPreTrainedModel):
             attention_mask: (B, N), 1 = real, 0 = padding, anywhere in the row.
             ids_keep: (B, K) int64, encode only these positions.
             keep_mask: (B, K), 0 = an unused entry of `ids_keep`.
-            tokens: result of `embeddings.tokenize`, in place of the inputs: they are checked once.
+            tokens: Result of `embeddings.tokenize`, in place of the inputs: they are checked once.
 
         Returns:
             `last_hidden_state`: (B, L, D) latents of a cross-attention encoder, (B, N or K, D) tokens of a
             self-attention encoder. `pooler_output`: (B, D), their mean, padding left out. The first of `hidden_states`
-            is what enters the first layer: of a cross-attention encoder the latents, (1, L, D), shared by the batch.
+            is the first layer's input: in a cross-attention encoder the latents, (1, L, D), shared by the batch.
 
         Raises:
-            ValueError: an input is missing, has another shape, type or channel count than the configuration says, is
+            ValueError: An input is missing, has another shape, type or channel count than the configuration says, is
                 longer than the position table, or (on the CPU, where looking costs no synchronisation) holds NaN,
                 infinity, unknown ids or an empty sample.
         """
@@ -275,7 +275,7 @@ class SMAModel(SMAPreTrainedModel):
         return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
 
     def queries(self, embedded: torch.Tensor) -> torch.Tensor:
-        """What the first layer asks with: (1, L, D) latents, or the embedded inputs (B, N, D) themselves."""
+        """The queries of the first layer: (1, L, D) latents, or the embedded inputs (B, N, D) themselves."""
         return embedded if self.latents is None else self.latents.unsqueeze(0).to(embedded.dtype)
 
     @torch.no_grad()
@@ -289,7 +289,7 @@ class SMAModel(SMAPreTrainedModel):
 
 
 class SMADecoder(nn.Module):
-    """Positions ask the encoder's output for their content: one cross-attention layer and an MLP (Eq. 6)."""
+    """A decoder in which positions ask the encoder's output for their content: one cross-attention layer and an MLP (Eq. 6)."""
 
     def __init__(self, config: SMAConfig) -> None:
         super().__init__()
@@ -320,12 +320,12 @@ class SMADecoder(nn.Module):
         is_scored: torch.Tensor,
         ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Predict what stands at positions.
+        """Predict the content of positions.
 
         Args:
             latents: (B, L, D), the encoder's output.
-            latents_mask: the kernel's mask over them, or None.
-            embeddings: the encoder's, for their table of positions.
+            latents_mask: Mask of the kernel over them, or None.
+            embeddings: The encoder's, for their table of positions.
             is_scored: (B, N) bool, the positions that enter the loss: there the mask token is added.
             ids: (B, M), the positions to predict, scored ones; None predicts all.
 
@@ -411,17 +411,17 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
         predict_all: bool = False,
         **kwargs: Unpack[TransformersKwargs],
     ) -> SMAForMaskedModelingOutput:
-        """Mask, encode what is visible, predict what is masked, compare.
+        """Mask, encode the visible tokens, predict the masked ones, compare.
 
         Args:
-            input_ids, input_values, pixel_values, attention_mask: as in `SMAModel.forward`.
-            is_masked: (B, N), nonzero = masked: taken as it is, and nothing is drawn. Padding in it is left out; a
+            input_ids, input_values, pixel_values, attention_mask: Inputs of `SMAModel.forward`.
+            is_masked: (B, N), nonzero = masked; with it nothing is drawn. Padding in it is left out; a
                 token of every row must stay visible.
-            query_mask, query_heads, noise, span_noise: as in `sample_mask`.
-            predict_all: whether to predict every position and not only the scored ones; the loss is the same.
+            query_mask, query_heads, noise, span_noise: Draws of `sample_mask`.
+            predict_all: Whether to predict every position and not only the scored ones; the loss is the same.
 
         Raises:
-            ValueError: as `SMAModel.forward` and `sample_mask`.
+            ValueError: `SMAModel.forward` or `sample_mask` refuses an argument.
         """
         tokens = self.sma.embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask)
         is_given = is_masked is not None
@@ -473,7 +473,7 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
         """The mask alone, without encoding: (B, N) bool, True = masked.
 
         Args:
-            input_ids, input_values, pixel_values, attention_mask: as in `SMAModel.forward`.
+            input_ids, input_values, pixel_values, attention_mask: Inputs of `SMAModel.forward`.
             query_mask: (B, L) bool, the set R: rows of the first layer's attention map (tokens of a self-attention
                 encoder, latents of a cross-attention one). Drawn here when absent, as all that follow.
             query_heads: (B, L) int64, the head each query is read from, with `head_aggregation="random"`.
@@ -481,7 +481,7 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
             span_noise: (B, N) uniform draws; spans begin where they are small.
 
         Raises:
-            ValueError: as `SMAModel.forward`, or draws of another shape, or an empty set R.
+            ValueError: `SMAModel.forward` refuses an input, or draws of another shape, or an empty set R.
         """
         tokens = self.sma.embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask)
         return self._choose(tokens, None, query_mask, query_heads, noise, span_noise)[0]
@@ -537,7 +537,7 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
         return mean_over_scored(losses, is_scored)
 
     def targets(self, values: torch.Tensor) -> torch.Tensor:
-        """What is to be predicted: `values` (..., C), standardised and clipped where the configuration asks for it."""
+        """The targets: `values` (..., C), standardised and clipped where the configuration asks for it."""
         config = self.config
         if config.target_mean is not None or config.target_std is not None:
             values = (values - self.target_mean.to(values.dtype)) / self.target_std.to(values.dtype)

@@ -14,12 +14,12 @@ Images = Mapping[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class TokenGrid:
-    """Where a modality's tokens lie.
+    """The places of a modality's tokens.
 
     Attributes:
-        name: the modality.
-        start: place of its first token, behind the global tokens.
-        rows, columns: its patches.
+        name: Name of the modality.
+        start: Place of its first token, behind the global tokens.
+        rows, columns: Shape of the grid of its patches.
     """
 
     name: str
@@ -34,13 +34,13 @@ class TokenGrid:
 
 @dataclass(frozen=True)
 class ModalityPatches:
-    """A batch that has been checked and cut.
+    """A batch that has been checked and cut into patches.
 
     Attributes:
-        patches: name -> (B, N_name, P) values (channel fastest) or class ids; inputs and mere targets alike.
-        grids: the input modalities among them, in the order of their tokens.
-        presence: name -> (B,) bool, of the modalities that a sample may lack; others are always there.
-        image_size: height and width of the images.
+        patches: Name -> (B, N_name, P) values (channel fastest) or class ids; of inputs and of mere targets.
+        grids: The input modalities among them, in the order of their tokens.
+        presence: Name -> (B,) bool, of the modalities that a sample may lack; others are always there.
+        image_size: Height and width of the images.
     """
 
     patches: dict[str, torch.Tensor]
@@ -89,7 +89,7 @@ def cut_images(
             continue
         image = given[name]
         if name in lacking:
-            # Whatever stands there is not read, not even NaN, which would pass through a product with zero.
+            # These values are never used, not even NaN, which would pass through a product with zero.
             blank = config.semantic_loss_ignore_index if modality.is_categorical else 0
             image = image.masked_fill(lacking[name].view(-1, *[1] * (image.dim() - 1)), blank)
         image = _check_image(modality, image, config.semantic_loss_ignore_index)
@@ -176,10 +176,10 @@ def _check_presence(given: Images, presence: Images) -> dict[str, torch.Tensor]:
 
 
 def check_ids_keep(ids_keep: torch.Tensor, keep_mask: torch.Tensor | None, images: ModalityPatches) -> None:
-    """Tokens that the caller chose are some of those that there are.
+    """Refuse tokens chosen by the caller that do not exist.
 
     Raises:
-        ValueError: another type, shape or range.
+        ValueError: Another type, shape or range.
     """
     if (
         ids_keep.dim() != 2

@@ -1,4 +1,4 @@
-"""Which tokens of several modalities the encoder sees (MultiMAE paper, section 3.3)."""
+"""The choice of tokens of several modalities that the encoder sees (MultiMAE paper, section 3.3)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class VisibleTokens:
     is_masked: torch.Tensor
 
     def narrowed(self, width: int) -> "VisibleTokens":
-        """The same for the caller who knows that no row has more than `width`."""
+        """The same choice for a caller who knows that no row has more than `width`."""
         mask = None if self.mask is None else self.mask[:, :width]
         return VisibleTokens(self.ids[:, :width], None if mask is None or mask.all() else mask, self.is_masked)
 
@@ -43,13 +43,13 @@ def draw_visible_tokens(
     """Choose `num_visible_tokens` of each sample at random.
 
     Args:
-        config: the model's.
-        images: the batch.
+        config: Configuration of the model.
+        images: The batch.
         alphas: (M,) concentration of each given input modality.
-        proportions, noise, shuffle_noise: as in `MultiMAEForPretraining.forward`; drawn here when absent.
+        proportions, noise, shuffle_noise: Draws of `MultiMAEForPretraining.forward`; drawn here when absent.
 
     Raises:
-        ValueError: draws of another shape, or samples with no more tokens than are visible.
+        ValueError: Draws of another shape, or samples with no more tokens than are visible.
     """
     batch_size, sizes, device = images.batch_size, images.sizes, images.device
     is_present = images.is_present()  # (B, M)
@@ -70,7 +70,7 @@ def draw_visible_tokens(
 
 
 def _check_number(wanted: int, images: ModalityPatches, is_present: torch.Tensor | None) -> None:
-    """There must be more tokens than are visible: else nothing is left to predict."""
+    """Refuse samples with no more tokens than are visible: nothing would be left to predict."""
     total = sum(images.sizes)
     rows: list[int] = []
     if is_present is not None and values_are_readable(is_present):
@@ -86,15 +86,15 @@ def _check_number(wanted: int, images: ModalityPatches, is_present: torch.Tensor
 
 
 def explicit_visible_tokens(images: ModalityPatches, masks: Images, default: bool | None = None) -> VisibleTokens:
-    """What the caller does not hide.
+    """The tokens that the caller does not hide.
 
     Args:
-        images: the batch.
-        masks: name -> (B, N_name) or (N_name,) or 0-d, True = hidden.
-        default: whether modalities without a mask are hidden; None: each of them needs one.
+        images: The batch.
+        masks: Name -> (B, N_name) or (N_name,) or 0-d, True = hidden.
+        default: Whether modalities without a mask are hidden; None demands a mask for each of them.
 
     Raises:
-        ValueError: masks of other modalities or shapes, or rows in which everything is hidden.
+        ValueError: Masks of other modalities or shapes, or rows in which everything is hidden.
     """
     names = [grid.name for grid in images.grids]
     if set(masks) - set(names) or (default is None and set(names) - set(masks)):
@@ -128,7 +128,7 @@ def sample_proportions(alphas: torch.Tensor, is_present: torch.Tensor, uniform_s
     Args:
         alphas: (M,) concentration of each modality.
         is_present: (B, M) bool.
-        uniform_subsets: first draw, uniformly over the non-empty subsets, which modalities are seen at all.
+        uniform_subsets: First draw, uniformly over the non-empty subsets, which modalities are seen at all.
 
     Returns:
         (B, M) float32, rows summing to 1.
@@ -146,10 +146,10 @@ def sample_proportions(alphas: torch.Tensor, is_present: torch.Tensor, uniform_s
 
 
 def check_proportions(proportions: torch.Tensor | None, shape: tuple[int, int]) -> None:
-    """Shares that the caller passed, if any, are (B, M) and can be dealt.
+    """Refuse shares, if the caller passed any, that are not (B, M) or cannot be dealt.
 
     Raises:
-        ValueError: another shape, or rows with NaN, negative shares or another sum than 1.
+        ValueError: Another shape, or rows with NaN, negative shares or another sum than 1.
     """
     check_draw("proportions", proportions, shape)
     if proportions is None or not values_are_readable(proportions):
@@ -187,8 +187,8 @@ def deal_visible_tokens(
         proportions: (B, M), rows summing to 1.
         noise: (B, N) uniform draws that permute the tokens within each modality.
         shuffle_noise: (B, N) uniform draws that choose the tokens which make up the number.
-        sizes: tokens of each of the M modalities, N together.
-        num_visible: visible tokens of a sample.
+        sizes: Tokens of each of the M modalities, N together.
+        num_visible: Visible tokens of a sample.
         is_present: (B, M) bool, False = the sample lacks the modality; None when nobody lacks any.
     """
     batch_size, num_tokens = noise.shape
@@ -218,7 +218,7 @@ def visible_tokens(
 
     Args:
         is_there: (B, N) bool, False = token of a modality that the sample lacks; None when all are there.
-        same_number: the caller knows that every sample has exactly `limit`.
+        same_number: Whether the caller knows that every sample has exactly `limit`.
     """
     ids = scored_first(is_visible, limit)
     is_masked = ~is_visible if is_there is None else ~is_visible & is_there

@@ -1,4 +1,4 @@
-"""What a pre-training loop may ask of a model, beside `forward`: with an answer for each model that has nothing to say."""
+"""Hooks by which a pre-training loop asks a model more than `forward`, with an answer for models that define none."""
 
 from typing import Literal
 
@@ -23,16 +23,16 @@ class MaskedPretraining:
         return None
 
     def reason_against_cuda_graphs(self) -> str | None:
-        """Why steps of this model cannot be recorded and replayed; None when they can.
+        """The reason why steps of this model cannot be recorded and replayed; None when they can.
 
         Shapes must follow from those of the batch, and no value may be read by the CPU.
         """
         return None
 
     def set_training_progress(self, fraction: float) -> None:
-        """Called before each step with the share of training that is done, for an objective that changes over training.
+        """Take note, before each step, of the share of training that is done, for an objective that changes over training.
 
-        What it changes must lie in tensors that it fills in place: then a replayed step sees it.
+        The changes must lie in tensors that it fills in place, so that a replayed step sees them.
         """
 
     def warm_start(self, name: str, positions: Literal["same", "drop"]) -> PreTrainedModel | None:
@@ -40,7 +40,7 @@ class MaskedPretraining:
 
         Args:
             name: Hub name or folder of the other model.
-            positions: "same", its position embeddings must be this model's, or "drop", which begins without them.
+            positions: Rule for position embeddings: "same" needs them equal to this model's, "drop" begins without them.
 
         Returns:
             The model to train, which may be another object; None where the method knows no model to start from.
@@ -55,7 +55,7 @@ class MaskedPretraining:
 class PlainModel(MaskedPretraining):
     """The answers for a model of another package that does not derive from `MaskedPretraining`.
 
-    Code that travels with a checkpoint cannot import this package, so the mixin is no duty.
+    Code that travels with a checkpoint cannot import this package, so deriving from the mixin is optional.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -66,5 +66,5 @@ class PlainModel(MaskedPretraining):
 
 
 def pretraining_hooks(model: nn.Module) -> MaskedPretraining:
-    """The model itself where it derives from `MaskedPretraining`, otherwise what holds for one that says nothing."""
+    """The model itself where it derives from `MaskedPretraining`, otherwise the default answers."""
     return model if isinstance(model, MaskedPretraining) else PlainModel(model)

@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from .autograd_context import Context, ScaledContext
 
 Tensors = tuple[torch.Tensor | None, ...]
-BLOCK_BYTES = 2**20  # of an attention map that is worked on at a time
+BLOCK_BYTES = 2**20  # block of an attention map that is computed at a time
 
 
 class _Gelu(torch.autograd.Function):
@@ -228,7 +228,7 @@ def attention(
 
     Args:
         query, key, value: (B, heads, N, head_dim).
-        mask: additive, broadcastable to (B, heads, N, N), or None.
+        mask: Additive, broadcastable to (B, heads, N, N), or None.
 
     Returns:
         (B, heads, N, head_dim).

@@ -1,4 +1,4 @@
-"""Subtracting means and dividing by standard deviations: what the three processors share."""
+"""Subtracting means and dividing by standard deviations, for all three processors."""
 
 from collections.abc import Iterator, Sequence
 from typing import Protocol, TypeAlias, runtime_checkable
@@ -21,11 +21,11 @@ class Array(Protocol):
     def __iter__(self) -> Iterator["Array"]: ...
 
 
-# Numbers as callers have them: one, an array, or lists in lists.
+# Numbers in the forms that callers have: one number, an array, or lists in lists.
 Numbers: TypeAlias = float | Array | Sequence["Numbers"]
 
 STANDARDIZE_MODES = ("dataset", "sample", "none")
-# Keeps a constant sample finite; far below the spread of any real signal after `scale`.
+# This term keeps a constant sample finite; it is far below the spread of any real signal after `scale`.
 SAMPLE_EPSILON = 1e-6
 
 

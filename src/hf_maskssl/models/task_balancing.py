@@ -1,4 +1,4 @@
-"""How the losses of several tasks become one.
+"""Rules by which the losses of several tasks become one.
 
 Minimax: softmax-weighted gradient descent (Wang et al., "Task-Robust Pre-Training for Worst-Case Downstream Adaptation",
 https://arxiv.org/abs/2306.12070). Beside it what the paper compares with (Table 2): no balancing, uncertainty weighting,
@@ -50,14 +50,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def check_task_balancing(name: str, options: Mapping[str, Any] | None) -> None:
-    """Refuses what `TaskBalancer` could not work with.
+    """Refuse settings that `TaskBalancer` could not work with.
 
     Args:
-        name: one of `TASK_BALANCING`.
-        options: those of `OPTIONS[name]` that are to differ from their defaults.
+        name: One of `TASK_BALANCING`.
+        options: Values of `OPTIONS[name]` that differ from their defaults.
 
     Raises:
-        ValueError: there is no such method or option, or an option's value is impossible or would have no effect.
+        ValueError: There is no such method or option, or an option's value is impossible or would have no effect.
     """
     if name not in TASK_BALANCING:
         raise ValueError(f"`task_balancing` must be one of {list(TASK_BALANCING)}, got {name!r}.")
@@ -75,7 +75,7 @@ def check_task_balancing(name: str, options: Mapping[str, Any] | None) -> None:
 
 
 def _expected(name: str, option: str, value: object) -> str | None:
-    """What the option should have been, or None where its value will do."""
+    """The expectation that the value breaks, or None where it will do."""
     if option == "schedule":
         return None if value in SCHEDULES else f"one of {list(SCHEDULES)}"
     if option == "interval":
@@ -116,12 +116,12 @@ def _check_schedule(options: Mapping[str, Any]) -> None:
 
 @dataclass
 class TaskTotals:
-    """What this process measured over some batches of one optimiser step; totals of further batches can be added.
+    """The totals of this process over some batches of one optimiser step; totals of further batches can be added.
 
     Attributes:
         sums: (T,) sum of each task's terms; None where they were only counted.
-        counts: (T,) how many terms these are.
-        num_batches: batches in them.
+        counts: (T,) number of these terms.
+        num_batches: Batches in them.
         gradients: (T, P) gradient of each of `sums` with respect to the last shared weight, where the method needs it.
     """
 
@@ -144,10 +144,10 @@ class BalancedLoss:
     """The tasks' losses as one.
 
     Attributes:
-        loss: scalar with gradient, whose average over processes and accumulated batches is the balanced loss.
+        loss: Scalar with gradient, whose average over processes and accumulated batches is the balanced loss.
         task_losses: (T,) each task's mean over the whole batch of the step, detached; 0 for a task without terms in it. Where
             terms were only counted: this batch's part, whose average over the accumulated batches is that mean.
-        weights: (T,) what they were multiplied by, detached; 0 for a task without terms.
+        weights: (T,) factors of these losses, detached; 0 for a task without terms.
         counts: (T,) terms of each task in the whole batch.
     """
 
@@ -159,7 +159,7 @@ class BalancedLoss:
 
 @dataclass
 class _Plan:
-    """What all batches of an optimiser step share: (T,) each, detached."""
+    """The values that all batches of an optimiser step share: (T,) each, detached."""
 
     losses: torch.Tensor | None  # None: not known before all batches have passed
     weights: torch.Tensor
@@ -168,17 +168,17 @@ class _Plan:
 
 
 class TaskBalancer(nn.Module):
-    """One loss from those of several tasks.
+    """A rule that joins the losses of several tasks, with its state.
 
     Args:
-        tasks: their names, in the order of all (T,) tensors.
-        name: the method, one of `TASK_BALANCING`.
-        options: its settings, see `OPTIONS`.
-        beside: further tasks, after the others in all (T,) tensors, that the method does not weigh: each has as much weight as
+        tasks: Names of the tasks, in the order of all (T,) tensors.
+        name: Name of the method, one of `TASK_BALANCING`.
+        options: Settings of the method, see `OPTIONS`.
+        beside: Further tasks, after the others in all (T,) tensors, that the method does not weigh: each has as much weight as
             all of `tasks` together.
 
     Raises:
-        ValueError: as `check_task_balancing`; or `tasks` is empty, or a name is there twice.
+        ValueError: `check_task_balancing` refuses the settings; or `tasks` is empty, or a name is there twice.
     """
 
     def __init__(
@@ -226,8 +226,8 @@ class TaskBalancer(nn.Module):
         Args:
             sums: (T,) sum of this process's terms of each task, carrying gradients; 0 where there are none. As a list of
                 scalars, GradNorm goes back through each task's own graph alone, and not T times through all.
-            counts: (T,) how many terms these are.
-            shared_weight: weight of the last layer that all tasks share; GradNorm needs it in training.
+            counts: (T,) number of these terms.
+            shared_weight: Weight of the last layer that all tasks share; GradNorm needs it in training.
 
         Returns:
             `BalancedLoss`, in float32, or float64 where `sums` is.
@@ -257,7 +257,7 @@ class TaskBalancer(nn.Module):
         counts: torch.Tensor,
         shared_weight: torch.Tensor | None = None,
     ) -> TaskTotals:
-        """What `begin_step` needs to know of one batch of this process. Arguments and errors: as `forward`."""
+        """The totals of one batch of this process for `begin_step`. Arguments and errors are those of `forward`."""
         expected = (len(self.tasks),)
         stacked = _stacked(sums)
         if stacked.shape != expected or counts.shape != expected:
@@ -272,10 +272,10 @@ class TaskBalancer(nn.Module):
         return TaskTotals(stacked.detach().to(dtype), counts.detach().to(dtype), 1, gradients)
 
     def count(self, counts: torch.Tensor) -> TaskTotals:
-        """As `measure`, for a method that does not need losses: (T,) terms of each task in one batch of this process.
+        """The totals of one batch for a method that does not need losses, from its (T,) terms of each task on this process.
 
         Raises:
-            ValueError: the method's weights depend on losses.
+            ValueError: The method's weights depend on losses.
         """
         if self.needs_losses:
             raise ValueError(
@@ -284,10 +284,10 @@ class TaskBalancer(nn.Module):
         return TaskTotals(None, counts.detach().to(torch.float32))
 
     def begin_step(self, totals: TaskTotals) -> None:
-        """Fixes the weights of an optimiser step over several batches, and in training mode updates the method's state.
+        """Fix the weights of an optimiser step over several batches, and in training mode update the method's state.
 
         Args:
-            totals: sum of what `measure` or `count` gave for all of this process's batches. Every process must call this.
+            totals: Sum of the results of `measure` or `count` for all of this process's batches. Every process must call this.
 
         Raises:
             ValueError: GradNorm in training mode lacks gradients.
@@ -295,11 +295,11 @@ class TaskBalancer(nn.Module):
         self._plan = self._make_plan(totals, updates_state=self.training)
 
     def end_step(self) -> None:
-        """Ends what `begin_step` began."""
+        """End the step that `begin_step` began."""
         self._plan = None
 
     def loss_parts(self, balanced: BalancedLoss) -> dict[str, torch.Tensor]:
-        """For a log: {task: its loss}, {weight/task: its weight} and {count/task: how many terms it has}, scalars."""
+        """Scalars for a log: {task: its loss}, {weight/task: its weight} and {count/task: its number of terms}."""
         named = {"": balanced.task_losses, "weight/": balanced.weights, "count/": balanced.counts}
         return {
             prefix + task: value
@@ -357,7 +357,7 @@ def _gradients(
 
 
 class BalancingRule(nn.Module):
-    """No balancing, and what the other methods have in common. `losses`, `is_present` and weights are (T,).
+    """No balancing, and the base of the other methods. `losses`, `is_present` and weights are (T,).
 
     A method's parameters and buffers are its rule's own, so a model's `_init_weights` calls `reset_state` of the modules of
     this class: transformers passes over a module without tensors of its own, as `TaskBalancer` is.
@@ -371,14 +371,14 @@ class BalancingRule(nn.Module):
         self.num_tasks = num_tasks
 
     def reset_state(self) -> None:
-        """Initial values of parameters and buffers, except of those that were loaded from a checkpoint."""
+        """Set parameters and buffers to initial values, except those that were loaded from a checkpoint."""
 
     def weights_of(self, losses: torch.Tensor, is_present: torch.Tensor) -> torch.Tensor:
         """Weights of this step, a tensor of their own: updates are made in place and before the backward pass."""
         return is_present.to(losses.dtype)
 
     def update(self, losses: torch.Tensor, is_present: torch.Tensor, gradients: torch.Tensor | None) -> None:
-        """Takes note of an optimiser step: its losses and, where needed, their gradients (T, P)."""
+        """Take note of an optimiser step: its losses and, where needed, their gradients (T, P)."""
 
     def combine(self, means: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """Scalar from `means` (T,), this batch's part of the losses, which carries the gradient."""
@@ -408,13 +408,13 @@ class _Minimax(BalancingRule):
     ) -> None:
         super().__init__(num_tasks)
         self.alpha, self.momentum = alpha, momentum
-        # R_0 L' and B of Theorem 3.1
+        # These are R_0 L' and B of Theorem 3.1
         self.theorem = (distance * lipschitz, bound) if distance and lipschitz and bound else None
-        # In a checkpoint where something depends on them: without it, one of BERT holds BERT's weights and nothing else.
+        # A checkpoint holds them only where something depends on them; one of BERT holds nothing but BERT's weights.
         is_running, is_scheduled = bool(momentum), self.theorem is not None
         self.register_buffer("num_steps", torch.zeros((), dtype=torch.int64), persistent=is_scheduled)
         self.register_buffer("running_losses", torch.zeros(num_tasks, dtype=torch.float32), persistent=is_running)
-        # Sum of the averaging weights so far, by which a young average is too small.
+        # The sum of the averaging weights so far, by which a young average is too small.
         self.register_buffer("running_shares", torch.zeros(num_tasks, dtype=torch.float32), persistent=is_running)
 
     def reset_state(self) -> None:
@@ -469,7 +469,7 @@ class _Uncertainty(BalancingRule):
 
     def combine(self, means: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         log_variances = self.log_variances.to(means.dtype)
-        # Afresh, and not `weights`, which carry no gradient
+        # The weights are computed afresh, because those in `weights` carry no gradient.
         return torch.where(weights > 0, (-log_variances).exp() * means + log_variances, 0).sum()
 
 
@@ -533,7 +533,7 @@ class _DynamicWeightAverage(BalancingRule):
         super().__init__(num_tasks)
         self.temperature, self.interval = temperature, interval
         self.register_buffer("num_steps", torch.zeros((), dtype=torch.int64))
-        # Sum of the losses of this epoch's steps, and how many had the task
+        # The sum of the losses of this epoch's steps, and the number of steps with the task
         self.register_buffer("window", torch.zeros(2, num_tasks, dtype=torch.float32))
         # Mean losses of the last epoch and of the one before; 0: none yet
         self.register_buffer("history", torch.zeros(2, num_tasks, dtype=torch.float32))
@@ -582,8 +582,8 @@ class TaskPretraining(MaskedPretraining):
     """A pre-training model whose loss joins several tasks, with weights that the accumulated batches of one step share.
 
     Attributes:
-        balancer: Joins the tasks' losses.
-        measure_tasks: Called with a batch, gives its `TaskTotals` with the draws that `forward` will make from the same seed.
+        balancer: Balancer of the tasks.
+        measure_tasks: Method that gives a batch's `TaskTotals`, with the draws that `forward` will make from the same seed.
         always_measures: Whether batches have unequally many terms, so that a step of several batches is always measured
             before the first of them is differentiated.
     """

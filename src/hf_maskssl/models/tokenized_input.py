@@ -1,4 +1,4 @@
-"""A checked sample as a sequence of tokens, before any weight touches it."""
+"""A checked sample as a sequence of tokens, before any weight is applied."""
 
 from dataclasses import dataclass
 

@@ -13,7 +13,7 @@ from .field_checks import pair
 from .modeling_multimae import MultiMAEModel
 
 TOLERANCE = 1e-4  # of position tables, float32
-# Configuration fields with one meaning; without the same of the first, weights cannot be taken over.
+# Configuration fields with the same meaning; weights can only be taken over where those of the first are equal.
 SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "qkv_bias")
 SHARED_FIELDS = (
     *SIZES,
@@ -22,7 +22,7 @@ SHARED_FIELDS = (
     "attention_probs_dropout_prob",
     "initializer_range",
 )
-# Ours -> transformers'; a layer's fused projection of queries, keys and values apart.
+# Our names -> transformers'; a layer's fused projection of queries, keys and values is treated separately.
 LAYER_NAMES = {
     "attention_norm": "layernorm_before",
     "attention.output": "attention.o_proj",
@@ -38,16 +38,16 @@ def to_vit(model: PreTrainedModel, modality: str = "rgb") -> ViTModel:
 
     Its `hidden_states` are those of the MultiMAE: the global token is the class token, the fixed positions are its position
     embeddings (interpolated to other image sizes by `interpolate_pos_encoding=True`, from a square grid). Where the
-    configuration has no `final_norm`, `hidden_states[-1]` is what the MultiMAE gives, and `last_hidden_state` that with a
+    configuration has no `final_norm`, `hidden_states[-1]` is the MultiMAE's output, and `last_hidden_state` that with a
     norm of weight 1 and bias 0 behind it. Open a saved one with `ViTModel.from_pretrained(folder, add_pooling_layer=False)`.
     Dropout inside the MLPs and stochastic depth, which act in training alone, are left behind: ViT has none.
 
     Args:
-        model: a `MultiMAEModel`, or a model that has one as its `base_model`.
-        modality: a continuous input modality.
+        model: A `MultiMAEModel`, or a model that has one as its `base_model`.
+        modality: A continuous input modality.
 
     Raises:
-        ValueError: there is no such input, it is categorical, or the encoder has other than one global token.
+        ValueError: There is no such input, it is categorical, or the encoder has other than one global token.
     """
     encoder = cast(MultiMAEModel, model.base_model)
     source = _checked(encoder, modality)
@@ -99,13 +99,13 @@ def load_vit(
     initialisation that has to be trained on. The epsilon of the layer norms stays the MultiMAE's.
 
     Args:
-        model: a `MultiMAEModel`, or a model that has one as its `base_model`. Changed in place.
-        vit: a `ViTModel`, a `ViTMAEModel`, or a model that has one as its `base_model`, such as `ViTMAEForPreTraining`.
-        modality: a continuous input modality.
+        model: A `MultiMAEModel`, or a model that has one as its `base_model`. Changed in place.
+        vit: A `ViTModel`, a `ViTMAEModel`, or a model that has one as its `base_model`, such as `ViTMAEForPreTraining`.
+        modality: A continuous input modality.
         positions: "same", where the ViT's positions must be the MultiMAE's table, or "drop", which ignores them.
 
     Raises:
-        ValueError: as `to_vit`, or the two differ in their sizes or positions.
+        ValueError: `to_vit` refuses the encoder, or the two differ in their sizes or positions.
     """
     encoder, vit = cast(MultiMAEModel, model.base_model), cast(PreTrainedModel, vit.base_model)
     source = _checked(encoder, modality)
@@ -136,7 +136,7 @@ def load_vit(
 
 
 def _checked(encoder: MultiMAEModel, modality: str) -> Modality:
-    """The modality's entry in the configuration."""
+    """The modality's entry in the configuration, checked."""
     inputs = {entry.name: entry for entry in encoder.config.inputs()}
     if modality not in inputs or inputs[modality].is_categorical:
         continuous = [entry.name for entry in inputs.values() if not entry.is_categorical]
@@ -161,7 +161,7 @@ def _check_sizes(config: PreTrainedConfig, vit_config: PreTrainedConfig, source:
 
 
 def _check_positions(encoder: MultiMAEModel, theirs: torch.Tensor, modality: str) -> None:
-    """Theirs (N, D) must be our fixed table; say how they differ."""
+    """Refuse positions `theirs` (N, D) that are not our fixed table; the error says how they differ."""
     ours = encoder.embeddings.get_buffer(f"positions_{modality}").to(theirs)
     drop = 'positions="drop" starts without them'
     if ours.shape != theirs.shape:
@@ -186,5 +186,5 @@ def _check_positions(encoder: MultiMAEModel, theirs: torch.Tensor, modality: str
 
 
 def _one_if_square(size: tuple[int, int]) -> int | list[int]:
-    """As ViT wants it: only a square's one number lets it interpolate positions."""
+    """A size in ViT's form: only a square's one number lets it interpolate positions."""
     return size[0] if size[0] == size[1] else list(size)
