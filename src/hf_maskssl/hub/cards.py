@@ -34,11 +34,11 @@ if TYPE_CHECKING:  # conversion writes cards
 
 CARD = "README.md"
 CURVES = "curves.png"
-# Stands for the repository until `publish` knows its name.
+# Placeholder for the repository until `publish` knows its name.
 PLACEHOLDER = "ORGANISATION/NAME"
-# Fields that say how this run was started or where it was to go, not how the model came about.
+# Fields about this run's start and output, which do not describe the model.
 NOT_REPRODUCED = ("output_dir", "resume", "push_to_hub", "hub_model_id", "hub_private")
-# Tasks whose name the Hub has whatever the data.
+# Tasks that have a name on the Hub for any data.
 TASK_PIPELINES = {
     "token_classification": "token-classification",
     "semantic_segmentation": "image-segmentation",
@@ -51,9 +51,9 @@ def write_model_card(folder: Path, recipe: PretrainingRecipe, state: RunState) -
     """Write README.md, and curves.png beside it, for a checkpoint of a run.
 
     Args:
-        folder: A checkpoint folder; the processor in it decides how the card says to prepare inputs.
+        folder: Checkpoint folder; its processor decides how the card says to prepare inputs.
         recipe: The run's recipe with all overrides.
-        state: Where the run stands; its history gives curves, losses and probe results.
+        state: State of the run; its history gives curves, losses and probe results.
 
     Raises:
         ValueError: No method has the recipe's model type.
@@ -83,9 +83,9 @@ def write_converted_card(folder: Path, checkpoint: str, converted: "Converted") 
     """Write README.md for an official checkpoint that was converted.
 
     Args:
-        folder: Where the converted model lies, with its processor if it has one.
+        folder: Folder of the converted model, with its processor if it has one.
         checkpoint: Name of the authors' file or folder.
-        converted: The model, and what its card should say.
+        converted: Converted model, and facts for its card.
     """
     config = converted.model.config
     method = find_method(config).describe(config)
@@ -118,9 +118,9 @@ def write_finetuned_card(folder: Path, recipe: FinetuningRecipe, results: Mappin
     """Write README.md for a model that was fine-tuned.
 
     Args:
-        folder: The model that was kept, with its processor if it has one.
+        folder: Folder of the model that was kept, with its processor if it has one.
         recipe: The run's recipe with all overrides.
-        results: What results.json holds.
+        results: Content of results.json.
 
     Raises:
         ValueError: No method has the model's type.
@@ -237,7 +237,7 @@ def _source_name(data: DataArguments) -> str:
 def _data_table(
     data: DataArguments, counts: Mapping[str, int] | None = None, config: PreTrainedConfig | None = None
 ) -> str:
-    """What a recipe says of its data; `counts` are the rows of each split of a fine-tuning run, which learns labels."""
+    """A table of the recipe's data; `counts` are the rows of each split of a fine-tuning run, which learns labels."""
     labels = " (not seen in pre-training; only by the probe)" if counts is None else ""
     rows: list[tuple[str, object]] = [
         ("source", f"`{data.source}`"),
@@ -255,7 +255,7 @@ def _data_table(
 
 
 def _data_read(data: DataArguments, results: Mapping[str, Any]) -> DataArguments:
-    """The data section with the modalities that a fine-tuning run read, whoever chose them."""
+    """The data section with the modalities that a fine-tuning run has read, whoever chose them."""
     if results.get("inputs") is None:
         return data
     columns = data.input_column
@@ -325,7 +325,7 @@ def _versions() -> str:
 
 
 def _device() -> str | None:
-    """What the run computed on; None when there was no run in this process."""
+    """The device of the run; None when there was no run in this process."""
     if not is_initialized():
         return None
     device = AcceleratorState().device
@@ -333,8 +333,8 @@ def _device() -> str | None:
 
 
 def _losses(state: RunState, terms: str) -> str:
-    """The last logged value of each part of the loss, and of balanced tasks what it weighed, in the steps that had it, and how
-    many of the `terms` named it had."""
+    """The last logged value of each part of the loss, and for balanced tasks the weight and the number of `terms`, averaged over
+    the steps that had the task."""
     names = dict.fromkeys(
         name.partition("/")[2]
         for entry in state.history
@@ -358,7 +358,7 @@ def _losses(state: RunState, terms: str) -> str:
 
 
 def _count(name: str, value: float | None) -> str | None:
-    """How many terms a task had in a step, on the average; those of next sentence prediction are pairs."""
+    """The average number of a task's terms in a step; those of next sentence prediction are pairs."""
     if value is None:
         return None
     number = f"{value:,.0f}" if value >= 10 else f"{value:.1f}"

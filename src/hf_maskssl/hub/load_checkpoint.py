@@ -1,4 +1,4 @@
-"""Opens one checkpoint folder and writes down what its encoder gives: run by `loading.py` as a process of its own.
+"""Open one checkpoint folder and write down its encoder's outputs: run by `loading.py` as a process of its own.
 
     python load_checkpoint.py FOLDER INPUTS.safetensors OUTPUTS.safetensors [--without_package]
 
@@ -20,7 +20,7 @@ PACKAGE = "hf_maskssl"
 
 
 class PackageBlocker(importlib.abc.MetaPathFinder):
-    """Makes the package absent, however it is installed."""
+    """An import hook that makes the package absent, however it is installed."""
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
         if fullname.partition(".")[0] == PACKAGE:
@@ -49,7 +49,7 @@ def main() -> None:
         )
     with torch.inference_mode():
         outputs = encoder(**arguments_of(load_file(options.inputs)))
-    # Copies: safetensors refuses tensors that share memory, as a pooled vector may with the last hidden state.
+    # The outputs are copied: safetensors refuses tensors that share memory, as a pooled vector may with the last hidden state.
     tensors = {name: value.contiguous().clone() for name, value in outputs.items() if isinstance(value, torch.Tensor)}
     save_file(tensors, options.outputs)
 

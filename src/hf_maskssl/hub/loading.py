@@ -22,10 +22,10 @@ TOLERANCE = 1e-5
 def check_loading(folder: Path) -> None:
     """Load the encoder with the package registered, and with the package absent from the folder's own code.
 
-    Both run in processes of their own, without network, on one generated batch; what they give must agree.
+    Both run in processes of their own, without network, on one generated batch; their outputs must agree.
 
     Args:
-        folder: What `save_pretrained` wrote. Its code is run.
+        folder: Folder that `save_pretrained` wrote. Its code is run.
 
     Raises:
         ValueError: A way fails, leaves a weight random, or gives other outputs than the other; the message says which.
@@ -59,7 +59,7 @@ def last_error(output: str) -> str:
 
 
 def _start(folder: Path, inputs: Path, outputs: Path, flags: list[str], modules: Path) -> subprocess.Popen[str]:
-    source = str(Path(hf_maskssl.__file__).resolve().parent.parent)  # may be known to this process alone
+    source = str(Path(hf_maskssl.__file__).resolve().parent.parent)  # perhaps only this process knows it
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")])),
         "HF_MODULES_CACHE": str(modules),
@@ -76,7 +76,7 @@ def compare_outputs(folder: Path, first: dict[str, torch.Tensor], second: dict[s
     """Refuse outputs of the two ways that differ.
 
     Raises:
-        ValueError: Other names, or values further apart than `TOLERANCE`.
+        ValueError: Other names of outputs, or values further apart than `TOLERANCE`.
     """
     if set(first) != set(second):
         raise ValueError(f"{folder}: the two ways of loading give {sorted(first)} and {sorted(second)}.")

@@ -16,7 +16,7 @@ from huggingface_hub.utils import validate_repo_id
 from .cards import CARD, complete_card
 from .loading import check_loading
 
-# Only what a reader of the model needs goes: an output folder may also hold checkpoints, optimiser states and logs.
+# Only the files that a reader of the model needs are uploaded: the folder may also hold checkpoints, optimiser states and logs.
 PUBLISHED = (
     CARD,
     "LICENSE*",
@@ -39,7 +39,7 @@ WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
 class UploadError(RuntimeError):
-    """The folder is fine, the upload failed; the message holds the command that tries it again."""
+    """The upload of a sound folder failed; the message holds the command that tries it again."""
 
 
 def publish(folder: str | Path, repo_id: str, dry_run: bool = False, private: bool = False) -> str | None:
@@ -48,9 +48,9 @@ def publish(folder: str | Path, repo_id: str, dry_run: bool = False, private: bo
     The folder itself is left as it is: a training checkpoint whose files change would no longer count as intact.
 
     Args:
-        folder: What `save_pretrained` of model and processor wrote, with a README.md.
-        repo_id: "organisation/name" on the Hub; made when absent.
-        dry_run: Check and list the files, upload nothing. Needs no network.
+        folder: Folder that `save_pretrained` of model and processor wrote, with a README.md.
+        repo_id: Name "organisation/name" on the Hub; made when absent.
+        dry_run: Whether to check and list the files without an upload. Needs no network.
         private: Whether a repository made here is private.
 
     Returns:
@@ -88,7 +88,7 @@ def select_files(folder: Path, card: str) -> list[Path]:
 
 
 def check_files(folder: Path) -> None:
-    """Refuse a folder in which something is missing, naming everything that is.
+    """Refuse an incomplete folder; the error names everything that is missing.
 
     Raises:
         ValueError: No such folder, no readable config.json, or files missing.

@@ -30,11 +30,11 @@ def loading_snippets(
     """(title, code) of both ways of loading the model and applying it to two samples, and of filling masks where it can.
 
     Args:
-        folder: Its processor is looked at.
-        config: Of the model.
-        repository: What `from_pretrained` is given.
-        data: Of the recipe, for an example text; None where it is unknown.
-        task: Of a fine-tuned model, which gives logits; None for an encoder, which gives features.
+        folder: Folder of the model's processor.
+        config: Configuration of the model.
+        repository: Argument of `from_pretrained`.
+        data: Data section of the recipe, for an example text; None where it is unknown.
+        task: Task of a fine-tuned model, which gives logits; None for an encoder, which gives features.
     """
     processor = load_processor(folder)
     example = _example(processor, config, data, task)
@@ -107,7 +107,7 @@ def _model_lines(example: Example, config: PreTrainedConfig, task: str | None) -
 
 
 def _features(example: Example, config: PreTrainedConfig) -> tuple[str, ...]:
-    """One vector for each sample: what the encoder pools, if pre-training has trained that."""
+    """Lines that compute one vector for each sample: the pooler's output, if pre-training has trained the pooler."""
     outputs, shape = f"encoder({example.inputs})", f"(2, {config.hidden_size})"
     if trains_pooler(config):
         return (f"features = {outputs}.pooler_output  # {shape}",)
@@ -120,7 +120,7 @@ def _features(example: Example, config: PreTrainedConfig) -> tuple[str, ...]:
 
 
 def _example(processor: Processor, config: PreTrainedConfig, data: DataArguments | None, task: str | None) -> Example:
-    """What the data's kind says, or, where that is unknown or does not know the processor, another of the model's modality.
+    """The example of the data's kind or, where that is unknown or lacks the processor, of another with the model's modality.
 
     Raises:
         ValueError: No kind knows the processor.

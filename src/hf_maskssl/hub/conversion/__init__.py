@@ -62,14 +62,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         metamae.add_argument(f"--{name}", type=int if name.endswith("heads") else float, help=description)
     sma = methods.add_parser("sma", help="Johnathan-Xie/sma")
     sma.add_argument("checkpoint", type=Path, help="the authors' folder: config.json and pytorch_model.bin")
-    sma.add_argument("--modality", choices=["series", "image"], help="of a model of continuous inputs")
+    sma.add_argument("--modality", choices=["series", "image"], help="modality of a model of continuous inputs")
     multimae = methods.add_parser("multimae", help="EPFL-VILAB/MultiMAE")
     multimae.add_argument("checkpoint", type=Path, help="the authors' file, e.g. checkpoint-1599.pth")
     for name, description in NOT_IN_WEIGHTS.items():
         kind = float if name == "dirichlet_alpha" else int
         multimae.add_argument(f"--{name}", type=kind, help=description)
     others = [name for name, record in METHODS.items() if record.converter is not None and name not in methods.choices]
-    for name in others:  # of other packages
+    for name in others:  # methods of other packages
         methods.add_parser(name).add_argument("checkpoint", type=Path, help="the authors' file or folder")
     for method in methods.choices.values():
         method.add_argument("output", type=Path, help="folder to write; loads with AutoModel.from_pretrained")

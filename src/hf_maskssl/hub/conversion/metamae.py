@@ -14,17 +14,17 @@ from .official_files import Converted, Names, State, load_completely, read_check
 
 # Configuration fields that no file of the authors stores.
 NOT_STORED = {
-    "num_attention_heads": "of the encoder (default: 8, as in all published runs)",
-    "decoder_num_attention_heads": "of the decoder (default: 4, as in all published runs)",
-    "mask_ratio": "of pre-training (default: 0.5; the paper's Table 8 has one for each data set)",
-    "nearby_ratio": "of pre-training (default: 0.1, as in all published runs)",
-    "contrastive_weight": "of pre-training (default: 0.1)",
-    "hidden_dropout_prob": "of pre-training (default: 0)",
+    "num_attention_heads": "number of heads of the encoder (default: 8, as in all published runs)",
+    "decoder_num_attention_heads": "number of heads of the decoder (default: 4, as in all published runs)",
+    "mask_ratio": "mask ratio of pre-training (default: 0.5; the paper's Table 8 has one for each data set)",
+    "nearby_ratio": "share of nearby tokens in pre-training (default: 0.1, as in all published runs)",
+    "contrastive_weight": "weight of the contrastive loss in pre-training (default: 0.1)",
+    "hidden_dropout_prob": "dropout in pre-training (default: 0)",
 }
 
 
 def convert_file(checkpoint: Path, **fields: Any) -> Converted:
-    """The authors' ckpt-<N>k.pth; `fields` as for `convert_metamae`.
+    """Convert the authors' ckpt-<N>k.pth; `fields` are arguments of `convert_metamae`.
 
     Raises:
         ValueError: The file cannot be read or does not fit.
@@ -48,13 +48,13 @@ def convert_metamae(
     alpha: those are arguments.
 
     Args:
-        state: the authors' state dict; without `projector.*` it is their plain MAE.
-        image_size: height and width of an image model; None takes the square that the position table fits.
-        num_attention_heads, decoder_num_attention_heads: not stored in the file.
-        config_fields: further `MetaMAEConfig` fields, such as `mask_ratio` or `contrastive_weight`.
+        state: The authors' state dict; without `projector.*` it is their plain MAE.
+        image_size: Height and width of an image model; None takes the square that the position table fits.
+        num_attention_heads, decoder_num_attention_heads: Numbers of heads, which the file does not store.
+        config_fields: Further `MetaMAEConfig` fields, such as `mask_ratio` or `contrastive_weight`.
 
     Raises:
-        ValueError: the tensors are not those of a MetaMAE, or an argument does not fit them.
+        ValueError: The tensors are not those of a MetaMAE, or an argument does not fit them.
     """
     missing = [name for name in METAMAE_LANDMARKS if name not in state]
     if missing:
@@ -89,7 +89,7 @@ def convert_metamae(
 
 
 def _check_positions(ours: torch.Tensor, theirs: torch.Tensor) -> None:
-    """Their table (1, 1 + N, D) tells a wrong aspect ratio from the right one, which a count of tokens cannot."""
+    """Refuse a wrong aspect ratio: their table (1, 1 + N, D) reveals it, which a count of tokens cannot."""
     difference = (ours - theirs[0, 1:].float()).abs().max().item()
     if difference > 1e-4:
         raise ValueError(

@@ -20,17 +20,17 @@ from ...models.layers import sincos_positions
 from .metamae import BLOCK_NAMES
 from .official_files import Converted, State, load_completely, read_file, rename_weight, weights_in
 
-# Configuration fields that the weights do not tell; a training checkpoint's `args` do.
+# Configuration fields that the weights do not determine; a training checkpoint's `args` do.
 NOT_IN_WEIGHTS = {
-    "num_attention_heads": "of the encoder (default: the file's, else 12 for ViT-B and 16 for ViT-L)",
-    "decoder_num_attention_heads": "of the decoders (default: the file's, else 8)",
-    "num_visible_tokens": "of pre-training (default: the file's, else 98)",
-    "dirichlet_alpha": "of pre-training (default: the file's, else 1)",
+    "num_attention_heads": "number of heads of the encoder (default: the file's, else 12 for ViT-B and 16 for ViT-L)",
+    "decoder_num_attention_heads": "number of heads of the decoders (default: the file's, else 8)",
+    "num_visible_tokens": "number of visible tokens in pre-training (default: the file's, else 98)",
+    "dirichlet_alpha": "concentration of the Dirichlet distribution in pre-training (default: the file's, else 1)",
 }
 HEADS_OF_WIDTH = {768: 12, 1024: 16}
-# What the authors' code calls these: (loss, stride).
+# Modalities with fixed names in the authors' code: (loss, stride).
 KNOWN_MODALITIES = {"rgb": ("mse", 1), "depth": ("l1", 1), "semseg": ("cross_entropy", 4)}
-# Settings of `args` with which their model computes something that ours does not.
+# Settings of `args` under which their model computes something that ours does not.
 ONLY_VALUES = {"decoder_use_task_queries": True, "decoder_use_xattn": True, "loss_on_unmasked": False}
 TOLERANCE = 1e-4  # of position tables, which the authors compute in float32
 
@@ -69,11 +69,11 @@ def convert_file(checkpoint: Path, **fields: Any) -> Converted:
     Sizes are read off the tensors; objective and numbers of heads off the `args` of a training checkpoint.
 
     Args:
-        checkpoint: checkpoint-<epoch>.pth, or released weights.
-        fields: further `MultiMAEConfig` fields, which replace what the file says.
+        checkpoint: File checkpoint-<epoch>.pth, or released weights.
+        fields: Further `MultiMAEConfig` fields, which replace the file's.
 
     Raises:
-        ValueError: the file cannot be read, has tensors or settings without a counterpart here (a learnable or another
+        ValueError: The file cannot be read, has tensors or settings without a counterpart here (a learnable or another
             position table among them), or an argument does not fit.
     """
     content = read_file(checkpoint, [argparse.Namespace])
@@ -100,7 +100,7 @@ def convert_file(checkpoint: Path, **fields: Any) -> Converted:
 
 
 def _processor(config: PreTrainedConfig, settings: dict[str, Any]) -> MultiMAEImageProcessor | None:
-    """Prepares rgb, depth and class maps as the authors' training script; None where there is anything else."""
+    """A processor of rgb, depth and class maps, as in the authors' training script; None for any other modality."""
     modalities = {name: dict(fields) for name, fields in config.modalities.items() if "target_of" not in fields}
     if not set(modalities) <= set(KNOWN_MODALITIES):
         return None
@@ -128,7 +128,7 @@ def _fill(fields: dict[str, Any], state: State, log_variances: torch.Tensor | No
         if log_variances is not None:
             tasks = _names(state, "output_adapters")
             weights["balancer.rule.log_variances"] = _in_order(log_variances, tasks, list(model.decoders))
-        # What else a balancer holds starts as in a new run.
+        # The rest of a balancer's state starts as in a new run.
         weights = {k: v for k, v in model.state_dict().items() if k.startswith("balancer.")} | weights
     else:
         model = hf_maskssl.MultiMAEModel(config)
@@ -137,16 +137,16 @@ def _fill(fields: dict[str, Any], state: State, log_variances: torch.Tensor | No
     return model
 
 
-# ---- what the file holds ------------------------------------------------------------------------------------------
+# ---- content of the file ------------------------------------------------------------------------------------------
 
 
 def from_timm(state: State) -> State:
-    """The "timm" file's names (cls_token, pos_embed, patch_embed, blocks) -> MultiMAE's; others as they are.
+    """The "timm" file's names (cls_token, pos_embed, patch_embed, blocks) -> MultiMAE's; others stay.
 
     The class token's row of `pos_embed` is added to the token, which has no position here.
 
     Raises:
-        ValueError: the position table is not one of a square grid with a class token.
+        ValueError: The position table is not one of a square grid with a class token.
     """
     if "cls_token" not in state or "pos_embed" not in state:
         return state
@@ -186,7 +186,7 @@ def _check_keys(state: State) -> None:
     unknown = [name for name in state if KNOWN_KEYS.fullmatch(name) is None]
     if unknown:
         raise ValueError(f"the checkpoint has tensors that a MultiMAE does not have: {unknown[:8]}.")
-    # What sizes are read off, with the number of dimensions.
+    # Tensors from which sizes are read, with the number of their dimensions.
     landmarks = {"global_tokens": 3, "encoder.0.mlp.fc1.weight": 2}
     for name in _names(state, "input_adapters"):
         landmarks |= {f"input_adapters.{name}.pos_emb": 4, f"input_adapters.{name}.proj.weight": 4}
@@ -207,10 +207,10 @@ def without_padding_class(state: State) -> tuple[State, list[str]]:
     """The state without the row of zeros that stands for "no class" at the end of a class-embedding table.
 
     Returns:
-        It, and notes for the card.
+        The state, and notes for the card.
 
     Raises:
-        ValueError: the table has another number of rows than its decoder predicts classes, and not because of that row.
+        ValueError: The table has another number of rows than its decoder predicts classes, and not because of that row.
     """
     state, notes = dict(state), []
     for name in _names(state, "input_adapters"):
@@ -234,7 +234,7 @@ def without_padding_class(state: State) -> tuple[State, list[str]]:
 
 
 def _log_variances(content: object) -> torch.Tensor | None:
-    """Of uncertainty weighting, one per output in the outputs' order."""
+    """The log variances of uncertainty weighting, one per output in the outputs' order."""
     balancer = content.get("loss_balancer") if isinstance(content, dict) else None
     if not balancer:
         return None
@@ -245,7 +245,7 @@ def _log_variances(content: object) -> torch.Tensor | None:
 
 
 def _in_order(log_variances: torch.Tensor, theirs: list[str], ours: list[str]) -> torch.Tensor:
-    """One per output, from the file's order of outputs into the model's."""
+    """Log variances, one per output, from the file's order of outputs into the model's."""
     if len(log_variances) != len(theirs):
         raise ValueError(f"loss_balancer.log_vars has {len(log_variances)} entries for the outputs {theirs}.")
     return log_variances[[theirs.index(name) for name in ours]]
@@ -268,7 +268,7 @@ def _pixels_of_patch(state: State, name: str) -> int:
 
 
 def _predicted_values(state: State, name: str) -> int | None:
-    """How many values of a patch the decoder of an output predicts."""
+    """The number of values of a patch that an output's decoder predicts."""
     bias = state.get(f"output_adapters.{name}.out_proj.bias")
     return None if bias is None else len(bias)
 
@@ -331,7 +331,7 @@ def _modalities(state: State, patch: Sequence[int]) -> dict[str, dict[str, Any]]
 
 
 def _output_alone(state: State, name: str, patch: Sequence[int]) -> dict[str, Any]:
-    """A modality that is predicted but not read, so that only its name says what it is."""
+    """A modality that is predicted but not read, so that only its name shows its kind."""
     stride = _stride(name)
     count = (_predicted_values(state, name) or 0) // math.prod(size // stride for size in patch)
     entry: dict[str, Any] = {"kind": "continuous", "num_channels": count}
@@ -345,7 +345,7 @@ def _loss(name: str, is_categorical: bool) -> str:
 
 
 def _stored_fields(settings: dict[str, Any], state: State) -> dict[str, Any]:
-    """Configuration fields that the `args` of a training checkpoint tell."""
+    """Configuration fields that the `args` of a training checkpoint hold."""
     fields: dict[str, Any] = {}
     for theirs, ours in (
         ("decoder_num_heads", "decoder_num_attention_heads"),
@@ -373,10 +373,10 @@ def _stored_fields(settings: dict[str, Any], state: State) -> dict[str, Any]:
 
 
 def rename(state: State, config: PreTrainedConfig) -> State:
-    """The authors' names and layouts -> ours. Position tables are computed here: theirs are compared and left out.
+    """The authors' names and layouts -> ours. Position tables are computed here: theirs are compared, then left out.
 
     Raises:
-        ValueError: a position table is not the fixed one of its grid.
+        ValueError: A position table is not the fixed one of its grid.
     """
     modalities = config.modality_table()
     renamed: State = {}
@@ -409,7 +409,7 @@ def _channels_last(name: str, value: torch.Tensor, output: Modality) -> torch.Te
 
 
 def _check_positions(name: str, theirs: torch.Tensor, grid: tuple[int, int]) -> None:
-    """Theirs (1, D, rows, columns) must be the fixed table of that grid.
+    """Refuse positions `theirs` (1, D, rows, columns) that are not the fixed table of that grid.
 
     Learned tables and the authors' scrambled ones of grids that are not square would make another model.
     """

@@ -1,4 +1,4 @@
-"""What converters of official checkpoints share: reading the authors' files and filling a model completely."""
+"""Functions that converters of official checkpoints share: reading the authors' files and filling a model completely."""
 
 import pickle
 import re
@@ -21,9 +21,9 @@ class Converted:
     """An official checkpoint as a model of this package.
 
     Attributes:
-        model: With the authors' weights.
+        model: Model with the authors' weights.
         assumed: Configuration fields that the file does not store, with the values taken.
-        processor: Saved beside the model; None where the file implies none.
+        processor: Processor to save beside the model; None where the file implies none.
         notes: Sentences for the card, on what differs from the authors' code.
     """
 
@@ -37,26 +37,26 @@ def read_checkpoint(path: str | Path) -> State:
     """Weights of a `torch.save`d checkpoint, read without running any code in it.
 
     Args:
-        path: a file whose top level is a state dict, or a dict that holds one under "model".
+        path: A file whose top level is a state dict, or a dict that holds one under "model".
 
     Returns:
         Name -> tensor, without the `module.` prefix of data-parallel runs.
 
     Raises:
-        ValueError: the file is absent, damaged, or holds something other than tensors and plain containers.
+        ValueError: The file is absent, damaged, or holds something other than tensors and plain containers.
     """
     return weights_in(read_file(path), path)
 
 
 def read_file(path: str | Path, classes: Sequence[type] = ()) -> object:
-    """What a `torch.save`d file holds, read without running any code in it.
+    """The content of a `torch.save`d file, read without running any code in it.
 
     Args:
-        path: the file.
-        classes: which the file may hold besides tensors and plain containers; their state is set, nothing is called.
+        path: Path of the file.
+        classes: Classes that the file may hold besides tensors and plain containers; their state is set, nothing is called.
 
     Raises:
-        ValueError: the file is absent, damaged, or holds something else.
+        ValueError: The file is absent, damaged, or holds something else.
     """
     if not Path(path).is_file():
         raise ValueError(f"checkpoint {path} is not a file: give the path of the authors' file.")
@@ -75,7 +75,7 @@ def weights_in(content: object, path: str | Path) -> State:
     """The state dict at the top level of a file's content or under "model".
 
     Raises:
-        ValueError: there is none.
+        ValueError: There is none.
     """
     state = content.get("model", content) if isinstance(content, dict) else content
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
@@ -84,7 +84,7 @@ def weights_in(content: object, path: str | Path) -> State:
 
 
 def _reason(error: Exception) -> str:
-    """What the reader objected to, without torch's advice to read the file unsafely."""
+    """The reader's objection, without torch's advice to read the file unsafely."""
     found = re.search(r"WeightsUnpickler error: (.*?)(?: Please use .*)?$", str(error), flags=re.MULTILINE)
     if found is not None:
         return f"The reader says: {found[1]}"

@@ -70,7 +70,7 @@ DECODER_DEFAULTS: dict[str, Any] = {
     "widening_factor": 1,
     "use_query_residual": False,
     "post_decoder_layers": None,
-    # What these say is read off the tensors.
+    # The tensors show the values of these fields.
     "share_decoder_queries": False,
     "share_embedding_weights": False,
     "add_mask_token": False,
@@ -85,8 +85,8 @@ TEACHER_DEFAULTS: dict[str, Any] = {
     "target_std": None,
     "target_clip": None,
     "train_transform_args": None,
-    "eval_transform_args": None,  # for evaluation during their pre-training
-    "ema_args": None,  # of a teacher they never use
+    "eval_transform_args": None,  # serves evaluation during their pre-training
+    "ema_args": None,  # belongs to a teacher that they never use
 }
 BYTE_VOCABULARY = 262
 
@@ -94,7 +94,7 @@ DECODER = "teacher.reconstruction_decoder."
 # The same tensors under further names, which older transformers write out.
 ALIASES = [
     ("teacher.student_model.", "perceiver."),
-    ("teacher.encoder_input_preprocesor.", "perceiver.input_preprocessor."),  # spelt so
+    ("teacher.encoder_input_preprocesor.", "perceiver.input_preprocessor."),  # their spelling
     (f"{DECODER}encoder_input_preprocessor.", "perceiver.input_preprocessor."),
     (f"{DECODER}embedding_layer.", "perceiver.input_preprocessor.embeddings."),
 ]
@@ -119,7 +119,7 @@ LAYERS = re.compile(
     rf"(perceiver\.encoder\.cross_attention|perceiver\.encoder\.self_attends\.\d+|{DECODER}decoding_cross_attention)"
     r"\.(.+)\.(weight|bias)"
 )
-# Inside a layer; the key and the value projection become one.
+# Names inside a layer; the key and the value projection become one.
 LAYER_NAMES = {
     "attention.attention.layernorm1": "attention_norm",
     "attention.attention.query": "attention.query",
@@ -139,9 +139,9 @@ def convert_folder(
 
     Args:
         checkpoint: A folder with config.json and pytorch_model.bin.
-        modality: "series" or "image", of a model of continuous inputs: the file does not say which.
+        modality: Name of the modality, "series" or "image", of a model of continuous inputs: the file does not say which.
         image_size: Height and width of an image model; None takes the square that the position table fits.
-        config_fields: Further `SMAConfig` fields, which replace what the file says.
+        config_fields: Further `SMAConfig` fields, which replace the file's.
 
     Raises:
         ValueError: A file is missing or damaged, a setting has no counterpart here, tensors are missing, left over or
@@ -169,7 +169,7 @@ def convert_folder(
     load_completely(model, renamed)
     assumed = {name: vars(config)[name] for name in _not_stored(settings)}
     tokenizer = None
-    if config.vocab_size == BYTE_VOCABULARY:  # theirs is of bytes, numbered alike
+    if config.vocab_size == BYTE_VOCABULARY:  # theirs is one of bytes with the same numbers
         tokenizer = build_byte_tokenizer(config.num_tokens)
     if config.drop_path_rate:
         notes.append("Stochastic depth grows over the layers here; the authors drop every layer alike.")
@@ -315,7 +315,7 @@ def _decoder_fields(settings: dict[str, Any], state: State) -> dict[str, Any]:
         "decoder_intermediate_size": decoder["widening_factor"] * v_channels,
         "decoder_num_attention_heads": decoder["num_heads"] or settings["decoder_heads"],
         "decoder_query_residual": decoder["use_query_residual"],
-        # Their code shares tables under conditions; the tensors say what came of it.
+        # Their code shares tables under conditions; the tensors show the result.
         "decoder_shared_positions": f"{DECODER}decoder_latents.latents" not in state,
         "tie_word_embeddings": f"{DECODER}final_project.weight" not in state,
         "decoder_mask_token": f"{DECODER}learned_mask_token" in state,
@@ -332,7 +332,7 @@ def _floats(value: float | list[float] | None) -> float | list[float] | None:
 
 
 def _mask_fields(settings: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """How tokens are chosen, and what a reader of the card should know of it."""
+    """The choice of masks, and notes on it for the card."""
     transforms = settings["cross_train_noising_args"]
     if not transforms:
         return {}, []
@@ -361,7 +361,7 @@ def _mask_fields(settings: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _not_stored(settings: dict[str, Any]) -> list[str]:
-    """Our fields that this file says nothing about."""
+    """Our fields that this file does not store."""
     names = []
     if settings["input_type"] == "continuous":
         names.append("modality")
@@ -408,7 +408,7 @@ def rename(state: State) -> State:
     """The authors' names and layout -> ours.
 
     Args:
-        state: `without_aliases`.
+        state: Result of `without_aliases`.
 
     Raises:
         ValueError: A name is unknown.
