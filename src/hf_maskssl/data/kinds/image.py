@@ -29,7 +29,6 @@ class ImageInputs(NumericKind[Arguments]):
     input_name = "pixel_values"
 
     def unmeasured(self, args: Arguments, config: PreTrainedConfig, train_split: AnyDataset) -> SampleProcessor:
-        """As `NumericKind`."""
         return ArrayImageProcessor(
             num_channels=config.num_channels,
             image_size=image_size(config),
@@ -38,11 +37,9 @@ class ImageInputs(NumericKind[Arguments]):
         )
 
     def numeric_input(self, args: Arguments, processor: SampleProcessor, train_split: AnyDataset) -> NumericInput:
-        """As `NumericKind`."""
         return ImageInput(self.input_name, tuple(args.input_columns()), processor)
 
     def sizes(self, processor: object, config: PreTrainedConfig) -> tuple[list[int], list[int]] | None:
-        """As `NumericKind`."""
         if not isinstance(processor, ArrayImageProcessor):
             return None
         return [config.num_channels, *image_size(config)], [processor.num_channels, *processor.image_size]
@@ -59,7 +56,6 @@ class ImageKind(ImageInputs[ImageArguments]):
     def example(
         self, processor: Processor, config: PreTrainedConfig, args: ImageArguments | None, task: str | None
     ) -> Example | None:
-        """As `Kind`."""
         if isinstance(processor, ArrayImageProcessor):
             return picture_example(processor)
         return super().example(processor, config, args, task)

@@ -37,7 +37,6 @@ class NumericArguments(DataArguments):
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        """As `DataArguments`."""
         super().__post_init__()
         if self.scale == 0.0:
             raise ValueError("data.scale: expected a number other than 0, which would erase the input")
@@ -70,7 +69,6 @@ class NumericKind(Kind[Arguments]):
         """Sizes that the model takes and that the processor makes; None for a processor of another kind."""
 
     def build_processor(self, args: Arguments, config: PreTrainedConfig, train_split: AnyDataset) -> Processor:
-        """As `Kind`."""
         return self.built_numeric(args, config, train_split)
 
     def built_numeric(self, args: Arguments, config: PreTrainedConfig, train_split: AnyDataset) -> SampleProcessor:
@@ -93,20 +91,17 @@ class NumericKind(Kind[Arguments]):
         return processor
 
     def rows(self, split: RawSplit, args: Arguments, config: PreTrainedConfig, fitted: Fitted) -> PreparedSplit:
-        """As `Kind`."""
         processor = cast(SampleProcessor, split_processor(fitted.processor)[0])  # `fitted_processor` has seen to it
         numeric = self.numeric_input(args, processor, fitted.train_split)
         preparer = RowPreparer(numeric, None, args.label_column, None, fitted.labels, split.name)
         return prepare_split(split.rows, preparer, args)
 
     def collator(self, args: Arguments, config: PreTrainedConfig, processor: Processor) -> BatchCollator:
-        """As `Kind`."""
         # A list of columns has no one name; the row's number then says where to look.
         column = args.input_column if isinstance(args.input_column, str) else "the feature columns"
         return BatchCollator({self.input_name: column})
 
     def summary(self, args: Arguments, config: PreTrainedConfig | None) -> Summary:
-        """As `Kind`."""
         return [
             ("standardised by", args.standardize),
             ("values multiplied by", args.scale if args.scale != 1 else None),

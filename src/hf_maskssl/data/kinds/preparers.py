@@ -64,7 +64,6 @@ class ArrayInput(NumericInput):
     """Numbers: a whole sample in one column, or one column for each channel or feature."""
 
     def read(self, values: list[Raw]) -> Raw:
-        """As `NumericInput`."""
         if any(value is None for value in values):
             raise ValueError(f"column {self.columns[values.index(None)]!r} is missing: fill or drop it")
         # A single column holds the whole sample, unless it is the one feature of a table.
@@ -75,7 +74,6 @@ class ImageInput(NumericInput):
     """Images or arrays of pixels."""
 
     def read(self, values: list[Raw]) -> Raw:
-        """As `NumericInput`."""
         return read_image(values[0])
 
 
@@ -86,7 +84,6 @@ class WaveformInput(NumericInput):
     sampling_rate: int
 
     def read(self, values: list[Raw]) -> Raw:
-        """As `NumericInput`."""
         processor = cast(SpectrogramFeatureExtractor, self.processor)
         return read_waveform(values[0], self.sampling_rate, processor.sampling_rate)
 

@@ -33,7 +33,6 @@ class SeriesInputs(NumericKind[Arguments]):
     input_name = "input_values"
 
     def sizes(self, processor: object, config: PreTrainedConfig) -> tuple[list[int], list[int]] | None:
-        """As `NumericKind`."""
         if not isinstance(processor, SeriesFeatureExtractor):
             return None
         return [config.num_channels, config.series_length], [processor.num_channels, processor.series_length]
@@ -41,7 +40,6 @@ class SeriesInputs(NumericKind[Arguments]):
     def fitted_processor(
         self, processor: Processor, args: Arguments, config: PreTrainedConfig, train_split: AnyDataset
     ) -> Processor:
-        """As `Kind`."""
         fitted = super().fitted_processor(processor, args, config, train_split)
         assert isinstance(fitted, SeriesFeatureExtractor)
         if fitted.channels_last != takes_channels_last(config):
@@ -55,7 +53,6 @@ class SeriesInputs(NumericKind[Arguments]):
     def example(
         self, processor: Processor, config: PreTrainedConfig, args: Arguments | None, task: str | None
     ) -> Example | None:
-        """As `Kind`."""
         if not isinstance(processor, SeriesFeatureExtractor):
             return super().example(processor, config, args, task)
         channels, length = processor.num_channels, processor.series_length
@@ -74,7 +71,6 @@ class SeriesKind(SeriesInputs[SeriesArguments]):
     arguments = SeriesArguments
 
     def unmeasured(self, args: SeriesArguments, config: PreTrainedConfig, train_split: AnyDataset) -> SampleProcessor:
-        """As `NumericKind`."""
         return SeriesFeatureExtractor(
             config.num_channels,
             config.series_length,
@@ -86,5 +82,4 @@ class SeriesKind(SeriesInputs[SeriesArguments]):
     def numeric_input(
         self, args: SeriesArguments, processor: SampleProcessor, train_split: AnyDataset
     ) -> NumericInput:
-        """As `NumericKind`."""
         return ArrayInput(self.input_name, tuple(args.input_columns()), processor)

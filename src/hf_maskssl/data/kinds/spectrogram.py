@@ -39,7 +39,6 @@ class SpectrogramArguments(NumericArguments):
     max_frequency: float | None = None
 
     def __post_init__(self) -> None:
-        """As `DataArguments`."""
         super().__post_init__()
         if self.sampling_rate is None:
             raise ValueError("data.sampling_rate: kind 'spectrogram' needs the samples per second, such as 16000")
@@ -55,14 +54,12 @@ class SpectrogramKind(NumericKind[SpectrogramArguments]):
     input_name = "pixel_values"
 
     def check_model(self, args: SpectrogramArguments, config: PreTrainedConfig, for_pretraining: bool = False) -> None:
-        """As `Kind`."""
         super().check_model(args, config, for_pretraining)
         require_one_channel(self.name, config)
 
     def unmeasured(
         self, args: SpectrogramArguments, config: PreTrainedConfig, train_split: AnyDataset
     ) -> SampleProcessor:
-        """As `NumericKind`."""
         height, width = image_size(config)
         return SpectrogramFeatureExtractor(
             sampling_rate=args.sampling_rate or 0,
@@ -80,23 +77,19 @@ class SpectrogramKind(NumericKind[SpectrogramArguments]):
     def numeric_input(
         self, args: SpectrogramArguments, processor: SampleProcessor, train_split: AnyDataset
     ) -> NumericInput:
-        """As `NumericKind`."""
         return WaveformInput(self.input_name, tuple(args.input_columns()), processor, args.sampling_rate or 0)
 
     def sizes(self, processor: object, config: PreTrainedConfig) -> tuple[list[int], list[int]] | None:
-        """As `NumericKind`."""
         if not isinstance(processor, SpectrogramFeatureExtractor):
             return None
         return image_size(config), [processor.num_mel_bins, processor.num_frames]
 
     def summary(self, args: SpectrogramArguments, config: PreTrainedConfig | None) -> Summary:
-        """As `Kind`."""
         return [*super().summary(args, config), ("sampling rate", f"{args.sampling_rate:,} Hz")]
 
     def example(
         self, processor: Processor, config: PreTrainedConfig, args: SpectrogramArguments | None, task: str | None
     ) -> Example | None:
-        """As `Kind`."""
         if not isinstance(processor, SpectrogramFeatureExtractor):
             return super().example(processor, config, args, task)
         sample = f"waveforms = np.random.uniform(-1, 1, (2, {processor.num_samples}))"

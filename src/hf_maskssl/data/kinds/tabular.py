@@ -36,12 +36,10 @@ class TabularKind(SeriesInputs[TabularArguments]):
     statistics_axis = 2
 
     def check_model(self, args: TabularArguments, config: PreTrainedConfig, for_pretraining: bool = False) -> None:
-        """As `Kind`."""
         super().check_model(args, config, for_pretraining)
         require_one_channel(self.name, config)
 
     def unmeasured(self, args: TabularArguments, config: PreTrainedConfig, train_split: AnyDataset) -> SampleProcessor:
-        """As `NumericKind`."""
         columns = feature_columns(args, None, train_split)
         is_one_list = isinstance(args.input_column, str)
         if not is_one_list and len(columns) != config.series_length:
@@ -62,7 +60,6 @@ class TabularKind(SeriesInputs[TabularArguments]):
     def numeric_input(
         self, args: TabularArguments, processor: SampleProcessor, train_split: AnyDataset
     ) -> NumericInput:
-        """As `NumericKind`."""
         return ArrayInput(self.input_name, feature_columns(args, processor, train_split), processor)
 
     def measured_names(self, numeric: NumericInput, count: int) -> Sequence[str | int]:
@@ -70,7 +67,6 @@ class TabularKind(SeriesInputs[TabularArguments]):
         return numeric.columns if len(numeric.columns) > 1 else range(count)
 
     def input_words(self, args: TabularArguments) -> str:
-        """As `Kind`."""
         return super().input_words(args) or "every numeric column but the label"
 
 

@@ -42,7 +42,6 @@ class TokenArguments(TextArguments):
     INPUT_FORMS: ClassVar[tuple[type, ...]] = (str, list)
 
     def __post_init__(self) -> None:
-        """As `DataArguments`."""
         super().__post_init__()
         if isinstance(self.input_column, list):
             if len(self.input_column) != 2:
@@ -60,7 +59,6 @@ class TokenArguments(TextArguments):
         self._check_pack()
 
     def label_columns(self) -> dict[str, str | None]:
-        """As `DataArguments`."""
         return {"label_column": self.label_column, "label_mask_column": self.label_mask_column}
 
     def _check_pack(self) -> None:
@@ -94,11 +92,9 @@ class TokensKind(Kind[TokenArguments]):
     def fitted_processor(
         self, processor: Processor, args: TokenArguments, config: PreTrainedConfig, train_split: AnyDataset
     ) -> Processor:
-        """As `Kind`."""
         return require_tokenizer(processor, self.name, config)
 
     def rows(self, split: RawSplit, args: TokenArguments, config: PreTrainedConfig, fitted: Fitted) -> PreparedSplit:
-        """As `Kind`."""
         texts = TextPreparer(
             tuple(args.input_columns()),
             split_processor(fitted.processor)[1],
@@ -112,14 +108,12 @@ class TokensKind(Kind[TokenArguments]):
         return prepare_split(split.rows, preparer, args)
 
     def collator(self, args: TokenArguments, config: PreTrainedConfig, processor: Processor) -> BatchCollator:
-        """As `Kind`."""
         tokenizer = split_processor(processor)[1]
         return BatchCollator(
             {"input_ids": " and ".join(args.input_columns())}, config.vocab_size, padding_id(config, tokenizer)
         )
 
     def summary(self, args: TokenArguments, config: PreTrainedConfig | None) -> Summary:
-        """As `Kind`."""
         return [
             ("tokenizer", tokenizer_words(args.tokenizer, args.alphabet)),
             ("texts", "end to end, cut into full sequences" if args.pack else None),
@@ -128,7 +122,6 @@ class TokensKind(Kind[TokenArguments]):
     def example(
         self, processor: Processor, config: PreTrainedConfig, args: TokenArguments | None, task: str | None
     ) -> Example | None:
-        """As `Kind`."""
         if isinstance(processor, PreTrainedTokenizerBase):
             return text_example(processor, config, args)
         return super().example(processor, config, args, task)

@@ -33,13 +33,11 @@ class VisionLanguageArguments(NumericArguments, TextArguments):
     text_column: str | None = None
 
     def __post_init__(self) -> None:
-        """As `DataArguments`."""
         super().__post_init__()
         if self.text_column is None:
             raise ValueError("data.text_column: kind 'vision_language' needs the column of the text")
 
     def columns_read(self) -> list[str]:
-        """As `DataArguments`."""
         return [*self.input_columns(), *([self.text_column] if self.text_column is not None else [])]
 
 
@@ -51,20 +49,17 @@ class VisionLanguageKind(ImageInputs[VisionLanguageArguments]):
     arguments = VisionLanguageArguments
 
     def columns(self, args: VisionLanguageArguments, config: PreTrainedConfig) -> list[tuple[str, str | None]]:
-        """As `Kind`."""
         return [("text_column", args.text_column), *super().columns(args, config)]
 
     def build_processor(
         self, args: VisionLanguageArguments, config: PreTrainedConfig, train_split: AnyDataset
     ) -> Processor:
-        """As `Kind`."""
         images = cast(ArrayImageProcessor, self.built_numeric(args, config, train_split))
         return ImageTextProcessor(images, loaded_tokenizer(args, config))
 
     def fitted_processor(
         self, processor: Processor, args: VisionLanguageArguments, config: PreTrainedConfig, train_split: AnyDataset
     ) -> Processor:
-        """As `Kind`."""
         tokenizer = split_processor(processor)[1]
         if tokenizer is not None:
             check_tokenizer(tokenizer, config)
@@ -73,7 +68,6 @@ class VisionLanguageKind(ImageInputs[VisionLanguageArguments]):
     def rows(
         self, split: RawSplit, args: VisionLanguageArguments, config: PreTrainedConfig, fitted: Fitted
     ) -> PreparedSplit:
-        """As `Kind`."""
         images, tokenizer = split_processor(fitted.processor)
         texts = TextPreparer((str(args.text_column),), tokenizer, config.max_position_embeddings, split.name)
         numeric = self.numeric_input(args, cast(SampleProcessor, images), fitted.train_split)
@@ -82,20 +76,17 @@ class VisionLanguageKind(ImageInputs[VisionLanguageArguments]):
         )
 
     def collator(self, args: VisionLanguageArguments, config: PreTrainedConfig, processor: Processor) -> BatchCollator:
-        """As `Kind`."""
         columns = {self.input_name: str(args.input_column), "input_ids": str(args.text_column)}
         padding = padding_id(config, split_processor(processor)[1])
         return BatchCollator(columns, config.vocab_size, padding, always_mask=True)
 
     def summary(self, args: VisionLanguageArguments, config: PreTrainedConfig | None) -> Summary:
-        """As `Kind`."""
         tokenizer = tokenizer_words(args.tokenizer, args.alphabet)
         return [("text column", args.text_column), *super().summary(args, config), ("tokenizer", tokenizer)]
 
     def example(
         self, processor: Processor, config: PreTrainedConfig, args: VisionLanguageArguments | None, task: str | None
     ) -> Example | None:
-        """As `Kind`."""
         images, tokenizer = split_processor(processor)
         if not isinstance(images, ArrayImageProcessor):
             return super().example(processor, config, args, task)

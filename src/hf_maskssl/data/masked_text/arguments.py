@@ -58,7 +58,6 @@ class MaskedTextArguments(DataArguments):
     }
 
     def __post_init__(self) -> None:
-        """As `DataArguments`."""
         super().__post_init__()
         for name, value, wanted, reason in (
             ("streaming", self.streaming, False, "sentences are counted and cached beforehand: set it to false"),

@@ -36,7 +36,6 @@ class MaskedTextKind(Kind[MaskedTextArguments]):
         check_tagger(args, config)
 
     def columns(self, args: MaskedTextArguments, config: PreTrainedConfig) -> list[tuple[str, str | None]]:
-        """As `Kind`."""
         own = [("tag_column", args.tag_column), ("document_column", args.document_column)]
         return [*own, *super().columns(args, config)]
 
@@ -47,7 +46,6 @@ class MaskedTextKind(Kind[MaskedTextArguments]):
     def build_processor(
         self, args: MaskedTextArguments, config: PreTrainedConfig, train_split: AnyDataset
     ) -> PreTrainedTokenizerBase:
-        """As `Kind`."""
         if args.wordpiece_size is None:
             tokenizer = load_tokenizer(args.tokenizer, None, config)
             assert tokenizer is not None  # the arguments name one
@@ -63,19 +61,16 @@ class MaskedTextKind(Kind[MaskedTextArguments]):
     def fitted_processor(
         self, processor: Processor, args: MaskedTextArguments, config: PreTrainedConfig, train_split: AnyDataset
     ) -> Processor:
-        """As `Kind`."""
         return require_tokenizer(processor, self.name, config)
 
     def rows(
         self, split: RawSplit, args: MaskedTextArguments, config: PreTrainedConfig, fitted: Fitted
     ) -> MaskedTextRows:
-        """As `Kind`."""
         return masked_text_rows(split.rows, args, config, _tokenizer(fitted.processor), split.name)
 
     def collator(
         self, args: MaskedTextArguments, config: PreTrainedConfig, processor: Processor
     ) -> MaskedTextCollator:
-        """As `Kind`."""
         return MaskedTextCollator(_tokenizer(processor), config.vocab_size, str(args.input_column))
 
     def summary(self, args: MaskedTextArguments, config: PreTrainedConfig | None) -> Summary:
@@ -103,7 +98,6 @@ class MaskedTextKind(Kind[MaskedTextArguments]):
     def example(
         self, processor: Processor, config: PreTrainedConfig, args: MaskedTextArguments | None, task: str | None
     ) -> Example | None:
-        """As `Kind`."""
         if isinstance(processor, PreTrainedTokenizerBase):
             return text_example(processor, config, args)
         return super().example(processor, config, args, task)

@@ -66,9 +66,9 @@ class TaggedSentence(NamedTuple):
     """A sentence, and of each of its words start, end and tag.
 
     Attributes:
-        text: as it stands in the source; a list of words joined by blanks.
-        starts: first character of each word in `text`.
-        ends: one past its last character.
+        text: As it stands in the source; a list of words joined by blanks.
+        starts: First character of each word in `text`.
+        ends: One past its last character.
         tags: Penn Treebank tags.
     """
 

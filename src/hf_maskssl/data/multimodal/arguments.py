@@ -59,7 +59,6 @@ class MultimodalArguments(DataArguments):
     RANGES: ClassVar[dict[str, Range]] = {**DataArguments.RANGES, "label_scale": ABOVE_0}
 
     def __post_init__(self) -> None:
-        """As `DataArguments`."""
         super().__post_init__()
         if self.builtin is not None and self.label_scale is None and self.task == "depth_estimation":
             self.label_scale = self.builtin.depth_scale
@@ -73,7 +72,6 @@ class MultimodalArguments(DataArguments):
 
     @property
     def may_lack_columns(self) -> bool:
-        """As `DataArguments`."""
         return self.allow_missing
 
     @property

@@ -62,7 +62,6 @@ class MultimodalKind(Kind[MultimodalArguments]):
     def build_processor(
         self, args: MultimodalArguments, config: PreTrainedConfig, train_split: AnyDataset
     ) -> Processor:
-        """As `Kind`."""
         return measured_modalities(build_multimodal_processor(args, config), args, config, train_split)
 
     def fitted_processor(
@@ -76,7 +75,6 @@ class MultimodalKind(Kind[MultimodalArguments]):
     def rows(
         self, split: RawSplit, args: MultimodalArguments, config: PreTrainedConfig, fitted: Fitted
     ) -> PreparedSplit:
-        """As `Kind`."""
         is_drawn = args.augment and split.name == "train"
         preparer = MultimodalPreparer(
             columns=modality_columns(args, config),
@@ -95,7 +93,6 @@ class MultimodalKind(Kind[MultimodalArguments]):
     def collator(
         self, args: MultimodalArguments, config: PreTrainedConfig, processor: Processor
     ) -> MultimodalCollator:
-        """As `Kind`."""
         pictures = require_multimodal(processor)
         classes = {name: one.num_classes for name, one in pictures.pictures().items() if one.channels is None}
         return MultimodalCollator(modality_columns(args, config), classes, pictures.ignore_index)
@@ -109,7 +106,6 @@ class MultimodalKind(Kind[MultimodalArguments]):
         return [("training pictures", words)]
 
     def input_words(self, args: MultimodalArguments) -> str:
-        """As `Kind`."""
         if not isinstance(args.input_column, dict):
             return super().input_words(args) or "named as the modalities"
         return ", ".join(
@@ -120,7 +116,6 @@ class MultimodalKind(Kind[MultimodalArguments]):
     def example(
         self, processor: Processor, config: PreTrainedConfig, args: MultimodalArguments | None, task: str | None
     ) -> Example | None:
-        """As `Kind`."""
         if isinstance(processor, MultiMAEImageProcessor):
             return aligned_pictures(processor, config, task)
         return aligned_tensors(config, task) if processor is None else None

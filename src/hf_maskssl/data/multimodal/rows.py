@@ -106,11 +106,9 @@ class MultimodalPreparer(Preparer):
 
     @property
     def is_drawn(self) -> bool:
-        """As `Preparer`."""
         return self.augmentation is not None
 
     def fixed(self) -> "MultimodalPreparer":
-        """As `Preparer`."""
         return dataclasses.replace(self, augmentation=None)
 
     def set_epoch(self, epoch: int, seed: int | None = None) -> None:

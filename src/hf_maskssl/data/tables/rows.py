@@ -97,7 +97,6 @@ class PreparedRows(ChosenRows):
         return list(self.table.column_names)
 
     def read(self, numbers: np.ndarray) -> list[dict[str, Any]]:
-        """As `ChosenRows`."""
         readers = self._open()
         chunks = np.searchsorted(self._starts, numbers, side="right") - 1
         places = numbers - self._starts[chunks]
@@ -146,7 +145,6 @@ class TransformedRows(ChosenRows):
         return list(self[0])
 
     def read(self, numbers: np.ndarray) -> list[dict[str, Any]]:
-        """As `ChosenRows`."""
         keys = numbers.tolist()
         columns = self.prepare(self.dataset[keys], keys)
         return [{name: values[place] for name, values in columns.items()} for place in range(len(keys))]

@@ -21,7 +21,6 @@ class TextArguments(DataArguments):
     alphabet: str | None = None
 
     def __post_init__(self) -> None:
-        """As `DataArguments`."""
         super().__post_init__()
         if self.tokenizer is not None and self.alphabet is not None:
             raise ValueError("data.tokenizer and data.alphabet are both set: keep the one that reads the text")
