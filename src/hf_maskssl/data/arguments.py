@@ -29,7 +29,7 @@ ARGUMENTS: dict[str, type["DataArguments"]] = {}
 class DataArguments(ChosenSection):
     """The source of the rows, the columns that matter and the rows that are taken: the fields of all kinds.
 
-    Each kind extends it by how a row becomes the model's input. `data_arguments` and recipes choose the class by `kind`.
+    Each kind adds how a row becomes the model's input. `kind` chooses the class in `data_arguments` and in recipes.
 
     Attributes:
         source: `"digits"` (scikit-learn's 8x8 handwritten digits: columns `image`, `label`; splits `train` of 1,437 and `test`
@@ -107,10 +107,10 @@ class DataArguments(ChosenSection):
     num_proc: int | None = None
     cache: bool | None = None
 
-    # What a kind takes. A kind whose answers differ sets them in its own class.
+    # The forms and defaults of the common fields. A kind with other ones sets them in its own class.
     TASKS: ClassVar[tuple[str, ...]] = ("classification", "regression")
-    INPUT_FORMS: ClassVar[tuple[type, ...]] = (str,)  # of `input_column`: str, list, dict, type(None)
-    CACHES: ClassVar[bool] = True  # what `cache` is when left out
+    INPUT_FORMS: ClassVar[tuple[type, ...]] = (str,)  # types of `input_column`: str, list, dict, type(None)
+    CACHES: ClassVar[bool] = True  # `cache` when it is left out
     RANGES: ClassVar[dict[str, Range]] = {
         **dict.fromkeys(("max_train_samples", "max_validation_samples", "max_test_samples", "num_proc"), AT_LEAST_1),
         "validation_fraction": SHARE_BELOW_1,
@@ -118,7 +118,7 @@ class DataArguments(ChosenSection):
 
     @classmethod
     def chosen(cls, values: Mapping[str, Any]) -> tuple[type["DataArguments"], dict[str, Any]]:
-        """The class of the kind that the values name, and the values that are for it.
+        """The class of the kind that the values name, and the values for it.
 
         Fields of other kinds are left out where they have their default values (`fields_of_kinds`).
 
@@ -158,7 +158,7 @@ class DataArguments(ChosenSection):
         """Refuse combinations that cannot work.
 
         Raises:
-            ValueError: Naming the fields, what was expected and what came.
+            ValueError: The combination cannot work; the error names fields, expectation and value.
         """
         if self.builtin is not None and self.input_column is None:
             self.input_column = self.builtin.input_column
@@ -177,7 +177,7 @@ class DataArguments(ChosenSection):
 
     @property
     def max_samples(self) -> dict[str, int | None]:
-        """Split -> how many of its rows are kept; None: all."""
+        """Split -> number of its rows to keep; None keeps all."""
         return {
             "train": self.max_train_samples,
             "validation": self.max_validation_samples,
@@ -304,7 +304,7 @@ def data_arguments(source: str = "digits", **values: object) -> Any:
     """Arguments of the class that `kind` chooses, as a recipe's `data` section would give them.
 
     Args:
-        source: Name of the data set, as `DataArguments.source`.
+        source: Name of the data set, a value of `DataArguments.source`.
         values: Any further fields of the kind, and `kind` itself.
 
     Raises:
@@ -321,7 +321,7 @@ def is_hub_name(source: str) -> bool:
 
 
 def checkpoint_name(checkpoint: str) -> str:
-    """A Hub name, or the last part of a path, whose other parts mean nothing on another machine."""
+    """A Hub name, or the last part of a path: its other parts mean nothing on another machine."""
     return checkpoint if is_hub_name(checkpoint) else Path(checkpoint).resolve().name
 
 
@@ -344,11 +344,11 @@ def expand_variables(text: str, field_name: str) -> str:
     """Replace `$NAME`, `${NAME}` and a leading `~`.
 
     Args:
-        text: A path or pattern as written in the recipe.
+        text: Path or pattern as written in the recipe.
         field_name: Name of the field for the error, such as `"data.data_files"`.
 
     Raises:
-        ValueError: When a variable is not set, naming it.
+        ValueError: A variable is not set; the error names it.
     """
     expanded = os.path.expanduser(os.path.expandvars(text))
     if "$" in expanded:

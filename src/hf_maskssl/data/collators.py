@@ -1,4 +1,4 @@
-"""From prepared rows to the tensors a model takes."""
+"""Collators, which turn prepared rows into the tensors that a model takes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -68,7 +68,7 @@ class BatchCollator:
                     f"{self.where(row, name)} has shape {sample.shape}, other rows of the batch {samples[0].shape}"
                 )
         values = torch.from_numpy(np.stack(samples))
-        # One sum tells whether all is finite (an overflow of the sum only leads to the exact look below).
+        # One finite sum shows that all are finite (an overflow of the sum only leads to the exact check below).
         if not torch.isfinite(values.sum()):
             is_finite = torch.isfinite(values.flatten(1)).all(dim=1)
             if not is_finite.all():
@@ -102,7 +102,7 @@ class BatchCollator:
             raise ValueError(f"{self.where(rows[place], 'input_ids')} is empty or all padding: drop such rows")
 
     def where(self, row: Mapping[str, Any], name: str) -> str:
-        """Row and column, as errors name them."""
+        """Row and column for an error."""
         return f"row {row.get('index', '?')}, column {self.columns.get(name, name)!r}"
 
 

@@ -27,7 +27,7 @@ OWN_KINDS = (
 
 
 def register_kinds() -> None:
-    """Register all of them; one of another package that cannot be loaded is left out with a warning."""
+    """Register all kinds; one of another package that cannot be loaded is left out with a warning."""
     for kind in OWN_KINDS:
         register_kind(kind)
     register_installed(ENTRY_POINTS, Kind, register_kind, "kind of data")  # type: ignore[type-abstract]

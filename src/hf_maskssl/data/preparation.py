@@ -20,11 +20,11 @@ from .tables.splits import read_splits
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Everything a training or evaluation run needs to know about its data.
+    """The data of a training or evaluation run.
 
     Attributes:
-        train: Rows with the model's inputs, `labels` where asked for, and `index`, the row's number in its split (of a
-            stream read by several workers: in the worker's share; of masked text: of the row in which a sequence begins).
+        train: Rows with the model's inputs, `labels` where asked for, and `index`, the row's number in its split (in a
+            stream read by several workers, in the worker's share; in masked text, that of the row where a sequence begins).
         validation: Rows of the validation split, or None.
         test: Rows of the test split, or None.
         processor: Processor that made the inputs, saved with the checkpoint; None for columns of ids.
@@ -61,7 +61,7 @@ def prepare_data(
         processor: Processor of a checkpoint, with the statistics it was trained with; the recipe's own `standardize`, `scale`,
             `tokenizer`, `alphabet` and mel settings are then not used; its `modality_options` replace those of the
             processor. None builds one on the training split.
-        require_labels: Whether the caller cannot do without labels.
+        require_labels: Whether the caller needs labels.
         complete: Whether the data are for pre-training. Then every modality of the model must have a column, because a
             modality without data is never trained (under `allow_missing` a warning says so instead), and a model with
             tasks for words needs kind `"masked_text"`.

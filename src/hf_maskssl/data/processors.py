@@ -23,7 +23,7 @@ PROCESSOR_CLASSES: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class ImageTextProcessor:
-    """An image processor and a tokenizer that belong together.
+    """An image processor with its tokenizer.
 
     Both are saved into one folder, where `AutoImageProcessor` and `AutoTokenizer` find them.
     """

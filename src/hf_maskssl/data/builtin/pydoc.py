@@ -31,7 +31,7 @@ def read_pydoc(args: DataArguments, split: str) -> Dataset | IterableDataset:
     features = datasets.Features({"topic": datasets.Value("string"), "text": datasets.Value("string")})
     if args.streaming:
         return IterableDataset.from_generator(_pydoc_rows, features=features)
-    # As a file, so that what is made of it is kept too; another Python has other topics.
+    # The topics go through a file, so that results computed from them are cached too; another Python has other topics.
     return Dataset.from_generator(
         _pydoc_rows, features=features, fingerprint=Hasher.hash(["pydoc", sorted(topics.items())])
     )

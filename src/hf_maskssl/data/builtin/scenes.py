@@ -1,7 +1,7 @@
 """Procedural scenes: rooms with textured solids, seen by a pinhole camera, with true depth, normals and class maps.
 
 The class of a solid follows from its shape alone; its colours and patterns are drawn freely and often taken from the wall
-or floor behind it, so that depth tells more about classes than colour does.
+or floor behind it, so that depth says more about classes than colour does.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ PATTERNS = ("plain", "checker", "stripes", "noise")
 DEPTH_SCALE = 0.001
 # Scenes that one process draws in a row.
 BLOCK_SCENES = 50
-MINIMUM_PIXELS = 0.03  # share of the picture that solids cover at least, or the scene is drawn again
+MINIMUM_PIXELS = 0.03  # smallest share of solids in a picture; a scene with less is drawn again
 NEAREST = 1e-4  # a ray that starts on a surface does not hit it
 
 
@@ -92,7 +92,7 @@ class Solid:
         object.__setattr__(self, "rotation", rotation)
 
     def local(self, vectors: np.ndarray) -> np.ndarray:
-        """(..., 3) world directions as those of the canonical shape; points once the centre is subtracted."""
+        """(..., 3) world directions in the canonical shape's frame; points once the centre is subtracted."""
         return (vectors @ self.rotation) / self.size
 
     def hit(self, origins: np.ndarray, directions: np.ndarray) -> np.ndarray:
@@ -190,7 +190,7 @@ def render(scene: Scene, height: int, width: int) -> View:
     """Cast a ray through every pixel."""
     camera = scene.camera
     rays = camera.rays(height, width)
-    # The room is seen from within: its far side.
+    # The room is seen from within, so a ray hits its far side.
     things = [scene.room, *scene.solids]
     distances = np.stack(
         [_far_side(scene.room, camera.position, rays)] + [s.hit(camera.position, rays) for s in things[1:]]
@@ -327,7 +327,7 @@ def _slabs(origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.
         inverse = 1.0 / directions
         one, other = (-1.0 - origins) * inverse, (1.0 - origins) * inverse
     low, high = np.fmin(one, other), np.fmax(one, other)
-    # By column: NumPy is slow along an axis of three.
+    # It goes by column: NumPy is slow along an axis of three.
     enter = np.maximum(np.maximum(low[..., 0], low[..., 1]), low[..., 2])
     return enter, np.minimum(np.minimum(high[..., 0], high[..., 1]), high[..., 2])
 
@@ -453,7 +453,7 @@ def _draw_solid(
         size[2] = size[0]
     if name == "sphere":
         size[1] = size[0]
-    # Often the room's own pattern: then only shading and depth tell the two apart.
+    # A solid often has the room's own pattern: then only shading and depth separate them.
     is_hidden = generator.random() < 0.4
     texture = surfaces[generator.integers(2)] if is_hidden else _draw_texture(generator, generator.uniform(0.08, 0.3))
     radius = math.hypot(size[0], size[2]) if shape == "box" else size[0]

@@ -1,4 +1,4 @@
-"""What a kind of data is: one object that knows the way from a recipe's arguments to batches."""
+"""The interface of a kind of data: one object that knows the way from a recipe's arguments to batches."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -19,18 +19,18 @@ from ..tables.splits import limit_splits
 from .examples import Example, tensors
 
 Arguments = TypeVar("Arguments", bound=DataArguments)
-# Field of the recipe -> the value as a model card says it.
+# Field of the recipe -> its value in the words of a model card.
 Summary = list[tuple[str, Any]]
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What the training split has decided for all splits.
+    """The parts that the training split decides for all splits.
 
     Attributes:
-        processor: What turns raw values into inputs; None where there is nothing to do.
-        labels: What the labels are; None without.
-        train_split: The raw training rows.
+        processor: Processor that turns raw values into inputs; None where there is nothing to do.
+        labels: Label space; None without labels.
+        train_split: Raw rows of training.
     """
 
     processor: Processor
@@ -44,13 +44,13 @@ class Kind(ABC, Generic[Arguments]):
     A kind has no state. Packages may bring their own: `register_kind`.
 
     Attributes:
-        name: As in recipes.
-        modality: `model.modality` of the models that read it.
-        arguments: The class of its recipe's data section.
-        pipelines: The Hub's names of classification and regression of such data, for model cards.
-        processor_classes: Of processors that it brings along; checkpoints with them can then be loaded.
+        name: Name in recipes.
+        modality: Value of `model.modality` of the models that read it.
+        arguments: Class of its recipe's data section.
+        pipelines: Names on the Hub of classification and regression of such data, for model cards.
+        processor_classes: Classes of processors that it brings along; checkpoints with them can then be loaded.
         not_inputs: Keys of a batch that are no inputs of the model in pre-training.
-        picture: "module:function" that draws what a model makes of a batch: `(model, batch, path, processor, args)` with a
+        picture: Function "module:function" that draws a model's output: `(model, batch, path, processor, args)` with a
             path of None where nothing is to be written, as in all processes but the main one, which must call it too.
     """
 
@@ -68,10 +68,10 @@ class Kind(ABC, Generic[Arguments]):
         Args:
             args: The recipe's data section.
             config: Model configuration.
-            for_pretraining: Whether a model that is pre-trained on one kind of data alone needs that.
+            for_pretraining: Whether to refuse another kind than the one on which alone a model is pre-trained.
 
         Raises:
-            ValueError: Naming `data.kind` and `model.modality`, or what else does not fit.
+            ValueError: `data.kind` and `model.modality`, or other fields, do not fit; the error names them.
         """
         if self.modality != config.modality:
             raise ValueError(
@@ -85,7 +85,7 @@ class Kind(ABC, Generic[Arguments]):
             )
 
     def completed(self, args: Arguments, config: PreTrainedConfig, for_pretraining: bool = False) -> Arguments:
-        """The arguments with what the model decides of them.
+        """The arguments, completed by the model's choices.
 
         Raises:
             ValueError: They do not fit the model.
@@ -93,7 +93,7 @@ class Kind(ABC, Generic[Arguments]):
         return args
 
     def columns(self, args: Arguments, config: PreTrainedConfig) -> list[tuple[str, str | None]]:
-        """(field of the recipe, column) of everything that each split must have; None where the recipe names none."""
+        """(field of the recipe, column) of each column that every split must have; None where the recipe names none."""
         named = [*args.label_columns().items(), ("split_column", args.split_column)]
         return [*named, *(("input_column", column) for column in args.input_columns())]
 
@@ -102,26 +102,26 @@ class Kind(ABC, Generic[Arguments]):
         return limit_splits(splits, args)
 
     def usable(self, rows: AnyDataset, args: Arguments, config: PreTrainedConfig, name: str) -> RawSplit:
-        """A split without the rows that cannot be used, which a warning names.
+        """A split without the rows that cannot be used; a warning names them.
 
         Raises:
-            ValueError: Too many of them.
+            ValueError: Too many rows cannot be used.
         """
         return RawSplit(name, rows)
 
     def labels(
         self, args: Arguments, config: PreTrainedConfig, whole: AnyDataset, used: AnyDataset
     ) -> LabelSpace | None:
-        """What the labels are, None without.
+        """The label space, None without labels.
 
         Args:
             args: The recipe's data section.
             config: Model configuration.
-            whole: The whole training split: a few rows might lack classes.
-            used: Those of its rows that are taken.
+            whole: Whole training split: a few rows might lack classes.
+            used: Rows of it that are taken.
 
         Raises:
-            ValueError: Labels that are not of `task`.
+            ValueError: The labels do not fit `task`.
         """
         return measure_labels(args, whole)
 
@@ -140,7 +140,7 @@ class Kind(ABC, Generic[Arguments]):
         """A checkpoint's processor for this recipe and model.
 
         Raises:
-            ValueError: Naming what the processor makes and what is needed.
+            ValueError: It makes other inputs than the model needs; the error names both.
         """
 
     @abstractmethod
@@ -150,7 +150,7 @@ class Kind(ABC, Generic[Arguments]):
         """Prepared rows: `len`, `[i]`, `select`, or `IterableDataset` of a stream.
 
         Raises:
-            ValueError: A value that cannot be prepared, naming split, row and column.
+            ValueError: A value cannot be prepared; the error names split, row and column.
         """
 
     @abstractmethod
@@ -158,23 +158,23 @@ class Kind(ABC, Generic[Arguments]):
         """Prepared rows -> batch."""
 
     def summary(self, args: Arguments, config: PreTrainedConfig | None) -> Summary:
-        """What a model card says of the arguments that this kind alone has; None values are left out."""
+        """The kind's own arguments in the words of a model card; None values are left out."""
         return []
 
     def input_words(self, args: Arguments) -> str:
-        """The input columns, as a model card says them."""
+        """The input columns in the words of a model card."""
         return ", ".join(args.input_columns())
 
     def example(
         self, processor: Processor, config: PreTrainedConfig, args: Arguments | None, task: str | None
     ) -> Example | None:
-        """How a model card makes two samples; None where another kind has this processor.
+        """The code by which a model card makes two samples; None where another kind has this processor.
 
         Args:
-            processor: Of the checkpoint.
+            processor: Processor of the checkpoint.
             config: Model configuration.
-            args: The recipe's data section; None where it is unknown, as of converted checkpoints.
-            task: Of a fine-tuned model; None for an encoder.
+            args: Data section of the recipe; None where it is unknown, as for converted checkpoints.
+            task: Task of a fine-tuned model; None for an encoder.
         """
         return tensors(config) if processor is None else None
 
@@ -184,7 +184,7 @@ KINDS: dict[str, Kind[Any]] = {}
 
 
 def register_kind(kind: Kind[Any]) -> None:
-    """Make a kind known to recipes, to `prepare_data` and to model cards.
+    """Register a kind for recipes, `prepare_data` and model cards.
 
     Raises:
         ValueError: Its name is taken by a kind of another class, or `arguments` does not extend `DataArguments`.
@@ -200,7 +200,7 @@ def register_kind(kind: Kind[Any]) -> None:
 
 
 def find_kind(name: str) -> Kind[Any]:
-    """The kind of a `data.kind`, whose arguments have been checked: a name that is not known is a programming error.
+    """The kind of a `data.kind` that has been checked: an unknown name is a programming error.
 
     Raises:
         KeyError: No such kind.

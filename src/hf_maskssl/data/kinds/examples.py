@@ -1,4 +1,4 @@
-"""The Python by which a model card makes two samples of a kind of data."""
+"""Python code by which a model card makes two samples of a kind of data."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from ...methods.optional_fields import takes_channels_last
 
 @dataclass(frozen=True)
 class Example:
-    """How two samples become the encoder's input.
+    """Code that makes the encoder's input from two samples.
 
     Attributes:
         imports: Lines that import what `lines` use, besides transformers.
@@ -31,7 +31,7 @@ def arrays(name: str, sample: str, auto_class: str) -> Example:
 
 
 def joined(first: Example, second: Example) -> Example:
-    """The samples of both, side by side."""
+    """The samples of both examples, side by side."""
     return Example(
         (*first.imports, *second.imports),
         first.processors | second.processors,

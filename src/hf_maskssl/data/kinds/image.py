@@ -24,7 +24,7 @@ Arguments = TypeVar("Arguments", bound=NumericArguments)
 
 
 class ImageInputs(NumericKind[Arguments]):
-    """What images with and without a text have in common."""
+    """The base of images with and without a text."""
 
     input_name = "pixel_values"
 

@@ -1,4 +1,4 @@
-"""What kinds of numbers have in common: standardisation, and a processor with statistics of the training split."""
+"""The base of kinds of numbers: standardisation, and a processor with statistics of the training split."""
 
 import logging
 from abc import abstractmethod
@@ -26,7 +26,7 @@ class NumericArguments(DataArguments):
     """Arguments of a kind whose rows hold numbers.
 
     Attributes:
-        standardize: Where the mean comes from that is subtracted, and the standard deviation that values are divided by:
+        standardize: Source of the mean that is subtracted, and of the standard deviation that values are divided by:
             `"dataset"` takes both, per channel (tabular: per feature), from the training split; `"sample"` from the
             sample itself; `"none"` leaves values as they are.
         scale: Factor that raw values are multiplied by first (1/255 for bytes, 1/32768 for 16-bit waveforms in a column;
@@ -62,7 +62,7 @@ class NumericKind(Kind[Arguments]):
 
     @abstractmethod
     def numeric_input(self, args: Arguments, processor: SampleProcessor, train_split: AnyDataset) -> NumericInput:
-        """How raw values are read."""
+        """The numeric input, which reads raw values."""
 
     @abstractmethod
     def sizes(self, processor: object, config: PreTrainedConfig) -> tuple[list[int], list[int]] | None:
@@ -79,7 +79,7 @@ class NumericKind(Kind[Arguments]):
     def fitted_processor(
         self, processor: Processor, args: Arguments, config: PreTrainedConfig, train_split: AnyDataset
     ) -> Processor:
-        """As `Kind`: it is taken as it is, with the statistics that it was trained with."""
+        """The checkpoint's processor unchanged, with the statistics that it was trained with."""
         sizes = self.sizes(split_processor(processor)[0], config)
         if sizes is None:
             raise ValueError(
@@ -91,13 +91,13 @@ class NumericKind(Kind[Arguments]):
         return processor
 
     def rows(self, split: RawSplit, args: Arguments, config: PreTrainedConfig, fitted: Fitted) -> PreparedSplit:
-        processor = cast(SampleProcessor, split_processor(fitted.processor)[0])  # `fitted_processor` has seen to it
+        processor = cast(SampleProcessor, split_processor(fitted.processor)[0])  # `fitted_processor` has checked it
         numeric = self.numeric_input(args, processor, fitted.train_split)
         preparer = RowPreparer(numeric, None, args.label_column, None, fitted.labels, split.name)
         return prepare_split(split.rows, preparer, args)
 
     def collator(self, args: Arguments, config: PreTrainedConfig, processor: Processor) -> BatchCollator:
-        # A list of columns has no one name; the row's number then says where to look.
+        # A list of columns has no single name; the row's number then leads to the value.
         column = args.input_column if isinstance(args.input_column, str) else "the feature columns"
         return BatchCollator({self.input_name: column})
 
@@ -129,5 +129,5 @@ class NumericKind(Kind[Arguments]):
         return type(processor)(**settings)
 
     def measured_names(self, numeric: NumericInput, count: int) -> Sequence[str | int]:
-        """What has a mean of its own, as messages name it: channels by number."""
+        """Names, for messages, of the entries with a mean of their own: numbers of channels."""
         return range(count)

@@ -1,4 +1,4 @@
-"""From raw rows of one input to the model's: numbers, texts, and their labels."""
+"""Preparation of raw rows of one input for the model: numbers, texts, and their labels."""
 
 import json
 from abc import ABC, abstractmethod
@@ -45,10 +45,10 @@ class NumericInput(ABC):
 
     @abstractmethod
     def read(self, values: list[Raw]) -> Raw:
-        """What the processor takes, of the values of the columns in one row.
+        """The processor's input, from the values of the columns in one row.
 
         Raises:
-            ValueError: A value that is missing or cannot be read.
+            ValueError: A value is missing or cannot be read.
         """
 
     def opened(self, dataset: AnyDataset) -> AnyDataset:
@@ -93,12 +93,12 @@ class RowPreparer(Preparer):
     """Prepares a numeric input, a text, or both, and the label.
 
     Attributes:
-        numeric: The numeric input, None without.
-        texts: The text or ids, None without.
-        label_column: None leaves labels out.
-        label_mask_column: None: every label counts.
-        labels: How labels become numbers.
-        split: For errors.
+        numeric: Numeric input, None without.
+        texts: Preparer of the text or ids, None without.
+        label_column: Name of the column of labels; None leaves labels out.
+        label_mask_column: Name of the column that marks labels to ignore; None means that every label counts.
+        labels: Label space, which makes numbers of labels.
+        split: Name of the split, for errors.
     """
 
     numeric: NumericInput | None = None
@@ -124,7 +124,7 @@ class RowPreparer(Preparer):
 
         Returns:
             `input_values` (n, C, T), or (n, T, C) for models with `channels_last`, or `pixel_values` (n, C, H, W)
-            float32, `input_ids` list of (N,) integer arrays, of framed texts with `token_type_ids`, `labels` (n,) int64 or
+            float32, `input_ids` list of (N,) integer arrays, `token_type_ids` of framed texts, `labels` (n,) int64 or
             float32 or list of (N,) int64 arrays, `index` (n,) int64.
 
         Raises:
@@ -148,7 +148,7 @@ class RowPreparer(Preparer):
         return prepared
 
     def numbers(self, batch: Rows, indices: Sequence[int], prepare: Callable[[Raw], np.ndarray]) -> np.ndarray:
-        """What `prepare` makes of the numeric input of each row, stacked.
+        """The numeric input of each row, prepared by `prepare` and stacked.
 
         Raises:
             ValueError: A value that cannot be prepared, naming split, row and column.
@@ -191,7 +191,7 @@ class RowPreparer(Preparer):
         return np.asarray(encoded, dtype=np.float32 if space.task == "regression" else np.int64)
 
     def _token_labels(self, labels: Column, ids: list[np.ndarray]) -> list[np.ndarray]:
-        """Labels cut as the ids were; tokens that were added have none."""
+        """Labels cut like the ids; added tokens have none."""
         assert self.texts is not None
         room, (front, _) = self.texts.room, self.texts.frame
         placed = [np.full(len(tokens), IGNORED_LABEL) for tokens in ids]
@@ -203,7 +203,6 @@ class RowPreparer(Preparer):
         return row_place(self.split, index, *columns)
 
     def opened(self, dataset: AnyDataset) -> AnyDataset:
-        """As `Preparer`; texts are read as they are."""
         return dataset if self.numeric is None or self.texts is not None else self.numeric.opened(dataset)
 
     def look_at(self, rows: PreparedRows, raw: Dataset) -> None:

@@ -27,7 +27,7 @@ Arguments = TypeVar("Arguments", bound=NumericArguments)
 
 
 class SeriesInputs(NumericKind[Arguments]):
-    """What series and tables, which are series of one channel, have in common."""
+    """The base of series and of tables, which are series of one channel."""
 
     modality = "series"
     input_name = "input_values"

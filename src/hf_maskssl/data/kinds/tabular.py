@@ -63,7 +63,7 @@ class TabularKind(SeriesInputs[TabularArguments]):
         return ArrayInput(self.input_name, feature_columns(args, processor, train_split), processor)
 
     def measured_names(self, numeric: NumericInput, count: int) -> Sequence[str | int]:
-        """The columns, where each feature has one."""
+        """Names of the columns, where each feature has one."""
         return numeric.columns if len(numeric.columns) > 1 else range(count)
 
     def input_words(self, args: TabularArguments) -> str:
@@ -76,7 +76,7 @@ def feature_columns(
     """The raw columns of the features, in the order the processor was made for.
 
     Raises:
-        ValueError: A label is among them.
+        ValueError: A label is among the features.
     """
     if args.input_column is not None:
         return tuple(args.input_columns())
@@ -94,7 +94,7 @@ def require_one_channel(kind: str, config: PreTrainedConfig) -> None:
     """Refuse a model of several channels.
 
     Raises:
-        ValueError: Naming `model.num_channels`.
+        ValueError: `model.num_channels` is not 1.
     """
     if config.num_channels != 1:
         raise ValueError(f"data.kind {kind!r} has one channel: set model.num_channels to 1, not {config.num_channels}")

@@ -86,7 +86,7 @@ class TokensKind(Kind[TokenArguments]):
     pipelines = ("text-classification", "text-classification")
 
     def build_processor(self, args: TokenArguments, config: PreTrainedConfig, train_split: AnyDataset) -> Processor:
-        """As `Kind`: a tokenizer, or None for columns of ids."""
+        """A tokenizer, or None for columns of ids."""
         return loaded_tokenizer(args, config)
 
     def fitted_processor(
@@ -128,10 +128,10 @@ class TokensKind(Kind[TokenArguments]):
 
 
 def loaded_tokenizer(args: TextArguments, config: PreTrainedConfig) -> PreTrainedTokenizerBase | None:
-    """The tokenizer that a recipe names, seen to fit the model; None for columns of ids.
+    """The tokenizer that a recipe names, checked against the model; None for columns of ids.
 
     Raises:
-        ValueError: It cannot be loaded, or does not fit.
+        ValueError: The tokenizer cannot be loaded, or does not fit.
     """
     tokenizer = load_tokenizer(args.tokenizer, args.alphabet, config)
     if tokenizer is not None:
@@ -143,7 +143,7 @@ def require_tokenizer(processor: Processor, kind: str, config: PreTrainedConfig)
     """A checkpoint's processor that is a tokenizer for this model, or None.
 
     Raises:
-        ValueError: It is another one.
+        ValueError: The processor is another one.
     """
     numeric, tokenizer = split_processor(processor)
     if numeric is not None:
@@ -156,13 +156,13 @@ def require_tokenizer(processor: Processor, kind: str, config: PreTrainedConfig)
 
 
 def padding_id(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase | None) -> int | None:
-    """What fills texts up: the model's own id, else the tokenizer's."""
+    """The id that fills texts up: the model's own, else the tokenizer's."""
     own = optional_fields.padding_id(config)
     return own if own is not None or tokenizer is None else tokenizer.pad_token_id
 
 
 def tokenizer_words(tokenizer: str | None, alphabet: str | None = None) -> str | None:
-    """A tokenizer as model cards name it: without the folder of this machine in which it lies."""
+    """A tokenizer's name in model cards, without its folder on this machine."""
     if tokenizer == BYTE_TOKENIZER:
         return "one token per byte (UTF-8)"
     if tokenizer is not None:

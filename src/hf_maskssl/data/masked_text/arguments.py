@@ -1,4 +1,4 @@
-"""What a recipe says of texts whose words are masked."""
+"""The fields of a recipe's `data` section for texts whose words are masked."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -26,7 +26,7 @@ class MaskedTextArguments(DataArguments):
         document_column: Name of the column that holds documents: neighbouring rows with an equal value are one. None means that
             every row is a document, or in `"text"` files (a paragraph a line, not wrapped) the lines between two blank ones.
         mlm_probability: Share of the pieces that is masked.
-        mask_sampling: How masked words are chosen: `"proportional"` takes the tasks as often as they occur, `"balanced"` takes
+        mask_sampling: Choice of masked words: `"proportional"` takes the tasks as often as they occur, `"balanced"` takes
             all tasks of a sequence equally often.
         num_maskings: Number of different maskings, which epochs take in turn; 0 means a new masking in every epoch.
         sequence_length: Number of pieces in a sequence, [CLS] and [SEP] included. None means as many as the model takes.
@@ -78,7 +78,7 @@ class MaskedTextArguments(DataArguments):
         self._check_whole_documents()
 
     def _check_whole_documents(self) -> None:
-        """Documents of several rows are not torn apart by cuts."""
+        """Refuse cuts through documents of several rows."""
         if self.validation_fraction == 0.0 and self.split == "given":
             return
         if self.document_column is None and not self.reads_lines:

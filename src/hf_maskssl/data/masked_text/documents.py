@@ -1,4 +1,4 @@
-"""Which rows of a text belong to one document, and texts whose documents are cut short."""
+"""The documents to which a text's rows belong, and texts whose documents are cut short."""
 
 import logging
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from ..tables.sources import choose_rows
 from .arguments import MaskedTextArguments
 
 READ_ROWS = 2**16
-# Ends of a line that is not broken off in the middle of a sentence.
+# Line endings that do not break off in the middle of a sentence.
 LINE_ENDS = list(".!?:;\"')]”’…»。！？")
 # A limited split is taken from at least this number of documents, where there are as many.
 FEWEST_DOCUMENTS = 10
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def runs_of_rows(dataset: Dataset, args: MaskedTextArguments) -> np.ndarray:
-    """(rows,) integers, the number of each raw row's document; of text files a blank line belongs to what follows it.
+    """(rows,) integers, the number of each raw row's document; a blank line of a text file belongs to the row after it.
 
     Raises:
         ValueError: `document_column` does not hold one value per row.
@@ -45,7 +45,7 @@ def _is_blank(dataset: Dataset, column: str) -> np.ndarray:
 
 
 def _is_new_value(dataset: Dataset, column: str) -> np.ndarray:
-    """(rows,) bool, whether a row's value is another one than that of the row before; not so of the first row."""
+    """(rows,) bool, whether a row's value differs from that of the row before; False for the first row."""
     parts, last = [np.zeros(min(1, len(dataset)), dtype=bool)], None
     for block in column_blocks(dataset, column):
         if pa.types.is_nested(block.type):
@@ -55,7 +55,7 @@ def _is_new_value(dataset: Dataset, column: str) -> np.ndarray:
         values = block if last is None else pa.chunked_array([*last.chunks, *block.chunks], block.type)
         last = values.slice(len(values) - 1)
         before, after = values.slice(0, len(values) - 1), values.slice(1)
-        # Two nulls are equal here; Arrow says that it does not know.
+        # Two nulls are equal here; Arrow's comparison gives null.
         differs = pc.not_equal(before, after).fill_null(False)
         parts.append(pc.or_(differs, pc.xor(before.is_null(), after.is_null())).to_numpy())
     return np.concatenate(parts)

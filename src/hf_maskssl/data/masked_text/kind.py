@@ -26,7 +26,7 @@ class MaskedTextKind(Kind[MaskedTextArguments]):
     not_inputs = ("index",)
 
     def check_model(self, args: MaskedTextArguments, config: PreTrainedConfig, for_pretraining: bool = False) -> None:
-        """As `Kind`, and that the tagger's data is there."""
+        """Refuse a model without tasks for words, and check that the tagger's data is there."""
         super().check_model(args, config, for_pretraining)
         if pretraining_data_kind(config) != self.name:
             raise ValueError(
@@ -40,7 +40,7 @@ class MaskedTextKind(Kind[MaskedTextArguments]):
         return [*own, *super().columns(args, config)]
 
     def limited(self, splits: dict[str, AnyDataset], args: MaskedTextArguments) -> dict[str, AnyDataset]:
-        """As `Kind`: the beginnings of documents."""
+        """At most `max_<split>_samples` rows of each split, the beginnings of documents."""
         return limit_documents(splits, args)
 
     def build_processor(
@@ -74,7 +74,7 @@ class MaskedTextKind(Kind[MaskedTextArguments]):
         return MaskedTextCollator(_tokenizer(processor), config.vocab_size, str(args.input_column))
 
     def summary(self, args: MaskedTextArguments, config: PreTrainedConfig | None) -> Summary:
-        """As `Kind`: where words' parts of speech come from, and which words are masked."""
+        """The source of the words' parts of speech, and the choice of masked words."""
         tokenizer = tokenizer_words(args.tokenizer)
         if args.wordpiece_size is not None:
             tokenizer = f"WordPiece of {args.wordpiece_size:,} pieces, trained on the training split"

@@ -15,7 +15,7 @@ NAMED_TAGS = 10
 logger = logging.getLogger(__name__)
 
 # Universal tags: the 12 of Petrov, Das and McDonald (2012, https://arxiv.org/abs/1104.2086) and the 17 of Universal
-# Dependencies 2. None: numbers, particles, symbols, punctuation and X ("other") are never recovered.
+# Dependencies 2. None marks numbers, particles, symbols, punctuation and X ("other"), which are never recovered.
 UNIVERSAL_TAGS = {
     "verb": ["VERB", "AUX"],
     "noun": ["NOUN", "PROPN"],
@@ -29,7 +29,7 @@ UNIVERSAL_TAGS = {
     None: ["NUM", "PRT", "PART", ".", "PUNCT", "SYM", "X"],
 }
 # Penn Treebank tags by the mapping en-ptb.map of Petrov et al., with one departure: their 12 tags have no interjections and
-# put UH under X; here it is the ninth task. As theirs: modal verbs (MD) are verbs, "there" (EX) and "which" (WDT) are
+# put UH under X; here it is the ninth task. As there, modal verbs (MD) are verbs, "there" (EX) and "which" (WDT) are
 # determiners, and "to" (TO) is a particle, be it before a verb or a noun.
 PENN_TAGS = {
     "verb": ["VB", "VBD", "VBD|VBN", "VBG", "VBG|NN", "VBN", "VBP", "VBP|TO", "VBZ", "VP", "MD"],
@@ -41,7 +41,7 @@ PENN_TAGS = {
     "preposition": ["IN", "IN|RP"],
     "conjunction": ["CC"],
     "interjection": ["UH"],
-    # The last line: brackets, and what OntoNotes and the web treebanks added (hyphens, affixes, addresses, parts of words).
+    # The last line has brackets, and tags that OntoNotes and the web treebanks added (hyphens, affixes, addresses, word parts).
     None: [
         "CD",
         "CD|RB",
@@ -92,7 +92,7 @@ def task_ids(tags: Sequence[str], tasks: Sequence[str]) -> np.ndarray:
     """The task to which each word belongs.
 
     Args:
-        tags: One for each word, Penn Treebank or universal.
+        tags: Tag of each word, Penn Treebank or universal.
         tasks: The configuration's `tasks`: parts of speech in the order of their ids, or ["mlm"], under which any word
             belongs to the one task.
 
@@ -115,9 +115,9 @@ def warn_of_unknown_tags(counts: Counter[str], split: str, column: str) -> None:
     """Count and name the tags that no scheme knows, once for a split; silent where there are none.
 
     Args:
-        counts: How often each tag occurs in the split.
+        counts: Number of words with each tag in the split.
         split: Name of the split, for the warning.
-        column: The column of the tags.
+        column: Name of the column of the tags.
     """
     unknown = Counter({tag: count for tag, count in counts.items() if tag not in PART_OF_TAG})
     if not unknown:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ...extras import missing_extra
 from .parts_of_speech import PART_OF_TAG
 
-# NLTK takes a second to import, and most data have no use for it: functions import it when they are called.
+# NLTK takes a second to import, and most data do not need it: functions import it when they are called.
 if TYPE_CHECKING:
     from nltk.data import PathPointer
     from nltk.tag.perceptron import PerceptronTagger
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TAGGER_DATA = "averaged_perceptron_tagger_eng"
 FETCH_COMMAND = f"python -m nltk.downloader {TAGGER_DATA}"
 
-# Without their last period. NLTK's trained list is data to be fetched; single letters ("J. Smith") Punkt knows by itself.
+# Abbreviations without their last period. NLTK's trained list would have to be fetched; single letters ("J. Smith") Punkt knows.
 ABBREVIATIONS = frozenset(
     """
     mr mrs ms messrs mme dr prof rev fr hon gov gen col maj capt cmdr lt sgt cpl pvt adm sen rep pres supt st mt ft jr sr esq
@@ -37,20 +37,20 @@ SENTENCE_STARTERS = frozenset(
 
 BYTE_ORDER_MARK = "\ufeff"
 BLANK_LINE = re.compile(r"\n\s*\n")
-# Punkt of older NLTK knows plain quotes alone.
+# Older NLTK's Punkt knows plain quotes alone.
 PLAIN_QUOTES = str.maketrans("“”„«»‘’", '"""""\'\'')
 APOSTROPHE = re.compile(r"(?<=\w)’(?=\w)")
-# How the tagger's training text wrote what it would otherwise take for a noun.
+# The spelling in the tagger's training text of signs that it would otherwise take for nouns.
 AS_PENN = {"“": "``", "„": "``", "«": "``", "”": "''", "»": "''", "‘": "`", "’": "'", "—": "--", "–": "--", "―": "--"}
 AS_PENN |= {"‒": "--", "…": "...", "-LRB-": "(", "-RRB-": ")", "-LSB-": "(", "-RSB-": ")", "-LCB-": "(", "-RCB-": ")"}
 AS_PENN |= {"[": "(", "]": ")"}
 
 
 def require_nltk() -> None:
-    """See that NLTK is there, before it is imported: only tagging and untagged text need it, and it is an extra.
+    """Check that NLTK is there, before it is imported: only tagging and untagged text need it, and it is an extra.
 
     Raises:
-        ImportError: It is not; the error names the extra.
+        ImportError: NLTK is missing; the error names the extra.
     """
     try:
         import nltk  # noqa: F401
@@ -63,13 +63,13 @@ class TaggerDataError(LookupError):
 
 
 class TaggedSentence(NamedTuple):
-    """A sentence, and of each of its words start, end and tag.
+    """A sentence, with start, end and tag of each of its words.
 
     Attributes:
-        text: As it stands in the source; a list of words joined by blanks.
+        text: Sentence as it stands in the source; a list of words joined by blanks.
         starts: First character of each word in `text`.
-        ends: One past its last character.
-        tags: Penn Treebank tags.
+        ends: Character after the last one of each word.
+        tags: Penn Treebank tags of the words.
     """
 
     text: str
@@ -79,9 +79,9 @@ class TaggedSentence(NamedTuple):
 
 
 def sentence_spans(text: str) -> list[tuple[int, int]]:
-    """Where the sentences of a text lie, by NLTK's Punkt with the abbreviations above; nothing has to be fetched for it.
+    """The places of a text's sentences, by NLTK's Punkt with the abbreviations above; nothing has to be fetched.
 
-    A blank line ends a sentence whatever stands before it. A byte order mark in front of the text belongs to none.
+    A blank line ends any sentence. A byte order mark in front of the text belongs to none.
 
     Args:
         text: Any text.
@@ -116,7 +116,7 @@ def _sentence_tokenizer() -> "PunktSentenceTokenizer":
 
 
 def word_spans(sentence: str) -> list[tuple[int, int]]:
-    """Where the words of a sentence lie, by NLTK's rules (`NLTKWordTokenizer`, as the Penn Treebank: "do" "n't", "cat" "'s").
+    """The places of a sentence's words, by NLTK's rules (`NLTKWordTokenizer`, as the Penn Treebank: "do" "n't", "cat" "'s").
 
     Its own `span_tokenize` loses its way where a sentence mixes kinds of quotes; here its words are found again one by one.
     Typographic apostrophes inside words count as plain ones, and an ellipsis of one character is a word of its own.
@@ -126,7 +126,7 @@ def word_spans(sentence: str) -> list[tuple[int, int]]:
 
     Returns:
         (start, end) of each word, in order, without overlap; together they hold every character that is not blank. Where
-        the rules fail, the words are what stands between blanks.
+        the rules fail, words are separated by blanks.
     """
     plain = _as_plain(sentence)
     try:
@@ -137,7 +137,7 @@ def word_spans(sentence: str) -> list[tuple[int, int]]:
 
 
 def _as_plain(sentence: str) -> str:
-    """The sentence in characters that NLTK's rules know, as many as before."""
+    """The sentence in characters that NLTK's rules know, of the same length."""
     return APOSTROPHE.sub("'", sentence).replace("…", ";")
 
 
@@ -180,7 +180,7 @@ def tag_words(sentences: Sequence[Sequence[str]]) -> list[list[str]]:
         A tag for each word.
 
     Raises:
-        TaggerDataError: As `load_tagger`.
+        TaggerDataError: The tagger's data is missing or broken.
     """
     tagger = load_tagger()
     return [
@@ -213,7 +213,7 @@ def load_tagger() -> "PerceptronTagger":
     and in NLTK's usual places.
 
     Raises:
-        TaggerDataError: It is not there, or is broken.
+        TaggerDataError: The tagger's data is missing or broken.
     """
     require_nltk()
     from nltk.tag.perceptron import PerceptronTagger
@@ -230,10 +230,10 @@ def load_tagger() -> "PerceptronTagger":
 
 
 def tagger_digest() -> str:
-    """What the tagger's data is, as a few letters: other data tag otherwise. Much quicker than `load_tagger`.
+    """A few letters that identify the tagger's data: other data tag otherwise. Much quicker than `load_tagger`.
 
     Raises:
-        TaggerDataError: As `load_tagger`, but for files that can be read and hold something else.
+        TaggerDataError: The tagger's data is missing or cannot be read; damage inside readable files is not noticed.
     """
     location, digest = _find_tagger(), sha256()
     try:
@@ -277,14 +277,14 @@ def tag_values(values: Sequence[str | Sequence[str]]) -> list[list[TaggedSentenc
     """Split texts into sentences and words, and tag them.
 
     Args:
-        values: Strings, which may hold several sentences, or lists of words, each one sentence. Words of blanks alone are
+        values: Texts: strings, which may hold several sentences, or lists of words, each one sentence. Words of blanks alone are
             left out.
 
     Returns:
-        Of each value its sentences; none of a blank string or an empty list.
+        The sentences of each value; a blank string or an empty list has none.
 
     Raises:
-        TaggerDataError: As `load_tagger`.
+        TaggerDataError: The tagger's data is missing or broken.
     """
     split = [_text_sentences(value) if isinstance(value, str) else _word_sentence(value) for value in values]
     tags = iter(tag_words([[text[start:end] for start, end in spans] for found in split for text, spans in found]))

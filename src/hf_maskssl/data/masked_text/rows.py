@@ -17,7 +17,7 @@ from ..tables.labels import IGNORED_LABEL
 from .parts_of_speech import NO_TASK
 from .word_masking import MaskSampling, mask_words
 
-# Tokens that frame a sequence: [CLS] A [SEP], and [CLS] A [SEP] B [SEP].
+# Numbers of tokens that frame a sequence: [CLS] A [SEP], and [CLS] A [SEP] B [SEP].
 NUM_SPECIAL_SINGLE, NUM_SPECIAL_PAIR = 2, 3
 SHORTEST_TARGET = 2
 FOLLOWS, IS_RANDOM = 0, 1
@@ -33,21 +33,21 @@ class MaskedTextRows(torch_data.Dataset[dict[str, Any]]):
     al. 2019, appendix A.2) a chunk is split at the end of a sentence into A and B; half of the time, and always where it is
     a single sentence, B gives way to sentences from anywhere in another document.
 
-    Chunks depend on `split_seed` alone. What is drawn in an epoch depends on `split_seed`, the run's seed, the epoch and
-    the row, so that a resumed run and any number of workers and processes see the same.
+    Chunks depend on `split_seed` alone. An epoch's draws depend on `split_seed`, the run's seed, the epoch and
+    the row, so that a resumed run and any number of workers and processes have the same draws.
 
     Args:
-        table: One row per raw row, of all its sentences one after the other: `input_ids` pieces without special tokens,
+        table: Sentences, all those of a raw row in one row, one after the other: `input_ids` pieces without special tokens,
             `tasks` of the pieces' words (below 0: none), `starts` (1: a word begins); and `lengths`, pieces of each sentence.
-        documents: (raw rows,) number of each row's document, never decreasing.
+        documents: Number (raw rows,) of each row's document, never decreasing.
         tokenizer: The tokenizer whose special tokens frame sequences and mask words.
         vocab_size: Number of ids that the model knows.
         max_length: Longest sequence, special tokens included.
-        next_sentence: Whether rows are pairs.
+        next_sentence: Whether rows are pairs of segments.
         split_seed: Seed of all draws.
         mlm_probability: Share of the pieces to recover.
-        mask_sampling: How masked words are drawn; see `mask_words`.
-        num_maskings: Number of maskings (and pairs) of each row, which then come again (the paper's ten, appendix D.1); with 0
+        mask_sampling: Name of the way to draw masked words; see `mask_words`.
+        num_maskings: Number of maskings (and pairs) of each row, after which they repeat (the paper's ten, appendix D.1); with 0
             every epoch is drawn anew.
         short_sequence_probability: Share of chunks that aim at a shorter length, drawn evenly.
         split: Name of the split, for messages.
@@ -97,7 +97,7 @@ class MaskedTextRows(torch_data.Dataset[dict[str, Any]]):
             self.document_starts,
             self.room,
             short_sequence_probability,
-            # Apart from the draws of rows, which have no spawn key.
+            # This generator is separate from those of rows, which have no spawn key.
             np.random.default_rng(np.random.SeedSequence(split_seed, spawn_key=(1,))),
         )
         self.chosen = np.arange(len(self.targets))
@@ -106,7 +106,7 @@ class MaskedTextRows(torch_data.Dataset[dict[str, Any]]):
 
     @property
     def column_names(self) -> list[str]:
-        """What a row holds."""
+        """Names of a row's entries."""
         return list(self[0])
 
     def __len__(self) -> int:
@@ -117,7 +117,7 @@ class MaskedTextRows(torch_data.Dataset[dict[str, Any]]):
 
         Returns:
             `input_ids` (N,) int64 with words hidden, `token_type_ids` (N,) 0 for A and 1 for B, `labels` (N,) the true ids
-            of what is hidden and -100 elsewhere, `tasks` (N,) the task of every piece's word, -100 for none and special
+            of hidden pieces and -100 elsewhere, `tasks` (N,) the task of every piece's word, -100 for none and special
             tokens; with pairs `next_sentence_label`, 0 where B follows A and 1 where it is random; `index`, the raw row of
             the chunk's first sentence.
 
@@ -127,7 +127,7 @@ class MaskedTextRows(torch_data.Dataset[dict[str, Any]]):
         return self.__getitems__([row])[0]
 
     def __getitems__(self, rows: Sequence[int]) -> list[dict[str, Any]]:
-        """Several rows at once: what a DataLoader asks for."""
+        """Several rows at once, for a DataLoader."""
         return [self._example(chunk) for chunk in self.chosen[np.asarray(rows, dtype=np.int64)].tolist()]
 
     def select(self, rows: Sequence[int]) -> "MaskedTextRows":
@@ -137,7 +137,7 @@ class MaskedTextRows(torch_data.Dataset[dict[str, Any]]):
         return chosen
 
     def set_epoch(self, epoch: int, seed: int | None = None) -> None:
-        """What is drawn is from now on that of this epoch of a run with this seed, in worker processes as well."""
+        """Draw from now on for this epoch of a run with this seed, in worker processes as well."""
         self.draws.set_epoch(epoch % self.num_maskings if self.num_maskings else epoch, seed)
 
     def _example(self, chunk: int) -> dict[str, Any]:
@@ -154,9 +154,9 @@ class MaskedTextRows(torch_data.Dataset[dict[str, Any]]):
         return row
 
     def _pair(self, chunk: int, first: int, end: int, rng: np.random.Generator) -> tuple[list[tuple[int, int]], int]:
-        """Where in all pieces A and B lie, and whether B is random."""
+        """The places of A and B in all pieces, and whether B is random."""
         ends = self.ends
-        # The same draws whether the chunk can be split or not.
+        # The draws are the same whether the chunk can be split or not.
         is_random, cut = rng.random() < 0.5, int(rng.integers(first + 1, max(end, first + 2)))
         segment_a = (int(ends[first]), int(ends[cut]))
         if end - first > 1 and not is_random:
@@ -189,7 +189,7 @@ class MaskedTextRows(torch_data.Dataset[dict[str, Any]]):
         for number, (begin, end) in enumerate(spans):
             to = place + end - begin
             ids[place:to], tasks[place:to], starts[place:to] = pieces.read(begin, end)
-            # What is left of a word whose front was cut away is a word.
+            # The rest of a word whose front was cut away counts as a word.
             starts[place] = 1
             segments[place : to + 1] = number
             place = to + 1
@@ -217,7 +217,7 @@ class MaskedTextRows(torch_data.Dataset[dict[str, Any]]):
             )
 
     def _measure_sentences(self) -> np.ndarray:
-        """(number of sentences + 1,) where in all pieces each sentence begins, and the end of all.
+        """(number of sentences + 1,) the place in all pieces where each sentence begins, and the end of all.
 
         Raises:
             ValueError: Sentences without pieces or longer than a sequence, or no word of any task.
@@ -282,16 +282,16 @@ class MaskedTextRows(torch_data.Dataset[dict[str, Any]]):
 
 
 class SentencePieces:
-    """All pieces of a table of sentences as one long line, read without copying what is not asked for.
+    """All pieces of a table of sentences as one long line, of which only the requested parts are read.
 
     Args:
-        table: As `MaskedTextRows` takes it; its record batches stay in memory-mapped files.
+        table: Sentences in the form of `MaskedTextRows`; its record batches stay in memory-mapped files.
     """
 
     def __init__(self, table: Dataset) -> None:
         batches = [batch for batch in table.with_format("arrow")[:].to_batches() if batch.num_rows]
         self._lengths = [batch.column("lengths").flatten().to_numpy() for batch in batches]
-        # Where in the lengths each raw row begins, and their end.
+        # The place in the lengths where each raw row begins, and their end.
         self._offsets = [batch.column("lengths").offsets.to_numpy() for batch in batches]
         self._columns = [
             tuple(batch.column(name).flatten().to_numpy() for name in ("input_ids", "tasks", "starts"))
@@ -310,7 +310,7 @@ class SentencePieces:
         return np.concatenate([np.zeros(0, dtype=np.int32), *map(np.diff, self._offsets)])
 
     def count_without_task(self) -> int:
-        """How many sentences, none of which may be empty, have no word of any task."""
+        """The number of sentences, none of which may be empty, without a word of any task."""
         count = 0
         for lengths, (_, tasks, _) in zip(self._lengths, self._columns, strict=True):
             begins = np.cumsum(lengths) - lengths
@@ -422,18 +422,18 @@ def cut_chunks(
     `short_probability` a length between 2 and the room (Devlin et al. 2019: short sequences prepare for fine-tuning).
 
     Args:
-        ends: (n + 1,) where in all pieces each sentence begins, and the end of all.
+        ends: (n + 1,) the place in all pieces where each sentence begins, and the end of all.
         document_starts: (D + 1,) number of the first sentence of each document, and n.
-        room: Pieces that a sequence has room for.
+        room: Number of pieces that a sequence has room for.
         short_probability: Share of shorter targets.
-        rng: Where targets are drawn from.
+        rng: Generator of the targets.
 
     Returns:
         (chunks + 1,) number of the first sentence of each chunk, and n; (chunks,) target of each.
     """
     firsts, document_ends = document_starts[:-1], document_starts[1:]
     found_starts, found_targets = [], []
-    # One round for all documents: their first chunks, then their second ones, ...
+    # Each round takes one chunk of every document: first chunks, then second ones, ...
     while len(firsts):
         is_short = rng.random(len(firsts)) < short_probability
         targets = np.where(is_short, rng.integers(SHORTEST_TARGET, room + 1, size=len(firsts)), room)
@@ -453,13 +453,13 @@ def cut_pair(
 ) -> list[tuple[int, int]]:
     """Shorten a pair until it fits: piece by piece the longer one, B where they are equal, at its front or its back.
 
-    What BERT's authors' `truncate_seq_pair` does, without its loop.
+    The result is that of BERT's `truncate_seq_pair`, without its loop.
 
     Args:
-        segment_a: Begin and end.
-        segment_b: Begin and end.
-        room: Pieces that both may have together.
-        rng: Decides how much is cut at each front.
+        segment_a: Begin and end of A.
+        segment_b: Begin and end of B.
+        room: Number of pieces that both may have together.
+        rng: Generator of the cut at each front.
 
     Returns:
         The two segments.
@@ -468,7 +468,7 @@ def cut_pair(
     excess = length_a + length_b - room
     if excess <= 0:
         return [segment_a, segment_b]
-    # First the longer one down to the other, then each by turns.
+    # The longer one is cut down to the other, then each by turns.
     cut_a = min(excess, max(0, length_a - length_b))
     cut_b = min(excess, max(0, length_b - length_a))
     rest = excess - cut_a - cut_b
@@ -509,7 +509,7 @@ def is_special_id(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> np.nda
 
 
 def _random_ids(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> np.ndarray:
-    """All pieces that are not special."""
+    """All ids of pieces that are not special."""
     ids = np.unique(np.fromiter(tokenizer.get_vocab().values(), dtype=np.int64))
     if len(ids) and ids[-1] >= vocab_size:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Texts as sentences of pieces, each piece with the task of its word: what masked text is drawn from."""
+"""Texts as sentences of pieces, each piece with the task of its word: the source of masked text."""
 
 import contextlib
 import json
@@ -58,7 +58,7 @@ class Sentence(NamedTuple):
 
     Attributes:
         row: Raw row number.
-        text: As the tokenizer gets it.
+        text: Sentence in the form that the tokenizer gets.
         spans: (start, end) of each word in `text`, in order; None leaves the words to the tokenizer.
         tags: Part of speech of each word; None where words need none.
     """
@@ -77,11 +77,11 @@ class SentencePreparer:
         column: The column of strings or lists of words.
         tokenizer: A fast tokenizer.
         tasks: The configuration's `tasks`.
-        room: Pieces in a row; longer sentences are cut, between words where that can be.
+        room: Number of pieces in a row; longer sentences are cut, between words where possible.
         tag_column: The column of tags.
         tagger: Whether words are found and tagged here.
-        has_spans: Strings have their words in the columns `word_starts` and `word_ends`.
-        tag_names: Names of tags that are stored as numbers; None: they are strings.
+        has_spans: Whether strings have their words in the columns `word_starts` and `word_ends`.
+        tag_names: Names of tags that are stored as numbers; None where they are strings.
         split: Name of the split, for errors.
     """
 
@@ -102,7 +102,7 @@ class SentencePreparer:
 
     @property
     def uses_nltk(self) -> bool:
-        """Whether sentences or words are found by NLTK, where rows are strings."""
+        """Whether NLTK finds sentences or words, where rows are strings."""
         return self.tagger is not None or not (self.needs_tags or self.has_spans)
 
     @property
@@ -162,7 +162,7 @@ class SentencePreparer:
             )
 
     def _tagged(self, batch: Rows, indices: Sequence[int]) -> list[Sentence]:
-        """Sentences whose words are found here."""
+        """Sentences whose words are found and tagged here."""
         values = [value or "" for value in batch[self.column]]
         if self.needs_tags:
             return [
@@ -200,7 +200,7 @@ class SentencePreparer:
         return sentences
 
     def _of_words(self, index: int, words: list[str], tags: list[str] | None) -> list[Sentence]:
-        """A list of words as one sentence, without words that are blank; none where all are."""
+        """A list of words as one sentence without its blank words; none where all are blank."""
         kept = [place for place, word in enumerate(words) if word.strip()]
         if not kept:
             return []
@@ -226,7 +226,7 @@ class SentencePreparer:
         return tags
 
     def _advice(self, tags: object) -> str:
-        """What to do about tags that are no list of strings."""
+        """Advice for tags that are no list of strings."""
         if isinstance(tags, str):
             return "make it a list, one tag for each word (row.split())"
         if isinstance(tags, list) and any(isinstance(tag, int) for tag in tags):
@@ -271,10 +271,10 @@ class SentencePreparer:
         starts = is_first | (words != np.roll(words, 1)) | (words < 0)
         cuts = cut_rows(lengths, starts, self.room)
         starts[cuts[:-1]] = True
-        # What holds nothing but [UNK] teaches nothing.
+        # A sentence of nothing but [UNK] teaches nothing.
         kept = np.logical_or.reduceat(~np.isin(ids, self.tokenizer.all_special_ids), cuts[:-1])
         kept_pieces = np.repeat(kept, np.diff(cuts))
-        # Of each piece, the place in the batch of the raw row that it comes from.
+        # The place in the batch of each piece's raw row.
         places = np.repeat(np.searchsorted(indices, [sentence.row for sentence in sentences]), lengths)
         num_pieces = np.bincount(places[kept_pieces], minlength=len(indices))
         num_sentences = np.bincount(places[cuts[:-1][kept]], minlength=len(indices))
@@ -290,7 +290,7 @@ class SentencePreparer:
     ) -> tuple[np.ndarray, np.ndarray]:
         """(pieces,) the word of each piece, -1 for none; and (words,) their tasks."""
         if sentences[0].spans is None:
-            # All are without: words are the tokenizer's, whose numbers begin anew in each sentence.
+            # None has spans: words are the tokenizer's, whose numbers begin anew in each sentence.
             own = [encoded.word_ids(number) for number in range(len(sentences))]
             sizes = [1 + max((word for word in row if word is not None), default=-1) for row in own]
             firsts = np.cumsum(sizes) - sizes
@@ -314,7 +314,7 @@ def match_words(pieces: np.ndarray, words: np.ndarray) -> np.ndarray:
 
     Args:
         pieces: (P, 2) first character of each, and one past its last.
-        words: (W, 2) the same; one after the other.
+        words: (W, 2) the same of words, one after the other.
 
     Returns:
         (P,) number of the word, -1 for none.
@@ -328,12 +328,12 @@ def match_words(pieces: np.ndarray, words: np.ndarray) -> np.ndarray:
 
 
 def cut_rows(lengths: np.ndarray, starts: np.ndarray, room: int) -> np.ndarray:
-    """Where rows of at most `room` pieces begin: with each sentence that has pieces, and inside those too long for one.
+    """The beginnings of rows of at most `room` pieces: at each sentence that has pieces, and inside those too long for one.
 
     Args:
         lengths: (sentences,) pieces of each.
         starts: (pieces,) bool, whether a word begins.
-        room: At least 1.
+        room: Number of pieces that a row has room for, at least 1.
 
     Returns:
         (rows + 1,) first piece of each row, and the number of all pieces.
@@ -350,10 +350,10 @@ def cut_rows(lengths: np.ndarray, starts: np.ndarray, room: int) -> np.ndarray:
 
 
 def check_tagger(args: MaskedTextArguments, config: PreTrainedConfig) -> None:
-    """See that the tagger's data is there, if it is needed, before anything else is done.
+    """Check that the tagger's data is there, if it is needed, before anything else is done.
 
     Raises:
-        TaggerDataError: It is not.
+        TaggerDataError: The data is missing.
     """
     if args.tagger is not None and list(config.tasks) != [ANY_WORD]:
         tagger_digest()
@@ -371,7 +371,7 @@ def masked_text_rows(
     Args:
         dataset: The raw split.
         args: The recipe's data section.
-        config: `tasks`, `next_sentence_prediction`, `vocab_size` and `max_position_embeddings` are read.
+        config: Configuration whose `tasks`, `next_sentence_prediction`, `vocab_size` and `max_position_embeddings` are read.
         tokenizer: A tokenizer of BERT, or the like.
         split: Name of the split, for messages.
 
@@ -434,7 +434,7 @@ def sentence_table(dataset: Dataset, preparer: SentencePreparer, args: MaskedTex
     """The sentences of a raw split, as `SCHEMA`, found again in the datasets cache; warns of text and tags that do not fit.
 
     Raises:
-        ValueError: As `masked_text_rows`.
+        ValueError: A split that `masked_text_rows` refuses.
     """
     _check_tags(dataset, preparer)
     warn_of_wrapped_text(dataset, args, preparer.split)
@@ -452,7 +452,7 @@ def sentence_table(dataset: Dataset, preparer: SentencePreparer, args: MaskedTex
     if preparer.tag_column is not None and preparer.needs_tags:
         tags = count_tags(used, preparer.tag_column, preparer.tag_names or ())
         warn_of_unknown_tags(tags, preparer.split, preparer.tag_column)
-    # Blank lines of text files are where documents end.
+    # Documents end at blank lines of text files.
     if not has_text.all() and not args.reads_lines:
         logger.warning(
             "%s split, column %r: %d of %d rows have no text (or none that the tokenizer knows) and are left out (rows %s%s)",
@@ -467,19 +467,19 @@ def sentence_table(dataset: Dataset, preparer: SentencePreparer, args: MaskedTex
 
 
 def batch_rows_of(dataset: Dataset, column: str) -> int:
-    """How many rows to prepare at once, so that long ones do not fill the memory."""
+    """The number of rows to prepare at once, so that long ones do not fill the memory."""
     return max(1, min(MOST_BATCH_ROWS, int(BATCH_BYTES / mean_bytes(dataset, column))))
 
 
 def mean_bytes(dataset: Dataset, column: str) -> float:
-    """Bytes of a row's text, by some rows; at least 1."""
+    """Bytes of a row's text, estimated from some rows; at least 1."""
     places = np.unique(np.linspace(0, len(dataset), LOOKED_AT, endpoint=False).astype(np.int64))
     looked_at = dataset.select_columns([column]).with_format("arrow").select(places)[:]
     return max(1.0, looked_at.nbytes / max(1, len(looked_at)))
 
 
 def count_tags(dataset: Dataset, column: str, names: Sequence[str]) -> Counter[str]:
-    """How often each tag occurs in a column of lists of tags, or of their numbers, which `names` are of."""
+    """The count of each tag in a column of lists of tags, or of their numbers in `names`."""
     counts: Counter[str] = Counter()
     tag_of = dict(enumerate(names))
     for block in column_blocks(dataset, column):
@@ -511,7 +511,7 @@ def _has_spans(dataset: Dataset, args: MaskedTextArguments, config: PreTrainedCo
     feature = dataset.features.get(str(args.input_column))
     if args.tag_column is None or not (isinstance(feature, Value) and feature.dtype in ("string", "large_string")):
         return False
-    # Where words need no tags, their places are welcome, but not needed either.
+    # Where words need no tags, their places are used if given, but not demanded.
     return config.tasks != [ANY_WORD] or {WORD_STARTS, WORD_ENDS} <= set(dataset.column_names)
 
 
@@ -527,10 +527,10 @@ def _is_number_below(tag: object, count: int) -> bool:
 
 
 def _joined(rows: Iterable[Iterable[int]], dtype: DTypeLike) -> np.ndarray:
-    """Rows of numbers as one line."""
+    """Rows of numbers joined to one array."""
     return np.fromiter(chain.from_iterable(rows), dtype=dtype)
 
 
 def _lists(values: np.ndarray, lengths: np.ndarray) -> pa.ListArray:
-    """One line of numbers as a list for each row."""
+    """One array of numbers as a list for each row."""
     return pa.ListArray.from_arrays(pa.array(np.append([0], np.cumsum(lengths)), pa.int32()), pa.array(values))

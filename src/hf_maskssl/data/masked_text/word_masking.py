@@ -1,4 +1,4 @@
-"""Masking of whole words: which of them are hidden, and what stands in their place."""
+"""Masking of whole words: the choice of words, and their replacement."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from ..tables.labels import IGNORED_LABEL
 
 MaskSampling = Literal["proportional", "balanced"]
 
-# Devlin et al. 2019, section 3.1: what stands in place of a chosen piece; the rest stays as it was.
+# Replacements of a chosen piece (Devlin et al. 2019, section 3.1); the rest stays.
 MASK_SHARE, RANDOM_SHARE = 0.8, 0.1
 
 
@@ -27,17 +27,17 @@ def mask_words(
     """Choose whole words of a sequence as targets and hide them (whole word masking of BERT, Devlin et al. 2019).
 
     The budget is `probability` of the pieces of text, at least one. Words that have a task are drawn in random order, and
-    each that fits into what is left of the budget is taken; the first is taken whatever its length. Each piece of a taken
+    each that fits into the rest of the budget is taken; the first is taken whatever its length. Each piece of a taken
     word becomes [MASK] (80 %), a random piece (10 %), or stays (10 %).
 
     Args:
         ids: (N,) pieces.
-        tasks: (N,) the task of the word that a piece belongs to, below 0 where it has none: such words are never taken.
+        tasks: (N,) the task of each piece's word, below 0 where it has none: such words are never taken.
         starts: (N,) other than 0 where a word begins; one always begins at the first piece.
         is_text: (N,) bool, False for special tokens: they do not count, and a word that holds one is never taken.
-        rng: Where all draws come from.
+        rng: Generator of all draws.
         mask_id: Id of [MASK].
-        random_ids: (n,) the pieces that random ones are drawn from.
+        random_ids: (n,) ids from which random pieces are drawn.
         probability: Share of pieces to take.
         sampling: "proportional": words are drawn regardless of their tasks. "balanced": always of the task with the fewest
             pieces so far, so that the tasks present share the budget equally as far as their words go.
@@ -72,7 +72,7 @@ def mask_words(
 
 
 def _draw(lengths: list[int], budget: int) -> list[int]:
-    """Places of the words that are taken, of words of these lengths in the order drawn."""
+    """Places of the words to take, from the lengths of words in the order drawn."""
     taken: list[int] = []
     for place, length in enumerate(lengths):
         if length <= budget or not taken:
@@ -84,7 +84,7 @@ def _draw(lengths: list[int], budget: int) -> list[int]:
 
 
 def _draw_balanced(lengths: list[int], tasks: list[int], budget: int, rng: np.random.Generator) -> list[int]:
-    """The same; each time a word of the task with the fewest pieces is next, among equals in a drawn order of the tasks."""
+    """The balanced choice: a word of the task with the fewest pieces is next, among equals in a drawn order of the tasks."""
     waiting: dict[int, list[int]] = {task: [] for task in rng.permutation(np.unique(tasks)).tolist()}
     for place in reversed(range(len(tasks))):
         waiting[tasks[place]].append(place)

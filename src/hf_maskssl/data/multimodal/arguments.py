@@ -12,8 +12,8 @@ class MultimodalArguments(DataArguments):
     """Arguments of several aligned pictures of one scene, such as colours, depth and classes.
 
     `input_column` is `{modality: column}`, which may leave some of the model's modalities out. One name alone is the column
-    of rgb, and None means columns named as the modalities. `label_column` of a dense task is the column of the map.
-    `cache` is false unless the recipe says otherwise: pictures take far less room than what is made of them.
+    of rgb, and None means columns named like the modalities. `label_column` of a dense task is the column of the map.
+    `cache` is false unless the recipe says otherwise: pictures take far less room than their prepared form.
 
     Attributes:
         label_names: Names of the classes of `"semantic_segmentation"` by their id. None means those of the scenes, or numbers up
@@ -22,12 +22,12 @@ class MultimodalArguments(DataArguments):
             None means 0.001 for the scenes and 1 for all other sources.
         label_invalid_value: Raw value of pixels whose depth is not known, for `"depth_estimation"`. Values that are no number,
             or not above 0, are never a known depth.
-        modality_options: Modality -> how its pictures become inputs, the fields `scale`, `standardize`, `mean`, `std`,
+        modality_options: Table of modality -> processing of its pictures, the fields `scale`, `standardize`, `mean`, `std`,
             `resample`, `flips_x` and `invalid_value` of `MultiMAEImageProcessor`; `standardize: dataset` without `mean` measures
             both on the training split, and is the default of every modality but rgb, depth and normals, which have their own. In
             depth, 0 is a hole (`invalid_value: 0`). These options replace those of a checkpoint's processor.
         augment: Whether to crop and mirror training rows at random, all modalities and label maps of a row alike, anew in every
-            epoch; `cache` then has no meaning for them. What is drawn depends on `split_seed`, the run's seed, the epoch and the
+            epoch; `cache` then has no meaning for them. The draws depend on `split_seed`, the run's seed, the epoch and the
             row alone, so a resumed run draws the same. Rows of a stream are drawn from torch's random numbers.
         crop_scale: Share of the picture's area that a random crop has, lowest and highest.
         crop_ratio: Width of a random crop over its height, lowest and highest, where 1 is the ratio of the model's `image_size`.
@@ -76,5 +76,5 @@ class MultimodalArguments(DataArguments):
 
     @property
     def label_maps(self) -> list[str]:
-        """The column of the label, where this is a map as large as the picture."""
+        """Names of the label columns whose values are maps as large as the picture."""
         return [self.label_column] if self.task in DENSE_TASKS and self.label_column is not None else []

@@ -53,7 +53,7 @@ class PictureCheck:
         return {"problem": problems, "missing": [",".join(names) for names in missing]}
 
     def description(self) -> str:
-        """All that decides the result."""
+        """All that decides the result, as text."""
         return f"{MULTIMODAL_VERSION} {dict(self.columns)} {self.files}"
 
 
@@ -169,5 +169,5 @@ class LargestClass:
         return {"largest": largest}
 
     def description(self) -> str:
-        """All that decides the result."""
+        """All that decides the result, as text."""
         return f"{MULTIMODAL_VERSION} {self.column} {self.ignore_index}"

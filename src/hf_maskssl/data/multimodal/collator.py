@@ -28,7 +28,7 @@ class MultimodalCollator(BatchCollator):
         """Make a batch.
 
         Args:
-            rows: Prepared rows with equal keys, as `MultimodalPreparer` gives them.
+            rows: Prepared rows of `MultimodalPreparer` with equal keys.
 
         Returns:
             `inputs`, {modality: (B, C, h, w) float32, or (B, h, w) int64}; `presence`, {modality: (B,) bool}, where some

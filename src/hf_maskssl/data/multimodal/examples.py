@@ -1,4 +1,4 @@
-"""The Python by which a model card makes two samples of several aligned pictures."""
+"""Python code by which a model card makes two samples of several aligned pictures."""
 
 from collections.abc import Iterable
 
@@ -11,13 +11,13 @@ from ..kinds.examples import Example, arrays
 
 
 def _modalities_read(config: PreTrainedConfig, task: str | None) -> list[Modality]:
-    """The input modalities, of a fine-tuned model those it has learnt to read: one of them may hold its labels."""
+    """The input modalities; for a fine-tuned model those it has learnt to read, because one of the rest may hold its labels."""
     names = None if task is None else config.head_inputs()
     return [modality for modality in config.inputs() if names is None or modality.name in names]
 
 
 def _left_out(task: str | None, names: Iterable[str]) -> str:
-    """What a comment says of modalities that are not given."""
+    """A comment on modalities that are not given."""
     if task in DENSE_TASKS or len(list(names)) < 2:  # a dense head joins the tokens of all
         return ""
     return "; modalities may be left out"

@@ -41,20 +41,20 @@ class MultimodalKind(Kind[MultimodalArguments]):
     def completed(
         self, args: MultimodalArguments, config: PreTrainedConfig, for_pretraining: bool = False
     ) -> MultimodalArguments:
-        """As `Kind`: every column is named, so that folders beside those of the modalities are not read."""
+        """The arguments with every column named, so that folders beside those of the modalities are not read."""
         args = dataclasses.replace(args, input_column=modality_columns(args, config))
         if for_pretraining:
             check_complete(args, config)
         return args
 
     def usable(self, rows: AnyDataset, args: MultimodalArguments, config: PreTrainedConfig, name: str) -> RawSplit:
-        """As `Kind`: without rows whose pictures cannot be opened."""
+        """A split without the rows whose pictures cannot be opened."""
         return readable_rows(rows, modality_columns(args, config), args, name)
 
     def labels(
         self, args: MultimodalArguments, config: PreTrainedConfig, whole: AnyDataset, used: AnyDataset
     ) -> LabelSpace | None:
-        """As `Kind`; classes of maps are counted in the rows that are taken."""
+        """The label space; classes of maps are counted in the rows that are taken."""
         if args.label_maps:
             return measure_label_maps(args, config.semantic_loss_ignore_index, used)
         return super().labels(args, config, whole, used)
@@ -67,7 +67,7 @@ class MultimodalKind(Kind[MultimodalArguments]):
     def fitted_processor(
         self, processor: Processor, args: MultimodalArguments, config: PreTrainedConfig, train_split: AnyDataset
     ) -> Processor:
-        """As `Kind`: with this recipe's `modality_options`, and statistics of what has none yet."""
+        """A checkpoint's processor with this recipe's `modality_options`, and statistics of modalities without any."""
         return measured_modalities(
             fitted_processor(require_multimodal(processor), args, config), args, config, train_split
         )
@@ -98,7 +98,7 @@ class MultimodalKind(Kind[MultimodalArguments]):
         return MultimodalCollator(modality_columns(args, config), classes, pictures.ignore_index)
 
     def summary(self, args: MultimodalArguments, config: PreTrainedConfig | None) -> Summary:
-        """As `Kind`: how pictures of training rows are changed, all of a row alike."""
+        """The augmentation of training rows, which changes all pictures of a row alike."""
         if not args.augment:
             return []
         low, high = (f"{share:.0%}" for share in args.crop_scale)
@@ -125,7 +125,7 @@ def require_multimodal(processor: Processor) -> MultiMAEImageProcessor:
     """A checkpoint's processor of several pictures.
 
     Raises:
-        ValueError: It is another one.
+        ValueError: The processor is another one.
     """
     if not isinstance(processor, MultiMAEImageProcessor):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Which column is which modality, and the processor of all of them."""
+"""The columns of the modalities, and the processor of all of them."""
 
 import functools
 import logging
@@ -43,7 +43,7 @@ def check_complete(args: MultimodalArguments, config: PreTrainedConfig) -> None:
     """Refuse a recipe of pre-training without a column for some modality; under `allow_missing` a warning says so.
 
     Raises:
-        ValueError: Naming the modalities.
+        ValueError: A modality has no column; the error names it.
     """
     columns = modality_columns(args, config)
     missing = [name for name in _sources(config) if name not in columns]

@@ -28,7 +28,7 @@ LABEL_MAPS = {"semantic_segmentation": "classes", "depth_estimation": "depth"}
 
 @dataclass(frozen=True)
 class MultimodalPreparer(Preparer):
-    """Callable that turns a batch of raw columns and its row numbers into prepared columns, as `Preparer` says.
+    """A `Preparer` of several pictures: it turns a batch of raw columns and its row numbers into prepared columns.
 
     Attributes:
         columns: Modality -> column.
@@ -38,7 +38,7 @@ class MultimodalPreparer(Preparer):
         label_scale: Factor that depth maps to learn are multiplied by.
         label_invalid_value: Raw value of pixels whose depth is not known.
         allow_missing: Whether rows may lack modalities.
-        augmentation: Random numbers that views are drawn with; None shows all rows as `processor.fixed_view` says.
+        augmentation: Random numbers of the views; None gives all rows `processor.fixed_view`.
         split: Name of the split, for errors.
         row_numbers: Number that each row had before some were left out, for errors; None where none were.
     """
@@ -96,7 +96,7 @@ class MultimodalPreparer(Preparer):
         return np.concatenate(parts, axis=1)
 
     def opened(self, dataset: AnyDataset) -> AnyDataset:
-        """Columns of arrays as NumPy arrays rather than nested lists, where no row is null; all others as they are."""
+        """Columns of arrays as NumPy arrays rather than nested lists, where no row is null; all others unchanged."""
         if not isinstance(dataset, Dataset):
             return dataset
         arrays = (datasets.Array2D, datasets.Array3D)
@@ -112,7 +112,7 @@ class MultimodalPreparer(Preparer):
         return dataclasses.replace(self, augmentation=None)
 
     def set_epoch(self, epoch: int, seed: int | None = None) -> None:
-        """As `DrawnByEpoch`: draw from now on the views of this epoch, in worker processes as well."""
+        """Draw from now on the views of this epoch, in worker processes as well."""
         if self.augmentation is not None:
             self.augmentation.set_epoch(epoch, seed)
 
@@ -202,6 +202,6 @@ class MultimodalPreparer(Preparer):
 
 
 def with_files(error: ValueError, values: Sequence[object]) -> str:
-    """An error's words and, where they do not name them, the files that the values come from."""
+    """The words of an error and, where these do not name them, the files of the values."""
     paths = [path for path in map(path_of, values) if path and path not in str(error)]
     return f"{error} ({', '.join(dict.fromkeys(paths))})" if paths else str(error)

@@ -27,7 +27,7 @@ def cached_map(
 
     Args:
         dataset: Raw rows.
-        function: What makes columns, or an Arrow table, of a batch of columns and its row numbers.
+        function: Callable that makes columns, or an Arrow table, from a batch of columns and its row numbers.
         description: Text that decides the result together with the data set.
         num_proc: Number of processes; None means this one alone.
         batch_rows: Number of rows that the function gets at once.

@@ -24,12 +24,12 @@ def require_columns(dataset: AnyDataset, wanted: Iterable[tuple[str, str | None]
     """Check that columns exist.
 
     Args:
-        dataset: Any split.
+        dataset: Rows of any split.
         wanted: (field of the recipe, column name) pairs; a column that is None is not checked.
-        split: The split's name, for the error.
+        split: Name of the split, for the error.
 
     Raises:
-        ValueError: Naming the field, the column and the columns there are.
+        ValueError: A column is missing; the error names the field, the column and the existing columns.
     """
     present = column_names(dataset)
     for field, name in wanted:
@@ -41,7 +41,7 @@ def numeric_columns(dataset: AnyDataset, without: Sequence[str | None]) -> list[
     """Columns with one number per row, in order, but those named in `without`.
 
     Raises:
-        ValueError: There is none, or the column types are unknown (some streams).
+        ValueError: There is no such column, or the column types are unknown (some streams).
     """
     if dataset.features is None:
         raise ValueError("data.input_column: this stream does not tell its column types; list the feature columns")
@@ -74,7 +74,7 @@ def read_image(value: Any) -> Pictures:
     """A PIL image from encoded bytes or a path; anything else (PIL image, array) as it is.
 
     Raises:
-        ValueError: Missing, or bytes that are no image.
+        ValueError: The value is missing, or bytes that are no image.
     """
     if value is None:
         raise ValueError("the image is missing")
@@ -92,7 +92,7 @@ def read_map(value: Any) -> Pictures:
     """A picture or a NumPy array from encoded bytes, a path, or `{"bytes", "path"}`; anything else as it is.
 
     Raises:
-        ValueError: Missing, or nothing that can be read.
+        ValueError: The value is missing or cannot be read.
     """
     if isinstance(value, str):
         value = {"bytes": None, "path": value}
@@ -136,7 +136,7 @@ def read_waveform(value: object, sampling_rate: int, wanted_rate: int) -> np.nda
         (samples,) float64 array.
 
     Raises:
-        ValueError: Missing, unreadable, or not one-dimensional.
+        ValueError: The value is missing, unreadable, or not one-dimensional.
     """
     if value is None:
         raise ValueError("the sound is missing")
@@ -162,7 +162,7 @@ def _read_audio_file(value: dict[str, Any]) -> tuple[np.ndarray, int]:
             content = file.read()
     if content[:4] not in (b"RIFF", b"RIFX", b"RF64"):
         return _decode_other_audio({"bytes": content, "path": path})
-    # Imported here, as below: only sounds need it, and it is an extra.
+    # The import stands here, as below, because only sounds need it, and it is an extra.
     try:
         from scipy.io import wavfile
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Random numbers of rows, equal whichever process draws them."""
+"""Random numbers of rows that are equal in every process."""
 
 from typing import Protocol, runtime_checkable
 
@@ -8,10 +8,10 @@ import torch
 
 @runtime_checkable
 class DrawnByEpoch(Protocol):
-    """Rows, or what prepares them, that are drawn anew in every epoch."""
+    """Rows, or their preparer, that are drawn anew in every epoch."""
 
     def set_epoch(self, epoch: int, seed: int | None = None) -> None:
-        """From now on draw what belongs to this epoch, and to a run with this seed; None keeps the seed set before."""
+        """Draw from now on for this epoch of a run with this seed; None keeps the seed set before."""
 
 
 class RowDraws:
@@ -32,7 +32,7 @@ class RowDraws:
         self.epoch_and_run = torch.zeros(2, dtype=torch.int64).share_memory_()
 
     def set_epoch(self, epoch: int, run_seed: int | None = None) -> None:
-        """Set what is drawn from now on; None keeps the run's seed, since Accelerate's loader passes the epoch alone."""
+        """Draw from now on for this epoch; None keeps the run's seed, since Accelerate's loader passes the epoch alone."""
         run = self.epoch_and_run[1] if run_seed is None else run_seed
         self.epoch_and_run.copy_(torch.tensor([epoch, run]))
 

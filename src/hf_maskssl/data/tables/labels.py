@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """How a label column becomes numbers.
+    """The rule by which a label column becomes numbers.
 
     Attributes:
         task: Name of the task: a class, a real number, a class per token, or a class or depth per pixel.
@@ -36,14 +36,14 @@ class LabelSpace:
 
     @property
     def num_labels(self) -> int:
-        """Outputs a head needs: the number of classes, 1 for real numbers."""
+        """Number of outputs of a head: the number of classes, 1 for real numbers."""
         return 1 if self.task in ("regression", "depth_estimation") else len(self.names)
 
     def encode(self, value: object) -> int | float:
         """One label as a number.
 
         Raises:
-            ValueError: Missing, not finite, or not a class of the training split.
+            ValueError: The label is missing, not finite, or not a class of the training split.
         """
         value = value.item() if isinstance(value, np.generic) else value
         if value is None or (isinstance(value, float) and not np.isfinite(value)):
@@ -63,7 +63,7 @@ class LabelSpace:
     def encode_tokens(
         self, values: Sequence[str | float] | np.ndarray, mask: Sequence[int] | np.ndarray | None, length: int
     ) -> np.ndarray:
-        """Labels of one sequence.
+        """Encode the labels of one sequence.
 
         Args:
             values: One label per token; -100 is ignored.
@@ -98,8 +98,8 @@ def measure_labels(args: DataArguments, train_split: AnyDataset) -> LabelSpace |
     Names come from a `ClassLabel` feature; strings are sorted and numbered; integers are ids already.
 
     Args:
-        args: The recipe's data section; not of a dense task, see `multimodal.measure_label_maps`.
-        train_split: The whole split: a few rows might lack classes. Of a stream without `ClassLabel` the first 10,000.
+        args: The recipe's data section, not of a dense task (see `multimodal.measure_label_maps`).
+        train_split: Whole split: a few rows might lack classes. Of a stream without `ClassLabel` the first 10,000 rows are read.
 
     Raises:
         ValueError: Labels that are neither integers from 0 nor strings.
@@ -143,7 +143,7 @@ def refuse_missing_labels(split: AnyDataset, args: DataArguments, role: str) -> 
     """Refuse a split with missing labels; in a stream they are met when their row is prepared.
 
     Raises:
-        ValueError: Naming the column, the first rows and how many there are.
+        ValueError: Labels are missing; the error names the column, the first rows and their number.
     """
     missing = missing_labels(split, args.label_column)
     if len(missing):

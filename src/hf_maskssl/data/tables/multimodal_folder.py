@@ -1,4 +1,4 @@
-"""Folders of aligned pictures: `modality/class/name.png`, as the authors of MultiMAE lay them out."""
+"""Folders of aligned pictures: `modality/class/name.png`, the layout of MultiMAE's authors."""
 
 import hashlib
 import os
@@ -18,11 +18,11 @@ NAMED_FILES = 5
 def read_multimodal_folder(root: Path, split: str, args: DataArguments) -> Dataset:
     """One split of a folder: a column per modality and `label`, the class folder.
 
-    Files belong together that have the same class and name, whatever their endings. Pictures stay files: their bytes are
+    Files of the same class and name belong together, whatever their endings. Pictures stay files: their bytes are
     read when their row is.
 
     Args:
-        root: Folder that holds one per modality, or one per split which holds those.
+        root: Folder that holds one folder per modality, or one per split which holds those.
         split: Name of the folder of the split. Where there is none, all rows are the split `train_split`.
         args: `input_column`, `label_column` and `task` say which modalities are needed (no `input_column`: all folders that
             hold pictures; `prepare_data` always names those of the model); `may_lack_columns` lets rows lack some.
@@ -58,7 +58,7 @@ def read_multimodal_folder(root: Path, split: str, args: DataArguments) -> Datas
 def _rows(base: str, modalities: tuple[str, ...], fingerprint: str) -> Iterator[dict[str, str | None]]:
     """One row per name; None for a file that is not there.
 
-    Looks at the folders again rather than taking a list, which `datasets` would hash entry by entry.
+    It looks at the folders again, because `datasets` would hash a list entry by entry.
     """
     files = {modality: _files(Path(base) / modality) for modality in modalities}
     for name in sorted(set().union(*files.values())):

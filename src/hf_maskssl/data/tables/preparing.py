@@ -1,4 +1,4 @@
-"""Prepared splits: what a kind's preparer must do, and the three forms in which its rows are kept."""
+"""Prepared splits: the interface of a kind's preparer, and the three forms in which its rows are kept."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ PreparedSplit: TypeAlias = PreparedRows | TransformedRows | IterableDataset
 
 @dataclass(frozen=True)
 class RawSplit:
-    """The raw rows of a split, those left out that cannot be used.
+    """The usable raw rows of a split.
 
     Attributes:
         name: "train", "validation" or "test".
@@ -74,7 +74,7 @@ class Preparer(ABC):
         return self
 
     def look_at(self, rows: PreparedRows, raw: Dataset) -> None:
-        """Warn of what no single row shows; called once for a split whose prepared rows are kept."""
+        """Warn of faults that no single row shows; called once for a split whose prepared rows are kept."""
         return None
 
 
@@ -89,7 +89,7 @@ class TablePreparer:
 
 
 def prepare_split(dataset: AnyDataset, preparer: Preparer, args: DataArguments) -> PreparedSplit:
-    """Prepare a raw split: once and kept (`cache`), on each reading (always where rows are drawn anew in each epoch), or as
+    """Prepare a raw split once and keep it (`cache`), on each reading (always where rows are drawn anew in each epoch), or as
     a stream passes.
 
     Args:
@@ -107,7 +107,7 @@ def prepare_split(dataset: AnyDataset, preparer: Preparer, args: DataArguments) 
         )
     if preparer.is_drawn or not args.cache:
         return TransformedRows(dataset, preparer)
-    # Every sample of a kind has the same shape, so the first row tells it.
+    # Every sample of a kind has the same shape, which the first row shows.
     first = preparer(dataset[:1], [0])
     shapes = {
         name: values.shape[1:] for name, values in first.items() if isinstance(values, ndarray) and values.ndim > 1

@@ -42,7 +42,7 @@ class ChosenRows(torch_data.Dataset[dict[str, Any]], ABC):
         return self.__getitems__([row])[0]
 
     def __getitems__(self, rows: Sequence[int]) -> list[dict[str, Any]]:
-        """Several rows at once: what a DataLoader asks for.
+        """Several rows at once, for a DataLoader.
 
         Raises:
             IndexError: A row number outside the set.
@@ -116,7 +116,7 @@ class PreparedRows(ChosenRows):
         return self._readers
 
     def __getstate__(self) -> dict[str, Any]:
-        # Views into the table are made anew in a worker process, from the file.
+        # A worker process makes its views into the table anew, from the file.
         return {**self.__dict__, "_readers": None}
 
 

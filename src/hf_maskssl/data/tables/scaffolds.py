@@ -22,9 +22,9 @@ def scaffold_groups(dataset: Dataset, column: str, num_proc: int | None = None) 
     SMILES that RDKit cannot read, empty ones and missing ones are in no group; a warning counts and names them.
 
     Args:
-        dataset: Any rows.
-        column: The column of the SMILES.
-        num_proc: Processes.
+        dataset: Rows of any split.
+        column: Name of the column of the SMILES.
+        num_proc: Number of processes.
 
     Returns:
         Groups from the largest to the smallest; of equally large ones the one whose first row comes last is first.
@@ -41,7 +41,7 @@ def scaffold_groups(dataset: Dataset, column: str, num_proc: int | None = None) 
     unreadable = []
     for row, (molecule, scaffold) in enumerate(zip(rows["molecule"], rows["scaffold"], strict=True)):
         if molecule:
-            # However a molecule is written, it has the scaffold it was first seen with.
+            # Every notation of a molecule has the scaffold with which it was first seen.
             groups.setdefault(scaffold_of.setdefault(molecule, scaffold), []).append(row)
         else:
             unreadable.append(row)
@@ -56,10 +56,10 @@ def scaffold_groups(dataset: Dataset, column: str, num_proc: int | None = None) 
 
 @dataclass(frozen=True)
 class ScaffoldFinder:
-    """Callable that finds molecule and scaffold of each row of a batch.
+    """A callable that finds molecule and scaffold of each row of a batch.
 
     Attributes:
-        column: The column of the SMILES.
+        column: Name of the column of the SMILES.
     """
 
     column: str
@@ -100,7 +100,7 @@ def _scaffold(rdkit: ModuleType, molecule: object) -> str:
 
 
 def _rdkit() -> ModuleType:
-    # Imported here: only scaffold splits need it, and it is an extra.
+    # The import stands here, because only scaffold splits need it, and it is an extra.
     try:
         import rdkit
         import rdkit.Chem.Scaffolds.MurckoScaffold

@@ -1,6 +1,6 @@
-"""Folders of sound files without a decoder at hand.
+"""Folders of sound files, read without a decoder.
 
-A module of its own: to stream, datasets replaces functions such as `open` in the whole module of a builder.
+The class has a module of its own, because datasets, to stream, replaces functions such as `open` in a builder's module.
 """
 
 import datasets
@@ -8,7 +8,7 @@ from datasets.packaged_modules.audiofolder.audiofolder import AudioFolder
 
 
 class SoundFolder(AudioFolder):
-    """The `audiofolder` builder, leaving sounds as `{"bytes", "path"}`.
+    """The `audiofolder` builder with sounds left as `{"bytes", "path"}`.
 
     The `Audio` feature needs torchcodec even to note a path; `Image(decode=False)` stores the same two fields.
     """

@@ -28,7 +28,7 @@ AnyDataset: TypeAlias = Dataset | IterableDataset
 
 
 def read_split(args: DataArguments, split: str) -> AnyDataset:
-    """One split of the source by its name there, whole.
+    """One whole split of the source, by its name there.
 
     Raises:
         ValueError: An unset environment variable, a split that is not there, or an unreadable file.
@@ -73,7 +73,7 @@ def read_split(args: DataArguments, split: str) -> AnyDataset:
 
 
 def _unknown_source(source: str, error: Exception) -> FileNotFoundError:
-    """An error for a name that is no source of files, no folder, and no data set that the Hub gives."""
+    """An error for a name that belongs to no kind of file, no folder, and no data set on the Hub."""
     known = [*LOCAL_SOURCES, "multimodal_folder", *SOURCES]
     reason = str(error).strip().partition("\n")[0].rstrip(".")
     return FileNotFoundError(
@@ -83,7 +83,7 @@ def _unknown_source(source: str, error: Exception) -> FileNotFoundError:
 
 
 def reading_error(place: str, error: Exception) -> ValueError:
-    """An error that says what a user can do about files that datasets cannot read, or that have no rows."""
+    """An error with advice for files that datasets cannot read, or that have no rows."""
     cause = error.__cause__ or error
     # An empty JSON file stops the iterator over its rows.
     if isinstance(cause, StopIteration) or any(words in str(cause) for words in EMPTY_FILES):
@@ -99,12 +99,12 @@ def choose_rows(dataset: Dataset, count: int, seed: int) -> Dataset:
 
 
 def first_row(dataset: AnyDataset) -> dict[str, Any] | None:
-    """The first row, None when there is none. Streams are opened for it."""
+    """The first row, None when there is none. A stream is opened for it."""
     return next(iter(dataset.take(1)), None)
 
 
 def column_names(dataset: AnyDataset) -> list[str]:
-    """Names of the columns; a stream that does not know them is asked for its first row."""
+    """Names of the columns; a stream without names is asked for its first row."""
     if dataset.column_names is not None:
         return list(dataset.column_names)
     return list(first_row(dataset) or {})

@@ -1,4 +1,4 @@
-"""Training, validation and test split, as the source gives them or cut out of one split."""
+"""Training, validation and test split, given by the source or cut out of one split."""
 
 from collections.abc import Sequence
 
@@ -99,7 +99,7 @@ def cut_split(dataset: Dataset, args: DataArguments) -> dict[str, Dataset]:
 def fill_parts(groups: Sequence[Sequence[int]], fractions: Sequence[float]) -> tuple[np.ndarray, ...]:
     """Deal whole groups out: to the first part while they fit, else to the second, else to the third.
 
-    deepchem's `ScaffoldSplitter` (Ramsundar et al. 2019). A group too large for what is left of a part does not close
+    deepchem's `ScaffoldSplitter` (Ramsundar et al. 2019). A group too large for the rest of a part does not close
     it: later, smaller ones still go there.
 
     Args:
@@ -110,7 +110,7 @@ def fill_parts(groups: Sequence[Sequence[int]], fractions: Sequence[float]) -> t
         Sorted row numbers of each part, int64.
     """
     total = sum(map(len, groups))
-    # Rounded: 0.7 + 0.2 is a little less than 0.9.
+    # The sums are rounded, because 0.7 + 0.2 is a little less than 0.9.
     first_end = round(fractions[0] * total, 6)
     second_end = round((fractions[0] + fractions[1]) * total, 6)
     parts: tuple[list[int], ...] = ([], [], [])
@@ -134,7 +134,7 @@ def _drawn_order(groups: list[list[int]], args: DataArguments) -> list[list[int]
 
 
 def _groups(dataset: Dataset, args: DataArguments) -> list[list[int]]:
-    """Rows that have to stay together."""
+    """Groups of rows that have to stay together."""
     column = args.split_column
     if args.split == "random" and column is None:
         return [[row] for row in range(len(dataset))]

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MomentsOfBatch:
-    """Maps a batch of raw rows to one row: the number of its values, their mean and their sum of squares about it.
+    """A map from a batch of raw rows to one row: the number of its values, their mean and their sum of squares about it.
 
     Attributes:
         prepare: Preparer, which knows the columns and how they are opened.

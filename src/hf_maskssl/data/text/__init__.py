@@ -1,1 +1,1 @@
-"""Text as it is: reading it, tokenizers, packing, and what a tokenizer does not know."""
+"""Text in its raw form: reading it, tokenizers, packing, and text unknown to a tokenizer."""

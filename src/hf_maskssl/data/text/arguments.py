@@ -1,4 +1,4 @@
-"""How a text becomes tokens: fields that all kinds with text have."""
+"""Fields of all kinds with text: the tokenizer."""
 
 from dataclasses import dataclass
 

@@ -17,15 +17,15 @@ PACK_ROWS = 1000
 
 @dataclass(frozen=True)
 class TextPacker:
-    """Turns a batch of texts into sequences of exactly `length` tokens, each text followed by the separator.
+    """A callable that turns a batch of texts into sequences of exactly `length` tokens, each text followed by the separator.
 
-    What is left at the end of a batch and does not fill a sequence is dropped.
+    The rest of a batch that does not fill a sequence is dropped.
 
     Attributes:
-        texts: How a text becomes ids.
-        length: Tokens in a sequence.
+        texts: Preparer that turns a text into ids.
+        length: Number of tokens in a sequence.
         separator: Id between texts.
-        as_table: Give an Arrow table, which `Dataset.map` writes without looking at single values.
+        as_table: Whether to give an Arrow table, which `Dataset.map` writes without looking at single values.
     """
 
     texts: TextPreparer
@@ -63,9 +63,9 @@ def pack_split(
 
     Args:
         dataset: The raw split.
-        texts: How a text becomes ids; its `max_length` is the length of a sequence.
-        description: Text that decides what `texts` does.
-        num_proc: Processes.
+        texts: Preparer that turns a text into ids; its `max_length` is the length of a sequence.
+        description: Text that decides the result of `texts`.
+        num_proc: Number of processes.
 
     Raises:
         ValueError: A tokenizer without a separator, a text that cannot be prepared, or not enough text for one

@@ -17,7 +17,7 @@ class TokenizedTexts:
 
     Attributes:
         ids: (N,) integers for each row.
-        full_lengths: How many ids each text had before anything was cut or added.
+        full_lengths: Number of ids of each text before anything was cut or added.
         segments: (N,) int8 for each row, 0 for the first text and 1 for the second; None where the model takes none.
     """
 
@@ -28,18 +28,18 @@ class TokenizedTexts:
 
 @dataclass(frozen=True)
 class TextPreparer:
-    """Turns the text of each row into ids no longer than `max_length`.
+    """A callable that turns the text of each row into ids no longer than `max_length`.
 
     A single text gets no token in front: the model has its own class token, or none. It ends with a separator where
-    the tokenizer does no more than append one (the byte tokenizer). A pair gets all its tokenizer puts around it, and under
+    the tokenizer does no more than append one (the byte tokenizer). A pair gets all special tokens of its tokenizer, and under
     `framed` a single text does too.
 
     Attributes:
-        columns: The column of the text, or the two columns of a sentence pair.
-        tokenizer: None where the column holds ids.
-        max_length: Tokens beyond this are cut, not the separator; None cuts nothing.
+        columns: Name of the column of the text, or names of the two columns of a sentence pair.
+        tokenizer: Tokenizer of the text; None where the column holds ids.
+        max_length: Number of tokens beyond which a text is cut, keeping the separator; None cuts nothing.
         split: Name of the split, for errors.
-        framed: The model takes texts as the tokenizer frames them, [CLS] A [SEP] for BERT's, and the segment of each token.
+        framed: Whether texts get all special tokens, [CLS] A [SEP] for BERT's, and the segment of each token.
     """
 
     columns: tuple[str, ...]
@@ -50,7 +50,7 @@ class TextPreparer:
 
     @property
     def room(self) -> int | None:
-        """How many tokens of a single text are kept."""
+        """The number of tokens of a single text that are kept."""
         if self.max_length is None:
             return None
         return max(0, self.max_length - sum(map(len, self.frame)))
@@ -85,10 +85,10 @@ class TextPreparer:
         return self.framed and self.tokenizer is not None
 
     def uncut(self, batch: Rows, indices: Sequence[int]) -> list[np.ndarray]:
-        """All ids of single texts, without any special token.
+        """All ids of single texts, without special tokens.
 
         Raises:
-            ValueError: As for a call.
+            ValueError: A row without text, or text and tokenizer that do not go together, naming split, row, column.
         """
         column = self.columns[0]
         values = self._texts(batch, indices, column)
@@ -143,7 +143,7 @@ class TextPreparer:
         ids = np.asarray(value)
         if ids.ndim != 1 or ids.dtype.kind not in "iu":
             raise ValueError(f"{self._where(index, column)}: expected a list of integer ids, got {value!r:.60}")
-        # Not narrower: an id far outside the vocabulary must not wrap into it.
+        # The type is not narrower, because an id far outside the vocabulary must not wrap into it.
         return ids.astype(np.int64)
 
     def _refuse_unknown(self, full: list[np.ndarray], values: list[str], indices: Sequence[int]) -> None:
@@ -167,13 +167,13 @@ def join_words(value: Any) -> Any:
 
 
 def row_place(split: str, index: int, *columns: str) -> str:
-    """Split, row and column(s), as errors name them."""
+    """Split, row and column(s) for an error."""
     names = repr(columns[0]) if len(columns) == 1 else f"{columns[0]!r}..{columns[-1]!r}"
     return f"{split} split, row {index}, column {names}"
 
 
 def appended_separator(tokenizer: PreTrainedTokenizerBase | None) -> int | None:
-    """The separator that a tokenizer puts after a text, with nothing in front; None where it does otherwise."""
+    """The separator that a tokenizer puts after a text, with nothing in front; None where it adds anything else."""
     if tokenizer is None or tokenizer.sep_token_id is None:
         return None
     plain = tokenizer("a", add_special_tokens=False)["input_ids"]
@@ -194,11 +194,11 @@ def added_tokens(tokenizer: PreTrainedTokenizerBase | None) -> tuple[list[int], 
 
 
 def describe_tokenizer(tokenizer: PreTrainedTokenizerBase | None) -> list[object] | None:
-    """All that decides what a tokenizer does, as values JSON can write."""
+    """All settings that decide a tokenizer's result, as values JSON can write."""
     if tokenizer is None:
         return None
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
     state = json.loads(tokenizer.backend_tokenizer.to_str()) if isinstance(tokenizer, PreTrainedTokenizerFast) else {}
-    # Truncation and padding are left from the last call, not settings.
+    # Truncation and padding are left over from the last call and are no settings.
     state = {name: state[name] for name in state if name not in ("truncation", "padding")}
     return [vocabulary, state, tokenizer.split_special_tokens]

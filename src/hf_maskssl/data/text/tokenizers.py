@@ -1,4 +1,4 @@
-"""Tokenizers for text: one by name, one of bytes, one built from an alphabet, BERT's of a vocabulary file or trained."""
+"""Tokenizers for text: one by name, one of bytes, one built from an alphabet, BERT's from a vocabulary file or trained."""
 
 import logging
 import os
@@ -30,14 +30,14 @@ BYTE_TOKENIZER = "utf-8"
 BYTE_SPECIAL_TOKENS = ("[PAD]", "[BOS]", "[EOS]", "[MASK]", "[CLS]", "[SEP]")
 BERT_SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUES = "##"
-# Of a trained WordPiece: rarer characters become [UNK] (the vocabulary of BERT has 997), and no piece stands for what
-# occurs once.
+# Limits of a trained WordPiece: rarer characters become [UNK] (the vocabulary of BERT has 997), and a piece must
+# occur more than once.
 LARGEST_ALPHABET = 1000
 LOWEST_FREQUENCY = 2
 # Part of the key of a kept vocabulary: raise it when `train_wordpiece` gives another one.
 WORDPIECE_VERSION = 1
-TEXT_ROWS = 1000  # read together
-# A vocabulary of the model that is larger than the tokenizer's by more than this is told of.
+TEXT_ROWS = 1000  # rows read together
+# A model's vocabulary that is larger than the tokenizer's by more than this causes a warning.
 MOST_UNUSED = 1.05
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def build_character_tokenizer(alphabet: str, max_length: int) -> PreTrainedToken
     It saves and loads like any other, through `AutoTokenizer` and without code of this package.
 
     Args:
-        alphabet: The characters in the order of their ids, which begin at 3.
+        alphabet: Characters in the order of their ids, which begin at 3.
         max_length: Longest sequence in tokens; longer ones are cut when truncation is asked for.
 
     Returns:
@@ -172,8 +172,8 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = Tru
     The same texts give the same vocabulary, in every process.
 
     Args:
-        texts: Read twice, so no iterator.
-        vocab_size: Pieces, special tokens included.
+        texts: Texts, read twice and so no iterator.
+        vocab_size: Number of pieces, special tokens included.
         lowercase: Whether text is lowercased and loses its accents first.
 
     Returns:
@@ -189,7 +189,7 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = Tru
     backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     alphabet = _alphabet(texts, backend)
-    # What goes on with a word; punctuation never does. The trainer numbers these pieces in the order of a hash table, and
+    # These pieces continue a word; punctuation never does. The trainer numbers them in the order of a hash table, and
     # breaks ties by number, so that every run would end with other pieces: given as special tokens, they have their order.
     inner = [CONTINUES + letter for letter in alphabet if len(_split_words(backend, "a" + letter)) == 1]
     needed = len(BERT_SPECIAL_TOKENS) + len(alphabet) + len(inner)
@@ -218,8 +218,8 @@ class ColumnTexts:
     """The texts of a column, one after the other and as often as asked for; lists of words are joined, nulls left out.
 
     Attributes:
-        split: Any split.
-        column: Its column of strings or lists of words.
+        split: Rows of any split.
+        column: Name of its column of strings or lists of words.
     """
 
     split: AnyDataset
@@ -243,13 +243,13 @@ def train_wordpiece_on(split: AnyDataset, column: str, vocab_size: int, lowercas
     """`train_wordpiece` on the texts of a column, kept in the datasets cache for the other processes and later runs.
 
     Args:
-        split: What lives in memory, or is a stream, is trained on each time.
-        column: Its column of strings or lists of words.
-        vocab_size: Pieces, special tokens included.
+        split: Rows of the split; rows in memory, or of a stream, are trained on each time.
+        column: Name of its column of strings or lists of words.
+        vocab_size: Number of pieces, special tokens included.
         lowercase: Whether text is lowercased and loses its accents first.
 
     Raises:
-        ValueError: As `train_wordpiece`, or a value that is no text.
+        ValueError: Texts that `train_wordpiece` refuses, or a value that is no text.
     """
     texts = ColumnTexts(split, column)
     if not (isinstance(split, Dataset) and split.cache_files):
@@ -295,8 +295,8 @@ def load_tokenizer(
     """The tokenizer a recipe names, None when its column already holds ids.
 
     Args:
-        tokenizer: As `data.tokenizer`; a file is taken for a vocabulary of BERT, cased where it has capitals.
-        alphabet: As `data.alphabet`, which goes first.
+        tokenizer: Value of `data.tokenizer`; a file must be a vocabulary of BERT, cased where it has capitals.
+        alphabet: Value of `data.alphabet`, which goes first.
         config: Model configuration with `max_position_embeddings`.
 
     Raises:
@@ -336,7 +336,7 @@ def _has_capital(piece: str) -> bool:
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
-    """Refuse a tokenizer whose ids the model cannot take; tell of a model with far more ids than the tokenizer.
+    """Refuse a tokenizer whose ids the model cannot take; warn of a model with far more ids than the tokenizer.
 
     Raises:
         ValueError: More tokens than `vocab_size`, or another padding id than the model's.

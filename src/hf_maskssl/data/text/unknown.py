@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def count_token(table: Dataset, token: int) -> np.ndarray:
-    """(rows,) integers, how often a token occurs in the `input_ids` of each row."""
+    """(rows,) integers, the count of a token in the `input_ids` of each row."""
     counts = [np.zeros(0, dtype=np.int64)]
     for batch in table.with_format("arrow")[:].to_batches():
         ids = batch.column("input_ids")
@@ -35,9 +35,9 @@ def warn_of_unknown(
 
     Args:
         counts: (rows,) number of such tokens in each row.
-        raw: The raw rows, in which the text is looked up.
-        columns: The columns of the text.
-        tokenizer: What does not know it.
+        raw: Raw rows, in which the text is looked up.
+        columns: Names of the columns of the text.
+        tokenizer: Tokenizer that does not know the text.
         split: Name of the split, for the warning.
     """
     rows = np.flatnonzero(counts)
@@ -57,7 +57,7 @@ def warn_of_unknown(
 
 
 def _unknown_parts(raw: Dataset, columns: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """The first stretches of text that become the unknown token; none where a tokenizer does not tell."""
+    """The first stretches of text that become the unknown token; none where a tokenizer gives no places."""
     if not tokenizer.is_fast:
         return []
     parts: set[str] = set()
