@@ -107,7 +107,7 @@ class BatchCollator:
 
 
 def labels_and_index(rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-    """Where rows have them, `labels` (B,) or (B, H, W), those of tokens padded to (B, N), and `index` (B,) int64."""
+    """`labels` (B,) or (B, H, W), or for tokens padded to (B, N), and `index` (B,) int64, where rows have them."""
     batch = {}
     if "labels" in rows[0]:
         labels = [np.asarray(row["labels"]) for row in rows]

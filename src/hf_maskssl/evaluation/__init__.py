@@ -1,1 +1,1 @@
-"""What frozen features are worth: extraction, probes, metrics, intervals and reports."""
+"""Measuring frozen features: extraction, probes, metrics, intervals and reports."""

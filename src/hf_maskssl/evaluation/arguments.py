@@ -20,7 +20,7 @@ METRICS_OF_TASK: dict[str, tuple[MetricName, ...]] = {
 
 @dataclass
 class ProbeArguments:
-    """How frozen features are measured.
+    """Settings of the probes that measure frozen features.
 
     Attributes:
         protocol: Name of the way to train probes. "standard" finds the optimum of a regularised linear model on standardised
@@ -77,7 +77,7 @@ class ProbeArguments:
         """Refuse values that no probe can work with.
 
         Raises:
-            ValueError: Naming the field, what was expected and what came.
+            ValueError: A value cannot work; the error names field, expectation and value.
         """
         coerce(self.protocol, Protocol, "probe.protocol")
         coerce(self.solver, Solver | None, "probe.solver")

@@ -170,7 +170,7 @@ def read_raw_inputs(split: PreparedSplit, prepared: PreparedData, task: str) -> 
 
     Args:
         split: A split of `prepared`, nothing drawn at random.
-        prepared: Its collator and processor are used.
+        prepared: Data whose collator and processor are used.
         task: "token_classification" gives windows around tokens.
 
     Raises:
@@ -233,7 +233,7 @@ def raw_inputs_probe(
         task: "classification", "regression" or "token_classification".
         args: `labels_per_class` and the headline metric are read.
         seed: Seed of the draws of rows.
-        validation: Chooses the penalty, unless labels are few.
+        validation: Rows that choose the penalty, unless labels are few.
 
     Returns:
         The run, and in words what the model was.

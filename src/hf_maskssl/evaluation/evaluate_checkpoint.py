@@ -386,7 +386,7 @@ def _difference(one: Measurement, first: Arm, other: Measurement, second: Arm, p
 
 def _bootstrap_difference(metric: str, one: Measurement, said: Sequence[np.ndarray]) -> tuple[float, float, float]:
     if metric == "token_accuracy":
-        # Of each sample, how many more of its tokens the second model has right; and how many it has.
+        # The difference of correct tokens in each sample, second model minus first, and the number of tokens.
         counts = np.asarray(one.tokens_of_samples)
         counts = counts[counts > 0]
         ends = np.concatenate([[0], counts.cumsum()])

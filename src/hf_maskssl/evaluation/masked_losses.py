@@ -1,4 +1,4 @@
-"""How well masked words are recovered, by part of speech, over a whole split."""
+"""Losses and accuracies of masked words, by part of speech, over a whole split."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -35,7 +35,7 @@ def masked_losses(
         model: BERT with a head for masked words, `cls.predictions`; it must be on `device`. It is scored in evaluation mode.
         rows: A split of `PreparedData` of kind "masked_text".
         collator: List of rows -> batch with `labels` and `tasks`.
-        tasks: Names of the tasks in the order of the rows' ids: `config.tasks` of what the rows were prepared for.
+        tasks: Names of the tasks in the order of the rows' ids: `config.tasks` of the model for which the rows were prepared.
         batch_size: Rows of a batch; does not change the result.
         device: Device to which batches are moved.
 

@@ -143,7 +143,7 @@ def exact_linear_model(
         test: Rows to score.
         task: "classification", "regression" or "token_classification".
         args: The headline metric is read.
-        validation: Chooses the strength of the L2 penalty out of `PENALTIES`; None takes `DEFAULT_PENALTY`.
+        validation: Rows that choose the strength of the L2 penalty out of `PENALTIES`; None takes `DEFAULT_PENALTY`.
 
     Raises:
         ValueError: Labels of another kind than the task's, or one class only.

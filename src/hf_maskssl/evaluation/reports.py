@@ -7,7 +7,7 @@ def markdown_table(rows: Sequence[Sequence[object]], columns: Sequence[str]) -> 
     """A Markdown table, without a final line break.
 
     Args:
-        rows: Cells are text, integers (as they are), floats (two decimals), None (a dash), or
+        rows: Rows of cells: text, integers (as they are), floats (two decimals), None (a dash), or
             {"mean": float, "half_width": float | None} (91.25 ± 0.50). Columns of numbers are aligned to the right.
         columns: The head, one name a column.
 
@@ -30,7 +30,7 @@ def text_table(rows: Sequence[Sequence[object]], columns: Sequence[str], width: 
     """A table for a terminal, without a final line break: the first column to the left, the others to the right.
 
     Args:
-        rows: Cells as in `markdown_table`; None becomes an empty cell.
+        rows: Rows of cells as in `markdown_table`; None becomes an empty cell.
         columns: The head, one name a column.
         width: Characters of a line. Where it is too narrow, the first column loses the beginnings of its texts (which in
             paths say less than the ends), down to 16 characters each.

@@ -33,7 +33,7 @@ def attend_with_dropout(
     Args:
         query: (B, heads, M, d) float32 or float64, on the CPU.
         key, value: (B, heads, N, d).
-        attention_mask: Broadcastable to (B, heads, M, N): bool, True = attended to, or added to the scores; or None. Every
+        attention_mask: Mask broadcastable to (B, heads, M, N): bool, True = attended to, or numbers to add; or None. Every
             query must attend to something.
         scaling: Factor of the scores.
         dropout: 0 to below 1.

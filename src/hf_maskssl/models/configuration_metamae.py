@@ -56,7 +56,7 @@ class MetaMAEConfig(PreTrainedConfig):
         mask_ratio: Share of tokens hidden from the encoder, in (0, 1) (Table 8).
         num_adaptation_steps: Gradient steps on the latent (Table 15); 0 is plain MAE and needs `contrastive_weight=0`.
         adaptation_step_size: Alpha of Eq. 2.
-        first_order: Leave out the derivative of the inner gradient; cheaper, and worse in the paper.
+        first_order: Whether to leave out the derivative of the inner gradient; cheaper, and worse in the paper.
         nearby_ratio: R, the probability that a masked token next to a visible one joins the support set.
         contrastive_weight: Lambda of Eq. 5; 0 leaves the task contrastive loss and its projector out.
         contrastive_temperature: Tau of Eq. 4.

@@ -38,7 +38,7 @@ class Modality:
     Attributes:
         name: Key of the entry.
         kind: "continuous": (B, C, H / stride, W / stride) float; "categorical": (B, H / stride, W / stride) class ids.
-        num_channels: C of a continuous modality (13 for a 13-band satellite image).
+        num_channels: Number of channels of a continuous modality (13 for a 13-band satellite image).
         num_classes: Number of classes of a categorical one.
         embedding_size: Width of a categorical one's class embeddings.
         stride: Factor by which it is coarser than the image (the paper keeps class maps at a quarter of the resolution).
@@ -114,7 +114,7 @@ class MultiMAEConfig(PreTrainedConfig):
         num_visible_tokens: Tokens that the encoder sees of a sample in pre-training, of all modalities together.
         dirichlet_alpha: Concentration of the Dirichlet distribution that deals them out over the input modalities: one
             number (symmetric), or one per input modality by name.
-        sample_modalities_uniformly: First draw, uniformly, which modalities are visible at all.
+        sample_modalities_uniformly: Whether to draw first, uniformly, which modalities are visible at all.
         semantic_loss_ignore_index: Class id of pixels without a class: embedded as zeros, left out of losses.
         task_balancing: Rule by which the outputs' losses become one: "none" (their sum), "minimax" (MM-MAE), "uncertainty",
             "gradnorm" or "dwa". task_balancing_options: its settings, see `models/task_balancing.py`.

@@ -51,14 +51,14 @@ class SMAConfig(PreTrainedConfig):
             first layer; None is the same number.
         intermediate_size: Width of the MLPs; None is `hidden_size`. cross_intermediate_size: of a cross-attention
             encoder's first layer; None is the same width.
-        use_bias: Biases in the linear layers of the attention layers and their MLPs.
+        use_bias: Whether the linear layers of the attention layers and their MLPs have biases.
         drop_path_rate: Stochastic depth of the last layer, rising linearly from 0 over the layers after the first.
         layer_norm_eps: Epsilon of the norms in attention layers; embedding_layer_norm_eps: of the norm of the embedded
             inputs and of the decoder's output.
         decoder_qk_channels, decoder_v_channels, decoder_intermediate_size: The decoder's widths; None is
             `embedding_size`. decoder_num_attention_heads: its heads.
-        decoder_query_residual: Add the queries to the decoder's attended values.
-        decoder_mask_token: Add a learned vector to the queries of the positions that are asked for.
+        decoder_query_residual: Whether to add the queries to the decoder's attended values.
+        decoder_mask_token: Whether to add a learned vector to the queries of the predicted positions.
         decoder_shared_positions: The decoder's queries are the input's position embeddings (Eq. 6); False gives it a
             table of its own.
         tie_word_embeddings: Tokens are read off with the input embedding table.
@@ -75,8 +75,8 @@ class SMAConfig(PreTrainedConfig):
             the first `mask_schedule_fraction` of training. "none": guided from the start. "mix": a share
             `mask_schedule_start` * c of the masked tokens is drawn at random among those the attention did not choose.
             "widen": masked tokens are drawn at random among the best-attended share r + (`mask_schedule_start` - r) c.
-        reconstruct_visible: Score every real position and not only the masked ones.
-        target_mean, target_std, target_clip: Continuous targets become (x - mean) / std, then are clipped to
+        reconstruct_visible: Whether to score every real position and not only the masked ones.
+        target_mean, target_std, target_clip: Numbers by which continuous targets become (x - mean) / std, then are clipped to
             [-clip, clip]; a number, or one per channel for mean and std; None leaves them.
         classifier_pooling: Input of a sequence classifier. "query": the output of a learned query that attends to the hidden
             states, as in the authors' code; "mean": their mean.

@@ -42,7 +42,7 @@ def dropout(x: torch.Tensor, p: float, training: bool) -> torch.Tensor:
     Args:
         x: (...), floating point.
         p: Probability to drop, 0 to 1.
-        training: False returns x itself.
+        training: Whether to drop; False returns x itself.
 
     Raises:
         ValueError: `p` is no probability.

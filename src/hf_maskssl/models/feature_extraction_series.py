@@ -22,8 +22,8 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
         mean: Means for `"dataset"`: one number per channel, or per feature when `statistics_axis` is `"feature"`.
         std: Standard deviations, positive, as many as `mean` has numbers.
         statistics_axis: `"channel"` for series, `"feature"` for tabular rows.
-        feature_names: Tabular rows: the columns in the order the model was trained on.
-        channels_last: Give (T, C), one token per time step, instead of (C, T). Samples go in as (C, T) either way.
+        feature_names: Names of a table's columns in the order the model was trained on.
+        channels_last: Whether to give (T, C), one token per time step, instead of (C, T). Samples go in as (C, T) either way.
 
     Raises:
         ValueError: Statistics or names that do not fit the shape.
@@ -134,7 +134,7 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
 
 
 def _depth(values: Numbers) -> int:
-    """How many levels of sequence there are, looking at the first entries only (the batch may be ragged)."""
+    """The number of levels of sequence, judged by the first entries only (the batch may be ragged)."""
     if isinstance(values, Array):
         return int(values.ndim)
     return 1 + _depth(values[0]) if isinstance(values, Sequence) and len(values) and not isinstance(values, str) else 0

@@ -31,7 +31,7 @@ from .image_processing_pictures import (
 )
 from .standardization import check_statistics
 
-# What pictures of these names need, unless their own fields say otherwise: ImageNet's mean and standard deviation; the robust
+# Defaults of pictures with these names: ImageNet's mean and standard deviation; the robust
 # standardisation of the paper's depth, where sensors write 0 for what they did not see; and normals coded as bytes, whose
 # first component points along the picture's rows.
 NAMED_DEFAULTS: dict[str, dict[str, Any]] = {
@@ -58,7 +58,7 @@ class Picture:
 
     Attributes:
         name: Key of the entry.
-        channels: C of a continuous modality, None for class maps.
+        channels: Number of channels of a continuous modality, None for class maps.
         num_classes: Number of classes of class maps, otherwise 0.
         stride: Factor by which the result is coarser than the image.
         scale: Raw values are multiplied by this first.
@@ -182,7 +182,7 @@ class MultiMAEImageProcessor(BaseImageProcessor):
                 (16-bit too) or arrays of (H, W), (C, H, W) or (H, W, C). A sequence may be one array, (B, C, H, W) or
                 (B, H, W, C), and (B, H, W) of maps of one channel. Or, alone, rgb pictures.
             views: Part of each sample to show; None is the whole or the middle, by `crop_fraction`.
-            augment: Draw a random crop and flip of each sample instead.
+            augment: Whether to draw a random crop and flip of each sample instead.
             generator: Generator of these draws; None takes a fresh one.
             return_tensors: `"pt"` or `"np"` for one array per modality, None for lists.
 

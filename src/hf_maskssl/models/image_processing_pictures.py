@@ -32,7 +32,7 @@ def read_picture(value: Pictures, channels: int | None) -> Raw:
 
     Args:
         value: PIL image or array.
-        channels: C; None for a class map, whose C is 1.
+        channels: Number of channels C; None for a class map, whose C is 1.
 
     Returns:
         A PIL image of mode L, P, RGB or RGBA for a picture of bytes, else an array (H, W, C) of its own type.

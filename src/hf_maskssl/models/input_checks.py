@@ -120,7 +120,7 @@ def check_query_mask(query_mask: torch.Tensor, shape: tuple[int, ...], is_real: 
     """Queries that the caller chose, (B, L) bool: at least one in every row, and no padding.
 
     Args:
-        query_mask: Nonzero = chosen.
+        query_mask: Mask (B, L), nonzero = chosen.
         shape: (B, L).
         is_real: (B, L) bool, False = padding; None when nothing is padded.
 

@@ -71,7 +71,7 @@ def sincos_positions(
         width: D, a multiple of 2 (one dimension) or 4 (two).
         spacing: Distance of neighbours along each axis, 1 when None; coordinates are those of the patches' centres, counted
             from the centre of a patch of size 1 in the same corner.
-        row_first: Two dimensions: the first half encodes the row, as in MultiMAE, and not the column, as in MAE.
+        row_first: Whether, in two dimensions, the first half encodes the row, as in MultiMAE, and not the column, as in MAE.
 
     Returns:
         (N, D) float32, row-major.
@@ -141,7 +141,7 @@ def eager_attention_forward(
 
     Args:
         query, key, value: (B, heads, N, head_dim).
-        attention_mask: Additive, broadcastable to (B, heads, N_query, N_key), or None.
+        attention_mask: Numbers added to the scores, broadcastable to (B, heads, N_query, N_key), or None.
 
     Returns:
         (B, N, heads, head_dim) and the weights (B, heads, N_query, N_key).

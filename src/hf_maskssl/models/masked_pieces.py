@@ -134,7 +134,7 @@ def _targets(
 
 
 def _positions_of(labels: torch.Tensor, at_least: int = 1) -> torch.Tensor:
-    """(B, K) int64, the places in each row of labels (B, N) that are not -100, ascending, and then -1; `at_least` so many."""
+    """(B, K) int64, the places in each row of labels (B, N) that are not -100, ascending, and then -1; K >= `at_least`."""
     is_masked = labels != IGNORED
     counts = is_masked.sum(1)
     width = max(at_least, int(counts.max()))

@@ -336,7 +336,7 @@ class MetaMAEDecoder(nn.Module):
             latents: (B, 1 + K, D); with depth 0 (B, 1 + N, D).
             mask: Split of the tokens into visible ones, which the latents stand for, and masked ones.
             token_table: (V, D), the input embedding table that reads words off (tied).
-            differentiable_twice: Use operations whose second derivative is cheap.
+            differentiable_twice: Whether to use operations whose second derivative is cheap.
             ids: (B, M) positions to predict, of a sequence of one kind; None predicts all.
 
         Returns:

@@ -77,7 +77,7 @@ class PoSMinimaxBertForPreTrainingOutput(ModelOutput):
     """The result of masked language modelling and next sentence prediction.
 
     Attributes:
-        loss, loss_parts, hidden_states, attentions: Those of `PoSMinimaxBertForMaskedLMOutput`; where pairs are labelled,
+        loss, loss_parts, hidden_states, attentions: Entries as in masked language modelling; where sentence pairs are labelled,
             the parts of `next_sentence` too.
         prediction_logits: (B, N, V), where there are no labels.
         seq_relationship_logits: (B, 2): the second segment follows the first, or comes from elsewhere.
@@ -468,7 +468,7 @@ class PoSMinimaxBertForPreTraining(PoSMinimaxBertMaskedModel):
             next_sentence_label: (B,) int64, 0 = the second segment follows the first, 1 = it comes from elsewhere, -100 = not
                 known. Refused where the configuration has no next sentence prediction.
             masked_positions: (B, K) int64, the places in each row that have a label, ascending, and then -1, as
-                `MaskedTextCollator` gives them: a GPU that is told them need not be waited for. None: found here.
+                `MaskedTextCollator` gives them: with them the CPU need not wait for the GPU. None finds them here.
 
         Raises:
             ValueError: The encoder refuses an input; labels, tasks and masked positions of another shape or type; a label of

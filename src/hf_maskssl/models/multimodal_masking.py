@@ -128,7 +128,7 @@ def sample_proportions(alphas: torch.Tensor, is_present: torch.Tensor, uniform_s
     Args:
         alphas: (M,) concentration of each modality.
         is_present: (B, M) bool.
-        uniform_subsets: First draw, uniformly over the non-empty subsets, which modalities are seen at all.
+        uniform_subsets: Whether to draw first, uniformly over the non-empty subsets, which modalities are seen at all.
 
     Returns:
         (B, M) float32, rows summing to 1.

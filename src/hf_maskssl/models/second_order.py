@@ -203,12 +203,12 @@ class _AttentionGrad(torch.autograd.Function):
             g, q, k, v, w, centre = _flat(part, grad, query, key, value, weights, centred)
             to_q, to_k, to_v = _flat(part, *arrived)
             for_grad, for_query, for_key, for_value = _flat(part, *found)
-            # What arrives at S from S key and S^T query, less its mean under the weights
+            # The cotangent of S comes from S key and S^T query, less its mean under the weights.
             arriving = torch.bmm(to_q, k.transpose(1, 2))
             _add_product(arriving, q, to_k.transpose(1, 2)).mul_(scaling)
             arriving.sub_(torch.linalg.vecdot(arriving, w).unsqueeze(-1))
-            to_products = arriving * w  # what arrives at G value^T
-            # What arrives at W, from S and from W^T G, and what the softmax passes on of it
+            to_products = arriving * w  # cotangent of G value^T
+            # The cotangent of W comes from S and from W^T G; the softmax passes it on.
             to_weights = _add_product(arriving.mul_(centre), g, to_v.transpose(1, 2))
             to_scores = torch._softmax_backward_data(to_weights, w, -1, w.dtype)
             scores_grad = torch.mul(centre, w, out=to_weights)
@@ -228,7 +228,7 @@ def attention(
 
     Args:
         query, key, value: (B, heads, N, head_dim).
-        mask: Additive, broadcastable to (B, heads, N, N), or None.
+        mask: Numbers added to the scores, broadcastable to (B, heads, N, N), or None.
 
     Returns:
         (B, heads, N, head_dim).

@@ -99,7 +99,7 @@ def draw_image_masks(
         pixel_values: (B, C, H, W), one row of pictures per image.
         path: PNG, PDF or SVG file to write; its folder is made.
         num_views: Masks per image.
-        seeds: Their draws; None takes 0, 1, ... (and then `num_views` is their number).
+        seeds: Seeds of the draws; None takes 0, 1, ... (and then `num_views` is their number).
         processor: Processor of the images, to undo its standardisation.
 
     Returns:
@@ -359,7 +359,7 @@ def _has_glyph(character: str) -> bool:
 
 @dataclass(frozen=True)
 class ColumnMasks:
-    """How a model masks a table's columns.
+    """The frequencies with which a model masks a table's columns.
 
     Attributes:
         frequency: (N,) share of all masks that hide the column.
@@ -405,7 +405,7 @@ def draw_column_masks(
     Args:
         model: A pre-training model with `sample_mask` whose tokens are columns.
         rows: (B, N, 1), as the model takes them; some hundred rows make a steady picture.
-        column_names: N names; None numbers the columns.
+        column_names: Names of the N columns; None numbers them.
         path: PNG, PDF or SVG file to write; its folder is made.
         num_draws: Masks per row.
 

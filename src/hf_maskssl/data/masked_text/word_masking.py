@@ -39,7 +39,7 @@ def mask_words(
         mask_id: Id of [MASK].
         random_ids: (n,) ids from which random pieces are drawn.
         probability: Share of pieces to take.
-        sampling: "proportional": words are drawn regardless of their tasks. "balanced": always of the task with the fewest
+        sampling: Name of the way: "proportional" draws words of any task, "balanced" always one of the task with the fewest
             pieces so far, so that the tasks present share the budget equally as far as their words go.
 
     Returns:

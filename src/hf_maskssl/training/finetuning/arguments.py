@@ -14,7 +14,7 @@ from ...recipes import load_recipe
 
 @dataclass
 class FinetuningArguments:
-    """How a task is learnt on top of an encoder, over which seeds, and what is kept.
+    """Settings of fine-tuning: the training of a task on an encoder, its seeds, and what is kept.
 
     Attributes:
         checkpoint: Folder or Hub name of an encoder or a pre-training checkpoint, whose configuration the fields of the `model`
@@ -113,7 +113,7 @@ class FinetuningArguments:
         """Refuse values that no run can work with.
 
         Raises:
-            ValueError: Naming the field, what was expected and what came.
+            ValueError: A value cannot work; the error names field, expectation and value.
         """
         check_numbers("finetuning.", self, self.RANGES)
         check_seeds("finetuning.seeds", self.seeds)

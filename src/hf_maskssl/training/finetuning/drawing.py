@@ -77,7 +77,7 @@ class Drawing:
         shown = {what: path.relative_to(self.folder).as_posix() for what, path in drawn.items() if path is not None}
         return {"pictures": shown} | found
 
-    # What is stored.
+    # Stored results.
 
     def _reported(self) -> list[JsonObject]:
         """The records of the runs that are reported."""

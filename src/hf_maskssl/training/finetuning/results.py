@@ -29,7 +29,7 @@ class Run:
 
     @property
     def title(self) -> str:
-        """For people."""
+        """Words for people."""
         return f"learning rate {self.learning_rate:g}, seed {self.seed}"
 
     def record_path(self, folder: Path) -> Path:
@@ -51,7 +51,7 @@ def summarise(records: Mapping[Run, JsonObject], chosen: float, metric: str) -> 
     """Means over the seeds with their 95 % intervals (Student's t).
 
     Args:
-        records: Every run: "validation" and "test" are {metric: score} or None.
+        records: Record of every run: "validation" and "test" are {metric: score} or None.
         chosen: The learning rate to report.
         metric: Name of the headline metric.
 

@@ -181,7 +181,7 @@ def predicted_depth_maps(outputs: Outputs, labels: torch.Tensor) -> torch.Tensor
     return _resized(head_outputs(outputs, labels)[:, None], labels)[:, 0]
 
 
-# How Trainer reduces outputs before it gathers them; other tasks keep logits or values.
+# Functions by which Trainer reduces outputs before it gathers them; other tasks keep logits or values.
 PREDICTIONS: dict[str, Callable[[Outputs, torch.Tensor], torch.Tensor]] = {
     "token_classification": predicted_classes,
     "semantic_segmentation": predicted_class_maps,

@@ -67,7 +67,7 @@ class Finetuner:
 
     Args:
         recipe: Recipe of the runs.
-        write_card: Writes the README.md of the model that is kept; called on the main process at the end.
+        write_card: Function that writes the README.md of the model that is kept; called on the main process at the end.
 
     Raises:
         ValueError: The recipe does not fit (`FinetuningSetup`), or runs in `output_dir` belong to another one.

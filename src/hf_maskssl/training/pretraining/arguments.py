@@ -17,7 +17,7 @@ from ...recipes import load_recipe
 
 @dataclass
 class PretrainingArguments:
-    """How the model is optimised, watched and saved.
+    """Settings of a run: how the model is optimised, watched and saved.
 
     Attributes:
         output_dir: Folder of the checkpoints, the pictures and the final model.

@@ -31,7 +31,7 @@ class ShareCollator:
     Attributes:
         collator: Rows -> batch.
         process: Number of this process.
-        num_processes: Equal shares that the rows are cut into.
+        num_processes: Number of equal shares that the rows are cut into.
     """
 
     collator: BatchCollator

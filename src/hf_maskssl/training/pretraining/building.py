@@ -93,7 +93,7 @@ def use_tf32(tf32: bool | None, device: torch.device) -> None:
     """Switch TensorFloat-32 on or off for the whole process; `training.tf32`, with the meaning it has in transformers.
 
     Args:
-        tf32: True switches it on, False off; None leaves torch's setting.
+        tf32: Setting of TensorFloat-32; True switches it on, False off; None leaves torch's.
         device: Device of the run.
 
     Raises:

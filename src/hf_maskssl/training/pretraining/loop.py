@@ -239,7 +239,7 @@ class Pretrainer:
             self.accelerator.log(values, step=self.state.step)
 
     def is_due(self, every: int, step: int) -> bool:
-        """Whether something done every so many steps (0 never) is done after `step`; the last step counts always."""
+        """Whether something done every `every` steps (0 never) is done after `step`; the last step counts always."""
         return every > 0 and (step % every == 0 or step == self.args.max_steps)
 
     def any_process(self, flag: bool) -> bool:

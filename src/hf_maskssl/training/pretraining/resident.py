@@ -29,7 +29,7 @@ class ResidentRows:
         lengths: (n,) tokens of each row, padding of its own included; None where there are no ids.
         num_real: (n,) tokens of each row that are not padding; None where there are no ids.
         always_mask: Whether a batch has an `attention_mask` even where nothing is padded.
-        trims: Cut a batch to its longest row, as a collator does. Else all batches have the length of the longest row of all
+        trims: Whether to cut a batch to its longest row, as a collator does. Else all batches have the length of the longest row
             and, where any row is shorter, an `attention_mask`: one shape for all.
     """
 

@@ -96,7 +96,7 @@ def _load_training_state(run: "Pretrainer", folder: Path, state: RunState) -> No
 
 
 def go_to_update(scheduler: LambdaLR, updates: int) -> None:
-    """Set the learning rate as it is after so many updates of the weights."""
+    """Set the learning rate as it is after this number of updates of the weights."""
     rates = [base * factor(updates) for base, factor in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)]
     scheduler.load_state_dict(
         scheduler.state_dict() | {"last_epoch": updates, "_step_count": updates + 1, "_last_lr": rates}
