@@ -6,7 +6,7 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from .field_checks import check_at_least, check_heads, check_probabilities, pair
+from .field_checks import SizesAsPairs, check_at_least, check_heads, check_probabilities
 from .masking import num_visible_tokens
 
 AUTO_MAP = {
@@ -19,7 +19,7 @@ AUTO_MAP = {
 
 
 @strict
-class MetaMAEConfig(PreTrainedConfig):
+class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
     """The input of MetaMAE, its size, and its pre-training objective.
 
     Sizes default to Table 7 of the paper. Where the paper and its authors' released code differ, the default is what
@@ -107,15 +107,14 @@ class MetaMAEConfig(PreTrainedConfig):
     contrastive_temperature: float | int = 0.5
 
     def __post_init__(self, **kwargs: Any) -> None:
-        if self.modality in ("image", "vision_language"):
-            if self.image_size is None and self.modality == "image":
-                self.image_size = 32
-            if isinstance(self.image_size, (int, tuple)):
-                self.image_size = pair(self.image_size)
-            self.patch_size = pair(self.patch_size)
+        if self.image_size is None and self.modality == "image":
+            self.image_size = 32
         # Every class of a checkpoint's code can be reached from it, not only the one that was saved.
         kwargs.setdefault("auto_map", dict(AUTO_MAP))
         super().__post_init__(**kwargs)
+
+    def is_pair(self, name: str) -> bool:
+        return name in ("image_size", "patch_size") and self.modality in ("image", "vision_language")
 
     @property
     def has_patches(self) -> bool:

@@ -8,7 +8,7 @@ from huggingface_hub.dataclasses import strict
 from torch import nn
 from transformers import PreTrainedConfig
 
-from .field_checks import check_at_least, check_heads, check_probabilities, pair
+from .field_checks import SizesAsPairs, check_at_least, check_heads, check_probabilities, pair
 from .task_balancing import check_task_balancing
 
 AUTO_MAP = {
@@ -86,7 +86,7 @@ class Modality:
 
 
 @strict
-class MultiMAEConfig(PreTrainedConfig):
+class MultiMAEConfig(SizesAsPairs, PreTrainedConfig):
     """The modalities of a model, its size, its masking and the balancing of its tasks.
 
     Defaults are the paper's ViT-B with three modalities (sections 3.1 to 3.5).
@@ -184,15 +184,16 @@ class MultiMAEConfig(PreTrainedConfig):
         order = [name for name in self.modality_order or [] if name in self.modalities]
         self.modality_order = list(dict.fromkeys([*order, *self.modalities]))
         self.modalities = {name: dict(self.modalities[name]) for name in self.modality_order}
-        self.image_size = pair(self.image_size)
-        self.position_image_size = pair(self.position_image_size or self.image_size)
-        self.patch_size = pair(self.patch_size)
+        self.position_image_size = self.position_image_size or self.image_size
         self.depth_reassemble_sizes = list(self.depth_reassemble_sizes)
         self.head_modalities = None if self.head_modalities is None else list(self.head_modalities)
         self.depth_layers = None if self.depth_layers is None else list(self.depth_layers)
         # Every class of a checkpoint's code can be reached from it, not only the one that was saved.
         kwargs.setdefault("auto_map", dict(AUTO_MAP))
         super().__post_init__(**kwargs)
+
+    def is_pair(self, name: str) -> bool:
+        return name in ("image_size", "position_image_size", "patch_size")
 
     @property
     def native_size(self) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeAlias
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from .field_checks import check_at_least, check_heads, check_probabilities, pair
+from .field_checks import SizesAsPairs, check_at_least, check_heads, check_probabilities
 
 Sizes: TypeAlias = dict[str, int | list[int] | tuple[int, ...] | None]
 AUTO_MAP = {
@@ -19,7 +19,7 @@ AUTO_MAP = {
 
 
 @strict
-class SMAConfig(PreTrainedConfig):
+class SMAConfig(SizesAsPairs, PreTrainedConfig):
     """The input of SMA, its size, and the way it chooses its masks.
 
     Sizes default to the chemistry model (Table 9). Tables 8 to 12 leave the width of the MLPs, the biases and the
@@ -33,13 +33,14 @@ class SMAConfig(PreTrainedConfig):
             `num_channels`. "image": `pixel_values` (B, C, H, W), one token per pixel; needs `image_size`,
             `num_channels`.
         vocab_size: Number of token ids.
-        max_position_embeddings: Longest token sequence: the rows of the learned position table.
+        max_position_embeddings: Longest token sequence: the rows of the learned position table. Where neither this nor
+            `vocab_size` is given, they are those of the authors' chemistry model: 262 (bytes and six special ids) and 512.
         series_length: Time steps (or features) of a series, the longest when lengths differ.
         image_size: Height and width in pixels; one number for a square.
         num_channels: Values per time step or pixel (the paper's d_raw).
         encoder_type: "self_attention": the embedded inputs are their own queries (chemistry, physics).
             "cross_attention": `num_latents` learned queries read the input once (Perceiver IO; proteins, text, images).
-        num_latents: L, learned latents of a cross-attention encoder.
+        num_latents: Number l of learned latents of a cross-attention encoder.
         hidden_size: Width D of the hidden states.
         embedding_size: Width E of the embedded inputs and of the position table ("embed dimension"); None is
             `hidden_size`, which a self-attention encoder needs.
@@ -66,10 +67,12 @@ class SMAConfig(PreTrainedConfig):
             one top-k per query (appendix D). "random": every token alone. "word": whole words, the text between
             `word_delimiter_id`. "span": segments of geometric length with mean `mean_span_length`. "patch": squares
             of `mask_patch_size` pixels.
-        mask_ratio: R, the share of a sample's tokens that is masked, in (0, 1).
+        mask_ratio: Share r of a sample's tokens that is masked, in (0, 1).
         num_masked_per_query: Tokens masked for each chosen query: the set R has round(N r / num_masked_per_query)
             queries, at least one and at most all.
         head_aggregation: "mean": over all heads (the sum of Eq. 5, scaled). "random": of one random head per query.
+        padded_query_count: Whether the size of the set R follows from the length of the padded batch and not from a sample's own, as
+            in the authors' code for cross-attention.
         mask_queries: The chosen queries' own tokens are masked first (self-attention).
         mask_schedule: Way from random to guided masking, with c falling from 1 to 0 as a half cosine over
             the first `mask_schedule_fraction` of training. "none": guided from the start. "mix": a share
@@ -80,6 +83,11 @@ class SMAConfig(PreTrainedConfig):
             [-clip, clip]; a number, or one per channel for mean and std; None leaves them.
         classifier_pooling: Input of a sequence classifier. "query": the output of a learned query that attends to the hidden
             states, as in the authors' code; "mean": their mean.
+        classifier_intermediate_size: Width of the MLP behind the learned query; None is `intermediate_size`. The authors'
+            is as wide as the hidden states.
+        classifier_num_attention_heads: Heads of the learned query; None is `num_attention_heads`.
+        classifier_norm_eps: Epsilon of the norm in front of the classifier's linear layer; None is `layer_norm_eps`. The
+            authors' is 1e-12.
 
     Raises:
         ValueError: A size is missing for the modality or does not divide as it must; the mask ratio masks no token or
@@ -118,6 +126,9 @@ class SMAConfig(PreTrainedConfig):
     initializer_range: float = 0.02
     classifier_dropout: float | int = 0.0
     classifier_pooling: Literal["query", "mean"] = "query"
+    classifier_intermediate_size: int | None = None
+    classifier_num_attention_heads: int | None = None
+    classifier_norm_eps: float | None = None
 
     decoder_qk_channels: int | None = None
     decoder_v_channels: int | None = None
@@ -132,6 +143,7 @@ class SMAConfig(PreTrainedConfig):
     mask_ratio: float = 0.3
     num_masked_per_query: int = 4
     head_aggregation: Literal["mean", "random"] = "mean"
+    padded_query_count: bool = False
     mask_queries: bool = False
     mask_schedule: Literal["none", "mix", "widen"] = "none"
     mask_schedule_start: float | int = 1.0
@@ -145,11 +157,14 @@ class SMAConfig(PreTrainedConfig):
     target_clip: float | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        if self.modality == "image" and self.image_size is not None:
-            self.image_size = pair(self.image_size)
+        if self.modality == "tokens" and self.vocab_size is None and self.max_position_embeddings is None:
+            self.vocab_size, self.max_position_embeddings = 262, 512
         # Every class of a checkpoint's code can be reached from it, not only the one that was saved.
         kwargs.setdefault("auto_map", dict(AUTO_MAP))
         super().__post_init__(**kwargs)
+
+    def is_pair(self, name: str) -> bool:
+        return name == "image_size" and self.modality == "image"
 
     @property
     def channels_last(self) -> bool:
@@ -257,6 +272,8 @@ class SMAConfig(PreTrainedConfig):
         for width in ("qk_channels", "v_channels"):
             for heads_name in heads:
                 check_heads(self, width, heads_name, default=self.hidden_size)
+            if self.classifier_num_attention_heads is not None:
+                check_heads(self, width, "classifier_num_attention_heads", default=self.hidden_size)
             check_heads(self, f"decoder_{width}", "decoder_num_attention_heads", default=embedding)
         check_at_least(self, 1, "hidden_size", "num_hidden_layers", "num_layer_repeats", "num_latents")
         if self.decoder_query_residual and self.decoder_width != embedding:
@@ -290,6 +307,10 @@ class SMAConfig(PreTrainedConfig):
             raise ValueError(
                 f"`num_masked_per_query={self.num_masked_per_query}` chooses no query for {total} tokens of which "
                 f"{rounded} are masked: it may be at most about {2 * rounded - 1}."
+            )
+        if self.padded_query_count and not self.is_cross_attention:
+            raise ValueError(
+                "`padded_query_count` needs encoder_type 'cross_attention': padding is no query of a self-attention encoder."
             )
         if self.mask_queries and self.is_cross_attention:
             raise ValueError("`mask_queries` needs encoder_type 'self_attention': latents are no tokens to mask.")

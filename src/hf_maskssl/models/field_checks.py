@@ -1,11 +1,27 @@
 """Checks that configurations share: sizes as pairs, and refusals of impossible fields, whose errors name the field."""
 
+from typing import Any
+
 from transformers import PreTrainedConfig
 
 
 def pair(size: int | list[int] | tuple[int, ...]) -> list[int]:
     """[height, width] of a size; one number means a square. The result is a list, because JSON turns tuples into lists."""
     return [size, size] if isinstance(size, int) else list(size)
+
+
+class SizesAsPairs:
+    """The first base of a configuration or processor of pictures: sizes are [height, width] however they are set.
+
+    That is in the constructor, by `from_pretrained(..., image_size=32)` or by `config.image_size = 32`.
+    """
+
+    def is_pair(self, name: str) -> bool:
+        """Whether the field is a height and a width."""
+        return name == "image_size"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, pair(value) if isinstance(value, int | tuple) and self.is_pair(name) else value)
 
 
 def check_at_least(config: PreTrainedConfig, minimum: int, *names: str) -> None:

@@ -9,6 +9,7 @@ from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import TensorType
 
+from .field_checks import SizesAsPairs
 from .standardization import Array, Numbers, check_statistics, standardize
 
 PILLOW_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -22,7 +23,7 @@ RESAMPLING = {
 Pictures: TypeAlias = Image.Image | Numbers | Sequence["Pictures"]
 
 
-class ArrayImageProcessor(BaseImageProcessor):
+class ArrayImageProcessor(SizesAsPairs, BaseImageProcessor):
     """Resizes, scales and standardises PIL images and NumPy arrays with any number of channels.
 
     Args:

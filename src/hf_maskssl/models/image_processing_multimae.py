@@ -15,6 +15,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.modeling_outputs import DepthEstimatorOutput, SemanticSegmenterOutput
 from transformers.utils import TensorType
 
+from .field_checks import SizesAsPairs
 from .image_processing_array import RESAMPLING, Pictures
 from .image_processing_pictures import (
     Raw,
@@ -98,7 +99,7 @@ class ModalityFeature(BatchFeature):
         return self
 
 
-class MultiMAEImageProcessor(BaseImageProcessor):
+class MultiMAEImageProcessor(SizesAsPairs, BaseImageProcessor):
     """Crops, flips, resizes and standardises aligned pictures together.
 
     Args:
