@@ -16,7 +16,8 @@ from hf_maskssl.data.builtin.scenes import CLASSES, LAYOUT
 from hf_maskssl.models.configuration_multimae import MultiMAEConfig
 from hf_maskssl.models.image_processing_multimae import MultiMAEImageProcessor
 from hf_maskssl.models.layers import patchify
-from hf_maskssl.models.modeling_multimae import MultiMAEForPretraining, standardize_patches
+from hf_maskssl.models.modeling_multimae import MultiMAEForPretraining
+from hf_maskssl.models.multimodal_losses import standardize_patches
 from hf_maskssl.pictures import modalities as modality_pictures
 from hf_maskssl.pictures.modalities import (
     Cell,

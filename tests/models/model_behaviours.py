@@ -14,9 +14,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import accelerate
 import pytest
 import torch
+from contract_behaviours import ContractBehaviours, Head
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -131,7 +131,7 @@ def look_at_nothing(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return asked
 
 
-class ModelBehaviours:
+class ModelBehaviours(ContractBehaviours):
     """Tests of a method; a test asks for `case` where every case counts, for `shape` where only those that compute otherwise do.
 
     Attributes:
@@ -142,7 +142,6 @@ class ModelBehaviours:
         saved: fields that a saved model is to have, for weights that others lack.
         anew: the case and fields of a model that is opened from the checkpoint of its encoder.
         random: fields that make training random, so that what is recomputed must draw the same again.
-        can_wait_elsewhere: whether the pre-training model reads weights only in the forward pass of their module.
         looks: case -> operations that the CPU waits for in a step, with their number.
         variants: cases and fields of steps that run other code, beside `cases`.
         impossible: fields that no configuration has.
@@ -157,7 +156,6 @@ class ModelBehaviours:
     saved: dict[str, Any] = {}
     anew: tuple[str, dict[str, Any]]
     random: dict[str, Any] = {}
-    can_wait_elsewhere = False
     looks: dict[str, dict[str, int]] = {}
     variants: list[tuple[str, dict[str, Any]]] = []
     impossible: list[tuple[dict[str, Any], str]]
@@ -377,18 +375,6 @@ class ModelBehaviours:
             inputs = self.kit.make_batch(shape, seed=seed) | self.kit.make_draws(shape)
             torch.testing.assert_close(step(compiled, inputs), step(plain, inputs), rtol=1e-4, atol=1e-5)
 
-    def test_weights_may_wait_elsewhere(self, shape: str) -> None:
-        """Offloaded weights arrive when their module's forward begins: none may be read before."""
-        batch = self.kit.make_batch(shape)
-        inputs = batch | self.kit.make_draws(shape)
-        pretraining = [(self.kit.small_model, inputs)] if self.can_wait_elsewhere else []
-        for build, given in (*pretraining, (self.encoder, self.for_encoder(batch))):
-            expected = build(shape).eval()(**given)
-            offloaded = accelerate.cpu_offload(build(shape).eval(), torch.device("cpu"))
-            found = offloaded(**given)
-            name = "loss" if "loss" in expected else "pooler_output"
-            torch.testing.assert_close(found[name], expected[name])
-
     # What a GPU would have to be waited for
 
     def test_nothing_is_looked_at_where_that_would_wait(self, shape: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -449,6 +435,21 @@ class ClassifierBehaviours(ModelBehaviours):
     token_cases: list[str]
     new_in_heads: set[str] = set()
     poolings: list[dict[str, Any]] = [{}]
+
+    def heads(self) -> list[Head]:
+        case = self.token_cases[-1]
+        is_scored = self.kit.make_batch(case)["attention_mask"] == 1
+        values = torch.rand(is_scored.shape, generator=torch.Generator().manual_seed(3))
+        classes, several = torch.tensor([0, 1, 2, 1]), torch.eye(3)[[0, 1, 1, 2]]
+        return [
+            Head(self.sequence_classifier, case, {"num_labels": 3}, classes),
+            Head(self.sequence_classifier, case, {"num_labels": 1}, torch.tensor([0.5, 1.5, -1.0, 2.0])),
+            Head(self.sequence_classifier, case, {"num_labels": 3, **self.poolings[-1]}, several),
+            Head(
+                self.token_classifier, case, {"num_labels": 3}, torch.where(is_scored, (9 * values).long() % 3, -100)
+            ),
+            Head(self.token_classifier, case, {"num_labels": 1}, torch.where(is_scored, values, -100.0)),
+        ]
 
     def head(self, kind: Any, case: str, **fields: Any) -> Any:
         torch.manual_seed(0)

@@ -348,12 +348,3 @@ def test_refused_labels_and_settings() -> None:
     modalities = {"rgb": RGB, "depth": DEPTH | {"patch_size": 4}}
     with pytest.raises(ValueError, match="`head_modalities` must have one patch size"):
         small_model(MultiMAEForDepthEstimation, modalities=modalities)
-
-
-def test_trainer_divides_by_accumulated_batches_where_the_loss_does_not() -> None:
-    """Trainer asks for this attribute; a loss that ignores `num_items_in_batch` would otherwise grow with the batches."""
-    assert not MultiMAEForSemanticSegmentation.accepts_loss_kwargs
-    assert not MultiMAEForDepthEstimation.accepts_loss_kwargs
-    for num_labels in (1, 3):
-        model = MultiMAEForImageClassification(small_config(num_labels=num_labels))
-        assert model.accepts_loss_kwargs == (num_labels > 1)

@@ -6,6 +6,7 @@ from typing import Any
 import multimae_cases
 import pytest
 import torch
+from contract_behaviours import Head, check_export
 from model_behaviours import ModelBehaviours, look_at_nothing, step
 from multimae_cases import (
     CASES,
@@ -19,7 +20,13 @@ from multimae_cases import (
 from test_multimae_configuration import REFUSED
 from torch.nn import functional as F
 
-from hf_maskssl import MultiMAEForPretraining, MultiMAEModel
+from hf_maskssl import (
+    MultiMAEForDepthEstimation,
+    MultiMAEForImageClassification,
+    MultiMAEForPretraining,
+    MultiMAEForSemanticSegmentation,
+    MultiMAEModel,
+)
 from hf_maskssl.models.layers import patchify
 from hf_maskssl.models.modeling_multimae import position_table
 from tiny_models import DEPTH, RGB, SEMSEG
@@ -110,6 +117,24 @@ class TestMultiMAE(ModelBehaviours):
             present = batch.get("presence", {}).get(grid.name, torch.ones(4, dtype=torch.bool))
             parts.append(present[:, None].expand(-1, grid.size))
         return torch.cat(parts, 1)
+
+    def heads(self) -> list[Head]:
+        maps = torch.rand(4, 16, 24, generator=torch.Generator().manual_seed(3))
+        fields = {"modalities": {"rgb": RGB, "depth": DEPTH}, "segmentation_num_layers": 1}
+        generator = torch.Generator().manual_seed(3)
+        batch = {
+            "inputs": {
+                name: torch.randn(4, size, 16, 24, generator=generator) for name, size in (("rgb", 3), ("depth", 1))
+            }
+        }
+        classifier = MultiMAEForImageClassification
+        return [
+            Head(classifier, "paper", fields | {"num_labels": 3}, torch.tensor([0, 1, 2, 1]), batch),
+            Head(classifier, "paper", fields | {"num_labels": 1}, torch.tensor([0.5, 1.5, -1.0, 2.0]), batch),
+            Head(classifier, "paper", fields | {"num_labels": 3}, torch.eye(3)[[0, 1, 1, 2]], batch),
+            Head(MultiMAEForSemanticSegmentation, "paper", fields | {"num_labels": 3}, (9 * maps).long() % 3, batch),
+            Head(MultiMAEForDepthEstimation, "paper", fields, maps, batch),
+        ]
 
 
 encoder = TestMultiMAE().encoder
@@ -386,3 +411,9 @@ def test_one_sample_is_a_batch() -> None:
             loss = model(**batch).loss
             loss.backward()
             assert torch.isfinite(loss)
+
+
+def test_the_batch_size_of_an_exported_encoder_is_free() -> None:
+    check_export(
+        encoder("paper", num_hidden_layers=1), {"pixel_values": make_batch("paper")["inputs"]["rgb"]}, "pooler_output"
+    )

@@ -8,6 +8,7 @@ import pos_minimax_bert_cases
 import pytest
 import torch
 import transformers
+from contract_behaviours import Head
 from model_behaviours import Looks, ModelBehaviours, look_at_nothing, opened, same_fields, step
 from pos_minimax_bert_cases import (
     BALANCERS,
@@ -40,7 +41,11 @@ import hf_maskssl
 from hf_maskssl import (
     PoSMinimaxBertConfig,
     PoSMinimaxBertForMaskedLM,
+    PoSMinimaxBertForMultipleChoice,
     PoSMinimaxBertForPreTraining,
+    PoSMinimaxBertForQuestionAnswering,
+    PoSMinimaxBertForSequenceClassification,
+    PoSMinimaxBertForTokenClassification,
     PoSMinimaxBertModel,
 )
 from hf_maskssl.models import layers, modeling_pos_minimax_bert
@@ -123,7 +128,6 @@ class TestPoSMinimaxBert(ModelBehaviours):
     encoder_class = PoSMinimaxBertModel
     cases = list(CASES)
     shapes = ["minimax", "gradnorm", "plain"]
-    can_wait_elsewhere = True
     anew = ("gradnorm", {})
     random = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.2}
     # One look finds the masked pieces, before the encoder runs; GradNorm sorts them by task, which are four.
@@ -141,6 +145,23 @@ class TestPoSMinimaxBert(ModelBehaviours):
 
     def is_token(self, encoder: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         return batch["attention_mask"].bool()
+
+    def heads(self) -> list[Head]:
+        batch = without_labels(make_batch("minimax"))
+        is_scored = batch["attention_mask"] == 1
+        values = torch.rand(is_scored.shape, generator=torch.Generator().manual_seed(3))
+        choices = {name: torch.stack([value, value.flip(0)], dim=1) for name, value in batch.items()}
+        ends = {"start_positions": torch.tensor([1, 2, 0, 3]), "end_positions": torch.tensor([2, 2, 4, 3])}
+        token, sequence = PoSMinimaxBertForTokenClassification, PoSMinimaxBertForSequenceClassification
+        return [
+            Head(sequence, "minimax", {"num_labels": 3}, torch.tensor([0, 1, 2, 1])),
+            Head(sequence, "minimax", {"num_labels": 1}, torch.tensor([0.5, 1.5, -1.0, 2.0])),
+            Head(sequence, "minimax", {"num_labels": 3}, torch.eye(3)[[0, 1, 1, 2]]),
+            Head(token, "minimax", {"num_labels": 3}, torch.where(is_scored, (9 * values).long() % 3, -100)),
+            Head(token, "minimax", {"num_labels": 1}, torch.where(is_scored, values, -100.0)),
+            Head(PoSMinimaxBertForMultipleChoice, "minimax", {}, torch.tensor([0, 1, 1, 0]), choices),
+            Head(PoSMinimaxBertForQuestionAnswering, "minimax", {}, None, batch | ends),
+        ]
 
     def pooled(self, encoder: Any, states: torch.Tensor, is_token: torch.Tensor) -> torch.Tensor:
         return encoder.pooler.dense(states[:, 0]).tanh()

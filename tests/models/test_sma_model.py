@@ -16,7 +16,9 @@ from hf_maskssl.models.layers import drop_path
 ALL = [*CASES, *PADDED_CASES]
 TOKENS = {"modality": "tokens", "vocab_size": 5, "max_position_embeddings": 20}
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"modality": "tokens"}, "needs a positive `vocab_size`"),
+    ({"modality": "tokens", "max_position_embeddings": 8}, "needs a positive `vocab_size`"),
+    (TOKENS | {"padded_query_count": True}, "`padded_query_count` needs encoder_type 'cross_attention'"),
+    (TOKENS | {"classifier_num_attention_heads": 5}, "positive multiple of `classifier_num_attention_heads`"),
     ({"modality": "series", "num_channels": 1}, "needs a positive `series_length`"),
     ({"modality": "image", "image_size": [4, 4, 4]}, "`image_size` must be a height and a width"),
     (TOKENS | {"mask_ratio": 0.01}, r"`mask_ratio=0.01` masks 0 of 20 tokens"),

@@ -55,11 +55,11 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
         projector_output_size: Width of the contrasted representation.
         mask_ratio: Share of tokens hidden from the encoder, in (0, 1) (Table 8).
         num_adaptation_steps: Gradient steps on the latent (Table 15); 0 is plain MAE and needs `contrastive_weight=0`.
-        adaptation_step_size: Alpha of Eq. 2.
+        adaptation_step_size: Step size alpha of Eq. 2.
         first_order: Whether to leave out the derivative of the inner gradient; cheaper, and worse in the paper.
-        nearby_ratio: R, the probability that a masked token next to a visible one joins the support set.
-        contrastive_weight: Lambda of Eq. 5; 0 leaves the task contrastive loss and its projector out.
-        contrastive_temperature: Tau of Eq. 4.
+        nearby_ratio: Probability r that a masked token next to a visible one joins the support set.
+        contrastive_weight: Weight lambda of Eq. 5; 0 leaves the task contrastive loss and its projector out.
+        contrastive_temperature: Temperature tau of Eq. 4.
         initializer_range: Standard deviation of the class and mask tokens.
         classifier_dropout: Dropout in front of a classification head.
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Union
+from typing import Union, cast
 
 import torch
 from torch import nn
@@ -212,6 +212,15 @@ class FusedLinear(nn.Linear):
         self.parts = parts
 
 
+def is_here(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a module's weight may be read outside the module's own forward pass.
+
+    Not that of a module that is no `kind`, such as a LoRA layer around one, which adds to what the weight says; nor a weight that
+    was offloaded (by `device_map` or `accelerate.cpu_offload`), which comes when the module's forward begins and then leaves.
+    """
+    return isinstance(module, kind) and cast(torch.Tensor, module.weight).device.type != "meta"
+
+
 class _SplitHeads(torch.autograd.Function):
     """(B, N, parts * heads * head_dim) -> views (B, heads, N, head_dim), one per part.
 
@@ -297,8 +306,12 @@ class SelfAttention(nn.Module):
 
     def _project(self, hidden_states: torch.Tensor, query_ids: torch.Tensor | None) -> Sequence[torch.Tensor]:
         """Query, key and value, each (B, heads, N or M, head_dim)."""
-        if query_ids is None:
-            return split_heads(self.qkv(hidden_states), 3, self.num_heads)
+        if query_ids is None or not is_here(self.qkv, FusedLinear):
+            query, key, value = split_heads(self.qkv(hidden_states), 3, self.num_heads)
+            if query_ids is not None:
+                places = query_ids[:, None, :, None].expand(-1, self.num_heads, -1, self.head_dim)
+                query = query.gather(2, places)
+            return query, key, value
         width = self.num_heads * self.head_dim
         for_query, for_rest = self.qkv.weight.split([width, 2 * width])
         query_bias, rest_bias = (None, None) if self.qkv.bias is None else self.qkv.bias.split([width, 2 * width])
@@ -457,7 +470,9 @@ class TransformerBlock(nn.Module):
 
 def normalize(hidden_states: torch.Tensor, norm: nn.LayerNorm, differentiable_twice: bool) -> torch.Tensor:
     """`norm(hidden_states)`, with a cheap second derivative when one is needed."""
-    return layer_norm_differentiable_twice(hidden_states, norm) if differentiable_twice else norm(hidden_states)
+    if differentiable_twice and is_here(norm, nn.LayerNorm):
+        return layer_norm_differentiable_twice(hidden_states, norm)
+    return norm(hidden_states)
 
 
 class TransformerLayer(GradientCheckpointingLayer, TransformerBlock):
@@ -495,17 +510,3 @@ def linear_in_full_precision(linear: nn.Linear, values: torch.Tensor) -> torch.T
     """
     with torch.autocast(values.device.type, enabled=False):
         return linear(values.to(linear.weight.dtype))
-
-
-def token_classification_loss(
-    model: PreTrainedModel, logits: torch.Tensor, labels: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
-) -> torch.Tensor:
-    """transformers' loss of (B, N, num_labels) logits; squared error of real values when there is one label.
-
-    -100 is left out of both.
-    """
-    if logits.shape[-1] > 1:
-        return model.loss_function(logits, labels, model.config, **kwargs)
-    is_scored = labels != -100
-    error = (logits.squeeze(-1).float() - labels.float()).pow(2)
-    return error.masked_fill(~is_scored, 0.0).sum() / is_scored.sum().clamp(min=1)

@@ -9,7 +9,7 @@ from transformers.utils import TransformersKwargs
 
 from .configuration_sma import SMAConfig
 from .guided_masking import attention_per_query, attention_received
-from .layers import CrossAttention, Mlp, drop_path
+from .layers import CrossAttention, FusedLinear, Mlp, drop_path, is_here
 from .mask_sampling_sma import ChosenQueries
 from .masking import gather_tokens
 
@@ -117,12 +117,13 @@ class SMAInputLayer(SMALayer):
         heads, (qk_size, _) = attention.num_heads, attention.widths
         queries = queries.unflatten(-1, (heads, -1)).transpose(1, 2) * attention.scaling
         # A bias of the keys adds the same to a whole row, which the softmax takes away again.
-        key_weight = attention.key_value.weight[:qk_size]
         num_chosen, width = chosen.ids.shape[1], context.shape[-1]
-        if num_chosen * heads * width < qk_size * (width + num_chosen):
+        if not is_here(attention.key_value, FusedLinear):
+            keys = attention.key_value(context)[..., :qk_size].unflatten(-1, (heads, -1)).transpose(1, 2)
+        elif num_chosen * heads * width < qk_size * (width + num_chosen):
             # (q W) x instead of q (W x): for few queries, projecting them is cheaper than projecting every token.
-            queries, keys = queries @ key_weight.unflatten(0, (heads, -1)), context
+            queries, keys = queries @ attention.key_value.weight[:qk_size].unflatten(0, (heads, -1)), context
         else:
-            keys = F.linear(context, key_weight).unflatten(-1, (heads, -1)).transpose(1, 2)
+            keys = F.linear(context, attention.key_value.weight[:qk_size]).unflatten(-1, (heads, -1)).transpose(1, 2)
         reduce = attention_per_query if per_query else attention_received
         return reduce(queries, keys, chosen.weights, is_real)

@@ -23,6 +23,7 @@ from transformers.utils.output_capturing import capture_outputs
 from .configuration_metamae import MetaMAEConfig
 from .distributed import SyncBatchNorm1d, all_gather, mean_over_scored, world_size
 from .dropout import Dropout
+from .head_losses import sequence_classification_loss, token_classification_loss
 from .input_checks import check_attention_mask, check_draw, check_given, check_ids, check_signal
 from .layers import (
     SelfAttention,
@@ -31,13 +32,13 @@ from .layers import (
     TransformerLayer,
     at_least_float32,
     init_linear_xavier,
+    is_here,
     linear_in_full_precision,
     masked_mean,
     normalize,
     padding_mask,
     patchify,
     sincos_positions,
-    token_classification_loss,
 )
 from .masking import (
     TokenMask,
@@ -48,6 +49,7 @@ from .masking import (
     scored_first,
     visible_token_table,
 )
+from .model_rules import ModelRules, drop_unused
 from .pretraining import MaskedPretraining
 from .tokenized_input import TokenizedInput
 
@@ -155,6 +157,13 @@ class MetaMAEEmbeddings(nn.Module):
         cls_token = self.cls_token.expand(embedded.shape[0], -1, -1).to(embedded.dtype)  # its position is all zeros
         return self.dropout(torch.cat([cls_token, embedded], dim=1))
 
+    def token_table(self) -> torch.Tensor:
+        """(V, D), the embedding of every id."""
+        table = self.token_embeddings
+        if is_here(table, nn.Embedding):
+            return table.weight
+        return table(torch.arange(int(self.config.vocab_size or 0), device=self.positions.device))
+
     def _check_signal(self, signal: torch.Tensor | None) -> torch.Tensor:
         config = self.config
         if config.modality == "series":
@@ -175,10 +184,10 @@ class MetaMAEEmbeddings(nn.Module):
         return signal
 
 
-class MetaMAEPreTrainedModel(PreTrainedModel):
+class MetaMAEPreTrainedModel(ModelRules, PreTrainedModel):
     config: MetaMAEConfig
     base_model_prefix = "metamae"
-    main_input_name = "pixel_values"
+    main_input_name = "input_ids"  # the first argument; a model's own is that of its modality
     input_modalities = ["image", "text", "time"]
     supports_gradient_checkpointing = True
     _no_split_modules = ["MetaMAEEmbeddings", "TransformerLayer", "TransformerBlock", "MetaMAEDecoder"]
@@ -281,6 +290,7 @@ class MetaMAEModel(MetaMAEPreTrainedModel):
                 (on the CPU, where looking costs no synchronisation) holds NaN, infinity, unknown ids or an empty
                 sample.
         """
+        settings = drop_unused(kwargs, "A MetaMAE")
         if tokens is None:
             tokens = self.embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask)
         hidden_states = self.embeddings(tokens, ids_keep, is_masked)
@@ -289,7 +299,7 @@ class MetaMAEModel(MetaMAEPreTrainedModel):
         with_class = None if is_real is None else F.pad(is_real.to(torch.int64), (1, 0), value=1)
         layer_mask = padding_mask(self.config, hidden_states, with_class)
         for layer in self.layers:
-            hidden_states = layer(hidden_states, layer_mask, **kwargs)
+            hidden_states = layer(hidden_states, layer_mask, **settings)
         hidden_states = self.norm(hidden_states)
         pooled = masked_mean(hidden_states[:, 1:], None if is_real is None else is_real.bool())
         return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
@@ -415,6 +425,8 @@ class MetaMAEProjector(nn.Module):
 class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
     """MetaMAE's objective (Eqs. 1-5, Algorithm 1); plain MAE with `num_adaptation_steps=0, contrastive_weight=0`."""
 
+    # A gradient is taken inside the forward pass.
+    _can_compile_fullgraph = False
     visible_tokens: torch.Tensor
 
     def __init__(self, config: MetaMAEConfig) -> None:
@@ -448,6 +460,7 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         noise: torch.Tensor | None = None,
         nearby_noise: torch.Tensor | None = None,
+        return_loss: bool = True,
         **kwargs: Unpack[TransformersKwargs],
     ) -> MetaMAEForPretrainingOutput:
         """Mask, encode, adapt, decode, compare.
@@ -457,6 +470,7 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
             noise: (B, N) uniform draws in [0, 1); the smallest stay visible. Drawn here when absent.
             nearby_noise: (B, N) uniform draws; masked tokens next to a visible one join the support set where it is
                 below `nearby_ratio`. Drawn here when absent.
+            return_loss: Whether the output has `loss` and `loss_parts`. Trainer evaluates models that have this argument.
 
         Raises:
             ValueError: `MetaMAEModel.forward` refuses an input, or a draw has another shape.
@@ -470,7 +484,7 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
         visible = kept if config.decoder_num_hidden_layers else hidden
         encoded = self.metamae(tokens=tokens, return_dict=True, **visible, **kwargs)
         latents = encoded.last_hidden_state
-        table = embeddings.token_embeddings.weight if config.has_tokens else None
+        table = embeddings.token_table() if config.has_tokens else None
 
         def decode(values: torch.Tensor, twice: bool = False, ids: torch.Tensor | None = None) -> Predictions:
             return self.decoder(values, mask, table, twice, ids)
@@ -489,8 +503,8 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
                 loss_parts["contrastive"] = self._contrastive_loss(self.projector, latents, adapted, mask)
                 loss = loss + config.contrastive_weight * loss_parts["contrastive"]
         return MetaMAEForPretrainingOutput(
-            loss=loss,
-            loss_parts={name: part.detach() for name, part in loss_parts.items()},
+            loss=loss if return_loss else None,
+            loss_parts={name: part.detach() for name, part in loss_parts.items()} if return_loss else None,
             patch_predictions=predictions[0],
             token_logits=predictions[1],
             mask=mask.is_masked.long(),
@@ -627,7 +641,7 @@ class MetaMAEForSequenceClassification(MetaMAEHead):
         logits = linear_in_full_precision(self.classifier, self.dropout(outputs.pooler_output))
         loss = None
         if labels is not None:
-            loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config, **kwargs)
+            loss = sequence_classification_loss(self, logits, labels, **kwargs)
         return SequenceClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )

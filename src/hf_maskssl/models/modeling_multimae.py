@@ -27,9 +27,7 @@ from .layers import (
     FusedLinear,
     Mlp,
     SelfAttention,
-    SquaredError,
     TransformerLayer,
-    at_least_float32,
     init_linear_xavier,
     masked_mean,
     padding_mask,
@@ -38,7 +36,9 @@ from .layers import (
     unpatchify,
 )
 from .masking import gather_tokens
+from .model_rules import WRAPPER_ARGUMENTS, ModelRules, drop_unused
 from .multimodal_input import Images, ModalityPatches, TokenGrid, check_ids_keep, cut_images
+from .multimodal_losses import sample_losses
 from .multimodal_masking import (
     VisibleTokens,
     draw_visible_tokens,
@@ -156,7 +156,7 @@ class MultiMAEEmbeddings(nn.Module):
         return (embedded * is_known.unsqueeze(-1)).flatten(2)
 
 
-class MultiMAEPreTrainedModel(PreTrainedModel):
+class MultiMAEPreTrainedModel(ModelRules, PreTrainedModel):
     config: MultiMAEConfig
     base_model_prefix = "multimae"
     main_input_name = "pixel_values"
@@ -306,6 +306,7 @@ class MultiMAEModel(MultiMAEPreTrainedModel):
                 not divide, or differ between modalities; or (on the CPU, where looking costs no synchronisation) NaN,
                 infinity, unknown class ids, or a sample that lacks everything.
         """
+        settings = drop_unused(kwargs, "A MultiMAE", WRAPPER_ARGUMENTS)
         images = self.cut(inputs, pixel_values, presence) if images is None else images
         is_present = images.is_present()
         is_real = None if is_present is None else spread_over_tokens(is_present, images.sizes)
@@ -318,10 +319,19 @@ class MultiMAEModel(MultiMAEPreTrainedModel):
         with_global = None if is_real is None else F.pad(is_real.to(torch.int64), (num_global, 0), value=1)
         layer_mask = padding_mask(self.config, hidden_states, with_global)
         for layer in self.layers:
-            hidden_states = layer(hidden_states, layer_mask, **kwargs)
+            hidden_states = layer(hidden_states, layer_mask, **settings)
         hidden_states = self.norm(hidden_states)
         pooled = masked_mean(hidden_states[:, num_global:], is_real)
         return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
+
+
+class ModalityEmbeddings(nn.ParameterDict):
+    """An embedding for each modality, (1, 1, D), which is read by a call: offloaded ones exist only while it runs."""
+
+    __call__ = nn.Module.__call__  # which a plain ParameterDict refuses
+
+    def forward(self, name: str) -> torch.Tensor:
+        return self[name]
 
 
 class MultiMAEDecoder(nn.Module):
@@ -344,7 +354,9 @@ class MultiMAEDecoder(nn.Module):
             self.register_buffer(f"positions_{name}", position_table(config, modality, width), persistent=False)
         self.context_projection = nn.Linear(config.hidden_size, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.modality_embeddings = nn.ParameterDict({name: nn.Parameter(torch.zeros(1, 1, width)) for name in inputs})
+        self.modality_embeddings = ModalityEmbeddings(
+            {name: nn.Parameter(torch.zeros(1, 1, width)) for name in inputs}
+        )
         self.query_norm = nn.LayerNorm(width, eps=eps)
         self.context_norm = nn.LayerNorm(width, eps=eps)
         self.cross_attention = CrossAttention(
@@ -398,7 +410,7 @@ class MultiMAEDecoder(nn.Module):
         """(N_name, d): position plus modality embedding, where the modality has one."""
         native = self.positioned[name].grid(self.config.position_size)
         positions = resized_positions(self.get_buffer(f"positions_{name}"), native, grid, "bilinear").to(dtype)
-        return positions + self.modality_embeddings[name][0] if name in self.modality_embeddings else positions
+        return positions + self.modality_embeddings(name)[0] if name in self.modality_embeddings else positions
 
     def _queries(self, tokens: torch.Tensor, visible: VisibleTokens, images: ModalityPatches) -> torch.Tensor:
         """(B, N_output, d): the output's own tokens, and mask tokens where the encoder did not see them."""
@@ -485,6 +497,7 @@ class MultiMAEForPretraining(TaskPretraining, MultiMAEPreTrainedModel):
         noise: torch.Tensor | None = None,
         shuffle_noise: torch.Tensor | None = None,
         predict_all: bool = False,
+        return_loss: bool = True,
         **kwargs: Unpack[TransformersKwargs],
     ) -> MultiMAEForPretrainingOutput:
         """Mask, encode, decode, compare, balance.
@@ -498,6 +511,7 @@ class MultiMAEForPretraining(TaskPretraining, MultiMAEPreTrainedModel):
             noise: (B, N) uniform draws over the concatenated tokens, which choose within each modality.
             shuffle_noise: (B, N) uniform draws for the tokens that make up what rounding leaves.
             predict_all: Whether to give predictions of every patch, for pictures.
+            return_loss: Whether the output has `loss` and `loss_parts`. Trainer evaluates models that have this argument.
 
         Raises:
             ValueError: `MultiMAEModel.forward` refuses the batch; masks or draws of another shape; samples with fewer tokens than
@@ -513,9 +527,10 @@ class MultiMAEForPretraining(TaskPretraining, MultiMAEPreTrainedModel):
         # Several processes must also reach the decoder or projection of a modality that nobody gives.
         needed = {output.source for output in self.outputs.values()} | set(self.multimae.embeddings.modalities)
         is_whole = needed <= set(images.patches)
+        loss = balanced.loss if is_whole else with_all_parameters(balanced.loss, self)
         return MultiMAEForPretrainingOutput(
-            loss=balanced.loss if is_whole else with_all_parameters(balanced.loss, self),
-            loss_parts=self.balancer.loss_parts(balanced),
+            loss=loss if return_loss else None,
+            loss_parts=self.balancer.loss_parts(balanced) if return_loss else None,
             predictions=rest["predictions"],
             masks={grid.name: mask for grid, mask in zip(images.grids, is_masked, strict=True)},
             last_hidden_state=encoded.last_hidden_state,
@@ -646,49 +661,6 @@ class MultiMAEForPretraining(TaskPretraining, MultiMAEPreTrainedModel):
         places = [list(self.multimae.embeddings.modalities).index(grid.name) for grid in images.grids]
         alphas = torch.stack([self.alphas[place] for place in places])  # (M,)
         return draw_visible_tokens(self.config, images, alphas, proportions, noise, shuffle_noise)
-
-
-def sample_losses(
-    output: Modality, predictions: torch.Tensor, patches: torch.Tensor, is_scored: torch.Tensor, ignore_index: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each sample's mean loss over the pixels of its scored patches (section 3.4).
-
-    Args:
-        output: The output, whose `loss` is computed.
-        predictions: (B, M, P), channel or class fastest.
-        patches: (B, M, P) values, or (B, M, P / classes) class ids.
-        is_scored: (B, M) bool.
-        ignore_index: Class id of pixels that are not scored.
-
-    Returns:
-        (B,) float32 losses, 0 where a sample has nothing scored, and (B,) bool, whether it has.
-    """
-    if output.is_categorical:
-        logits = predictions.unflatten(-1, (-1, output.num_classes))
-        is_counted = (patches != ignore_index) & is_scored.unsqueeze(-1)
-        labels = patches.masked_fill(~is_counted, ignore_index)
-        (logits,) = at_least_float32(logits.flatten(0, 2))
-        errors = F.cross_entropy(logits, labels.flatten(), ignore_index=ignore_index, reduction="none")
-        errors, is_counted = errors.view(labels.shape).flatten(1), is_counted.flatten(1)
-    else:
-        predictions, patches = at_least_float32(predictions, patches)
-        if output.loss == "standardized_mse":
-            patches = standardize_patches(patches)
-        if output.loss == "l1":
-            errors = (predictions - patches).abs().mean(-1)
-        else:
-            errors = SquaredError.apply(predictions, patches)
-        is_counted = is_scored
-        errors = errors.masked_fill(~is_scored, 0.0)
-    number = is_counted.sum(1)
-    return errors.sum(1) / number.clamp(min=1), number > 0
-
-
-def standardize_patches(patches: torch.Tensor) -> torch.Tensor:
-    """(..., P) patches minus their mean, divided by their standard deviation: unbiased, over pixels and channels together."""
-    mean = patches.mean(-1, keepdim=True)
-    variance = patches.var(-1, keepdim=True)
-    return (patches - mean) * torch.rsqrt(variance + 1e-6)
 
 
 def position_table(config: MultiMAEConfig, modality: Modality, width: int) -> torch.Tensor:

@@ -15,6 +15,7 @@ from transformers.utils.generic import can_return_tuple
 from .configuration_multimae import MultiMAEConfig
 from .dense_heads import ConvNextHead, DPTHead, reverse_huber_loss
 from .distributed import global_mean_denominator, with_all_parameters
+from .head_losses import sequence_classification_loss
 from .input_checks import values_are_readable
 from .layers import at_least_float32, linear_in_full_precision, masked_mean
 from .modeling_multimae import MultiMAEModel, MultiMAEPreTrainedModel
@@ -62,8 +63,6 @@ class MultiMAEForImageClassification(MultiMAEHead):
         self.classifier_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(config.hidden_size, self.num_labels)
-        # Whether Trainer may leave the division by accumulated batches to the loss; only that of classes knows how.
-        self.accepts_loss_kwargs = self.num_labels > 1
         self.post_init()
 
     @can_return_tuple
@@ -99,7 +98,7 @@ class MultiMAEForImageClassification(MultiMAEHead):
         loss = None
         if labels is not None:
             (pooled_logits,) = at_least_float32(logits)
-            loss = self.loss_function(labels=labels, pooled_logits=pooled_logits, config=self.config, **kwargs)
+            loss = sequence_classification_loss(self, pooled_logits, labels, **kwargs)
             loss = self._reach_all(loss, images)
         return ImageClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
@@ -273,7 +272,7 @@ class MultiMAEForDepthEstimation(MultiMAEDenseHead):
         return DepthEstimatorOutput(
             loss=loss,
             predicted_depth=depth,
-            hidden_states=outputs.hidden_states if keep else None,
+            hidden_states=selected_states(outputs.hidden_states, keep),
             attentions=outputs.attentions,
         )
 
@@ -284,3 +283,14 @@ class MultiMAEForDepthEstimation(MultiMAEDenseHead):
                 f"{tuple(labels.shape)}: resize or convert them."
             )
         return reverse_huber_loss(*at_least_float32(depth, labels))
+
+
+def selected_states(states: tuple[torch.Tensor, ...], wanted: bool | int | list[int] | None) -> tuple[Any, ...] | None:
+    """What `output_hidden_states` asks for of all hidden states: all, none, or those of some numbers, and None for the rest."""
+    if not wanted:
+        return None
+    if wanted is True:
+        return states
+    numbers = [wanted] if isinstance(wanted, int) else wanted
+    kept = {number % len(states) for number in numbers if -len(states) <= number < len(states)}
+    return tuple(state if number in kept else None for number, state in enumerate(states))

@@ -25,6 +25,8 @@ from transformers.cache_utils import Cache
 from transformers.modeling_outputs import (
     BaseModelOutputWithPastAndCrossAttentions,
     BaseModelOutputWithPoolingAndCrossAttentions,
+    MultipleChoiceModelOutput,
+    SequenceClassifierOutput,
     TokenClassifierOutput,
 )
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -46,10 +48,12 @@ from .bert_exchange import start_from_bert
 from .configuration_pos_minimax_bert import PoSMinimaxBertConfig
 from .distributed import with_all_parameters
 from .dropout import Dropout
+from .head_losses import class_loss, sequence_classification_loss, token_classification_loss
 from .input_checks import check_attention_mask, check_ids, values_are_readable
-from .layers import at_least_float32, padding_mask, token_classification_loss
+from .layers import at_least_float32, padding_mask
 from .masked_pieces import IGNORED, MaskedPieces, masked_pieces
 from .masking import gather_tokens
+from .model_rules import ModelRules
 from .task_balancing import BalancingRule, TaskBalancer, TaskPretraining, TaskTotals
 
 
@@ -161,7 +165,7 @@ class PoSMinimaxBertEncoder(BertEncoder):
         return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=hidden_states)
 
 
-class PoSMinimaxBertPreTrainedModel(BertPreTrainedModel):
+class PoSMinimaxBertPreTrainedModel(ModelRules, BertPreTrainedModel):
     """The base of all models here."""
 
     config: PoSMinimaxBertConfig
@@ -189,14 +193,15 @@ class PoSMinimaxBertModel(PoSMinimaxBertPreTrainedModel, BertModel):
         super().__init__(config, add_pooling_layer)
         _adapt(self)
 
-    def forward(
+    def forward(  # type: ignore[misc]  # `position_ids` are among the keyword arguments too, as in transformers' BERT
         self,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
-        **kwargs: Any,
+        query_ids: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPoolingAndCrossAttentions:
         """Encode a batch.
 
@@ -206,7 +211,7 @@ class PoSMinimaxBertModel(PoSMinimaxBertPreTrainedModel, BertModel):
             token_type_ids: (B, N) int64, 0 in the first segment, 1 in the second; None: 0.
             position_ids: (1 or B, N) int64; None: 0 to N - 1.
             inputs_embeds: (B, N, D) instead of `input_ids`.
-            kwargs: `query_ids` (B, K) int64: only these places are read of the last layer, the first of which is pooled.
+            query_ids: (B, K) int64: only these places are read of the last layer, the first of which is pooled; None: all.
 
         Returns:
             `last_hidden_state` (B, N, D), or (B, K, D) of `query_ids`; `pooler_output` (B, D).
@@ -228,6 +233,7 @@ class PoSMinimaxBertModel(PoSMinimaxBertPreTrainedModel, BertModel):
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
+            query_ids=query_ids,
             **kwargs,
         )
 
@@ -296,9 +302,6 @@ class PoSMinimaxBertMaskedModel(TaskPretraining, PoSMinimaxBertPreTrainedModel):
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     }
     _keys_to_ignore_on_load_unexpected = [r"^cls\.seq_relationship\.", r"^balancer\.", r"^bert\.pooler\."]
-    # The losses are means over all processes already and do not use Trainer's number of items. With accumulated batches Trainer
-    # averages the batches' losses; the loop of this package balances the batches together.
-    accepts_loss_kwargs = False
 
     bert: PoSMinimaxBertModel
     cls: BertPreTrainingHeads | BertOnlyMLMHead
@@ -414,7 +417,7 @@ class PoSMinimaxBertMaskedModel(TaskPretraining, PoSMinimaxBertPreTrainedModel):
         self,
         pieces: MaskedPieces,
         inputs: Mapping[str, torch.Tensor | None],
-        **kwargs: object,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[BaseModelOutputWithPoolingAndCrossAttentions, torch.Tensor]:
         """The encoder's output, and the states (M, D) of the pieces.
 
@@ -445,7 +448,7 @@ class PoSMinimaxBertForPreTraining(PoSMinimaxBertMaskedModel):
         self.post_init()
 
     @can_return_tuple
-    def forward(
+    def forward(  # type: ignore[misc]
         self,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
@@ -456,7 +459,7 @@ class PoSMinimaxBertForPreTraining(PoSMinimaxBertMaskedModel):
         tasks: torch.Tensor | None = None,
         next_sentence_label: torch.Tensor | None = None,
         masked_positions: torch.Tensor | None = None,
-        **kwargs: object,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> PoSMinimaxBertForPreTrainingOutput:
         """Encode, predict masked pieces, balance their tasks, and judge whether sentences follow each other.
 
@@ -555,7 +558,7 @@ class PoSMinimaxBertForMaskedLM(PoSMinimaxBertMaskedModel):
         self.post_init()
 
     @can_return_tuple
-    def forward(
+    def forward(  # type: ignore[misc]
         self,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
@@ -565,7 +568,7 @@ class PoSMinimaxBertForMaskedLM(PoSMinimaxBertMaskedModel):
         labels: torch.Tensor | None = None,
         tasks: torch.Tensor | None = None,
         masked_positions: torch.Tensor | None = None,
-        **kwargs: object,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> PoSMinimaxBertForMaskedLMOutput:
         """Encode, and predict masked pieces or, without labels, every piece. Arguments and errors are those of
         `PoSMinimaxBertForPreTraining.forward`."""
@@ -600,10 +603,9 @@ class PoSMinimaxBertForMaskedLM(PoSMinimaxBertMaskedModel):
 class PoSMinimaxBertHead(PoSMinimaxBertPreTrainedModel):
     """The base of the task models: transformers' own, with the encoder of this file.
 
-    Their losses are means over one batch, so Trainer must divide by the accumulated ones.
+    Their losses are means over what Trainer counts, all processes and accumulated batches.
     """
 
-    accepts_loss_kwargs = False
     bert: BertModel
 
     def __init__(self, config: PoSMinimaxBertConfig) -> None:
@@ -614,14 +616,30 @@ class PoSMinimaxBertHead(PoSMinimaxBertPreTrainedModel):
 class PoSMinimaxBertForSequenceClassification(PoSMinimaxBertHead, BertForSequenceClassification):
     """BERT's: a linear layer on the pooled [CLS]."""
 
+    @can_return_tuple
+    def forward(  # type: ignore[misc]
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> SequenceClassifierOutput:
+        """`labels`: (B,) class ids, (B,) or (B, 1) values for a regression, (B, num_labels) for several labels at once."""
+        inputs = {"position_ids": position_ids, "inputs_embeds": inputs_embeds, "return_dict": True}
+        outputs = super().forward(input_ids, attention_mask, token_type_ids, **inputs, **kwargs)
+        if labels is not None:
+            outputs.loss = sequence_classification_loss(self, outputs.logits, labels, **kwargs)
+        return outputs
+
 
 class PoSMinimaxBertForTokenClassification(PoSMinimaxBertHead, BertForTokenClassification):
     """BERT's: a linear layer on every token."""
 
-    accepts_loss_kwargs = True
-
     @can_return_tuple
-    def forward(  # type: ignore[misc]  # `position_ids` are among the keyword arguments too, as in transformers' BERT
+    def forward(  # type: ignore[misc]
         self,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
@@ -631,8 +649,7 @@ class PoSMinimaxBertForTokenClassification(PoSMinimaxBertHead, BertForTokenClass
         labels: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> TokenClassifierOutput:
-        """`labels`: (B, N) class ids, -100 left out of the loss, which is the mean over what Trainer counts: all processes and
-        accumulated batches. Logits are (B, N, num_labels)."""
+        """`labels`: (B, N) class ids or values, -100 left out of the loss. Logits are (B, N, num_labels)."""
         inputs = {"position_ids": position_ids, "inputs_embeds": inputs_embeds, "return_dict": True}
         outputs = super().forward(input_ids, attention_mask, token_type_ids, **inputs, **kwargs)
         if labels is not None:
@@ -643,6 +660,27 @@ class PoSMinimaxBertForTokenClassification(PoSMinimaxBertHead, BertForTokenClass
 class PoSMinimaxBertForQuestionAnswering(PoSMinimaxBertHead, BertForQuestionAnswering):
     """BERT's: the first and the last token of the answer."""
 
+    # Trainer counts no positions, and averages the losses of accumulated batches.
+    accepts_loss_kwargs = False
+
 
 class PoSMinimaxBertForMultipleChoice(PoSMinimaxBertHead, BertForMultipleChoice):
     """BERT's: one score for each choice."""
+
+    @can_return_tuple
+    def forward(  # type: ignore[misc]
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> MultipleChoiceModelOutput:
+        """`input_ids` and the like are (B, choices, N), `labels` (B,) the right choices. Logits are (B, choices)."""
+        inputs = {"position_ids": position_ids, "inputs_embeds": inputs_embeds, "return_dict": True}
+        outputs = super().forward(input_ids, attention_mask, token_type_ids, **inputs, **kwargs)
+        if labels is not None:
+            outputs.loss = class_loss(outputs.logits, labels, **kwargs)
+        return outputs

@@ -21,6 +21,7 @@ from transformers.utils.output_capturing import capture_outputs
 from .configuration_sma import SMAConfig
 from .distributed import mean_over_scored
 from .dropout import Dropout
+from .head_losses import sequence_classification_loss, token_classification_loss
 from .input_checks import (
     check_attention_mask,
     check_draw,
@@ -37,11 +38,11 @@ from .layers import (
     masked_mean,
     padding_mask,
     patchify,
-    token_classification_loss,
 )
 from .layers_sma import SMAInputLayer, SMALayer
 from .mask_sampling_sma import ChosenQueries, NumMasked, choose_queries, guided_mask, random_mask
 from .masking import num_masked_tokens, scored_first
+from .model_rules import ModelRules, drop_unused
 from .pretraining import MaskedPretraining
 from .tokenized_input import TokenizedInput
 
@@ -73,6 +74,17 @@ class SMAForMaskedModelingOutput(ModelOutput):
     latents: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
+class SMAAttentionOutput(ModelOutput):
+    """Attention that tokens receive in the first layer from chosen queries.
+
+    Attributes:
+        received: (B, N), or (B, R, N) for each query.
+    """
+
+    received: torch.Tensor | None = None
 
 
 class SMAEmbeddings(nn.Module):
@@ -138,7 +150,7 @@ class SMAEmbeddings(nn.Module):
         return self.dropout(self.norm(embedded + positions))
 
 
-class SMAPreTrainedModel(PreTrainedModel):
+class SMAPreTrainedModel(ModelRules, PreTrainedModel):
     config: SMAConfig
     base_model_prefix = "sma"
     main_input_name = "input_ids"
@@ -236,8 +248,10 @@ class SMAModel(SMAPreTrainedModel):
         ids_keep: torch.Tensor | None = None,
         keep_mask: torch.Tensor | None = None,
         tokens: TokenizedInput | None = None,
+        chosen: ChosenQueries | None = None,
+        per_query: bool = False,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> BaseModelOutputWithPooling:
+    ) -> BaseModelOutputWithPooling | SMAAttentionOutput:
         """Encode a batch, whole or in part.
 
         Args:
@@ -248,6 +262,8 @@ class SMAModel(SMAPreTrainedModel):
             ids_keep: (B, K) int64, encode only these positions.
             keep_mask: (B, K), 0 = an unused entry of `ids_keep`.
             tokens: Result of `embeddings.tokenize`, in place of the inputs: they are checked once.
+            chosen, per_query: as in `attention_to_inputs`, which is then all that is computed. It has a way through `forward`
+                because offloaded latents exist only while it runs.
 
         Returns:
             `last_hidden_state`: (B, L, D) latents of a cross-attention encoder, (B, N or K, D) tokens of a
@@ -259,18 +275,22 @@ class SMAModel(SMAPreTrainedModel):
                 longer than the position table, or (on the CPU, where looking costs no synchronisation) holds NaN,
                 infinity, unknown ids or an empty sample.
         """
+        settings = drop_unused(kwargs, "An SMA")
         if tokens is None:
             tokens = self.embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask)
         embedded = self.embeddings(tokens, ids_keep)
         is_real = tokens.attention_mask if ids_keep is None else keep_mask
         queries = self.queries(embedded)
+        if chosen is not None:
+            given = {"chosen": chosen, "is_real": tokens.is_real, "per_query": per_query}
+            return SMAAttentionOutput(self.input_layer(queries, embedded, **given))
         mask = padding_mask(self.config, queries, is_real, embedded)
-        hidden_states = self.input_layer(queries, embedded, mask, **kwargs)
+        hidden_states = self.input_layer(queries, embedded, mask, **settings)
         if self.latents is not None:  # every latent is real
             mask, is_real = None, None
         for _ in range(self.config.num_layer_repeats):
             for layer in self.layers:
-                hidden_states = layer(hidden_states, None, mask, **kwargs)
+                hidden_states = layer(hidden_states, None, mask, **settings)
         pooled = masked_mean(hidden_states, None if is_real is None else is_real.bool())
         return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
 
@@ -283,9 +303,7 @@ class SMAModel(SMAPreTrainedModel):
         self, tokens: TokenizedInput, chosen: ChosenQueries, per_query: bool = False
     ) -> torch.Tensor:
         """Attention that every token receives in the first layer from the chosen queries, (B, N) or (B, R, N)."""
-        embedded = self.embeddings(tokens)
-        queries, is_real = self.queries(embedded), tokens.is_real
-        return self.input_layer(queries, embedded, chosen=chosen, is_real=is_real, per_query=per_query)
+        return self(tokens=tokens, chosen=chosen, per_query=per_query, return_dict=True).received
 
 
 class SMADecoder(nn.Module):
@@ -409,6 +427,7 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
         noise: torch.Tensor | None = None,
         span_noise: torch.Tensor | None = None,
         predict_all: bool = False,
+        return_loss: bool = True,
         **kwargs: Unpack[TransformersKwargs],
     ) -> SMAForMaskedModelingOutput:
         """Mask, encode the visible tokens, predict the masked ones, compare.
@@ -419,6 +438,7 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
                 token of every row must stay visible.
             query_mask, query_heads, noise, span_noise: Draws of `sample_mask`.
             predict_all: Whether to predict every position and not only the scored ones; the loss is the same.
+            return_loss: Whether the output has `loss` and `loss_parts`. Trainer evaluates models that have this argument.
 
         Raises:
             ValueError: `SMAModel.forward` or `sample_mask` refuses an argument.
@@ -446,8 +466,8 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
         if ids is None:
             ids = torch.arange(num_tokens, device=is_masked.device).expand_as(is_masked)
         return SMAForMaskedModelingOutput(
-            loss=loss,
-            loss_parts={"reconstruction": loss.detach()},
+            loss=loss if return_loss else None,
+            loss_parts={"reconstruction": loss.detach()} if return_loss else None,
             logits=predictions if self.config.has_tokens else None,
             predictions=None if self.config.has_tokens else predictions,
             masked_ids=ids,
@@ -511,7 +531,9 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
         self, tokens: TokenizedInput, query_mask: torch.Tensor | None, query_heads: torch.Tensor | None
     ) -> ChosenQueries:
         limit, is_real = self.num_chosen[tokens.shape[1]], tokens.is_real
-        num_chosen = limit if is_real is None else self.chosen_counts[is_real.sum(1)]
+        num_chosen: torch.Tensor | int = limit
+        if is_real is not None and not self.config.padded_query_count:
+            num_chosen = self.chosen_counts[is_real.sum(1)]
         heads = self.sma.input_layer.attention.num_heads
         return choose_queries(self.config, tokens, heads, num_chosen, limit, query_mask, query_heads)
 
@@ -562,13 +584,13 @@ class SMAForSequenceClassification(SMAPreTrainedModel):
                 config,
                 query_size=width,
                 context_size=width,
-                num_heads=config.num_attention_heads,
+                num_heads=config.classifier_num_attention_heads or config.num_attention_heads,
                 qk_size=config.qk_channels,
                 v_size=config.v_channels,
                 hidden_size=width,
-                intermediate_size=config.intermediate_size or width,
+                intermediate_size=config.classifier_intermediate_size or config.intermediate_size or width,
             )
-            self.query_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+            self.query_norm = nn.LayerNorm(width, eps=config.classifier_norm_eps or config.layer_norm_eps)
         self.dropout = Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(width, self.num_labels)
         self.post_init()
@@ -596,7 +618,7 @@ class SMAForSequenceClassification(SMAPreTrainedModel):
         logits = linear_in_full_precision(self.classifier, self.dropout(pooled))
         loss = None
         if labels is not None:
-            loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config, **kwargs)
+            loss = sequence_classification_loss(self, logits, labels, **kwargs)
         return SequenceClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )

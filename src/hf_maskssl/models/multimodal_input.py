@@ -1,6 +1,6 @@
 """A batch of aligned images of several modalities, checked against the configuration and cut into patches."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -103,7 +103,8 @@ def cut_images(
         if modality.is_categorical:
             image = image.unsqueeze(1)
         patches[name] = patchify(image, modality.patch_shape)
-    if len(set(sizes.values())) > 1 or len(set(batch_sizes.values())) > 1:
+    # Compared one by one: a batch size that an exported program leaves open has no hash.
+    if not (all_equal(sizes.values()) and all_equal(batch_sizes.values())):
         shapes = {name: tuple(given[name].shape) for name in sizes}
         raise ValueError(
             f"`inputs` must be aligned images of one batch: the same size times stride, the same number of samples; got {shapes}."
@@ -125,6 +126,11 @@ def cut_images(
             f"`presence` leaves rows {rows[:8]} of the batch without any input modality: drop such samples."
         )
     return images
+
+
+def all_equal(values: Iterable[object]) -> bool:
+    first, *others = values
+    return all(value == first for value in others)
 
 
 def _given(inputs: Images | None, pixel_values: torch.Tensor | None) -> dict[str, torch.Tensor]:

@@ -13,6 +13,10 @@ class MaskedPretraining:
     the number of terms of which NAME is the mean.
     """
 
+    # The losses are means over all processes already and do not use Trainer's number of items: with accumulated batches Trainer
+    # averages the batches' losses.
+    accepts_loss_kwargs = False
+
     def compilable_modules(self) -> list[nn.Module]:
         """Modules that `torch.compile` may replace in training: those whose shapes are the same in every step."""
         assert isinstance(self, nn.Module)

@@ -19,7 +19,7 @@ them have been seen, hence a first pass:
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -27,6 +27,8 @@ from transformers import initialization as init
 
 from .distributed import all_reduce_sum, world_size
 from .pretraining import MaskedPretraining
+
+Result = TypeVar("Result")
 
 TASK_BALANCING = ("none", "minimax", "uncertainty", "gradnorm", "dwa")
 SCHEDULES = ("constant", "theorem")
@@ -246,7 +248,7 @@ class TaskBalancer(nn.Module):
         if losses is None:
             losses = all_reduce_sum(means.detach()) / world_size()
         number, weights = self.num_balanced, plan.weights
-        loss = self.rule.combine(means[:number], weights[:number])
+        loss = self.rule(self.rule.combine, means[:number], weights[:number])
         if len(self.tasks) > number:
             loss = loss + (weights[number:] * means[number:]).sum()
         return BalancedLoss(loss, losses, weights, plan.counts)
@@ -268,6 +270,11 @@ class TaskBalancer(nn.Module):
         dtype = torch.promote_types(stacked.dtype, torch.float32)
         gradients = None
         if self.needs_gradients and self.training and torch.is_grad_enabled() and shared_weight is not None:
+            if shared_weight.device.type == "meta":
+                raise ValueError(
+                    "GradNorm takes gradients of a weight that is offloaded here: load the model without offloading, or train "
+                    "it with another `task_balancing`."
+                )
             gradients = _gradients(sums[: self.num_balanced], shared_weight, dtype)
         return TaskTotals(stacked.detach().to(dtype), counts.detach().to(dtype), 1, gradients)
 
@@ -323,12 +330,12 @@ class TaskBalancer(nn.Module):
             number, gradients = self.num_balanced, totals.gradients
             if gradients is not None:
                 gradients = all_reduce_sum(gradients) / safe_counts[:number, None]
-            self.rule.update(losses[:number], is_present[:number], gradients)
+            self.rule(self.rule.update, losses[:number], is_present[:number], gradients)
         return _Plan(losses, weights, counts, safe_counts / (world_size() * totals.num_batches))
 
     def _weights(self, losses: torch.Tensor, is_present: torch.Tensor) -> torch.Tensor:
         number = self.num_balanced
-        weights = self.rule.weights_of(losses[:number], is_present[:number])
+        weights = self.rule(self.rule.weights_of, losses[:number], is_present[:number])
         if len(self.tasks) == number:
             return weights
         total = weights.sum()
@@ -369,6 +376,10 @@ class BalancingRule(nn.Module):
     def __init__(self, num_tasks: int) -> None:
         super().__init__()
         self.num_tasks = num_tasks
+
+    def forward(self, work: Callable[..., Result], *args: Any) -> Result:
+        """`work(*args)`, a method of this rule. Offloaded parameters exist only while a module's forward runs."""
+        return work(*args)
 
     def reset_state(self) -> None:
         """Set parameters and buffers to initial values, except those that were loaded from a checkpoint."""

@@ -1,0 +1,57 @@
+"""Losses of the task heads: transformers' own, of which each divides by what a Trainer counts over accumulated batches."""
+
+import torch
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs
+
+IGNORED = -100
+
+
+def class_loss(logits: torch.Tensor, labels: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> torch.Tensor:
+    """Cross entropy of (B, C) logits and (B,) class ids; the mean, or the sum divided by `num_items_in_batch`."""
+    num_items = kwargs.get("num_items_in_batch")
+    if num_items is None:
+        return F.cross_entropy(logits, labels, ignore_index=IGNORED)
+    total = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
+    return total / torch.as_tensor(num_items, device=total.device)
+
+
+def sequence_classification_loss(
+    model: PreTrainedModel, logits: torch.Tensor, labels: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
+) -> torch.Tensor:
+    """transformers' loss of (B, num_labels) logits by `config.problem_type`.
+
+    transformers divides only the loss of classes by `num_items_in_batch`. The means of real values and of several labels at once
+    are brought to that divisor here, so that accumulated batches make the step of one large batch.
+
+    Args:
+        model: the head, whose `config.problem_type` is set where it is None.
+        logits: (B, num_labels).
+        labels: (B,) class ids, (B,) or (B, 1) values, or (B, num_labels) values or labels.
+        kwargs: `num_items_in_batch`: number of labels of all accumulated batches and processes, without those of -100. Trainer
+            leaves a real value of -100 out of the number too, although it is one: those of this batch are added again.
+    """
+    loss = model.loss_function(labels=labels, pooled_logits=logits, config=model.config, **kwargs)
+    num_items = kwargs.get("num_items_in_batch")
+    if num_items is None or model.config.problem_type == "single_label_classification":
+        return loss
+    labels = labels.to(loss.device)
+    return loss * (labels.numel() / (torch.as_tensor(num_items, device=loss.device) + (labels == IGNORED).sum()))
+
+
+def token_classification_loss(
+    model: PreTrainedModel, logits: torch.Tensor, labels: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
+) -> torch.Tensor:
+    """transformers' loss of (B, N, num_labels) logits; squared error of real values when there is one label.
+
+    -100 is left out of both. `num_items_in_batch` is the number of the other labels in all accumulated batches and processes.
+    """
+    if logits.shape[-1] > 1:
+        return model.loss_function(logits, labels, model.config, **kwargs)
+    is_scored = labels != IGNORED
+    error = (logits.squeeze(-1).float() - labels.float()).pow(2)
+    num_items = kwargs.get("num_items_in_batch")
+    count = is_scored.sum() if num_items is None else torch.as_tensor(num_items, device=error.device)
+    return error.masked_fill(~is_scored, 0.0).sum() / count.clamp(min=1)
