@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModel, AutoModelForPreTraining, AutoTokenizer
+from torch.nn import functional as F
+from transformers import AutoModel, AutoModelForPreTraining, AutoModelForSequenceClassification, AutoTokenizer
 
 import hf_maskssl
 from hf_maskssl.hub import conversion
@@ -245,7 +246,7 @@ def test_latents_biases_and_tables_of_its_own(tmp_path: Path) -> None:
     assert (config.num_cross_attention_heads, config.num_attention_heads) == (2, 4)
     assert (config.cross_intermediate_size, config.intermediate_size) == (32, 48)
     assert config.use_bias and not config.decoder_shared_positions and not config.tie_word_embeddings
-    assert config.pad_token_id == 0
+    assert config.pad_token_id == 0 and config.padded_query_count
     weights = model.state_dict()
     first = "perceiver.encoder.cross_attention.attention.attention"
     for kind in ("weight", "bias"):
@@ -374,7 +375,7 @@ FIRST = "perceiver.encoder.cross_attention.mlp.dense1.weight"
         ({"teacher.student_model." + FIRST.removeprefix("perceiver."): torch.zeros(32, 16)}, "contradicts itself"),
         ({"perceiver.encoder.cross_attention.gate.weight": torch.zeros(2)}, "gate.weight, which an SMA does not have"),
         ({"perceiver.surprise": torch.zeros(2)}, "surprise, which an SMA does not have"),
-        ({"perceiver.decoder.final_project.weight": torch.zeros(2, 8)}, "fine-tuned checkpoint"),
+        ({"perceiver.decoder.final_project.weight": torch.zeros(3, 16)}, "does not fit the model: missing .*'query'"),
         (
             {FIRST: torch.zeros(3, 16), "teacher.student_model." + FIRST.removeprefix("perceiver."): None},
             "does not fit",
@@ -411,3 +412,92 @@ def test_our_own_folder_is_refused(tmp_path: Path) -> None:
     hf_maskssl.SMAForMaskedModeling(config).save_pretrained(tmp_path / "ours")
     with pytest.raises(ValueError, match="is not a configuration of the authors' SMA"):
         conversion.convert("sma", tmp_path / "ours", tmp_path / "out")
+
+
+# ---- fine-tuned checkpoints ---------------------------------------------------------------------------------------
+
+HEAD = {"use_decoder": True, "output_channels": 3, "decoder_heads": 2, "decoder_latent_channels": 16}
+
+
+def finetuned_state(settings: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Random weights of the authors' classifier: one query of 16 channels, keys of 8, an MLP as wide as the query."""
+    generator = torch.Generator().manual_seed(1)
+    layer = "perceiver.decoder.decoding_cross_attention"
+    linears = {"attention.attention.query": (8, 16), "attention.attention.key": (8, 16)}
+    linears |= dict.fromkeys(
+        ["attention.attention.value", "attention.output.dense", "mlp.dense1", "mlp.dense2"], (16, 16)
+    )
+    shapes: dict[str, tuple[int, ...]] = {f"{layer}.{name}.weight": shape for name, shape in linears.items()}
+    shapes |= {f"{layer}.{name}.bias": shape[:1] for name, shape in linears.items()}
+    norms = [f"{layer}.attention.attention.layernorm1", f"{layer}.layernorm"]
+    norms += ["perceiver.decoder.pre_layernorm", "perceiver.decoder.final_layernorm"]
+    shapes |= {f"{name}.{kind}": (16,) for name in norms for kind in ("weight", "bias")}
+    shapes["perceiver.decoder.decoder_latents.latents"] = (1, 16)
+    shapes |= {"perceiver.decoder.final_project.weight": (3, 16), "perceiver.decoder.final_project.bias": (3,)}
+    encoder = {name: value for name, value in authors_state(settings).items() if name.startswith("perceiver.")}
+    return encoder | {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+
+
+def authors_logits(state: dict[str, torch.Tensor], hidden: torch.Tensor) -> torch.Tensor:
+    """The authors' head, written out: (B, L, 16) -> (B, 3)."""
+    part = {name.removeprefix("perceiver.decoder."): value for name, value in state.items()}
+
+    def norm(values: torch.Tensor, name: str, eps: float) -> torch.Tensor:
+        return F.layer_norm(values, (16,), part[f"{name}.weight"], part[f"{name}.bias"], eps)
+
+    def linear(values: torch.Tensor, name: str) -> torch.Tensor:
+        name = f"decoding_cross_attention.{name}"
+        return F.linear(values, part[f"{name}.weight"], part[f"{name}.bias"])
+
+    context = norm(hidden, "pre_layernorm", 1e-5)
+    latents = part["decoder_latents.latents"].expand(len(hidden), 1, 16)
+    normed = norm(latents, "decoding_cross_attention.attention.attention.layernorm1", 1e-5)
+    query, key, value = (
+        linear(values, f"attention.attention.{name}").unflatten(-1, (2, -1)).transpose(1, 2)
+        for name, values in (("query", normed), ("key", context), ("value", context))
+    )
+    weights = (query @ key.transpose(2, 3) / 2).softmax(-1)  # four channels a head
+    states = latents + linear((weights @ value).transpose(1, 2).flatten(2), "attention.output.dense")
+    inner = linear(norm(states, "decoding_cross_attention.layernorm", 1e-5), "mlp.dense1")
+    states = norm(states + linear(F.gelu(inner), "mlp.dense2"), "final_layernorm", 1e-12)[:, 0]
+    return F.linear(states, part["final_project.weight"], part["final_project.bias"])
+
+
+def test_a_fine_tuned_checkpoint_becomes_a_classifier(tmp_path: Path) -> None:
+    settings = {**SETTINGS, **HEAD}
+    state = finetuned_state(settings)
+    convert(tmp_path, settings, state)
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
+    assert isinstance(model, hf_maskssl.SMAForSequenceClassification)
+    config = model.config
+    assert (config.classifier_intermediate_size, config.intermediate_size, config.classifier_norm_eps) == (
+        16,
+        48,
+        1e-12,
+    )
+    batch = {
+        "input_ids": torch.tensor([[7, 8, 9, 5], [7, 5, 0, 0]]),
+        "attention_mask": torch.tensor([[1] * 4, [1, 1, 0, 0]]),
+    }
+    with torch.inference_mode():
+        expected = authors_logits(state, model.sma(**batch).last_hidden_state)
+        torch.testing.assert_close(model(**batch).logits, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"decoder_type": "mean_pool"}, "`decoder_type` is 'mean_pool'"),
+        ({"num_outputs": 4}, "`num_outputs` is 4"),
+        ({"decoder_latent_channels": 8}, "`decoder_latent_channels` is 8.*16"),
+        ({"decoder_attention_channels": 4}, "`decoder_attention_channels` is 4"),
+        ({"share_decoder_queries": True}, "`share_decoder_queries` is True"),
+        ({"output_channels": 5}, "does not fit"),
+        ({"decoder_heads": 3}, "positive multiple of `classifier_num_attention_heads`"),
+    ],
+)
+def test_a_fine_tuned_head_without_counterpart_is_named(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    state = finetuned_state(SETTINGS)
+    with pytest.raises(ValueError, match=words):
+        convert(tmp_path, {**SETTINGS, **HEAD, **change}, state)
+    assert {path.name for path in tmp_path.iterdir()} == {"theirs"}

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from transformers import PreTrainedModel
 
 import hf_maskssl
 
@@ -45,6 +46,15 @@ DEFAULTS: dict[str, Any] = {
     "use_query_residual": True,
     "final_project": True,
     "decoder_heads": 1,
+    # Read of fine-tuned checkpoints alone.
+    "decoder_type": "cross_attention",
+    "decoder_latent_channels": None,
+    "decoder_attention_channels": None,
+    "num_outputs": 1,
+    "output_channels": 3,
+    "share_decoder_queries": False,
+    "share_embedding_weights": False,
+    "post_decoder_layers": None,
     "pad_token_id": None,
     "cross_train_noising_args": None,
     "teacher_name": "ReconstructionTeacher",
@@ -91,6 +101,7 @@ TEACHER_DEFAULTS: dict[str, Any] = {
 BYTE_VOCABULARY = 262
 
 DECODER = "teacher.reconstruction_decoder."
+CLASSIFIER = "perceiver.decoder."
 # The same tensors under further names, which older transformers write out.
 ALIASES = [
     ("teacher.student_model.", "perceiver."),
@@ -114,9 +125,17 @@ NAMES = {
     f"{DECODER}final_project.bias": "decoder.output.bias",
     f"{DECODER}learned_mask_token": "decoder.mask_token",
     f"{DECODER}decoder_latents.latents": "decoder.positions.weight",
+    f"{CLASSIFIER}pre_layernorm.weight": "hidden_norm.weight",
+    f"{CLASSIFIER}pre_layernorm.bias": "hidden_norm.bias",
+    f"{CLASSIFIER}final_layernorm.weight": "query_norm.weight",
+    f"{CLASSIFIER}final_layernorm.bias": "query_norm.bias",
+    f"{CLASSIFIER}final_project.weight": "classifier.weight",
+    f"{CLASSIFIER}final_project.bias": "classifier.bias",
+    f"{CLASSIFIER}decoder_latents.latents": "query",
 }
 LAYERS = re.compile(
-    rf"(perceiver\.encoder\.cross_attention|perceiver\.encoder\.self_attends\.\d+|{DECODER}decoding_cross_attention)"
+    r"(perceiver\.encoder\.cross_attention|perceiver\.encoder\.self_attends\.\d+|"
+    rf"(?:{DECODER}|{CLASSIFIER})decoding_cross_attention)"
     r"\.(.+)\.(weight|bias)"
 )
 # Names inside a layer; the key and the value projection become one.
@@ -135,7 +154,7 @@ LAYER_NAMES = {
 def convert_folder(
     checkpoint: Path, modality: str | None = None, image_size: Sequence[int] | None = None, **config_fields: Any
 ) -> Converted:
-    """A pre-training checkpoint of the authors as `SMAForMaskedModeling`.
+    """A checkpoint of the authors as `SMAForMaskedModeling`, or a fine-tuned one as `SMAForSequenceClassification`.
 
     Args:
         checkpoint: A folder with config.json and pytorch_model.bin.
@@ -149,12 +168,14 @@ def convert_folder(
     """
     settings = _read_settings(checkpoint / "config.json")
     state = without_aliases(read_checkpoint(checkpoint / "pytorch_model.bin"))
-    _check_pretraining(state)
+    is_finetuned = any(name.startswith(CLASSIFIER) for name in state)
+    if not is_finetuned:
+        _check_pretraining(state)
     mask_fields, notes = _mask_fields(settings)
     fields = {
         **_encoder_fields(settings),
         **_input_fields(settings, modality, image_size),
-        **_decoder_fields(settings, state),
+        **(_classifier_fields(settings) if is_finetuned else _decoder_fields(settings, state)),
         **mask_fields,
         **config_fields,
     }
@@ -162,15 +183,25 @@ def convert_folder(
         config = hf_maskssl.SMAConfig(**fields)
     except StrictDataclassError as error:
         raise ValueError(f"the checkpoint's settings and the arguments do not make an SMA: {error}") from error
-    model = hf_maskssl.SMAForMaskedModeling(config)
+    kind = hf_maskssl.SMAForSequenceClassification if is_finetuned else hf_maskssl.SMAForMaskedModeling
+    model: PreTrainedModel = kind(config)
     renamed = rename(state)
-    if config.tie_word_embeddings:  # the file has one table
+    if is_finetuned and "query" in renamed:
+        renamed["query"] = renamed["query"].unsqueeze(0)
+    elif config.tie_word_embeddings:  # the file has one table
         renamed["decoder.output.weight"] = renamed["sma.embeddings.token_embeddings.weight"]
     load_completely(model, renamed)
-    assumed = {name: vars(config)[name] for name in _not_stored(settings)}
+    # What a fine-tuned file does not say of masks concerns no classifier.
+    not_stored = ["modality"] * (settings["input_type"] == "continuous") if is_finetuned else _not_stored(settings)
+    assumed = {name: vars(config)[name] for name in not_stored}
     tokenizer = None
     if config.vocab_size == BYTE_VOCABULARY:  # theirs is one of bytes with the same numbers
         tokenizer = build_byte_tokenizer(config.num_tokens)
+    if is_finetuned:
+        notes.append(
+            "The file is a classifier's: open it with `AutoModelForSequenceClassification`; `AutoModelForPreTraining` would "
+            "start a new decoder."
+        )
     if config.drop_path_rate:
         notes.append("Stochastic depth grows over the layers here; the authors drop every layer alike.")
     if config.hidden_dropout_prob:
@@ -325,6 +356,30 @@ def _decoder_fields(settings: dict[str, Any], state: State) -> dict[str, Any]:
     }
 
 
+def _classifier_fields(settings: dict[str, Any]) -> dict[str, Any]:
+    """The authors' task head: one learned query, as wide as the hidden states, that attends to them."""
+    width, qk_channels = settings["latent_channels"], settings["qk_channels"]
+    for field, expected, default in [
+        ("decoder_type", "cross_attention", None),
+        ("decoder_latent_channels", width, width),
+        ("decoder_attention_channels", qk_channels, qk_channels),
+        ("num_outputs", 1, 1),
+        ("share_decoder_queries", False, False),
+        ("share_embedding_weights", False, False),
+        ("post_decoder_layers", None, None),
+    ]:
+        value = default if settings[field] is None else settings[field]
+        if value != expected:
+            _refuse(field, settings[field], repr(expected))
+    return {
+        "num_labels": settings["output_channels"],
+        "classifier_pooling": "query",
+        "classifier_intermediate_size": width,
+        "classifier_num_attention_heads": settings["decoder_heads"],
+        "classifier_norm_eps": 1e-12,
+    }
+
+
 def _floats(value: float | list[float] | None) -> float | list[float] | None:
     if value is None:
         return None
@@ -350,6 +405,8 @@ def _mask_fields(settings: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         "head_aggregation": HEAD_AGGREGATIONS[mask["head_aggregation"]],
         "mask_queries": mask["mask_self"],
         "reconstruct_visible": not mask["exclude_seen_reconstruction"],
+        # Their code draws as many latents for a short sample as for the batch's longest.
+        "padded_query_count": settings["encoder_type"] == "cross_attention",
     }
     if mask["select_initial_ratio"]:
         fields["mask_schedule"] = "mix" if mask["varying_length"] else "widen"
@@ -393,14 +450,10 @@ def without_aliases(state: State) -> State:
 
 
 def _check_pretraining(state: State) -> None:
-    if any(name.startswith("perceiver.decoder.") for name in state):
-        raise ValueError(
-            "this is a fine-tuned checkpoint (it has perceiver.decoder.*): only pre-training checkpoints, SMAForSSL, "
-            "are converted. Convert the one it was made from and fine-tune that."
-        )
     if not any(name.startswith(DECODER) for name in state) or not any(name.startswith("perceiver.") for name in state):
         raise ValueError(
-            f"not a pre-training checkpoint of SMA: expected perceiver.* and {DECODER}*, got {sorted(state)[:5]}."
+            f"not a checkpoint of SMA: expected perceiver.* and {DECODER}* of pre-training, or {CLASSIFIER}* of a classifier, "
+            f"got {sorted(state)[:5]}."
         )
 
 
@@ -431,6 +484,7 @@ def _our_name(name: str) -> str:
         ("perceiver.encoder.cross_attention", "sma.input_layer"),
         ("perceiver.encoder.self_attends", "sma.layers"),
         (f"{DECODER}decoding_cross_attention", "decoder.layer"),
+        (f"{CLASSIFIER}decoding_cross_attention", "query_layer"),
     ):
         layer = layer.replace(theirs, ours)
     return f"{layer}.{LAYER_NAMES[match[2]]}.{match[3]}"
