@@ -71,8 +71,8 @@ class SMAConfig(SizesAsPairs, PreTrainedConfig):
         num_masked_per_query: Tokens masked for each chosen query: the set R has round(N r / num_masked_per_query)
             queries, at least one and at most all.
         head_aggregation: "mean": over all heads (the sum of Eq. 5, scaled). "random": of one random head per query.
-        padded_query_count: Whether the size of the set R follows from the length of the padded batch and not from a sample's own, as
-            in the authors' code for cross-attention.
+        padded_query_count: Whether the size of the set R follows from the length of the padded batch and not from a sample's
+            own, as in the authors' code for cross-attention.
         mask_queries: The chosen queries' own tokens are masked first (self-attention).
         mask_schedule: Way from random to guided masking, with c falling from 1 to 0 as a half cosine over
             the first `mask_schedule_fraction` of training. "none": guided from the start. "mix": a share

@@ -262,7 +262,7 @@ class SMAModel(SMAPreTrainedModel):
             ids_keep: (B, K) int64, encode only these positions.
             keep_mask: (B, K), 0 = an unused entry of `ids_keep`.
             tokens: Result of `embeddings.tokenize`, in place of the inputs: they are checked once.
-            chosen, per_query: as in `attention_to_inputs`, which is then all that is computed. It has a way through `forward`
+            chosen, per_query: Arguments of `attention_to_inputs`, which is then all that is computed. It has a way through `forward`
                 because offloaded latents exist only while it runs.
 
         Returns:
