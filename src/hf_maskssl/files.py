@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -79,12 +80,19 @@ def write_json(path: str | Path, data: Any, synced: bool = False) -> None:
 
 
 def incomplete_folder(final: Path) -> Path:
-    """An empty folder beside `final`, to be renamed to it once complete; a killed run's leftovers are removed."""
-    folder = final.with_name(final.name + INCOMPLETE)
-    if folder.exists():
-        shutil.rmtree(folder)
+    """An empty folder beside `final` with a name of its own, to be renamed to it once complete.
+
+    What a killed run leaves behind is removed by `remove_incomplete`.
+    """
+    folder = final.with_name(f"{final.name}.{secrets.token_hex(4)}{INCOMPLETE}")
     folder.mkdir(parents=True)
     return folder
+
+
+def remove_incomplete(parent: Path) -> None:
+    """Remove folders that killed runs were writing in `parent`; for the holder of its lock (`locks.FolderLock`)."""
+    for folder in parent.glob(f"*{INCOMPLETE}"):
+        shutil.rmtree(folder)
 
 
 def _to_plain(value: Any, place: str) -> Any:

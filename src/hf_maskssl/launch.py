@@ -6,6 +6,8 @@ from datetime import timedelta
 from accelerate.state import PartialState
 from accelerate.utils import parse_flag_from_env
 
+from .orphans import end_with_launcher
+
 # Processes wait for each other: while the main process prepares data, perhaps for hours, and at the end of labelling,
 # when one of them had far slower pictures.
 LONGEST_WAIT = timedelta(days=2)
@@ -23,11 +25,12 @@ def launched_state() -> PartialState:
 
 
 def check_launch(state: PartialState) -> None:
-    """Check that the processes which the launch started know of each other.
+    """Check that the processes which the launch started know of each other, and let them end with their launcher.
 
     Raises:
         ValueError: They do not, so that each would do all of the work, in the same folder.
     """
+    end_with_launcher()
     started = int(os.environ.get("WORLD_SIZE", 1))
     if started != state.num_processes:
         raise ValueError(

@@ -1,5 +1,6 @@
 """Checkpoint folders by themselves."""
 
+import json
 import os
 from pathlib import Path
 
@@ -12,9 +13,12 @@ from hf_maskssl.training.pretraining import checkpoints
 def seal_one(output_dir: Path, step: int, text: str = "weights") -> Path:
     final = checkpoints.checkpoint_folder(output_dir, step)
     folder = incomplete_folder(final)
-    (folder / "state").mkdir()
+    (folder / "training_state").mkdir()
     (folder / "model.safetensors").write_text(text)
-    (folder / "state" / "optimizer.bin").write_text("moments")
+    (folder / "training_state" / "optimizer.bin").write_text("moments")
+    (folder / "training_state" / "random_states_0.pkl").write_text("numbers")
+    (folder / "config.json").write_text("{}")
+    (folder / "trainer_state.json").write_text('{"layout": {"num_processes": 1}}')
     checkpoints.seal(folder, final)
     return final
 
@@ -22,12 +26,43 @@ def seal_one(output_dir: Path, step: int, text: str = "weights") -> Path:
 def test_a_sealed_checkpoint_is_sound_until_touched(tmp_path: Path) -> None:
     folder = seal_one(tmp_path, 3)
     assert folder.name == "checkpoint-00000003" and checkpoints.find_problem(folder) is None
-    (folder / "state" / "optimizer.bin").write_text("momentS")
-    assert checkpoints.find_problem(folder) == "state/optimizer.bin differs from what was written"
-    (folder / "state" / "optimizer.bin").unlink()
-    assert checkpoints.find_problem(folder) == "state/optimizer.bin is missing"
+    (folder / "training_state" / "optimizer.bin").write_text("momentS")
+    assert checkpoints.find_problem(folder) == "training_state/optimizer.bin differs from what was written"
+    (folder / "training_state" / "optimizer.bin").unlink()
+    assert checkpoints.find_problem(folder) == "training_state/optimizer.bin is missing"
     (folder / "manifest.json").write_text("{")
-    assert "manifest.json is damaged" in str(checkpoints.find_problem(folder))
+    for damaged in ("{", "[]", '"', "null"):
+        (folder / "manifest.json").write_text(damaged)
+        assert "manifest.json is damaged" in str(checkpoints.find_problem(folder))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.json",
+        "trainer_state.json",
+        "model.safetensors",
+        "training_state/optimizer.bin",
+        "training_state/random_states_0.pkl",
+    ],
+)
+def test_a_checkpoint_without_a_file_that_a_run_needs_is_not_sound(name: str, tmp_path: Path) -> None:
+    """Its manifest says nothing of it: what two runs wrote into one folder at once would look like that."""
+    folder = seal_one(tmp_path, 3)
+    (folder / name).unlink()
+    (folder / "manifest.json").unlink()
+    checkpoints.seal(folder.rename(tmp_path / "aside"), folder)
+    assert checkpoints.find_problem(folder) == f"{name} is not among the files of its manifest.json"
+
+
+def test_weights_in_shards_are_all_needed(tmp_path: Path) -> None:
+    folder = seal_one(tmp_path, 3)
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    shards = {"first": "model-00001-of-00002.safetensors", "second": "model-00002-of-00002.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    (folder / "manifest.json").unlink()
+    checkpoints.seal(folder.rename(tmp_path / "aside"), folder)
+    assert str(checkpoints.find_problem(folder)).startswith("model-00002-of-00002.safetensors is not among")
 
 
 def test_leftovers_of_a_killed_run_are_not_mixed_in(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from ..data.kinds.image import ImageArguments
 from ..data.tables.sources import read_split
 from ..files import write_whole
 from ..launch import launched_state
+from ..locks import FolderLock
 from .picture_files import NAMED_PICTURES, UNREADABLE, Picture, name_pictures, open_picture, put_file
 from .resumable import ResumableFolder
 
@@ -182,6 +183,11 @@ def make_pseudo_labels(args: PseudoLabelArguments) -> PseudoLabelReport:
         FileNotFoundError, OSError: No such data or network.
     """
     state = launched_state()
+    with FolderLock(Path(args.output_dir), "output_dir", state):
+        return _make_pseudo_labels(args, state)
+
+
+def _make_pseudo_labels(args: PseudoLabelArguments, state: PartialState) -> PseudoLabelReport:
     with state.main_process_first():
         rows = _read_rows(args)
     pictures = name_pictures(rows, args.input_column, args.label_column)

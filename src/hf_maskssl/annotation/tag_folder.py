@@ -29,6 +29,7 @@ from ..data.tables.rows import Rows
 from ..data.tables.splits import read_splits
 from ..data.text.texts import row_place
 from ..files import write_whole
+from ..locks import FolderLock
 from ..recipes import load_recipe
 from .resumable import ResumableFolder
 
@@ -228,6 +229,11 @@ def tag_folder(args: TaggingArguments) -> dict[str, Any]:
     """
     data = _data_arguments(args)
     load_tagger()  # fails before any data is read
+    with FolderLock(Path(args.output_dir), "output_dir"):
+        return _tag_splits(args, data)
+
+
+def _tag_splits(args: TaggingArguments, data: MaskedTextArguments) -> dict[str, Any]:
     splits: dict[str, Any] = read_splits(data)
     column = str(data.input_column)
     for split, rows in splits.items():

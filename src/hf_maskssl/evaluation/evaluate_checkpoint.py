@@ -23,7 +23,8 @@ from ..data.arguments import DataArguments
 from ..data.preparation import PreparedData, prepare_data
 from ..data.processors import load_processor, split_processor
 from ..data.text.texts import describe_tokenizer
-from ..files import JsonObject, writable_folder, write_json
+from ..files import JsonObject, write_json
+from ..locks import FolderLock
 from ..recipes import load_recipe
 from .arguments import ProbeArguments
 from .baselines import (
@@ -500,8 +501,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options, models, recipe_path, overrides = parse_arguments(arguments)
     sections = {"data": DataArguments, "probe": ProbeArguments}
     recipe = load_recipe(recipe_path, overrides, sections, primary="probe")
-    data_args, probe_args = recipe["data"], recipe["probe"]
-    output = writable_folder(options.output, "--output")
+    with FolderLock(options.output, "--output"):
+        measure_and_report(models, recipe["data"], recipe["probe"], options, recipe_path)
+
+
+def measure_and_report(
+    models: Sequence[str],
+    data_args: DataArguments,
+    probe_args: ProbeArguments,
+    options: argparse.Namespace,
+    recipe_path: str,
+) -> None:
+    """Measure encoders one after the other, and write and print what was found (`parse_arguments` has the options)."""
+    output: Path = options.output
     measured: list[Measurement] = []
     known_baselines: dict[str, list[Arm]] = {}
     for position, model in enumerate(models):

@@ -10,8 +10,8 @@ from datasets import IterableDataset
 from ...data.preparation import prepare_data
 from ...data.processors import load_processor
 from ...evaluation.evaluate_checkpoint import checkpoint_folder
-from ...files import writable_folder
 from ...launch import launched_state
+from ...locks import FolderLock
 from .arguments import FinetuningRecipe
 from .models import choose_inputs, complete_processor, new_inputs, read_config
 from .scores import FinetuningRows, LabelUnit, rows_of
@@ -31,6 +31,7 @@ class FinetuningSetup:
         args: The recipe's finetuning section.
         state: Accelerate's state of the processes.
         folder: Folder of the results, `output_dir`.
+        lock: Of this folder; held here while the data are prepared, and by whoever writes there.
         checkpoint: Folder of the encoder; None without.
         config: Configuration of the model, with the labels of the data.
         inputs: Modalities that the model reads; None where it has one input.
@@ -47,7 +48,13 @@ class FinetuningSetup:
         refuse_sharding()
         self.recipe, self.args = recipe, recipe.finetuning
         self.state = launched_state()
-        self.folder = writable_folder(Path(self.args.output_dir), "finetuning.output_dir")
+        self.folder = Path(self.args.output_dir)
+        self.lock = FolderLock(self.folder, "finetuning.output_dir", self.state)
+        with self.lock:
+            self._prepare()
+
+    def _prepare(self) -> None:
+        recipe = self.recipe
         self.checkpoint = None if self.args.checkpoint is None else self._find_checkpoint(self.args.checkpoint)
         self.config = read_config(recipe.model, self.checkpoint)
         data = choose_inputs(self.config, recipe.data, self.args.inputs, recipe.model)

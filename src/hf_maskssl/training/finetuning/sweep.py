@@ -21,7 +21,8 @@ from .digests import rows_digest, weights_digest
 from .drawing import PICTURES, Drawing
 from .results import Run, read_runs, summarise, write_results
 from .setup import FinetuningSetup
-from .trials import Trials, launched_precision
+from .stopping import RunStopped
+from .trials import SCRATCH, Trials, launched_precision
 
 # Fields that may change between two calls without changing a run's result.
 IMMATERIAL = {"output_dir", "overwrite", "seeds", "learning_rate", "eval_batch_size", "num_workers", "logging_steps"}
@@ -35,7 +36,11 @@ logger = logging.getLogger(__name__)
 
 
 def finetune(recipe: FinetuningRecipe, write_card: CardWriter | None = None) -> JsonObject:
-    """Fine-tune on every seed with every learning rate; returns the content of results.json (see `Finetuner.run`)."""
+    """Fine-tune on every seed with every learning rate; returns the content of results.json (see `Finetuner.run`).
+
+    Raises:
+        RunStopped: SIGTERM or Ctrl-C came while a run was trained; it is saved, and the same call goes on with it.
+    """
     return Finetuner(recipe, write_card).run()
 
 
@@ -57,7 +62,11 @@ def finetune_from_command_line(document: str, write_card: CardWriter | None = No
         raise ValueError(f"data.task is {recipe.data.task!r}; this script is for {task!r}: take run_finetune.py.")
     logging.basicConfig(format="%(message)s")
     logging.getLogger("hf_maskssl").setLevel(logging.INFO)
-    finetune(recipe, write_card)
+    try:
+        finetune(recipe, write_card)
+    except RunStopped as stop:
+        logger.warning("%s", stop)
+        return
     if PartialState().is_main_process:
         print((Path(recipe.finetuning.output_dir) / "results.md").read_text(encoding="utf-8"))
 
@@ -80,7 +89,9 @@ class Finetuner:
         self.state, self.folder = setup.state, setup.folder
         self.config, self.data, self.metric = setup.config, setup.data, setup.metric
         self.trials = Trials(setup)
-        self._check_recipe_of_runs()
+        self.material = self.setup.broadcast(self._material() if self.state.is_main_process else {})
+        with setup.lock:
+            self._check_recipe_of_runs()
         self.baselines = self._plan_baselines() if self.args.baselines else None
 
     def run(self) -> JsonObject:
@@ -90,6 +101,11 @@ class Finetuner:
             The content of results.json: "scores" {split: {metric: {"mean", "half_width"}}} of the chosen "learning_rate",
             "runs" with every seed and learning rate, "selection" in words, "table", "settings".
         """
+        with self.setup.lock:
+            self._check_recipe_of_runs()  # another call may have been here since
+            return self._run()
+
+    def _run(self) -> JsonObject:
         records: dict[Run, JsonObject] = self.setup.broadcast(read_runs(self.folder))
         rates, seeds = self.args.learning_rates, self.args.seeds
         for run in [Run(rate, seed) for rate in rates for seed in seeds]:
@@ -124,10 +140,9 @@ class Finetuner:
         return results
 
     def _check_recipe_of_runs(self) -> None:
-        """Refuse stored runs of another recipe, or remove them with `finetuning.overwrite`."""
+        """Refuse stored runs of another recipe, or remove them with `finetuning.overwrite`; under the folder's lock."""
         path = self.folder / "runs" / "recipe.json"
-        own: JsonObject = json.loads(json.dumps(self._material())) if self.state.is_main_process else {}
-        material = self.setup.broadcast(own)
+        material = self.material
         stored = self.setup.broadcast(json.loads(path.read_text(encoding="utf-8")) if path.is_file() else material)
         changed = [name for name in {**stored, **material} if stored.get(name) != material.get(name)]
         if changed and not self.args.overwrite:
@@ -139,7 +154,7 @@ class Finetuner:
         if self.state.is_main_process:
             if changed:
                 shutil.rmtree(self.folder / "runs")
-                for name in (FROM_SCRATCH, PICTURES):
+                for name in (FROM_SCRATCH, PICTURES, SCRATCH):
                     shutil.rmtree(self.folder / name, ignore_errors=True)
                 for name in ("results.json", "results.md"):
                     (self.folder / name).unlink(missing_ok=True)
@@ -160,12 +175,8 @@ class Finetuner:
         flat["finetuning.mixed_precision"] = self.args.mixed_precision or launched_precision()
         weights = None if self.setup.checkpoint is None else weights_digest(self.setup.checkpoint)
         digests = {f"{name} rows (hash)": rows_digest(split) for name, split in self.setup.splits().items()}
-        return flat | {
-            "weights": weights,
-            "rows": self.setup.row_counts(),
-            **digests,
-            "processes": self.state.num_processes,
-        }
+        facts = {"weights": weights, "rows": self.setup.row_counts(), "processes": self.state.num_processes}
+        return json.loads(json.dumps(flat | facts | digests))  # as a file of it is read
 
     def _sections(self) -> dict[str, JsonObject]:
         """The recipe's sections but for the model's, as plain dictionaries."""

@@ -29,6 +29,7 @@ from ...data.arguments import DENSE_TASKS
 from ...data.tables.rows import TransformedRows
 from ...evaluation.metrics import LOWER_IS_BETTER
 from ...files import JsonObject, incomplete_folder, write_json
+from ..pretraining.signals import PatientWorkers, StopSignals
 from .layer_decay import layer_decay_groups
 from .models import freeze, load_model, to_original_unit
 from .predictions import gather_maps, gather_predictions, map_rows, predictions_path
@@ -45,6 +46,9 @@ from .scores import (
     rows_of,
 )
 from .setup import FinetuningSetup
+from .stopping import StoppableTrainer, Stopper, read_stopped
+
+SCRATCH = "trainer"  # folder of the output_dir: Trainer's own, gone when a run has ended
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +82,7 @@ class EpochTeller(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         if isinstance(self.rows, TransformedRows):
-            self.rows.set_epoch(round(state.epoch or 0), args.seed)
+            self.rows.set_epoch(int(state.epoch or 0), args.seed)  # whole, but where a run goes on within an epoch
 
 
 class Trials:
@@ -101,11 +105,13 @@ class Trials:
         started = time.perf_counter()
         rows = self.setup.training_rows(run.seed)
         unit = self.setup.label_unit(rows)
-        self.remove_scratch()
+        stopped = self.setup.broadcast(read_stopped(self._scratch(), run) if self.state.is_main_process else None)
+        if stopped is None:
+            self.remove_scratch()
         set_seed(run.seed)
         model = self.new_model()
         trainer = self.trainer(model, run, unit, rows)
-        output = trainer.train()
+        training_loss = self._fit(trainer, run, stopped)
         validation, place = self._chosen_scores(trainer)
         several_rates = len(self.args.learning_rates) > 1
         record: JsonObject = {
@@ -116,7 +122,7 @@ class Trials:
             "test": None,
             "history": self._history(trainer),
             "steps": trainer.state.global_step,
-            "training_loss": output.training_loss,
+            "training_loss": training_loss,
         }
         if self.data.test is None:
             self._score(trainer, run, unit)  # stores predictions for the pictures; the scores are those of validation
@@ -131,6 +137,20 @@ class Trials:
         self.remove_scratch()
         return record
 
+    def _fit(self, trainer: StoppableTrainer, run: Run, stopped: JsonObject | None) -> float:
+        """Train to the end, or from where SIGTERM or Ctrl-C stopped the run; gives the mean training loss of all steps."""
+        before = {"step": 0, "loss": 0.0, "checkpoint": None} if stopped is None else stopped
+        with StopSignals() as signals:
+            trainer.add_callback(Stopper(trainer, run, signals, before["loss"]))
+            try:
+                output = trainer.train(resume_from_checkpoint=before["checkpoint"])
+            finally:
+                trainer.patience.end()
+        if stopped is None:
+            return output.training_loss
+        since = output.global_step - before["step"]
+        return (before["loss"] + output.training_loss * since) / output.global_step
+
     def new_model(self) -> PreTrainedModel:
         """The checkpoint with a new head, or random weights."""
         is_pretrained = self.setup.checkpoint is not None and not self.args.from_scratch
@@ -141,13 +161,13 @@ class Trials:
 
     def trainer(
         self, model: PreTrainedModel, run: Run, unit: LabelUnit, rows: FinetuningRows | None = None
-    ) -> Trainer:
+    ) -> StoppableTrainer:
         """A Trainer for a run, or, without rows to train on, for scoring."""
         trackers = [] if rows is None else self.args.report_to
         selects = rows is not None and self.data.validation is not None
         args = self._training_arguments(run, selects, [name for name in trackers if name != "tensorboard"])
         ignore_index = self.setup.ignore_index
-        trainer = Trainer(
+        trainer = StoppableTrainer(
             model=model,
             args=args,
             data_collator=FinetuningCollator(self.data.collator, unit),
@@ -158,6 +178,7 @@ class Trials:
             callbacks=self._callbacks(run, selects, "tensorboard" in trackers),
             optimizer_cls_and_kwargs=None if rows is None else self._optimizer(model, args),
         )
+        trainer.patience = PatientWorkers()
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(EpochTeller(rows))
         if self.task == "regression":
@@ -314,7 +335,7 @@ class Trials:
 
     def _scratch(self) -> Path:
         """Trainer's own folder."""
-        return self.folder / "trainer"
+        return self.folder / SCRATCH
 
     def remove_scratch(self) -> None:
         """Remove Trainer's own folder."""

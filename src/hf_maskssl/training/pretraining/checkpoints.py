@@ -12,7 +12,7 @@ from pathlib import Path
 from transformers import PreTrainedConfig
 
 from ...data.arguments import fields_of_kinds
-from ...files import INCOMPLETE, JsonObject, incomplete_folder
+from ...files import JsonObject, incomplete_folder, remove_incomplete
 from ...recipes import own_fields
 
 logger = logging.getLogger(__name__)
@@ -20,6 +20,11 @@ logger = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 STATE_FILE = "trainer_state.json"
 BEST = "checkpoint-best"
+# What a checkpoint must have beside the weights, whole or in shards, and the optimiser's state and random numbers.
+REQUIRED = (STATE_FILE, "config.json")
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+OPTIMIZER = "training_state/optimizer"
+RANDOM_STATES = "training_state/random_states_{}.pkl"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -36,6 +41,15 @@ def list_checkpoints(output_dir: Path) -> list[Path]:
 
 def seal(folder: Path, final: Path) -> None:
     """Write the manifest, flush every file to disk, and give the folder its final name in one step."""
+    write_manifest(folder)
+    if final.exists():  # a run resumed from an older checkpoint writes this step again
+        shutil.rmtree(final)
+    os.replace(folder, final)
+    _sync_directory(final.parent)
+
+
+def write_manifest(folder: Path) -> None:
+    """List every file with its size and checksum, and flush all of it to disk."""
     manifest = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         with path.open("rb") as file:
@@ -44,26 +58,52 @@ def seal(folder: Path, final: Path) -> None:
     _write_synced(folder / MANIFEST, json.dumps(manifest, indent=1))
     for path in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
         _sync_directory(path)
-    if final.exists():  # a run resumed from an older checkpoint writes this step again
-        shutil.rmtree(final)
-    os.replace(folder, final)
-    _sync_directory(final.parent)
 
 
 def find_problem(folder: Path) -> str | None:
-    """The first fault of a checkpoint, or None when every file is as it was written."""
+    """What is wrong with a checkpoint, or None when it has all that a run goes on with, each file as it was written."""
+    return find_damage(folder) or _find_missing(folder)
+
+
+def find_damage(folder: Path) -> str | None:
+    """Which file of a folder is not as `write_manifest` found it; None when all are."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
     except FileNotFoundError:
         return f"it has no {MANIFEST}: it was not written to the end"
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         return f"its {MANIFEST} is damaged: {error}"
+    if not isinstance(manifest, dict):
+        return f"its {MANIFEST} is damaged: it holds no names of files"
     for name, expected in manifest.items():
-        path = folder / name
-        if not path.is_file():
+        try:
+            if _fingerprint(folder / name) != expected:
+                return f"{name} differs from what was written"
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return f"{name} is missing"
-        if _fingerprint(path) != expected:
-            return f"{name} differs from what was written"
+        except (OSError, ValueError) as error:  # a damaged disk; a name that no file can have
+            return f"{name} cannot be read: {error}"
+    return None
+
+
+def _find_missing(folder: Path) -> str | None:
+    """Which file a run needs that a manifest does not list: it was written by two runs at once, or by another program."""
+    names = set(json.loads((folder / MANIFEST).read_text()))
+    for name in REQUIRED:
+        if name not in names:
+            return f"{name} is not among the files of its {MANIFEST}"
+    if WEIGHTS[0] not in names:
+        if WEIGHTS[1] not in names:
+            return f"{WEIGHTS[0]} is not among the files of its {MANIFEST}"
+        shards = set(json.loads((folder / WEIGHTS[1]).read_text())["weight_map"].values())
+        if shards - names:
+            return f"{min(shards - names)} is not among the files of its {MANIFEST}"
+    # Sharded, the optimiser's state is a folder.
+    if not any(name.startswith(OPTIMIZER) for name in names):
+        return f"{OPTIMIZER}.bin is not among the files of its {MANIFEST}"
+    for process in range(read_state(folder).get("layout", {}).get("num_processes", 1)):
+        if RANDOM_STATES.format(process) not in names:
+            return f"{RANDOM_STATES.format(process)} is not among the files of its {MANIFEST}"
     return None
 
 
@@ -97,8 +137,7 @@ def thin_out(output_dir: Path, keep: int, newest: Path) -> None:
     """
     for folder in [folder for folder in list_checkpoints(output_dir) if folder.name <= newest.name][:-keep]:
         shutil.rmtree(folder)
-    for folder in output_dir.glob(f"checkpoint-*{INCOMPLETE}"):
-        shutil.rmtree(folder)
+    remove_incomplete(output_dir)
 
 
 def copy_as(source: Path, final: Path) -> None:

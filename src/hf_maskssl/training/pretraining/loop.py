@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from ...data.preparation import PreparedData, prepare_data
 from ...files import writable_folder
+from ...locks import FolderLock
 from ...models.pretraining import pretraining_hooks
 from ...recipes import build_config
 from .arguments import PretrainingArguments, PretrainingRecipe, flat_settings
@@ -86,6 +87,7 @@ class Pretrainer:
         self.watchers = list(recipe_watchers(recipe) if watchers is None else watchers)
         self.output_dir = writable_folder(Path(self.args.output_dir), "training.output_dir")
         self.accelerator: Accelerator = build_accelerator(self.args, self.output_dir)
+        self.lock = FolderLock(self.output_dir, "training.output_dir", self.accelerator.state)
         self.state = first_state(recipe, self.accelerator.num_processes)
         self.window = LossWindow(self.accelerator, self.output_dir)
         self.rows: list[torch.Tensor] = []
@@ -124,9 +126,13 @@ class Pretrainer:
 
     def run(self) -> RunState:
         """Train to the last step, or until SIGTERM, Ctrl-C or an error ends the run."""
-        self._set_up()
-        if self.args.resume:
-            resume(self)
+        with self.lock:
+            self._set_up()
+            if self.args.resume:
+                resume(self)
+            return self._train()
+
+    def _train(self) -> RunState:
         started = time.perf_counter() - self.state.seconds
         is_done = self.state.step >= self.args.max_steps
         if is_done:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from accelerate.utils import broadcast_object_list
 from torch.distributed.tensor import DTensor
 
-from ...files import INCOMPLETE, incomplete_folder, write_json
+from ...files import incomplete_folder, write_json
 from .checkpoints import (
     BEST,
     MANIFEST,
@@ -35,11 +36,11 @@ def save(run: "Pretrainer", best: bool = False) -> None:
     run.window.check_finite()
     _check_weights(run)
     final = checkpoint_folder(run.output_dir, run.state.step)
-    folder = final.with_name(final.name + INCOMPLETE)
     if not final.exists() or find_problem(final) is not None:
-        if run.accelerator.is_main_process:
-            folder = incomplete_folder(final)
-        run.accelerator.wait_for_everyone()
+        named = [incomplete_folder(final) if run.accelerator.is_main_process else final]
+        if run.accelerator.num_processes > 1:
+            broadcast_object_list(named)  # every process writes its random numbers there
+        folder = named[0]
         run.accelerator.save_state(str(folder / "training_state"), safe_serialization=True)
         run.state.window, run.state.window_batches = run.window.reduced(), run.window.batches
         run.state.updates = run.scheduler.last_epoch
