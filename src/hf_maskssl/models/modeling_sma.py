@@ -262,8 +262,8 @@ class SMAModel(SMAPreTrainedModel):
             ids_keep: (B, K) int64, encode only these positions.
             keep_mask: (B, K), 0 = an unused entry of `ids_keep`.
             tokens: Result of `embeddings.tokenize`, in place of the inputs: they are checked once.
-            chosen, per_query: Arguments of `attention_to_inputs`, which is then all that is computed. It has a way through `forward`
-                because offloaded latents exist only while it runs.
+            chosen, per_query: Arguments of `attention_to_inputs`, which is then all that is computed. It has a way through
+                `forward` because offloaded latents exist only while it runs.
 
         Returns:
             `last_hidden_state`: (B, L, D) latents of a cross-attention encoder, (B, N or K, D) tokens of a

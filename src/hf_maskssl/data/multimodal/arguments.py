@@ -28,7 +28,7 @@ class MultimodalArguments(DataArguments):
             depth, 0 is a hole (`invalid_value: 0`). These options replace those of a checkpoint's processor.
         augment: Whether to crop and mirror training rows at random, all modalities and label maps of a row alike, anew in every
             epoch; `cache` then has no meaning for them. The draws depend on `split_seed`, the run's seed, the epoch and the
-            row alone, so a resumed run draws the same. Rows of a stream are drawn from torch's random numbers.
+            row alone, so a resumed run draws the same.
         crop_scale: Share of the picture's area that a random crop has, lowest and highest.
         crop_ratio: Width of a random crop over its height, lowest and highest, where 1 is the ratio of the model's `image_size`.
         flip_probability: Probability that a row is mirrored.

@@ -130,7 +130,10 @@ class MultimodalPreparer(Preparer):
         maps = {}
         if self.label_column is not None and task in LABEL_MAPS:
             maps[LABEL_MAPS[task]] = self._read(batch[self.label_column][place], index, self.label_column)
-        generator = None if self.augmentation is None else self.augmentation.generator(index)
+        generator = None
+        if self.augmentation is not None:
+            content = map(np.asarray, sample.values()) if self.augmentation.is_stream else ()
+            generator = self.augmentation.generator(index, *content)
         try:
             inputs, label_maps = self.processor.prepare_row(sample, generator=generator, labels=maps)
             labels = self._labels(batch, place, label_maps)

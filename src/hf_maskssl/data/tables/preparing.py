@@ -12,6 +12,7 @@ from numpy import ndarray
 from ..arguments import DataArguments
 from .caching import BATCH_ROWS, cached_map
 from .columns import undecoded
+from .draws import DrawnByEpoch, remember_drawn
 from .rows import Column, PreparedRows, Rows, TransformedRows, to_table
 from .sources import AnyDataset, column_names
 
@@ -102,9 +103,12 @@ def prepare_split(dataset: AnyDataset, preparer: Preparer, args: DataArguments) 
     """
     dataset = raw_columns(dataset, preparer)
     if isinstance(dataset, IterableDataset):
-        return dataset.map(
+        stream = dataset.map(
             preparer, with_indices=True, batched=True, batch_size=BATCH_ROWS, remove_columns=column_names(dataset)
         )
+        if isinstance(preparer, DrawnByEpoch):
+            remember_drawn(stream, preparer)
+        return stream
     if preparer.is_drawn or not args.cache:
         return TransformedRows(dataset, preparer)
     # Every sample of a kind has the same shape, which the first row shows.

@@ -49,6 +49,14 @@ def read_splits(args: DataArguments) -> dict[str, AnyDataset]:
     return splits
 
 
+def split_names(args: DataArguments) -> list[str]:
+    """The splits that `read_splits` will give, told without reading anything."""
+    if args.split != "given":
+        return [role for role, fraction in zip(ROLES, args.split_fractions, strict=True) if fraction > 0.0]
+    named = {"train": args.train_split, "validation": args.validation_split or args.validation_fraction}
+    return [role for role, name in (named | {"test": args.test_split}).items() if name]
+
+
 def limit_splits(splits: dict[str, AnyDataset], args: DataArguments) -> dict[str, AnyDataset]:
     """At most `max_<split>_samples` rows of each split: a seeded choice in the original order; of a stream the first.
 

@@ -161,16 +161,21 @@ class FinetuningArguments:
         """Every learning rate to try."""
         return self.learning_rate if isinstance(self.learning_rate, list) else [self.learning_rate]
 
-    def headline_metric(self, task: str, num_labels: int) -> str:
+    def headline_metric(self, task: str, num_labels: int | None = None) -> str:
         """Name of the metric that selects and is shown first.
+
+        Args:
+            task: What is learnt.
+            num_labels: Number of outputs; None while it is not known, when metrics of two classes are taken to fit.
 
         Raises:
             ValueError: `metric` does not measure this task.
         """
-        known = metrics_of_outputs(task, num_labels)
+        known = metrics_of_outputs(task, 2 if num_labels is None else num_labels)
+        outputs = "" if num_labels is None else f" with {num_labels} output(s)"
         if self.metric is not None and self.metric not in known:
             raise ValueError(
-                f"finetuning.metric: {self.metric!r} does not measure a {task} task with {num_labels} output(s); expected "
+                f"finetuning.metric: {self.metric!r} does not measure a {task} task{outputs}; expected "
                 f"one of {list(known)} or nothing."
             )
         return self.metric or known[0]

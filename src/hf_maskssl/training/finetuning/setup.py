@@ -1,5 +1,6 @@
 """The setup of a fine-tuning recipe before its first run: checkpoint, configuration, data, labels."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -9,11 +10,13 @@ from datasets import IterableDataset
 
 from ...data.preparation import prepare_data
 from ...data.processors import load_processor
+from ...data.tables.splits import split_names
 from ...evaluation.evaluate_checkpoint import checkpoint_folder
 from ...launch import launched_state
 from ...locks import FolderLock
 from .arguments import FinetuningRecipe
 from .models import choose_inputs, complete_processor, new_inputs, read_config
+from .scored_labels import check_scored_labels
 from .scores import FinetuningRows, LabelUnit, rows_of
 
 T = TypeVar("T")
@@ -55,6 +58,9 @@ class FinetuningSetup:
 
     def _prepare(self) -> None:
         recipe = self.recipe
+        # Before the data, which may take hours to prepare.
+        self.args.headline_metric(str(recipe.data.task))
+        self._check_held_out(split_names(recipe.data))
         self.checkpoint = None if self.args.checkpoint is None else self._find_checkpoint(self.args.checkpoint)
         self.config = read_config(recipe.model, self.checkpoint)
         data = choose_inputs(self.config, recipe.data, self.args.inputs, recipe.model)
@@ -67,6 +73,7 @@ class FinetuningSetup:
         self.num_labels = int(self.data.num_labels or 0)
         self._check_data()
         self.metric = self.args.headline_metric(self.task, self.num_labels)
+        check_scored_labels(self.splits(), self.task, self.metric, self.ignore_index)
         self._set_labels()
 
     def _find_checkpoint(self, name: str) -> Path:
@@ -86,12 +93,14 @@ class FinetuningSetup:
             raise ValueError(
                 f"finetuning.labelled_samples is {wanted}; there are {len(self.data.train)} training rows."
             )
-        if self.data.validation is None and self.data.test is None:
+
+    def _check_held_out(self, splits: Sequence[str]) -> None:
+        if "validation" not in splits and "test" not in splits:
             raise ValueError(
                 "data.test_split: fine-tuning needs rows to score that it was not trained on; set data.test_split, "
                 "data.validation_split or data.validation_fraction."
             )
-        if self.data.validation is None:
+        if "validation" not in splits:
             args = self.args
             needs: dict[str, object] = (
                 {"early_stopping_patience": args.early_stopping_patience} if args.early_stopping_patience else {}

@@ -15,9 +15,9 @@ from accelerate.state import PartialState
 from ...data.arguments import fields_of_kinds
 from ...evaluation.metrics import LOWER_IS_BETTER
 from ...files import JsonObject, JsonView, write_json
+from ..digests import rows_digest, weights_digest
 from .arguments import FinetuningRecipe, load_finetuning_recipe
 from .baselines import Baselines
-from .digests import rows_digest, weights_digest
 from .drawing import PICTURES, Drawing
 from .results import Run, read_runs, summarise, write_results
 from .setup import FinetuningSetup
@@ -103,7 +103,12 @@ class Finetuner:
         """
         with self.setup.lock:
             self._check_recipe_of_runs()  # another call may have been here since
-            return self._run()
+            try:
+                return self._run()
+            except Exception:
+                if self.state.is_main_process:
+                    self._keep_scores()
+                raise
 
     def _run(self) -> JsonObject:
         records: dict[Run, JsonObject] = self.setup.broadcast(read_runs(self.folder))
@@ -138,6 +143,20 @@ class Finetuner:
                 self.write_card(self.folder / "model", self.recipe, results)
         self.state.wait_for_everyone()
         return results
+
+    def _keep_scores(self) -> None:
+        """Write results.json of the runs that have ended where a later one failed, unless it is there already."""
+        found = {
+            run: record for run, record in read_runs(self.folder).items() if record["validation"] or record["test"]
+        }
+        found = {run: found[run] for run in found if run.seed in self.args.seeds}
+        rates = [rate for rate in self.args.learning_rates if any(run.learning_rate == rate for run in found)]
+        if not rates or (self.folder / "results.json").is_file():
+            return
+        found = {run: found[run] for run in found if run.learning_rate == rates[0]}
+        results = summarise(found, rates[0], self.metric) | {"complete": False} | self._description()
+        write_results(self.folder, results)
+        logger.warning("%s holds the scores of %d run(s) that had ended.", self.folder / "results.json", len(found))
 
     def _check_recipe_of_runs(self) -> None:
         """Refuse stored runs of another recipe, or remove them with `finetuning.overwrite`; under the folder's lock."""

@@ -124,22 +124,24 @@ class Trials:
             "steps": trainer.state.global_step,
             "training_loss": training_loss,
         }
-        if self.data.test is None:
-            self._score(trainer, run, unit)  # stores predictions for the pictures; the scores are those of validation
-        elif not several_rates:
-            record["test"] = self._score(trainer, run, unit)
-        record["seconds"] = round(time.perf_counter() - started, 1)
-        if self.state.is_main_process:
-            if keep or self.args.save_model or several_rates:
-                self._save(trainer, run, unit)
-            write_json(run.record_path(self.folder), record)
+        try:
+            if self.data.test is None:
+                self._score(trainer, run, unit)  # for the pictures; the scores are those of validation
+            elif not several_rates:
+                record["test"] = self._score(trainer, run, unit)
+        finally:  # what was learnt and measured is kept where scoring fails, too
+            record["seconds"] = round(time.perf_counter() - started, 1)
+            if self.state.is_main_process:
+                if keep or self.args.save_model or several_rates:
+                    self._save(trainer, run, unit)
+                write_json(run.record_path(self.folder), record)
         finish_wandb(trainer)
         self.remove_scratch()
         return record
 
     def _fit(self, trainer: StoppableTrainer, run: Run, stopped: JsonObject | None) -> float:
         """Train to the end, or from where SIGTERM or Ctrl-C stopped the run; gives the mean training loss of all steps."""
-        before = {"step": 0, "loss": 0.0, "checkpoint": None} if stopped is None else stopped
+        before: JsonObject = {"step": 0, "loss": 0.0, "checkpoint": None} if stopped is None else stopped
         with StopSignals() as signals:
             trainer.add_callback(Stopper(trainer, run, signals, before["loss"]))
             try:

@@ -48,6 +48,8 @@ class PretrainingArguments:
             small models, whose steps are mostly the launching of kernels. It needs one CUDA GPU and float32 or bf16; the losses
             are the same as without it.
         num_workers, pin_memory: Options of the data loader.
+        shuffle_buffer: Number of rows of a stream (`data.streaming`) among which the next one is drawn. None means 1,000, or ten
+            batches where these are more.
         data_on_device: Whether to collate a small training split (at most 1 GiB) once and to keep it on the device. Batches are
             the same as without it, except with `cuda_graphs`: there texts are padded to the longest of all, so that one graph
             serves all batches, and their masks are drawn at that length.
@@ -89,6 +91,7 @@ class PretrainingArguments:
     cuda_graphs: bool = False
     num_workers: int = 0
     pin_memory: bool = True
+    shuffle_buffer: int | None = None
     data_on_device: bool = False
     logging_steps: int = 50
     eval_steps: int = 0
@@ -106,7 +109,7 @@ class PretrainingArguments:
 
     RANGES: ClassVar[dict[str, Range]] = {
         **dict.fromkeys(("max_steps", "batch_size", "gradient_accumulation_steps"), AT_LEAST_1),
-        **dict.fromkeys(("logging_steps", "eval_batches", "save_total_limit"), AT_LEAST_1),
+        **dict.fromkeys(("logging_steps", "eval_batches", "save_total_limit", "shuffle_buffer"), AT_LEAST_1),
         **dict.fromkeys(("warmup_steps", "eval_steps", "save_steps", "picture_steps", "num_workers"), AT_LEAST_0),
         **dict.fromkeys(("learning_rate", "max_grad_norm"), ABOVE_0),
     }
@@ -123,6 +126,11 @@ class PretrainingArguments:
         if self.cuda_graphs:
             self._check_cuda_graphs()
         self._check_hub()
+
+    @property
+    def rows_in_buffer(self) -> int:
+        """Rows of a stream among which the next one is drawn."""
+        return max(1000, 10 * self.batch_size) if self.shuffle_buffer is None else self.shuffle_buffer
 
     def _check_cuda_graphs(self) -> None:
         recomputing = "recomputing reads the state of the random numbers, which a recording cannot"

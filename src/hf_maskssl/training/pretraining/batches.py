@@ -1,5 +1,6 @@
 """Batches of a run: the rows of each process, in an order that a resumed run finds again."""
 
+import logging
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -9,19 +10,21 @@ import torch
 from accelerate.accelerator import Accelerator
 from accelerate.data_loader import DataLoaderShard, prepare_data_loader, skip_first_batches
 from datasets import IterableDataset
+from datasets.distributed import split_dataset_by_node
 from torch.utils.data import DataLoader
 
 from ...data.collators import BatchCollator
-from ...data.masked_text.rows import MaskedTextRows
 from ...data.preparation import PreparedData
-from ...data.tables.rows import Row, TransformedRows
+from ...data.tables.draws import tell_epoch
+from ...data.tables.rows import Row
 from .arguments import PretrainingArguments
 from .resident import ResidentLoader, resident_rows
 from .signals import PatientWorkers
 from .state import RunState
 
+logger = logging.getLogger(__name__)
+
 Batch = dict[str, torch.Tensor]
-Loader: TypeAlias = DataLoaderShard | ResidentLoader
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,67 @@ class ShareCollator:
         return self.collator(rows[self.process * share : (self.process + 1) * share])
 
 
+class StreamShareLoader:
+    """Batches of this process's own files of a stream; a pass ends for all processes where one of them has no batch left.
+
+    Args:
+        shard: The loader of this process.
+        group: Processes that agree, on their CPUs, so that no device is waited for; None takes all.
+    """
+
+    def __init__(self, shard: DataLoaderShard, group: torch.distributed.ProcessGroup | None) -> None:
+        self.shard, self.group = shard, group
+
+    @property
+    def base_dataloader(self) -> DataLoader:
+        """Torch's loader."""
+        return self.shard.base_dataloader
+
+    def set_epoch(self, epoch: int) -> None:
+        """The order of this pass."""
+        self.shard.set_epoch(epoch)
+
+    def without_first(self, batches: int) -> "StreamShareLoader":
+        """The loader without the first batches of a pass."""
+        return StreamShareLoader(skip_first_batches(self.shard, batches), self.group)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches that every process has one for."""
+        batches = iter(self.shard)
+        while True:
+            batch = next(batches, None)
+            has_batch = torch.tensor(batch is not None, dtype=torch.int32)
+            torch.distributed.all_reduce(has_batch, torch.distributed.ReduceOp.MIN, group=self.group)
+            if batch is None or not has_batch:
+                return
+            yield batch
+
+
+Loader: TypeAlias = DataLoaderShard | ResidentLoader | StreamShareLoader
+
+
+def has_own_files(dataset: IterableDataset, processes: int) -> bool:
+    """Whether every process of several can have files (or other shards) of a stream of its own, equally many."""
+    return processes > 1 and dataset.num_shards % processes == 0
+
+
+def stream_layout(prepared: PreparedData, args: PretrainingArguments, processes: int) -> dict[str, int]:
+    """What the order of a stream depends on beside what every order does: empty where the rows are no stream.
+
+    More workers than a process has files change nothing, and do not count.
+    """
+    if not isinstance(prepared.train, IterableDataset):
+        return {}
+    files = prepared.train.num_shards
+    files //= processes if has_own_files(prepared.train, processes) else 1
+    return {"num_workers": max(1, min(args.num_workers, files)), "shuffle_buffer": args.rows_in_buffer}
+
+
 def training_loader(prepared: PreparedData, args: PretrainingArguments, accelerator: Accelerator) -> Loader:
     """The loader of this process, its batches put on the device; `set_epoch(e)` decides the order of pass e.
 
-    Rows are dealt out in batches, each process taking its turn. Of a stream every process reads all rows and keeps its
-    part: processes then agree on where a pass ends however the stream is cut into files, and batches may be ragged.
+    Rows are dealt out in batches, each process taking its turn. Of a stream every process reads files of its own, where they
+    can be shared out evenly; else every process reads all rows and keeps its part.
 
     Raises:
         ValueError: There are fewer rows than one batch on every process; `data_on_device` does not go with the data.
@@ -64,15 +123,27 @@ def training_loader(prepared: PreparedData, args: PretrainingArguments, accelera
     resident = None
     if args.data_on_device:
         resident = resident_rows(prepared, accelerator.device, trims=not args.cuda_graphs)
+    shares = 1  # of a batch that several processes read whole
+    is_split = isinstance(dataset, IterableDataset) and has_own_files(dataset, processes)
     if isinstance(dataset, IterableDataset):
-        dataset = dataset.shuffle(seed=args.seed, buffer_size=max(1000, 10 * args.batch_size))
+        shares = 1 if is_split else processes
+        if shares > 1:
+            logger.warning(
+                "The training stream has %d file(s) (shards), which %d processes cannot share out evenly: each reads all of "
+                "them and keeps its part of the rows. A number of files that is a multiple of the processes is read once.",
+                dataset.num_shards,
+                processes,
+            )
+        dataset = dataset.shuffle(seed=args.seed, buffer_size=args.rows_in_buffer)
+        if is_split:
+            dataset = split_dataset_by_node(dataset, accelerator.process_index, processes)
     loader = DataLoader(
         dataset,
-        batch_size=args.batch_size * (processes if is_stream else 1),
+        batch_size=args.batch_size * shares,
         shuffle=None if is_stream else True,
         drop_last=True,
         collate_fn=(
-            ShareCollator(prepared.collator, accelerator.process_index, processes) if is_stream else prepared.collator
+            ShareCollator(prepared.collator, accelerator.process_index, shares) if shares > 1 else prepared.collator
         ),
         num_workers=args.num_workers,
         pin_memory=pins_memory(args, accelerator),
@@ -82,7 +153,7 @@ def training_loader(prepared: PreparedData, args: PretrainingArguments, accelera
         generator=torch.Generator().manual_seed(args.seed),
     )
     if is_stream:
-        return prepare_data_loader(
+        share = prepare_data_loader(
             loader,
             accelerator.device,
             num_processes=1,
@@ -91,6 +162,7 @@ def training_loader(prepared: PreparedData, args: PretrainingArguments, accelera
             dispatch_batches=False,
             non_blocking=pins_memory(args, accelerator),
         )
+        return StreamShareLoader(share, torch.distributed.new_group(backend="gloo")) if is_split else share
     shard = accelerator.prepare(loader)
     return shard if resident is None else ResidentLoader(shard, resident, accelerator.device)
 
@@ -132,9 +204,8 @@ def endless_batches(
 def _loader_of_epoch(loader: Loader, prepared: PreparedData, args: PretrainingArguments, place: RunState) -> Loader:
     """The loader, in the order of the state's epoch, without the batches that were used already."""
     loader.set_epoch(place.epoch)
-    if isinstance(prepared.train, TransformedRows | MaskedTextRows):
-        # Random draws of rows depend on the epoch, which the loader of several processes does not pass on.
-        prepared.train.set_epoch(place.epoch, args.seed)
+    # Random draws of rows depend on the epoch, which the loader of several processes does not pass on.
+    tell_epoch(prepared.train, place.epoch, args.seed)
     if not place.batches_in_epoch:
         return loader
     rest = without_first(loader, place.batches_in_epoch)
@@ -144,7 +215,7 @@ def _loader_of_epoch(loader: Loader, prepared: PreparedData, args: PretrainingAr
 
 def without_first(loader: Loader, batches: int) -> Loader:
     """The loader without the first batches of a pass, which a resumed run has used already."""
-    if isinstance(loader, ResidentLoader):
+    if isinstance(loader, ResidentLoader | StreamShareLoader):
         return loader.without_first(batches)
     return skip_first_batches(loader, batches)
 

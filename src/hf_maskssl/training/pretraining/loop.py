@@ -24,13 +24,13 @@ from .batches import Batch, endless_batches, training_loader
 from .building import build_accelerator, build_model, build_optimizer, build_scheduler
 from .checkpoints import refuse_former_run
 from .graphs import StepGraphs, step_graphs
-from .resuming import resume
+from .resuming import note_settings, resume
 from .saving import finish, save
 from .seeds import mix, seed_device, seed_step
 from .sharding import embedding_in_root
 from .signals import StopSignals
 from .starting import read_start
-from .state import RunState, first_state
+from .state import RunState
 from .watching import Watcher, recipe_watchers
 from .window import LossWindow
 
@@ -88,7 +88,7 @@ class Pretrainer:
         self.output_dir = writable_folder(Path(self.args.output_dir), "training.output_dir")
         self.accelerator: Accelerator = build_accelerator(self.args, self.output_dir)
         self.lock = FolderLock(self.output_dir, "training.output_dir", self.accelerator.state)
-        self.state = first_state(recipe, self.accelerator.num_processes)
+        self.state = RunState()
         self.window = LossWindow(self.accelerator, self.output_dir)
         self.rows: list[torch.Tensor] = []
         self.stop_requested = False  # all processes agree on it
@@ -116,6 +116,7 @@ class Pretrainer:
             self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         if args.cuda_graphs:
             self._graphs = step_graphs(args, self.accelerator, self.model, self.optimizer)
+        note_settings(self)
         if args.report_to:
             self.accelerator.init_trackers(args.project_name, config=flat_settings(self.recipe))
 

@@ -14,6 +14,9 @@ from accelerate.utils import DistributedType
 from safetensors.torch import load_model
 from torch.optim.lr_scheduler import LambdaLR
 
+from ..digests import split_digests
+from .arguments import learning_settings, settings_as_json
+from .batches import stream_layout
 from .checkpoints import (
     BEST,
     changed_settings,
@@ -37,6 +40,22 @@ FORMER_SCHEDULER = "custom_checkpoint_0.pkl"
 logger = logging.getLogger(__name__)
 
 
+def note_settings(run: "Pretrainer") -> None:
+    """Write into the run's state what `resume` will compare a later run with."""
+    args, processes = run.args, run.accelerator.num_processes
+    run.state.layout = {
+        "num_processes": processes,
+        "batch_size": args.batch_size,
+        "gradient_accumulation_steps": args.gradient_accumulation_steps,
+        "seed": args.seed,
+        **stream_layout(run.prepared, args, processes),
+    }
+    run.state.data = settings_as_json(run.recipe.data)
+    run.state.training = learning_settings(args)
+    if run.accelerator.is_main_process:
+        run.state.rows = split_digests(run.prepared)
+
+
 def resume(run: "Pretrainer") -> None:
     """Continue from the newest sound checkpoint of the folder.
 
@@ -54,11 +73,7 @@ def resume(run: "Pretrainer") -> None:
     model = run.bare_model
     check_same_model(folder, model.config)
     state = RunState(**read_state(folder))
-    if state.layout != run.state.layout:
-        raise ValueError(
-            f"{folder} was written with {state.layout}, this run has {run.state.layout}: the data order depends on "
-            "them. Resume with the former values, or start another training.output_dir."
-        )
+    _check_layout(folder, state.layout, run.state.layout)
     _check_groups(folder, state, run.state)
     if run.accelerator.distributed_type != DistributedType.FSDP:
         load_model(model, folder / "model.safetensors")  # into the weights where they are
@@ -66,7 +81,9 @@ def resume(run: "Pretrainer") -> None:
     if run.accelerator.is_main_process:
         _log_changed_learning(folder, state, run.state)
         warn_of_changed_data(folder, state.data, run.state.data)
+        _warn_of_changed_rows(folder, state.rows, run.state.rows)
     state.interrupted, state.data, state.training = False, run.state.data, run.state.training
+    state.layout, state.rows = run.state.layout, run.state.rows
     run.state = state
     run.window.restore(state.window, state.window_batches)
     best = run.output_dir / BEST
@@ -130,6 +147,34 @@ def _without_former_scheduler(folder: Path) -> Iterator[Path]:
             if not path.match("custom_checkpoint_*.pkl"):
                 os.symlink(path.resolve(), view / path.name)
         yield view
+
+
+def _check_layout(folder: Path, former: dict[str, int], now: dict[str, int]) -> None:
+    """Refuse what would change the order of the data; a checkpoint of version 0.1 does not know all of a stream's."""
+    if any(former[name] != now.get(name) for name in former):
+        raise ValueError(
+            f"{folder} was written with {former}, this run has {now}: the data order depends on them (on num_workers of a "
+            "stream, as far as it has files for them). Resume with the former values, or start another training.output_dir."
+        )
+    unknown = [name for name in now if name not in former]
+    if unknown:
+        logger.warning(
+            "%s was written by an earlier version, which did not note %s of a stream: if they were others, or if several "
+            "processes read it, the run goes on with other rows than it would have.",
+            folder,
+            " and ".join(f"training.{name}" for name in unknown),
+        )
+
+
+def _warn_of_changed_rows(folder: Path, former: dict[str, str], now: dict[str, str]) -> None:
+    for name in now:
+        if former.get(name, now[name]) != now[name]:
+            logger.warning(
+                "%s was written with other rows of the %s split than data.source has now, under the same name or with other "
+                "settings: the run goes on with the rows of now. Put the former files back if that is not meant.",
+                folder,
+                name,
+            )
 
 
 def _check_groups(folder: Path, former: RunState, now: RunState) -> None:

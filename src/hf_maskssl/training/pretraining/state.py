@@ -2,8 +2,6 @@
 
 import dataclasses
 
-from .arguments import PretrainingRecipe, learning_settings, settings_as_json
-
 
 @dataclasses.dataclass
 class RunState:
@@ -21,6 +19,7 @@ class RunState:
         layout: Processes, batch size and accumulation the data order depends on.
         data: The recipe's data section, each field as JSON.
         training: The settings of the training section that decide what a step does (`learning_settings`), each as JSON.
+        rows: a hash of the rows of each split (`training.digests`), known to the main process; none of a stream.
         updates: Updates of the weights: fewer than steps where float16 skipped some. None in checkpoints of version 0.1.
     """
 
@@ -37,6 +36,7 @@ class RunState:
     layout: dict[str, int] = dataclasses.field(default_factory=dict)
     data: dict[str, str] = dataclasses.field(default_factory=dict)
     training: dict[str, str] = dataclasses.field(default_factory=dict)
+    rows: dict[str, str] = dataclasses.field(default_factory=dict)
     updates: int | None = None
 
     def record(self, values: dict[str, float]) -> None:
@@ -49,21 +49,6 @@ class RunState:
     def latest(self, name: str) -> float | None:
         """The last logged value of `name`, or None."""
         return next((entry[name] for entry in reversed(self.history) if name in entry), None)
-
-
-def first_state(recipe: PretrainingRecipe, num_processes: int) -> RunState:
-    """The state before the first step, with the settings that a resumed run is compared with."""
-    args = recipe.training
-    return RunState(
-        layout={
-            "num_processes": num_processes,
-            "batch_size": args.batch_size,
-            "gradient_accumulation_steps": args.gradient_accumulation_steps,
-            "seed": args.seed,
-        },
-        data=settings_as_json(recipe.data),
-        training=learning_settings(args),
-    )
 
 
 class NonFiniteLossError(ValueError):

@@ -1,0 +1,60 @@
+"""Whether the labels of held-out rows can be scored at all: told before the training, not after it."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from ...data.tables.labels import IGNORED_LABEL
+from ...evaluation.metrics import known_depth
+from .scores import FinetuningRows
+
+LABEL_ROWS = 64  # rows that are read at a time: the first ones mostly tell
+
+
+def check_scored_labels(splits: Mapping[str, FinetuningRows], task: str, metric: str, ignore_index: int) -> None:
+    """Refuse held-out splits on which the headline metric would fail when all is trained.
+
+    Args:
+        splits: Name -> rows, with `labels`.
+        task: What is learnt.
+        metric: The headline.
+        ignore_index: Class of pixels without one.
+
+    Raises:
+        ValueError: The ROC-AUC with one class alone in a split; tokens or pixels of which none has a label.
+    """
+    for name, rows in splits.items():
+        if name == "train":
+            continue
+        if metric == "roc_auc" and len(first := _values(rows, task, ignore_index, 2)) < 2:
+            raise ValueError(
+                f"finetuning.metric 'roc_auc' compares two classes, but all {len(rows)} rows of the {name} split have the class "
+                f"{first.pop() if first else None}: take more rows (data.max_{name}_samples), another split, or another metric."
+            )
+        if task not in ("classification", "regression") and not _values(rows, task, ignore_index, 1):
+            raise ValueError(
+                f"data.label_column: none of the {len(rows)} rows of the {name} split has a label that could be scored (task "
+                f"{task!r}): take other rows, or leave the split out."
+            )
+
+
+def _values(rows: FinetuningRows, task: str, ignore_index: int, enough: int) -> set[float]:
+    """Different labels of a split, reading no further than where there are enough."""
+    found: set[float] = set()
+    for labels in _labels(rows):
+        if task == "depth_estimation":
+            labels = labels[known_depth(labels)]
+        elif task == "semantic_segmentation":
+            labels = labels[labels != ignore_index]
+        elif task == "token_classification":
+            labels = labels[labels != IGNORED_LABEL]
+        found |= set(np.unique(labels)[:enough].tolist())
+        if len(found) >= enough:
+            break
+    return found
+
+
+def _labels(rows: FinetuningRows) -> Iterator[np.ndarray]:
+    for start in range(0, len(rows), LABEL_ROWS):
+        for row in rows.__getitems__(range(start, min(start + LABEL_ROWS, len(rows)))):
+            yield np.asarray(row["labels"])
