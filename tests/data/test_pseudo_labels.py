@@ -30,10 +30,11 @@ from transformers import (
 
 from forked import launch
 from hf_maskssl.annotation import pseudo_labels
-from hf_maskssl.annotation.picture_files import ORIENTATION_TAG, open_picture
+from hf_maskssl.annotation.picture_files import open_picture
 from hf_maskssl.annotation.pseudo_labels import PseudoLabelArguments, encode_depth, make_pseudo_labels
 from hf_maskssl.data.arguments import data_arguments
 from hf_maskssl.data.tables.sources import read_split
+from hf_maskssl.models.image_processing_array import ORIENTATION_TAG
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 CLASSES = ["sky", "wall", "floor", "dog", "cat"]
@@ -242,8 +243,8 @@ def test_unreadable_pictures_are_named_and_left_out(
     caplog.clear()
     report = make_pseudo_labels(arguments())
     assert report.written + report.done_before == 9 and len(report.unreadable) == 2
-    assert "wide/cut" in report.unreadable[0] and "OSError" in report.unreadable[0]
-    assert "wide/empty" in report.unreadable[1] and "cannot identify" in report.unreadable[1]
+    assert "wide/cut" in report.unreadable[0] and "unreadable image" in report.unreadable[0]
+    assert "wide/empty" in report.unreadable[1] and "the file is empty (0 bytes)" in report.unreadable[1]
     assert all(f"{line.split(':')[0]} is left out" in caplog.text for line in report.unreadable)
     assert len(files(arguments().output_dir, "rgb")) == 9
     report = make_pseudo_labels(arguments())
@@ -281,7 +282,7 @@ def test_rows_of_a_data_set(arguments: Callable[..., PseudoLabelArguments], tmp_
     [
         (np.zeros((4, 4, 3), np.float32), "whole numbers 0..255.*float32"),
         (np.full((4, 4), 256), "whole numbers"),
-        ({"path": None, "bytes": None}, "no picture"),
+        ({"path": None, "bytes": None}, "picture is missing"),
         ({"path": "deep", "bytes": None}, "mode I;16"),
     ],
 )

@@ -321,7 +321,7 @@ def test_pictures_of_other_modes_become_rgb() -> None:
         ({"semseg": np.full((8, 12), 1.5)}, "modality 'semseg': expected whole numbers"),
         ({"semseg": Image.new("RGB", (12, 8))}, "modality 'semseg': expected a class map .* mode RGB"),
         ({"depth": Image.new("RGB", (12, 8))}, "modality 'depth': expected 1 channel .* mode RGB"),
-        ({"rgb": Image.new("I;16", (12, 8))}, "modality 'rgb': expected 3 channels .* mode I;16"),
+        ({"rgb": Image.new("F", (12, 8))}, "modality 'rgb': expected 3 channels .* mode F"),
         ({"rgb": np.ones((4, 8, 12))}, r"modality 'rgb': expected 3 channels, got an array \(4, 8, 12\)"),
         (
             {"rgb": np.ones((8, 12, 3)), "depth": np.ones((8, 11))},

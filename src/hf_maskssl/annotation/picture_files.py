@@ -2,7 +2,6 @@
 
 import io
 import os
-import struct
 from collections import Counter
 from collections.abc import Iterator
 from hashlib import sha256
@@ -15,14 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
-from PIL import Image, ImageOps
+from PIL import Image
+
+from ..data.tables.pictures import open_picture as decode_picture
+from ..data.tables.raw_files import encoded
 
 # Files of these formats are kept; others, and pictures that had to be turned or shrunk, become PNG.
 SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp"}
 COLOR_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV")
-ORIENTATION_TAG = 0x0112
-# Errors that Pillow raises for broken files of one format or another.
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 NO_CLASS_FOLDER = "all"
 NAMED_PICTURES = 5
 
@@ -99,25 +98,18 @@ def open_picture(value: object, max_side: int | None = None) -> tuple[Image.Imag
         The upright RGB picture; the file that shows the same (its path, or its bytes); the file's suffix.
 
     Raises:
-        Any of `UNREADABLE`: The picture cannot be read.
+        ValueError: It cannot be read.
     """
-    if isinstance(value, str):
-        value = {"path": value, "bytes": None}
-    if not isinstance(value, dict):
+    file = encoded(value, "picture")
+    if file is None:
         return _as_png(_shrink(_from_numbers(value), max_side))
-    source = value["bytes"]
-    if source is None and value["path"] is None:
-        raise ValueError("the row has no picture")
-    original: Path | bytes = Path(value["path"]) if source is None else source
-    with Image.open(original if source is None else io.BytesIO(source)) as file:
-        suffix = SUFFIXES.get(file.format or "")
-        if file.mode not in COLOR_MODES:
-            raise ValueError(f"a picture of mode {file.mode}, expected grey or colours of 8 bit")
-        file.load()
-        is_turned = file.getexif().get(ORIENTATION_TAG, 1) != 1
-        upright = (ImageOps.exif_transpose(file) if is_turned else file).convert("RGB")
+    opened = decode_picture(file)
+    if opened.image.mode not in COLOR_MODES:
+        raise ValueError(f"a picture of mode {opened.image.mode}, expected grey or colours of 8 bit")
+    original: Path | bytes = Path(str(file.path)) if file.content is None else file.content
+    suffix, upright = SUFFIXES.get(opened.format), opened.image.convert("RGB")
     image = _shrink(upright, max_side)
-    if suffix is None or is_turned or image is not upright:
+    if suffix is None or opened.is_turned or image is not upright:
         return _as_png(image)
     return image, original, suffix
 

@@ -29,11 +29,13 @@ from transformers.utils import ModelOutput
 from ..checks import AT_LEAST_0, AT_LEAST_1, check_numbers
 from ..data.arguments import expand_variables
 from ..data.kinds.image import ImageArguments
+from ..data.tables.file_paths import with_whole_paths
+from ..data.tables.raw_files import with_files
 from ..data.tables.sources import read_split
 from ..files import write_whole
 from ..launch import launched_state
 from ..locks import FolderLock
-from .picture_files import NAMED_PICTURES, UNREADABLE, Picture, name_pictures, open_picture, put_file
+from .picture_files import NAMED_PICTURES, Picture, name_pictures, open_picture, put_file
 from .resumable import ResumableFolder
 
 logger = logging.getLogger(__name__)
@@ -227,7 +229,7 @@ def _read_rows(args: PseudoLabelArguments) -> Dataset:
         data_files=args.data_files,
         input_column=args.input_column,
     )
-    rows = read_split(data_args, args.split)
+    rows = with_whole_paths(read_split(data_args, args.split), data_args, args.split)
     assert isinstance(rows, Dataset)  # `streaming` is off
     if args.input_column not in rows.column_names:
         raise ValueError(f"input_column {args.input_column!r}: the data has the columns {rows.column_names}")
@@ -294,9 +296,8 @@ class PictureReader(torch.utils.data.Dataset[ReadPicture | Unreadable]):
         value = self.rows[picture.row][self.column]
         try:
             image, rgb, suffix = open_picture(value, self.max_side)
-        except UNREADABLE as error:
-            path = value.get("path") if isinstance(value, dict) else value if isinstance(value, str) else None
-            return Unreadable(picture, f"{type(error).__name__}: {error}" + (f" ({path})" if path else ""))
+        except ValueError as error:
+            return Unreadable(picture, with_files(error, [value]))
         # Pictures are processed one at a time: a processor that keeps proportions would pad a batch, and the maps with it.
         pixels = {
             name: processor(image, return_tensors="pt")["pixel_values"][0]

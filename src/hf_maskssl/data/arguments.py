@@ -194,6 +194,11 @@ class DataArguments(ChosenSection):
         """Whether rows may lack the value of some input column."""
         return False
 
+    @property
+    def file_columns(self) -> list[str]:
+        """Columns whose texts are paths of files; relative ones start at the folder of their table."""
+        return []
+
     def input_columns(self) -> list[str]:
         """The columns that `input_column` names; empty for None."""
         if isinstance(self.input_column, dict):

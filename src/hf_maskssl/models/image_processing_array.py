@@ -1,10 +1,12 @@
-"""Image processor for pictures with any number of channels."""
+"""Image processor for pictures with any number of channels, and the one conversion of PIL images that all processors make."""
 
+import struct
+import zlib
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import TensorType
@@ -21,19 +23,110 @@ RESAMPLING = {
 }
 # A picture, or several of them.
 Pictures: TypeAlias = Image.Image | Numbers | Sequence["Pictures"]
+ORIENTATION_TAG = 0x0112
+# What Pillow raises for broken files of one format or another: its plugins read bytes that nobody has checked.
+PILLOW_ERRORS = (
+    *(
+        OSError,
+        EOFError,
+        SyntaxError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+        RuntimeError,
+        MemoryError,
+    ),
+    *(
+        LookupError,
+        ArithmeticError,
+        struct.error,
+        zlib.error,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ),
+)
+BIT_DEPTHS = (8, 16, 32)
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """A picture as its EXIF orientation means it; the same object where there is nothing to turn.
+
+    Raises:
+        ValueError: Its EXIF data cannot be read.
+    """
+    try:
+        is_turned = picture.getexif().get(ORIENTATION_TAG, 1) != 1
+        return ImageOps.exif_transpose(picture) if is_turned else picture
+    except PILLOW_ERRORS as error:
+        raise ValueError(f"its EXIF data cannot be read: {type(error).__name__}: {error}") from error
+
+
+def bit_depth_of(picture: Image.Image) -> int:
+    """Bits of a number of a picture: 8 (1-bit pictures become bytes), 16, or 32 for modes I and F, which have no full range."""
+    if picture.mode == "I":
+        # Early versions of Pillow open 16-bit PNG files in this mode.
+        return 16 if picture.format == "PNG" else 32
+    return 16 if picture.mode.startswith("I;16") else 32 if picture.mode == "F" else 8
+
+
+def converted(picture: Image.Image, channels: int, bit_depth: int | None = None) -> Image.Image | np.ndarray:
+    """An upright picture with as many channels as wanted, its numbers in the range of one bit depth.
+
+    Args:
+        picture: PIL image of any mode, on which an EXIF orientation may still stand.
+        channels: 1 (grey), 3 (RGB) or 4 (RGBA).
+        bit_depth: 8 or 16: greys of the other depth are brought to its range, 0..255 or 0..65535; 32: modes I and F alone,
+            whose numbers are kept. None keeps greys as they are. Colours are always bytes, so 16-bit greys become bytes too.
+
+    Returns:
+        Bytes as a PIL image of mode L, RGB or RGBA; other greys as an array (H, W) of their own type.
+
+    Raises:
+        ValueError: Another number of channels; a depth that cannot be brought to the one wanted; a mode that Pillow does not
+            convert; EXIF data that cannot be read.
+    """
+    bits = bit_depth_of(picture)
+    if channels not in PILLOW_MODES:
+        raise ValueError(
+            f"expected {channels} channels (num_channels), got a picture in mode {picture.mode}; "
+            "pictures have 1, 3 or 4, give arrays instead"
+        )
+    picture = upright(picture)
+    wanted = bits if bit_depth is None else bit_depth
+    wanted = wanted if channels == 1 else 8
+    if bits != wanted and 32 in (bits, wanted):
+        raise ValueError(
+            f"expected {channels} channel{'s' * (channels > 1)} (num_channels) of {wanted} bit, got a picture in mode "
+            f"{picture.mode} of {bits} bit, whose full range nothing tells: bring all pictures to one depth"
+        )
+    if bits == 16 and wanted == 8:
+        picture = Image.fromarray(np.round(np.asarray(picture) / 257).astype(np.uint8))
+    elif bits > 8:
+        return np.asarray(picture)
+    if picture.mode != PILLOW_MODES[channels]:
+        try:
+            picture = picture.convert(PILLOW_MODES[channels])
+        except ValueError as error:
+            raise ValueError(
+                f"a picture in mode {picture.mode} cannot become {PILLOW_MODES[channels]}: {error}"
+            ) from error
+    return np.asarray(picture).astype(np.uint16) * 257 if wanted == 16 else picture
 
 
 class ArrayImageProcessor(SizesAsPairs, BaseImageProcessor):
     """Resizes, scales and standardises PIL images and NumPy arrays with any number of channels.
 
     Args:
-        num_channels: Channels C. PIL images are converted to grey (1), RGB (3) or RGBA (4).
+        num_channels: Channels C. PIL images are turned upright and converted to grey (1), RGB (3) or RGBA (4).
         image_size: [H, W] of the result, or one number for a square. The aspect ratio is not kept.
         resample: `"nearest"`, `"bilinear"`, `"bicubic"` or `"lanczos"`, as Pillow does them.
         scale: Raw values are multiplied by this after resizing (1/255 for bytes).
         standardize: `"dataset"` (by `mean` and `std`), `"sample"` (per channel, by the sample's own) or `"none"`.
         mean: Means for `"dataset"`: one number per channel, in scaled values.
         std: Standard deviations, positive, one per channel.
+        bit_depth: Bits of the grey pictures of training, 8, 16 or 32, whose range PIL images are brought to (`converted`).
+            None keeps greys as they come; arrays always keep their numbers.
 
     Raises:
         ValueError: Sizes that cannot be, or statistics that do not fit.
@@ -50,9 +143,12 @@ class ArrayImageProcessor(SizesAsPairs, BaseImageProcessor):
         standardize: str = "none",
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        bit_depth: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if bit_depth not in (None, *BIT_DEPTHS):
+            raise ValueError(f"bit_depth: expected one of {list(BIT_DEPTHS)} or None, got {bit_depth!r}")
         if resample not in RESAMPLING:
             raise ValueError(f"resample: expected one of {list(RESAMPLING)}, got {resample!r}")
         size = [image_size, image_size] if isinstance(image_size, int) else list(image_size)
@@ -64,6 +160,7 @@ class ArrayImageProcessor(SizesAsPairs, BaseImageProcessor):
         self.scale = scale
         self.standardize = standardize
         self.mean, self.std = check_statistics(standardize, mean, std, num_channels)
+        self.bit_depth = bit_depth
 
     def preprocess(
         self, images: Pictures, *args: object, return_tensors: str | TensorType | None = None, **kwargs: object
@@ -102,17 +199,10 @@ class ArrayImageProcessor(SizesAsPairs, BaseImageProcessor):
         pixels = self._resize_picture(sample) if isinstance(sample, Image.Image) else self._resize_array(sample)
         return pixels * self.scale
 
-    def _resize_picture(self, picture: Image.Image) -> np.ndarray:
-        if self.num_channels not in PILLOW_MODES:
-            raise ValueError(
-                f"expected {self.num_channels} channels (num_channels), got a picture in mode {picture.mode}; "
-                "pictures have 1, 3 or 4, give arrays instead"
-            )
-        # Sixteen-bit and float greys keep their values; converting them to bytes would clip.
-        is_deep = picture.mode in ("I", "F") or picture.mode.startswith("I;16")
-        if is_deep:
-            return self._resize_array(np.asarray(picture))
-        picture = picture.convert(PILLOW_MODES[self.num_channels])
+    def _resize_picture(self, original: Image.Image) -> np.ndarray:
+        picture = converted(original, self.num_channels, self.bit_depth)
+        if isinstance(picture, np.ndarray):
+            return self._resize_array(picture)
         height, width = self.image_size
         if picture.size != (width, height):
             picture = picture.resize((width, height), RESAMPLING[self.resample])

@@ -16,7 +16,7 @@ from transformers.modeling_outputs import DepthEstimatorOutput, SemanticSegmente
 from transformers.utils import TensorType
 
 from .field_checks import SizesAsPairs
-from .image_processing_array import RESAMPLING, Pictures
+from .image_processing_array import BIT_DEPTHS, RESAMPLING, Pictures
 from .image_processing_pictures import (
     Raw,
     View,
@@ -40,7 +40,7 @@ NAMED_DEFAULTS: dict[str, dict[str, Any]] = {
     "depth": {"standardize": "robust", "invalid_value": 0},
     "normals": {"scale": 1 / 255, "standardize": "dataset", "mean": [0.5] * 3, "std": [0.5] * 3, "flips_x": True},
 }
-OPTIONS = ("scale", "standardize", "mean", "std", "resample", "flips_x", "invalid_value")
+OPTIONS = ("scale", "standardize", "mean", "std", "resample", "flips_x", "invalid_value", "bit_depth")
 SHAPE_FIELDS = ("kind", "num_channels", "num_classes", "stride")
 # Fields of the model's description of a modality that say nothing about its pictures.
 MODEL_FIELDS = ("embedding_size", "patch_size", "loss", "is_input", "is_output")
@@ -71,6 +71,7 @@ class Picture:
             numbers about 0.
         invalid_value: Pixels of this value are left out of statistics and become 0; `"nan"` are those that are not
             finite; None means that all are valid.
+        bit_depth: Bits that pictures of one channel have, 8, 16 or 32 (modes I and F); None takes any. Arrays have none.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Picture:
     resample: str
     flips_x: bool
     invalid_value: float | str | None
+    bit_depth: int | None
 
 
 # Channels of maps to learn, as `read_picture` takes them.
@@ -107,9 +109,10 @@ class MultiMAEImageProcessor(SizesAsPairs, BaseImageProcessor):
             how much coarser than the image the result is. Continuous ones may have `scale` 1, `standardize` "none",
             "dataset" (by `mean` and `std`, in scaled values) or "robust" (Bachmann et al. 2022: minus the mean, divided by
             the standard deviation, of the sample's pixels without the lowest and highest tenth), `resample` "bilinear",
-            `flips_x` false (mirroring turns channel 0 round: bytes x become 255 - x, all other numbers -x) and
-            `invalid_value` (a number or "nan": such pixels are left out of statistics and become 0). rgb, depth (0 is
-            invalid) and normals have defaults, `NAMED_DEFAULTS`.
+            `flips_x` false (mirroring turns channel 0 round: bytes x become 255 - x, all other numbers -x),
+            `invalid_value` (a number or "nan": such pixels are left out of statistics and become 0) and `bit_depth` (8, 16
+            or 32: PIL images of one channel and another depth are refused). rgb, depth (0 is invalid) and normals have
+            defaults, `NAMED_DEFAULTS`.
             Fields that concern the model alone are dropped, and so are entries with `target_of`. None: rgb alone.
         image_size: [H, W] of the results of stride 1, or one number for a square.
         ignore_index: Class id of pixels without a class.
@@ -248,7 +251,7 @@ class MultiMAEImageProcessor(SizesAsPairs, BaseImageProcessor):
         for name in sample:
             if name not in pictures:
                 raise ValueError(f"modality '{name}' is unknown: expected one of {list(pictures)}")
-        raw = {name: _read(f"modality '{name}'", value, pictures[name].channels) for name, value in sample.items()}
+        raw = {name: _read(f"modality '{name}'", value, pictures[name]) for name, value in sample.items()}
         raw_labels = {name: _read("the labels", value, LABELS[name]) for name, value in (labels or {}).items()}
         strides = {name: pictures[name].stride for name in raw} | dict.fromkeys(raw_labels, 1)
         size = common_size({**raw, **raw_labels}, strides)
@@ -293,7 +296,7 @@ class MultiMAEImageProcessor(SizesAsPairs, BaseImageProcessor):
             ValueError: The picture is one that `prepare_row` refuses.
         """
         picture = self.pictures()[name]
-        raw = _read(f"modality '{name}'", value, picture.channels)
+        raw = _read(f"modality '{name}'", value, picture)
         height, width = height_and_width(raw)
         size = (height * picture.stride, width * picture.stride)
         values, is_valid = scaled_pixels(picture, raw, self._target(picture.stride), self.fixed_view(size), size)
@@ -409,6 +412,8 @@ def _complete(name: str, frozen_fields: tuple[tuple[str, Any], ...]) -> Picture:
         raise ValueError(f"{where}: expected a finite `scale` other than 0, got {scale}")
     if isinstance(invalid, str) and invalid != "nan":
         raise ValueError(f"{where}: expected a number, 'nan' or nothing as `invalid_value`, got {invalid!r}")
+    if fields.get("bit_depth") not in (None, *BIT_DEPTHS):
+        raise ValueError(f"{where}: expected one of {list(BIT_DEPTHS)} as `bit_depth`, got {fields['bit_depth']!r}")
     try:
         mean, std = check_statistics("dataset", fields.get("mean"), fields.get("std"), 1 if is_categorical else count)
     except ValueError as error:
@@ -425,6 +430,7 @@ def _complete(name: str, frozen_fields: tuple[tuple[str, Any], ...]) -> Picture:
         resample=resample,
         flips_x=bool(fields.get("flips_x", False)),
         invalid_value=invalid,
+        bit_depth=fields.get("bit_depth"),
     )
 
 
@@ -434,9 +440,10 @@ def _positive(where: str, field: str, value: object) -> int:
     return value
 
 
-def _read(where: str, value: Pictures, channels: int | None) -> Raw:
+def _read(where: str, value: Pictures, expected: Picture | int | None) -> Raw:
+    channels, bits = (expected.channels, expected.bit_depth) if isinstance(expected, Picture) else (expected, None)
     try:
-        return read_picture(value, channels)
+        return read_picture(value, channels, bits)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from .image_processing_array import PILLOW_MODES, RESAMPLING, Pictures
+from .image_processing_array import PILLOW_MODES, RESAMPLING, Pictures, bit_depth_of, converted, upright
 from .standardization import Array
 
 # A raw picture: a PIL image of bytes in the mode of its channels, or an array (H, W, C).
@@ -27,40 +27,47 @@ class View:
     is_flipped: bool = False
 
 
-def read_picture(value: Pictures, channels: int | None) -> Raw:
-    """A picture with a known number of channels, whose values have not been checked or converted yet.
+def read_picture(value: Pictures, channels: int | None, bit_depth: int | None = None) -> Raw:
+    """A picture with a known number of channels, upright, whose values have not been checked or converted yet.
 
     Args:
         value: PIL image or array.
         channels: Number of channels C; None for a class map, whose C is 1.
+        bit_depth: Bits that PIL images of one channel must have, whose numbers are measurements; None takes any.
 
     Returns:
         A PIL image of mode L, P, RGB or RGBA for a picture of bytes, else an array (H, W, C) of its own type.
 
     Raises:
-        ValueError: Another number of channels, or no picture.
+        ValueError: Another number of channels or another depth, or no picture.
     """
-    if isinstance(value, Image.Image):
-        return _picture_pixels(value, channels)
-    return _array_pixels(value, 1 if channels is None else channels)
+    if not isinstance(value, Image.Image):
+        return _array_pixels(value, 1 if channels is None else channels)
+    if channels is not None and channels != 1:
+        picture = converted(value, channels)
+        return picture if isinstance(picture, Image.Image) else picture[..., None]
+    return _map_pixels(value, channels, bit_depth)
 
 
-def _picture_pixels(picture: Image.Image, channels: int | None) -> Raw:
-    is_deep = picture.mode in ("I", "F") or picture.mode.startswith("I;16")
-    if channels is None or channels == 1:
-        # A palette's entries are the class ids; grey values of a palette would be none.
-        if not is_deep and picture.mode not in ("L", "1", *(["P"] if channels is None else [])):
-            what = "a class map (mode L, P, I or I;16)" if channels is None else "1 channel (mode L, I, I;16 or F)"
-            raise ValueError(f"expected {what}, got a picture in mode {picture.mode}")
-        if picture.mode in ("L", "P"):
-            return picture
-        pixels = np.asarray(picture)[..., None]
-        return pixels.astype(np.uint8) if pixels.dtype == bool else pixels
-    if channels not in PILLOW_MODES or is_deep:
+def _map_pixels(picture: Image.Image, channels: int | None, bit_depth: int | None) -> Raw:
+    """A map of one channel, never made of colours: those would be no measurements."""
+    bits = bit_depth_of(picture)
+    # A palette's entries are the class ids; grey values of a palette would be none.
+    if bits == 8 and picture.mode not in ("L", "1", *(["P"] if channels is None else [])):
+        what = "a class map (mode L, P, I or I;16)" if channels is None else "1 channel (mode L, I, I;16 or F)"
+        raise ValueError(f"expected {what}, got a picture in mode {picture.mode}")
+    if channels is not None and bit_depth is not None and bits != bit_depth:
         raise ValueError(
-            f"expected {channels} channels (num_channels), got a picture in mode {picture.mode}: give arrays"
+            f"expected a picture of {bit_depth} bit, as those of training, got one of {bits} bit (mode {picture.mode}), whose "
+            "numbers are of another range: bring all pictures to one depth"
         )
-    return picture if picture.mode == PILLOW_MODES[channels] else picture.convert(PILLOW_MODES[channels])
+    picture = upright(picture)
+    if picture.mode == "1" and channels is not None:
+        picture = picture.convert("L")  # 0 and 255, as in a file of bytes; classes stay 0 and 1
+    if picture.mode in ("L", "P"):
+        return picture
+    pixels = np.asarray(picture)[..., None]
+    return pixels.astype(np.uint8) if pixels.dtype == bool else pixels
 
 
 def _array_pixels(value: Pictures, channels: int) -> np.ndarray:

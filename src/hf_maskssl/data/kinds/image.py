@@ -7,6 +7,7 @@ from transformers import PreTrainedConfig
 
 from ...models.image_processing_array import ArrayImageProcessor
 from ..processors import Processor
+from ..tables.picture_survey import surveyed_bit_depth
 from ..tables.sources import AnyDataset
 from .examples import Example, arrays
 from .numeric import NumericArguments, NumericKind
@@ -18,6 +19,11 @@ class ImageArguments(NumericArguments):
     """Arguments of images. `input_column` is one column of images, paths, or (H, W), (H, W, C) or (C, H, W) arrays."""
 
     kind: str = "image"
+
+    @property
+    def file_columns(self) -> list[str]:
+        """As `DataArguments`."""
+        return self.input_columns()
 
 
 Arguments = TypeVar("Arguments", bound=NumericArguments)
@@ -34,6 +40,7 @@ class ImageInputs(NumericKind[Arguments]):
             image_size=image_size(config),
             scale=args.scale,
             standardize=args.standardize,
+            bit_depth=surveyed_bit_depth(args, train_split, str(args.input_column), config.num_channels),
         )
 
     def numeric_input(self, args: Arguments, processor: SampleProcessor, train_split: AnyDataset) -> NumericInput:

@@ -6,17 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
-import datasets
 import numpy as np
 from datasets import Dataset
 
 from ...models.feature_extraction_series import SeriesFeatureExtractor
 from ...models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from ...models.image_processing_array import ArrayImageProcessor
-from ..tables.columns import read_image, read_waveform
 from ..tables.labels import IGNORED_LABEL, LabelSpace
+from ..tables.pictures import read_image
 from ..tables.preparing import Preparer
+from ..tables.raw_files import holds_files, with_files
 from ..tables.rows import Column, PreparedRows, Rows
+from ..tables.sounds import read_waveform
 from ..tables.sources import AnyDataset
 from ..text.texts import TextPreparer, describe_tokenizer, row_place
 from ..text.unknown import count_token, warn_of_unknown
@@ -53,11 +54,13 @@ class NumericInput(ABC):
 
     def opened(self, dataset: AnyDataset) -> AnyDataset:
         """The raw columns in the form that is quickest to read."""
-        has_images = any(isinstance(feature, datasets.Image) for feature in (dataset.features or {}).values())
-        if isinstance(dataset, Dataset) and not has_images:
+        if isinstance(dataset, Dataset) and not any(map(holds_files, self._features(dataset))):
             # Not the default float32, which would round large values before their mean is subtracted.
             return dataset.with_format("numpy", dtype=np.float64)
         return dataset
+
+    def _features(self, dataset: Dataset) -> list[object]:
+        return [dataset.features.get(name) for name in self.columns]
 
 
 class ArrayInput(NumericInput):
@@ -156,10 +159,12 @@ class RowPreparer(Preparer):
         assert self.numeric is not None
         samples = []
         for place, index in enumerate(indices):
+            values = [batch[name][place] for name in self.numeric.columns]
             try:
-                samples.append(prepare(self.numeric.read([batch[name][place] for name in self.numeric.columns])))
+                samples.append(prepare(self.numeric.read(values)))
             except ValueError as error:
-                raise ValueError(f"{self._where(index, *self.numeric.columns)}: {error}") from error
+                where = self._where(index, *self.numeric.columns)
+                raise ValueError(f"{where}: {with_files(error, values)}") from error
         return np.stack(samples)
 
     def scaled(self, axis: int) -> Callable[[Rows, Sequence[int]], np.ndarray]:

@@ -43,6 +43,11 @@ class SpectrogramArguments(NumericArguments):
         if self.sampling_rate is None:
             raise ValueError("data.sampling_rate: kind 'spectrogram' needs the samples per second, such as 16000")
 
+    @property
+    def file_columns(self) -> list[str]:
+        """As `DataArguments`."""
+        return self.input_columns()
+
 
 class SpectrogramKind(NumericKind[SpectrogramArguments]):
     """Sounds."""

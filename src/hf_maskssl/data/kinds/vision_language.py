@@ -40,6 +40,11 @@ class VisionLanguageArguments(NumericArguments, TextArguments):
     def columns_read(self) -> list[str]:
         return [*self.input_columns(), *([self.text_column] if self.text_column is not None else [])]
 
+    @property
+    def file_columns(self) -> list[str]:
+        """As `DataArguments`."""
+        return self.input_columns()
+
 
 class VisionLanguageKind(ImageInputs[VisionLanguageArguments]):
     """Images with a text."""

@@ -78,3 +78,8 @@ class MultimodalArguments(DataArguments):
     def label_maps(self) -> list[str]:
         """Names of the label columns whose values are maps as large as the picture."""
         return [self.label_column] if self.task in DENSE_TASKS and self.label_column is not None else []
+
+    @property
+    def file_columns(self) -> list[str]:
+        """As `DataArguments`."""
+        return [*self.input_columns(), *self.label_maps]

@@ -1,25 +1,29 @@
-"""Checks before anything is trained: pictures that cannot be opened, missing modalities, and classes of maps."""
+"""Checks before anything is trained: pictures that cannot be opened or differ in depth, and missing modalities."""
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import datasets
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset, IterableDataset
+from transformers import PreTrainedConfig
 
 from ..tables.caching import cached_map
-from ..tables.columns import read_map, undecoded
-from ..tables.labels import LabelSpace
+from ..tables.columns import undecoded
+from ..tables.pictures import map_bits, read_map
 from ..tables.preparing import RawSplit
-from ..tables.rows import Rows
+from ..tables.presence import tell_presence
+from ..tables.raw_files import holds_files, with_files
 from ..tables.sources import AnyDataset
 from ..text.texts import row_place
 from .arguments import MultimodalArguments
+from .classes import ids_of_map
 
 # Part of every cache key: raise it when prepared values change, so that old caches are not taken for new ones.
-MULTIMODAL_VERSION = 2
+MULTIMODAL_VERSION = 3
 CHECK_ROWS = 32  # rows whose pictures are opened together
 UNREADABLE_SHARE = 0.01
 NAMED_ROWS = 5
@@ -29,35 +33,57 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PictureCheck:
-    """Maps a batch of raw rows to the problems of each: pictures that cannot be opened, and modalities that are missing.
+    """Maps a batch of raw rows to what its pictures are.
+
+    `problem` says which picture of a row cannot be opened, "" where all can; `bits` has the depth of each of `measured`, 0
+    where nothing tells it; `classes` the values of each of `categorical`.
 
     Attributes:
-        columns: Modality -> column.
         files: Names of the columns whose files are opened.
+        measured: Those of them whose pictures have one channel of measurements.
+        categorical: Those of them that are class maps.
     """
 
-    columns: Mapping[str, str]
     files: tuple[str, ...]
+    measured: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
 
-    def __call__(self, batch: pa.Table, indices: Sequence[int]) -> dict[str, list[str]]:
-        problems = [""] * len(indices)
-        for column in self.files:
-            for place, value in enumerate(batch.column(column).to_pylist()):
+    def __call__(self, batch: pa.Table, indices: Sequence[int]) -> dict[str, list[Any]]:
+        columns = [batch.column(column).to_pylist() for column in self.files]
+        rows = [self._row([cells[place] for cells in columns]) for place in range(len(indices))]
+        return {
+            "problem": [problem for problem, _, _ in rows],
+            "bits": [[bits.get(name, 0) for name in self.measured] for _, bits, _ in rows],
+            "classes": [[ids.get(name, []) for name in self.categorical] for _, _, ids in rows],
+        }
+
+    def _row(self, cells: Sequence[object]) -> tuple[str, dict[str, int], dict[str, list[int]]]:
+        bits: dict[str, int] = {}
+        classes: dict[str, list[int]] = {}
+        for column, value in zip(self.files, cells, strict=True):
+            if value is None:
+                continue
+            try:
+                picture = read_map(value)
+            except ValueError as error:
+                return f"column {column!r}: {with_files(error, [value])}", {}, {}
+            if column in self.measured:
+                bits[column] = map_bits(picture)
+            if column in self.categorical:
                 try:
-                    if value is not None and not problems[place]:
-                        read_map(value)
-                except ValueError as error:
-                    problems[place] = f"column {column!r}: {error}"
-        absent = {name: batch.column(column).is_null().to_pylist() for name, column in self.columns.items()}
-        missing = [[name for name, flags in absent.items() if flags[place]] for place in range(len(indices))]
-        return {"problem": problems, "missing": [",".join(names) for names in missing]}
+                    classes[column] = ids_of_map(picture)[0].tolist()
+                except ValueError:  # preparing the row refuses it, with its number
+                    classes[column] = []
+        return "", bits, classes
 
     def description(self) -> str:
         """All that decides the result, as text."""
-        return f"{MULTIMODAL_VERSION} {dict(self.columns)} {self.files}"
+        return f"{MULTIMODAL_VERSION} {self.files} {self.measured} {self.categorical}"
 
 
-def readable_rows(dataset: AnyDataset, columns: Mapping[str, str], args: MultimodalArguments, split: str) -> RawSplit:
+def readable_rows(
+    dataset: AnyDataset, columns: Mapping[str, str], args: MultimodalArguments, split: str, config: PreTrainedConfig
+) -> RawSplit:
     """The rows whose pictures can all be opened; a warning names the others. Streams are left as they are.
 
     Args:
@@ -65,30 +91,94 @@ def readable_rows(dataset: AnyDataset, columns: Mapping[str, str], args: Multimo
         columns: Modality -> column.
         args: `verify_images`, `allow_missing`, `label_column`, `task` and `num_proc` are read.
         split: Name of the split, for messages.
+        config: Model configuration, which says what the modalities are.
 
     Returns:
         The rows, with their numbers in `dataset` where some are left out.
 
     Raises:
-        ValueError: More than 1 % of the rows cannot be opened, a row lacks a modality although none may, or lacks all.
+        ValueError: More than 1 % of the rows cannot be opened, a row lacks a modality although none may, or lacks all, or
+            pictures of measurements have different depths.
     """
-    if isinstance(dataset, IterableDataset) or not args.verify_images:
+    if isinstance(dataset, IterableDataset):
         return RawSplit(split, dataset)
-    used = list(dict.fromkeys([*columns.values(), *args.label_maps]))
-    is_rendered = args.builtin is not None and args.builtin.is_rendered
-    files = () if is_rendered else tuple(name for name in used if _holds_files(dataset, name))
-    check = PictureCheck(columns, files)
-    if files:
-        logger.info(
-            "%s split: opening %d pictures once to see whether they can be read (a result of an earlier run is taken over); "
-            "data.num_proc shares the work, data.verify_images: false leaves it out",
-            split,
-            len(dataset) * len(files),
-        )
-    rows = undecoded(dataset.select_columns(used), used).with_format("arrow")
+    is_present = {name: _present(dataset, column) for name, column in columns.items()}
+    if args.verify_images:  # otherwise rows are refused as they are read
+        _check_missing(is_present, columns, args.allow_missing, split)
+    if args.allow_missing:
+        tell_presence(is_present, f"{split} split")
+    check = _picture_check(dataset, columns, args, config)
+    if not args.verify_images or not check.files:
+        return RawSplit(split, dataset)
+    logger.info(
+        "%s split: opening %d pictures once to see whether they can be read (a result of an earlier run is taken over); "
+        "data.num_proc shares the work, data.verify_images: false leaves it out",
+        split,
+        len(dataset) * len(check.files),
+    )
+    rows = undecoded(dataset.select_columns(list(check.files)), check.files).with_format("arrow")
     found = cached_map(rows, check, check.description(), args.num_proc, batch_rows=CHECK_ROWS).with_format(None)
-    problems, missing = found["problem"][:], found["missing"][:]
-    _check_missing([names.split(",") if names else [] for names in missing], columns, args.allow_missing, split)
+    _check_depths(check.measured, found["bits"][:], dataset, split)
+    if split == "train":
+        _tell_classes(check.categorical, found["classes"][:], config.semantic_loss_ignore_index)
+    return _without_broken(dataset, found["problem"][:], split)
+
+
+def _picture_check(
+    dataset: Dataset, columns: Mapping[str, str], args: MultimodalArguments, config: PreTrainedConfig
+) -> PictureCheck:
+    is_rendered = args.builtin is not None and args.builtin.is_rendered
+    used = list(dict.fromkeys([*columns.values(), *args.label_maps]))
+    files = () if is_rendered else tuple(name for name in used if holds_files(dataset.features[name]))
+    kinds = {columns[one.name]: one for one in config.modality_table().values() if one.name in columns}
+    measured = [column for column, one in kinds.items() if not one.is_categorical and one.num_channels == 1]
+    categorical = [column for column, one in kinds.items() if one.is_categorical]
+    measured += args.label_maps if args.task == "depth_estimation" else []
+    return PictureCheck(
+        files,
+        tuple(name for name in files if name in measured),
+        tuple(name for name in files if name in categorical),
+    )
+
+
+def _present(dataset: Dataset, column: str) -> np.ndarray:
+    """(n,) bool: which rows have a value in a column."""
+    cells = dataset.select_columns([column]).with_format("arrow")[:].column(0)
+    return ~cells.is_null().to_numpy()
+
+
+def _check_depths(columns: Sequence[str], bits: Sequence[Sequence[int]], dataset: Dataset, split: str) -> None:
+    """Measurements of different depths are numbers of different units, which cannot be brought together."""
+    for place, column in enumerate(columns):
+        found = [row[place] for row in bits]
+        counts = Counter(depth for depth in found if depth)
+        if len(counts) < 2:
+            continue
+        rare = min(counts, key=lambda depth: (counts[depth], -depth))
+        row = found.index(rare)
+        cell = undecoded(dataset.select([row]).select_columns([column]), [column])[0][column]
+        error = ValueError(
+            f"the picture has {rare} bit; there are "
+            + ", ".join(f"{count} pictures of {depth} bit" for depth, count in sorted(counts.items()))
+            + ", whose numbers are of different ranges: bring all to one depth"
+        )
+        raise ValueError(f"{row_place(split, row, column)}: {with_files(error, [cell])}")
+
+
+def _tell_classes(columns: Sequence[str], classes: Sequence[Sequence[Sequence[int]]], ignore_index: int) -> None:
+    for place, column in enumerate(columns):
+        rows = Counter(value for row in classes for value in row[place])
+        ignored = rows.pop(ignore_index, 0)
+        logger.info("train split, column %r: %d classes occur", column, len(rows))
+        if ignored:
+            logger.warning(
+                "train split, column %r: %d of %d rows have pixels of %d (model.semantic_loss_ignore_index): no class, "
+                "neither seen nor predicted; %d other values occur",
+                *(column, ignored, len(classes), ignore_index, len(rows)),
+            )
+
+
+def _without_broken(dataset: Dataset, problems: Sequence[str], split: str) -> RawSplit:
     broken = [row for row, problem in enumerate(problems) if problem]
     if not broken:
         return RawSplit(split, dataset)
@@ -102,72 +192,21 @@ def readable_rows(dataset: AnyDataset, columns: Mapping[str, str], args: Multimo
     return RawSplit(split, dataset.select(left), left)
 
 
-def _holds_files(dataset: Dataset, column: str) -> bool:
-    """Whether a column holds images, or bytes or paths of files."""
-    feature = dataset.features[column]
-    if isinstance(feature, datasets.Value):
-        return feature.dtype in ("string", "large_string", "binary", "large_binary")
-    # Parquet files without the mark of datasets keep an image as its two fields.
-    return isinstance(feature, datasets.Image) or (isinstance(feature, dict) and {"bytes", "path"} <= set(feature))
-
-
 def _check_missing(
-    missing: Sequence[Sequence[str]], columns: Mapping[str, str], allow_missing: bool, split: str
+    is_present: Mapping[str, np.ndarray], columns: Mapping[str, str], allow_missing: bool, split: str
 ) -> None:
-    for row, names in enumerate(missing):
-        if len(names) == len(columns):
-            raise ValueError(f"{row_place(split, row, *columns.values())}: the row has no modality at all: drop it")
-        if names and not allow_missing:
-            count = sum(bool(some) for some in missing)
-            where = row_place(split, row, columns[names[0]])
-            raise ValueError(f"{missing_words(where, names[0])} ({count} of {len(missing)} rows lack some)")
+    flags = np.stack(list(is_present.values()))
+    lacking, empty = np.flatnonzero(~flags.all(axis=0)), np.flatnonzero(~flags.any(axis=0))
+    if len(empty):
+        raise ValueError(
+            f"{row_place(split, int(empty[0]), *columns.values())}: the row has no modality at all: drop it"
+        )
+    if len(lacking) and not allow_missing:
+        row = int(lacking[0])
+        name = next(name for name, present in is_present.items() if not present[row])
+        where = row_place(split, row, columns[name])
+        raise ValueError(f"{missing_words(where, name)} ({len(lacking)} of {flags.shape[1]} rows lack some)")
 
 
 def missing_words(where: str, name: str) -> str:
     return f"{where}: modality {name!r} is missing: fill it, drop the row, or set data.allow_missing to true"
-
-
-def measure_label_maps(args: MultimodalArguments, ignore_index: int, train_split: AnyDataset) -> LabelSpace:
-    """The label space of a dense task; classes are counted in the training split where nothing names them.
-
-    Raises:
-        ValueError: No classes, or a stream, whose classes cannot be counted.
-    """
-    if args.task == "depth_estimation":
-        return LabelSpace("depth_estimation")
-    names = args.label_names
-    if names is None and args.builtin is not None:
-        known = args.builtin.class_names.get(str(args.label_column))
-        names = None if known is None else list(known)
-    if names is not None:
-        return LabelSpace("semantic_segmentation", tuple(names))
-    if isinstance(train_split, IterableDataset):
-        raise ValueError("data.label_names: a stream's classes cannot be counted beforehand; name them")
-    column = str(args.label_column)
-    largest = LargestClass(column, ignore_index)
-    rows = undecoded(train_split.select_columns([column]), [column])
-    found = cached_map(rows, largest, largest.description(), args.num_proc).with_format("numpy")["largest"]
-    count = int(np.max(found)) + 1
-    if count < 1:
-        raise ValueError(f"data.label_column {column!r}: no pixel of the training split has a class")
-    return LabelSpace("semantic_segmentation", tuple(str(number) for number in range(count)))
-
-
-@dataclass(frozen=True)
-class LargestClass:
-    """Maps a batch of class maps to the largest id of each, -1 where there is none."""
-
-    column: str
-    ignore_index: int
-
-    def __call__(self, batch: Rows, indices: Sequence[int]) -> dict[str, list[int]]:
-        largest = []
-        for value in batch[self.column]:
-            ids = np.asarray(read_map(value))
-            ids = ids[ids != self.ignore_index]
-            largest.append(int(ids.max()) if ids.size else -1)
-        return {"largest": largest}
-
-    def description(self) -> str:
-        """All that decides the result, as text."""
-        return f"{MULTIMODAL_VERSION} {self.column} {self.ignore_index}"

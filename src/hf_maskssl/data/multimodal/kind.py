@@ -14,7 +14,8 @@ from ..tables.labels import LabelSpace
 from ..tables.preparing import PreparedSplit, RawSplit, prepare_split
 from ..tables.sources import AnyDataset
 from .arguments import MultimodalArguments
-from .checks import measure_label_maps, readable_rows
+from .checks import readable_rows
+from .classes import measure_label_maps
 from .collator import MultimodalCollator
 from .examples import aligned_pictures, aligned_tensors
 from .processor import (
@@ -23,6 +24,7 @@ from .processor import (
     fitted_processor,
     measured_modalities,
     modality_columns,
+    with_bit_depths,
 )
 from .rows import MultimodalPreparer
 
@@ -49,7 +51,7 @@ class MultimodalKind(Kind[MultimodalArguments]):
 
     def usable(self, rows: AnyDataset, args: MultimodalArguments, config: PreTrainedConfig, name: str) -> RawSplit:
         """A split without the rows whose pictures cannot be opened."""
-        return readable_rows(rows, modality_columns(args, config), args, name)
+        return readable_rows(rows, modality_columns(args, config), args, name, config)
 
     def labels(
         self, args: MultimodalArguments, config: PreTrainedConfig, whole: AnyDataset, used: AnyDataset
@@ -62,7 +64,8 @@ class MultimodalKind(Kind[MultimodalArguments]):
     def build_processor(
         self, args: MultimodalArguments, config: PreTrainedConfig, train_split: AnyDataset
     ) -> Processor:
-        return measured_modalities(build_multimodal_processor(args, config), args, config, train_split)
+        processor = with_bit_depths(build_multimodal_processor(args, config), args, config, train_split)
+        return measured_modalities(processor, args, config, train_split)
 
     def fitted_processor(
         self, processor: Processor, args: MultimodalArguments, config: PreTrainedConfig, train_split: AnyDataset

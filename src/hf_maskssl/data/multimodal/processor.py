@@ -6,9 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from transformers import PreTrainedConfig
 
+from ...models.image_processing_array import bit_depth_of
 from ...models.image_processing_multimae import MultiMAEImageProcessor
+from ..tables.columns import undecoded
+from ..tables.pictures import read_map
+from ..tables.raw_files import encoded
 from ..tables.sources import AnyDataset
 from ..tables.statistics import MomentsOfBatch, measured_moments
 from .arguments import MultimodalArguments
@@ -168,4 +173,24 @@ def measured_modalities(
             logger.warning("channels of %r are constant in the training split, so only centred, not divided", name)
         fields = {"mean": mean.tolist(), "std": np.where(std == 0.0, 1.0, std).tolist()}
         processor.modalities[name] = {**processor.modalities[name], **fields}
+    return processor
+
+
+def with_bit_depths(
+    processor: MultiMAEImageProcessor, args: MultimodalArguments, config: PreTrainedConfig, train_split: AnyDataset
+) -> MultiMAEImageProcessor:
+    """The processor with the depth that training pictures of one channel have, by the first of them; files alone have one.
+
+    Raises:
+        ValueError: A picture that cannot be opened.
+    """
+    is_rendered = args.builtin is not None and args.builtin.is_rendered
+    for name, column in {} if is_rendered else modality_columns(args, config).items():
+        if processor.pictures()[name].channels != 1 or processor.modalities[name].get("bit_depth") is not None:
+            continue
+        rows = undecoded(train_split.select_columns([column]), [column])
+        cells = (row[column] for row in rows if row[column] is not None)
+        picture = read_map(cell) if encoded(cell := next(cells, 0.0), "picture") is not None else None
+        if isinstance(picture, Image.Image):
+            processor.modalities[name] = {**processor.modalities[name], "bit_depth": bit_depth_of(picture)}
     return processor

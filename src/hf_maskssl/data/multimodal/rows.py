@@ -12,14 +12,16 @@ from datasets import Dataset
 
 from ...models.image_processing_array import Pictures
 from ...models.image_processing_multimae import MultiMAEImageProcessor
-from ..tables.columns import path_of, read_map
 from ..tables.draws import RowDraws
 from ..tables.labels import LabelSpace
+from ..tables.pictures import read_map
 from ..tables.preparing import Preparer
+from ..tables.raw_files import with_files
 from ..tables.rows import Column, Rows
 from ..tables.sources import AnyDataset
 from ..text.texts import row_place
 from .checks import MULTIMODAL_VERSION, missing_words
+from .classes import MapLabels
 
 # Beginnings of the keys of a prepared row.
 INPUT, PRESENCE = "inputs.", "presence."
@@ -162,14 +164,8 @@ class MultimodalPreparer(Preparer):
                 depth = np.where(depth == np.float32(self.label_invalid_value), np.float32(0.0), depth)
             return {"labels": depth * np.float32(self.label_scale)}
         if "classes" in maps:
-            ids, count = maps["classes"], self.labels.num_labels
-            is_outside = (ids != self.processor.ignore_index) & ((ids < 0) | (ids >= count))
-            if is_outside.any():
-                raise ValueError(
-                    f"the class map {self.label_column!r} holds the class {ids[is_outside][0]}, expected 0..{count - 1} "
-                    f"or {self.processor.ignore_index} for none (data.label_names, semantic_loss_ignore_index)"
-                )
-            return {"labels": ids}
+            assert isinstance(self.labels, MapLabels)  # as `measure_label_maps` gives it
+            return {"labels": self.labels.numbers(maps["classes"], self.processor.ignore_index, self.label_column)}
         dtype = np.float32 if self.labels.task == "regression" else np.int64
         return {"labels": np.asarray(self.labels.encode(batch[self.label_column][place]), dtype=dtype)}
 
@@ -198,13 +194,8 @@ class MultimodalPreparer(Preparer):
                 "depth_labels": [self.label_scale, self.label_invalid_value],
                 "processor": self.processor.to_json_string(),
                 "labels": None if self.labels is None else [self.labels.task, self.labels.names],
+                "map_values": self.labels.map_values if isinstance(self.labels, MapLabels) else None,
                 "seed": None if self.augmentation is None else self.augmentation.seed,
             },
             sort_keys=True,
         )
-
-
-def with_files(error: ValueError, values: Sequence[object]) -> str:
-    """The words of an error and, where these do not name them, the files of the values."""
-    paths = [path for path in map(path_of, values) if path and path not in str(error)]
-    return f"{error} ({', '.join(dict.fromkeys(paths))})" if paths else str(error)

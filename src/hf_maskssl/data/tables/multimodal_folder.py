@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import datasets
+import numpy as np
 from datasets import Dataset
 
 from ..arguments import DENSE_TASKS, DataArguments
+from .folders import files_below
+from .presence import tell_presence
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".npy")
 NAMED_FILES = 5
@@ -40,6 +43,8 @@ def read_multimodal_folder(root: Path, split: str, args: DataArguments) -> Datas
     files = {modality: _files(base / modality) for modality in modalities}
     _check_complete(base, files, args.may_lack_columns)
     names = sorted(set().union(*files.values()))
+    if args.streaming and args.may_lack_columns:  # of rows that are no stream the kind tells
+        tell_presence({one: np.asarray([name in found for name in names]) for one, found in files.items()}, str(base))
     classes = _classes(base, names)
     features: dict[str, Any] = {name: _feature(found) for name, found in files.items()}
     if classes:
@@ -101,21 +106,23 @@ def _files(folder: Path) -> dict[str, Found]:
     """Name of the row (path without ending) -> its file.
 
     Raises:
-        ValueError: Two files that differ in their endings alone.
+        ValueError: Two files that differ in their endings alone, or a link to a file that is not there.
     """
     found: dict[str, Found] = {}
-    for directory, _, file_names in os.walk(folder, followlinks=True):
-        for file_name in file_names:
-            stem, ending = os.path.splitext(file_name)
-            if ending.lower() not in EXTENSIONS or file_name.startswith("."):
-                continue
-            full = os.path.join(directory, file_name)
-            path = Path(os.path.relpath(full, folder)).as_posix()
-            name = path[: -len(ending)]
-            if name in found:
-                raise ValueError(f"data.data_dir: {folder} holds both {found[name].path} and {path}: keep one of them")
+    for full in files_below(folder):
+        file_name = os.path.basename(full)
+        ending = os.path.splitext(file_name)[1]
+        if ending.lower() not in EXTENSIONS or file_name.startswith("."):
+            continue
+        path = Path(os.path.relpath(full, folder)).as_posix()
+        name = path[: -len(ending)]
+        if name in found:
+            raise ValueError(f"data.data_dir: {folder} holds both {found[name].path} and {path}: keep one of them")
+        try:
             status = os.stat(full)
-            found[name] = Found(path, status.st_size, status.st_mtime_ns)
+        except OSError as error:
+            raise ValueError(f"data.data_dir: {full} is a link to a file that cannot be found: {error}") from error
+        found[name] = Found(path, status.st_size, status.st_mtime_ns)
     return found
 
 

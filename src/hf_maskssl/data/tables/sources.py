@@ -94,8 +94,12 @@ def reading_error(place: str, error: Exception) -> ValueError:
 
 def choose_rows(dataset: Dataset, count: int, seed: int) -> Dataset:
     """`count` rows drawn without repetition, in their original order."""
-    order = np.random.default_rng(seed).permutation(len(dataset))
-    return dataset.select(np.sort(order[:count]))
+    return dataset.select(chosen_numbers(len(dataset), count, seed))
+
+
+def chosen_numbers(total: int, count: int, seed: int) -> np.ndarray:
+    """Numbers (count,) of rows that `choose_rows` draws out of `total`, ascending."""
+    return np.sort(np.random.default_rng(seed).permutation(total)[:count])
 
 
 def first_row(dataset: AnyDataset) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from datasets import Dataset, IterableDataset
 
 from ..arguments import DataArguments
 from .columns import require_columns
+from .file_paths import with_whole_paths
 from .labels import drop_missing_labels
 from .scaffolds import scaffold_groups
 from .sources import AnyDataset, choose_rows, first_row, read_split, reading_error
@@ -37,7 +38,9 @@ def load_splits(args: DataArguments) -> dict[str, AnyDataset]:
 def read_splits(args: DataArguments) -> dict[str, AnyDataset]:
     """The splits of `load_splits` before `max_*_samples` are applied; the errors are the same."""
     names = {"train": args.train_split, "validation": args.validation_split, "test": args.test_split}
-    splits = {role: read_split(args, name) for role, name in names.items() if name is not None}
+    splits = {
+        role: with_whole_paths(read_split(args, name), args, name) for role, name in names.items() if name is not None
+    }
     for role, split in splits.items():
         _refuse_empty(split, role, names[role] or args.train_split)
     if args.drop_missing_labels:

@@ -1,5 +1,6 @@
 """Mean and standard deviation of a training split, measured a batch at a time."""
 
+import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from ..arguments import DataArguments
 from .caching import BATCH_ROWS, cached_map
 from .preparing import Preparer, raw_columns
 from .rows import Column, Rows
-from .sources import AnyDataset, choose_rows
+from .sources import AnyDataset, chosen_numbers
 
 STATISTICS_ROWS = 10_000
 
@@ -28,14 +29,16 @@ class MomentsOfBatch:
         values: Callable that makes of a batch and its row numbers the values (K, n) of K channels or features, scaled and
             not yet standardised.
         description: Text that decides the result.
+        numbers: Number (n,) that each row had before some were drawn, for errors; None where all are measured.
     """
 
     prepare: Preparer
     values: Callable[[Rows, Sequence[int]], np.ndarray]
     description: str
+    numbers: np.ndarray | None = None
 
     def __call__(self, batch: Rows, indices: Sequence[int]) -> dict[str, Column]:
-        values = self.values(batch, indices)
+        values = self.values(batch, indices if self.numbers is None else self.numbers[list(indices)].tolist())
         mean = values.mean(axis=1) if values.size else np.zeros(len(values))
         squares = ((values - mean[:, None]) ** 2).sum(axis=1)
         return {"count": [values.shape[1]], "mean": [mean.tolist()], "squares": [squares.tolist()]}
@@ -68,7 +71,8 @@ def _moments(measure: MomentsOfBatch, args: DataArguments, train_split: AnyDatas
         return moments
     if len(rows) > STATISTICS_ROWS:
         logger.info("mean and standard deviation are measured on %d of %d rows", STATISTICS_ROWS, len(rows))
-        rows = choose_rows(rows, STATISTICS_ROWS, args.split_seed)
+        numbers = chosen_numbers(len(rows), STATISTICS_ROWS, args.split_seed)
+        rows, measure = rows.select(numbers), dataclasses.replace(measure, numbers=numbers)
     return cached_map(rows, measure, measure.description).with_format(None).to_list()
 
 

@@ -1,0 +1,124 @@
+"""A look at the beginnings of the training pictures: their depth, and what will be converted."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datasets import IterableDataset
+
+from ...models.image_processing_array import PILLOW_MODES
+from ..arguments import DataArguments
+from .caching import BATCH_ROWS, cached_map
+from .columns import undecoded
+from .pictures import PictureHeader, picture_header
+from .raw_files import encoded, holds_files, path_of
+from .rows import Rows
+from .sources import AnyDataset, choose_rows
+
+SURVEY_VERSION = 1
+SURVEY_ROWS = 10_000
+STREAM_ROWS = BATCH_ROWS
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class HeadersOfBatch:
+    """Maps a batch of cells to the header of each; mode "" stands for a cell without a file that can be opened."""
+
+    column: str
+
+    def __call__(self, batch: Rows, indices: Sequence[int]) -> dict[str, list[Any]]:
+        headers = [_header(value) for value in batch[self.column]]
+        found: dict[str, list[Any]] = {
+            name: [header[place] for header in headers] for place, name in enumerate(PictureHeader._fields)
+        }
+        return {**found, "path": [path_of(value) for value in batch[self.column]]}
+
+    def description(self) -> str:
+        """All that decides the result."""
+        return f"{SURVEY_VERSION} {self.column}"
+
+
+def _header(value: object) -> PictureHeader:
+    try:
+        file = encoded(value, "image")
+        return PictureHeader("", 0, False, False) if file is None else picture_header(file)
+    except ValueError:  # preparing the row refuses it, with its number
+        return PictureHeader("", 0, False, False)
+
+
+def surveyed_bit_depth(args: DataArguments, train_split: AnyDataset, column: str, channels: int) -> int | None:
+    """The depth that pictures of a column are to be brought to: of greys the one that most have, of colours 8.
+
+    What is converted on the way is counted in the log, pictures of another depth and further frames in a warning.
+
+    Args:
+        args: `builtin` and `split_seed` are read.
+        train_split: Raw rows; at most 10,000 of them are looked at (of a stream the first 256), of each its header alone.
+        column: Column of the pictures.
+        channels: Channels of the model.
+
+    Returns:
+        8, 16 or 32; None for columns of arrays, and for channels that no picture has.
+
+    Raises:
+        ValueError: Greys of 32 bit or floats among others, whose ranges cannot be brought together.
+    """
+    is_file = args.builtin is None and (train_split.features is None or holds_files(train_split.features.get(column)))
+    if channels not in PILLOW_MODES or not is_file:
+        return None
+    seen = [row for row in _headers(args, train_split, column) if row["mode"]]
+    depths = Counter(row["bits"] for row in seen)
+    if not depths:
+        return None
+    depth = min(depths, key=lambda bits: (-depths[bits], bits)) if channels == 1 else 8
+    examples = {row["bits"]: row["path"] for row in reversed(seen)}
+    if len(depths) > 1 and 32 in depths and channels == 1:
+        counts = ", ".join(f"{count} of {bits} bit ({examples[bits]})" for bits, count in sorted(depths.items()))
+        raise ValueError(
+            f"data.input_column {column!r}: pictures of different depths, {counts}; the range of 32-bit and float pictures "
+            "nothing tells: bring all to one depth"
+        )
+    _tell(seen, column, channels, depth, examples)
+    return depth
+
+
+def _headers(args: DataArguments, train_split: AnyDataset, column: str) -> list[dict[str, Any]]:
+    look = HeadersOfBatch(column)
+    rows = undecoded(train_split.select_columns([column]), [column])
+    if isinstance(rows, IterableDataset):
+        columns: dict[str, list[Any]] = {}
+        for batch in rows.take(STREAM_ROWS).iter(batch_size=STREAM_ROWS):
+            columns = look(batch, range(len(batch[column])))
+        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    if len(rows) > SURVEY_ROWS:
+        rows = choose_rows(rows, SURVEY_ROWS, args.split_seed)
+    return cached_map(rows, look, look.description(), args.num_proc).with_format(None).to_list()
+
+
+def _tell(seen: list[dict[str, Any]], column: str, channels: int, depth: int, examples: dict[int, str]) -> None:
+    mode = PILLOW_MODES[channels]
+    others = Counter(row["mode"] for row in seen if row["mode"] != mode and row["bits"] == 8)
+    turned = sum(row["is_turned"] for row in seen)
+    if others or turned:
+        counts = ", ".join(f"{count} of mode {name}" for name, count in others.most_common()) or "none"
+        logger.info(
+            "train split, column %r: of %d pictures looked at these are converted to %s (num_channels %d): %s; "
+            "%d are turned upright",
+            *(column, len(seen), mode, channels, counts, turned),
+        )
+    deep = Counter(row["bits"] for row in seen if row["bits"] != depth)
+    for bits, count in deep.items():
+        logger.warning(
+            "train split, column %r: %d of %d pictures have %d bit, such as %s; they are brought to the range of %d bit",
+            *(column, count, len(seen), bits, examples[bits] or "one without a file name", depth),
+        )
+    frames = [row["path"] for row in seen if row["has_more_frames"]]
+    if frames:
+        logger.warning(
+            "train split, column %r: %d of %d pictures hold several frames, such as %s; the first one alone is read",
+            *(column, len(frames), len(seen), frames[0] or "one without a file name"),
+        )

@@ -1,0 +1,126 @@
+"""Sounds of cells: the one way in which they are opened, mixed down and resampled."""
+
+import io
+import math
+from typing import Any, Literal
+
+import datasets
+import numpy as np
+
+from ...extras import missing_extra
+from .raw_files import Cell, Encoded, encoded, reading
+
+WAV_STARTS = (b"RIFF", b"RIFX", b"RF64")
+# Length of the samples of a file that was written before its end was known.
+UNKNOWN_LENGTHS = (0, 0xFFFFFFFF)
+# Far above all sounds; the filter that resamples a broken header's rate could need all memory.
+LARGEST_RATE = 1_000_000
+
+
+def read_waveform(value: Cell, sampling_rate: int, wanted_rate: int) -> np.ndarray:
+    """A mono waveform, resampled where its rate is not the one wanted.
+
+    Args:
+        value: Raw samples as they come; or `{"array", "sampling_rate"}`; or an audio file, as bytes, a path or
+            `{"bytes", "path"}`, which is mixed down to one channel, in [-1, 1).
+        sampling_rate: Samples per second of raw samples; files know their own.
+        wanted_rate: Samples per second of the result.
+
+    Returns:
+        (samples,) float64 array.
+
+    Raises:
+        ValueError: Missing, unreadable, or not one-dimensional.
+    """
+    if value is None:
+        raise ValueError("the sound is missing")
+    if isinstance(value, dict) and "array" in value:
+        with reading("sound", value.get("path")):
+            return _at_rate(np.asarray(value["array"], dtype=np.float64), value["sampling_rate"], wanted_rate)
+    file = encoded(value, "sound")
+    if file is not None:
+        return _of_file(file, wanted_rate)
+    waveform = np.asarray(value)
+    if waveform.dtype.kind not in "iufb":
+        raise ValueError(f"expected a waveform, a list of numbers, got {value!r:.80}")
+    return _at_rate(waveform.astype(np.float64), sampling_rate, wanted_rate)
+
+
+def _of_file(file: Encoded, wanted_rate: int) -> np.ndarray:
+    with reading("sound", file.path), file.open() as stream:
+        content = stream.read()
+    where = f" {file.path}" if file.path else ""
+    if not content:
+        raise ValueError(f"unreadable sound{where}: the file is empty (0 bytes)")
+    is_wav = content[:4] in WAV_STARTS
+    samples, rate = _read_wav(content, file.path) if is_wav else _decode_other_audio(content, file.path)
+    if samples.size == 0:
+        raise ValueError(f"unreadable sound{where}: the file is empty, it holds no samples")
+    if not 1 <= rate <= LARGEST_RATE:
+        raise ValueError(f"unreadable sound{where}: expected 1 to {LARGEST_RATE:,} samples per second, got {rate}")
+    with reading("sound", file.path):
+        return _at_rate(samples, rate, wanted_rate)
+
+
+def _read_wav(content: bytes, path: str | None) -> tuple[np.ndarray, int]:
+    # Imported here, as below: only sounds need it, and it is an extra.
+    try:
+        from scipy.io import wavfile
+    except ImportError as error:
+        raise missing_extra("Reading WAV files", "train", error) from error
+    with reading("WAV file", path):
+        _refuse_cut(content)
+        rate, samples = wavfile.read(io.BytesIO(content))
+        unit = _unit(samples)
+    if unit.ndim == 2:
+        # Floats are averaged in their own type, as they always were.
+        return (samples.mean(axis=1).astype(np.float64) if samples.dtype.kind == "f" else unit.mean(axis=1)), rate
+    return unit, rate
+
+
+def _refuse_cut(content: bytes) -> None:
+    """SciPy gives the samples that a cut file still has, without a word."""
+    order: Literal["big", "little"] = "big" if content[:4] == b"RIFX" else "little"
+    place = 12
+    while place + 8 <= len(content):
+        size = int.from_bytes(content[place + 4 : place + 8], order)
+        left = len(content) - place - 8
+        if content[place : place + 4] == b"data":
+            if size not in UNKNOWN_LENGTHS and size > left:
+                raise ValueError(f"the file is cut: its header promises {size} bytes of samples, {left} are there")
+            return
+        place += 8 + size + size % 2
+    raise ValueError("the file is empty or cut: it has a header and no samples")
+
+
+def _unit(samples: np.ndarray) -> np.ndarray:
+    """Integers of a WAV file in [-1, 1); floats as they are."""
+    if samples.dtype == np.uint8:
+        return (samples.astype(np.float64) - 128.0) / 128.0
+    if samples.dtype.kind == "i":
+        return samples.astype(np.float64) / (np.iinfo(samples.dtype).max + 1.0)
+    return samples.astype(np.float64)
+
+
+def _decode_other_audio(content: bytes, path: str | None) -> tuple[np.ndarray, int]:
+    value: dict[str, Any] = {"bytes": content, "path": path}
+    try:
+        with reading("sound", path):
+            samples = datasets.Audio().decode_example(value).get_all_samples()
+            return samples.data.numpy().mean(axis=0).astype(np.float64), int(samples.sample_rate)
+    except ImportError as error:
+        raise ValueError(
+            f"{path or 'the sound'} is not a WAV file; to read other formats install torchcodec "
+            "(pip install torchcodec), or convert the files to WAV"
+        ) from error
+
+
+def _at_rate(waveform: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+    if rate == wanted or waveform.size == 0:
+        return waveform
+    try:
+        from scipy.signal import resample_poly
+    except ImportError as error:
+        raise missing_extra("Resampling sounds", "train", error) from error
+    divisor = math.gcd(rate, wanted)
+    return resample_poly(waveform, wanted // divisor, rate // divisor)
