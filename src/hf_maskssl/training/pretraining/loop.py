@@ -31,7 +31,7 @@ from .sharding import embedding_in_root
 from .signals import StopSignals
 from .starting import read_start
 from .state import RunState
-from .watching import Watcher, recipe_watchers
+from .watching import Watcher, progress_bar, recipe_watchers
 from .window import LossWindow
 
 logger = logging.getLogger(__name__)
@@ -135,19 +135,9 @@ class Pretrainer:
 
     def _train(self) -> RunState:
         started = time.perf_counter() - self.state.seconds
-        is_done = self.state.step >= self.args.max_steps
-        if is_done:
-            logger.info("Nothing left to do: %d of %d steps.", self.state.step, self.args.max_steps)
-        progress = tqdm(
-            total=self.args.max_steps,
-            initial=self.state.step,
-            desc="pre-training",
-            unit="step",
-            disable=is_done or not self.accelerator.is_local_main_process,
-        )
         # Closing the batches ends their workers: after an error nothing else would before the program's end.
         source = endless_batches(self.loader, self.prepared, self.args, self.state)
-        with self.signals, progress, contextlib.closing(source) as batches:
+        with self.signals, progress_bar(self) as progress, contextlib.closing(source) as batches:
             if self.state.step == 0:
                 for watcher in self.watchers:
                     if watcher.at_start:

@@ -3,12 +3,14 @@
 A `Watcher` of your own is passed to `pretrain` beside those of the recipe (`recipe_watchers`).
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sized
 from typing import TYPE_CHECKING, cast
 
 import torch
 from accelerate.utils import DistributedType, send_to_device
+from tqdm.auto import tqdm
 from transformers import AutoModelForPreTraining, PreTrainedModel
 
 from ...data.tables.preparing import plain_rows
@@ -22,6 +24,8 @@ from .batches import validation_batches
 
 if TYPE_CHECKING:
     from .loop import Pretrainer
+
+logger = logging.getLogger(__name__)
 
 
 class Watcher(ABC):
@@ -126,6 +130,15 @@ def recipe_watchers(recipe: PretrainingRecipe) -> list[Watcher]:
         Pictures(recipe.training.picture_steps),
     ]
     return [watcher for watcher in watchers if watcher.every]
+
+
+def progress_bar(run: "Pretrainer") -> tqdm:
+    """The bar of the first process of each machine, from the run's present step; none where nothing is left to do."""
+    step, last = run.state.step, run.args.max_steps
+    if step >= last:
+        logger.info("Nothing left to do: %d of %d steps.", step, last)
+    is_shown = step < last and run.accelerator.is_local_main_process
+    return tqdm(total=last, initial=step, desc="pre-training", unit="step", disable=not is_shown)
 
 
 def whole_encoder(run: "Pretrainer") -> PreTrainedModel | None:
