@@ -1,14 +1,22 @@
-"""Checks of arguments that their dataclasses share: the range of a number, and the error for one outside."""
+"""Checks that the dataclasses of arguments share: what a number may be, and what an error says of one that may not."""
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+LONGEST_VALUE = 200  # characters of a value that an error shows
+
+
+def shown(value: object) -> str:
+    """A value as errors show it: its repr, cut where that is long."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 3]}..."
 
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that a field takes, both ends included unless said otherwise; NaN is in no range."""
+    """The numbers that a field takes, both ends included unless said otherwise; NaN and the infinite are in no range."""
 
     low: float
     high: float = math.inf
@@ -17,42 +25,62 @@ class Range:
 
     def __contains__(self, value: float) -> bool:
         is_above = value > self.low if self.excludes_low else value >= self.low
-        return is_above and (value < self.high if self.excludes_high else value <= self.high)
+        return math.isfinite(value) and is_above and (value < self.high if self.excludes_high else value <= self.high)
 
     def __str__(self) -> str:
         if math.isinf(self.high):
+            if math.isinf(self.low):
+                return "a finite number"
             return f"a number above {self.low:g}" if self.excludes_low else f"at least {self.low:g}"
         first, last = "(" if self.excludes_low else "[", ")" if self.excludes_high else "]"
-        return f"a number in {first}{self.low:g}, {self.high:g}{last}"
+        high = f"{self.high:g}" if self.high < 1e6 else f"{self.high:.0f}"
+        return f"a number in {first}{self.low:g}, {high}{last}"
 
 
+FINITE = Range(-math.inf)
+SEED = Range(0, 2**32 - 1)  # what NumPy's generators take
 AT_LEAST_0, AT_LEAST_1, ABOVE_0 = Range(0), Range(1), Range(0, excludes_low=True)
 SHARE, SHARE_BELOW_1 = Range(0, 1), Range(0, 1, excludes_high=True)
 
 
 def check_numbers(section: str, arguments: object, ranges: Mapping[str, Range]) -> None:
-    """Refuse a dataclass in which a number is out of its range; None (a field that is not set) is in every range.
+    """Refuse a dataclass in which a number is out of its range; None, where a field is not set, is in every range.
+
+    Every number of a list or a dictionary is looked at. A number of a field without a range must be finite.
 
     Args:
-        section: Text before the name of the field in errors, such as `"data."`.
-        arguments: Instance of a dataclass.
-        ranges: Name of a field -> its range.
+        section: What stands before the name of the field in errors, such as `"data."`.
+        arguments: An instance of a dataclass.
+        ranges: Name of a field -> the numbers that it takes.
 
     Raises:
-        ValueError: A number is out of range; the error names field, range and number.
+        ValueError: Naming the field, the numbers it takes and the one that came.
     """
     for field in dataclasses.fields(arguments):  # type: ignore[arg-type]  # mypy has no type for "a dataclass"
-        value = getattr(arguments, field.name)  # a table names the fields
-        if value is not None and field.name in ranges and value not in ranges[field.name]:
-            or_nothing = " or nothing" if field.default is None else ""
-            raise ValueError(f"{section}{field.name}: expected {ranges[field.name]}{or_nothing}, got {value}")
+        expected = ranges.get(field.name, FINITE)
+        for place, number in _numbers(getattr(arguments, field.name)):  # a table names the fields
+            if number not in expected:
+                or_nothing = " or nothing" if field.default is None else ""
+                raise ValueError(f"{section}{field.name}{place}: expected {expected}{or_nothing}, got {number}")
+
+
+def _numbers(value: object) -> Iterator[tuple[str, float]]:
+    """The numbers in a value, each with its place there: "" for the value itself, "[1]" and ".train" for entries."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        yield "", value
+    elif isinstance(value, list | tuple):
+        for position, item in enumerate(value):
+            yield from ((f"[{position}]{place}", number) for place, number in _numbers(item))
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from ((f".{key}{place}", number) for place, number in _numbers(item))
 
 
 def check_seeds(name: str, seeds: Sequence[int]) -> None:
-    """Refuse an empty list of seeds, and seeds that are negative or given twice.
+    """Refuse seeds of runs that are none, negative, or given twice.
 
     Raises:
-        ValueError: The seeds are refused; the error names field and seeds.
+        ValueError: Naming the field and what came.
     """
-    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
-        raise ValueError(f"{name}: expected different integers, 0 or more, at least one, got {seeds}")
+    if not seeds or len(set(seeds)) != len(seeds) or any(seed not in SEED for seed in seeds):
+        raise ValueError(f"{name}: expected different integers, 0 or more, at least one, got {shown(seeds)}")

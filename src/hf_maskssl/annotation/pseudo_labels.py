@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import datasets
 import numpy as np
@@ -26,7 +26,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
 from transformers.utils import ModelOutput
 
-from ..checks import AT_LEAST_0, AT_LEAST_1, check_numbers
+from ..checks import AT_LEAST_0, AT_LEAST_1, Range, check_numbers
 from ..data.arguments import expand_variables
 from ..data.kinds.image import ImageArguments
 from ..data.tables.file_paths import with_whole_paths
@@ -105,8 +105,14 @@ class PseudoLabelArguments:
         default=0, metadata={"help": "number of processes that read pictures, for each process of the launch"}
     )
 
+    RANGES: ClassVar[dict[str, Range]] = {
+        "batch_size": AT_LEAST_1,
+        "num_workers": AT_LEAST_0,
+        "max_side": AT_LEAST_1,
+    }
+
     def __post_init__(self) -> None:
-        check_numbers("", self, {"batch_size": AT_LEAST_1, "num_workers": AT_LEAST_0, "max_side": AT_LEAST_1})
+        check_numbers("", self, self.RANGES)
         self._check_folders()
 
     def _check_folders(self) -> None:
@@ -242,7 +248,7 @@ def _read_rows(args: PseudoLabelArguments) -> Dataset:
 
 def _class_names(args: PseudoLabelArguments) -> list[str]:
     """The class names of the segmentation network, by number."""
-    config = AutoConfig.from_pretrained(args.segmentation_model)
+    config = AutoConfig.from_pretrained(args.segmentation_model, trust_remote_code=False)
     if config.num_labels > MAX_CLASSES:
         raise ValueError(
             f"segmentation_model {args.segmentation_model} has {config.num_labels} classes; class maps are written with "
@@ -328,8 +334,8 @@ class Labeller:
         device: torch.device,
         mixed_precision: str,
     ) -> None:
-        self.processor = AutoImageProcessor.from_pretrained(name)
-        self.model = kind.from_pretrained(name).to(device).eval()
+        self.processor = AutoImageProcessor.from_pretrained(name, trust_remote_code=False)
+        self.model = kind.from_pretrained(name, trust_remote_code=False).to(device).eval()
         self.post_process, self.device = post_process, device
         self.dtype = {"no": None, "fp16": torch.float16, "bf16": torch.bfloat16}[mixed_precision]
 

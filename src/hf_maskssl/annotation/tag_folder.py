@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import datasets
 import numpy as np
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Dataset
 
-from ..checks import AT_LEAST_1, check_numbers
+from ..checks import AT_LEAST_1, Range, check_numbers
 from ..data.arguments import DataArguments
 from ..data.masked_text.arguments import MaskedTextArguments
 from ..data.masked_text.documents import runs_of_rows, warn_of_wrapped_text
@@ -113,8 +113,10 @@ class TaggingArguments:
     )
     num_proc: int = field(default=1, metadata={"help": "number of processes"})
 
+    RANGES: ClassVar[dict[str, Range]] = {"rows_per_part": AT_LEAST_1, "num_proc": AT_LEAST_1}
+
     def __post_init__(self) -> None:
-        check_numbers("", self, {"rows_per_part": AT_LEAST_1, "num_proc": AT_LEAST_1})
+        check_numbers("", self, self.RANGES)
         if self.recipe is None and self.source is None:
             raise ValueError(
                 "recipe and source are both missing: name a recipe with a data section, or a source of text"

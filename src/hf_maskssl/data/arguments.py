@@ -7,7 +7,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from ..checks import AT_LEAST_1, SHARE_BELOW_1, Range, check_numbers
+from ..checks import AT_LEAST_1, SEED, SHARE, SHARE_BELOW_1, Range, check_numbers
 from ..recipes import ChosenSection, build_section, nearest
 from .builtin import SOURCES, Source
 
@@ -113,7 +113,11 @@ class DataArguments(ChosenSection):
     CACHES: ClassVar[bool] = True  # `cache` when it is left out
     RANGES: ClassVar[dict[str, Range]] = {
         **dict.fromkeys(("max_train_samples", "max_validation_samples", "max_test_samples", "num_proc"), AT_LEAST_1),
+        **dict.fromkeys(("split_seed", "scenes_seed"), SEED),
         "validation_fraction": SHARE_BELOW_1,
+        "split_fractions": SHARE,
+        "scene_size": AT_LEAST_1,
+        "num_scenes": AT_LEAST_1,
     }
 
     @classmethod

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from ..checks import ABOVE_0, AT_LEAST_0, AT_LEAST_1, Range, check_numbers, check_seeds
+from ..checks import ABOVE_0, AT_LEAST_0, AT_LEAST_1, SEED, Range, check_numbers, check_seeds
 from ..recipes import coerce
 
 Protocol = Literal["standard", "paper"]
@@ -71,6 +71,7 @@ class ProbeArguments:
         **dict.fromkeys(("labels_per_class", "max_samples"), AT_LEAST_1),
         **dict.fromkeys(("weight_decay", "every_steps"), AT_LEAST_0),
         "learning_rate": ABOVE_0,
+        "seeds": SEED,
     }
 
     def __post_init__(self) -> None:
@@ -82,8 +83,8 @@ class ProbeArguments:
         coerce(self.protocol, Protocol, "probe.protocol")
         coerce(self.solver, Solver | None, "probe.solver")
         coerce(self.metric, MetricName | None, "probe.metric")
-        check_numbers("probe.", self, self.RANGES)
         check_seeds("probe.seeds", self.seeds)
+        check_numbers("probe.", self, self.RANGES)
         if self.protocol == "paper":
             for name, paper in PAPER_PROTOCOL.items():
                 value = getattr(self, name)  # the fields are named in a table

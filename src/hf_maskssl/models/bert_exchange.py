@@ -24,7 +24,7 @@ def start_from_bert(model_class: type[PreTrainedModel], config: PreTrainedConfig
         OSError: There is no model of that name.
         ValueError: The model is no BERT of these sizes.
     """
-    saved, own = AutoConfig.from_pretrained(name).to_dict(), config.to_dict()
+    saved, own = AutoConfig.from_pretrained(name, trust_remote_code=False).to_dict(), config.to_dict()
     loaded: Any = model_class.from_pretrained(  # transformers' annotation omits the pair
         name, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
     )

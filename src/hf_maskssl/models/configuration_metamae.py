@@ -6,7 +6,14 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from .field_checks import SizesAsPairs, check_at_least, check_heads, check_probabilities
+from .field_checks import (
+    SizesAsPairs,
+    check_at_least,
+    check_heads,
+    check_positive,
+    check_probabilities,
+    check_token_id,
+)
 from .masking import num_visible_tokens
 
 AUTO_MAP = {
@@ -183,6 +190,16 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
                     f"{list(self.patch_shape)}: {size} is not a multiple of {patch}."
                 )
 
+    def validate_numbers(self) -> None:
+        check_positive(self, "layer_norm_eps", "contrastive_temperature")
+        check_at_least(self, 1, "num_channels", "patch_size")
+        check_at_least(
+            self, 0, "initializer_range", "num_adaptation_steps", "contrastive_weight", "adaptation_step_size"
+        )
+        check_probabilities(self, "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+        check_probabilities(self, "nearby_ratio", one_is_allowed=True)
+        check_token_id(self, self.vocab_size if self.has_tokens else None, "pad_token_id")
+
     def validate_widths(self) -> None:
         axes = 1 if self.modality in ("tokens", "series") else 2
         for part in ("", "decoder_"):
@@ -205,11 +222,6 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
     def validate_objective(self) -> None:
         if not 0 < self.mask_ratio < 1:
             raise ValueError(f"`mask_ratio` must lie between 0 and 1, both excluded, got {self.mask_ratio}.")
-        names = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "nearby_ratio")
-        check_probabilities(self, *names, one_is_allowed=True)
-        check_at_least(self, 0, "num_adaptation_steps", "contrastive_weight", "adaptation_step_size")
-        if self.contrastive_temperature <= 0:
-            raise ValueError(f"`contrastive_temperature` must be positive, got {self.contrastive_temperature}.")
         if self.num_adaptation_steps == 0 and self.contrastive_weight > 0:
             raise ValueError(
                 "`num_adaptation_steps=0` is plain MAE, whose amortised and adapted latents are the same: there is "

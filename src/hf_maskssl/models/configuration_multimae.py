@@ -8,7 +8,14 @@ from huggingface_hub.dataclasses import strict
 from torch import nn
 from transformers import PreTrainedConfig
 
-from .field_checks import SizesAsPairs, check_at_least, check_heads, check_probabilities, pair
+from .field_checks import (
+    SizesAsPairs,
+    check_at_least,
+    check_heads,
+    check_positive,
+    check_probabilities,
+    pair,
+)
 from .task_balancing import check_task_balancing
 
 AUTO_MAP = {
@@ -311,7 +318,10 @@ class MultiMAEConfig(SizesAsPairs, PreTrainedConfig):
                     f"`{part}hidden_size` must be a multiple of 4 for two-dimensional sine-cosine positions, got {width}."
                 )
         check_at_least(self, 1, "num_hidden_layers", "intermediate_size", "decoder_intermediate_size")
+        check_at_least(self, 1, "segmentation_hidden_size", "depth_hidden_size", "depth_reassemble_sizes")
         check_at_least(self, 0, "decoder_num_hidden_layers", "num_global_tokens", "segmentation_num_layers")
+        check_at_least(self, 0, "initializer_range")
+        check_positive(self, "layer_norm_eps")
 
     def validate_probabilities(self) -> None:
         names = ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate", "classifier_dropout")

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import BertConfig
 
-from .field_checks import check_at_least, check_heads, check_probabilities
+from .field_checks import check_at_least, check_heads, check_positive, check_probabilities, check_token_id
 from .task_balancing import check_task_balancing
 
 # Section 4.1.1: the predicted parts of speech, in this order.
@@ -116,12 +116,11 @@ class PoSMinimaxBertConfig(BertConfig):
         check_task_balancing(self.task_balancing, self.task_balancing_options)
 
     def validate_sizes(self) -> None:
-        names = ("vocab_size", "max_position_embeddings", "type_vocab_size", "num_hidden_layers")
+        names = ("vocab_size", "max_position_embeddings", "type_vocab_size", "num_hidden_layers", "intermediate_size")
         check_at_least(self, 1, *names)
-        if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
-            raise ValueError(
-                f"`pad_token_id` must be None or lie in [0, vocab_size={self.vocab_size}), got {self.pad_token_id}."
-            )
+        check_at_least(self, 0, "initializer_range")
+        check_positive(self, "layer_norm_eps")
+        check_token_id(self, self.vocab_size, "pad_token_id")
         check_heads(self, "hidden_size", "num_attention_heads")
         if self.next_sentence_prediction != "none" and self.type_vocab_size < 2:
             raise ValueError(
@@ -133,4 +132,4 @@ class PoSMinimaxBertConfig(BertConfig):
                 "`is_decoder` and `add_cross_attention` must be False, as masked words are predicted from both sides, got "
                 f"{self.is_decoder} and {self.add_cross_attention}."
             )
-        check_probabilities(self, "hidden_dropout_prob", "attention_probs_dropout_prob")
+        check_probabilities(self, "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")

@@ -6,7 +6,14 @@ from typing import Any, Literal, TypeAlias
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from .field_checks import SizesAsPairs, check_at_least, check_heads, check_probabilities
+from .field_checks import (
+    SizesAsPairs,
+    check_at_least,
+    check_heads,
+    check_positive,
+    check_probabilities,
+    check_token_id,
+)
 
 Sizes: TypeAlias = dict[str, int | list[int] | tuple[int, ...] | None]
 AUTO_MAP = {
@@ -254,13 +261,10 @@ class SMAConfig(SizesAsPairs, PreTrainedConfig):
                 raise ValueError(f"`{name}` standardises continuous targets; modality 'tokens' has none: remove it.")
             if isinstance(numbers, list) and len(numbers) != self.num_channels:
                 raise ValueError(f"`{name}` must have one number per channel, {self.num_channels}, got {numbers}.")
-        stds = self.target_std if isinstance(self.target_std, list) else [self.target_std]
-        if any(std is not None and std <= 0 for std in stds):
-            raise ValueError(f"`target_std` must be positive, got {self.target_std}.")
-        if self.target_clip is not None and self.target_clip <= 0:
-            raise ValueError(f"`target_clip` must be positive, got {self.target_clip}.")
 
     def validate_widths(self) -> None:
+        check_at_least(self, 1, "hidden_size", "num_hidden_layers", "num_layer_repeats", "num_latents")
+        check_at_least(self, 1, "num_cross_attention_heads")
         if not self.is_cross_attention and self.embedding_width != self.hidden_size:
             raise ValueError(
                 f"`embedding_size` {self.embedding_size} must equal `hidden_size` {self.hidden_size} (or be left out) "
@@ -275,7 +279,6 @@ class SMAConfig(SizesAsPairs, PreTrainedConfig):
             if self.classifier_num_attention_heads is not None:
                 check_heads(self, width, "classifier_num_attention_heads", default=self.hidden_size)
             check_heads(self, f"decoder_{width}", "decoder_num_attention_heads", default=embedding)
-        check_at_least(self, 1, "hidden_size", "num_hidden_layers", "num_layer_repeats", "num_latents")
         if self.decoder_query_residual and self.decoder_width != embedding:
             raise ValueError(
                 f"`decoder_query_residual` adds queries of `embedding_size` {embedding} to values of "
@@ -287,6 +290,15 @@ class SMAConfig(SizesAsPairs, PreTrainedConfig):
                 f"`decoder_v_channels` equal to `embedding_size`, got '{self.modality}', {self.decoder_width} and "
                 f"{embedding}."
             )
+
+    def validate_numbers(self) -> None:
+        check_positive(self, "layer_norm_eps", "embedding_layer_norm_eps", "classifier_norm_eps", "target_std", "target_clip")
+        check_at_least(self, 0, "initializer_range")
+        check_at_least(self, -math.inf, "target_mean")
+        check_at_least(self, 1, "num_channels", "embedding_size", "intermediate_size", "cross_intermediate_size")
+        check_at_least(self, 1, "decoder_intermediate_size", "mean_span_length", "mask_patch_size")
+        check_at_least(self, 1, "classifier_intermediate_size", "classifier_num_attention_heads")
+        check_token_id(self, self.vocab_size if self.has_tokens else None, "pad_token_id", "word_delimiter_id")
 
     def validate_probabilities(self) -> None:
         names = ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate", "classifier_dropout")
@@ -330,11 +342,7 @@ class SMAConfig(SizesAsPairs, PreTrainedConfig):
                 "masking='word' needs modality 'tokens' and `word_delimiter_id`, the id of the blank, got "
                 f"'{self.modality}' and {self.word_delimiter_id}."
             )
-        if self.masking == "span" and self.mean_span_length < 1:
-            raise ValueError(f"`mean_span_length` must be at least 1, got {self.mean_span_length}.")
         if self.masking == "patch" and self.modality != "image":
             raise ValueError(f"masking='patch' needs modality 'image', got '{self.modality}'.")
-        if self.masking == "patch" and (
-            self.mask_patch_size < 1 or any(size % self.mask_patch_size for size in self.signal_shape)
-        ):
+        if self.masking == "patch" and any(size % self.mask_patch_size for size in self.signal_shape):
             raise ValueError(f"`mask_patch_size` {self.mask_patch_size} must divide `image_size` {self.image_size}.")

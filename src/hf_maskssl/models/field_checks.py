@@ -1,5 +1,6 @@
 """Checks that configurations share: sizes as pairs, and refusals of impossible fields, whose errors name the field."""
 
+import math
 from typing import Any
 
 from transformers import PreTrainedConfig
@@ -24,16 +25,39 @@ class SizesAsPairs:
         super().__setattr__(name, pair(value) if isinstance(value, int | tuple) and self.is_pair(name) else value)
 
 
-def check_at_least(config: PreTrainedConfig, minimum: int, *names: str) -> None:
-    """Refuse fields below `minimum`.
+def check_at_least(config: PreTrainedConfig, minimum: float, *names: str) -> None:
+    """Refuse fields that are not finite numbers of at least `minimum`, None, or lists of such numbers.
 
     Raises:
-        ValueError: A smaller number.
+        ValueError: A smaller number, NaN or an infinite one.
     """
     for name in names:
-        if _value(config, name) < minimum:
+        if not all(math.isfinite(number) and number >= minimum for number in _numbers(config, name)):
             expected = f"at least {minimum}" if minimum else "0 or more"
             raise ValueError(f"`{name}` must be {expected}, got {_value(config, name)}.")
+
+
+def check_positive(config: PreTrainedConfig, *names: str) -> None:
+    """Refuse fields that are not finite numbers above 0, None, or lists of such numbers.
+
+    Raises:
+        ValueError: Another number.
+    """
+    for name in names:
+        if not all(math.isfinite(number) and number > 0 for number in _numbers(config, name)):
+            raise ValueError(f"`{name}` must be positive and finite, got {_value(config, name)}.")
+
+
+def check_token_id(config: PreTrainedConfig, vocab_size: int | None, *names: str) -> None:
+    """Refuse fields that are not ids of a vocabulary or None.
+
+    Raises:
+        ValueError: An id that the vocabulary does not have.
+    """
+    for name in names:
+        for number in _numbers(config, name):
+            if vocab_size is not None and not 0 <= number < vocab_size:
+                raise ValueError(f"`{name}` must be None or lie in [0, vocab_size={vocab_size}), got {number}.")
 
 
 def check_probabilities(config: PreTrainedConfig, *names: str, one_is_allowed: bool = False) -> None:
@@ -43,10 +67,10 @@ def check_probabilities(config: PreTrainedConfig, *names: str, one_is_allowed: b
         ValueError: Another number.
     """
     for name in names:
-        value = _value(config, name)
-        if not (0 <= value < 1 or one_is_allowed and value == 1):
-            expected = "0 to 1" if one_is_allowed else "0 to below 1"
-            raise ValueError(f"`{name}` is a probability, expected {expected}, got {value}.")
+        for value in _numbers(config, name):
+            if not (0 <= value < 1 or one_is_allowed and value == 1):
+                expected = "0 to 1" if one_is_allowed else "0 to below 1"
+                raise ValueError(f"`{name}` is a probability, expected {expected}, got {value}.")
 
 
 def check_heads(config: PreTrainedConfig, width_name: str, heads_name: str, default: int | None = None) -> int:
@@ -70,6 +94,12 @@ def check_heads(config: PreTrainedConfig, width_name: str, heads_name: str, defa
             f"`{width_name}` must be a positive multiple of `{heads_name}`, got {width} and {heads} heads."
         )
     return width
+
+
+def _numbers(config: PreTrainedConfig, name: str) -> list[float]:
+    """A field's numbers; none where it is None."""
+    value: object = _value(config, name)
+    return [] if value is None else [*value] if isinstance(value, list | tuple) else [_value(config, name)]
 
 
 def _value(config: PreTrainedConfig, name: str) -> int:

@@ -458,7 +458,7 @@ class MultiMAEForPretraining(TaskPretraining, MultiMAEPreTrainedModel):
 
     def warm_start(self, name: str, positions: Literal["same", "drop"]) -> "MultiMAEForPretraining":
         """Start the encoder and the rgb projection from a ViT or ViT-MAE; decoders and other modalities stay random."""
-        self.multimae.load_vit(AutoModel.from_pretrained(name), positions=positions)
+        self.multimae.load_vit(AutoModel.from_pretrained(name, trust_remote_code=False), positions=positions)
         return self
 
     def needs_first_pass(self, batch: Mapping[str, Any]) -> bool:

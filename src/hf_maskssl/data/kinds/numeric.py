@@ -9,6 +9,7 @@ from typing import ClassVar, Literal, TypeVar, cast
 import numpy as np
 from transformers import PreTrainedConfig
 
+from ...checks import FINITE, Range
 from ..arguments import DataArguments
 from ..collators import BatchCollator
 from ..processors import Processor, split_processor
@@ -35,6 +36,8 @@ class NumericArguments(DataArguments):
 
     standardize: Literal["dataset", "sample", "none"] = "dataset"
     scale: float = 1.0
+
+    RANGES: ClassVar[dict[str, Range]] = {**DataArguments.RANGES, "scale": FINITE}
 
     def __post_init__(self) -> None:
         super().__post_init__()

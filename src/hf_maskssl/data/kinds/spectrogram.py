@@ -1,9 +1,11 @@
 """Kind "spectrogram": sounds, turned into log-mel pictures."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from transformers import PreTrainedConfig
 
+from ...checks import ABOVE_0, AT_LEAST_0, AT_LEAST_1, Range
 from ...models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from ..processors import Processor
 from ..tables.sources import AnyDataset
@@ -37,6 +39,13 @@ class SpectrogramArguments(NumericArguments):
     fft_length: int | None = None
     min_frequency: float = 0.0
     max_frequency: float | None = None
+
+    RANGES: ClassVar[dict[str, Range]] = {
+        **NumericArguments.RANGES,
+        **dict.fromkeys(("sampling_rate", "frame_length", "hop_length", "fft_length"), AT_LEAST_1),
+        "min_frequency": AT_LEAST_0,
+        "max_frequency": ABOVE_0,
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()

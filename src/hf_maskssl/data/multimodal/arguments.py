@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from ...checks import ABOVE_0, Range
+from ...checks import ABOVE_0, FINITE, SHARE, Range
 from ..arguments import DENSE_TASKS, DataArguments
 
 
@@ -56,7 +56,13 @@ class MultimodalArguments(DataArguments):
     TASKS: ClassVar[tuple[str, ...]] = ("classification", "regression", *DENSE_TASKS)
     INPUT_FORMS: ClassVar[tuple[type, ...]] = (str, dict, type(None))
     CACHES: ClassVar[bool] = False
-    RANGES: ClassVar[dict[str, Range]] = {**DataArguments.RANGES, "label_scale": ABOVE_0}
+    RANGES: ClassVar[dict[str, Range]] = {
+        **DataArguments.RANGES,
+        **dict.fromkeys(("crop_scale", "crop_fraction"), Range(0, 1, excludes_low=True)),
+        **dict.fromkeys(("crop_ratio", "label_scale"), ABOVE_0),
+        "flip_probability": SHARE,
+        "label_invalid_value": FINITE,
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()

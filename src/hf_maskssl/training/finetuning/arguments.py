@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from ...checks import ABOVE_0, AT_LEAST_0, AT_LEAST_1, SHARE_BELOW_1, Range, check_numbers, check_seeds
+from ...checks import ABOVE_0, AT_LEAST_0, AT_LEAST_1, SEED, SHARE_BELOW_1, Range, check_numbers, check_seeds
 from ...data.arguments import DataArguments
 from ...evaluation.metrics import METRICS, metrics_of_outputs
 from ...files import JsonObject
@@ -107,6 +107,9 @@ class FinetuningArguments:
         **dict.fromkeys(("num_train_epochs", "max_grad_norm", "labelled_samples", "adam_epsilon"), ABOVE_0),
         **dict.fromkeys(("warmup_ratio", "adam_beta1", "adam_beta2"), SHARE_BELOW_1),
         "layer_decay": Range(0, 1, excludes_low=True),
+        "learning_rate": ABOVE_0,
+        "min_learning_rate": AT_LEAST_0,
+        "seeds": SEED,
     }
 
     def __post_init__(self) -> None:
@@ -115,8 +118,8 @@ class FinetuningArguments:
         Raises:
             ValueError: A value cannot work; the error names field, expectation and value.
         """
-        check_numbers("finetuning.", self, self.RANGES)
         check_seeds("finetuning.seeds", self.seeds)
+        check_numbers("finetuning.", self, self.RANGES)
         if self.from_scratch and self.checkpoint is None:
             raise ValueError(
                 "finetuning.from_scratch takes the configuration of finetuning.checkpoint, which is not set: name it, or "
@@ -132,6 +135,11 @@ class FinetuningArguments:
             raise ValueError(
                 f"finetuning.warmup_ratio={self.warmup_ratio} and finetuning.warmup_steps={self.warmup_steps} are both "
                 "set: keep one of them."
+            )
+        if self.max_steps and self.warmup_steps > self.max_steps:
+            raise ValueError(
+                f"finetuning.warmup_steps={self.warmup_steps} is more than finetuning.max_steps={self.max_steps}: the run would "
+                "end before the learning rate is reached."
             )
         self._check_decays()
         if self.inputs is not None and (not self.inputs or len(set(self.inputs)) != len(self.inputs)):

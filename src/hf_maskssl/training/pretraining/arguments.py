@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from huggingface_hub.utils import validate_repo_id
 
-from ...checks import ABOVE_0, AT_LEAST_0, AT_LEAST_1, Range, check_numbers
+from ...checks import ABOVE_0, AT_LEAST_0, AT_LEAST_1, SEED, SHARE_BELOW_1, Range, check_numbers
 from ...data.arguments import DataArguments
 from ...evaluation.arguments import ProbeArguments
 from ...files import JsonObject
@@ -111,7 +111,10 @@ class PretrainingArguments:
         **dict.fromkeys(("max_steps", "batch_size", "gradient_accumulation_steps"), AT_LEAST_1),
         **dict.fromkeys(("logging_steps", "eval_batches", "save_total_limit", "shuffle_buffer"), AT_LEAST_1),
         **dict.fromkeys(("warmup_steps", "eval_steps", "save_steps", "picture_steps", "num_workers"), AT_LEAST_0),
-        **dict.fromkeys(("learning_rate", "max_grad_norm"), ABOVE_0),
+        **dict.fromkeys(("learning_rate", "max_grad_norm", "adam_epsilon"), ABOVE_0),
+        **dict.fromkeys(("adam_beta1", "adam_beta2"), SHARE_BELOW_1),
+        "weight_decay": AT_LEAST_0,
+        "seed": SEED,
     }
 
     def __post_init__(self) -> None:

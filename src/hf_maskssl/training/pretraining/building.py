@@ -13,6 +13,7 @@ from accelerate.utils import (
     parse_flag_from_env,
     set_seed,
 )
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import AutoModelForPreTraining, PreTrainedModel, get_scheduler
 from transformers.utils import is_torch_tf32_available
@@ -120,6 +121,7 @@ def build_model(recipe: PretrainingRecipe, accelerator: Accelerator) -> PreTrain
     model = AutoModelForPreTraining.from_config(build_config(recipe.model))
     if args.init_from is not None:
         model = start_from(model, args.init_from, args.init_positions)
+    _check_batch_norm(args, model, accelerator.num_processes)
     hooks = pretraining_hooks(model)
     if accelerator.distributed_type == DistributedType.FSDP:
         reason = hooks.reason_against_fsdp()
@@ -148,6 +150,18 @@ def build_model(recipe: PretrainingRecipe, accelerator: Accelerator) -> PreTrain
         for module in hooks.compilable_modules():
             module.compile()
     return model
+
+
+def _check_batch_norm(args: PretrainingArguments, model: PreTrainedModel, num_processes: int) -> None:
+    """Refuse batches of one row where a layer normalises over the rows of a batch."""
+    if args.batch_size * num_processes > 1:
+        return
+    names = [name for name, module in model.named_modules() if isinstance(module, _BatchNorm)]
+    if names:
+        raise ValueError(
+            f"training.batch_size: expected at least 2, since {type(model).__name__} normalises over the rows of a batch "
+            f"(BatchNorm in {names[0]}), got {args.batch_size} on one process."
+        )
 
 
 def build_optimizer(model: PreTrainedModel, args: PretrainingArguments, device: torch.device) -> torch.optim.Optimizer:
