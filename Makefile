@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: quickstart test slow lint tables device-kit clean
+.PHONY: quickstart test slow lowest lint tables device-kit clean
 
 # Installed again when the pins or the package's requirements change.
 $(VENV)/installed: constraints.txt pyproject.toml
@@ -21,6 +21,10 @@ test: $(VENV)/installed
 
 slow: $(VENV)/installed
 	$(RUN) -m pytest -m slow
+
+# The lowest versions that pyproject.toml promises, in an environment of their own, with the torch of .venv.
+lowest: $(VENV)/installed
+	$(RUN) tests/lowest_versions.py .venv-lowest --torch_of $(VENV)
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .
