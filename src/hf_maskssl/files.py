@@ -1,12 +1,13 @@
 """Files that are written whole: a reader sees all of a file or nothing, however the writing run ends."""
 
+import difflib
 import json
 import math
 import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,31 @@ JsonObject = dict[str, Any]
 JsonView = Mapping[str, Any]  # one that is only read
 
 INCOMPLETE = ".incomplete"  # ending of a folder's name while it is being written
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of an error message: the known name that is most like `name`, or nothing."""
+    known = list(known)
+    lowered = {other.lower(): other for other in known}
+    matches = difflib.get_close_matches(name, known, n=1) or difflib.get_close_matches(name.lower(), lowered, n=1)
+    return f" (did you mean {lowered.get(matches[0], matches[0])!r}?)" if matches else ""
+
+
+def nearest_path(path: Path) -> str:
+    """The end of an error message: the path that exists and is most like one that does not, or nothing.
+
+    Args:
+        path: A path whose last parts do not exist. The first of them is compared with its neighbours.
+    """
+    missing = path
+    while not missing.parent.exists():
+        missing = missing.parent
+    try:
+        names = [other.name for other in missing.parent.iterdir()]
+    except OSError:  # a file in the place of a folder, or a folder that may not be read
+        return ""
+    found = difflib.get_close_matches(missing.name, names, n=1)
+    return f" (did you mean '{missing.with_name(found[0]) / path.relative_to(missing)}'?)" if found else ""
 
 
 def writable_folder(folder: Path, field: str) -> Path:

@@ -1,7 +1,6 @@
 """Recipes: YAML files whose sections become dataclasses, with overrides from the command line."""
 
 import dataclasses
-import difflib
 import re
 import types
 from abc import ABC, abstractmethod
@@ -13,7 +12,8 @@ import yaml
 from huggingface_hub.errors import StrictDataclassError
 from transformers import CONFIG_MAPPING, PreTrainedConfig
 
-from .files import JsonObject, JsonView
+from .checks import shown
+from .files import JsonObject, JsonView, did_you_mean, nearest_path
 
 KNOWN_SECTIONS = ("model", "data", "probe", "training", "finetuning")
 # A type annotation as an object (`int`, `list[str]`, `int | None`, a Literal); Python has no common type for them.
@@ -108,14 +108,30 @@ def read_yaml(path: str | Path) -> JsonObject:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"recipe {path}: no such file")
+        what = "a folder, not a file" if path.is_dir() else f"no such file{nearest_path(path)}"
+        raise FileNotFoundError(
+            f"RECIPE {path}: {what}; expected a YAML file with sections such as 'model:' and 'data:'"
+        )
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=RecipeLoader)
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        raise ValueError(f"recipe {path} is not readable YAML: {error}") from error
+        raise ValueError(f"recipe {path} is not readable YAML: {_yaml_reason(error)}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"recipe {path}: expected sections such as 'model:' and 'data:', got {content!r}")
+        came = "an empty file" if content is None else shown(content)
+        raise ValueError(f"recipe {path}: expected sections such as 'model:' and 'data:', got {came}")
     return content
+
+
+def _yaml_reason(error: Exception) -> str:
+    """What a YAML reader objects to, with what to do about it where that is known."""
+    reason = " ".join(str(error).split())
+    if isinstance(error, UnicodeDecodeError):
+        return f"{reason}; save it as UTF-8"
+    if "'\\t'" in reason:
+        return f"{reason}; YAML takes no tabs in front of a line: indent with blanks"
+    if isinstance(error, yaml.constructor.ConstructorError) and "tag" in reason:
+        return f"{reason}; tags such as !!python/... are not run: write plain values"
+    return reason
 
 
 def build_config(fields: JsonView) -> PreTrainedConfig:
@@ -148,7 +164,10 @@ def build_config(fields: JsonView) -> PreTrainedConfig:
 def _explain(error: Exception, values: JsonView) -> str:
     """The error of a strict configuration in one line; the original has two, the first of which names a function."""
     cause = error.__cause__ or error.__context__ if isinstance(error, StrictDataclassError) else None
-    message = " ".join(str(cause or error).split())
+    message = str(cause or error)
+    for value in values.values():
+        message = message.replace(repr(value), shown(value))
+    message = " ".join(message.split())
     field = re.match(r"Field '(\w+)' ", message)
     message = f"model.{field[1]}: {message[field.end() :]}" if field else f"model section: {message}"
     quoted = re.findall(r"'([^']+)'", message)
@@ -190,7 +209,7 @@ def coerce(value: object, expected: Hint, name: str) -> object:
         if value in arguments and type(value) in {type(argument) for argument in arguments}:
             return value
         hint = nearest(value, [str(argument) for argument in arguments]) if isinstance(value, str) else ""
-        raise ValueError(f"{name}: expected one of {list(arguments)}, got {value!r}{hint}")
+        raise ValueError(f"{name}: expected one of {list(arguments)}, got {shown(value)}{hint}")
     container = origin or expected
     if container is float and type(value) is int:
         return float(value)
@@ -203,7 +222,7 @@ def coerce(value: object, expected: Hint, name: str) -> object:
                 coerce(key, arguments[0], name): coerce(v, arguments[1], f"{name}.{key}") for key, v in value.items()
             }
         return value
-    raise ValueError(f"{name}: expected {_type_name(expected)}, got {value!r} ({type(value).__name__})")
+    raise ValueError(f"{name}: expected {_type_name(expected)}, got {shown(value)} ({type(value).__name__})")
 
 
 def _coerce_union(value: object, choices: tuple[Hint, ...], expected: Hint, name: str) -> object:
@@ -217,14 +236,14 @@ def _coerce_union(value: object, choices: tuple[Hint, ...], expected: Hint, name
         except ValueError:
             if len(choices) == 1:
                 raise
-    raise ValueError(f"{name}: expected {_type_name(expected)}, got {value!r} ({type(value).__name__})")
+    raise ValueError(f"{name}: expected {_type_name(expected)}, got {shown(value)} ({type(value).__name__})")
 
 
 def _section_values(path: str | Path, name: str, content: object) -> JsonObject:
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: section {name!r} should hold fields (name: value), got {content!r}")
+        raise ValueError(f"{path}: section {name!r} should hold fields (name: value), got {shown(content)}")
     return dict(content)
 
 
@@ -268,7 +287,7 @@ def _parse_overrides(
     while rest:
         word = rest.pop(0)
         if not word.startswith("--") or word == "--":
-            raise ValueError(f"override {word!r}: expected --field value or --section.field value")
+            raise ValueError(f"override {shown(word)}: expected --field value or --section.field value")
         name, equals, text = word[2:].partition("=")
         section, field = _locate(name, known, primary)
         if not equals:
@@ -310,7 +329,9 @@ def _parse_value(text: str, expected: Hint, name: str) -> object:
     try:
         value = yaml.load(text, Loader=RecipeLoader)
     except (yaml.YAMLError, ValueError) as error:
-        raise ValueError(f"override --{name}: {text!r} is not a YAML value: {error}") from error
+        raise ValueError(
+            f"override --{name}: {shown(text)} is not a YAML value: {' '.join(str(error).split())}"
+        ) from error
     # `--report_to tensorboard` for a list of one.
     is_one_item = not isinstance(value, list) and not _accepts(expected, type(value))
     return [value] if is_one_item and _accepts(expected, list) else value
@@ -368,10 +389,9 @@ def own_fields(config: PreTrainedConfig) -> JsonObject:
     return {field.name: vars(config)[field.name] for field in dataclasses.fields(config) if field.name not in common}
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: object, known: Iterable[str]) -> str:
     """The end of an error message: the known name that is most like `name`, or nothing."""
-    matches = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {matches[0]!r}?)" if matches else ""
+    return did_you_mean(name, known) if isinstance(name, str) else ""
 
 
 def _type_name(expected: Hint) -> str:

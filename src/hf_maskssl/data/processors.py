@@ -54,7 +54,7 @@ def load_processor(folder: str | os.PathLike[str]) -> Processor:
     if not path.is_dir():
         raise FileNotFoundError(f"checkpoint folder {path} does not exist")
     has_tokenizer = (path / "tokenizer_config.json").is_file()
-    tokenizer = AutoTokenizer.from_pretrained(path) if has_tokenizer else None
+    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False) if has_tokenizer else None
     settings_file = path / "preprocessor_config.json"
     if not settings_file.is_file():
         return tokenizer

@@ -126,7 +126,7 @@ def write_finetuned_card(folder: Path, recipe: FinetuningRecipe, results: Mappin
         ValueError: No method has the model's type.
     """
     folder, data = Path(folder), recipe.data
-    config = AutoConfig.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     method = find_method(config).describe(config)
     task = results["task"]
     seed, count = results["model"]["seed"], len(recipe.finetuning.seeds)

@@ -30,7 +30,7 @@ def check_loading(folder: Path) -> None:
     Raises:
         ValueError: A way fails, leaves a weight random, or gives other outputs than the other; the message says which.
     """
-    config = AutoConfig.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     ways = {"with hf_maskssl imported": [], "without hf_maskssl, trust_remote_code=True": ["--without_package"]}
     with tempfile.TemporaryDirectory() as scratch:
         inputs = Path(scratch) / "inputs.safetensors"

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import datasets
 
+from ...recipes import nearest
 from .sources import AnyDataset, column_names
 
 
@@ -21,7 +22,9 @@ def require_columns(dataset: AnyDataset, wanted: Iterable[tuple[str, str | None]
     present = column_names(dataset)
     for field, name in wanted:
         if name is not None and name not in present:
-            raise ValueError(f"data.{field}: the {split} split has no column {name!r}; its columns are {present}")
+            raise ValueError(
+                f"data.{field}: the {split} split has no column {name!r}; its columns are {present}{nearest(name, present)}"
+            )
 
 
 def numeric_columns(dataset: AnyDataset, without: Sequence[str | None]) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, IterableDataset
 
+from ...files import nearest_path
 from ...recipes import nearest
 from ..arguments import LOCAL_SOURCES, DataArguments, DataFiles, expand_variables
 from ..builtin import SOURCES
@@ -22,6 +23,7 @@ EMPTY_FILES = (
     "Please pass `features` or at least one example",
     "No columns to parse from file",
 )
+PICKLES = ("pandas",)  # readers of `datasets` that some of its versions run a file's code with
 ARRAY_FEATURES = {3: datasets.Array2D, 4: datasets.Array3D, 5: datasets.Array4D, 6: datasets.Array5D}
 
 AnyDataset: TypeAlias = Dataset | IterableDataset
@@ -37,6 +39,8 @@ def read_split(args: DataArguments, split: str) -> AnyDataset:
     source = expand_variables(args.source, "data.source")
     if args.builtin is not None:
         return args.builtin.read(args, split)
+    if source in PICKLES:
+        raise ValueError(f"data.source {source!r} reads pickles, which can run code: save the table as Parquet or CSV")
     data_files = _expand_files(args, source)
     if source == "numpy":
         return _read_numpy(data_files, split, args.streaming)
@@ -44,7 +48,7 @@ def read_split(args: DataArguments, split: str) -> AnyDataset:
         return _read_saved(source, split, args.streaming)
     data_dir = None if args.data_dir is None else expand_variables(args.data_dir, "data.data_dir")
     if source in (*LOCAL_SOURCES, "multimodal_folder") and data_dir is not None and not Path(data_dir).is_dir():
-        raise FileNotFoundError(f"data.data_dir {data_dir}: no such folder")
+        raise FileNotFoundError(f"data.data_dir {data_dir}: no such folder{nearest_path(Path(data_dir))}")
     if source == "multimodal_folder":
         dataset = read_multimodal_folder(Path(str(data_dir)), split, args)
         return dataset.to_iterable_dataset() if args.streaming else dataset
@@ -76,8 +80,9 @@ def _unknown_source(source: str, error: Exception) -> FileNotFoundError:
     """An error for a name that belongs to no kind of file, no folder, and no data set on the Hub."""
     known = [*LOCAL_SOURCES, "multimodal_folder", *SOURCES]
     reason = str(error).strip().partition("\n")[0].rstrip(".")
+    hint = nearest(source, known) or nearest_path(Path(source))
     return FileNotFoundError(
-        f"data.source {source!r}{nearest(source, known)}: expected one of {known}, a folder, or a data set on the Hub, "
+        f"data.source {source!r}{hint}: expected one of {known}, a folder, or a data set on the Hub, "
         f"from which it cannot be read: {reason}."
     )
 
@@ -144,7 +149,8 @@ def _expand_files(args: DataArguments, source: str) -> DataFiles:
         path = expand_variables(name, "data.data_files")
         is_plain = source in LOCAL_SOURCES and "://" not in path and not set(path) & set("*?[")
         if is_plain and not (Path(folder) / path).exists():
-            raise FileNotFoundError(f"data.data_files: {Path(folder) / path} does not exist")
+            hint = nearest_path(Path(folder) / path)
+            raise FileNotFoundError(f"data.data_files: {Path(folder) / path} does not exist{hint}")
         return str(Path(folder) / path) if source == "numpy" else path
 
     def expand_all(files: str | list[str]) -> str | list[str]:

@@ -21,6 +21,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from ...files import nearest_path
 from ..arguments import expand_variables
 from ..tables.sources import AnyDataset
 from .texts import join_words, row_place
@@ -312,10 +313,12 @@ def load_tokenizer(
     if Path(name).is_file():
         return _load_vocabulary(Path(name), config.max_position_embeddings)
     try:
-        return AutoTokenizer.from_pretrained(name)
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
+        # What transformers says of a name that it does not know ends in advice about the internet connection.
+        reason = str(error) if Path(name).exists() else f"there is no such file or folder{nearest_path(Path(name))}"
         raise ValueError(
-            f"data.tokenizer {name!r} cannot be loaded as a Hub name, a folder or a vocab.txt: {error}; "
+            f"data.tokenizer {name!r} cannot be loaded as a Hub name, a folder or a vocab.txt: {reason}; "
             "for one token per byte set it to 'utf-8', for one per character set data.alphabet instead"
         ) from error
 

@@ -57,7 +57,7 @@ def read_config(fields: JsonView, checkpoint: Path | None) -> PreTrainedConfig:
                 "random weights."
             )
         return build_config(fields)
-    saved = AutoConfig.from_pretrained(checkpoint)
+    saved = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
     if fields.get("model_type", saved.model_type) != saved.model_type:
         raise ValueError(
             f"model.model_type is {fields['model_type']!r}, but finetuning.checkpoint {checkpoint} is of "
@@ -136,7 +136,7 @@ def new_inputs(config: PreTrainedConfig, checkpoint: Path) -> list[str]:
     """Modalities that a configuration reads and the checkpoint's does not."""
     if not isinstance(config, MultiMAEConfig):
         return []
-    saved: MultiMAEConfig = AutoConfig.from_pretrained(checkpoint)
+    saved: MultiMAEConfig = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
     old = [modality.name for modality in saved.inputs()]
     return [modality.name for modality in config.inputs() if modality.name not in old]
 
@@ -172,7 +172,12 @@ def load_model(task: str, config: PreTrainedConfig, checkpoint: Path | None) -> 
     if checkpoint is None:
         return auto_class.from_config(config)
     model, info = auto_class.from_pretrained(
-        checkpoint, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
+        checkpoint,
+        config=config,
+        dtype=torch.float32,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+        trust_remote_code=False,
     )
     # The head is new, or belongs to another task. Any other weight left random would go unnoticed.
     own = f"{model.base_model_prefix}."

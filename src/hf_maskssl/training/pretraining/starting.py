@@ -1,10 +1,12 @@
 """Starting pre-training from another model's weights, where a method supports it."""
 
 import logging
+from pathlib import Path
 from typing import Literal
 
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
+from ...files import nearest_path
 from ...models.pretraining import pretraining_hooks
 
 logger = logging.getLogger(__name__)
@@ -47,14 +49,20 @@ def read_start(name: str) -> PreTrainedConfig:
         ValueError: No readable model has that name.
     """
     try:
-        return AutoConfig.from_pretrained(name)
+        return AutoConfig.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise _unreadable(name, error) from error
 
 
 def _unreadable(name: str, error: Exception) -> ValueError:
     """A one-line error that names the field; transformers' message fills several lines."""
+    path = Path(name)
     reason = str(error).strip().partition("\n")[0].rstrip(".")
+    if not path.exists():
+        # What transformers says of such a name ends in advice about the internet connection.
+        reason = f"there is no such folder{nearest_path(path)}, and the Hub gives no model of that name"
+    elif not (path / "config.json").is_file():
+        reason = "it holds no config.json"
     return ValueError(
         f"training.init_from={name!r} is neither a folder nor a Hub name from which a model can be read: {reason}."
     )
