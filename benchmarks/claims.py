@@ -38,6 +38,7 @@ from filelock import FileLock, Timeout
 
 import hf_maskssl
 from hf_maskssl.evaluation.reports import markdown_table
+from hf_maskssl.scripts import OneLineErrors, run_script
 
 CLAIMS = Path(__file__).resolve().parent / "claims"
 RUNS = RESULTS / "claims"
@@ -54,18 +55,15 @@ def main() -> None:
     options = parse_arguments()
     code = Path(hf_maskssl.__file__).resolve()
     if not code.is_relative_to(ROOT):
-        raise SystemExit(
-            f"claims.py: error: this would run the code in {code.parent}, not that of this clone: set PYTHONPATH=src"
+        raise ValueError(
+            f"PYTHONPATH: this would run the code in {code.parent}, not that of this clone: set PYTHONPATH=src"
         )
     os.environ.setdefault("HF_MASKSSL_SHARED", str(ROOT.parent / "shared"))
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     for name in (logger.name, "hf_maskssl"):
         logging.getLogger(name).setLevel(logging.INFO)
     datasets.disable_progress_bars()
-    try:
-        claims = load_claims(options.claims, options.only)
-    except ValueError as error:
-        raise SystemExit(f"claims.py: error: {error}") from error
+    claims = load_claims(options.claims, options.only)
     if "HF_MASKSSL_CLAIMS_DATA" not in os.environ:
         os.environ["HF_MASKSSL_CLAIMS_DATA"] = str(options.work_dir / "data")
         write_slices(options.work_dir / "data")
@@ -76,13 +74,15 @@ def main() -> None:
     if options.worker:
         work(available, options)
     elif not available:
-        raise SystemExit("no data of any claim is here: set HF_MASKSSL_SHARED to the folder that holds data/")
+        raise ValueError(
+            "HF_MASKSSL_SHARED: no data of any claim is here: set HF_MASKSSL_SHARED to the folder that holds data/"
+        )
     else:
         run_workers(options)
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineErrors(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hours", type=float, default=1.0, help="how long to go on; default: %(default)s")
     parser.add_argument(
         "--only", nargs="+", metavar="CLAIM[/SET]", help="names of claims, or of a data set of one; default: all"
@@ -340,4 +340,4 @@ def plan_table(claims: list[Claim], schedule: Schedule) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

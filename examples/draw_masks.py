@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from transformers import AutoModelForPreTraining
 
-import hf_maskssl  # noqa: F401  registers the package's models with AutoModelForPreTraining
+from hf_maskssl import SMAForMaskedModeling  # registers the package's models with AutoModelForPreTraining, too
+from hf_maskssl.checkpoint_folders import checkpoint_folder
 from hf_maskssl.data.arguments import DataArguments
 from hf_maskssl.data.preparation import prepare_data
 from hf_maskssl.data.processors import load_processor, split_processor
-from hf_maskssl.evaluation.evaluate_checkpoint import checkpoint_folder
 from hf_maskssl.pictures.masks import (
     draw_column_masks,
     draw_image_masks,
@@ -29,13 +29,14 @@ from hf_maskssl.pictures.masks import (
 )
 from hf_maskssl.pictures.reconstruction import is_table
 from hf_maskssl.recipes import load_recipe
+from hf_maskssl.scripts import OneLineErrors, run_script
 
 TABLE_ROWS = 256
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
     """Command line; returns the picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineErrors(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", help="folder or Hub name of a pre-training checkpoint")
     parser.add_argument("--recipe", required=True, help="YAML file with a `data` section")
     parser.add_argument(
@@ -49,8 +50,13 @@ def main(argv: Sequence[str] | None = None) -> Path:
         "--num_draws", type=int, default=100, help="number of masks of each row of a table; default: %(default)s"
     )
     options, overrides = parser.parse_known_args(argv)
-    folder = checkpoint_folder(options.checkpoint)
-    model = AutoModelForPreTraining.from_pretrained(folder).eval()
+    folder = checkpoint_folder(options.checkpoint, "CHECKPOINT")
+    model = AutoModelForPreTraining.from_pretrained(folder, trust_remote_code=False).eval()
+    if not isinstance(model, SMAForMaskedModeling):
+        raise ValueError(
+            f"CHECKPOINT {options.checkpoint!r}: expected a pre-training checkpoint of 'sma', got one of "
+            f"{model.config.model_type!r}"
+        )
     processor = load_processor(folder)
     args = load_recipe(options.recipe, overrides, {"data": DataArguments})["data"]
     prepared = prepare_data(args, model.config, processor)
@@ -76,4 +82,4 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 if __name__ == "__main__":
     torch.set_grad_enabled(False)
-    main()
+    run_script(main)

@@ -13,18 +13,16 @@ from pathlib import Path
 from hf_maskssl.evaluation.glue import GLUE_METRICS, average_tasks
 from hf_maskssl.evaluation.reports import markdown_table
 from hf_maskssl.files import write_json
+from hf_maskssl.scripts import OneLineErrors, run_script
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineErrors(description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", metavar="FOLDER")
     parser.add_argument("--tasks", default=",".join(GLUE_METRICS), help="names of the tasks, with commas between them")
     parser.add_argument("--output", type=Path, help="file to write the numbers to as well")
     options = parser.parse_args()
-    try:
-        results = average_tasks(options.folders, [task.strip() for task in options.tasks.split(",")])
-    except (ValueError, FileNotFoundError) as error:
-        raise SystemExit(f"error: {error}") from error
+    results = average_tasks(options.folders, [task.strip() for task in options.tasks.split(",")])
     if options.output is not None:
         write_json(options.output, results)
     print(f"Fine-tuned from {results['encoder']}.\n")
@@ -32,4 +30,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -16,6 +16,7 @@ import matplotlib
 import torch
 
 from hf_maskssl.models.task_balancing import TaskBalancer
+from hf_maskssl.scripts import OneLineErrors, run_script
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
@@ -82,7 +83,7 @@ def draw(rows: list[dict[str, float]], path: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> list[dict[str, float]]:
     """Command line; returns the printed rows."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineErrors(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--output",
         type=Path,
@@ -108,4 +109,4 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, float]]:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -22,12 +22,12 @@ from typing import Any
 
 from transformers import AutoModelForPreTraining
 
-import hf_maskssl  # noqa: F401  registers the package's models with AutoModelForPreTraining
+from hf_maskssl import MultiMAEForPretraining  # registers the package's models with AutoModelForPreTraining, too
+from hf_maskssl.checkpoint_folders import checkpoint_folder
 from hf_maskssl.data.arguments import DataArguments, data_arguments
 from hf_maskssl.data.builtin.scenes import LAYOUT
 from hf_maskssl.data.preparation import prepare_data
 from hf_maskssl.data.processors import load_processor
-from hf_maskssl.evaluation.evaluate_checkpoint import checkpoint_folder
 from hf_maskssl.pictures.modalities import (
     draw_modalities,
     draw_repainted,
@@ -35,6 +35,7 @@ from hf_maskssl.pictures.modalities import (
     known_class_names,
 )
 from hf_maskssl.recipes import load_recipe
+from hf_maskssl.scripts import OneLineErrors, run_script
 
 PICTURES = ("masked", "single_inputs", "repainted")
 WHOLE, PARTIAL = "depth", "rgb"
@@ -42,7 +43,7 @@ WHOLE, PARTIAL = "depth", "rgb"
 
 def main(argv: Sequence[str] | None = None) -> list[Path]:
     """Command line; returns the pictures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineErrors(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", help="folder or Hub name of a pre-training checkpoint")
     parser.add_argument("--source", help="source of the rows, as data.source; default: scenes, or the recipe's")
     parser.add_argument("--data_dir", help="folder of the source, as data.data_dir")
@@ -68,8 +69,13 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
         "--num_patches", type=int, default=2, help="number of its patches that are seen; default: %(default)s"
     )
     options, overrides = parser.parse_known_args(argv)
-    folder = checkpoint_folder(options.checkpoint)
-    model: Any = AutoModelForPreTraining.from_pretrained(folder).eval()
+    folder = checkpoint_folder(options.checkpoint, "CHECKPOINT")
+    model: Any = AutoModelForPreTraining.from_pretrained(folder, trust_remote_code=False).eval()
+    if not isinstance(model, MultiMAEForPretraining):
+        raise ValueError(
+            f"CHECKPOINT {options.checkpoint!r}: expected a pre-training checkpoint of 'multimae', got one of "
+            f"{model.config.model_type!r}"
+        )
     processor = load_processor(folder)
     args = read_arguments(options, overrides, model.config)
     prepared = prepare_data(args, model.config, processor)
@@ -109,7 +115,7 @@ def read_arguments(options: argparse.Namespace, overrides: Sequence[str], config
         args.augment = False
         return args
     if overrides:
-        raise SystemExit(f"error: unknown options {overrides}; fields of `data` need a --recipe")
+        raise ValueError(f"unknown options {overrides}; fields of `data` need a --recipe")
     source = options.source or ("scenes" if options.data_dir is None else "multimodal_folder")
     chosen: dict[str, Any] = {"max_train_samples": options.num_samples, "verify_images": False, "allow_missing": True}
     if source == "scenes":
@@ -131,4 +137,4 @@ def scene_columns(config: Any) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

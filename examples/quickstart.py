@@ -23,6 +23,7 @@ from hf_maskssl.evaluation.reports import markdown_table
 from hf_maskssl.files import write_json
 from hf_maskssl.hub.cards import write_model_card
 from hf_maskssl.recipes import load_recipe
+from hf_maskssl.scripts import run_script
 from hf_maskssl.training import PretrainingRecipe, load_pretraining_recipe, pretrain
 
 RECIPE = Path(__file__).resolve().parent / "recipes" / "digits.yaml"
@@ -101,4 +102,4 @@ def measure() -> None:
 
 
 if __name__ == "__main__":
-    measure() if sys.argv[1:] == ["measure"] else main()
+    run_script(lambda: measure() if sys.argv[1:] == ["measure"] else main())

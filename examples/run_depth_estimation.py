@@ -12,7 +12,8 @@ Reports delta_1 and the RMSE over the pixels whose depth is known, and keeps the
 """
 
 from hf_maskssl.hub.cards import write_finetuned_card
+from hf_maskssl.scripts import run_script
 from hf_maskssl.training.finetuning.sweep import finetune_from_command_line
 
 if __name__ == "__main__":
-    finetune_from_command_line(str(__doc__), write_finetuned_card, task="depth_estimation")
+    run_script(lambda: finetune_from_command_line(str(__doc__), write_finetuned_card, task="depth_estimation"))

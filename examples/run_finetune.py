@@ -16,7 +16,8 @@ Runs on one device or data-parallel on several; not with FSDP or DeepSpeed. The 
 """
 
 from hf_maskssl.hub.cards import write_finetuned_card
+from hf_maskssl.scripts import run_script
 from hf_maskssl.training.finetuning.sweep import finetune_from_command_line
 
 if __name__ == "__main__":
-    finetune_from_command_line(str(__doc__), write_finetuned_card)
+    run_script(lambda: finetune_from_command_line(str(__doc__), write_finetuned_card))

@@ -15,7 +15,8 @@ import logging
 
 import hf_maskssl  # noqa: F401  registers the package's models with AutoModel
 from hf_maskssl.evaluation.evaluate_checkpoint import main
+from hf_maskssl.scripts import run_script
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    main()
+    run_script(main)

@@ -17,10 +17,15 @@ import logging
 from transformers import HfArgumentParser
 
 from hf_maskssl.annotation.pseudo_labels import PseudoLabelArguments, make_pseudo_labels
+from hf_maskssl.scripts import OneLineErrors, run_script
+
+
+class Parser(OneLineErrors, HfArgumentParser):
+    """Options of a dataclass, whose mistakes are told in one line."""
 
 
 def main() -> None:
-    parser = HfArgumentParser(PseudoLabelArguments, description=__doc__.partition("\n")[0])  # type: ignore[arg-type]
+    parser = Parser(PseudoLabelArguments, description=__doc__.partition("\n")[0])  # type: ignore[arg-type]
     (args,) = parser.parse_args_into_dataclasses()
     make_pseudo_labels(args)
 
@@ -28,4 +33,4 @@ def main() -> None:
 if __name__ == "__main__":
     logging.basicConfig(format="%(message)s")
     logging.getLogger("hf_maskssl").setLevel(logging.INFO)
-    main()
+    run_script(main)

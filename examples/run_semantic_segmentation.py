@@ -12,7 +12,8 @@ Reports mIoU, and keeps the best model, for AutoModelForSemanticSegmentation.
 """
 
 from hf_maskssl.hub.cards import write_finetuned_card
+from hf_maskssl.scripts import run_script
 from hf_maskssl.training.finetuning.sweep import finetune_from_command_line
 
 if __name__ == "__main__":
-    finetune_from_command_line(str(__doc__), write_finetuned_card, task="semantic_segmentation")
+    run_script(lambda: finetune_from_command_line(str(__doc__), write_finetuned_card, task="semantic_segmentation"))

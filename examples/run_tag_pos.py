@@ -15,17 +15,22 @@ After an interruption, give the same command again: parts that are there are kep
 """
 
 import dataclasses
-import difflib
 import logging
 import sys
 
 from transformers import HfArgumentParser
 
 from hf_maskssl.annotation.tag_folder import TaggingArguments, tag_folder
+from hf_maskssl.files import did_you_mean
+from hf_maskssl.scripts import OneLineErrors, run_script
+
+
+class Parser(OneLineErrors, HfArgumentParser):
+    """Options of a dataclass, whose mistakes are told in one line."""
 
 
 def main() -> None:
-    parser = HfArgumentParser(
+    parser = Parser(
         TaggingArguments,  # type: ignore[arg-type]
         description=__doc__.partition("\n")[0],
         usage="%(prog)s [RECIPE.yaml] --output_dir FOLDER [options]",
@@ -50,12 +55,11 @@ def refuse_unknown_option(parser: HfArgumentParser, word: str) -> None:
     option = word.partition("=")[0]
     known = ["--help", *(f"--{field.name}" for field in dataclasses.fields(TaggingArguments))]
     if option.startswith("--") and option.replace("-", "_") not in [name.replace("-", "_") for name in known]:
-        nearest = difflib.get_close_matches(option, known, n=1)
-        advice = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(known)}"
-        parser.error(f"{option}: unknown option; {advice}")
+        advice = did_you_mean(option, known) or f"; known: {', '.join(known)}"
+        parser.error(f"{option}: unknown option{advice}")
 
 
 if __name__ == "__main__":
     logging.basicConfig(format="%(message)s")
     logging.getLogger("hf_maskssl").setLevel(logging.INFO)
-    main()
+    run_script(main)

@@ -7,7 +7,6 @@ A recipe then names FOLDER in `data.tokenizer`, and `AutoTokenizer.from_pretrain
 give the same pieces. For a tokenizer of its own, a recipe of kind masked_text can also just set `data.wordpiece_size`.
 """
 
-import argparse
 import logging
 import tempfile
 from pathlib import Path
@@ -16,10 +15,11 @@ from hf_maskssl.data import DataArguments, build_bert_tokenizer, load_recipe, lo
 from hf_maskssl.data.masked_text.arguments import MaskedTextArguments
 from hf_maskssl.data.tables.columns import require_columns
 from hf_maskssl.data.text.tokenizers import train_wordpiece_on
+from hf_maskssl.scripts import OneLineErrors, run_script
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = OneLineErrors(
         description=__doc__.partition("\n")[0],
         usage="%(prog)s [RECIPE.yaml] [--any_data_field value] --vocab_size N --output_dir FOLDER [--cased]",
         epilog="Any other option is a field of the recipe's data section, such as --input_column; without a recipe that is "
@@ -66,4 +66,4 @@ def read_data_section(recipe: str | None, overrides: list[str]) -> DataArguments
 if __name__ == "__main__":
     logging.basicConfig(format="%(message)s")
     logging.getLogger("hf_maskssl").setLevel(logging.INFO)
-    main()
+    run_script(main)

@@ -21,6 +21,8 @@ from evidence.verdict import NO_DIFFERENCE, OPPOSITE, SHOWN, UNDECIDED, Ledger, 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hf_maskssl.scripts import run_script
+
 BENCHMARKS = Path(__file__).resolve().parent.parent.parent / "benchmarks"
 CLAIM: dict[str, Any] = {
     "title": "A toy",
@@ -335,5 +337,5 @@ def test_options_that_cannot_work_are_refused(
     monkeypatch.setattr(sys, "argv", ["claims.py", "--claims", str(tmp_path / "claims"), *options])
     monkeypatch.setenv("HF_MASKSSL_CLAIMS_DATA", str(tmp_path))
     with pytest.raises(SystemExit) as ended:
-        run_claims()
+        run_script(run_claims)
     assert words in f"{ended.value}{capsys.readouterr().err}"

@@ -393,7 +393,7 @@ def test_recipe_with_lists_of_words(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--source", "text", "--ouput_dir=x"], "--ouput_dir: unknown option; did you mean --output_dir?"),
+        (["--source", "text", "--ouput_dir=x"], "--ouput_dir: unknown option (did you mean '--output_dir'?)"),
         (["--output_dir", "x", "--out", "y"], "--out: unknown option"),
         (["r.yaml", "--output_dir", "x", "--recipe", "s.yaml"], "two recipes, r.yaml and that of --recipe"),
         (["--source", "text", "r.yaml", "--output_dir", "x"], "r.yaml: belongs to no option"),

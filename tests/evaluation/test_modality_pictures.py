@@ -338,5 +338,5 @@ def test_example(source: str, example: Any, tmp_path: Path) -> None:
         with Image.open(path) as picture:
             assert len(np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0)) > 100
     if source == "scenes":
-        with pytest.raises(SystemExit, match="unknown options.*need a --recipe"):
+        with pytest.raises(ValueError, match="unknown options.*need a --recipe"):
             example.main([*command, "--crop_fraction", "0.5"])

@@ -11,6 +11,7 @@ from transformers import AutoModel, AutoModelForPreTraining
 
 import hf_maskssl
 from forked import run_script
+from hf_maskssl import scripts
 from hf_maskssl.hub import conversion
 from hf_maskssl.hub.conversion import metamae as conversion_metamae
 
@@ -202,7 +203,7 @@ def authors_state() -> dict[str, torch.Tensor]:
 def refuse(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     """The message with which the command line refuses."""
     with pytest.raises(SystemExit) as caught:
-        conversion.main(argv)
+        scripts.run_script(lambda: conversion.main(argv))
     assert caught.value.code == 2
     return capsys.readouterr().err
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import AutoImageProcessor, AutoModel, AutoModelForPreTraining
 
+from hf_maskssl import scripts
 from hf_maskssl.hub import conversion
 from hf_maskssl.hub.load_checkpoint import arguments_of
 from hf_maskssl.methods import find_method
@@ -225,7 +226,7 @@ def test_example_inputs_fit(released: Path) -> None:
 
 def refusal(tmp_path: Path, content: Any, capsys: pytest.CaptureFixture[str], *options: str) -> str:
     with pytest.raises(SystemExit) as caught:
-        convert(tmp_path, content, *(options or HEADS))
+        scripts.run_script(lambda: convert(tmp_path, content, *(options or HEADS)))
     assert caught.value.code == 2
     assert [path.name for path in tmp_path.iterdir()] == ["authors.pth"]
     return " ".join(capsys.readouterr().err.split())

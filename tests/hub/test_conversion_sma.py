@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from transformers import AutoModel, AutoModelForPreTraining, AutoModelForSequenceClassification, AutoTokenizer
 
 import hf_maskssl
+from hf_maskssl import scripts
 from hf_maskssl.hub import conversion
 from hf_maskssl.hub.conversion import sma as conversion_sma
 from hf_maskssl.hub.conversion.sma import DECODER
@@ -403,7 +404,7 @@ def test_missing_files_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
     theirs = save_as_authors(tmp_path / "theirs", SETTINGS, {})
     (theirs / missing).unlink()
     with pytest.raises(SystemExit) as caught:
-        conversion.main(["sma", str(theirs), str(tmp_path / "out")])
+        scripts.run_script(lambda: conversion.main(["sma", str(theirs), str(tmp_path / "out")]))
     assert caught.value.code == 2 and missing in capsys.readouterr().err
 
 

@@ -16,6 +16,7 @@ from hf_maskssl.hub.cards import PLACEHOLDER, write_model_card
 from hf_maskssl.hub.loading import check_loading, compare_outputs, last_error
 from hf_maskssl.hub.publish import UploadError, main, publish
 from hf_maskssl.methods import find_method
+from hf_maskssl.scripts import run_script
 from hf_maskssl.training.pretraining.checkpoints import find_problem, seal
 
 
@@ -64,6 +65,13 @@ class FakeHub:
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> FakeHub:
     return FakeHub(monkeypatch)
+
+
+def refuse(words: list[str]) -> None:
+    """What `python -m hf_maskssl.hub.publish` does ends with exit code 2."""
+    with pytest.raises(SystemExit) as caught:
+        run_script(lambda: main(words))
+    assert caught.value.code == 2
 
 
 def test_upload_holds_model_code_processor_and_card(folder: Path, hub: FakeHub, no_subprocess: list[Path]) -> None:
@@ -119,7 +127,7 @@ def test_failed_upload_gives_the_command_that_retries(
     spaced = folder.rename(folder.with_name("my model"))
     with pytest.raises(UploadError, match="no route to host"):
         publish(spaced, "org/name")
-    assert main([str(spaced), "org/name", "--private"]) == 1
+    refuse([str(spaced), "org/name", "--private"])
     message = capsys.readouterr().err
     assert "The model is safe" in message
     assert f"python -m hf_maskssl.hub.publish '{spaced}' org/name --private" in message
@@ -129,7 +137,7 @@ def test_failed_upload_gives_the_command_that_retries(
 def test_impossible_names_are_refused(
     folder: Path, hub: FakeHub, no_subprocess: list[Path], capsys: pytest.CaptureFixture[str], repo_id: str
 ) -> None:
-    assert main([str(folder), repo_id]) == 1
+    refuse([str(folder), repo_id])
     assert "error:" in capsys.readouterr().err
     assert hub.files == {} and no_subprocess == []
 
@@ -156,7 +164,7 @@ def test_unusable_config_is_named(folder: Path, content: str | None, words: str)
 
 
 def test_absent_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path / "nowhere"), "org/name", "--dry_run"]) == 1
+    refuse([str(tmp_path / "nowhere"), "org/name", "--dry_run"])
     assert "is not a folder" in capsys.readouterr().err
 
 
@@ -175,7 +183,7 @@ def test_folder_without_processor_is_published_with_a_note(
 def test_finetuned_model_loads_both_ways_and_is_published(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Pre-training checkpoints of every method do so in tests/models/test_cargo.py."""
     folder = finetune_digits(tmp_path)
-    assert main([str(folder), "org/name", "--dry_run"]) == 0
+    main([str(folder), "org/name", "--dry_run"])
     printed = capsys.readouterr().out
     assert "both ways of loading agree" in printed and "Left out" not in printed
 

@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from transformers import AutoModel, PreTrainedConfig
 
+from ..checkpoint_folders import checkpoint_folder
 from ..data.arguments import DataArguments
 from ..data.preparation import PreparedData, prepare_data
 from ..data.processors import load_processor, split_processor
@@ -26,6 +25,7 @@ from ..data.text.texts import describe_tokenizer
 from ..files import JsonObject, write_json
 from ..locks import FolderLock
 from ..recipes import load_recipe
+from ..scripts import OneLineErrors
 from .arguments import ProbeArguments
 from .baselines import (
     held_out,
@@ -153,7 +153,7 @@ def measure_checkpoint(
     """
     probe_args.headline_metric(data_args.task)  # a metric of another task is refused before anything is loaded
     folder = checkpoint_folder(model)
-    encoder = AutoModel.from_pretrained(folder).to(device)
+    encoder = AutoModel.from_pretrained(folder, trust_remote_code=False).to(device)
     prepared = prepare_data(data_args, encoder.config, load_processor(folder), require_labels=True)
     task = data_args.task
     features = _features_of_splits(encoder, prepared, task, probe_args, device, features_dir)
@@ -251,23 +251,6 @@ def _baseline_key(config: PreTrainedConfig, prepared: PreparedData) -> str:
     numeric, tokenizer = split_processor(prepared.processor)
     processor = [None if numeric is None else numeric.to_json_string(), describe_tokenizer(tokenizer)]
     return json.dumps([fields, processor], sort_keys=True, default=str)
-
-
-def checkpoint_folder(model: str) -> Path:
-    """The folder of a checkpoint: `model` itself, or the download of the Hub repository of that name.
-
-    Raises:
-        FileNotFoundError: There is neither.
-    """
-    if Path(model).is_dir():
-        return Path(model)
-    try:
-        return Path(snapshot_download(model))
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        raise FileNotFoundError(
-            f"MODEL {model!r}: expected a checkpoint folder or the name of a Hub repository; "
-            f"there is no such folder, and the Hub says: {error}"
-        ) from error
 
 
 def _features_of_splits(
@@ -570,7 +553,7 @@ def terminal_report(
 
 def parse_arguments(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str], str, list[str]]:
     """The command line as (options, models, recipe, words that override recipe fields)."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineErrors(
         usage="%(prog)s MODEL [MODEL ...] RECIPE.yaml [--any_field value ...] [--output FOLDER]",
         description="Linear and kNN probes on the frozen features of saved encoders. The recipe's sections `data` and "
         "`probe` are used; any of their fields can be overridden, such as --labels_per_class 5 --seeds '[0, 1, 2]'.",

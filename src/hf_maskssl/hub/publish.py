@@ -1,11 +1,9 @@
 """Checkpoint folders onto the Hub: `python -m hf_maskssl.hub.publish FOLDER org/name [--dry_run] [--private]`."""
 
-import argparse
 import fnmatch
 import json
 import re
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.utils import validate_repo_id
 
+from ..scripts import OneLineErrors, run_script
 from .cards import CARD, complete_card
 from .loading import check_loading
 
@@ -35,6 +34,10 @@ PUBLISHED = (
     "merges.txt",
     "*.model",
 )
+DRY_RUN_HELP = (
+    "check and list the files, upload nothing; needs no network. As without it, the folder's own modelling code (its .py "
+    "files) is run, in a process of its own: only for folders that you trust"
+)
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
@@ -43,7 +46,7 @@ class UploadError(RuntimeError):
 
 
 def publish(folder: str | Path, repo_id: str, dry_run: bool = False, private: bool = False) -> str | None:
-    """Check a checkpoint folder, complete its card and upload both in one commit.
+    """Check a checkpoint folder, complete its card and upload both in one commit. The folder's own code is run for that.
 
     The folder itself is left as it is: a training checkpoint whose files change would no longer count as intact.
 
@@ -158,21 +161,20 @@ def _upload(folder: Path, repo_id: str, private: bool, operations: list[CommitOp
     return str(commit.commit_url)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; 1 when the folder is not fit to be published or the upload failed."""
-    parser = argparse.ArgumentParser(prog="python -m hf_maskssl.hub.publish", description=__doc__)
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line.
+
+    Raises:
+        ValueError: The folder is not fit to be published.
+        UploadError: The upload failed.
+    """
+    parser = OneLineErrors(prog="python -m hf_maskssl.hub.publish", description=__doc__)
     parser.add_argument("folder", type=Path, help="output folder of a run, or one of its checkpoints")
     parser.add_argument("repo_id", help="organisation/name on the Hub")
-    parser.add_argument("--dry_run", action="store_true", help="check and list the files; needs no network")
+    parser.add_argument("--dry_run", action="store_true", help=DRY_RUN_HELP)
     parser.add_argument("--private", action="store_true", help="make a private repository")
-    options = parser.parse_args(argv)
-    try:
-        publish(**vars(options))
-    except (ValueError, UploadError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    publish(**vars(parser.parse_args(argv)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

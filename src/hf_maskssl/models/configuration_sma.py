@@ -292,7 +292,9 @@ class SMAConfig(SizesAsPairs, PreTrainedConfig):
             )
 
     def validate_numbers(self) -> None:
-        check_positive(self, "layer_norm_eps", "embedding_layer_norm_eps", "classifier_norm_eps", "target_std", "target_clip")
+        check_positive(
+            self, "layer_norm_eps", "embedding_layer_norm_eps", "classifier_norm_eps", "target_std", "target_clip"
+        )
         check_at_least(self, 0, "initializer_range")
         check_at_least(self, -math.inf, "target_mean")
         check_at_least(self, 1, "num_channels", "embedding_size", "intermediate_size", "cross_intermediate_size")

@@ -1,6 +1,5 @@
 """Official checkpoints into folders of this package: `python -m hf_maskssl.hub.conversion METHOD CHECKPOINT OUT`."""
 
-import argparse
 import os
 import shutil
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from transformers import PreTrainedModel
 
 from ...files import incomplete_folder
 from ...methods import METHODS
+from ...scripts import OneLineErrors
 from ..cards import write_converted_card
 from .metamae import NOT_STORED
 from .multimae import NOT_IN_WEIGHTS
@@ -53,8 +53,12 @@ def convert(method: str, checkpoint: Path, output: Path, **fields: Any) -> PreTr
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Command line; exits with 2 and a message when the checkpoint cannot be converted."""
-    parser = argparse.ArgumentParser(prog="python -m hf_maskssl.hub.conversion", description=__doc__)
+    """Command line.
+
+    Raises:
+        ValueError: The checkpoint cannot be converted.
+    """
+    parser = OneLineErrors(prog="python -m hf_maskssl.hub.conversion", description=__doc__)
     methods = parser.add_subparsers(dest="method", required=True)
     metamae = methods.add_parser("metamae", help="alinlab/MetaMAE")
     metamae.add_argument("checkpoint", type=Path, help="the authors' file, e.g. ckpt-100k.pth")
@@ -76,8 +80,5 @@ def main(argv: Sequence[str] | None = None) -> None:
     for method in (metamae, sma):
         method.add_argument("--image_size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="default: square")
     options = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
-    try:
-        model = convert(**options)
-    except ValueError as error:
-        parser.error(str(error))
+    model = convert(**options)
     print(f"{options['output']}: {model.num_parameters():,} parameters, {type(model).__name__}")

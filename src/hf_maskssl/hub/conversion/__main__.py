@@ -1,5 +1,6 @@
 """`python -m hf_maskssl.hub.conversion`."""
 
+from ...scripts import run_script
 from . import main
 
-main()
+run_script(main)

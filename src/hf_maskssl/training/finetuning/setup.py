@@ -8,10 +8,10 @@ import numpy as np
 from accelerate.utils import broadcast_object_list, parse_flag_from_env
 from datasets import IterableDataset
 
+from ...checkpoint_folders import checkpoint_folder
 from ...data.preparation import prepare_data
 from ...data.processors import load_processor
 from ...data.tables.splits import split_names
-from ...evaluation.evaluate_checkpoint import checkpoint_folder
 from ...launch import launched_state
 from ...locks import FolderLock
 from .arguments import FinetuningRecipe
@@ -61,7 +61,8 @@ class FinetuningSetup:
         # Before the data, which may take hours to prepare.
         self.args.headline_metric(str(recipe.data.task))
         self._check_held_out(split_names(recipe.data))
-        self.checkpoint = None if self.args.checkpoint is None else self._find_checkpoint(self.args.checkpoint)
+        name = self.args.checkpoint
+        self.checkpoint = None if name is None else checkpoint_folder(name, "finetuning.checkpoint")
         self.config = read_config(recipe.model, self.checkpoint)
         data = choose_inputs(self.config, recipe.data, self.args.inputs, recipe.model)
         self.inputs = list(data.input_column) if isinstance(data.input_column, dict) else None
@@ -75,12 +76,6 @@ class FinetuningSetup:
         self.metric = self.args.headline_metric(self.task, self.num_labels)
         check_scored_labels(self.splits(), self.task, self.metric, self.ignore_index)
         self._set_labels()
-
-    def _find_checkpoint(self, name: str) -> Path:
-        try:
-            return checkpoint_folder(name)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"finetuning.checkpoint: {error}") from error
 
     def _check_data(self) -> None:
         if isinstance(self.data.train, IterableDataset):

@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import shutil
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from accelerate.state import PartialState
 from ...data.arguments import fields_of_kinds
 from ...evaluation.metrics import LOWER_IS_BETTER
 from ...files import JsonObject, JsonView, write_json
+from ...scripts import recipe_words
 from ..digests import rows_digest, weights_digest
 from .arguments import FinetuningRecipe, load_finetuning_recipe
 from .baselines import Baselines
@@ -55,9 +55,7 @@ def finetune_from_command_line(document: str, write_card: CardWriter | None = No
     Raises:
         ValueError: The recipe is of another task.
     """
-    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
-        raise SystemExit(document)
-    recipe = load_finetuning_recipe(sys.argv[1], sys.argv[2:])
+    recipe = load_finetuning_recipe(*recipe_words(document))
     if task is not None and recipe.data.task != task:
         raise ValueError(f"data.task is {recipe.data.task!r}; this script is for {task!r}: take run_finetune.py.")
     logging.basicConfig(format="%(message)s")

@@ -121,7 +121,6 @@ def build_model(recipe: PretrainingRecipe, accelerator: Accelerator) -> PreTrain
     model = AutoModelForPreTraining.from_config(build_config(recipe.model))
     if args.init_from is not None:
         model = start_from(model, args.init_from, args.init_positions)
-    _check_batch_norm(args, model, accelerator.num_processes)
     hooks = pretraining_hooks(model)
     if accelerator.distributed_type == DistributedType.FSDP:
         reason = hooks.reason_against_fsdp()
@@ -136,6 +135,8 @@ def build_model(recipe: PretrainingRecipe, accelerator: Accelerator) -> PreTrain
         plugin = accelerator.state.fsdp_plugin
         if plugin.transformer_cls_names_to_wrap is None:
             plugin.transformer_cls_names_to_wrap = fsdp_units(model)
+    else:
+        _check_batch_norm(args, model, accelerator.num_processes)
     if args.cuda_graphs:
         check_model_for_graphs(model)
     if args.gradient_checkpointing:

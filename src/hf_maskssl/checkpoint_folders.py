@@ -1,0 +1,65 @@
+"""Finding the folder of a checkpoint that a user names: on this machine, or on the Hub."""
+
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+from safetensors import SafetensorError, safe_open
+
+from .files import nearest_path
+
+CONFIG = "config.json"
+
+
+def checkpoint_folder(model: str, field: str = "MODEL") -> Path:
+    """The folder of a checkpoint: `model` itself, or where the Hub's repository of that name was downloaded to.
+
+    Args:
+        model: A folder that `save_pretrained` wrote, or a Hub name.
+        field: Who asked for it, for errors: "finetuning.checkpoint".
+
+    Raises:
+        FileNotFoundError: There is neither.
+        ValueError: The folder is no checkpoint, or its weights are damaged.
+    """
+    path = Path(model).expanduser()
+    if path.is_dir():
+        check_checkpoint(path, field)
+        return path
+    expected = f"{field} {model!r}: expected a checkpoint folder or the name of a Hub repository"
+    if path.is_file():
+        raise FileNotFoundError(f"{expected}, got a file: name the folder that holds it, {str(path.parent)!r}")
+    hint = nearest_path(path)
+    try:
+        return Path(snapshot_download(model))
+    except HFValidationError as error:
+        raise FileNotFoundError(f"{expected}; there is no such folder{hint}") from error
+    except RepositoryNotFoundError as error:
+        reason = "the Hub has no such repository, or shows it to others only"
+        raise FileNotFoundError(f"{expected}; there is no such folder{hint}, and {reason}") from error
+    # The Hub's library has many errors for a name that it cannot look up: offline, no connection, a time limit.
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        reason = f"the Hub was not asked or gave no answer ({type(error).__name__})"
+        raise FileNotFoundError(f"{expected}; there is no such folder{hint}, and {reason}") from error
+
+
+def check_checkpoint(folder: Path, field: str) -> None:
+    """See that a folder holds a configuration, and that its weights can be read.
+
+    Raises:
+        ValueError: Naming what is missing or damaged, and folders inside that may be meant.
+    """
+    if not (folder / CONFIG).is_file():
+        inside = sorted(str(path.parent) for path in folder.glob(f"*/{CONFIG}"))
+        advice = (
+            f"did you mean {inside[-1]!r}?" if inside else "give the output folder of a run, or one of its checkpoints"
+        )
+        raise ValueError(f"{field} {str(folder)!r}: the folder holds no {CONFIG}, so it is no checkpoint; {advice}")
+    for file in sorted(folder.glob("model*.safetensors")):
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ValueError(
+                f"{field} {str(folder)!r}: {file.name} is damaged ({error}); take another checkpoint, or save it again"
+            ) from error
