@@ -390,7 +390,7 @@ def test_pretraining_needs_a_column_for_every_modality(
         ),
         ({"kind": "image", "input_column": "rgb", "task": "depth_estimation"}, "needs kind 'multimodal', got 'image'"),
         ({"source": "multimodal_folder", "data_files": None}, "'multimodal_folder' needs data.data_dir"),
-        ({"crop_scale": [0.0, 1.0]}, "crop_scale: expected two positive numbers"),
+        ({"crop_scale": [0.0, 1.0]}, r"crop_scale\[0\]: expected a number in \(0, 1\], got 0.0"),
     ],
 )
 def test_recipes_that_cannot_be_are_named(

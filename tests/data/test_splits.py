@@ -188,7 +188,7 @@ def test_a_cut_reaches_the_batches(write_parquet: Callable[..., str]) -> None:
         ({"split_fractions": [0.5, 0.5]}, "data.split_fractions: expected three numbers"),
         ({"split_fractions": [0.0, 0.5, 0.5]}, "training .above 0."),
         ({"split_fractions": [0.8, 0.1, 0.2]}, "together 1, got"),
-        ({"split_fractions": [1.2, -0.1, -0.1]}, "expected three numbers"),
+        ({"split_fractions": [1.2, -0.1, -0.1]}, r"split_fractions\[0\]: expected a number in \[0, 1\], got 1.2"),
         ({"input_column": ["a", "b"]}, "data.split_column: split 'scaffold' needs the column of the SMILES"),
     ],
 )

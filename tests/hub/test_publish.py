@@ -17,7 +17,7 @@ from hf_maskssl.hub.loading import check_loading, compare_outputs, last_error
 from hf_maskssl.hub.publish import UploadError, main, publish
 from hf_maskssl.methods import find_method
 from hf_maskssl.scripts import run_script
-from hf_maskssl.training.pretraining.checkpoints import find_problem, seal
+from hf_maskssl.training.pretraining.checkpoints import find_damage, seal
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_card_is_completed_only_in_the_upload(folder: Path, hub: FakeHub, no_sub
     card = hub.files["README.md"].decode()
     assert 'from_pretrained("org/name")' in card and PLACEHOLDER not in card
     assert PLACEHOLDER in (sealed / "README.md").read_text()
-    assert find_problem(sealed) is None
+    assert find_damage(sealed) is None
 
 
 def test_dry_run_lists_and_uploads_nothing(
