@@ -169,6 +169,20 @@ class ContractBehaviours:
                 if name in expected:
                     torch.testing.assert_close(found[name], expected[name], rtol=1e-5, atol=1e-5)
 
+    @pytest.mark.parametrize("share", [0.5, 0.0])
+    def test_a_device_map_may_leave_weights_on_the_disk(self, share: float, tmp_path: Path) -> None:
+        """Here whole modules are placed, and what is given to them is moved to the device."""
+        for model, batch in self.all_models(self.shapes[-1]):
+            expected = model(**batch)
+            model.save_pretrained(tmp_path)
+            memory = {"cpu": max(1, int(share * model.get_memory_footprint()))}
+            settings = {"device_map": "auto", "max_memory": memory, "offload_folder": str(tmp_path / "disk")}
+            placed = type(model).from_pretrained(tmp_path, **settings).eval()
+            assert "meta" in {parameter.device.type for parameter in placed.parameters()}
+            found = placed(**batch)
+            name = "loss" if "loss" in expected else "pooler_output"
+            torch.testing.assert_close(found[name], expected[name], rtol=1e-5, atol=1e-5)
+
     # Export
 
     @pytest.mark.slow

@@ -596,3 +596,9 @@ def test_heads_check_their_inputs_as_the_encoder_does(task: str) -> None:
     ids = torch.full((1, 3), head.config.vocab_size)
     with pytest.raises(ValueError, match="`input_ids` must lie in"):
         head(input_ids=ids[None] if task == "MultipleChoice" else ids)
+
+
+def test_gradnorm_refuses_an_offloaded_weight() -> None:
+    model = accelerate.cpu_offload(small_model("gradnorm").train(), torch.device("cpu"))
+    with pytest.raises(ValueError, match="gradients of a weight that is offloaded"):
+        model(**make_batch("gradnorm"))

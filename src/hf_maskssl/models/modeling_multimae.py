@@ -636,9 +636,8 @@ class MultiMAEForPretraining(TaskPretraining, MultiMAEPreTrainedModel):
         output = self.outputs[name]
         return unpatchify(patches, output.patch_shape, output.grid(images.image_size), output.output_channels)
 
-    def _shared_weight(self) -> torch.Tensor:
-        """The last weight that all tasks share: GradNorm compares their gradients there."""
-        return cast(TransformerLayer, self.multimae.layers[-1]).mlp.down.weight
+    def _shared_weight(self) -> torch.Tensor | None:
+        return self.weight_to_compare(cast(TransformerLayer, self.multimae.layers[-1]).mlp.down.weight)
 
     def _scored(self, output: Modality, visible: VisibleTokens, images: ModalityPatches) -> torch.Tensor:
         """(B, N_output) bool: hidden tokens of an input, every token of a modality that is only an output."""

@@ -374,7 +374,7 @@ class PoSMinimaxBertMaskedModel(TaskPretraining, PoSMinimaxBertPreTrainedModel):
     ) -> tuple[torch.Tensor | list[torch.Tensor], torch.Tensor]:
         """(T,) sums of the tasks' losses in this batch, of the pieces' states (M, D), and (T,) counts of the pieces."""
         counts = pieces.is_of_task.sum(0)
-        if self.balancer.needs_gradients and self.training and torch.is_grad_enabled():
+        if self.balancer.takes_gradients:
             # A graph for each task: GradNorm then goes back through the head once in all, and not T times.
             rows = [is_own.nonzero().flatten() for is_own in pieces.is_of_task.unbind(1)]
             return [self._losses(states[own], pieces.targets[own]).sum() for own in rows], counts
@@ -409,9 +409,8 @@ class PoSMinimaxBertMaskedModel(TaskPretraining, PoSMinimaxBertPreTrainedModel):
     def _sentence_count(labels: torch.Tensor | None, counts: torch.Tensor) -> torch.Tensor:
         return counts.new_zeros(()) if labels is None else (labels != IGNORED).sum()
 
-    def _shared_weight(self) -> torch.Tensor:
-        """The last weight that all tasks share: GradNorm compares their gradients there."""
-        return cast(BertLayer, self.bert.encoder.layer[-1]).output.dense.weight
+    def _shared_weight(self) -> torch.Tensor | None:
+        return self.weight_to_compare(cast(BertLayer, self.bert.encoder.layer[-1]).output.dense.weight)
 
     def _encode(
         self,

@@ -334,7 +334,7 @@ class SMADecoder(nn.Module):
         self,
         latents: torch.Tensor,
         latents_mask: torch.Tensor | None,
-        embeddings: SMAEmbeddings,
+        positions: torch.Tensor,
         is_scored: torch.Tensor,
         ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
@@ -343,15 +343,14 @@ class SMADecoder(nn.Module):
         Args:
             latents: (B, L, D), the encoder's output.
             latents_mask: Mask of the kernel over them, or None.
-            embeddings: The encoder's, for their table of positions.
+            positions: (1, N, E), the queries of the positions: from the table in `positions`, or from the encoder's.
             is_scored: (B, N) bool, the positions that enter the loss: there the mask token is added.
             ids: (B, M), the positions to predict, scored ones; None predicts all.
 
         Returns:
             (B, M or N, V or C).
         """
-        table = embeddings.position_embeddings if self.positions is None else self.positions
-        queries = table(torch.arange(is_scored.shape[1], device=is_scored.device)).unsqueeze(0)
+        queries = positions
         if self.mask_token is not None:
             queries = queries + (self.mask_token if ids is not None else is_scored.unsqueeze(-1) * self.mask_token)
         hidden_states = self.layer(queries, self.norm(latents), latents_mask, ids)
@@ -459,7 +458,10 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
         predict_all = predict_all or self.config.reconstruct_visible
         ids = None if predict_all else scored_first(is_masked, limit=num_tokens if is_given else num_masked)
         latents_mask = self._latents_mask(latents, keep_mask, ids, num_tokens)
-        predictions = self.decoder(latents, latents_mask, self.sma.embeddings, is_scored, ids)
+        # A tensor and not the module that gives it: where weights are offloaded, arguments are moved to the device.
+        table = self.sma.embeddings.position_embeddings if self.decoder.positions is None else self.decoder.positions
+        positions = table(torch.arange(num_tokens, device=is_masked.device)).unsqueeze(0)
+        predictions = self.decoder(latents, latents_mask, positions, is_scored, ids)
         if ids is not None:
             tokens, is_scored = tokens.select(ids), is_scored.gather(1, ids)
         loss = self._reconstruction_loss(tokens, predictions, is_scored)

@@ -214,6 +214,11 @@ class TaskBalancer(nn.Module):
         """Whether measuring takes gradients, so a first pass must not run under `torch.no_grad`."""
         return self.rule.needs_gradients
 
+    @property
+    def takes_gradients(self) -> bool:
+        """Whether a call takes gradients now, and so reads `shared_weight`."""
+        return self.needs_gradients and self.training and torch.is_grad_enabled()
+
     def forward(
         self,
         sums: torch.Tensor | Sequence[torch.Tensor],
@@ -269,12 +274,7 @@ class TaskBalancer(nn.Module):
             )
         dtype = torch.promote_types(stacked.dtype, torch.float32)
         gradients = None
-        if self.needs_gradients and self.training and torch.is_grad_enabled() and shared_weight is not None:
-            if shared_weight.device.type == "meta":
-                raise ValueError(
-                    "GradNorm takes gradients of a weight that is offloaded here: load the model without offloading, or train "
-                    "it with another `task_balancing`."
-                )
+        if self.takes_gradients and shared_weight is not None:
             gradients = _gradients(sums[: self.num_balanced], shared_weight, dtype)
         return TaskTotals(stacked.detach().to(dtype), counts.detach().to(dtype), 1, gradients)
 
@@ -602,6 +602,21 @@ class TaskPretraining(MaskedPretraining):
     balancer: TaskBalancer
     measure_tasks: Callable[..., TaskTotals]
     always_measures = False
+
+    def weight_to_compare(self, weight: torch.Tensor) -> torch.Tensor | None:
+        """The last weight that all tasks share, where `balancer` compares the tasks' gradients there; else None.
+
+        Raises:
+            ValueError: It is offloaded (`device_map`, `accelerate.cpu_offload`).
+        """
+        if not self.balancer.takes_gradients:
+            return None
+        if weight.device.type == "meta":
+            raise ValueError(
+                "GradNorm takes gradients of a weight that is offloaded: load the model without offloading, or train it with "
+                "another `task_balancing`."
+            )
+        return weight
 
     def needs_first_pass(self, batch: Mapping[str, object]) -> bool:
         """Whether a step with this batch among others must be measured before its gradients are taken."""
