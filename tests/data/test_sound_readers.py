@@ -5,11 +5,14 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 from data_configs import image_config
 from scipy.io import wavfile
+from transformers import AutoFeatureExtractor
 
+import hf_maskssl  # noqa: F401
 from hf_maskssl.data import PreparedData, data_arguments, prepare_data
 from hf_maskssl.data.tables.raw_files import UNREADABLE
 from hf_maskssl.data.tables.sounds import read_waveform
@@ -111,3 +114,26 @@ def test_a_table_of_paths_reads_from_its_folder(tmp_path: Path, mode: dict[str, 
 def test_waveforms_that_cannot_be_are_refused(value: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="unreadable sound"):
         read_waveform(value, 8000, 4000)
+
+
+def test_integers_of_a_file_are_taken_alike_in_training_and_in_use(tmp_path: Path) -> None:
+    """SciPy gives a file's integers; training reads them in [-1, 1)."""
+    root = write_folder(tmp_path / "data", x=wav(samples()), y=wav((samples(1) // 256 + 128).astype(np.uint8)))
+    data = prepared("audiofolder", "audio", data_dir=str(root))
+    data.processor.save_pretrained(tmp_path / "saved")  # type: ignore[union-attr]
+    extractor = AutoFeatureExtractor.from_pretrained(tmp_path / "saved")
+    for row, name in zip(data.train, "xy", strict=True):
+        rate, values = wavfile.read(root / "a" / f"{name}.wav")
+        np.testing.assert_allclose(
+            extractor(values, sampling_rate=rate)["pixel_values"][0], row["pixel_values"], atol=1e-5
+        )
+    column = prepared("parquet", "audio", data_files=table_of(tmp_path, audio=[samples(), samples(1)]))
+    np.testing.assert_allclose(
+        column.processor(samples())["pixel_values"][0], column.train[0]["pixel_values"], atol=1e-5
+    )  # type: ignore[operator,misc]
+
+
+def table_of(folder: Path, **columns: Any) -> str:
+    path = folder / "rows.parquet"
+    datasets.Dataset.from_dict(columns).to_parquet(path)
+    return str(path)

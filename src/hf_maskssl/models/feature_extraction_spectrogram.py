@@ -12,6 +12,15 @@ from transformers.utils import TensorType
 from .standardization import Array, Numbers, check_statistics, standardize
 
 
+def unit_range(samples: np.ndarray) -> np.ndarray:
+    """Samples as float64: integers of a sound file in [-1, 1), by the range of their type; floats as they are."""
+    if samples.dtype == np.uint8:
+        return (samples.astype(np.float64) - 128.0) / 128.0
+    if samples.dtype.kind == "i":
+        return samples.astype(np.float64) / (np.iinfo(samples.dtype).max + 1.0)
+    return samples.astype(np.float64)
+
+
 class SpectrogramFeatureExtractor(FeatureExtractionMixin):
     """Waveform -> log-mel spectrogram in decibels as a one-channel picture, lowest mel band first.
 
@@ -32,6 +41,8 @@ class SpectrogramFeatureExtractor(FeatureExtractionMixin):
         standardize: `"dataset"` (by `mean` and `std`), `"sample"` or `"none"`.
         mean: Mean for `"dataset"`: one number, in decibels.
         std: Standard deviation: one positive number, in decibels.
+        unit_integers: Whether arrays of integers, as readers of sound files give them, are brought to [-1, 1) first
+            (`unit_range`), as the files that it was made for were. False takes integers as they are.
 
     Raises:
         ValueError: Sizes that cannot be, or statistics that do not fit.
@@ -54,6 +65,7 @@ class SpectrogramFeatureExtractor(FeatureExtractionMixin):
         standardize: str = "none",
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        unit_integers: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -81,6 +93,7 @@ class SpectrogramFeatureExtractor(FeatureExtractionMixin):
         self.scale = scale
         self.standardize = standardize
         self.mean, self.std = check_statistics(standardize, mean, std, 1)
+        self.unit_integers = unit_integers
         # `to_dict` of the base class leaves these two out of the saved file.
         self.window = window_function(self.frame_length, "hann")
         self.mel_filters = mel_filter_bank(
@@ -142,6 +155,8 @@ class SpectrogramFeatureExtractor(FeatureExtractionMixin):
     def scaled_values(self, sample: Numbers) -> np.ndarray:
         """The picture in float64 before standardising: the values whose mean and standard deviation are measured."""
         try:
+            if self.unit_integers and isinstance(sample, Array):
+                sample = unit_range(np.asarray(sample))
             waveform = np.asarray(sample, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise ValueError(f"expected a waveform, a sequence of numbers: {error}") from error

@@ -16,7 +16,10 @@ from .preparers import ImageInput, NumericInput, SampleProcessor
 
 @dataclass
 class ImageArguments(NumericArguments):
-    """Arguments of images. `input_column` is one column of images, paths, or (H, W), (H, W, C) or (C, H, W) arrays."""
+    """Arguments of images. `input_column` is one column of images, paths, or (H, W), (H, W, C) or (C, H, W) arrays.
+
+    Relative paths start at the folder of the table that holds them, or else at the current directory.
+    """
 
     kind: str = "image"
 

@@ -8,6 +8,7 @@ from transformers import PreTrainedConfig
 from ...checks import ABOVE_0, AT_LEAST_0, AT_LEAST_1, Range
 from ...models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from ..processors import Processor
+from ..tables.columns import is_column_of_files
 from ..tables.sources import AnyDataset
 from .base import Summary
 from .examples import Example, arrays
@@ -20,6 +21,8 @@ from .tabular import require_one_channel
 @dataclass
 class SpectrogramArguments(NumericArguments):
     """Arguments of sounds. `input_column` is one column of sounds, paths or waveforms.
+
+    Relative paths start at the folder of the table that holds them, or else at the current directory.
 
     Attributes:
         sampling_rate: Number of samples per second. Files with another rate are resampled.
@@ -86,6 +89,7 @@ class SpectrogramKind(NumericKind[SpectrogramArguments]):
             max_frequency=args.max_frequency,
             scale=args.scale,
             standardize=args.standardize,
+            unit_integers=is_column_of_files(train_split, str(args.input_column)),
         )
 
     def numeric_input(

@@ -16,8 +16,10 @@ class MultimodalArguments(DataArguments):
     `cache` is false unless the recipe says otherwise: pictures take far less room than their prepared form.
 
     Attributes:
-        label_names: Names of the classes of `"semantic_segmentation"` by their id. None means those of the scenes, or numbers up
-            to the largest id in the training split.
+        label_names: Names of the classes of `"semantic_segmentation"`, by their id in the label maps, or, where ids are larger
+            than the number of names and there are as many ids as names, in the order of the ids. None means those of the scenes,
+            or the ids that occur in the training split. The model's `semantic_loss_ignore_index` is no class, unless it and
+            one other id are all that occurs, as in masks of 0 and 255.
         label_scale: Factor that turns the label maps of `"depth_estimation"` into depth, such as 0.001 for 16-bit millimetres.
             None means 0.001 for the scenes and 1 for all other sources.
         label_invalid_value: Raw value of pixels whose depth is not known, for `"depth_estimation"`. Values that are no number,

@@ -4,7 +4,6 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +27,16 @@ CHECK_ROWS = 32  # rows whose pictures are opened together
 UNREADABLE_SHARE = 0.01
 NAMED_ROWS = 5
 
+# Said, because a batch without a class would not tell it.
+CHECKED = pa.schema(
+    {
+        "present": pa.list_(pa.bool_()),
+        "problem": pa.string(),
+        "bits": pa.list_(pa.int64()),
+        "classes": pa.list_(pa.list_(pa.int64())),
+    }
+)
+
 logger = logging.getLogger(__name__)
 
 
@@ -35,27 +44,32 @@ logger = logging.getLogger(__name__)
 class PictureCheck:
     """Maps a batch of raw rows to what its pictures are.
 
-    `problem` says which picture of a row cannot be opened, "" where all can; `bits` has the depth of each of `measured`, 0
-    where nothing tells it; `classes` the values of each of `categorical`.
+    `present` says which modalities a row has; `problem` which of its pictures cannot be opened, "" where all can; `bits` has
+    the depth of each of `measured`, 0 where nothing tells it; `classes` the values of each of `categorical`.
 
     Attributes:
+        columns: Modality -> column.
         files: Names of the columns whose files are opened.
         measured: Those of them whose pictures have one channel of measurements.
         categorical: Those of them that are class maps.
     """
 
+    columns: Mapping[str, str]
     files: tuple[str, ...]
-    measured: tuple[str, ...] = ()
-    categorical: tuple[str, ...] = ()
+    measured: tuple[str, ...]
+    categorical: tuple[str, ...]
 
-    def __call__(self, batch: pa.Table, indices: Sequence[int]) -> dict[str, list[Any]]:
+    def __call__(self, batch: pa.Table, indices: Sequence[int]) -> pa.Table:
+        present = [batch.column(column).is_valid().to_pylist() for column in self.columns.values()]
         columns = [batch.column(column).to_pylist() for column in self.files]
         rows = [self._row([cells[place] for cells in columns]) for place in range(len(indices))]
-        return {
+        found = {
+            "present": [[flags[place] for flags in present] for place in range(len(indices))],
             "problem": [problem for problem, _, _ in rows],
             "bits": [[bits.get(name, 0) for name in self.measured] for _, bits, _ in rows],
             "classes": [[ids.get(name, []) for name in self.categorical] for _, _, ids in rows],
         }
+        return pa.table(found, schema=CHECKED)
 
     def _row(self, cells: Sequence[object]) -> tuple[str, dict[str, int], dict[str, list[int]]]:
         bits: dict[str, int] = {}
@@ -78,7 +92,7 @@ class PictureCheck:
 
     def description(self) -> str:
         """All that decides the result, as text."""
-        return f"{MULTIMODAL_VERSION} {self.files} {self.measured} {self.categorical}"
+        return f"{MULTIMODAL_VERSION} {dict(self.columns)} {self.files} {self.measured} {self.categorical}"
 
 
 def readable_rows(
@@ -102,22 +116,24 @@ def readable_rows(
     """
     if isinstance(dataset, IterableDataset):
         return RawSplit(split, dataset)
-    is_present = {name: _present(dataset, column) for name, column in columns.items()}
-    if args.verify_images:  # otherwise rows are refused as they are read
-        _check_missing(is_present, columns, args.allow_missing, split)
+    if not args.verify_images:
+        return RawSplit(split, dataset)
+    check = _picture_check(dataset, columns, args, config)
+    if check.files:
+        logger.info(
+            "%s split: opening %d pictures once to see whether they can be read (a result of an earlier run is taken over); "
+            "data.num_proc shares the work, data.verify_images: false leaves it out",
+            split,
+            len(dataset) * len(check.files),
+        )
+    used = list(dict.fromkeys([*columns.values(), *args.label_maps]))
+    rows = undecoded(dataset.select_columns(used), used).with_format("arrow")
+    found = cached_map(rows, check, check.description(), args.num_proc, batch_rows=CHECK_ROWS).with_format(None)
+    present = np.asarray(found["present"][:], dtype=bool)
+    is_present = {name: present[:, place] for place, name in enumerate(columns)}
+    _check_missing(is_present, columns, args.allow_missing, split)
     if args.allow_missing:
         tell_presence(is_present, f"{split} split")
-    check = _picture_check(dataset, columns, args, config)
-    if not args.verify_images or not check.files:
-        return RawSplit(split, dataset)
-    logger.info(
-        "%s split: opening %d pictures once to see whether they can be read (a result of an earlier run is taken over); "
-        "data.num_proc shares the work, data.verify_images: false leaves it out",
-        split,
-        len(dataset) * len(check.files),
-    )
-    rows = undecoded(dataset.select_columns(list(check.files)), check.files).with_format("arrow")
-    found = cached_map(rows, check, check.description(), args.num_proc, batch_rows=CHECK_ROWS).with_format(None)
     _check_depths(check.measured, found["bits"][:], dataset, split)
     if split == "train":
         _tell_classes(check.categorical, found["classes"][:], config.semantic_loss_ignore_index)
@@ -135,16 +151,11 @@ def _picture_check(
     categorical = [column for column, one in kinds.items() if one.is_categorical]
     measured += args.label_maps if args.task == "depth_estimation" else []
     return PictureCheck(
+        columns,
         files,
         tuple(name for name in files if name in measured),
         tuple(name for name in files if name in categorical),
     )
-
-
-def _present(dataset: Dataset, column: str) -> np.ndarray:
-    """(n,) bool: which rows have a value in a column."""
-    cells = dataset.select_columns([column]).with_format("arrow")[:].column(0)
-    return ~cells.is_null().to_numpy()
 
 
 def _check_depths(columns: Sequence[str], bits: Sequence[Sequence[int]], dataset: Dataset, split: str) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 import datasets
 
 from ...recipes import nearest
-from .sources import AnyDataset, column_names
+from .raw_files import encoded, holds_files
+from .sources import AnyDataset, column_names, first_row
 
 
 def require_columns(dataset: AnyDataset, wanted: Iterable[tuple[str, str | None]], split: str) -> None:
@@ -58,3 +59,10 @@ def undecoded(dataset: AnyDataset, columns: Sequence[str]) -> AnyDataset:
         elif isinstance(feature, datasets.Audio):
             dataset = dataset.cast_column(name, datasets.Audio(decode=False))
     return dataset
+
+
+def is_column_of_files(dataset: AnyDataset, column: str) -> bool:
+    """Whether a column holds files; a stream that does not know its types is asked for its first row."""
+    if dataset.features is not None:
+        return holds_files(dataset.features.get(column))
+    return encoded((first_row(dataset) or {}).get(column), "file") is not None

@@ -11,9 +11,9 @@ from datasets import IterableDataset
 from ...models.image_processing_array import PILLOW_MODES
 from ..arguments import DataArguments
 from .caching import BATCH_ROWS, cached_map
-from .columns import undecoded
+from .columns import is_column_of_files, undecoded
 from .pictures import PictureHeader, picture_header
-from .raw_files import encoded, holds_files, path_of
+from .raw_files import encoded, path_of
 from .rows import Rows
 from .sources import AnyDataset, choose_rows
 
@@ -67,8 +67,7 @@ def surveyed_bit_depth(args: DataArguments, train_split: AnyDataset, column: str
     Raises:
         ValueError: Greys of 32 bit or floats among others, whose ranges cannot be brought together.
     """
-    is_file = args.builtin is None and (train_split.features is None or holds_files(train_split.features.get(column)))
-    if channels not in PILLOW_MODES or not is_file:
+    if channels not in PILLOW_MODES or args.builtin is not None or not is_column_of_files(train_split, column):
         return None
     seen = [row for row in _headers(args, train_split, column) if row["mode"]]
     depths = Counter(row["bits"] for row in seen)

@@ -8,6 +8,7 @@ import datasets
 import numpy as np
 
 from ...extras import missing_extra
+from ...models.feature_extraction_spectrogram import unit_range
 from .raw_files import Cell, Encoded, encoded, reading
 
 WAV_STARTS = (b"RIFF", b"RIFX", b"RF64")
@@ -71,7 +72,7 @@ def _read_wav(content: bytes, path: str | None) -> tuple[np.ndarray, int]:
     with reading("WAV file", path):
         _refuse_cut(content)
         rate, samples = wavfile.read(io.BytesIO(content))
-        unit = _unit(samples)
+        unit = unit_range(samples)
     if unit.ndim == 2:
         # Floats are averaged in their own type, as they always were.
         return (samples.mean(axis=1).astype(np.float64) if samples.dtype.kind == "f" else unit.mean(axis=1)), rate
@@ -91,15 +92,6 @@ def _refuse_cut(content: bytes) -> None:
             return
         place += 8 + size + size % 2
     raise ValueError("the file is empty or cut: it has a header and no samples")
-
-
-def _unit(samples: np.ndarray) -> np.ndarray:
-    """Integers of a WAV file in [-1, 1); floats as they are."""
-    if samples.dtype == np.uint8:
-        return (samples.astype(np.float64) - 128.0) / 128.0
-    if samples.dtype.kind == "i":
-        return samples.astype(np.float64) / (np.iinfo(samples.dtype).max + 1.0)
-    return samples.astype(np.float64)
 
 
 def _decode_other_audio(content: bytes, path: str | None) -> tuple[np.ndarray, int]:
