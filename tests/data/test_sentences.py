@@ -18,11 +18,12 @@ from hf_maskssl.data.masked_text.documents import limit_documents, runs_of_rows
 from hf_maskssl.data.masked_text.pos_tagging import TaggerDataError
 from hf_maskssl.data.masked_text.sentences import (
     SentencePreparer,
-    batch_rows_of,
     cut_rows,
     match_words,
     sentence_table,
 )
+from hf_maskssl.data.tables import caching
+from hf_maskssl.data.tables.caching import batch_rows_of
 from hf_maskssl.data.text.tokenizers import BERT_SPECIAL_TOKENS, build_bert_tokenizer
 from hf_maskssl.models.configuration_metamae import MetaMAEConfig
 from hf_maskssl.models.configuration_pos_minimax_bert import PoSMinimaxBertConfig
@@ -188,7 +189,7 @@ def test_what_is_amiss_is_counted_and_named_once(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sentences, "MOST_BATCH_ROWS", 150)
+    monkeypatch.setattr(caching, "MOST_BATCH_ROWS", 150)
     text = [WORDS, [], None, ["Zebra", "sleeps"], ["Zebra"]] * 80
     tags = [TAGS, [], None, ["NOUN", "verb"], ["NN"]] * 80
     path = write_parquet("train", text=text, tags=tags)
@@ -229,7 +230,7 @@ def test_batches_of_which_nothing_is_left_are_told(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sentences, "MOST_BATCH_ROWS", 1)
+    monkeypatch.setattr(caching, "MOST_BATCH_ROWS", 1)
     columns = {
         "text": [["Zebra"], WORDS, ["Emu"], [], ["Gnu"], WORDS],
         "tags": [["zoo"], TAGS, ["NN"], [], ["zoo"], TAGS],

@@ -23,7 +23,7 @@ from ..data.masked_text.arguments import MaskedTextArguments
 from ..data.masked_text.documents import runs_of_rows, warn_of_wrapped_text
 from ..data.masked_text.parts_of_speech import PART_OF_TAG
 from ..data.masked_text.pos_tagging import load_tagger, tag_values
-from ..data.masked_text.sentences import batch_rows_of, mean_bytes
+from ..data.tables.caching import batch_rows_of, mean_bytes
 from ..data.tables.columns import require_columns
 from ..data.tables.rows import Rows
 from ..data.tables.splits import read_splits

@@ -8,11 +8,12 @@ from .kinds import Kind, find_kind, register_kind
 from .masked_text.rows import MaskedTextCollator, MaskedTextRows
 from .multimodal.collator import MultimodalCollator
 from .multimodal.rows import MultimodalPreparer
-from .preparation import PreparedData, build_processor, prepare_data
+from .preparation import PreparedData, build_processor, prepare_data, read_data
 from .processors import ImageTextProcessor, load_processor
 from .tables.draws import RowDraws
 from .tables.labels import LabelSpace
 from .tables.preparing import Preparer
+from .tables.report import DataReport
 from .tables.rows import PreparedRows, TransformedRows
 from .tables.splits import load_splits
 from .text.tokenizers import build_bert_tokenizer, build_byte_tokenizer, build_character_tokenizer, train_wordpiece
@@ -22,6 +23,7 @@ register_kinds()
 __all__ = [
     "BatchCollator",
     "DataArguments",
+    "DataReport",
     "ImageTextProcessor",
     "Kind",
     "LabelSpace",
@@ -45,6 +47,7 @@ __all__ = [
     "load_recipe",
     "load_splits",
     "prepare_data",
+    "read_data",
     "register_kind",
     "train_wordpiece",
 ]

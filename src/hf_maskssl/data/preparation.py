@@ -1,8 +1,10 @@
 """The one call from a recipe's data section to rows and batches."""
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, field
 from typing import Any
 
+from datasets import Dataset
 from transformers import PreTrainedConfig
 
 from .arguments import DataArguments, Task
@@ -12,10 +14,13 @@ from .kinds.base import Fitted
 from .masked_text.rows import MaskedTextRows
 from .processors import Processor
 from .tables.columns import require_columns
-from .tables.labels import refuse_missing_labels
-from .tables.preparing import PreparedSplit
+from .tables.labels import LabelSpace, complete_classes, describe_split, refuse_missing_labels
+from .tables.preparing import PreparedSplit, RawSplit
+from .tables.report import DataReport
 from .tables.sources import AnyDataset
 from .tables.splits import read_splits
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class PreparedData:
         num_labels: Number of outputs that a head needs: classes, or 1 for real numbers; None without labels.
         label_names: Names of the classes in the order of their ids; None without classes.
         not_inputs: Keys of a batch that are no inputs of the model in pre-training.
+        report: What is left of the data, and what was left out.
     """
 
     train: PreparedSplit | MaskedTextRows
@@ -44,6 +50,67 @@ class PreparedData:
     num_labels: int | None
     label_names: list[str] | None
     not_inputs: tuple[str, ...] = ("index", "labels")
+    report: DataReport = field(default_factory=DataReport)
+
+
+@dataclass(frozen=True)
+class RawData:
+    """Raw rows that can be used, and what is known of them before they are prepared.
+
+    Attributes:
+        args: The recipe's data section, completed.
+        splits: Name of a split -> its rows.
+        labels: What the labels are; None without.
+        report: What is left of the data, and what was left out.
+    """
+
+    args: DataArguments
+    splits: dict[str, RawSplit]
+    labels: LabelSpace | None
+    report: DataReport
+
+
+def read_data(
+    args: DataArguments,
+    config: PreTrainedConfig,
+    processor: Processor = None,
+    require_labels: bool = False,
+    complete: bool = False,
+) -> RawData:
+    """Read, cut and label the splits of a recipe, and tell in the log what is left of them.
+
+    Args:
+        args, config, processor, require_labels, complete: As `prepare_data`.
+
+    Raises:
+        ValueError: Data that cannot be read or do not fit the recipe or the model.
+        FileNotFoundError: A file or data set that does not exist.
+        TaggerDataError: The tagger's data is not there.
+    """
+    kind = find_kind(args.kind)
+    kind.check_model(args, config, complete)
+    if require_labels and args.label_column is None:
+        raise ValueError("data.label_column: labels are needed here; name the column that holds them")
+    args = kind.completed(args, config, complete)
+    report = DataReport(args.source, args.kind)
+    whole = read_splits(args, report)
+    for name, rows in whole.items():
+        require_columns(rows, kind.columns(args, config), name)
+    taken = kind.limited(whole, args)
+    splits = {name: kind.usable(rows, args, config, name) for name, rows in taken.items()}
+    for name, split in splits.items():
+        refuse_missing_labels(split.rows, args, name, split.numbers)
+    labels = kind.labels(args, config, whole["train"], splits["train"].rows)
+    labels = complete_classes(labels, args, [rows for name, rows in whole.items() if name != "train"])
+    for name, split in splits.items():
+        if isinstance(split.rows, Dataset):
+            report.leave_out(name, len(whole[name]) - len(taken[name]), f"data.max_{name}_samples")
+            report.leave_out(name, len(taken[name]) - len(split.rows), split.reason)
+        describe_split(report, name, split.rows, args, labels)
+    kind.describe_rows(splits, args, processor, report)
+    for line in report.lines():
+        logger.info("%s", line)
+    return RawData(args, splits, labels, report)
 
 
 def prepare_data(
@@ -74,20 +141,10 @@ def prepare_data(
         FileNotFoundError: A file or data set that does not exist.
         TaggerDataError: The tagger's data is not there.
     """
+    raw = read_data(args, config, processor, require_labels, complete)
+    args, splits, labels = raw.args, raw.splits, raw.labels
     kind = find_kind(args.kind)
-    kind.check_model(args, config, complete)
-    if require_labels and args.label_column is None:
-        raise ValueError("data.label_column: labels are needed here; name the column that holds them")
-    args = kind.completed(args, config, complete)
-    whole = read_splits(args)
-    for name, rows in whole.items():
-        require_columns(rows, kind.columns(args, config), name)
-    taken = kind.limited(whole, args)
-    for name, rows in taken.items():
-        refuse_missing_labels(rows, args, name)
-    splits = {name: kind.usable(rows, args, config, name) for name, rows in taken.items()}
     train = splits["train"].rows
-    labels = kind.labels(args, config, whole["train"], train)
     if processor is None:
         processor = kind.build_processor(args, config, train)
     else:
@@ -104,6 +161,7 @@ def prepare_data(
         num_labels=None if labels is None else labels.num_labels,
         label_names=list(labels.names) or None if labels is not None else None,
         not_inputs=kind.not_inputs,
+        report=raw.report,
     )
 
 

@@ -118,8 +118,9 @@ def evaluate_checkpoint(
         {"model", "task", "metric", "test_split", "rows": {split: feature rows}, "rankme": of the test features,
         "linear": [{"seed", metric: score, ..., "converged"}, ...], "knn": the same, "baselines": {"untrained": {"what",
         "linear", "knn", "rankme"}, "raw_inputs": {"what", "linear"}, "majority": {"what", "linear"}}, which is empty where
-        `probe_args.baselines` is false}. A probe that no seed would change, such as the exact solver with all labels, is
-        run with the first seed alone: an interval over copies would be a lie.
+        `probe_args.baselines` is false, "data": what is left of the data and what was left out (`DataReport`)}. A probe that
+        no seed would change, such as the exact solver with all labels, is run with the first seed alone: an interval over
+        copies would be a lie.
     """
     return measure_checkpoint(model, data_args, probe_args, device=device, features_dir=features_dir).result
 
@@ -171,7 +172,7 @@ def measure_checkpoint(
         if key not in known:
             known[key] = _measure_baselines(config, prepared, task, probe_args, device)
         baselines = known[key]
-    result = _result(model, task, metric, arm, features, baselines)
+    result = _result(model, task, metric, arm, features, baselines) | {"data": prepared.report.to_json()}
     counts = None
     if level_of_task(task) == "token":
         counts = tokens_of_samples(held_out(probed_splits(prepared))[0], prepared)

@@ -1,6 +1,7 @@
 """The interface of a kind of data: one object that knows the way from a recipe's arguments to batches."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -11,8 +12,10 @@ from ...methods.optional_fields import pretraining_data_kind
 from ..arguments import ARGUMENTS, DataArguments
 from ..collators import BatchCollator
 from ..processors import PROCESSOR_CLASSES, Processor
+from ..tables.empty_rows import Inputs
 from ..tables.labels import LabelSpace, measure_labels
-from ..tables.preparing import PreparedSplit, RawSplit
+from ..tables.preparing import PreparedSplit, RawSplit, filled_rows
+from ..tables.report import DataReport
 from ..tables.rows import Row
 from ..tables.sources import AnyDataset
 from ..tables.splits import limit_splits
@@ -102,12 +105,22 @@ class Kind(ABC, Generic[Arguments]):
         return limit_splits(splits, args)
 
     def usable(self, rows: AnyDataset, args: Arguments, config: PreTrainedConfig, name: str) -> RawSplit:
-        """A split without the rows that cannot be used; a warning names them.
+        """A split without the rows that cannot be used, those whose input is empty; a warning counts them.
 
         Raises:
             ValueError: Too many rows cannot be used.
         """
-        return RawSplit(name, rows)
+        return filled_rows(rows, self.inputs(args), name)
+
+    def inputs(self, args: Arguments) -> Inputs:
+        """The columns of the inputs whose rows may be empty. A missing value among several columns of numbers is an error."""
+        return [[args.input_column]] if isinstance(args.input_column, str) else []
+
+    def describe_rows(
+        self, splits: Mapping[str, RawSplit], args: Arguments, processor: Processor, report: DataReport
+    ) -> None:
+        """Add to a report what this kind alone knows of its raw rows; `processor` is a checkpoint's, None without."""
+        return None
 
     def labels(
         self, args: Arguments, config: PreTrainedConfig, whole: AnyDataset, used: AnyDataset

@@ -96,7 +96,7 @@ class NumericKind(Kind[Arguments]):
     def rows(self, split: RawSplit, args: Arguments, config: PreTrainedConfig, fitted: Fitted) -> PreparedSplit:
         processor = cast(SampleProcessor, split_processor(fitted.processor)[0])  # `fitted_processor` has checked it
         numeric = self.numeric_input(args, processor, fitted.train_split)
-        preparer = RowPreparer(numeric, None, args.label_column, None, fitted.labels, split.name)
+        preparer = RowPreparer(numeric, None, args.label_column, None, fitted.labels, split.name, split.numbers)
         return prepare_split(split.rows, preparer, args)
 
     def collator(self, args: Arguments, config: PreTrainedConfig, processor: Processor) -> BatchCollator:

@@ -12,6 +12,7 @@ from datasets import Dataset
 from ...models.feature_extraction_series import SeriesFeatureExtractor
 from ...models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from ...models.image_processing_array import ArrayImageProcessor
+from ..tables.empty_rows import Inputs
 from ..tables.labels import IGNORED_LABEL, LabelSpace
 from ..tables.pictures import read_image
 from ..tables.preparing import Preparer
@@ -102,6 +103,7 @@ class RowPreparer(Preparer):
         label_mask_column: Name of the column that marks labels to ignore; None means that every label counts.
         labels: Label space, which makes numbers of labels.
         split: Name of the split, for errors.
+        row_numbers: Number that each row had before some were left out, for errors; None where none were.
     """
 
     numeric: NumericInput | None = None
@@ -110,6 +112,14 @@ class RowPreparer(Preparer):
     label_mask_column: str | None = None
     labels: LabelSpace | None = None
     split: str = "train"
+    row_numbers: np.ndarray | None = None
+
+    @property
+    def inputs(self) -> Inputs:
+        """As `Preparer`; a table, one number a column, has no empty row: what it lacks is an error."""
+        texts = [self.texts.columns] if self.texts is not None else []
+        numeric = self.numeric.columns if self.numeric is not None else ()
+        return [*texts, *([numeric] if len(numeric) == 1 else [])]
 
     @property
     def used_columns(self) -> list[str]:
@@ -139,7 +149,7 @@ class RowPreparer(Preparer):
         if self.numeric is not None:
             prepared[self.numeric.name] = self.numbers(batch, indices, self.numeric.processor.prepare_sample)
         if self.texts is not None:
-            texts = self.texts(batch, indices)
+            texts = self.texts(batch, self.named(indices))
             ids, full_lengths = texts.ids, texts.full_lengths
             prepared["input_ids"] = ids
             if texts.segments is not None:
@@ -158,7 +168,7 @@ class RowPreparer(Preparer):
         """
         assert self.numeric is not None
         samples = []
-        for place, index in enumerate(indices):
+        for place, index in enumerate(self.named(indices)):
             values = [batch[name][place] for name in self.numeric.columns]
             try:
                 samples.append(prepare(self.numeric.read(values)))
@@ -183,7 +193,7 @@ class RowPreparer(Preparer):
         values = batch[column]
         masks = batch[self.label_mask_column] if self.label_mask_column else [None] * len(indices)
         encoded: list[np.ndarray | float] = []
-        for place, index in enumerate(indices):
+        for place, index in enumerate(self.named(indices)):
             try:
                 if space.task == "token_classification":
                     encoded.append(space.encode_tokens(values[place], masks[place], lengths[place]))
@@ -203,6 +213,10 @@ class RowPreparer(Preparer):
         for row, label in zip(placed, labels, strict=True):
             row[len(front) : len(front) + len(label[:room])] = label[:room]
         return placed
+
+    def named(self, indices: Sequence[int]) -> Sequence[int]:
+        """Row numbers as errors name them."""
+        return indices if self.row_numbers is None else self.row_numbers[np.asarray(indices)].tolist()
 
     def _where(self, index: int, *columns: str) -> str:
         return row_place(self.split, index, *columns)

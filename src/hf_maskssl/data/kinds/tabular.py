@@ -1,17 +1,28 @@
 """Kind "tabular": one number per feature."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset
 from transformers import PreTrainedConfig
 
 from ...models.feature_extraction_series import SeriesFeatureExtractor
-from ..tables.columns import numeric_columns
+from ..processors import Processor
+from ..tables.columns import left_out_words, numeric_columns
+from ..tables.preparing import RawSplit
+from ..tables.report import DataReport
 from ..tables.sources import AnyDataset
 from .numeric import NumericArguments
 from .preparers import ArrayInput, NumericInput, SampleProcessor
 from .series import SeriesInputs, takes_channels_last
+
+FEWEST_NUMBERED = 20  # rows of a table whose numbering is no chance
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -42,10 +53,12 @@ class TabularKind(SeriesInputs[TabularArguments]):
     def unmeasured(self, args: TabularArguments, config: PreTrainedConfig, train_split: AnyDataset) -> SampleProcessor:
         columns = feature_columns(args, None, train_split)
         is_one_list = isinstance(args.input_column, str)
+        left_out = {} if args.input_column is not None else numeric_columns(train_split, _no_features(args))[1]
         if not is_one_list and len(columns) != config.series_length:
             raise ValueError(
                 f"model.series_length is {config.series_length}, but there are {len(columns)} feature columns: "
                 f"{list(columns)}; set model.series_length to {len(columns)} or list other columns in data.input_column"
+                f"{left_out_words(left_out)}"
             )
         return SeriesFeatureExtractor(
             1,
@@ -66,13 +79,59 @@ class TabularKind(SeriesInputs[TabularArguments]):
         """Names of the columns, where each feature has one."""
         return numeric.columns if len(numeric.columns) > 1 else range(count)
 
+    def describe_rows(
+        self, splits: Mapping[str, RawSplit], args: TabularArguments, processor: Processor, report: DataReport
+    ) -> None:
+        """As `Kind`: the features, and why other columns are none, of which a warning tells as well."""
+        train = splits["train"].rows
+        report.features = list(feature_columns(args, processor, train))
+        if train.features is None:
+            return
+        named = _no_features(args)
+        if args.input_column is None:
+            left_out = numeric_columns(train, named)[1]
+        else:
+            left_out = dict.fromkeys(train.features, "data.input_column does not name it")
+        report.features_left_out = {
+            name: left_out.get(name, "the checkpoint was trained without it")
+            for name in train.features
+            if name not in report.features
+        }
+        unexpected = {name: why for name, why in report.features_left_out.items() if name not in named.values()}
+        if unexpected and args.input_column is None:
+            logger.warning("%d features: %s%s", len(report.features), report.features, left_out_words(unexpected))
+        if isinstance(train, Dataset):
+            _warn_of_row_numbers(train, report.features)
+
     def input_words(self, args: TabularArguments) -> str:
         return super().input_words(args) or "every numeric column but the label"
 
 
-def feature_columns(
-    args: TabularArguments, processor: SampleProcessor | None, train_split: AnyDataset
-) -> tuple[str, ...]:
+def _no_features(args: TabularArguments) -> dict[str, str | None]:
+    """Field of the recipe -> column that is no feature, where the recipe names none."""
+    return {"label_column": args.label_column, "split_column": args.split_column}
+
+
+def _warn_of_row_numbers(rows: Dataset, columns: Sequence[str]) -> None:
+    """Warn of columns that number the rows: an index, which says nothing of a row, among the features."""
+    for name in columns:
+        values = rows.data.column(name)
+        if not pa.types.is_integer(values.type) or len(values) < FEWEST_NUMBERED:
+            continue
+        ends = pc.min_max(values).as_py()
+        if (
+            ends["max"] is not None
+            and ends["max"] - ends["min"] == len(values) - 1 == pc.count_distinct(values).as_py() - 1
+        ):
+            logger.warning(
+                "feature %r numbers the rows from %d to %d: if it is an index, leave it out by data.input_column",
+                name,
+                ends["min"],
+                ends["max"],
+            )
+
+
+def feature_columns(args: TabularArguments, processor: Processor, train_split: AnyDataset) -> tuple[str, ...]:
     """The raw columns of the features, in the order the processor was made for.
 
     Raises:
@@ -81,7 +140,7 @@ def feature_columns(
     if args.input_column is not None:
         return tuple(args.input_columns())
     columns = tuple(processor.feature_names or ()) if isinstance(processor, SeriesFeatureExtractor) else ()
-    columns = columns or tuple(numeric_columns(train_split, [args.label_column, args.split_column]))
+    columns = columns or tuple(numeric_columns(train_split, _no_features(args))[0])
     if args.label_column in columns:
         raise ValueError(
             f"data.label_column: the checkpoint was pre-trained with the label column {args.label_column!r} among its features "

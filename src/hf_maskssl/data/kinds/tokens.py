@@ -10,6 +10,7 @@ from ...methods.optional_fields import wants_special_tokens
 from ..arguments import DataArguments, checkpoint_name
 from ..collators import BatchCollator
 from ..processors import Processor, split_processor
+from ..tables.empty_rows import Inputs
 from ..tables.preparing import PreparedSplit, RawSplit, prepare_split, raw_columns
 from ..tables.sources import AnyDataset
 from ..text.arguments import TextArguments
@@ -85,6 +86,10 @@ class TokensKind(Kind[TokenArguments]):
     arguments = TokenArguments
     pipelines = ("text-classification", "text-classification")
 
+    def inputs(self, args: TokenArguments) -> Inputs:
+        """As `Kind`: of a pair, one text may be empty."""
+        return [args.input_columns()]
+
     def build_processor(self, args: TokenArguments, config: PreTrainedConfig, train_split: AnyDataset) -> Processor:
         """A tokenizer, or None for columns of ids."""
         return loaded_tokenizer(args, config)
@@ -102,9 +107,12 @@ class TokensKind(Kind[TokenArguments]):
             split.name,
             framed=wants_special_tokens(config),
         )
-        preparer = RowPreparer(None, texts, args.label_column, args.label_mask_column, fitted.labels, split.name)
+        preparer = RowPreparer(
+            None, texts, args.label_column, args.label_mask_column, fitted.labels, split.name, split.numbers
+        )
         if args.pack:
-            return pack_split(raw_columns(split.rows, preparer), texts, preparer.description(), args.num_proc)
+            rows = raw_columns(split.rows, preparer)
+            return pack_split(rows, texts, preparer.description(), args.num_proc, split.numbers)
         return prepare_split(split.rows, preparer, args)
 
     def collator(self, args: TokenArguments, config: PreTrainedConfig, processor: Processor) -> BatchCollator:

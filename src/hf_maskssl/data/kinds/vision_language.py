@@ -8,6 +8,7 @@ from transformers import PreTrainedConfig
 from ...models.image_processing_array import ArrayImageProcessor
 from ..collators import BatchCollator
 from ..processors import ImageTextProcessor, Processor, split_processor
+from ..tables.empty_rows import Inputs
 from ..tables.preparing import PreparedSplit, RawSplit, prepare_split
 from ..tables.sources import AnyDataset
 from ..text.arguments import TextArguments
@@ -56,6 +57,10 @@ class VisionLanguageKind(ImageInputs[VisionLanguageArguments]):
     def columns(self, args: VisionLanguageArguments, config: PreTrainedConfig) -> list[tuple[str, str | None]]:
         return [("text_column", args.text_column), *super().columns(args, config)]
 
+    def inputs(self, args: VisionLanguageArguments) -> Inputs:
+        """As `Kind`: neither picture nor text may be empty."""
+        return [[column] for column in args.columns_read()]
+
     def build_processor(
         self, args: VisionLanguageArguments, config: PreTrainedConfig, train_split: AnyDataset
     ) -> Processor:
@@ -77,7 +82,9 @@ class VisionLanguageKind(ImageInputs[VisionLanguageArguments]):
         texts = TextPreparer((str(args.text_column),), tokenizer, config.max_position_embeddings, split.name)
         numeric = self.numeric_input(args, cast(SampleProcessor, images), fitted.train_split)
         return prepare_split(
-            split.rows, RowPreparer(numeric, texts, args.label_column, None, fitted.labels, split.name), args
+            split.rows,
+            RowPreparer(numeric, texts, args.label_column, None, fitted.labels, split.name, split.numbers),
+            args,
         )
 
     def collator(self, args: VisionLanguageArguments, config: PreTrainedConfig, processor: Processor) -> BatchCollator:

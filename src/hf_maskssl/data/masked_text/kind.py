@@ -1,5 +1,8 @@
 """Kind "masked_text"."""
 
+from collections.abc import Mapping
+
+from datasets import Dataset
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from ...methods.optional_fields import pretraining_data_kind
@@ -8,7 +11,9 @@ from ..kinds.base import Fitted, Kind, Summary
 from ..kinds.examples import Example
 from ..kinds.tokens import require_tokenizer, text_example, tokenizer_words
 from ..processors import Processor
+from ..tables.empty_rows import Inputs, empty_reason, empty_rows
 from ..tables.preparing import RawSplit
+from ..tables.report import DataReport
 from ..tables.sources import AnyDataset
 from ..text.tokenizers import build_bert_tokenizer, check_tokenizer, load_tokenizer, train_wordpiece_on
 from .arguments import MaskedTextArguments
@@ -42,6 +47,22 @@ class MaskedTextKind(Kind[MaskedTextArguments]):
     def limited(self, splits: dict[str, AnyDataset], args: MaskedTextArguments) -> dict[str, AnyDataset]:
         """At most `max_<split>_samples` rows of each split, the beginnings of documents."""
         return limit_documents(splits, args)
+
+    def inputs(self, args: MaskedTextArguments) -> Inputs:
+        """As `Kind`: rows without text stay, as they may say where documents end; `masked_text_rows` counts them."""
+        return []
+
+    def describe_rows(
+        self, splits: Mapping[str, RawSplit], args: MaskedTextArguments, processor: Processor, report: DataReport
+    ) -> None:
+        """As `Kind`: how many rows have no text."""
+        inputs = [args.input_columns()]
+        for name, split in splits.items():
+            if isinstance(split.rows, Dataset):
+                where = "; a blank line ends a document" if args.reads_lines else ""
+                count = int(empty_rows(split.rows, inputs).sum())
+                report.leave_out(name, count, empty_reason(inputs) + where)
+                report.splits[name].rows = len(split.rows) - count
 
     def build_processor(
         self, args: MaskedTextArguments, config: PreTrainedConfig, train_split: AnyDataset

@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike
 from transformers import BatchEncoding, PreTrainedConfig, PreTrainedTokenizerBase
 
 from ...models.configuration_pos_minimax_bert import ANY_WORD
-from ..tables.caching import cached_map
+from ..tables.caching import batch_rows_of, cached_map
 from ..tables.rows import Rows
 from ..text.texts import describe_tokenizer, row_place
 from ..text.unknown import NAMED, warn_of_unknown
@@ -32,10 +32,6 @@ from .rows import NUM_SPECIAL_PAIR, NUM_SPECIAL_SINGLE, MaskedTextRows, special_
 SENTENCES_VERSION = 4
 # Columns of rows that are strings with tags: first character of each word, and one past its last.
 WORD_STARTS, WORD_ENDS = "word_starts", "word_ends"
-# Rows prepared at once hold about so many bytes of text: whole books come one by one, sentences by thousands.
-BATCH_BYTES = 2**20
-MOST_BATCH_ROWS = 4096
-LOOKED_AT = 64  # evenly spread rows, by which the mean size of all is estimated
 # A row for each raw row.
 SCHEMA = pa.schema(
     {
@@ -464,18 +460,6 @@ def sentence_table(dataset: Dataset, preparer: SentencePreparer, args: MaskedTex
             ", ..." if (~has_text).sum() > NAMED else "",
         )
     return table
-
-
-def batch_rows_of(dataset: Dataset, column: str) -> int:
-    """The number of rows to prepare at once, so that long ones do not fill the memory."""
-    return max(1, min(MOST_BATCH_ROWS, int(BATCH_BYTES / mean_bytes(dataset, column))))
-
-
-def mean_bytes(dataset: Dataset, column: str) -> float:
-    """Bytes of a row's text, estimated from some rows; at least 1."""
-    places = np.unique(np.linspace(0, len(dataset), LOOKED_AT, endpoint=False).astype(np.int64))
-    looked_at = dataset.select_columns([column]).with_format("arrow").select(places)[:]
-    return max(1.0, looked_at.nbytes / max(1, len(looked_at)))
 
 
 def count_tags(dataset: Dataset, column: str, names: Sequence[str]) -> Counter[str]:

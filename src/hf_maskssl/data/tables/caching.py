@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 from datasets.fingerprint import Hasher
@@ -12,6 +13,10 @@ from datasets.fingerprint import Hasher
 from .rows import Column
 
 BATCH_ROWS = 256
+# Rows of text prepared at once hold about so many bytes: whole books come one by one, sentences by thousands.
+BATCH_BYTES = 2**20
+MOST_BATCH_ROWS = 4096
+LOOKED_AT = 64  # evenly spread rows, by which the mean size of all is estimated
 
 
 def cached_map(
@@ -48,3 +53,15 @@ def cached_map(
         desc="Preparing",
         **options,
     )
+
+
+def batch_rows_of(dataset: Dataset, column: str) -> int:
+    """How many rows to prepare at once, so that long ones do not fill the memory."""
+    return max(1, min(MOST_BATCH_ROWS, int(BATCH_BYTES / mean_bytes(dataset, column))))
+
+
+def mean_bytes(dataset: Dataset, column: str) -> float:
+    """Bytes of a row's text, by some rows; at least 1."""
+    places = np.unique(np.linspace(0, len(dataset), LOOKED_AT, endpoint=False).astype(np.int64))
+    looked_at = dataset.select_columns([column]).with_format("arrow").select(places)[:]
+    return max(1.0, looked_at.nbytes / max(1, len(looked_at)))

@@ -1,12 +1,17 @@
 """Columns of raw data: which there are, which hold numbers, and files left as bytes."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
 import datasets
 
 from ...recipes import nearest
 from .raw_files import encoded, holds_files
 from .sources import AnyDataset, column_names, first_row
+
+# Names that pandas gives to the index it writes, in Parquet and in CSV.
+INDEX_COLUMN = re.compile(r"__index_level_\d+__|Unnamed: \d+(_level_\d+)?(\.\d+)*|")
+NAMED_COLUMNS = 10
 
 
 def require_columns(dataset: AnyDataset, wanted: Iterable[tuple[str, str | None]], split: str) -> None:
@@ -28,22 +33,54 @@ def require_columns(dataset: AnyDataset, wanted: Iterable[tuple[str, str | None]
             )
 
 
-def numeric_columns(dataset: AnyDataset, without: Sequence[str | None]) -> list[str]:
-    """Columns with one number per row, in order, but those named in `without`.
+def numeric_columns(dataset: AnyDataset, without: Mapping[str, str | None]) -> tuple[list[str], dict[str, str]]:
+    """Columns with one number per row, in order, which are the features of a table whose recipe names none.
+
+    Args:
+        dataset: Any split.
+        without: Field of the recipe -> column that is no feature.
+
+    Returns:
+        The features; and of every other column the reason why it is none.
 
     Raises:
         ValueError: There is none, or the column types are unknown (some streams).
     """
     if dataset.features is None:
         raise ValueError("data.input_column: this stream does not tell its column types; list the feature columns")
-    found = [
-        name
-        for name, feature in dataset.features.items()
-        if name not in without and isinstance(feature, datasets.Value) and _is_number(feature.dtype)
-    ]
+    found: list[str] = []
+    left_out: dict[str, str] = {}
+    fields = {column: field for field, column in without.items()}
+    for name, feature in dataset.features.items():
+        if name in fields:
+            left_out[name] = f"it is data.{fields[name]}"
+        elif not isinstance(feature, datasets.Value):
+            left_out[name] = f"it holds {type(feature).__name__}, not one number per row"
+        elif not _is_number(feature.dtype):
+            left_out[name] = f"it holds {feature.dtype}, not numbers" + _type_advice(feature.dtype)
+        elif INDEX_COLUMN.fullmatch(name):
+            left_out[name] = "it is the index that pandas wrote: write tables with index=False"
+        else:
+            found.append(name)
     if not found:
-        raise ValueError(f"data.input_column: no column holds one number per row; there are {list(dataset.features)}")
-    return found
+        raise ValueError(
+            f"data.input_column: no column holds one number per row; there are {list(dataset.features)}"
+            f"{left_out_words(left_out)}"
+        )
+    return found, left_out
+
+
+def left_out_words(left_out: Mapping[str, str]) -> str:
+    """The columns that are no features, as errors end."""
+    words = [f"{name!r} ({reason})" for name, reason in list(left_out.items())[:NAMED_COLUMNS]]
+    more = f" and {len(left_out) - NAMED_COLUMNS} more" if len(left_out) > NAMED_COLUMNS else ""
+    return f"; no features: {', '.join(words)}{more}" if words else ""
+
+
+def _type_advice(dtype: str) -> str:
+    if dtype.startswith("decimal"):
+        return " as NumPy has them: store it as float64"
+    return "; a word among its numbers makes a column of strings" if dtype in ("string", "large_string") else ""
 
 
 def _is_number(dtype: str) -> bool:

@@ -1,8 +1,12 @@
 """The labels of a data set: their names and their numbers."""
 
+import bisect
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
 
 import datasets
 import numpy as np
@@ -11,11 +15,14 @@ import pyarrow.compute as pc
 from datasets import Dataset, IterableDataset
 
 from ..arguments import DENSE_TASKS, DataArguments, Task
+from .empty_rows import missing_values
+from .report import DataReport, SplitReport
 from .sources import AnyDataset
 
 IGNORED_LABEL = -100
 STREAM_ROWS = 10_000
 NAMED_ROWS = 5
+NAMED_IDS = 10
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +35,13 @@ class LabelSpace:
         task: Name of the task: a class, a real number, a class per token, or a class or depth per pixel.
         names: Names of the classes in the order of their ids; empty for real numbers.
         are_strings: Whether the column holds names; otherwise it holds ids.
+        values: The id that the column has for each class, in rising order; empty where ids are 0, 1, 2, ...
     """
 
     task: Task
     names: tuple[str, ...] = ()
     are_strings: bool = False
+    values: tuple[int, ...] = ()
 
     @property
     def num_labels(self) -> int:
@@ -46,6 +55,7 @@ class LabelSpace:
             ValueError: The label is missing, not finite, or not a class of the training split.
         """
         value = value.item() if isinstance(value, np.generic) else value
+        value = float(value) if isinstance(value, Decimal) else value
         if value is None or (isinstance(value, float) and not np.isfinite(value)):
             raise ValueError(f"the label is {value}: drop the row or give it a label (data.drop_missing_labels)")
         if self.are_strings:
@@ -55,7 +65,16 @@ class LabelSpace:
         if not isinstance(value, (int, float)):
             raise ValueError(f"expected one number as label (task {self.task!r}), got {value!r:.60}")
         if self.task == "regression":
+            if abs(value) > np.finfo(np.float32).max:
+                raise ValueError(f"label {value} is too large for single precision: divide the labels by a constant")
             return float(value)
+        if self.values:
+            place = bisect.bisect_left(self.values, value)
+            if self.values[place : place + 1] != (value,):
+                raise ValueError(
+                    f"label {value} is not in the training split, whose class ids are {list(self.values[:NAMED_IDS])}"
+                )
+            return place
         if int(value) != value or not 0 <= value < len(self.names):
             raise ValueError(f"label {value} is not one of the {len(self.names)} classes 0..{len(self.names) - 1}")
         return int(value)
@@ -85,6 +104,10 @@ class LabelSpace:
         keep = labels != IGNORED_LABEL
         if mask is not None:
             keep &= np.asarray(mask) != 0
+        if self.values:
+            kept = [self.encode(value) for value in labels[keep].tolist()]
+            labels = labels.copy()
+            labels[keep] = kept
         wrong = keep & ((labels < 0) | (labels >= len(self.names)) | (labels % 1 != 0))
         if wrong.any():
             # `encode` raises the error of this one label.
@@ -95,17 +118,19 @@ class LabelSpace:
 def measure_labels(args: DataArguments, train_split: AnyDataset) -> LabelSpace | None:
     """The label space of the training split, None when no label column is named.
 
-    Names come from a `ClassLabel` feature; strings are sorted and numbered; integers are ids already.
+    Names come from a `ClassLabel` feature; strings are sorted and numbered; so are whole numbers, whose values are the
+    names: 0, 1, 2 are ids already, others get the ids 0, 1, ... in their order.
 
     Args:
         args: The recipe's data section, not of a dense task (see `multimodal.measure_label_maps`).
         train_split: Whole split: a few rows might lack classes. Of a stream without `ClassLabel` the first 10,000 rows are read.
 
     Raises:
-        ValueError: Labels that are neither integers from 0 nor strings.
+        ValueError: Labels that are neither whole numbers nor strings.
     """
     if args.label_column is None or args.task in DENSE_TASKS:
         return None
+    check_label_type(args, train_split)
     if args.task == "regression":
         return LabelSpace("regression")
     names = _class_label_names((train_split.features or {}).get(args.label_column))
@@ -115,40 +140,162 @@ def measure_labels(args: DataArguments, train_split: AnyDataset) -> LabelSpace |
     strings = sorted(value for value in found if isinstance(value, str))
     if strings and len(strings) == len(found):
         return LabelSpace(args.task, tuple(strings), are_strings=True)
-    ids = [value for value in found if not isinstance(value, str) and value != IGNORED_LABEL]
-    if strings or not ids or any(int(value) != value or value < 0 for value in ids):
+    numbers = [value for value in found if not isinstance(value, str) and value != IGNORED_LABEL]
+    if strings or not numbers or not all(_is_whole(value) for value in numbers):
         raise ValueError(
-            f"data.label_column {args.label_column!r}: expected integers from 0 or strings as classes, got "
+            f"data.label_column {args.label_column!r}: expected whole numbers or strings as classes, got "
             f"{sorted(map(str, found))[:10]}; for real numbers set data.task to regression"
         )
-    return LabelSpace(args.task, tuple(str(number) for number in range(int(max(ids)) + 1)))
+    return _by_values(args.task, {int(value) for value in numbers})
 
 
-def drop_missing_labels(split: AnyDataset, args: DataArguments, role: str) -> AnyDataset:
+def complete_classes(
+    space: LabelSpace | None, args: DataArguments, held_out: Sequence[AnyDataset]
+) -> LabelSpace | None:
+    """Give classes to ids that only other splits have and that lie between those of the training split; warns of ids that are
+    not 0, 1, 2, ...
+
+    A cut by chance may leave a rare class without a training row. Ids beyond those of training, such as the -1 of rows without
+    a label, stay errors.
+
+    Args:
+        space: Of the training split; anything but whole numbers with gaps, or from 1, stays as it is.
+        args: `label_column` is read.
+        held_out: The other splits, streams left out.
+    """
+    if space is None or not space.values or args.label_column is None:
+        return space
+    ids = set(space.values)
+    for split in held_out:
+        if isinstance(split, Dataset):
+            numbers = [value for value in _unique_values(split, args.label_column) if _is_whole(value)]
+            ids |= {int(value) for value in numbers if min(space.values) < value < max(space.values)}
+    ids.discard(IGNORED_LABEL)
+    space = _by_values(space.task, ids)
+    if space.values:
+        logger.warning(
+            "data.label_column %r: the class ids are %s%s, not 0 to %d: these %d values become the classes 0 to %d, and "
+            "id2label keeps the values",
+            args.label_column,
+            list(space.values[:NAMED_IDS]),
+            " ..." if len(ids) > NAMED_IDS else "",
+            len(ids) - 1,
+            len(ids),
+            len(ids) - 1,
+        )
+    return space
+
+
+def _by_values(task: Task, ids: set[int]) -> LabelSpace:
+    """Classes of whole numbers, in their order."""
+    ordered = sorted(ids)
+    is_dense = ordered == list(range(len(ordered)))
+    return LabelSpace(task, tuple(map(str, ordered)), values=() if is_dense else tuple(ordered))
+
+
+def check_label_type(args: DataArguments, split: AnyDataset) -> None:
+    """Refuse a column that holds neither numbers nor strings, nor lists of them.
+
+    Raises:
+        ValueError: Naming the column and what it holds.
+    """
+    feature = (split.features or {}).get(str(args.label_column))
+    while isinstance(feature, (datasets.List, datasets.LargeList)):
+        feature = feature.feature
+    if feature is None or isinstance(feature, datasets.ClassLabel):
+        return
+    dtype = feature.dtype if isinstance(feature, datasets.Value) else type(feature).__name__
+    if not dtype.startswith(("int", "uint", "float", "bool", "string", "large_string", "decimal", "null")):
+        raise ValueError(
+            f"data.label_column {args.label_column!r}: it holds {dtype}, which is neither a class nor a number: make it strings "
+            "or whole numbers (classes), or real numbers with data.task regression"
+        )
+
+
+def class_counts(split: Dataset, column: str, space: LabelSpace) -> dict[str, int]:
+    """How many rows, or tokens, each class has, those without any among them; labels that are no class go by their value."""
+    counts = dict.fromkeys(space.names, 0)
+    for found in pc.value_counts(_flat_labels(split, column)).to_pylist():
+        value = found["values"]
+        if value is None or value != value or value == IGNORED_LABEL:
+            continue
+        try:
+            name = space.names[int(space.encode(value))]
+        except ValueError:  # preparing the row will say so
+            name = f"{value} (no class)"
+        counts[name] = counts.get(name, 0) + found["counts"]
+    return counts
+
+
+def describe_split(
+    report: DataReport, name: str, rows: AnyDataset, args: DataArguments, labels: LabelSpace | None
+) -> None:
+    """Add to a report the rows, classes and missing values of a split; warns of classes without a training row."""
+    split = report.splits.setdefault(name, SplitReport())
+    if isinstance(rows, IterableDataset):
+        return
+    split.rows = len(rows)
+    columns = [*args.columns_read(), *(column for column in args.label_columns().values() if column is not None)]
+    missing = {column: missing_values(rows, column) for column in dict.fromkeys(columns)}
+    split.missing = {column: count for column, count in missing.items() if count}
+    if labels is None or not labels.names or args.task in DENSE_TASKS or args.label_column is None:
+        return
+    split.classes = class_counts(rows, args.label_column, labels)
+    absent = [label for label, count in split.classes.items() if count == 0]
+    if absent and name == "train":
+        logger.warning(
+            "train split, column %r: no row of %d of %d classes: %s%s",
+            args.label_column,
+            len(absent),
+            len(labels.names),
+            absent[:NAMED_IDS],
+            " ..." if len(absent) > NAMED_IDS else "",
+        )
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, (int, float, Decimal)) and math.isfinite(value) and int(value) == value
+
+
+def drop_missing_labels(
+    split: AnyDataset, args: DataArguments, role: str, report: DataReport | None = None
+) -> AnyDataset:
     """The rows of a split whose label is there; a warning counts the others. All rows stay where no label column is named.
 
     Args:
         split: Raw rows; not a stream, whose rows cannot be counted beforehand.
         args: `label_column` is read.
         role: Name of the split, for the warning.
+        report: Where they are counted as well.
     """
     missing = missing_labels(split, args.label_column)
     if len(missing) == 0 or isinstance(split, IterableDataset):
         return split
-    logger.warning("%s; they are dropped", _missing_words(split, args.label_column, role, missing))
+    logger.warning("%s; they are dropped", _missing_words(args, len(split), role, missing))
+    if report is not None:
+        report.leave_out(role, len(missing), f"no label in column {args.label_column!r}")
     return split.select(np.setdiff1d(np.arange(len(split)), missing))
 
 
-def refuse_missing_labels(split: AnyDataset, args: DataArguments, role: str) -> None:
+def refuse_missing_labels(
+    split: AnyDataset, args: DataArguments, role: str, row_numbers: np.ndarray | None = None
+) -> None:
     """Refuse a split with missing labels; in a stream they are met when their row is prepared.
+
+    Args:
+        split: Raw rows.
+        args: `label_column` is read.
+        role: Name of the split, for the error.
+        row_numbers: Number that each row had before some were left out; None where none were.
 
     Raises:
         ValueError: Labels are missing; the error names the column, the first rows and their number.
     """
     missing = missing_labels(split, args.label_column)
     if len(missing):
+        missing = missing if row_numbers is None else row_numbers[missing]
         raise ValueError(
-            f"{_missing_words(split, args.label_column, role, missing)}: fill them, or set data.drop_missing_labels "
+            f"{_missing_words(args, len(split), role, missing)}: fill them, or set data.drop_missing_labels "
             "to true to leave such rows out"
         )
 
@@ -161,9 +308,21 @@ def missing_labels(split: AnyDataset, column: str | None) -> np.ndarray:
     return np.flatnonzero(pc.is_null(labels, nan_is_null=True).to_numpy())
 
 
-def _missing_words(split: AnyDataset, column: str | None, role: str, rows: np.ndarray) -> str:
+def _missing_words(args: DataArguments, total: int, role: str, rows: np.ndarray) -> str:
+    column = args.label_column
+    note = " (in a CSV column of numbers, NA, null, None and the like are missing)" if args.source == "csv" else ""
     named = ", ".join(map(str, rows[:NAMED_ROWS])) + (", ..." if len(rows) > NAMED_ROWS else "")
-    return f"{role} split, row {named}, column {column!r}: the label is missing in {len(rows)} of {len(split)} rows"
+    return f"{role} split, row {named}, column {column!r}: the label is missing in {len(rows)} of {total} rows{note}"
+
+
+def _flat_labels(dataset: Dataset, column: str) -> pa.ChunkedArray:
+    """The labels of all rows, those of tokens one after the other."""
+    array = dataset.select_columns([column]).with_format("arrow")[:].column(0)
+    while (
+        pa.types.is_list(array.type) or pa.types.is_large_list(array.type) or pa.types.is_fixed_size_list(array.type)
+    ):
+        array = pc.list_flatten(array)
+    return array
 
 
 def _class_label_names(feature: object) -> list[str] | None:
@@ -176,17 +335,15 @@ def _unique_values(dataset: AnyDataset, column: str) -> list[str | int | float]:
     """Values that occur, without missing ones."""
     if isinstance(dataset, IterableDataset):
         logger.info("classes of %r are taken from the first %d rows of the stream", column, STREAM_ROWS)
-        values: set[str | int | float | None] = set()
+        values: set[Any] = set()
         for row in dataset.take(STREAM_ROWS):
-            values.update(row[column] if isinstance(row[column], list) else [row[column]])
+            for value in row[column] if isinstance(row[column], list) else [row[column]]:
+                # Of a stream that does not tell the types of its columns.
+                if value is not None and not isinstance(value, (str, int, float, Decimal)):
+                    raise ValueError(
+                        f"data.label_column {column!r}: expected whole numbers or strings as classes, got {value!r:.60}"
+                    )
+                values.add(value)
     else:
-        table = dataset.select_columns([column]).with_format("arrow")[:]
-        array = table.column(0)
-        while (
-            pa.types.is_list(array.type)
-            or pa.types.is_large_list(array.type)
-            or pa.types.is_fixed_size_list(array.type)
-        ):
-            array = pc.list_flatten(array)
-        values = set(pc.unique(array).to_pylist())
+        values = set(pc.unique(_flat_labels(dataset, column)).to_pylist())
     return [value for value in values if value is not None and value == value]

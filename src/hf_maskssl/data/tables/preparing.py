@@ -1,10 +1,12 @@
 """Prepared splits: the interface of a kind's preparer, and the three forms in which its rows are kept."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
 import pyarrow as pa
 from datasets import Dataset, IterableDataset
 from numpy import ndarray
@@ -13,10 +15,14 @@ from ..arguments import DataArguments
 from .caching import BATCH_ROWS, cached_map
 from .columns import undecoded
 from .draws import DrawnByEpoch, remember_drawn
+from .empty_rows import Inputs, WithoutEmpty, empty_reason, empty_rows
 from .rows import Column, PreparedRows, Rows, TransformedRows, to_table
 from .sources import AnyDataset, column_names
 
 PreparedSplit: TypeAlias = PreparedRows | TransformedRows | IterableDataset
+NAMED_ROWS = 5
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -27,20 +33,67 @@ class RawSplit:
         name: "train", "validation" or "test".
         rows: Rows that can be used.
         numbers: Number (n,) int64 that each row had before some were left out; None where none were.
+        reason: Why they were left out, in words.
     """
 
     name: str
     rows: AnyDataset
     numbers: ndarray | None = None
+    reason: str = "what cannot be read"
+
+
+def filled_rows(rows: AnyDataset, inputs: Inputs, split: str) -> RawSplit:
+    """A split without the rows whose input is empty, which a warning counts.
+
+    Those of a stream are left out as they pass, see `WithoutEmpty`.
+
+    Args:
+        rows: Raw rows.
+        inputs: The columns of the inputs.
+        split: Name of the split, for messages.
+
+    Raises:
+        ValueError: All rows are empty.
+    """
+    if isinstance(rows, IterableDataset) or not inputs:
+        return RawSplit(split, rows)
+    empty = empty_rows(rows, inputs)
+    first, reason = np.flatnonzero(empty), empty_reason(inputs)
+    if len(first) == 0:
+        return RawSplit(split, rows)
+    if len(first) == len(rows):
+        raise ValueError(f"{split} split: all {len(rows)} rows have {reason}: check data.input_column")
+    logger.warning(
+        "%s split: %d of %d rows have %s and are left out (rows %s%s)",
+        split,
+        len(first),
+        len(rows),
+        reason,
+        ", ".join(map(str, first[:NAMED_ROWS])),
+        ", ..." if len(first) > NAMED_ROWS else "",
+    )
+    kept = np.flatnonzero(~empty)
+    return RawSplit(split, rows.select(kept), kept, reason)
 
 
 class Preparer(ABC):
-    """Turns raw rows into the model's inputs, a batch at a time."""
+    """Turns raw rows into the model's inputs, a batch at a time.
+
+    Attributes:
+        split: Name of the split, for messages.
+    """
+
+    split: str = "train"
 
     @property
     @abstractmethod
     def used_columns(self) -> list[str]:
         """Every raw column read."""
+
+    @property
+    def inputs(self) -> Inputs:
+        """The columns of the inputs whose rows may be empty; of a stream such rows are left out."""
+        return ()
 
     @abstractmethod
     def __call__(self, batch: Rows, indices: Sequence[int]) -> dict[str, Column]:
@@ -104,7 +157,11 @@ def prepare_split(dataset: AnyDataset, preparer: Preparer, args: DataArguments) 
     dataset = raw_columns(dataset, preparer)
     if isinstance(dataset, IterableDataset):
         stream = dataset.map(
-            preparer, with_indices=True, batched=True, batch_size=BATCH_ROWS, remove_columns=column_names(dataset)
+            WithoutEmpty(preparer, preparer.inputs, preparer.split),
+            with_indices=True,
+            batched=True,
+            batch_size=BATCH_ROWS,
+            remove_columns=column_names(dataset),
         )
         if isinstance(preparer, DrawnByEpoch):
             remember_drawn(stream, preparer)

@@ -1,36 +1,50 @@
 """Raw data sets by name: those that come with the package, local files, saved folders and the Hub."""
 
-from collections.abc import Iterator
+import glob
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import datasets
 import numpy as np
-import pyarrow as pa
 from datasets import Dataset, IterableDataset
 
 from ...files import nearest_path
 from ...recipes import nearest
 from ..arguments import LOCAL_SOURCES, DataArguments, DataFiles, expand_variables
 from ..builtin import SOURCES
+from .csv_words import with_words_kept
+from .files import (
+    READING_ERRORS,
+    as_pattern,
+    ending_words,
+    file_words,
+    followed_links,
+    is_literal,
+    reading_error,
+    unread_endings,
+)
 from .multimodal_folder import read_multimodal_folder
+from .numpy_files import read_numpy
+from .report import DataReport
 from .sound_folder import SoundFolder
 
 PARQUET_BATCH_ROWS = 1000
-# Words of the errors that datasets and pandas raise for files without rows.
-EMPTY_FILES = (
-    "corresponds to no data",
-    "Please pass `features` or at least one example",
-    "No columns to parse from file",
-)
 PICKLES = ("pandas",)  # readers of `datasets` that some of its versions run a file's code with
-ARRAY_FEATURES = {3: datasets.Array2D, 4: datasets.Array3D, 5: datasets.Array4D, 6: datasets.Array5D}
 
 AnyDataset: TypeAlias = Dataset | IterableDataset
 
+logger = logging.getLogger(__name__)
 
-def read_split(args: DataArguments, split: str) -> AnyDataset:
+
+def read_split(args: DataArguments, split: str, report: DataReport | None = None) -> AnyDataset:
     """One whole split of the source, by its name there.
+
+    Args:
+        args: The recipe's data section.
+        split: Its name.
+        report: Where files that are not read are counted as well as in the log.
 
     Raises:
         ValueError: An unset environment variable, a split that is not there, or an unreadable file.
@@ -43,7 +57,7 @@ def read_split(args: DataArguments, split: str) -> AnyDataset:
         raise ValueError(f"data.source {source!r} reads pickles, which can run code: save the table as Parquet or CSV")
     data_files = _expand_files(args, source)
     if source == "numpy":
-        return _read_numpy(data_files, split, args.streaming)
+        return read_numpy(data_files, split, args.streaming)
     if (Path(source) / "dataset_dict.json").is_file() or (Path(source) / "state.json").is_file():
         return _read_saved(source, split, args.streaming)
     data_dir = None if args.data_dir is None else expand_variables(args.data_dir, "data.data_dir")
@@ -52,28 +66,71 @@ def read_split(args: DataArguments, split: str) -> AnyDataset:
     if source == "multimodal_folder":
         dataset = read_multimodal_folder(Path(str(data_dir)), split, args)
         return dataset.to_iterable_dataset() if args.streaming else dataset
-    options: dict[str, Any] = {"data_dir": data_dir, "data_files": data_files}
+    folder = data_dir if data_files is None else None
     try:
-        if source == "audiofolder":
-            return _read_sounds(options, split, args.streaming)
-        if source == "parquet":
-            # Without a batch size, Parquet files without rows raise an error about that size.
-            options["batch_size"] = PARQUET_BATCH_ROWS
-        return datasets.load_dataset(
-            source, name=args.config_name, revision=args.revision, split=split, streaming=args.streaming, **options
-        )
+        dataset = _load(args, source, split, data_dir, data_files)
     except (ConnectionError, FileNotFoundError) as error:
         if source in LOCAL_SOURCES or Path(source).exists():
             raise
         raise _unknown_source(source, error) from error
-    except (
-        datasets.exceptions.DatasetGenerationError,
-        pa.ArrowException,
-        ValueError,
-        KeyError,
-        StopIteration,
-    ) as error:
-        raise reading_error(f"data.source {source!r}: split {split!r}", error) from error
+    except READING_ERRORS as error:
+        raise reading_error(f"{_place(args)}: split {split!r}", error, unread_endings(source, folder)) from error
+    unread = {} if report is None else unread_endings(source, folder)
+    if unread and report is not None:
+        report.files_left_out = unread
+        logger.warning(
+            "data.data_dir %s: files that data.source %r does not read are left out: %s",
+            data_dir,
+            source,
+            ending_words(unread),
+        )
+    return dataset
+
+
+def _load(args: DataArguments, source: str, split: str, data_dir: str | None, data_files: DataFiles) -> AnyDataset:
+    """One split, read by `datasets`."""
+    options: dict[str, Any] = {"data_dir": data_dir, "data_files": data_files}
+    if source in LOCAL_SOURCES:
+        options = {
+            "data_dir": data_dir and as_pattern(data_dir),
+            "data_files": map_files(lambda path: as_pattern(path, data_dir or ""), data_files),
+        }
+    elif Path(source).is_dir() and glob.has_magic(str(Path(source).resolve())):
+        raise ValueError(
+            "the folder's path holds one of *, ? and [, which are read as a pattern: rename it, or set data.source to the kind "
+            "of its files and data.data_dir to the folder"
+        )
+    if source == "parquet":
+        # Without a batch size, Parquet files without rows raise an error about that size.
+        options["batch_size"] = PARQUET_BATCH_ROWS
+
+    def load(**more: Any) -> AnyDataset:
+        with followed_links():
+            if source == "audiofolder":
+                return _read_sounds(options, split, args.streaming)
+            return datasets.load_dataset(
+                source,
+                name=args.config_name,
+                revision=args.revision,
+                split=split,
+                streaming=args.streaming,
+                **options,
+                **more,
+            )
+
+    return with_words_kept(load(), args, load) if source == "csv" else load()
+
+
+def _place(args: DataArguments) -> str:
+    """The source and its files, as errors name them."""
+    files = args.data_files.values() if isinstance(args.data_files, dict) else [args.data_files or args.data_dir]
+    names = [name for one in files for name in ([one] if isinstance(one, str) else one or [])]
+    return f"data.source {args.source!r}" + (f" ({file_words(names)})" if names else "")
+
+
+def unreadable_stream(args: DataArguments, split: str, error: BaseException) -> ValueError:
+    """The error of a stream that cannot be read."""
+    return reading_error(f"{_place(args)}: split {split!r}", error, unread_endings(args.source, args.data_dir))
 
 
 def _unknown_source(source: str, error: Exception) -> FileNotFoundError:
@@ -85,16 +142,6 @@ def _unknown_source(source: str, error: Exception) -> FileNotFoundError:
         f"data.source {source!r}{hint}: expected one of {known}, a folder, or a data set on the Hub, "
         f"from which it cannot be read: {reason}."
     )
-
-
-def reading_error(place: str, error: Exception) -> ValueError:
-    """An error with advice for files that datasets cannot read, or that have no rows."""
-    cause = error.__cause__ or error
-    # An empty JSON file stops the iterator over its rows.
-    if isinstance(cause, StopIteration) or any(words in str(cause) for words in EMPTY_FILES):
-        return ValueError(f"{place} has no rows: its files are empty; check data.data_files")
-    advice = ". The file is not UTF-8: save it as UTF-8" if isinstance(cause, UnicodeDecodeError) else ""
-    return ValueError(f"{place} cannot be read: {cause}{advice}")
 
 
 def choose_rows(dataset: Dataset, count: int, seed: int) -> Dataset:
@@ -147,84 +194,20 @@ def _expand_files(args: DataArguments, source: str) -> DataFiles:
 
     def expand(name: str) -> str:
         path = expand_variables(name, "data.data_files")
-        is_plain = source in LOCAL_SOURCES and "://" not in path and not set(path) & set("*?[")
+        is_plain = source in LOCAL_SOURCES and "://" not in path and is_literal(as_pattern(path, folder))
         if is_plain and not (Path(folder) / path).exists():
             hint = nearest_path(Path(folder) / path)
             raise FileNotFoundError(f"data.data_files: {Path(folder) / path} does not exist{hint}")
         return str(Path(folder) / path) if source == "numpy" else path
 
-    def expand_all(files: str | list[str]) -> str | list[str]:
-        return expand(files) if isinstance(files, str) else [expand(name) for name in files]
-
-    if isinstance(args.data_files, dict):
-        return {split: expand_all(files) for split, files in args.data_files.items()}
-    return expand_all(args.data_files)
+    return map_files(expand, args.data_files)
 
 
-def _read_numpy(data_files: DataFiles, split: str, streaming: bool) -> AnyDataset:
-    by_split = data_files if isinstance(data_files, dict) else {"train": data_files or []}
-    if split not in by_split:
-        raise ValueError(f"data.data_files: no files for split {split!r}; there are {sorted(by_split)}")
-    named = by_split[split]
-    files = [named] if isinstance(named, str) else named
-    groups = _numpy_groups(files)
-    features = _numpy_features(groups[0])
-    # Size and time of the files belong to the fingerprint: a file written anew is read anew.
-    stamps = tuple((name, Path(name).stat().st_size, Path(name).stat().st_mtime_ns) for name in files)
-    kind = IterableDataset if streaming else Dataset
-    try:
-        return kind.from_generator(
-            _numpy_rows, features=features, gen_kwargs={"groups": tuple(groups), "stamps": stamps}
-        )
-    except datasets.exceptions.DatasetGenerationError as error:
-        raise ValueError(f"data.data_files: {files} cannot be read: {error.__cause__ or error}") from error
-
-
-def _numpy_groups(files: list[str]) -> list[tuple[str, ...]]:
-    """Files that together hold all columns: every `.npz` by itself, all `.npy` files as one."""
-    endings = {Path(name).suffix for name in files}
-    if endings == {".npz"}:
-        return [(name,) for name in files]
-    if endings == {".npy"}:
-        return [tuple(files)]
-    raise ValueError(f"data.data_files: expected .npz files or .npy files, not both and nothing else, got {files}")
-
-
-def _numpy_columns(group: tuple[str, ...]) -> dict[str, np.ndarray]:
-    try:
-        if group[0].endswith(".npz"):
-            with np.load(group[0]) as archive:
-                columns = {name: archive[name] for name in archive.files}
-        else:
-            columns = {Path(name).stem: np.load(name, mmap_mode="r") for name in group}
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"data.data_files: {list(group)} cannot be read as NumPy files: {error}") from error
-    lengths = {name: len(array) if array.ndim else None for name, array in columns.items()}
-    if len(set(lengths.values())) != 1 or None in lengths.values():
-        raise ValueError(f"data.data_files: {list(group)}: every array needs the same number of rows, got {lengths}")
-    return columns
-
-
-def _numpy_features(group: tuple[str, ...]) -> datasets.Features:
-    features: dict[str, Any] = {}
-    for name, array in _numpy_columns(group).items():
-        # NumPy strings such as "<U5" are plain strings to Arrow.
-        value = datasets.Value("string" if array.dtype.kind in "US" else str(array.dtype))
-        if array.ndim == 1:
-            features[name] = value
-        elif array.ndim == 2:
-            features[name] = datasets.List(value, length=array.shape[1])
-        elif array.ndim in ARRAY_FEATURES:
-            features[name] = ARRAY_FEATURES[array.ndim](array.shape[1:], str(array.dtype))
-        else:
-            raise ValueError(f"data.data_files: array {name!r} has {array.ndim} dimensions; at most 6 can be read")
-    return datasets.Features(features)
-
-
-def _numpy_rows(
-    groups: tuple[tuple[str, ...], ...], stamps: tuple[tuple[str, int, int], ...]
-) -> Iterator[dict[str, Any]]:
-    for group in groups:
-        columns = _numpy_columns(group)
-        for row in range(len(next(iter(columns.values())))):
-            yield {name: array[row] for name, array in columns.items()}
+def map_files(function: Callable[[str], str], files: DataFiles) -> DataFiles:
+    """What a function makes of every path of a `data_files`."""
+    if isinstance(files, dict):
+        by_split: dict[str, Any] = {split: map_files(function, named) for split, named in files.items()}
+        return by_split
+    if isinstance(files, list):
+        return [function(name) for name in files]
+    return None if files is None else function(files)

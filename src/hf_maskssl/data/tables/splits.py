@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 
-import datasets
 import numpy as np
-import pyarrow as pa
 from datasets import Dataset, IterableDataset
 
 from ..arguments import DataArguments
 from .columns import require_columns
 from .file_paths import with_whole_paths
+from .files import READING_ERRORS
 from .labels import drop_missing_labels
+from .report import DataReport
 from .scaffolds import scaffold_groups
-from .sources import AnyDataset, choose_rows, first_row, read_split, reading_error
+from .sources import AnyDataset, choose_rows, first_row, read_split, unreadable_stream
 
 ROLES = ("train", "validation", "test")
 
@@ -35,18 +35,31 @@ def load_splits(args: DataArguments) -> dict[str, AnyDataset]:
     return limit_splits(read_splits(args), args)
 
 
-def read_splits(args: DataArguments) -> dict[str, AnyDataset]:
-    """The splits of `load_splits` before `max_*_samples` are applied; the errors are the same."""
+def read_splits(args: DataArguments, report: DataReport | None = None) -> dict[str, AnyDataset]:
+    """The splits of `load_splits` before `max_*_samples` are applied; the errors are the same.
+
+    Args:
+        args: The recipe's data section.
+        report: Where files and rows that are left out are counted as well as in the log.
+    """
     names = {"train": args.train_split, "validation": args.validation_split, "test": args.test_split}
     splits = {
-        role: with_whole_paths(read_split(args, name), args, name) for role, name in names.items() if name is not None
+        role: with_whole_paths(read_split(args, name, report if role == "train" else None), args, name)
+        for role, name in names.items()
+        if name is not None
     }
     for role, split in splits.items():
-        _refuse_empty(split, role, names[role] or args.train_split)
+        _refuse_empty(split, role, names[role] or args.train_split, args)
     if args.drop_missing_labels:
-        splits = {role: drop_missing_labels(split, args, role) for role, split in splits.items()}
+        splits = {role: drop_missing_labels(split, args, role, report) for role, split in splits.items()}
     if args.split != "given":
-        return dict(cut_split(splits["train"], args))
+        cut = cut_split(splits["train"], args)
+        if report is not None:
+            lost = len(splits["train"]) - sum(map(len, cut.values()))
+            report.leave_out(
+                "train", lost, f"in no part of data.split {args.split!r}, such as SMILES that cannot be read"
+            )
+        return dict(cut)
     if args.validation_fraction:
         splits["train"], splits["validation"] = _cut(splits["train"], args.validation_fraction, args.split_seed)
     return splits
@@ -172,10 +185,10 @@ def _cut(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset
     return dataset.select(np.sort(order[held_out:])), dataset.select(np.sort(order[:held_out]))
 
 
-def _refuse_empty(split: AnyDataset, role: str, name: str) -> None:
+def _refuse_empty(split: AnyDataset, role: str, name: str, args: DataArguments) -> None:
     try:
         is_empty = first_row(split) is None if isinstance(split, IterableDataset) else len(split) == 0
-    except (datasets.exceptions.DatasetGenerationError, pa.ArrowException, ValueError) as error:
-        raise reading_error(f"the {role} split {name!r}", error) from error
+    except READING_ERRORS as error:
+        raise unreadable_stream(args, name, error) from error
     if is_empty:
         raise ValueError(f"the {role} split {name!r} has no rows: check data.data_files and data.{role}_split")

@@ -11,6 +11,7 @@ from datasets import IterableDataset
 
 from ..arguments import DataArguments
 from .caching import BATCH_ROWS, cached_map
+from .empty_rows import WithoutEmpty
 from .preparing import Preparer, raw_columns
 from .rows import Column, Rows
 from .sources import AnyDataset, chosen_numbers
@@ -63,11 +64,13 @@ def _moments(measure: MomentsOfBatch, args: DataArguments, train_split: AnyDatas
     if isinstance(rows, IterableDataset):
         logger.info("mean and standard deviation are measured on the first %d rows of the stream", STATISTICS_ROWS)
         moments = []
+        measure_filled = WithoutEmpty(measure, measure.prepare.inputs, measure.prepare.split)
         for start, batch in enumerate(rows.take(STATISTICS_ROWS).iter(batch_size=BATCH_ROWS)):
             first = start * BATCH_ROWS
             count = len(batch[measure.prepare.used_columns[0]])
-            result = measure(batch, range(first, first + count))
-            moments.append({name: values[0] for name, values in result.items()})
+            result = measure_filled(batch, range(first, first + count))
+            if result:
+                moments.append({name: values[0] for name, values in result.items()})
         return moments
     if len(rows) > STATISTICS_ROWS:
         logger.info("mean and standard deviation are measured on %d of %d rows", STATISTICS_ROWS, len(rows))

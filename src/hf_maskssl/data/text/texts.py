@@ -1,7 +1,7 @@
 """Strings, lists of words, sentence pairs and lists of ids, turned into token ids."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,8 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ..tables.rows import Rows
+
+ENCODED_CHARACTERS = 2**20  # given to a tokenizer at once
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,7 @@ class TextPreparer:
         values = self._texts(batch, indices, column)
         if self.tokenizer is None:
             return [self._ids(value, index, column) for value, index in zip(values, indices, strict=True)]
-        encoded = self.tokenizer(values, add_special_tokens=False, return_attention_mask=False, verbose=False)
-        full = [np.asarray(ids, dtype=np.int32) for ids in encoded["input_ids"]]
+        full = list(encoded_texts(self.tokenizer, values))
         self._refuse_unknown(full, values, indices)
         return full
 
@@ -159,6 +160,42 @@ class TextPreparer:
 
     def _where(self, index: int, *columns: str) -> str:
         return row_place(self.split, index, *columns)
+
+
+def encoded_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Iterator[np.ndarray]:
+    """The ids (N,) int32 of each text, without special tokens.
+
+    The tokenizers library takes a hundred bytes and more for a token, so it is given about a million characters at once,
+    which may be many texts, one long one or, where tokens are bytes, a part of one.
+    """
+    options = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
+    start = 0
+    while start < len(texts):
+        if len(texts[start]) > ENCODED_CHARACTERS and is_bytewise(tokenizer):
+            text = texts[start]
+            parts = [text[at : at + ENCODED_CHARACTERS] for at in range(0, len(text), ENCODED_CHARACTERS)]
+            found = [np.asarray(tokenizer(part, **options)["input_ids"], dtype=np.int32) for part in parts]
+            yield np.concatenate(found)
+            start += 1
+            continue
+        end, size = start + 1, len(texts[start])
+        while end < len(texts) and size + len(texts[end]) <= ENCODED_CHARACTERS:
+            size += len(texts[end])
+            end += 1
+        for ids in tokenizer(texts[start:end], **options)["input_ids"]:
+            yield np.asarray(ids, dtype=np.int32)
+        start = end
+
+
+def is_bytewise(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether every byte is a token whatever stands beside it, as in `build_byte_tokenizer`."""
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        return False
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    split = state["pre_tokenizer"] or {}
+    splits_nothing = split.get("type") == "ByteLevel" and not split["use_regex"] and not split["add_prefix_space"]
+    has_merges = state["model"].get("type") != "BPE" or bool(state["model"]["merges"])
+    return splits_nothing and not has_merges and state["normalizer"] is None
 
 
 def join_words(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -36,7 +37,12 @@ CONTINUES = "##"
 LARGEST_ALPHABET = 1000
 LOWEST_FREQUENCY = 2
 # Part of the key of a kept vocabulary: raise it when `train_wordpiece` gives another one.
-WORDPIECE_VERSION = 1
+WORDPIECE_VERSION = 2
+# BERT's tokenizer makes [UNK] of longer words, so no piece of them would ever be used; and the time that training takes grows
+# with the square of a word's length.
+LONGEST_WORD = 100
+# Text without a run of so many characters has no word that is too long: decomposed, a character becomes four at the most.
+LONG_RUN = re.compile(rf"\S{{{LONGEST_WORD // 4 + 1},}}")
 TEXT_ROWS = 1000  # rows read together
 # A model's vocabulary that is larger than the tokenizer's by more than this causes a warning.
 MOST_UNUSED = 1.05
@@ -170,7 +176,8 @@ def read_vocabulary(path: Path) -> dict[str, int]:
 def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = True) -> dict[str, int]:
     """Train a WordPiece vocabulary: characters, then pieces by their counts (byte-pair merges, as the tokenizers library).
 
-    The same texts give the same vocabulary, in every process.
+    The same texts give the same vocabulary, in every process. Words of more than 100 characters are left out, as BERT's tokenizer
+    makes [UNK] of them; a warning counts them.
 
     Args:
         texts: Texts, read twice and so no iterator.
@@ -189,7 +196,14 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = Tru
     backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    texts = ShortWords(texts, backend)
     alphabet = _alphabet(texts, backend)
+    if texts.left_out:
+        logger.warning(
+            "%d words of more than %d characters are left out of the WordPiece vocabulary: BERT's tokenizer makes [UNK] of them",
+            texts.left_out,
+            LONGEST_WORD,
+        )
     # These pieces continue a word; punctuation never does. The trainer numbers them in the order of a hash table, and
     # breaks ties by number, so that every run would end with other pieces: given as special tokens, they have their order.
     inner = [CONTINUES + letter for letter in alphabet if len(_split_words(backend, "a" + letter)) == 1]
@@ -212,6 +226,32 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = Tru
     vocabulary: dict[str, int] = backend.get_vocab(with_added_tokens=False)
     _warn_of_few_pieces(vocabulary, vocab_size)
     return dict(sorted(vocabulary.items(), key=lambda item: item[1]))
+
+
+@dataclass
+class ShortWords:
+    """Texts without words that are longer than BERT's tokenizer takes.
+
+    Attributes:
+        texts: Read as often as this is.
+        backend: A tokenizer, whose normalizer and pre-tokenizer decide what a word is.
+        left_out: How many words the last reading has left out.
+    """
+
+    texts: Iterable[str]
+    backend: Tokenizer
+    left_out: int = 0
+
+    def __iter__(self) -> Iterator[str]:
+        self.left_out = 0
+        for text in self.texts:
+            if LONG_RUN.search(text) is None:
+                yield text
+                continue
+            words = [word for word, _ in _split_words(self.backend, text)]
+            kept = [word for word in words if len(word) <= LONGEST_WORD]
+            self.left_out += len(words) - len(kept)
+            yield text if len(kept) == len(words) else " ".join(kept)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ from datasets import IterableDataset
 from ...checkpoint_folders import checkpoint_folder
 from ...data.preparation import prepare_data
 from ...data.processors import load_processor
+from ...data.tables.report import REPORT_FILE
 from ...data.tables.splits import split_names
+from ...files import write_json
 from ...launch import launched_state
 from ...locks import FolderLock
 from .arguments import FinetuningRecipe
@@ -70,6 +72,8 @@ class FinetuningSetup:
         with self.state.main_process_first():  # the others find the prepared rows in the cache
             processor = complete_processor(processor, data, self.config)
             self.data = prepare_data(data, self.config, processor, require_labels=True)
+        if self.state.is_main_process:
+            write_json(self.folder / REPORT_FILE, self.data.report.to_json())
         self.task = str(self.data.task)
         self.num_labels = int(self.data.num_labels or 0)
         self._check_data()

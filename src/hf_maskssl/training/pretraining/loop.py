@@ -13,7 +13,8 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ...data.preparation import PreparedData, prepare_data
-from ...files import writable_folder
+from ...data.tables.report import REPORT_FILE
+from ...files import writable_folder, write_json
 from ...locks import FolderLock
 from ...models.pretraining import pretraining_hooks
 from ...recipes import build_config
@@ -106,6 +107,8 @@ class Pretrainer:
             self.prepared: PreparedData = prepare_data(
                 self.recipe.data, build_config(self.recipe.model), complete=True
             )
+        if self.accelerator.is_main_process:
+            write_json(self.output_dir / REPORT_FILE, self.prepared.report.to_json())
         for watcher in self.watchers:
             watcher.check(self)
         model = build_model(self.recipe, self.accelerator)

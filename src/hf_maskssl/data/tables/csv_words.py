@@ -1,0 +1,54 @@
+"""Words of CSV files that pandas takes for missing values, kept where a column holds words."""
+
+import logging
+from collections.abc import Callable
+
+from datasets import Dataset, IterableDataset
+
+from ..arguments import DataArguments
+
+# What pandas reads as missing (`na_values` of `read_csv`), beside an empty cell.
+MISSING_WORDS = (
+    *("#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA"),
+    *("NULL", "NaN", "None", "n/a", "nan", "null"),
+)
+
+LOOKED_AT = 1000  # first rows of a stream, which does not tell the types of its columns
+
+logger = logging.getLogger(__name__)
+
+
+def with_words_kept(
+    split: Dataset | IterableDataset, args: DataArguments, load: Callable[..., Dataset]
+) -> Dataset | IterableDataset:
+    """A split of CSV files in which NA, null, None and the like are words where the recipe's columns hold words.
+
+    There an empty cell alone is missing. In columns of numbers those words stay for missing numbers.
+
+    Args:
+        split: As pandas reads it.
+        args: The recipe's data section.
+        load: Reads the split anew with further options of `load_dataset`.
+    """
+    named = [*args.columns_read(), *args.label_columns().values(), args.split_column]
+    if isinstance(split, Dataset):
+        names = split.column_names
+        words = [name for name in dict.fromkeys(named) if name in names and _lacks_words(split, name)]
+    else:
+        rows = list(split.take(LOOKED_AT))
+        names = list(rows[0]) if rows else []
+        words = [name for name in dict.fromkeys(named) if any(isinstance(row.get(name), str) for row in rows)]
+    if not words:
+        return split
+    missing = {name: [""] if name in words else ["", *MISSING_WORDS] for name in names}
+    logger.info(
+        "columns %s of the CSV files hold words, so NA, null, None and the like are kept as words there", words
+    )
+    return load(na_values=missing, keep_default_na=False)
+
+
+def _lacks_words(split: Dataset, column: str) -> bool:
+    """Whether a column holds texts, or nothing at all, and some of them are missing."""
+    values = split.data.column(column)
+    is_text = split.features[column].dtype in ("string", "large_string") or values.null_count == len(values)
+    return bool(is_text and values.null_count)

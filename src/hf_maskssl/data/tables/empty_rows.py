@@ -1,0 +1,129 @@
+"""Rows whose input is empty: which they are, and how those of a stream are left out."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset
+
+from .rows import Rows
+
+# Columns of the inputs of a row. A row is empty where one of the columns is null, or where all columns of one input are
+# blank: a pair of texts may lack one of them, a text beside a picture may not.
+Inputs: TypeAlias = Sequence[Sequence[str]]
+
+# White space, and characters that are not seen: separators, characters of control and of format.
+BLANK = r"\A[\s\p{Z}\p{Cc}\p{Cf}]*\z"
+
+logger = logging.getLogger(__name__)
+
+
+def empty_reason(inputs: Inputs) -> str:
+    """Why rows are left out, in words."""
+    return f"nothing in column {' or '.join(repr(name) for columns in inputs for name in columns)}"
+
+
+def empty_rows(rows: Dataset, inputs: Inputs) -> np.ndarray:
+    """(rows,) bool, whether the input of each row is empty."""
+    empty = np.zeros(len(rows), dtype=bool)
+    for columns in inputs:
+        blank = np.ones(len(rows), dtype=bool)
+        for name in columns:
+            empty |= _flags(rows, name, lambda values: values.is_null())
+            blank &= _flags(rows, name, _is_blank)
+        empty |= blank
+    return empty
+
+
+def missing_values(rows: Dataset, column: str) -> int:
+    """How many rows have null or NaN in a column."""
+    return int(_flags(rows, column, lambda values: pc.is_null(values, nan_is_null=True)).sum())
+
+
+def _flags(rows: Dataset, column: str, test: Callable[[pa.Array], pa.Array]) -> np.ndarray:
+    """(rows,) bool, what `test` finds of the values of a column, which are not copied: pictures may be among them."""
+    parts = [np.zeros(0, dtype=bool)]
+    for chunk in rows.data.column(column).chunks:
+        values = chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
+        parts.append(np.asarray(test(values).to_numpy(zero_copy_only=False), dtype=bool))
+    flags = np.concatenate(parts)
+    # `data` holds all rows of the file, of which a split may be a choice.
+    return flags if rows._indices is None else flags[rows._indices.column(0).to_numpy()]
+
+
+def _is_blank(values: pa.Array) -> pa.Array:
+    if _is_text(values.type):
+        return pc.match_substring_regex(values, BLANK).fill_null(True)
+    if not (pa.types.is_list(values.type) or pa.types.is_large_list(values.type)):
+        return values.is_null()
+    if not _is_text(values.type.value_type):
+        return pc.equal(pc.list_value_length(values).fill_null(0), 0)
+    # A list of words is blank where every word is.
+    seen = pc.invert(_is_blank(pc.list_flatten(values))).to_numpy(zero_copy_only=False)
+    owners = pc.list_parent_indices(values).to_numpy()
+    return pa.array(np.bincount(owners[seen.astype(bool)], minlength=len(values)) == 0)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def is_blank_value(value: Any) -> bool:
+    """Whether one raw value is null, a text of which nothing is seen, or a list without an entry or of such texts alone."""
+    if isinstance(value, str):
+        return not (value.strip() and value.isprintable()) and bool(_is_blank(pa.array([value]))[0].as_py())
+    if isinstance(value, list):
+        return all(word is None or (isinstance(word, str) and is_blank_value(word)) for word in value)
+    return value is None
+
+
+@dataclass
+class WithoutEmpty:
+    """What prepares batches of a stream, given the rows that are not empty; a warning counts those left out.
+
+    Attributes:
+        prepare: Callable that makes columns of a batch of raw columns and its row numbers.
+        inputs: The columns of the inputs.
+        split: Name of the split, for messages.
+        left_out: Number of rows left out so far, in this process.
+    """
+
+    prepare: Callable[[Rows, Sequence[int]], Any]
+    inputs: Inputs
+    split: str
+    left_out: int = field(default=0, compare=False)
+
+    def __call__(self, batch: Rows, indices: Sequence[int]) -> Any:
+        """Prepare a batch; an empty dictionary where no row is left, which datasets takes for no rows."""
+        kept = [place for place in range(len(indices)) if not self._is_empty(batch, place)]
+        if len(kept) == len(indices):
+            return self.prepare(batch, indices)
+        self._tell(len(indices) - len(kept), indices)
+        if not kept:
+            return {}
+        batch = {name: [values[place] for place in kept] for name, values in batch.items()}
+        return self.prepare(batch, [indices[place] for place in kept])
+
+    def _is_empty(self, batch: Rows, place: int) -> bool:
+        return any(
+            any(batch[name][place] is None for name in columns)
+            or all(is_blank_value(batch[name][place]) for name in columns)
+            for columns in self.inputs
+        )
+
+    def _tell(self, count: int, indices: Sequence[int]) -> None:
+        before, self.left_out = self.left_out, self.left_out + count
+        # The first time, and whenever their number has one digit more.
+        if not before or len(str(before)) < len(str(self.left_out)):
+            logger.warning(
+                "%s split: so far %d rows of the stream have %s and are left out (some of rows %d to %d)",
+                self.split,
+                self.left_out,
+                empty_reason(self.inputs),
+                indices[0],
+                indices[-1],
+            )

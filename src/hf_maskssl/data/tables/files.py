@@ -1,0 +1,215 @@
+"""Files of a recipe as `datasets` is to see them: paths as they are written, linked folders, and what cannot be read."""
+
+import contextlib
+import glob
+import itertools
+import logging
+import lzma
+import os
+import re
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import fsspec
+import pyarrow as pa
+from datasets.data_files import FILES_TO_IGNORE
+from datasets.packaged_modules.audiofolder.audiofolder import AudioFolder
+from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.utils import glob_translate
+
+# Words of the errors that datasets and pandas raise for files without rows.
+EMPTY_FILES = (
+    "corresponds to no data",
+    "Please pass `features` or at least one example",
+    "No columns to parse from file",
+)
+# All that readers of archives, tables and NumPy files raise for content they cannot make sense of, as fuzzing found it.
+# `ValueError` covers pandas' and JSON's parsers and Unicode; MemoryError a header that promises more than there is.
+READING_ERRORS = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    RuntimeError,
+    MemoryError,
+    SyntaxError,
+    StopIteration,
+    struct.error,
+    zlib.error,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    pa.ArrowException,
+    datasets.exceptions.DatasetsError,
+)
+# Sources whose reader takes the files of some endings alone -> those endings, and names of files that describe others.
+FOLDER_ENDINGS = {"imagefolder": ImageFolder.EXTENSIONS, "audiofolder": AudioFolder.EXTENSIONS}
+METADATA_FILES = {f"metadata.{ending}" for ending in ("csv", "jsonl", "parquet")}
+NAMED_FILES = 3
+NAMED_ENDINGS = 8
+# Links that were told of: a folder is looked through several times.
+_TOLD: set[str] = set()
+
+logger = logging.getLogger(__name__)
+
+
+def as_pattern(path: str, folder: str = "") -> str:
+    """A path or pattern as `datasets` reads it, where square brackets, * and ? of names that exist are themselves.
+
+    The beginning of the path that is there is taken as it is written; what follows may be a pattern.
+
+    Args:
+        path: As a recipe has it.
+        folder: Folder, which exists, that relative paths start at; the current one where it is empty.
+    """
+    if "://" in path or not glob.has_magic(path):
+        return path
+    there, parts = Path(path), []
+    while not (Path(folder) / there).exists():  # "/" and "." always are
+        parts.append(there.name)
+        there = there.parent
+    return str(Path(glob.escape(str(there)), *reversed(parts)))
+
+
+def is_literal(pattern: str) -> bool:
+    """Whether a pattern names one folder or file."""
+    return glob.escape(_unescaped(pattern)) == pattern
+
+
+class LinkedFiles(LocalFileSystem):
+    """Local files, linked folders among them, each real folder once.
+
+    A link that leads back into the folder that is read, or to a folder that was read before, is left out with a warning.
+    """
+
+    cachable = False
+
+    def ls(self, path: str, detail: bool = False, **kwargs: Any) -> list[Any]:
+        """As `LocalFileSystem`, in an order that is the same everywhere: of two links to one folder the first counts."""
+        found = super().ls(path, detail=detail, **kwargs)
+        return sorted(found, key=lambda one: one["name"] if detail else one)
+
+    def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
+        """As `LocalFileSystem`; a link to a folder is a folder."""
+        found: dict[str, Any] = super().info(path, **kwargs)
+        if found["islink"] and os.path.isdir(found["name"]):
+            found["type"] = "directory"
+        return found
+
+    def glob(self, path: str, maxdepth: int | None = None, **kwargs: Any) -> Any:
+        """As `LocalFileSystem`, looking below the folders that the pattern spells out, those with brackets among them."""
+        parts = path.split("/")
+        literal = list(itertools.takewhile(is_literal, parts))
+        if not glob.has_magic("/".join(literal)):
+            return super().glob(path, maxdepth=maxdepth, **kwargs)
+        root, rest = "/".join(map(_unescaped, literal)), parts[len(literal) :]
+        if not rest:
+            found = {root: self.info(root)} if self.exists(root) else {}
+        else:
+            depth = None if "**" in rest else len(rest)
+            matches = re.compile(glob_translate(path)).match
+            below = self.find(root, maxdepth=depth, withdirs=True, detail=True)
+            found = {name: info for name, info in sorted(below.items()) if matches(name)}
+        return found if kwargs.get("detail") else list(found)
+
+    def walk(self, path: str, *args: Any, seen: dict[str, None] | None = None, **kwargs: Any) -> Iterator[Any]:
+        """As `LocalFileSystem`.
+
+        Args:
+            path: Folder.
+            seen: Real paths of the folders read before, first that of the whole tree.
+            args, kwargs: As `LocalFileSystem`.
+        """
+        real = os.path.realpath(path)
+        seen = {} if seen is None else seen
+        if real in seen or (os.path.islink(path) and seen and _is_within(real, next(iter(seen)))):
+            if path not in _TOLD:
+                logger.warning("the link %s leads to %s, whose files are read already: it is left out", path, real)
+                _TOLD.add(path)
+            return
+        seen[real] = None
+        yield from super().walk(path, *args, seen=seen, **kwargs)
+
+
+def _unescaped(part: str) -> str:
+    """A part of a pattern without what `glob.escape` put around its characters."""
+    return re.sub(r"\[([*?[])\]", r"\1", part)
+
+
+def _is_within(path: str, folder: str) -> bool:
+    return os.path.commonpath([path, folder]) == folder
+
+
+@contextlib.contextmanager
+def followed_links() -> Iterator[None]:
+    """Let `datasets` see into linked folders, which fsspec leaves out without a word."""
+    names = ("file", "local")
+    before = {name: fsspec.get_filesystem_class(name) for name in names}
+    try:
+        for name in names:
+            fsspec.register_implementation(name, LinkedFiles, clobber=True)
+        yield
+    finally:
+        for name, kind in before.items():
+            fsspec.register_implementation(name, kind, clobber=True)
+
+
+def unread_endings(source: str, folder: str | None) -> dict[str, int]:
+    """Endings of a folder's files that the reader of this source does not take -> how many files have each."""
+    endings = FOLDER_ENDINGS.get(source)
+    if endings is None or folder is None:
+        return {}
+    with followed_links():
+        names = [os.path.basename(path) for path in fsspec.filesystem("file").find(folder)]
+    ignored = {*FILES_TO_IGNORE, *METADATA_FILES}
+    others = [
+        Path(name).suffix.lower() or "(none)"
+        for name in names
+        if not name.startswith(".") and name not in ignored and Path(name).suffix.lower() not in endings
+    ]
+    return dict(Counter(others).most_common())
+
+
+def ending_words(counts: dict[str, int]) -> str:
+    """Endings with their counts, in words."""
+    words = [f"{count} of {ending}" for ending, count in list(counts.items())[:NAMED_ENDINGS]]
+    return ", ".join(words) + (", ..." if len(counts) > NAMED_ENDINGS else "")
+
+
+def file_words(files: Iterable[str]) -> str:
+    """The first of some files, and how many there are."""
+    names = list(files)
+    return ", ".join(names[:NAMED_FILES]) + (f", ... ({len(names)} files)" if len(names) > NAMED_FILES else "")
+
+
+def reading_error(place: str, error: BaseException, unread: dict[str, int] | None = None) -> ValueError:
+    """An error that says what a user can do about files that datasets cannot read, or that have no rows.
+
+    Args:
+        place: The field, the split and the files, as the message names them.
+        error: What was raised.
+        unread: Endings that the folder's reader does not take, as `unread_endings` gives them.
+    """
+    cause = error.__cause__ or error
+    # An empty JSON file stops the iterator over its rows.
+    if isinstance(cause, StopIteration) or any(words in str(cause) for words in EMPTY_FILES):
+        if unread:
+            return ValueError(
+                f"{place} has no file that can be read: the folder holds {ending_words(unread)}: convert them to a format "
+                "that data.source reads, such as .png or .wav"
+            )
+        return ValueError(f"{place} has no rows: its files are empty; check data.data_files")
+    advice = ". The file is not UTF-8: save it as UTF-8" if isinstance(cause, UnicodeDecodeError) else ""
+    reason = str(cause) or type(cause).__name__
+    return ValueError(f"{place} cannot be read: {reason:.500}{advice}")

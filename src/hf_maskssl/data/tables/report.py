@@ -1,0 +1,88 @@
+"""What is left of a data set: rows, classes, features, and what was left out and why."""
+
+import logging
+import textwrap
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+REPORT_FILE = "data_report.json"  # beside the run
+NAMED_CLASSES = 20
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class SplitReport:
+    """One split.
+
+    Attributes:
+        rows: Rows that are used; None of a stream, which is not counted.
+        left_out: Reason -> rows that were left out for it.
+        classes: Class -> rows (or tokens) that have it; None without classes.
+        missing: Column -> rows without a value; columns that lack none are left out.
+    """
+
+    rows: int | None = None
+    left_out: dict[str, int] = field(default_factory=dict)
+    classes: dict[str, int] | None = None
+    missing: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class DataReport:
+    """What is left of a data set, for the log and for `data_report.json` beside a run.
+
+    Attributes:
+        source: `data.source`.
+        kind: `data.kind`.
+        splits: "train", "validation", "test" -> what is left of it.
+        features: Columns that are the features of a table; None for other kinds.
+        features_left_out: Column -> why it is no feature.
+        files_left_out: Ending -> files of a folder that its reader does not take.
+    """
+
+    source: str = ""
+    kind: str = ""
+    splits: dict[str, SplitReport] = field(default_factory=dict)
+    features: list[str] | None = None
+    features_left_out: dict[str, str] = field(default_factory=dict)
+    files_left_out: dict[str, int] = field(default_factory=dict)
+
+    def leave_out(self, split: str, rows: int, reason: str) -> None:
+        """Count rows that are left out of a split."""
+        if rows:
+            counts = self.splits.setdefault(split, SplitReport()).left_out
+            counts[reason] = counts.get(reason, 0) + rows
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as JSON writes it."""
+        return asdict(self)
+
+    def lines(self, width: int = 80) -> list[str]:
+        """All of it in words, no line longer than `width`."""
+        found = [f"data: {self.source}, kind {self.kind}"]
+        for name, split in self.splits.items():
+            found.append(f"{name}: {'rows of a stream' if split.rows is None else f'{split.rows:,} rows'}")
+            found += [f"  left out: {count:,} rows, {reason}" for reason, count in split.left_out.items()]
+            if split.classes is not None:
+                found.append(f"  {len(split.classes)} classes: {count_words(split.classes)}")
+            if split.missing:
+                found.append(f"  rows without a value: {count_words(split.missing)}")
+        if self.features is not None:
+            found.append(f"features ({len(self.features)}): {', '.join(self.features)}")
+        found += [f"  no feature: {name!r}, {reason}" for name, reason in self.features_left_out.items()]
+        if self.files_left_out:
+            found.append(f"files not read, by ending: {count_words(self.files_left_out)}")
+        return [line for words in found for line in _wrapped(words, width)]
+
+
+def count_words(counts: Mapping[str, int]) -> str:
+    """The first counts, in words."""
+    words = [f"{name} {count:,}" for name, count in list(counts.items())[:NAMED_CLASSES]]
+    return ", ".join(words) + (f", ... ({len(counts)} in all)" if len(counts) > NAMED_CLASSES else "")
+
+
+def _wrapped(words: str, width: int) -> list[str]:
+    indent = "  " if words.startswith("  ") else ""
+    return textwrap.wrap(words, width, subsequent_indent=indent + "  ")

@@ -1,0 +1,229 @@
+"""Files as they are named, linked, cut and stored by others."""
+
+import bz2
+import gzip
+import json
+import lzma
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset
+from PIL import Image
+
+from hf_maskssl.data.arguments import data_arguments
+from hf_maskssl.data.tables.files import as_pattern, is_literal
+from hf_maskssl.data.tables.report import DataReport
+from hf_maskssl.data.tables.splits import load_splits, read_splits
+
+
+def write_pictures(folder: Path, *names: str) -> None:
+    """A picture by each name."""
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (3, 2)).save(path)
+
+
+def classes_of(folder: Path) -> list[str]:
+    """The class of each picture that is read."""
+    args = data_arguments("imagefolder", data_dir=str(folder), input_column="image", label_column="label")
+    rows = load_splits(args)["train"]
+    return [rows.features["label"].int2str(number) for number in rows["label"]]
+
+
+@pytest.mark.parametrize("name", ["run [v2]", "[a-z]", "what?", "st*r", "a{1}b"])
+def test_folders_and_files_are_read_as_they_are_written(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    write_pictures(folder / "pictures", "a/1.png", "b/2.png")
+    write_pictures(tmp_path / "other", "a/1.png")
+    assert classes_of(folder / "pictures") == ["a", "b"]
+    pq.write_table(pa.table({"n": [1, 2]}), folder / f"{name}.parquet")
+    named = [str(folder / f"{name}.parquet"), {"train": [str(folder / "*.parquet")]}]
+    ways = [{"data_files": files} for files in named]
+    for fields in [*ways, {"data_files": f"{name}.parquet", "data_dir": str(folder)}]:
+        for streaming in (False, True):
+            args = data_arguments("parquet", input_column="n", streaming=streaming, **fields)
+            assert [row["n"] for row in load_splits(args)["train"]] == [1, 2]
+
+
+def test_patterns_stay_patterns(tmp_path: Path) -> None:
+    for name in ("a1", "a2", "b1"):
+        pq.write_table(pa.table({"n": [int(name[1])]}), tmp_path / f"{name}.parquet")
+    args = data_arguments("parquet", data_files=str(tmp_path / "a[12].parquet"), input_column="n")
+    assert list(load_splits(args)["train"]["n"]) == [1, 2]
+    assert as_pattern("no/such [1]/*.csv") == "no/such [1]/*.csv" and as_pattern("s3://a[1]/b") == "s3://a[1]/b"
+    assert is_literal("a[[]1]") and not is_literal("a[1]")
+
+
+def test_linked_class_folders_are_read(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "data", "a/1.png", "b/2.png")
+    write_pictures(tmp_path / "elsewhere", "3.png", "4.png")
+    (tmp_path / "data" / "c").symlink_to(tmp_path / "elsewhere")
+    assert classes_of(tmp_path / "data") == ["a", "b", "c", "c"]
+
+
+def test_links_in_a_circle_are_read_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_pictures(tmp_path / "data", "a/1.png", "b/2.png")
+    write_pictures(tmp_path / "out", "3.png")
+    (tmp_path / "data" / "a" / "up").symlink_to(tmp_path / "data")
+    (tmp_path / "data" / "twin").symlink_to(tmp_path / "data" / "a")
+    for name in ("c", "d"):
+        (tmp_path / "data" / name).symlink_to(tmp_path / "out")
+    (tmp_path / "out" / "back").symlink_to(tmp_path / "out")
+    (tmp_path / "out" / "home").symlink_to(tmp_path / "data")
+    assert sorted(classes_of(tmp_path / "data")) == ["a", "b", "c"]
+    assert "twin" in caplog.text and f"{tmp_path / 'data' / 'd'} leads to" in caplog.text
+
+
+def test_linked_splits_are_read(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for name in ("train", "test"):
+        write_pictures(tmp_path / f"my_{name}", "a/1.png", "b/2.png")
+        (tmp_path / "data" / name).symlink_to(tmp_path / f"my_{name}")
+    args = data_arguments("imagefolder", data_dir=str(tmp_path / "data"), input_column="image", test_split="test")
+    assert {name: len(split) for name, split in load_splits(args).items()} == {"train": 2, "test": 2}
+
+
+def test_endings_that_are_not_read_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "data" / "a"
+    folder.mkdir(parents=True)
+    for row in range(3):
+        (folder / f"{row}.HEIC").write_bytes(b"....ftypheic")
+    args = data_arguments("imagefolder", data_dir=str(tmp_path / "data"), input_column="image")
+    with pytest.raises(ValueError, match=r"no file that can be read: the folder holds 3 of \.heic"):
+        load_splits(args)
+    write_pictures(folder, "1.png")
+    (folder / "metadata.csv").write_text("file_name,caption\n1.png,x\n")
+    report = DataReport()
+    assert len(read_splits(args, report)["train"]) == 1
+    assert report.files_left_out == {".heic": 3} and "are left out: 3 of .heic" in caplog.text
+
+
+CONTENT = "\n".join(json.dumps({"text": f"text number {row}", "n": row}) for row in range(400)).encode()
+
+
+def zipped(content: bytes, path: Path) -> bytes:
+    """The content as the one file of an archive."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.jsonl", content)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("ending", ["gz", "xz", "bz2", "zip", "parquet", "json"])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_cut_files_are_named(tmp_path: Path, ending: str, streaming: bool) -> None:
+    pq.write_table(pa.table({"text": ["a"] * 50}), tmp_path / "whole.parquet")
+    whole = {
+        "gz": gzip.compress(CONTENT),
+        "xz": lzma.compress(CONTENT),
+        "bz2": bz2.compress(CONTENT),
+        "zip": zipped(CONTENT, tmp_path / "whole.zip"),
+        "parquet": (tmp_path / "whole.parquet").read_bytes(),
+        "json": json.dumps([{"text": "a"}] * 50).encode(),
+    }[ending]
+    name = f"cut.{ending}" if ending in ("parquet", "json") else f"cut.jsonl.{ending}"
+    (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+    source = "parquet" if ending == "parquet" else "json"
+    args = data_arguments(
+        source,
+        data_files=str(tmp_path / name),
+        kind="tokens",
+        input_column="text",
+        tokenizer="utf-8",
+        streaming=streaming,
+    )
+    with pytest.raises(
+        ValueError, match=rf"data.source '{source}' .*{name}.*: split 'train' (cannot be read|has no rows)"
+    ):
+        for _ in load_splits(args)["train"]:
+            pass
+
+
+def numpy_rows(*files: Path, streaming: bool = False) -> list[dict[str, Any]]:
+    """The rows of NumPy files."""
+    args = data_arguments("numpy", data_files=list(map(str, files)), input_column="x", streaming=streaming)
+    split = load_splits(args)["train"]
+    return list(split.with_format("numpy") if isinstance(split, Dataset) else split)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("dtype", [">f4", ">i2", ">f8", "<f2", ">f2", ">u8", "?", "longdouble", ">U3", "S3", "i1"])
+def test_numbers_of_other_machines_are_read(tmp_path: Path, dtype: str, streaming: bool) -> None:
+    values = np.arange(24).reshape(4, 6).astype(np.longdouble if dtype == "longdouble" else np.dtype(dtype))
+    for name, saved in (("flat", values[:, 0]), ("rows", values), ("cubes", values.reshape(4, 2, 3))):
+        if values.dtype.kind in "US" and saved.ndim > 1:
+            continue
+        np.savez(tmp_path / f"{name}.npz", x=saved)
+        found = np.array([row["x"] for row in numpy_rows(tmp_path / f"{name}.npz", streaming=streaming)])
+        expected = saved.astype(str) if values.dtype.kind in "US" else saved.astype(np.float64)
+        np.testing.assert_array_equal(found.astype(expected.dtype), expected)
+    np.save(tmp_path / "x.npy", values[:, 0])
+    assert len(numpy_rows(tmp_path / "x.npy", streaming=streaming)) == 4
+
+
+class Touch:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.array([1 + 2j, 3]), "'x' holds complex128.*two channels"),
+        (np.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")]), "'x' holds .*an array of its own"),
+        (np.array(["2020-01-01"], dtype="M8[D]"), "'x' holds datetime64"),
+        (np.array(3.0), "same number of rows"),
+        (np.zeros(0), "no rows|cannot be read"),
+        (np.zeros((2,) * 7), "at most 6"),
+    ],
+    ids=["complex", "structured", "dates", "scalar", "empty", "seven"],
+)
+@pytest.mark.parametrize("ending", ["npy", "npz"])
+def test_arrays_of_other_things_are_refused_by_name(tmp_path: Path, array: Any, message: str, ending: str) -> None:
+    path = tmp_path / f"x.{ending}"
+    (np.save if ending == "npy" else lambda path, x: np.savez(path, x=x))(path, array)
+    with pytest.raises(ValueError, match=message):
+        numpy_rows(path)
+
+
+@pytest.mark.parametrize("ending", ["npy", "npz"])
+def test_objects_are_refused_without_running_what_they_hold(tmp_path: Path, ending: str) -> None:
+    objects = np.array([Touch(tmp_path / "touched")], dtype=object)
+    path = tmp_path / f"x.{ending}"
+    (np.save if ending == "npy" else lambda path, x: np.savez(path, x=x))(path, objects)
+    with pytest.raises(ValueError, match=rf"x\.{ending} cannot be read.*objects would run code"):
+        numpy_rows(path)
+    assert not (tmp_path / "touched").exists()
+
+
+def test_numpy_files_that_do_not_go_together_are_named(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "x.npy", np.zeros(3))
+    with pytest.raises(ValueError, match=r"\['x'\] name two .npy files"):
+        numpy_rows(tmp_path / "a" / "x.npy", tmp_path / "b" / "x.npy")
+    np.savez(tmp_path / "1.npz", x=np.zeros((2, 3)))
+    np.savez(tmp_path / "2.npz", x=np.zeros((2, 4)))
+    with pytest.raises(ValueError, match=r"2\.npz: its arrays have shapes"):
+        numpy_rows(tmp_path / "1.npz", tmp_path / "2.npz")
+
+
+def test_a_folder_as_source_whose_name_is_a_pattern_is_refused(
+    write_parquet: Callable[..., str], tmp_path: Path
+) -> None:
+    (tmp_path / "my [data]").mkdir()
+    os.rename(write_parquet("train", n=[1]), tmp_path / "my [data]" / "train.parquet")
+    with pytest.raises(ValueError, match="read as a pattern: rename it, or set data.source"):
+        load_splits(data_arguments(str(tmp_path / "my [data]"), input_column="n"))
