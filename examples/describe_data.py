@@ -1,4 +1,4 @@
-"""Tell what a recipe reads: rows, classes and features, and what is left out and why, without training.
+"""Describe the data of a recipe without training: rows, classes, features, and what is left out and why.
 
     python examples/describe_data.py RECIPE.yaml [--any_field value ...]
 
@@ -8,20 +8,21 @@ data_report.json beside their results.
 """
 
 import logging
-import sys
 
+from hf_maskssl.checkpoint_folders import checkpoint_folder
 from hf_maskssl.data import DataReport, build_config, read_data
 from hf_maskssl.data.processors import load_processor
-from hf_maskssl.evaluation.evaluate_checkpoint import checkpoint_folder
 from hf_maskssl.recipes import read_yaml
-from hf_maskssl.training import load_finetuning_recipe, load_pretraining_recipe
+from hf_maskssl.scripts import recipe_words, run_script
+from hf_maskssl.training import load_pretraining_recipe
+from hf_maskssl.training.finetuning.arguments import load_finetuning_recipe
 from hf_maskssl.training.finetuning.models import choose_inputs, read_config
 
 WIDTH = 80
 
 
 def describe(path: str, overrides: list[str]) -> DataReport:
-    """What is left of the data of a recipe, as a run of it would find."""
+    """The report that a run of the recipe would write."""
     if "finetuning" not in read_yaml(path):
         recipe = load_pretraining_recipe(path, overrides)
         return read_data(recipe.data, build_config(recipe.model), complete=True).report
@@ -34,13 +35,10 @@ def describe(path: str, overrides: list[str]) -> DataReport:
 
 
 def main() -> None:
-    """Command line."""
-    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
-        raise SystemExit(__doc__)
-    report = describe(sys.argv[1], sys.argv[2:])
-    print("\n".join(report.lines(WIDTH)))
+    path, overrides = recipe_words(str(__doc__))
+    print("\n".join(describe(path, overrides).lines(WIDTH)))
 
 
 if __name__ == "__main__":
     logging.basicConfig(format="%(message)s")
-    main()
+    run_script(main)

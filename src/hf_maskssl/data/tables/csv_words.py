@@ -30,7 +30,9 @@ def with_words_kept(
         args: The recipe's data section.
         load: Reads the split anew with further options of `load_dataset`.
     """
-    named = [*args.columns_read(), *args.label_columns().values(), args.split_column]
+    named = [
+        name for name in (*args.columns_read(), *args.label_columns().values(), args.split_column) if name is not None
+    ]
     if isinstance(split, Dataset):
         names = split.column_names
         words = [name for name in dict.fromkeys(named) if name in names and _lacks_words(split, name)]

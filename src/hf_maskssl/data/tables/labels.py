@@ -165,11 +165,11 @@ def complete_classes(
     """
     if space is None or not space.values or args.label_column is None:
         return space
-    ids = set(space.values)
+    ids, lowest, highest = set(space.values), min(space.values), max(space.values)
     for split in held_out:
         if isinstance(split, Dataset):
-            numbers = [value for value in _unique_values(split, args.label_column) if _is_whole(value)]
-            ids |= {int(value) for value in numbers if min(space.values) < value < max(space.values)}
+            numbers = {int(value) for value in _unique_values(split, args.label_column) if _is_whole(value)}
+            ids |= {number for number in numbers if lowest < number < highest}
     ids.discard(IGNORED_LABEL)
     space = _by_values(space.task, ids)
     if space.values:
