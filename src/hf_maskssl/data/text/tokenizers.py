@@ -193,10 +193,9 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = Tru
     """
     if iter(texts) is texts:
         raise ValueError("texts: they are read twice, so expected a list or the like, got an iterator")
-    backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    texts = ShortWords(texts, backend)
+    backend = _untrained_wordpiece(lowercase)
+    # A tokenizer of its own: one that is being trained waits for its texts, and would wait for itself.
+    texts = ShortWords(texts, _untrained_wordpiece(lowercase))
     alphabet = _alphabet(texts, backend)
     if texts.left_out:
         logger.warning(
@@ -228,14 +227,22 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = Tru
     return dict(sorted(vocabulary.items(), key=lambda item: item[1]))
 
 
+def _untrained_wordpiece(lowercase: bool) -> Tokenizer:
+    """A tokenizer without a vocabulary that splits texts into BERT's words."""
+    backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return backend
+
+
 @dataclass
 class ShortWords:
     """Texts without words that are longer than BERT's tokenizer takes.
 
     Attributes:
-        texts: Read as often as this is.
-        backend: A tokenizer, whose normalizer and pre-tokenizer decide what a word is.
-        left_out: How many words the last reading has left out.
+        texts: Texts, read as often as this object is.
+        backend: Tokenizer whose normalizer and pre-tokenizer decide what a word is.
+        left_out: Number of words that the last reading has left out.
     """
 
     texts: Iterable[str]
