@@ -148,7 +148,9 @@ def test_cut_files_are_named(tmp_path: Path, ending: str, streaming: bool) -> No
 
 def numpy_rows(*files: Path, streaming: bool = False) -> list[dict[str, Any]]:
     """The rows of NumPy files."""
-    args = data_arguments("numpy", kind="series", data_files=list(map(str, files)), input_column="x", streaming=streaming)
+    args = data_arguments(
+        "numpy", kind="series", data_files=list(map(str, files)), input_column="x", streaming=streaming
+    )
     split = load_splits(args)["train"]
     return list(split.with_format("numpy") if isinstance(split, Dataset) else split)
 

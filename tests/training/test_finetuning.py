@@ -173,7 +173,7 @@ def test_learning_rate_is_chosen_on_validation_and_only_it_is_tested(tmp_path: P
     tested = {(run["learning_rate"], run["seed"]): run["test"] is not None for run in results["runs"]}
     assert tested == {(1e-6, 0): False, (1e-6, 1): False, (1e-2, 0): True, (1e-2, 1): True}
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert names == {"model", "pictures", "results.json", "results.md", "runs"}
+    assert names == {"data_report.json", "model", "pictures", "results.json", "results.md", "runs"}
     # A single rate scores the test split at once, several put it off and read the model back: one and the same.
     alone = finetune(make_finetuning(tmp_path, "regression", output_dir=str(tmp_path / "alone"), metric="rmse"))
     for run, other in zip(results["runs"][2:], alone["runs"], strict=True):
@@ -357,6 +357,7 @@ def test_a_stopped_call_goes_on_and_ends_as_if_it_had_not_been(
     assert found == expected
     assert {name.split("/")[0] for name in files_of(tmp_path / "run")} == {
         "model",
+        "data_report.json",
         "pictures",
         "results.json",
         "results.md",

@@ -14,6 +14,7 @@ from .kinds.base import Fitted
 from .masked_text.rows import MaskedTextRows
 from .processors import Processor
 from .tables.columns import require_columns
+from .tables.empty_rows import check_text
 from .tables.labels import LabelSpace, complete_classes, describe_split, refuse_missing_labels
 from .tables.preparing import PreparedSplit, RawSplit
 from .tables.report import DataReport
@@ -96,6 +97,10 @@ def read_data(
     whole = read_splits(args, report)
     for name, rows in whole.items():
         require_columns(rows, kind.columns(args, config), name)
+        if isinstance(rows, Dataset):
+            named = [*args.columns_read(), *args.label_columns().values(), args.split_column]
+            for column in dict.fromkeys(column for column in named if column is not None):
+                check_text(rows, column, name)
     taken = kind.limited(whole, args)
     splits = {name: kind.usable(rows, args, config, name) for name, rows in taken.items()}
     for name, split in splits.items():

@@ -13,6 +13,7 @@ from transformers import PreTrainedConfig
 from ...models.feature_extraction_series import SeriesFeatureExtractor
 from ..processors import Processor
 from ..tables.columns import left_out_words, numeric_columns
+from ..tables.empty_rows import missing_values
 from ..tables.preparing import RawSplit
 from ..tables.report import DataReport
 from ..tables.sources import AnyDataset
@@ -82,9 +83,12 @@ class TabularKind(SeriesInputs[TabularArguments]):
     def describe_rows(
         self, splits: Mapping[str, RawSplit], args: TabularArguments, processor: Processor, report: DataReport
     ) -> None:
-        """As `Kind`: the features, and why other columns are none, of which a warning tells as well."""
+        """Add the features, their missing values, and why other columns are no features, which a warning says as well."""
         train = splits["train"].rows
         report.features = list(feature_columns(args, processor, train))
+        for name, split in splits.items():
+            if isinstance(split.rows, Dataset):
+                report.splits[name].missing |= missing_values(split.rows, report.features)
         if train.features is None:
             return
         named = _no_features(args)

@@ -57,7 +57,8 @@ def numeric_columns(dataset: AnyDataset, without: Mapping[str, str | None]) -> t
         elif not isinstance(feature, datasets.Value):
             left_out[name] = f"it holds {type(feature).__name__}, not one number per row"
         elif not _is_number(feature.dtype):
-            left_out[name] = f"it holds {feature.dtype}, not numbers" + _type_advice(feature.dtype)
+            dtype = feature.dtype.removeprefix("large_")
+            left_out[name] = f"it holds {dtype}, not numbers" + _type_advice(dtype)
         elif INDEX_COLUMN.fullmatch(name):
             left_out[name] = "it is the index that pandas wrote: write tables with index=False"
         else:
@@ -80,7 +81,7 @@ def left_out_words(left_out: Mapping[str, str]) -> str:
 def _type_advice(dtype: str) -> str:
     if dtype.startswith("decimal"):
         return " as NumPy has them: store it as float64"
-    return "; a word among its numbers makes a column of strings" if dtype in ("string", "large_string") else ""
+    return "; a word among its numbers makes a column of strings" if dtype == "string" else ""
 
 
 def _is_number(dtype: str) -> bool:

@@ -1,7 +1,7 @@
 """Rows whose input is empty: which they are, and how those of a stream are left out."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -39,9 +39,29 @@ def empty_rows(rows: Dataset, inputs: Inputs) -> np.ndarray:
     return empty
 
 
-def missing_values(rows: Dataset, column: str) -> int:
-    """How many rows have null or NaN in a column."""
-    return int(_flags(rows, column, lambda values: pc.is_null(values, nan_is_null=True)).sum())
+def check_text(rows: Dataset, column: str, split: str) -> None:
+    """Refuse strings that are not UTF-8, which some readers pass on as they are.
+
+    Raises:
+        ValueError: Naming split and column.
+    """
+    for chunk in rows.data.column(column).chunks:
+        values = chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
+        kind = values.type.value_type if pa.types.is_list(values.type) else values.type
+        try:
+            if _is_text(kind):
+                values.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"{split} split, column {column!r}: {error}: save the file as UTF-8") from error
+
+
+def missing_values(rows: Dataset, columns: Iterable[str]) -> dict[str, int]:
+    """Column -> number of rows with null or NaN in it; columns without such rows are left out."""
+    found = {
+        name: int(_flags(rows, name, lambda values: pc.is_null(values, nan_is_null=True)).sum())
+        for name in dict.fromkeys(columns)
+    }
+    return {name: count for name, count in found.items() if count}
 
 
 def _flags(rows: Dataset, column: str, test: Callable[[pa.Array], pa.Array]) -> np.ndarray:

@@ -9,6 +9,7 @@ import os
 import re
 import struct
 import tarfile
+import tokenize
 import zipfile
 import zlib
 from collections import Counter
@@ -46,6 +47,7 @@ READING_ERRORS = (
     SyntaxError,
     StopIteration,
     struct.error,
+    tokenize.TokenError,
     zlib.error,
     lzma.LZMAError,
     zipfile.BadZipFile,

@@ -236,8 +236,7 @@ def describe_split(
         return
     split.rows = len(rows)
     columns = [*args.columns_read(), *(column for column in args.label_columns().values() if column is not None)]
-    missing = {column: missing_values(rows, column) for column in dict.fromkeys(columns)}
-    split.missing = {column: count for column, count in missing.items() if count}
+    split.missing = missing_values(rows, columns)
     if labels is None or not labels.names or args.task in DENSE_TASKS or args.label_column is None:
         return
     split.classes = class_counts(rows, args.label_column, labels)

@@ -90,7 +90,9 @@ def _stored_type(name: str, array: np.ndarray, group: tuple[str, ...]) -> np.dty
     """
     if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
         return np.dtype(np.float32 if array.dtype.itemsize == 2 else np.float64)
-    if array.dtype.kind in "biufUS":
+    if array.dtype.kind == "S":  # bytes of text; Python would write b'...' around them
+        return np.dtype(f"U{array.dtype.itemsize}")
+    if array.dtype.kind in "biufU":
         return array.dtype.newbyteorder("=")
     advice = {
         "c": "store real and imaginary part as two channels",

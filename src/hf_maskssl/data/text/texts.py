@@ -123,7 +123,7 @@ class TextPreparer:
         """The values of a column, lists of words joined by blanks."""
         values = []
         for value, index in zip(batch[column], indices, strict=True):
-            is_missing = value is None or (len(value) == 0 and len(self.columns) == 1)
+            is_missing = value is None or (value in ("", []) and len(self.columns) == 1)
             if is_missing:
                 raise ValueError(f"{self._where(index, column)}: the sequence is {value!r}: drop empty rows")
             if isinstance(value, list) and any(isinstance(word, str) for word in value):
