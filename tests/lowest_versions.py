@@ -41,7 +41,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="environment, made where it is absent")
     parser.add_argument("--torch_of", type=Path, help="environment whose torch is linked")
     parser.add_argument("tests", nargs="*", help="test files; default: one or more for every library")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     python = options.folder / "bin" / "python"
     if not python.exists():
         venv.create(options.folder, with_pip=True)

@@ -56,7 +56,7 @@ def load(name: str) -> Callable[[], object]:
     assert specification is not None and specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
-    if hasattr(module, "main"):  # the scripts of fine-tuning are one call of the package
+    if "main" in vars(module):  # the scripts of fine-tuning are one call of the package
         return module.main
     return lambda: module.finetune_from_command_line(module.__doc__, task=None)
 

@@ -33,7 +33,7 @@ def check_at_least(config: PreTrainedConfig, minimum: float, *names: str) -> Non
     """
     for name in names:
         if not all(math.isfinite(number) and number >= minimum for number in _numbers(config, name)):
-            expected = f"at least {minimum}" if minimum else "0 or more"
+            expected = "finite" if math.isinf(minimum) else f"at least {minimum}" if minimum else "0 or more"
             raise ValueError(f"`{name}` must be {expected}, got {_value(config, name)}.")
 
 
