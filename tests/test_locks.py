@@ -87,10 +87,13 @@ def wait_until_gone(process: psutil.Process) -> None:
 
 def test_the_processes_of_a_run_hold_it_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "broadcast_object_list", lambda told: None)
-    main, other = (SimpleNamespace(is_main_process=first, num_processes=2) for first in (True, False))
+    waited: list[int] = []
+    processes = {"num_processes": 2, "wait_for_everyone": lambda: waited.append(1)}
+    main, other = (SimpleNamespace(is_main_process=first, **processes) for first in (True, False))
     first, second = lock(tmp_path, state=main), lock(tmp_path, state=other)
     first.acquire()
     second.acquire()
+    assert len(waited) == 2  # one that still releases what it held before is no other run
     first.release()  # as where the main process was killed
     with pytest.raises(ValueError, match=IN_USE):
         lock(tmp_path).acquire()

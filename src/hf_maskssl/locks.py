@@ -46,7 +46,7 @@ class FolderLock:
     def __init__(self, folder: Path, field: str, state: PartialState | AcceleratorState | None = None) -> None:
         self.folder, self.field = folder, field
         self.is_main = state is None or state.is_main_process
-        self.num_processes = 1 if state is None else state.num_processes
+        self.state = None if state is None or state.num_processes == 1 else state
         self.file = folder / LOCK_FILE
         self._descriptor: int | None = None
 
@@ -69,13 +69,15 @@ class FolderLock:
         if self._descriptor is not None:
             return
         problem: str | None = None
+        if self.state is not None:
+            self.state.wait_for_everyone()  # the others may not have released what they held before
         if self.is_main:
             try:
                 writable_folder(self.folder, self.field)
                 problem = self._take()
             except ValueError as error:
                 problem = str(error)
-        if self.num_processes > 1:
+        if self.state is not None:
             told = [problem]
             broadcast_object_list(told)
             problem = told[0]
@@ -116,7 +118,7 @@ class FolderLock:
             if not self._is_own():
                 return self._in_use(_read(self._descriptor), is_known=False)
         # The other processes of the run hold it too: a main process that dies leaves them behind.
-        if self.num_processes > 1 and _flock(self._descriptor, fcntl.LOCK_SH) is False:
+        if self.state is not None and _flock(self._descriptor, fcntl.LOCK_SH) is False:
             return self._in_use(_read(self._descriptor), is_known=True)
         return None
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import psutil
 import pytest
+import yaml
+from finetuning_runs import make_finetuning
 from runs import MODEL, PLAIN_MAE, TEXT_MODEL, assert_same_weights, make_recipe, train, weights, write_recipe
 
 from forked import Script, launch, run_script
@@ -172,3 +174,20 @@ def test_damaged_checkpoints(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert_same_weights(weights(tmp_path / "run" / "checkpoint-00000006"), expected)
     with capsys.disabled():
         print(f"\n40 runs resumed from damaged checkpoints ({counts}) to the very weights of the whole run")
+
+
+def test_fine_tuning_on_two_processes_is_stopped_and_goes_on(tmp_path: Path) -> None:
+    """SIGTERM to one of the processes: both save and end at the same step."""
+    files = []
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+        recipe = make_finetuning(tmp_path / name, seeds=[0], num_train_epochs=4.0, batch_size=4)
+        sections = {"model": recipe.model, "data": vars(recipe.data), "finetuning": vars(recipe.finetuning)}
+        files.append(tmp_path / f"{name}.yaml")
+        files[-1].write_text(yaml.safe_dump(sections))
+    words = [[str(Path(__file__).parent / "stopped_on_two.py"), str(file)] for file in files]
+    launch(TWO_PROCESSES, words[0])
+    ended = launch(TWO_PROCESSES, words[1], environment={"STOP": "1"})
+    assert "stopped and saved at step 5; the same command continues." in ended.stderr
+    assert "goes on from step 5" in launch(TWO_PROCESSES, words[1]).stderr
+    assert_same_weights(*(weights(tmp_path / name / "run" / "model") for name in ("whole", "stopped")))
