@@ -74,7 +74,7 @@ class MetaMAEForPretrainingOutput(ModelOutput):
         latents: (B, 1 + K, D) amortised latents of the class token and the visible tokens, in the order of their
             draws.
         adapted_latents: Latents after adaptation, of the same shape; None without adaptation.
-        hidden_states, attentions: The encoder's, when asked for.
+        hidden_states, attentions: Outputs of the encoder's layers, when asked for.
     """
 
     loss: torch.Tensor | None = None

@@ -63,7 +63,7 @@ class MultiMAEForPretrainingOutput(ModelOutput):
         predictions: Name -> (B, C, H / stride, W / stride) values, or logits of (B, classes, ...); None without `predict_all`.
         masks: Name -> (B, N_name) int64, 1 = hidden from the encoder and scored by the loss.
         last_hidden_state: (B, G + K, D), global tokens first, then the visible tokens.
-        hidden_states, attentions: The encoder's, when asked for.
+        hidden_states, attentions: Outputs of the encoder's layers, when asked for.
     """
 
     loss: torch.Tensor | None = None

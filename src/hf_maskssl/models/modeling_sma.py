@@ -61,7 +61,7 @@ class SMAForMaskedModelingOutput(ModelOutput):
         mask: (B, N) int64, 1 = hidden from the encoder and scored by the loss.
         query_mask: (B, L) int64, 1 = a query of the set R; None when the mask does not come from attention.
         latents: (B, L, D) the encoder's output: latents (cross-attention) or visible tokens in their order.
-        hidden_states, attentions: The encoder's, when asked for.
+        hidden_states, attentions: Outputs of the encoder's layers, when asked for.
     """
 
     loss: torch.Tensor | None = None
