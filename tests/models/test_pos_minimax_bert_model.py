@@ -48,7 +48,7 @@ from hf_maskssl import (
     PoSMinimaxBertForTokenClassification,
     PoSMinimaxBertModel,
 )
-from hf_maskssl.models import layers, modeling_pos_minimax_bert
+from hf_maskssl.models import distributed, layers, modeling_pos_minimax_bert
 from hf_maskssl.models.configuration_pos_minimax_bert import PARTS_OF_SPEECH
 
 HEADS = ["SequenceClassification", "TokenClassification", "QuestionAnswering", "MultipleChoice"]
@@ -506,6 +506,22 @@ def test_embeddings_in_place_of_ids() -> None:
     found = model(**batch, inputs_embeds=embedded, position_ids=torch.arange(11)[None])
     torch.testing.assert_close(found.loss, expected.loss)
     torch.testing.assert_close(model.measure_tasks(**batch, inputs_embeds=embedded).counts[2], torch.tensor(0.0))
+
+
+@pytest.mark.parametrize("kind", [PoSMinimaxBertForPreTraining, PoSMinimaxBertForMaskedLM])
+def test_several_processes_reach_every_parameter_of_an_untied_head(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of its biases is read where it is tied alone, but each process waits for its gradient."""
+    model = small_model("minimax", kind=kind, tie_word_embeddings=False)
+    batch = make_batch("minimax")
+    inputs = batch if kind is PoSMinimaxBertForPreTraining else for_masked_lm(batch)
+    alone = step(model, inputs)
+    assert "cls.predictions.bias" not in alone
+    model.zero_grad()
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: tensor)
+    found = step(model, inputs)
+    assert found.keys() - {"loss"} == dict(model.named_parameters()).keys()
+    assert not found["cls.predictions.bias"].any()
 
 
 def test_fsdp_is_refused_for_gradnorm_alone() -> None:

@@ -9,16 +9,29 @@ from typing import Any
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from accelerate.utils import FullyShardedDataParallelPlugin
 from dense_runs import MULTIMAE, SCENES
-from runs import DATA, LABELLED, PLAIN_MAE, assert_same_weights, draws_of_the_sample, make_recipe, train, weights
+from runs import (
+    DATA,
+    LABELLED,
+    PLAIN_MAE,
+    SMA_TEXT_MODEL,
+    assert_same_weights,
+    draws_of_the_sample,
+    make_recipe,
+    train,
+    weights,
+)
+from text_runs import BERT_MODEL
 from transformers import AutoImageProcessor, AutoModel, AutoModelForPreTraining, ViTConfig, ViTModel
 
 from hf_maskssl import MetaMAEForPretraining
 from hf_maskssl.hub.cards import write_model_card
+from hf_maskssl.recipes import build_config
 from hf_maskssl.training import Pretrainer, Watcher, pretrain, recipe_watchers
 from hf_maskssl.training.pretraining import checkpoints
 from hf_maskssl.training.pretraining.seeds import mix
-from hf_maskssl.training.pretraining.sharding import fsdp_units
+from hf_maskssl.training.pretraining.sharding import choose_units, fsdp_units
 from hf_maskssl.training.pretraining.window import LossWindow
 
 
@@ -316,6 +329,38 @@ def test_streams_are_shuffled_anew_every_pass(tmp_path: Path, monkeypatch: pytes
 def test_units_of_fsdp_do_not_hold_the_input_embedding(tmp_path: Path) -> None:
     trainer, _ = train(make_recipe(tmp_path, PLAIN_MAE, max_steps=1))
     assert set(fsdp_units(trainer.model)) == {"TransformerLayer", "TransformerBlock", "MetaMAEDecoder"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "units"),
+    [
+        (SMA_TEXT_MODEL, {"SMALayer", "SMAInputLayer", "SMADecoder"}),
+        (SMA_TEXT_MODEL | {"tie_word_embeddings": True}, {"SMALayer", "SMAInputLayer"}),
+        (BERT_MODEL, {"BertLayer"}),
+    ],
+    ids=["own output layer", "tied to a block's weight", "tied to a head's weight"],
+)
+def test_units_of_fsdp_hold_no_weight_that_is_tied_to_another_outside(fields: dict[str, Any], units: set[str]) -> None:
+    model = AutoModelForPreTraining.from_config(build_config(fields))
+    plugin = FullyShardedDataParallelPlugin(fsdp_version=2)
+    choose_units(model, plugin)
+    assert set(plugin.transformer_cls_names_to_wrap) == units
+
+
+@pytest.mark.parametrize(
+    ("launch", "message"),
+    [
+        ({"auto_wrap_policy": "size_based_wrap"}, "SIZE_BASED_WRAP: its units would be whole lists of layers"),
+        (
+            {"transformer_cls_names_to_wrap": ["SMALayer", "SMADecoder", "SMAEmbeddings"]},
+            "names SMADecoder, SMAEmbeddings, which FSDP cannot shard alone.*name some of SMALayer, SMAInputLayer",
+        ),
+    ],
+)
+def test_units_that_cannot_be_are_refused(launch: dict[str, Any], message: str) -> None:
+    model = AutoModelForPreTraining.from_config(build_config(SMA_TEXT_MODEL | {"tie_word_embeddings": True}))
+    with pytest.raises(ValueError, match=message):
+        choose_units(model, FullyShardedDataParallelPlugin(fsdp_version=2, **launch))
 
 
 def test_multimae_begins_as_a_vit(tmp_path: Path) -> None:

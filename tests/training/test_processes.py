@@ -27,6 +27,7 @@ from runs import (
     write_recipe,
     write_text,
 )
+from text_runs import BERT_MODEL, write_sentences
 from transformers import AutoModel, AutoModelForPreTraining
 
 from forked import Script, launch, run_script
@@ -109,6 +110,17 @@ def test_two_processes_are_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (tmp_path / "digits" / "pictures" / "reconstruction-00000008.png").exists()
 
 
+def words_for_two(tmp_path: Path) -> dict[str, dict[str, Any]]:
+    """Models with an output layer over a vocabulary: of its own, or tied to the input embedding."""
+    text = write_text(tmp_path / "text.txt")
+    no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    return {
+        "sma_text": {"model": SMA_TEXT_MODEL, "data": text},
+        "sma_tied": {"model": SMA_TEXT_MODEL | {"tie_word_embeddings": True}, "data": text},
+        "bert": {"model": BERT_MODEL | no_dropout, "data": write_sentences(tmp_path, {"train": 12})},
+    }
+
+
 def test_fsdp_trains_saves_resumes_and_its_model_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Plain MAE, whose forward pass takes no gradient, and SMA, which scores with the first layer before it runs.
 
@@ -128,14 +140,14 @@ def test_fsdp_trains_saves_resumes_and_its_model_loads(tmp_path: Path, monkeypat
     }
     sma = {"model": SMA_MODEL, "picture_steps": 2}
     multimae = {"model": NO_KEY_BIAS | {"task_balancing": "uncertainty"}, "data": FEW_SCENES, "picture_steps": 2}
-    cases = {"image": image, "text": text, "sma": sma, "multimae": multimae}
+    cases = {"image": image, "text": text, "sma": sma, "multimae": multimae, **words_for_two(tmp_path)}
     files = []
     for name, fields in cases.items():
         for steps in (2, 4):  # the second goes on where the first ended
             recipe = make_recipe(tmp_path / name, **fields, max_steps=steps, resume=True, save_total_limit=1)
             files.append(write_recipe(recipe, tmp_path / f"{name}-{steps}.yaml"))
     errors = launch(tmp_path / "fsdp.yaml", [str(FOLDER / "launched.py"), *map(str, files)]).stderr
-    assert errors.count("checkpoint-00000002 at step 2.") == 8  # four runs resumed, on two processes each
+    assert errors.count("checkpoint-00000002 at step 2.") == 2 * len(cases)  # each resumed, on two processes
     monkeypatch.setattr(MetaMAEForPretraining, "_draw", draws_of_the_sample)
     monkeypatch.setattr(SMAForMaskedModeling, "_choose_queries", queries_of_the_sample)
     monkeypatch.setattr(MultiMAEForPretraining, "_draw_visible", tokens_of_the_sample)

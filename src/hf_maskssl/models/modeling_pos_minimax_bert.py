@@ -386,6 +386,11 @@ class PoSMinimaxBertMaskedModel(TaskPretraining, PoSMinimaxBertPreTrainedModel):
         (logits,) = at_least_float32(self.cls.predictions(states))
         return F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
 
+    def _reach_all(self, loss: torch.Tensor) -> torch.Tensor:
+        """`loss`, from which several processes also reach the head's own bias: untied, it is not the decoder's, and nothing reads
+        it."""
+        return loss if self.config.tie_word_embeddings else with_all_parameters(loss, self.cls.predictions)
+
     def _with_sentences(
         self,
         sums: torch.Tensor | list[torch.Tensor],
@@ -509,7 +514,7 @@ class PoSMinimaxBertForPreTraining(PoSMinimaxBertMaskedModel):
         if len(self.balancer.tasks) > len(counts):
             sums, counts = self._with_sentences(sums, counts, pooled, labels)
         balanced = self.balancer(sums, counts, self._shared_weight())
-        loss = balanced.loss
+        loss = self._reach_all(balanced.loss)
         if labels is None:
             assert self.bert.pooler is not None  # it was built with one
             for module in (self.bert.pooler, self.cls.seq_relationship):
@@ -589,7 +594,7 @@ class PoSMinimaxBertForMaskedLM(PoSMinimaxBertMaskedModel):
             if len(self.balancer.tasks) > len(counts):
                 sums, counts = self._with_sentences(sums, counts, None, None)
             balanced = self.balancer(sums, counts, self._shared_weight())
-            loss, loss_parts = balanced.loss, self.balancer.loss_parts(balanced)
+            loss, loss_parts = self._reach_all(balanced.loss), self.balancer.loss_parts(balanced)
         return PoSMinimaxBertForMaskedLMOutput(
             loss=loss,
             loss_parts=loss_parts,

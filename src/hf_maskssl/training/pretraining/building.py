@@ -27,7 +27,7 @@ from ...models.task_balancing import TaskPretraining
 from ...recipes import build_config
 from .arguments import PretrainingArguments, PretrainingRecipe
 from .graphs import check_launch_for_graphs, check_model_for_graphs
-from .sharding import fsdp_units
+from .sharding import choose_units
 from .starting import start_from
 
 
@@ -132,9 +132,7 @@ def build_model(recipe: PretrainingRecipe, accelerator: Accelerator) -> PreTrain
                 f"{type(model).__name__} measures its tasks over all batches of a step outside the forward pass, where "
                 "FSDP has not gathered the weights. Raise training.batch_size instead, or train with DDP."
             )
-        plugin = accelerator.state.fsdp_plugin
-        if plugin.transformer_cls_names_to_wrap is None:
-            plugin.transformer_cls_names_to_wrap = fsdp_units(model)
+        choose_units(model, accelerator.state.fsdp_plugin)
     else:
         _check_batch_norm(args, model, accelerator.num_processes)
     if args.cuda_graphs:

@@ -28,7 +28,7 @@ from .graphs import StepGraphs, step_graphs
 from .resuming import note_settings, resume
 from .saving import finish, save
 from .seeds import mix, seed_device, seed_step
-from .sharding import embedding_in_root
+from .sharding import embeddings_in_root
 from .signals import StopSignals
 from .starting import read_start
 from .state import RunState
@@ -115,7 +115,7 @@ class Pretrainer:
         self.loader = training_loader(self.prepared, args, self.accelerator)
         optimizer = build_optimizer(model, args, self.accelerator.device)
         self.scheduler = build_scheduler(args, optimizer)
-        with embedding_in_root(model):
+        with embeddings_in_root(model):
             self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         if args.cuda_graphs:
             self._graphs = step_graphs(args, self.accelerator, self.model, self.optimizer)
