@@ -19,7 +19,9 @@ quickstart: $(VENV)/installed
 test: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --maxprocesses 8 --dist worksteal
 
+# Without network the tests of tests/conformance are skipped, which needs what the first line fetches.
 slow: $(VENV)/installed
+	-$(RUN) tests/conformance/fetch.py
 	$(RUN) -m pytest -m slow
 
 # The lowest versions that pyproject.toml promises, in an environment of their own, with the torch of .venv.

@@ -1,0 +1,37 @@
+"""MultiMAE and its heads under transformers' common tests, which give pixels alone: those of rgb."""
+
+import pytest
+import torch
+from adapters import Case, Inputs, adapters
+
+from hf_maskssl.methods.multimae import METHOD
+from tiny_models import RGB, SIZES
+
+pytestmark = pytest.mark.slow
+NUM_TOKENS, NUM_VISIBLE = 4, 2
+
+
+def draws(size: int) -> Inputs:
+    return {"noise": torch.rand(size, NUM_TOKENS), "shuffle_noise": torch.rand(size, NUM_TOKENS)}
+
+
+globals().update(
+    adapters(
+        Case(
+            name="Pixels",
+            method=METHOD,
+            fields=SIZES["multimae"]
+            | {
+                "modalities": {"rgb": RGB},
+                "image_size": [16, 16],
+                "patch_size": [8, 8],
+                "num_visible_tokens": NUM_VISIBLE,
+            },
+            inputs=lambda size: {"pixel_values": torch.randn(size, 3, 16, 16)},
+            num_tokens=NUM_TOKENS,
+            encoded={"": 1 + NUM_TOKENS, "MultiMAEForPretraining": 1 + NUM_VISIBLE},  # behind the global token
+            draws={"MultiMAEForPretraining": draws},
+            labels={"MultiMAEForDepthEstimation": lambda size: {"labels": torch.full((size, 16, 16), 0.7)}},
+        )
+    )
+)
