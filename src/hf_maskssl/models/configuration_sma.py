@@ -97,8 +97,7 @@ class SMAConfig(SizesAsPairs, PreTrainedConfig):
             authors' is 1e-12.
 
     Raises:
-        ValueError: A size is missing for the modality or does not divide as it must; the mask ratio masks no token or
-            every one; no query would be chosen; or a masking needs a field that is not set.
+        ValueError: Sizes, the mask ratio or a masking do not fit each other; the error names the field.
     """
 
     model_type = "sma"
@@ -263,8 +262,8 @@ class SMAConfig(SizesAsPairs, PreTrainedConfig):
                 raise ValueError(f"`{name}` must have one number per channel, {self.num_channels}, got {numbers}.")
 
     def validate_widths(self) -> None:
-        check_at_least(self, 1, "hidden_size", "num_hidden_layers", "num_layer_repeats", "num_latents")
-        check_at_least(self, 1, "num_cross_attention_heads")
+        counts = ("num_hidden_layers", "num_layer_repeats", "num_latents", "num_cross_attention_heads")
+        check_at_least(self, 1, "hidden_size", *counts)
         if not self.is_cross_attention and self.embedding_width != self.hidden_size:
             raise ValueError(
                 f"`embedding_size` {self.embedding_size} must equal `hidden_size` {self.hidden_size} (or be left out) "
@@ -301,17 +300,14 @@ class SMAConfig(SizesAsPairs, PreTrainedConfig):
         check_at_least(self, 1, "decoder_intermediate_size", "mean_span_length", "mask_patch_size")
         check_at_least(self, 1, "classifier_intermediate_size", "classifier_num_attention_heads")
         check_token_id(self, self.vocab_size if self.has_tokens else None, "pad_token_id", "word_delimiter_id")
-
-    def validate_probabilities(self) -> None:
-        names = ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate", "classifier_dropout")
-        check_probabilities(self, *names)
+        dropouts = ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate", "classifier_dropout")
+        check_probabilities(self, *dropouts)
 
     def validate_masking(self) -> None:
         if not 0 < self.mask_ratio < 1:
             raise ValueError(f"`mask_ratio` must lie between 0 and 1, both excluded, got {self.mask_ratio}.")
         total = self.num_tokens
-        rounded = round(total * self.mask_ratio)
-        if not 0 < rounded < total:
+        if not 0 < (rounded := round(total * self.mask_ratio)) < total:
             raise ValueError(
                 f"`mask_ratio={self.mask_ratio}` masks {rounded} of {total} tokens; at least one must be masked and "
                 "one stay visible: change `mask_ratio`."
@@ -328,23 +324,31 @@ class SMAConfig(SizesAsPairs, PreTrainedConfig):
             )
         if self.mask_queries and self.is_cross_attention:
             raise ValueError("`mask_queries` needs encoder_type 'self_attention': latents are no tokens to mask.")
-        if self.mask_schedule != "none" and self.masking != "guided":
-            raise ValueError(f"`mask_schedule` leads to guided masking, but `masking` is '{self.masking}': remove it.")
-        start, fraction = self.mask_schedule_start, self.mask_schedule_fraction
-        for name, share in (("mask_schedule_start", start), ("mask_schedule_fraction", fraction)):
-            if not 0 < share <= 1:
-                raise ValueError(f"`{name}` must be above 0 and at most 1, got {share}.")
-        if self.mask_schedule == "widen" and start < self.mask_ratio:
-            raise ValueError(
-                f"`mask_schedule_start` {start} is the share that mask_schedule 'widen' starts from: it must be at least "
-                f"`mask_ratio` {self.mask_ratio}."
-            )
-        if self.masking == "word" and (not self.has_tokens or self.word_delimiter_id is None):
-            raise ValueError(
-                "masking='word' needs modality 'tokens' and `word_delimiter_id`, the id of the blank, got "
-                f"'{self.modality}' and {self.word_delimiter_id}."
-            )
-        if self.masking == "patch" and self.modality != "image":
-            raise ValueError(f"masking='patch' needs modality 'image', got '{self.modality}'.")
-        if self.masking == "patch" and any(size % self.mask_patch_size for size in self.signal_shape):
-            raise ValueError(f"`mask_patch_size` {self.mask_patch_size} must divide `image_size` {self.image_size}.")
+        _check_schedule(self)
+        _check_masked_units(self)
+
+
+def _check_schedule(config: SMAConfig) -> None:
+    if config.mask_schedule != "none" and config.masking != "guided":
+        raise ValueError(f"`mask_schedule` leads to guided masking, but `masking` is '{config.masking}': remove it.")
+    start, fraction = config.mask_schedule_start, config.mask_schedule_fraction
+    for name, share in (("mask_schedule_start", start), ("mask_schedule_fraction", fraction)):
+        if not 0 < share <= 1:
+            raise ValueError(f"`{name}` must be above 0 and at most 1, got {share}.")
+    if config.mask_schedule == "widen" and start < config.mask_ratio:
+        raise ValueError(
+            f"`mask_schedule_start` {start} is the share that mask_schedule 'widen' starts from: it must be at least "
+            f"`mask_ratio` {config.mask_ratio}."
+        )
+
+
+def _check_masked_units(config: SMAConfig) -> None:
+    if config.masking == "word" and (not config.has_tokens or config.word_delimiter_id is None):
+        raise ValueError(
+            "masking='word' needs modality 'tokens' and `word_delimiter_id`, the id of the blank, got "
+            f"'{config.modality}' and {config.word_delimiter_id}."
+        )
+    if config.masking == "patch" and config.modality != "image":
+        raise ValueError(f"masking='patch' needs modality 'image', got '{config.modality}'.")
+    if config.masking == "patch" and any(size % config.mask_patch_size for size in config.signal_shape):
+        raise ValueError(f"`mask_patch_size` {config.mask_patch_size} must divide `image_size` {config.image_size}.")

@@ -468,8 +468,7 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
         Args:
             input_ids, input_values, pixel_values, attention_mask: Inputs of `MetaMAEModel.forward`.
             noise: (B, N) uniform draws in [0, 1); the smallest stay visible. Drawn here when absent.
-            nearby_noise: (B, N) uniform draws; masked tokens next to a visible one join the support set where it is
-                below `nearby_ratio`. Drawn here when absent.
+            nearby_noise: (B, N) uniform draws; below `nearby_ratio`, a masked token next to a visible one is support.
             return_loss: Whether the output has `loss` and `loss_parts`. Trainer evaluates models that have this argument.
 
         Raises:
@@ -479,9 +478,8 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
         tokens = embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask)
         noise = self._draw("noise", noise, tokens)
         mask = random_masking(noise, config.mask_ratio, tokens.attention_mask, self.visible_tokens)
-        kept: dict[str, torch.Tensor | None] = {"ids_keep": mask.ids_keep, "keep_mask": mask.keep_mask}
-        hidden: dict[str, torch.Tensor | None] = {"is_masked": mask.is_masked}
-        visible = kept if config.decoder_num_hidden_layers else hidden
+        visible: dict[str, torch.Tensor | None] = {"ids_keep": mask.ids_keep, "keep_mask": mask.keep_mask}
+        visible = visible if config.decoder_num_hidden_layers else {"is_masked": mask.is_masked}
         encoded = self.metamae(tokens=tokens, return_dict=True, **visible, **kwargs)
         latents = encoded.last_hidden_state
         table = embeddings.token_table() if config.has_tokens else None

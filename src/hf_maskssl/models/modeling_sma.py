@@ -433,8 +433,7 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
 
         Args:
             input_ids, input_values, pixel_values, attention_mask: Inputs of `SMAModel.forward`.
-            is_masked: (B, N), nonzero = masked; with it nothing is drawn. Padding in it is left out; a
-                token of every row must stay visible.
+            is_masked: (B, N), nonzero = masked, padding left out; a token of every row must stay visible. None draws it.
             query_mask, query_heads, noise, span_noise: Draws of `sample_mask`.
             predict_all: Whether to predict every position and not only the scored ones; the loss is the same.
             return_loss: Whether the output has `loss` and `loss_parts`. Trainer evaluates models that have this argument.
@@ -448,8 +447,7 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
         num_tokens, is_real = tokens.shape[1], tokens.is_real
         num_masked = self.num_masked[num_tokens]
         is_visible = ~is_masked if is_real is None else ~is_masked & is_real
-        # Samples of one length have the same numbers of masked and visible tokens.
-        is_ragged = is_given or is_real is not None
+        is_ragged = is_given or is_real is not None  # else every sample has as many masked tokens
         ids_keep = scored_first(is_visible, limit=num_tokens if is_given else num_tokens - num_masked)
         keep_mask = is_visible.gather(1, ids_keep) if is_ragged else None
         encoded = self.sma(tokens=tokens, ids_keep=ids_keep, keep_mask=keep_mask, return_dict=True, **kwargs)
@@ -458,21 +456,18 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
         predict_all = predict_all or self.config.reconstruct_visible
         ids = None if predict_all else scored_first(is_masked, limit=num_tokens if is_given else num_masked)
         latents_mask = self._latents_mask(latents, keep_mask, ids, num_tokens)
-        # A tensor and not the module that gives it: where weights are offloaded, arguments are moved to the device.
-        table = self.sma.embeddings.position_embeddings if self.decoder.positions is None else self.decoder.positions
-        positions = table(torch.arange(num_tokens, device=is_masked.device)).unsqueeze(0)
+        positions = self._decoder_positions(num_tokens, is_masked.device)
         predictions = self.decoder(latents, latents_mask, positions, is_scored, ids)
         if ids is not None:
             tokens, is_scored = tokens.select(ids), is_scored.gather(1, ids)
         loss = self._reconstruction_loss(tokens, predictions, is_scored)
-        if ids is None:
-            ids = torch.arange(num_tokens, device=is_masked.device).expand_as(is_masked)
+        everything = torch.arange(num_tokens, device=is_masked.device).expand_as(is_masked)
         return SMAForMaskedModelingOutput(
             loss=loss if return_loss else None,
             loss_parts={"reconstruction": loss.detach()} if return_loss else None,
             logits=predictions if self.config.has_tokens else None,
             predictions=None if self.config.has_tokens else predictions,
-            masked_ids=ids,
+            masked_ids=everything if ids is None else ids,
             mask=is_masked.long(),
             query_mask=None if chosen is None else chosen.mask.long(),
             latents=latents,
@@ -538,6 +533,11 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
             num_chosen = self.chosen_counts[is_real.sum(1)]
         heads = self.sma.input_layer.attention.num_heads
         return choose_queries(self.config, tokens, heads, num_chosen, limit, query_mask, query_heads)
+
+    def _decoder_positions(self, num_tokens: int, device: torch.device) -> torch.Tensor:
+        """(1, N, E) queries of the positions; a tensor, because arguments move to the device of offloaded weights."""
+        table = self.sma.embeddings.position_embeddings if self.decoder.positions is None else self.decoder.positions
+        return table(torch.arange(num_tokens, device=device)).unsqueeze(0)
 
     def _latents_mask(
         self, latents: torch.Tensor, keep_mask: torch.Tensor | None, ids: torch.Tensor | None, num_tokens: int

@@ -114,12 +114,8 @@ def training_loader(prepared: PreparedData, args: PretrainingArguments, accelera
     dataset = prepared.train
     is_stream = isinstance(dataset, IterableDataset)
     processes = accelerator.num_processes
-    if not isinstance(dataset, IterableDataset) and len(dataset) < args.batch_size * processes:
-        raise ValueError(
-            f"the training split has {len(dataset)} rows, fewer than one batch of training.batch_size={args.batch_size} "
-            f"on each of {processes} process(es): lower training.batch_size to {len(dataset) // processes} or less, or "
-            "add data."
-        )
+    if not isinstance(dataset, IterableDataset):
+        _refuse_too_few(len(dataset), args, processes)
     resident = None
     if args.data_on_device:
         resident = resident_rows(prepared, accelerator.device, trims=not args.cuda_graphs)
@@ -165,6 +161,14 @@ def training_loader(prepared: PreparedData, args: PretrainingArguments, accelera
         return StreamShareLoader(share, torch.distributed.new_group(backend="gloo")) if is_split else share
     shard = accelerator.prepare(loader)
     return shard if resident is None else ResidentLoader(shard, resident, accelerator.device)
+
+
+def _refuse_too_few(rows: int, args: PretrainingArguments, processes: int) -> None:
+    if rows < args.batch_size * processes:
+        raise ValueError(
+            f"the training split has {rows} rows, fewer than one batch of training.batch_size={args.batch_size} "
+            f"on each of {processes} process(es): lower training.batch_size to {rows // processes} or less, or add data."
+        )
 
 
 def endless_batches(
