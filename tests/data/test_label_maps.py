@@ -101,9 +101,10 @@ def test_a_depth_map_is_no_class_map(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "rgb" / "x.png")
     args = data_arguments("multimodal_folder", data_dir=str(tmp_path), kind="multimodal", **DENSE)
-    np.save(tmp_path / "map" / "x.npy", np.full((8, 8), 0.5))
-    with pytest.raises(ValueError, match=r"row 0, column 'map': expected whole numbers as class ids.*x\.npy"):
-        prepare_data(args, config())
+    for values in (np.full((8, 8), 0.5), np.full((8, 8), 1e30), np.full((8, 8), 2**63, np.uint64)):
+        np.save(tmp_path / "map" / "x.npy", values)
+        with pytest.raises(ValueError, match=r"row 0, column 'map': expected whole numbers as class ids.*x\.npy"):
+            prepare_data(args, config())
     np.save(tmp_path / "map" / "x.npy", np.full((8, 8), -3))
     with pytest.raises(ValueError, match="row 0, column 'map': the class map holds the class -3: if that means none"):
         prepare_data(args, config())
@@ -119,19 +120,28 @@ def folder(root: Path, **names: list[str]) -> Path:
     return root
 
 
-@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("mode", [{}, {"streaming": True}, {"verify_images": False}], ids=["", "stream", "unverified"])
 def test_modalities_that_never_meet_are_told(
-    tmp_path: Path, streaming: bool, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, mode: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     root = folder(tmp_path, rgb=["all/s0", "all/s1"], semseg=["all/s0"], depth=["all/s0_depth", "all/s1_depth"])
-    args = data_arguments(
-        "multimodal_folder", data_dir=str(root), kind="multimodal", allow_missing=True, streaming=streaming
-    )
+    args = data_arguments("multimodal_folder", data_dir=str(root), kind="multimodal", allow_missing=True, **mode)
     prepare_data(args, config())
     assert "4 rows; with rgb 2, depth 2, semseg 1; 0 rows have all modalities, 3 one alone" in caplog.text
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert "no row has 'depth' together with another modality" in warning
+
+
+def test_columns_that_never_meet_are_told(write_parquet: WriteParquet, caplog: pytest.LogCaptureFixture) -> None:
+    raw = columns(2)
+    raw["rgb"][0] = raw["depth"][1] = raw["semseg"][1] = None
+    raw["depth"][0] = raw["depth"][0] | {"path": "a.png"}
+    path = write_parquet("train", **{name: raw[name] for name in ("rgb", "depth", "semseg")})
+    prepare_data(data_arguments("parquet", data_files=path, kind="multimodal", allow_missing=True), config())
+    assert (
+        "train split: no row has 'rgb' together with another modality (rows: rgb 1, depth 1, semseg 1;" in caplog.text
+    )
 
 
 def test_ignored_pixels_of_class_maps_to_read_are_told(

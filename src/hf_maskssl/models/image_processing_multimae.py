@@ -21,6 +21,7 @@ from .image_processing_pictures import (
     Raw,
     View,
     as_batch,
+    check_class_ids,
     check_view,
     common_size,
     height_and_width,
@@ -466,8 +467,10 @@ def class_ids(
 ) -> np.ndarray:
     """(h, w) int64 class ids; only those ids of the map that the result uses are converted and checked."""
     ids, rows, columns = nearest_pixels(raw, target, view, size)
-    if ids.dtype.kind not in "iub" and not (np.isfinite(ids).all() and (ids == np.floor(ids)).all()):
-        raise ValueError(f"{where}: expected whole numbers as class ids, got others")
+    try:
+        check_class_ids(ids)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
     if num_classes is not None:
         # The check comes before the conversion, which makes eight bytes of one.
         is_outside = (ids >= num_classes) | (ids < 0) if ids.dtype.kind in "if" else ids >= num_classes

@@ -14,6 +14,7 @@ from .standardization import Array
 
 # A raw picture: a PIL image of bytes in the mode of its channels, or an array (H, W, C).
 Raw: TypeAlias = Image.Image | np.ndarray
+LARGEST_CLASS = 2**53  # above it float64, and above 2**63 int64, no longer hold every whole number
 
 
 @dataclass(frozen=True)
@@ -206,3 +207,14 @@ def resize_each(
         functional.interpolate(one[None], size=tuple(map(int, size)), mode=mode, align_corners=False)[0]
         for one, size in zip(maps, target_sizes, strict=True)
     ]
+
+
+def check_class_ids(ids: np.ndarray) -> None:
+    """Refuse values of a class map that are no classes: broken, not finite, or beyond what int64 holds exactly.
+
+    Raises:
+        ValueError: Saying so.
+    """
+    is_whole = ids.dtype.kind in "iub" or bool((np.isfinite(ids) & (ids == np.floor(ids))).all())
+    if not is_whole or (ids.dtype.kind in "uf" and ids.size and np.abs(ids).max() > LARGEST_CLASS):
+        raise ValueError("expected whole numbers as class ids, got others")

@@ -9,7 +9,7 @@ import numpy as np
 from datasets import Dataset, IterableDataset
 
 from ...models.image_processing_array import Pictures
-from ...models.image_processing_pictures import read_picture
+from ...models.image_processing_pictures import check_class_ids, read_picture
 from ..tables.caching import cached_map
 from ..tables.columns import undecoded
 from ..tables.labels import LabelSpace
@@ -79,8 +79,7 @@ def ids_of_map(value: Pictures) -> tuple[np.ndarray, np.ndarray]:
         counts = np.bincount(ids.ravel(), minlength=256)
         found = np.flatnonzero(counts)
         return found, counts[found]
-    if ids.dtype.kind == "f" and not (np.isfinite(ids).all() and (ids == np.floor(ids)).all()):
-        raise ValueError("expected whole numbers as class ids, got others")
+    check_class_ids(ids)
     found, counts = np.unique(ids, return_counts=True)
     return found.astype(np.int64), counts.astype(np.int64)
 

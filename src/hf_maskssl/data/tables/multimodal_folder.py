@@ -43,7 +43,7 @@ def read_multimodal_folder(root: Path, split: str, args: DataArguments) -> Datas
     files = {modality: _files(base / modality) for modality in modalities}
     _check_complete(base, files, args.may_lack_columns)
     names = sorted(set().union(*files.values()))
-    if args.streaming and args.may_lack_columns:  # of rows that are no stream the kind tells
+    if args.may_lack_columns:
         tell_presence({one: np.asarray([name in found for name in names]) for one, found in files.items()}, str(base))
     classes = _classes(base, names)
     features: dict[str, Any] = {name: _feature(found) for name, found in files.items()}

@@ -97,10 +97,8 @@ def read_map(value: Cell) -> Pictures:
     file = encoded(value, "image")
     if file is not None and ((file.path or "").lower().endswith(".npy") or file.starts_with(NPY_START)):
         with reading("file", file.path), file.open() as stream:
-            array = np.load(stream, allow_pickle=False)
-            if not isinstance(array, np.ndarray):
-                raise ValueError("expected one array (.npy), got an archive of several")
-            return array
+            # Not `np.load`, which opens archives and knows of pickles.
+            return np.lib.format.read_array(stream, allow_pickle=False)
     return read_image(value)
 
 
