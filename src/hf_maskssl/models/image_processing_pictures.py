@@ -77,7 +77,9 @@ def _array_pixels(value: Pictures, channels: int) -> np.ndarray:
     except (TypeError, ValueError) as error:
         raise ValueError(f"expected a picture, an array of numbers: {error}") from error
     if pixels.dtype.kind not in "iufb":
-        raise ValueError(f"expected a picture, an array of numbers, got {str(value):.60}")
+        # The values of a damaged file of strings cannot be printed.
+        came = f"an array of {pixels.dtype}" if isinstance(value, np.ndarray) else f"{str(value):.60}"
+        raise ValueError(f"expected a picture, an array of numbers, got {came}")
     shape = pixels.shape
     if pixels.ndim == 2:
         pixels = pixels[..., None]
