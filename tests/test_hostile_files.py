@@ -23,7 +23,7 @@ from transformers import AutoConfig, AutoModelForPreTraining
 import tiny_models
 from hf_maskssl.data.arguments import data_arguments
 from hf_maskssl.data.processors import load_processor
-from hf_maskssl.data.tables.columns import read_map
+from hf_maskssl.data.tables.pictures import read_map
 from hf_maskssl.data.tables.splits import read_splits
 from hf_maskssl.data.text.tokenizers import load_tokenizer
 from hf_maskssl.evaluation.arguments import ProbeArguments

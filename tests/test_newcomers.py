@@ -19,8 +19,8 @@ from hf_maskssl.scripts import UserError, run_script
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 MODEL = tiny_models.section("metamae", modality="image", image_size=[8, 8], num_channels=1, patch_size=[2, 2])
 SERIES = tiny_models.section("metamae", modality="series", series_length=2, num_channels=1, patch_size=1)
-DATA: dict[str, Any] = {"source": "digits", "kind": "image", "max_train_samples": 8}
-TABLE: dict[str, Any] = {"source": "csv", "data_files": "rows.csv", "kind": "tabular"}
+DATA: dict[str, Any] = {"source": "digits", "kind": "image", "max_train_samples": 8, "test_split": "test"}
+TABLE: dict[str, Any] = {"source": "csv", "data_files": "rows.csv", "kind": "tabular", "test_split": None}
 TRAINING: dict[str, Any] = {"max_steps": 1, "batch_size": 4, "output_dir": "out"}
 RECIPE: dict[str, Any] = {"model": MODEL, "data": DATA, "training": TRAINING}
 Script = Callable[..., str]

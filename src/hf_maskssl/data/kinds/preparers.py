@@ -116,10 +116,13 @@ class RowPreparer(Preparer):
 
     @property
     def inputs(self) -> Inputs:
-        """As `Preparer`; a table, one number a column, has no empty row: what it lacks is an error."""
+        """The inputs whose rows may be empty. A table, one number a column, has no empty row: a missing value is an error."""
         texts = [self.texts.columns] if self.texts is not None else []
-        numeric = self.numeric.columns if self.numeric is not None else ()
-        return [*texts, *([numeric] if len(numeric) == 1 else [])]
+        if self.numeric is None or len(self.numeric.columns) != 1:
+            return texts
+        processor = self.numeric.processor
+        is_table = isinstance(processor, SeriesFeatureExtractor) and processor.feature_names is not None
+        return texts if is_table else [*texts, self.numeric.columns]
 
     @property
     def used_columns(self) -> list[str]:

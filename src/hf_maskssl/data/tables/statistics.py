@@ -72,10 +72,13 @@ def _moments(measure: MomentsOfBatch, args: DataArguments, train_split: AnyDatas
             if result:
                 moments.append({name: values[0] for name, values in result.items()})
         return moments
+    # Rows that were left out or not drawn keep their numbers in the file.
+    numbers = None if rows._indices is None else rows._indices.column(0).to_numpy()
     if len(rows) > STATISTICS_ROWS:
         logger.info("mean and standard deviation are measured on %d of %d rows", STATISTICS_ROWS, len(rows))
-        numbers = chosen_numbers(len(rows), STATISTICS_ROWS, args.split_seed)
-        rows, measure = rows.select(numbers), dataclasses.replace(measure, numbers=numbers)
+        drawn = chosen_numbers(len(rows), STATISTICS_ROWS, args.split_seed)
+        rows, numbers = rows.select(drawn), drawn if numbers is None else numbers[drawn]
+    measure = dataclasses.replace(measure, numbers=numbers)
     return cached_map(rows, measure, measure.description).with_format(None).to_list()
 
 

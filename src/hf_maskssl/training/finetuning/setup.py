@@ -72,14 +72,14 @@ class FinetuningSetup:
         with self.state.main_process_first():  # the others find the prepared rows in the cache
             processor = complete_processor(processor, data, self.config)
             self.data = prepare_data(data, self.config, processor, require_labels=True)
-        if self.state.is_main_process:
-            write_json(self.folder / REPORT_FILE, self.data.report.to_json())
         self.task = str(self.data.task)
         self.num_labels = int(self.data.num_labels or 0)
         self._check_data()
         self.metric = self.args.headline_metric(self.task, self.num_labels)
         check_scored_labels(self.splits(), self.task, self.metric, self.ignore_index)
         self._set_labels()
+        if self.state.is_main_process:
+            write_json(self.folder / REPORT_FILE, self.data.report.to_json())
 
     def _check_data(self) -> None:
         if isinstance(self.data.train, IterableDataset):

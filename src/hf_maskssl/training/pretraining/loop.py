@@ -107,8 +107,6 @@ class Pretrainer:
             self.prepared: PreparedData = prepare_data(
                 self.recipe.data, build_config(self.recipe.model), complete=True
             )
-        if self.accelerator.is_main_process:
-            write_json(self.output_dir / REPORT_FILE, self.prepared.report.to_json())
         for watcher in self.watchers:
             watcher.check(self)
         model = build_model(self.recipe, self.accelerator)
@@ -120,6 +118,8 @@ class Pretrainer:
         if args.cuda_graphs:
             self._graphs = step_graphs(args, self.accelerator, self.model, self.optimizer)
         note_settings(self)
+        if self.accelerator.is_main_process:
+            write_json(self.output_dir / REPORT_FILE, self.prepared.report.to_json())
         if args.report_to:
             self.accelerator.init_trackers(args.project_name, config=flat_settings(self.recipe))
 
