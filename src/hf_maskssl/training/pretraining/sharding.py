@@ -28,7 +28,7 @@ def choose_units(model: PreTrainedModel, plugin: FullyShardedDataParallelPlugin)
         raise ValueError(
             f"fsdp_transformer_layer_cls_to_wrap names {', '.join(sorted(refused))}, which FSDP cannot shard alone: they "
             "hold the input embedding or weights tied to others. Leave the field out, or name some of "
-            f"{', '.join(fsdp_units(model))}."
+            f"{', '.join(sorted(fsdp_units(model)))}."
         )
 
 
