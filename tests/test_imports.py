@@ -1,6 +1,7 @@
 """Imports point one way, and importing the package is light."""
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -88,10 +89,12 @@ def test_nothing_imports_examples_tests_or_benchmarks() -> None:
             assert not {name.split(".")[0] for name in names} & {"examples", "tests", "benchmarks"}, path
 
 
-def run_python(code: str, folder: Path) -> str:
-    """What a new process prints."""
+def run_python(code: str, folder: Path, words: str = "") -> str:
+    """What a new process prints that is given `words`."""
     environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
-    result = subprocess.run([sys.executable, "-c", code], env=environment, cwd=folder, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=folder, input=words, capture_output=True, text=True
+    )
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
 
@@ -109,49 +112,80 @@ AUTO_MODEL = (
 )
 
 
-@pytest.mark.parametrize(
-    ("code", "expected"),
-    [
-        (f"import hf_maskssl\n{AUTO_MODEL}", "MetaMAEConfig MetaMAEModel MetaMAEForPretraining"),
-        # transformers' Auto classes are being imported here while its base class is not whole yet, or are there before.
-        (
-            f"import hf_maskssl\nfrom transformers import BertModel\n{AUTO_MODEL}",
-            "MetaMAEConfig MetaMAEModel MetaMAEForPretraining",
-        ),
-        (
-            f"from transformers import AutoModel\nimport hf_maskssl\n{AUTO_MODEL}",
-            "MetaMAEConfig MetaMAEModel MetaMAEForPretraining",
-        ),
-        (
-            "import hf_maskssl, pickle\nfrom transformers import CONFIG_MAPPING\n"
-            "promised = pickle.loads(pickle.dumps(CONFIG_MAPPING['sma']))\n"
-            "print(promised.model_type, CONFIG_MAPPING['sma'])",
-            "sma <class 'hf_maskssl.models.configuration_sma.SMAConfig'>",
-        ),
-        (
-            "import hf_maskssl\nfrom transformers import AutoFeatureExtractor, AutoImageProcessor\n"
-            "series, image = AutoFeatureExtractor.from_pretrained('series'), AutoImageProcessor.from_pretrained('image')\n"
-            "print(type(series).__name__, type(image).__name__)",
-            "SeriesFeatureExtractor ArrayImageProcessor",
-        ),
-        (
-            "import hf_maskssl\nprint(hf_maskssl.MetaMAEModel._auto_class, hf_maskssl.MetaMAEConfig._auto_class)",
-            "AutoModel AutoConfig",
-        ),
-        (
-            "from hf_maskssl.recipes import build_config\nfrom transformers import CONFIG_MAPPING\n"
-            "print(CONFIG_MAPPING['sma'].__module__)",
-            "hf_maskssl.models.configuration_sma",
-        ),
-    ],
-)
-def test_auto_classes_know_the_methods_after_the_bare_import(code: str, expected: str, tmp_path: Path) -> None:
+# What a new process runs -> what it prints last.
+WAYS_IN = [
+    (f"import hf_maskssl\n{AUTO_MODEL}", "MetaMAEConfig MetaMAEModel MetaMAEForPretraining"),
+    # transformers' Auto classes are being imported here while its base class is not whole yet, or are there before.
+    (
+        f"import hf_maskssl\nfrom transformers import BertModel\n{AUTO_MODEL}",
+        "MetaMAEConfig MetaMAEModel MetaMAEForPretraining",
+    ),
+    (
+        f"from transformers import AutoModel\nimport hf_maskssl\n{AUTO_MODEL}",
+        "MetaMAEConfig MetaMAEModel MetaMAEForPretraining",
+    ),
+    (
+        "import hf_maskssl, pickle\nfrom transformers import CONFIG_MAPPING\n"
+        "promised = pickle.loads(pickle.dumps(CONFIG_MAPPING['sma']))\n"
+        "print(promised.model_type, CONFIG_MAPPING['sma'])",
+        "sma <class 'hf_maskssl.models.configuration_sma.SMAConfig'>",
+    ),
+    (
+        "import hf_maskssl\nfrom transformers import AutoFeatureExtractor, AutoImageProcessor\n"
+        "series, image = AutoFeatureExtractor.from_pretrained('series'), AutoImageProcessor.from_pretrained('image')\n"
+        "print(type(series).__name__, type(image).__name__)",
+        "SeriesFeatureExtractor ArrayImageProcessor",
+    ),
+    (
+        "import hf_maskssl\nprint(hf_maskssl.MetaMAEModel._auto_class, hf_maskssl.MetaMAEConfig._auto_class)",
+        "AutoModel AutoConfig",
+    ),
+    (
+        "from hf_maskssl.recipes import build_config\nfrom transformers import CONFIG_MAPPING\n"
+        "print(CONFIG_MAPPING['sma'].__module__)",
+        "hf_maskssl.models.configuration_sma",
+    ),
+]
+# Runs each text of code in a fork of a process that has imported torch, the longest part of every import, and neither this
+# package nor transformers.
+FORKS = """
+import json, os, sys, tempfile, traceback
+import accelerate, sympy, torch, torch._dynamo, torch.distributed.fsdp, torch.distributed.tensor
+assert not {"transformers", "hf_maskssl"} & set(sys.modules)
+printed = []
+for code in json.load(sys.stdin):
+    with tempfile.TemporaryFile("w+") as output:
+        child = os.fork()
+        if child == 0:
+            os.dup2(output.fileno(), 1)
+            try:
+                exec(code, {"__name__": "__main__"})
+            except BaseException:
+                print(traceback.format_exc())
+            sys.stdout.flush()
+            os._exit(0)
+        os.waitpid(child, 0)
+        output.seek(0)
+        printed.append(output.read().strip())
+print(json.dumps(printed))
+"""
+
+
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Output of each of `WAYS_IN`."""
+    folder = tmp_path_factory.mktemp("ways")
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
     config = hf_maskssl.MetaMAEConfig(modality="tokens", vocab_size=9, max_position_embeddings=8, **sizes)
-    hf_maskssl.MetaMAEModel(config).save_pretrained(tmp_path / "model")
-    hf_maskssl.ArrayImageProcessor().save_pretrained(tmp_path / "image")
-    hf_maskssl.SeriesFeatureExtractor().save_pretrained(tmp_path / "series")
-    assert run_python(code, tmp_path).split("\n")[-1] == expected
+    hf_maskssl.MetaMAEModel(config).save_pretrained(folder / "model")
+    hf_maskssl.ArrayImageProcessor().save_pretrained(folder / "image")
+    hf_maskssl.SeriesFeatureExtractor().save_pretrained(folder / "series")
+    return json.loads(run_python(FORKS, folder, json.dumps([code for code, _ in WAYS_IN])).split("\n")[-1])
+
+
+@pytest.mark.parametrize("way", range(len(WAYS_IN)))
+def test_auto_classes_know_the_methods_after_the_bare_import(way: int, printed: list[str]) -> None:
+    assert printed[way].split("\n")[-1] == WAYS_IN[way][1], printed[way]
 
 
 def test_promised_configurations_are_those_of_the_methods() -> None:

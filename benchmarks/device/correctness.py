@@ -375,8 +375,7 @@ def check_resume(checks: Checks, device: str) -> None:
 
 def find_tests() -> None:
     """The checks take their small models, golden vectors and runs from the tests."""
-    for folder in ("", "models", "hub", "training"):
-        sys.path.append(str(ROOT / "tests" / folder))
+    sys.path += sorted({str(path.parent) for path in (ROOT / "tests").rglob("*.py")})
 
 
 def run_group(group: str, device: str, output: Path, with_paper: bool) -> None:

@@ -106,6 +106,7 @@ def run_kit(out: Path, folder: Path, minutes: str, **environment: str) -> subpro
     )
 
 
+@pytest.mark.slow
 def test_checks_find_the_modules_of_the_tests() -> None:
     """In a process that pytest has not prepared: a module that the checks could not import has ended a whole stage."""
     words = "import correctness; correctness.find_tests(); "

@@ -111,11 +111,10 @@ def test_two_processes_are_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def words_for_two(tmp_path: Path) -> dict[str, dict[str, Any]]:
-    """Models with an output layer over a vocabulary: of its own, or tied to the input embedding."""
+    """Models with an output layer over a vocabulary that is tied to the input embedding."""
     text = write_text(tmp_path / "text.txt")
     no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     return {
-        "sma_text": {"model": SMA_TEXT_MODEL, "data": text},
         "sma_tied": {"model": SMA_TEXT_MODEL | {"tie_word_embeddings": True}, "data": text},
         "bert": {"model": BERT_MODEL | no_dropout, "data": write_sentences(tmp_path, {"train": 12})},
     }
