@@ -49,7 +49,7 @@ def check_numbers(section: str, arguments: object, ranges: Mapping[str, Range]) 
     Every number of a list or a dictionary is looked at. A number of a field without a range must be finite.
 
     Args:
-        section: What stands before the name of the field in errors, such as `"data."`.
+        section: Words before the name of the field in errors, such as `"data."`.
         arguments: An instance of a dataclass.
         ranges: Name of a field -> the numbers that it takes.
 

@@ -38,7 +38,7 @@ class UserError(SystemExit, ValueError):
     """The end of a script by a user's mistake that has been printed; also a ValueError, for who runs the script in Python.
 
     Args:
-        message: What was printed behind "error: ".
+        message: Text that was printed behind "error: ".
     """
 
     def __init__(self, message: str) -> None:

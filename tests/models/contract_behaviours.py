@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -62,20 +63,23 @@ def accumulate(model: Any, parts: list[Batch]) -> dict[str, torch.Tensor]:
     return gradients(model)
 
 
-class ContractBehaviours:
+class ContractBehaviours(ABC):
     """`kit`, `shapes` and `encoder` are those of `ModelBehaviours`; `heads` names the task models."""
 
     kit: ModuleType
     shapes: list[str]
 
+    @abstractmethod
     def encoder(self, case: str, **changes: Any) -> Any:
-        raise NotImplementedError
+        """The encoder of a case."""
 
+    @abstractmethod
     def for_encoder(self, batch: Batch) -> Batch:
-        raise NotImplementedError
+        """The part of a pre-training batch that the encoder reads."""
 
+    @abstractmethod
     def heads(self) -> list[Head]:
-        raise NotImplementedError
+        """Every task model of the method."""
 
     def built(self, head: Head, **fields: Any) -> tuple[Any, Batch]:
         """A head without dropout, and four samples with labels."""

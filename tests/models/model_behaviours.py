@@ -10,6 +10,7 @@ import json
 import math
 import sys
 import traceback
+from abc import abstractmethod
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -188,9 +189,9 @@ class ModelBehaviours(ContractBehaviours):
         """Of a pre-training batch, what the encoder reads."""
         return batch
 
+    @abstractmethod
     def is_token(self, encoder: Any, batch: Batch) -> torch.Tensor:
         """(B, P + N) bool: False at prefix tokens, padding and what a sample lacks."""
-        raise NotImplementedError
 
     def pooled(self, encoder: Any, states: torch.Tensor, is_token: torch.Tensor) -> torch.Tensor:
         return torch.stack([row[own].mean(0) for row, own in zip(states, is_token, strict=True)])

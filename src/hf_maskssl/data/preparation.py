@@ -39,7 +39,7 @@ class PreparedData:
         num_labels: Number of outputs that a head needs: classes, or 1 for real numbers; None without labels.
         label_names: Names of the classes in the order of their ids; None without classes.
         not_inputs: Keys of a batch that are no inputs of the model in pre-training.
-        report: What is left of the data, and what was left out.
+        report: Counts of the rows and columns that are used and left out.
     """
 
     train: PreparedSplit | MaskedTextRows
@@ -61,8 +61,8 @@ class RawData:
     Attributes:
         args: The recipe's data section, completed.
         splits: Name of a split -> its rows.
-        labels: What the labels are; None without.
-        report: What is left of the data, and what was left out.
+        labels: Kind of the labels; None without.
+        report: Counts of the rows and columns that are used and left out.
     """
 
     args: DataArguments
@@ -78,10 +78,10 @@ def read_data(
     require_labels: bool = False,
     complete: bool = False,
 ) -> RawData:
-    """Read, cut and label the splits of a recipe, and tell in the log what is left of them.
+    """Read, cut and label the splits of a recipe, and log the rows and columns that are left.
 
     Args:
-        args, config, processor, require_labels, complete: As `prepare_data`.
+        args, config, processor, require_labels, complete: Arguments of `prepare_data`.
 
     Raises:
         ValueError: Data that cannot be read or do not fit the recipe or the model.

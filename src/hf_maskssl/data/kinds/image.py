@@ -25,7 +25,6 @@ class ImageArguments(NumericArguments):
 
     @property
     def file_columns(self) -> list[str]:
-        """As `DataArguments`."""
         return self.input_columns()
 
 

@@ -57,7 +57,6 @@ class SpectrogramArguments(NumericArguments):
 
     @property
     def file_columns(self) -> list[str]:
-        """As `DataArguments`."""
         return self.input_columns()
 
 

@@ -87,7 +87,7 @@ class TokensKind(Kind[TokenArguments]):
     pipelines = ("text-classification", "text-classification")
 
     def inputs(self, args: TokenArguments) -> Inputs:
-        """As `Kind`: of a pair, one text may be empty."""
+        """The columns of the texts, of which a pair may lack one."""
         return [args.input_columns()]
 
     def build_processor(self, args: TokenArguments, config: PreTrainedConfig, train_split: AnyDataset) -> Processor:

@@ -43,7 +43,6 @@ class VisionLanguageArguments(NumericArguments, TextArguments):
 
     @property
     def file_columns(self) -> list[str]:
-        """As `DataArguments`."""
         return self.input_columns()
 
 
@@ -58,7 +57,7 @@ class VisionLanguageKind(ImageInputs[VisionLanguageArguments]):
         return [("text_column", args.text_column), *super().columns(args, config)]
 
     def inputs(self, args: VisionLanguageArguments) -> Inputs:
-        """As `Kind`: neither picture nor text may be empty."""
+        """The columns of picture and text, neither of which may be empty."""
         return [[column] for column in args.columns_read()]
 
     def build_processor(

@@ -49,13 +49,13 @@ class MaskedTextKind(Kind[MaskedTextArguments]):
         return limit_documents(splits, args)
 
     def inputs(self, args: MaskedTextArguments) -> Inputs:
-        """As `Kind`: rows without text stay, as they may say where documents end; `masked_text_rows` counts them."""
+        """All rows: those without text may say where documents end; `masked_text_rows` counts them."""
         return []
 
     def describe_rows(
         self, splits: Mapping[str, RawSplit], args: MaskedTextArguments, processor: Processor, report: DataReport
     ) -> None:
-        """As `Kind`: how many rows have no text."""
+        """Add the number of rows without text."""
         inputs = [args.input_columns()]
         for name, split in splits.items():
             if isinstance(split.rows, Dataset):

@@ -89,5 +89,4 @@ class MultimodalArguments(DataArguments):
 
     @property
     def file_columns(self) -> list[str]:
-        """As `DataArguments`."""
         return [*self.input_columns(), *self.label_maps]

@@ -26,9 +26,9 @@ def with_words_kept(
     There an empty cell alone is missing. In columns of numbers those words stay for missing numbers.
 
     Args:
-        split: As pandas reads it.
+        split: Split as pandas reads it.
         args: The recipe's data section.
-        load: Reads the split anew with further options of `load_dataset`.
+        load: Callable that reads the split anew with further options of `load_dataset`.
     """
     named = [
         name for name in (*args.columns_read(), *args.label_columns().values(), args.split_column) if name is not None

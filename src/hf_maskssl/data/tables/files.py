@@ -60,7 +60,7 @@ FOLDER_ENDINGS = {"imagefolder": ImageFolder.EXTENSIONS, "audiofolder": AudioFol
 METADATA_FILES = {f"metadata.{ending}" for ending in ("csv", "jsonl", "parquet")}
 NAMED_FILES = 3
 NAMED_ENDINGS = 8
-# Links that were told of: a folder is looked through several times.
+# Links that a warning has named: a folder is looked through several times.
 _TOLD: set[str] = set()
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def as_pattern(path: str, folder: str = "") -> str:
     The beginning of the path that is there is taken as it is written; what follows may be a pattern.
 
     Args:
-        path: As a recipe has it.
+        path: Path or pattern of a recipe.
         folder: Folder, which exists, that relative paths start at; the current one where it is empty.
     """
     if "://" in path or not glob.has_magic(path):
@@ -98,19 +98,19 @@ class LinkedFiles(LocalFileSystem):
     cachable = False
 
     def ls(self, path: str, detail: bool = False, **kwargs: Any) -> list[Any]:
-        """As `LocalFileSystem`, in an order that is the same everywhere: of two links to one folder the first counts."""
+        """List a folder in the order of its names: of two links to one folder the first counts."""
         found = super().ls(path, detail=detail, **kwargs)
         return sorted(found, key=lambda one: one["name"] if detail else one)
 
     def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
-        """As `LocalFileSystem`; a link to a folder is a folder."""
+        """Facts of a file; a link to a folder is a folder."""
         found: dict[str, Any] = super().info(path, **kwargs)
         if found["islink"] and os.path.isdir(found["name"]):
             found["type"] = "directory"
         return found
 
     def glob(self, path: str, maxdepth: int | None = None, **kwargs: Any) -> Any:
-        """As `LocalFileSystem`, looking below the folders that the pattern spells out, those with brackets among them."""
+        """Find files below the folders that the pattern spells out, those with brackets among them."""
         parts = path.split("/")
         literal = list(itertools.takewhile(is_literal, parts))
         if not glob.has_magic("/".join(literal)):
@@ -126,12 +126,12 @@ class LinkedFiles(LocalFileSystem):
         return found if kwargs.get("detail") else list(found)
 
     def walk(self, path: str, *args: Any, seen: dict[str, None] | None = None, **kwargs: Any) -> Iterator[Any]:
-        """As `LocalFileSystem`.
+        """Walk through a folder and each real folder below it once.
 
         Args:
             path: Folder.
             seen: Real paths of the folders read before, first that of the whole tree.
-            args, kwargs: As `LocalFileSystem`.
+            args, kwargs: Arguments of `LocalFileSystem.walk`.
         """
         real = os.path.realpath(path)
         seen = {} if seen is None else seen
@@ -200,7 +200,7 @@ def reading_error(place: str, error: BaseException, unread: dict[str, int] | Non
 
     Args:
         place: The field, the split and the files, as the message names them.
-        error: What was raised.
+        error: Error of the reader.
         unread: Endings that the folder's reader does not take, as `unread_endings` gives them.
     """
     cause = error.__cause__ or error

@@ -159,7 +159,7 @@ def complete_classes(
     a label, stay errors.
 
     Args:
-        space: Of the training split; anything but whole numbers with gaps, or from 1, stays as it is.
+        space: Labels of the training split; anything but whole numbers with gaps, or from 1, stays as it is.
         args: `label_column` is read.
         held_out: The other splits, streams left out.
     """
@@ -265,7 +265,7 @@ def drop_missing_labels(
         split: Raw rows; not a stream, whose rows cannot be counted beforehand.
         args: `label_column` is read.
         role: Name of the split, for the warning.
-        report: Where they are counted as well.
+        report: Report that counts them as well.
     """
     missing = missing_labels(split, args.label_column)
     if len(missing) == 0 or isinstance(split, IterableDataset):

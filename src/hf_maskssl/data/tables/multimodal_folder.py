@@ -11,7 +11,7 @@ import numpy as np
 from datasets import Dataset
 
 from ..arguments import DENSE_TASKS, DataArguments
-from .folders import files_below
+from .files import LinkedFiles
 from .presence import tell_presence
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".npy")
@@ -109,12 +109,12 @@ def _files(folder: Path) -> dict[str, Found]:
         ValueError: Two files that differ in their endings alone, or a link to a file that is not there.
     """
     found: dict[str, Found] = {}
-    for full in files_below(folder):
+    for full in LinkedFiles().find(os.path.abspath(folder)):
         file_name = os.path.basename(full)
         ending = os.path.splitext(file_name)[1]
         if ending.lower() not in EXTENSIONS or file_name.startswith("."):
             continue
-        path = Path(os.path.relpath(full, folder)).as_posix()
+        path = Path(os.path.relpath(full, os.path.abspath(folder))).as_posix()
         name = path[: -len(ending)]
         if name in found:
             raise ValueError(f"data.data_dir: {folder} holds both {found[name].path} and {path}: keep one of them")

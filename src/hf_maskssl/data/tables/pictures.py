@@ -49,7 +49,7 @@ def picture_header(file: Encoded) -> PictureHeader:
     """What a file says of itself, without decoding its pixels.
 
     Raises:
-        ValueError: As `open_picture`.
+        ValueError: `open_picture` cannot read the picture.
     """
     with reading("image", file.path), file.open() as stream, _identified(stream) as image:
         is_turned = image.format in EXIF_IN_FRONT and image.getexif().get(ORIENTATION_TAG, 1) != 1
@@ -89,7 +89,7 @@ def read_image(value: Cell) -> Pictures:
 
 
 def read_map(value: Cell) -> Pictures:
-    """As `read_image`, where NumPy files are pictures too.
+    """A picture of a cell, as `read_image` gives it, or the array of a NumPy file.
 
     Raises:
         ValueError: Missing, or nothing that can be read.

@@ -13,7 +13,7 @@ def tell_presence(is_present: Mapping[str, np.ndarray], place: str) -> None:
 
     Args:
         is_present: Modality -> (n,) bool, which rows have it.
-        place: What the rows are, for the message.
+        place: Name of the rows in the message.
     """
     flags = np.stack(list(is_present.values()))
     together = flags.sum(axis=0)

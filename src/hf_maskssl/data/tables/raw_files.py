@@ -46,7 +46,7 @@ def encoded(value: Cell, what: str) -> Encoded | None:
 
     Args:
         value: Bytes, a path, or `{"bytes", "path"}`, of which one may be absent.
-        what: What the file should hold, for the error.
+        what: Content that the file should hold, for the error.
 
     Raises:
         ValueError: Neither bytes nor a path, or an empty file.

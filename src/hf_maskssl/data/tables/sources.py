@@ -44,7 +44,7 @@ def read_split(args: DataArguments, split: str, report: DataReport | None = None
     Args:
         args: The recipe's data section.
         split: Its name.
-        report: Where files that are not read are counted as well as in the log.
+        report: Report that counts files that are not read; the log does too.
 
     Raises:
         ValueError: An unset environment variable, a split that is not there, or an unreadable file.

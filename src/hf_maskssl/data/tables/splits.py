@@ -40,7 +40,7 @@ def read_splits(args: DataArguments, report: DataReport | None = None) -> dict[s
 
     Args:
         args: The recipe's data section.
-        report: Where files and rows that are left out are counted as well as in the log.
+        report: Report that counts files and rows that are left out; the log does too.
     """
     names = {"train": args.train_split, "validation": args.validation_split, "test": args.test_split}
     splits = {

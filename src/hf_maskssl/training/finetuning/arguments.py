@@ -173,7 +173,7 @@ class FinetuningArguments:
         """Name of the metric that selects and is shown first.
 
         Args:
-            task: What is learnt.
+            task: Task that is learnt.
             num_labels: Number of outputs; None while it is not known, when metrics of two classes are taken to fit.
 
         Raises:

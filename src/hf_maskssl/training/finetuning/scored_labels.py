@@ -16,7 +16,7 @@ def check_scored_labels(splits: Mapping[str, FinetuningRows], task: str, metric:
 
     Args:
         splits: Name -> rows, with `labels`.
-        task: What is learnt.
+        task: Task that is learnt.
         metric: The headline.
         ignore_index: Class of pixels without one.
 

@@ -36,7 +36,7 @@ class FinetuningSetup:
         args: The recipe's finetuning section.
         state: Accelerate's state of the processes.
         folder: Folder of the results, `output_dir`.
-        lock: Of this folder; held here while the data are prepared, and by whoever writes there.
+        lock: Lock of the folder; held here while the data are prepared, and by whoever writes there.
         checkpoint: Folder of the encoder; None without.
         config: Configuration of the model, with the labels of the data.
         inputs: Modalities that the model reads; None where it has one input.

@@ -36,21 +36,18 @@ class StoppableTrainer(Trainer):
     """A Trainer whose data workers live on when a signal to the whole process group asks the run to save and stop.
 
     Attributes:
-        patience: What the workers do at a signal; `end` is called when the run is over.
+        patience: Behaviour of the workers at a signal; `end` is called when the run is over.
     """
 
     patience: PatientWorkers
 
     def get_train_dataloader(self) -> DataLoader:
-        """As `Trainer`."""
         return self._patient(super().get_train_dataloader())
 
     def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
-        """As `Trainer`."""
         return self._patient(super().get_eval_dataloader(eval_dataset))
 
     def get_test_dataloader(self, test_dataset: Dataset) -> DataLoader:
-        """As `Trainer`."""
         return self._patient(super().get_test_dataloader(test_dataset))
 
     def _patient(self, loader: DataLoader) -> DataLoader:
@@ -74,7 +71,7 @@ class Stopper(TrainerCallback):
     Args:
         trainer: Trainer of the run.
         run: The run.
-        signals: What is received.
+        signals: Signals that have been received.
         earlier_loss: Sum of the training losses of the steps before an earlier stop.
     """
 
