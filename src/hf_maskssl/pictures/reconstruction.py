@@ -460,6 +460,7 @@ def _draw_columns(picture: Reconstruction, processor: object) -> Figure:
         axes.scatter(places, truth, s=18, color=INPUT_COLOR, zorder=3)
         axes.scatter(places[is_hidden], guess[is_hidden], s=26, marker="D", color=PREDICTION_COLOR, zorder=4)
         axes.set_xlim(-0.6, features - 0.4)
+        axes.margins(y=0.15)  # whole markers, also the outermost
         is_last = sample >= samples - columns
         style_small(axes)
         axes.set_xticks(places, names if is_last else [""] * features, rotation=90 if max(map(len, names)) > 2 else 0)
