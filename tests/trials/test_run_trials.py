@@ -56,6 +56,11 @@ def holders(folder: Path) -> list[int]:
     return found
 
 
+def newer(folder: Path, before: set[str]) -> bool:
+    """Whether a run has written a checkpoint that was not there before."""
+    return bool({path.name for path in checkpoints.list_checkpoints(folder)} - before)
+
+
 def wait_until_free(folder: Path) -> None:
     deadline = time.monotonic() + 20
     while holders(folder):
@@ -66,15 +71,17 @@ def wait_until_free(folder: Path) -> None:
 @pytest.mark.parametrize("case", ["plain", "workers", "stream"])
 def test_killed_at_random_moments(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole = write_recipe(make_recipe(tmp_path / "whole", **fields_of(case, tmp_path), **LONG), tmp_path / "whole.yaml")
-    began = time.monotonic()
     assert run_script([SCRIPT, str(whole)]).returncode == 0
-    took = time.monotonic() - began
     recipe = make_recipe(tmp_path / "killed", **fields_of(case, tmp_path), **LONG, resume=True)
     file = write_recipe(recipe, tmp_path / "killed.yaml")
     moments, kills = random.Random(7), 0
-    for _ in range(8):
+    for _ in range(6):
+        there = {path.name for path in checkpoints.list_checkpoints(tmp_path / "killed")}
         script = Script([SCRIPT, str(file)])
-        time.sleep(moments.uniform(0.2, 0.6) * took)
+        # It has gone on for a while; then at any moment, also while it writes.
+        while not script.has_ended and not newer(tmp_path / "killed", there):
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0.0, 0.3))
         if not script.has_ended:
             os.kill(int(script._process.pid or 0), signal.SIGKILL)  # the run alone: its workers must end by themselves
             kills += 1
