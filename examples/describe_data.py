@@ -1,44 +1,9 @@
-"""Describe the data of a recipe without training: rows, classes, features, and what is left out and why.
+"""Describe the data of a recipe without training: `hf-maskssl describe` as a script.
 
-    python examples/describe_data.py RECIPE.yaml [--any_field value ...]
-
-RECIPE is one of pre-training or of fine-tuning; any of its fields can be changed, as with run_pretrain.py and run_finetune.py.
-Rows are read, and pictures of kind "multimodal" opened, but nothing is prepared. The runs themselves write the same to
-data_report.json beside their results.
+python examples/describe_data.py RECIPE.yaml [--any_field value ...]
 """
 
-import logging
-
-from hf_maskssl.checkpoint_folders import checkpoint_folder
-from hf_maskssl.data import DataReport, build_config, read_data
-from hf_maskssl.data.processors import load_processor
-from hf_maskssl.recipes import read_yaml
-from hf_maskssl.scripts import recipe_words, run_script
-from hf_maskssl.training import load_pretraining_recipe
-from hf_maskssl.training.finetuning.arguments import load_finetuning_recipe
-from hf_maskssl.training.finetuning.models import choose_inputs, read_config
-
-WIDTH = 80
-
-
-def describe(path: str, overrides: list[str]) -> DataReport:
-    """The report that a run of the recipe would write."""
-    if "finetuning" not in read_yaml(path):
-        recipe = load_pretraining_recipe(path, overrides)
-        return read_data(recipe.data, build_config(recipe.model), complete=True).report
-    tuning = load_finetuning_recipe(path, overrides)
-    checkpoint = None if tuning.finetuning.checkpoint is None else checkpoint_folder(tuning.finetuning.checkpoint)
-    config = read_config(tuning.model, checkpoint)
-    data = choose_inputs(config, tuning.data, tuning.finetuning.inputs, tuning.model)
-    processor = None if checkpoint is None else load_processor(checkpoint)
-    return read_data(data, config, processor, require_labels=True).report
-
-
-def main() -> None:
-    path, overrides = recipe_words(str(__doc__))
-    print("\n".join(describe(path, overrides).lines(WIDTH)))
-
+from hf_maskssl.commands import run
 
 if __name__ == "__main__":
-    logging.basicConfig(format="%(message)s")
-    run_script(main)
+    run("describe")

@@ -1,69 +1,9 @@
-"""Train a WordPiece tokenizer, BERT's kind, on the training texts of a recipe or of a data source.
+"""Train a WordPiece tokenizer: `hf-maskssl tokenizer` as a script.
 
-    python examples/train_tokenizer.py RECIPE.yaml [--any_data_field value] --vocab_size 30000 --output_dir FOLDER
-    python examples/train_tokenizer.py --source text --data_files corpus.txt --vocab_size 30000 --output_dir FOLDER
-
-A recipe then names FOLDER in `data.tokenizer`, and `AutoTokenizer.from_pretrained(FOLDER)` opens it. The same texts always
-give the same pieces. For a tokenizer of its own, a recipe of kind masked_text can also just set `data.wordpiece_size`.
+python examples/train_tokenizer.py RECIPE.yaml --vocab_size 30000 --output_dir FOLDER
 """
 
-import logging
-import tempfile
-from pathlib import Path
-
-from hf_maskssl.data import DataArguments, build_bert_tokenizer, load_recipe, load_splits
-from hf_maskssl.data.masked_text.arguments import MaskedTextArguments
-from hf_maskssl.data.tables.columns import require_columns
-from hf_maskssl.data.text.tokenizers import train_wordpiece_on
-from hf_maskssl.scripts import OneLineErrors, run_script
-
-
-def main() -> None:
-    parser = OneLineErrors(
-        description=__doc__.partition("\n")[0],
-        usage="%(prog)s [RECIPE.yaml] [--any_data_field value] --vocab_size N --output_dir FOLDER [--cased]",
-        epilog="Any other option is a field of the recipe's data section, such as --input_column; without a recipe that is "
-        "text.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--recipe", help="recipe, the same as RECIPE.yaml in front")
-    parser.add_argument(
-        "--vocab_size",
-        type=int,
-        help="number of pieces, special tokens included; default: the recipe's",
-    )
-    parser.add_argument("--output_dir", type=Path, required=True, help="folder to write")
-    parser.add_argument("--cased", action="store_true", help="whether to keep capitals and accents")
-    parser.add_argument("--max_length", type=int, default=512, help="number of tokens that truncation leaves at most")
-    options, words = parser.parse_known_args()
-    # What is no option of this script, nor a field with its value, can only stand in front.
-    recipe = words.pop(0) if words and not words[0].startswith("-") else None
-    if recipe is not None and options.recipe is not None:
-        parser.error(f"two recipes, {recipe} and --recipe {options.recipe}: keep one of them")
-    data = read_data_section(recipe or options.recipe, words)
-    size = options.vocab_size or (data.wordpiece_size if isinstance(data, MaskedTextArguments) else None)
-    if size is None or not isinstance(data.input_column, str):
-        parser.error(f"--vocab_size and one --input_column are needed, got {size} and {data.input_column}")
-    if (options.output_dir / "tokenizer.json").exists():
-        parser.error(f"--output_dir {options.output_dir} holds a tokenizer already: name another folder")
-    train = load_splits(data)["train"]
-    require_columns(train, [("input_column", data.input_column)], "training")
-    vocabulary = train_wordpiece_on(train, data.input_column, size, lowercase=not options.cased)
-    tokenizer = build_bert_tokenizer(vocabulary, options.max_length, lowercase=not options.cased)
-    tokenizer.save_pretrained(options.output_dir)
-    (options.output_dir / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
-    print(f"{len(vocabulary)} pieces: {options.output_dir}")
-
-
-def read_data_section(recipe: str | None, overrides: list[str]) -> DataArguments:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "options.yaml"
-        path.write_text("data: {kind: tokens, input_column: text}")
-        section: DataArguments = load_recipe(recipe or path, overrides, {"data": DataArguments})["data"]
-        return section
-
+from hf_maskssl.commands import run
 
 if __name__ == "__main__":
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("hf_maskssl").setLevel(logging.INFO)
-    run_script(main)
+    run("tokenizer")

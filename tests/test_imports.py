@@ -16,11 +16,13 @@ PACKAGE = Path(hf_maskssl.__file__).resolve().parent
 REPOSITORY = PACKAGE.parent.parent
 # Each sub-package may import itself and those before it. "" is the package's own front: `__init__`,
 # which makes names public and registers the methods, `recipes` and `launch`.
-ORDER = ["models", "methods", "", "data", "annotation", "evaluation", "pictures", "training", "hub"]
+ORDER = ["models", "methods", "", "data", "annotation", "evaluation", "pictures", "training", "hub", "commands"]
 HEAVY = ["torch", "numpy", "transformers", "datasets", "sklearn", "matplotlib", "accelerate", "evaluate", "pandas"]
 
 
 def sub_package(parts: tuple[str, ...]) -> str:
+    if parts == ("__main__",):
+        return "commands"
     return parts[0] if parts and parts[0] in ORDER else ""
 
 
@@ -47,7 +49,7 @@ def backward_imports(root: Path) -> list[str]:
     problems = []
     for path in sorted(root.rglob("*.py")):
         parts = path.relative_to(root).with_suffix("").parts
-        own = ORDER.index(sub_package(parts[:-1]))
+        own = ORDER.index(sub_package(parts[:-1] or parts))
         for line, module in imported_modules(path, parts):
             if ORDER.index(sub_package(module)) > own:
                 problems.append(f"{path.relative_to(root)}:{line} imports {'.'.join(module)}")

@@ -71,7 +71,8 @@ def load_recipe(
     """Read a recipe and check every field of the sections asked for.
 
     Args:
-        path: YAML file with the sections `model`, `data`, `probe`, `training` and `finetuning`, each optional.
+        path: YAML file, or name of a recipe of the package, with the sections `model`, `data`, `probe`, `training` and
+            `finetuning`, each optional.
         overrides: Command-line words: `--field value`, `--section.field=value`, or `--flag` for a boolean.
         sections: Section name -> dataclass to build from it; `"model": dict` keeps the model's fields as a plain
             dictionary for `build_config`. None means `{"model": dict}`.
@@ -99,19 +100,51 @@ def load_recipe(
     return {name: build_section(name, kind, values[name]) for name, kind in sections.items()}
 
 
+def recipe_folder() -> Path:
+    """The folder of the recipes that come with the package."""
+    return Path(__file__).parent / "recipe_files"
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the package, sorted: file names without the ending."""
+    return sorted(path.stem for path in recipe_folder().glob("*.yaml"))
+
+
+def find_recipe(recipe: str | Path) -> Path:
+    """The file of a recipe.
+
+    Args:
+        recipe: Path of a YAML file, or name of a recipe of the package, such as "digits".
+
+    Raises:
+        FileNotFoundError: Neither.
+    """
+    path = Path(recipe)
+    if path.is_file():
+        return path
+    is_name = len(path.parts) == 1
+    packaged = recipe_folder() / f"{path}.yaml"
+    if is_name and packaged.is_file():
+        return packaged
+    if path.is_dir():
+        what = "a folder, not a file"
+    else:
+        near = (nearest(path.stem, recipe_names()) if is_name else "") or nearest_path(path)
+        what = f"no such file, and no recipe of the package{near}"
+    raise FileNotFoundError(
+        f"RECIPE {path}: {what}; expected a YAML file with sections such as 'model:' and 'data:', or a name of those "
+        "that `hf-maskssl recipes` lists"
+    )
+
+
 def read_yaml(path: str | Path) -> JsonObject:
-    """The file's top-level mapping.
+    """The top-level mapping of a recipe, a file or the name of one of the package.
 
     Raises:
         ValueError: The file is not YAML or holds no mapping.
-        FileNotFoundError: No such file.
+        FileNotFoundError: No such file and no such recipe.
     """
-    path = Path(path)
-    if not path.is_file():
-        what = "a folder, not a file" if path.is_dir() else f"no such file{nearest_path(path)}"
-        raise FileNotFoundError(
-            f"RECIPE {path}: {what}; expected a YAML file with sections such as 'model:' and 'data:'"
-        )
+    path = find_recipe(path)
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=RecipeLoader)
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:

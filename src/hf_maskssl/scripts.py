@@ -81,6 +81,10 @@ def run_script(main: Callable[[], object]) -> None:
         main()
     except UserError:  # which is an Exception, too: printed already
         raise
+    except BrokenPipeError:
+        if not _reader_has_gone():
+            raise
+        raise SystemExit(1) from None
     except Exception as error:
         if debug or not is_mistake(error):
             raise
@@ -103,7 +107,9 @@ def recipe_words(document: str) -> tuple[str, list[str]]:
         raise SystemExit(0)
     if not words or words[0].startswith("-"):
         came = f"got {words[0]}" if words else "got nothing"
-        raise ValueError(f"RECIPE: expected the path of a recipe in front of all options, {came} (--help shows how)")
+        raise ValueError(
+            f"RECIPE: expected the path or name of a recipe in front of all options, {came} (--help shows how)"
+        )
     return words[0], words[1:]
 
 
@@ -136,6 +142,16 @@ def is_mistake(error: Exception) -> bool:
     while last is not None and last.tb_next is not None:
         last = last.tb_next
     return last is not None and _is_checking(last.tb_frame.f_code.co_filename) and _is_raise(last)
+
+
+def _reader_has_gone() -> bool:
+    """Whether what reads stdout, such as `head`, has ended; what is left goes nowhere then, so that Python can end in peace."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def one_line(error: Exception) -> str:

@@ -54,7 +54,7 @@ NEUTRAL = ("output_dir", "batch_size", "mixed_precision", "num_workers", "copy_r
 
 @dataclass
 class PseudoLabelArguments:
-    """The pictures to label, the networks and the output folder. The help of `examples/run_pseudo_label.py` is made from this."""
+    """The pictures to label, the networks and the output folder."""
 
     output_dir: str = field(
         metadata={"help": "folder to write, used for nothing else; a call with the same folder and options continues"}

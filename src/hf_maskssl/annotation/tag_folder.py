@@ -63,7 +63,7 @@ CUT_FIELDS = ("validation_fraction", "split", "split_fractions", "split_column",
 
 @dataclass
 class TaggingArguments:
-    """The text to tag, and the output folder. The help of `examples/run_tag_pos.py` is made from this."""
+    """The text to tag, and the output folder."""
 
     output_dir: str = field(
         metadata={"help": "folder to write, used for nothing else; a call with the same folder and options continues"}

@@ -481,7 +481,7 @@ def draw_scores(table: dict[str, Any], path: str | Path, differences: Sequence[d
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line: `MODEL [MODEL ...] RECIPE.yaml [--any_field value] [--output FOLDER]`."""
+    """Command line: `MODEL [MODEL ...] RECIPE [--any_field value] [--output FOLDER]`."""
     options, models, recipe_path, overrides = parse_arguments(arguments)
     sections = {"data": DataArguments, "probe": ProbeArguments}
     recipe = load_recipe(recipe_path, overrides, sections, primary="probe")
@@ -555,7 +555,7 @@ def terminal_report(
 def parse_arguments(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str], str, list[str]]:
     """The command line as (options, models, recipe, words that override recipe fields)."""
     parser = OneLineErrors(
-        usage="%(prog)s MODEL [MODEL ...] RECIPE.yaml [--any_field value ...] [--output FOLDER]",
+        usage="%(prog)s MODEL [MODEL ...] RECIPE [--any_field value ...]",
         description="Linear and kNN probes on the frozen features of saved encoders. The recipe's sections `data` and "
         "`probe` are used; any of their fields can be overridden, such as --labels_per_class 5 --seeds '[0, 1, 2]'.",
         allow_abbrev=False,
@@ -567,6 +567,6 @@ def parse_arguments(arguments: Sequence[str] | None) -> tuple[argparse.Namespace
     parser.add_argument("--keep_features", action="store_true", help="stream the features to OUTPUT/features")
     options, words = parser.parse_known_args(arguments)
     names = list(takewhile(lambda word: not word.startswith("--"), words))
-    if len(names) < 2 or Path(names[-1]).suffix not in (".yaml", ".yml"):
-        parser.error(f"expected at least one MODEL and then a RECIPE.yaml before any --field, got {names}")
+    if len(names) < 2:
+        parser.error(f"expected at least one MODEL and then a RECIPE before any --field, got {names}")
     return options, names[:-1], names[-1], words[len(names) :]

@@ -168,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ValueError: The folder is not fit to be published.
         UploadError: The upload failed.
     """
-    parser = OneLineErrors(prog="python -m hf_maskssl.hub.publish", description=__doc__)
+    parser = OneLineErrors(description=__doc__)
     parser.add_argument("folder", type=Path, help="output folder of a run, or one of its checkpoints")
     parser.add_argument("repo_id", help="organisation/name on the Hub")
     parser.add_argument("--dry_run", action="store_true", help=DRY_RUN_HELP)

@@ -124,7 +124,8 @@ class MultiMAEConfig(SizesAsPairs, PreTrainedConfig):
         sample_modalities_uniformly: Whether to draw first, uniformly, which modalities are visible at all.
         semantic_loss_ignore_index: Class id of pixels without a class: embedded as zeros, left out of losses.
         task_balancing: Rule by which the outputs' losses become one: "none" (their sum), "minimax" (MM-MAE), "uncertainty",
-            "gradnorm" or "dwa". task_balancing_options: its settings, see `models/task_balancing.py`.
+            "gradnorm" or "dwa".
+        task_balancing_options: Settings of that rule, see `models/task_balancing.py`.
         head_modalities: Input modalities that a segmentation or depth head reads the encoded tokens of; None is every
             one. A classifier reads all tokens that are there.
         classifier_pooling: "mean" of all encoded tokens, or the first "global" token.
@@ -132,8 +133,9 @@ class MultiMAEConfig(SizesAsPairs, PreTrainedConfig):
             width that each token is projected to, into how many cells it is then cut (a square number: 16 makes 4 x 4 cells of
             6144 / 16 = 384 channels), and the blocks.
         depth_layers: Layers (counted from 0) whose outputs the DPT head reads, four; None is the paper's 2, 5, 8, 11
-            or, for another depth, evenly spaced ones. depth_hidden_size: channels of its fusion.
-            depth_reassemble_sizes: channels of its four resolutions, finest first.
+            or, for another depth, evenly spaced ones.
+        depth_hidden_size: Number of channels of the DPT head's fusion.
+        depth_reassemble_sizes: Numbers of channels of its four resolutions, finest first.
 
     Raises:
         ValueError: A modality lacks a field, has an unknown one or one that does not fit its kind; sizes do not divide;

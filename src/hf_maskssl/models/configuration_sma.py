@@ -55,16 +55,17 @@ class SMAConfig(SizesAsPairs, PreTrainedConfig):
             `hidden_size`.
         num_hidden_layers: All layers of the encoder, the first one, which reads the input, included.
         num_layer_repeats: Number of times that the layers after the first are applied, with the same weights.
-        num_attention_heads: Heads of every layer. num_cross_attention_heads: heads of a cross-attention encoder's
-            first layer; None is the same number.
-        intermediate_size: Width of the MLPs; None is `hidden_size`. cross_intermediate_size: of a cross-attention
-            encoder's first layer; None is the same width.
+        num_attention_heads: Heads of every layer.
+        num_cross_attention_heads: Heads of a cross-attention encoder's first layer; None is the same number.
+        intermediate_size: Width of the MLPs; None is `hidden_size`.
+        cross_intermediate_size: Width of the MLP of a cross-attention encoder's first layer; None is the same width.
         use_bias: Whether the linear layers of the attention layers and their MLPs have biases.
         drop_path_rate: Stochastic depth of the last layer, rising linearly from 0 over the layers after the first.
-        layer_norm_eps: Epsilon of the norms in attention layers; embedding_layer_norm_eps: of the norm of the embedded
-            inputs and of the decoder's output.
+        layer_norm_eps: Epsilon of the norms in attention layers.
+        embedding_layer_norm_eps: Epsilon of the norm of the embedded inputs and of the decoder's output.
         decoder_qk_channels, decoder_v_channels, decoder_intermediate_size: The decoder's widths; None is
-            `embedding_size`. decoder_num_attention_heads: its heads.
+            `embedding_size`.
+        decoder_num_attention_heads: Heads of the decoder.
         decoder_query_residual: Whether to add the queries to the decoder's attended values.
         decoder_mask_token: Whether to add a learned vector to the queries of the predicted positions.
         decoder_shared_positions: The decoder's queries are the input's position embeddings (Eq. 6); False gives it a
@@ -74,6 +75,9 @@ class SMAConfig(SizesAsPairs, PreTrainedConfig):
             one top-k per query (appendix D). "random": every token alone. "word": whole words, the text between
             `word_delimiter_id`. "span": segments of geometric length with mean `mean_span_length`. "patch": squares
             of `mask_patch_size` pixels.
+        word_delimiter_id: Token between words, for the masking "word".
+        mean_span_length: Mean number of tokens of a segment, for the masking "span".
+        mask_patch_size: Height and width in pixels of a square, for the masking "patch".
         mask_ratio: Share r of a sample's tokens that is masked, in (0, 1).
         num_masked_per_query: Tokens masked for each chosen query: the set R has round(N r / num_masked_per_query)
             queries, at least one and at most all.
@@ -85,6 +89,8 @@ class SMAConfig(SizesAsPairs, PreTrainedConfig):
             the first `mask_schedule_fraction` of training. "none": guided from the start. "mix": a share
             `mask_schedule_start` * c of the masked tokens is drawn at random among those the attention did not choose.
             "widen": masked tokens are drawn at random among the best-attended share r + (`mask_schedule_start` - r) c.
+        mask_schedule_start: Share at random at the start of the schedules "mix" and "widen".
+        mask_schedule_fraction: Share of training, in (0, 1], after which masking is guided alone.
         reconstruct_visible: Whether to score every real position and not only the masked ones.
         target_mean, target_std, target_clip: Numbers by which continuous targets become (x - mean) / std, then are clipped to
             [-clip, clip]; a number, or one per channel for mean and std; None leaves them.

@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         ValueError: The checkpoint cannot be converted.
     """
-    parser = OneLineErrors(prog="python -m hf_maskssl.hub.conversion", description=__doc__)
+    parser = OneLineErrors(description=__doc__)
     methods = parser.add_subparsers(dest="method", required=True)
     metamae = methods.add_parser("metamae", help="alinlab/MetaMAE")
     metamae.add_argument("checkpoint", type=Path, help="the authors' file, e.g. ckpt-100k.pth")

@@ -1,0 +1,76 @@
+"""The command line: `hf-maskssl VERB ...`. A verb is a function that reads `sys.argv`; it is imported when it is called."""
+
+import logging
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+from ..recipes import nearest
+from ..scripts import end, run_script
+from ..version import __version__
+
+# Verb -> (module:function below the package, what it does), in the order of a project.
+VERBS = {
+    "recipes": ("commands.recipes:main", "list, show or copy the recipes of the package"),
+    "fields": ("commands.fields:main", "list the fields of a recipe: type, default, meaning"),
+    "describe": ("commands.describe:main", "describe the data of a recipe before any training"),
+    "tokenizer": ("commands.tokenizer:main", "train a WordPiece tokenizer"),
+    "tag": ("commands.tag:main", "tag words with their parts of speech"),
+    "pseudo-label": ("commands.pseudo_label:main", "label pictures with depth and classes"),
+    "pretrain": ("commands.pretrain:main", "pre-train an encoder"),
+    "probe": ("commands.probe:main", "measure frozen encoders beside baselines"),
+    "finetune": ("commands.finetune:main", "fine-tune an encoder over several seeds"),
+    "segment": ("commands.finetune:segment", "fine-tune to name the class of every pixel"),
+    "depth": ("commands.finetune:depth", "fine-tune to estimate the depth of every pixel"),
+    "masks": ("commands.masks:main", "draw the masks that an SMA chooses"),
+    "predict": ("commands.predict:main", "draw what a MultiMAE sees and predicts"),
+    "convert": ("hub.conversion:main", "convert a checkpoint of the methods' authors"),
+    "publish": ("hub.publish:main", "check a folder and put it on the Hub"),
+    "doctor": ("commands.doctor:main", "print versions, device, extras and caches"),
+}
+HELP = """hf-maskssl: masked self-supervised encoders for data of any kind.
+
+usage: hf-maskssl VERB ...    (hf-maskssl VERB --help says more)
+
+{verbs}
+
+RECIPE is a YAML file or the name of a recipe of the package; --FIELD VALUE
+changes any of its fields. On several GPUs or machines:
+accelerate launch -m hf_maskssl pretrain RECIPE"""
+
+
+def help_text() -> str:
+    """The help page of the command, at most 80 columns wide."""
+    width = max(map(len, VERBS))
+    return HELP.format(verbs="\n".join(f"  {verb:{width}}  {meaning}" for verb, (_, meaning) in VERBS.items()))
+
+
+def function_of(verb: str) -> Callable[[], object]:
+    """The function of a verb of `VERBS`, imported now."""
+    module, _, name = VERBS[verb][0].partition(":")
+    function: Callable[[], object] = getattr(import_module(f"hf_maskssl.{module}"), name)
+    return function
+
+
+def run(verb: str) -> None:
+    """Run a verb on the words of `sys.argv`; a user's mistake ends it with one line and exit code 2 (`run_script`)."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("hf_maskssl").setLevel(logging.INFO)
+    run_script(lambda: function_of(verb)())
+
+
+def main() -> None:
+    """Run the verb that the command line names."""
+    word = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if word in ("-h", "--help", "help"):
+        print(help_text())
+        return
+    if word == "--version":
+        print(f"hf_maskssl {__version__}")
+        return
+    if word not in VERBS:
+        end(f"VERB: no command {word!r}{nearest(word, VERBS)}; `hf-maskssl --help` lists them")
+    # argparse calls a program by the last part of its path.
+    sys.argv = [str(Path(sys.argv[0]).with_name(f"hf-maskssl {word}")), *sys.argv[2:]]
+    run(word)
