@@ -143,7 +143,7 @@ def test_a_recipe_stands_in_front(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert recipe_words("help") == ("a.yaml", ["--x", "1"])
     for words in ([], ["--x", "1"]):
         monkeypatch.setattr(sys, "argv", ["script.py", *words])
-        with pytest.raises(ValueError, match="RECIPE: expected the path of a recipe in front"):
+        with pytest.raises(ValueError, match="RECIPE: expected the path or name of a recipe in front"):
             recipe_words("help")
     monkeypatch.setattr(sys, "argv", ["script.py", "--help"])
     with pytest.raises(SystemExit) as ended:

@@ -1,6 +1,5 @@
 """Pictures of masks: what is painted over is what the model masked, and nothing else."""
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from matplotlib.colors import to_rgb as color_of
 from PIL import Image
 from transformers import AutoModelForPreTraining, PreTrainedModel, PreTrainedTokenizerFast
 
+from hf_maskssl.commands import masks
 from hf_maskssl.data.text.tokenizers import build_byte_tokenizer, build_character_tokenizer
 from hf_maskssl.models.configuration_metamae import MetaMAEConfig
 from hf_maskssl.models.configuration_sma import SMAConfig
@@ -31,7 +31,6 @@ from hf_maskssl.pictures.masks import (
 )
 from hf_maskssl.pictures.reconstruction import HIDDEN_PIXEL, SHADE_COLOR, hide_pixels
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "draw_masks.py"
 SIZES: dict[str, Any] = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
 SIZES |= {"num_masked_per_query": 1, "mask_ratio": 0.5, "hidden_dropout_prob": 0.1}
 SHAPES: dict[str, dict[str, Any]] = {
@@ -282,15 +281,6 @@ def test_table_is_drawn(tmp_path: Path, names: list[str] | None) -> None:
 # ---- the example --------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def example() -> Any:
-    spec = importlib.util.spec_from_file_location("draw_masks", EXAMPLE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def write_recipe(folder: Path, name: str) -> tuple[dict[str, Any], Any]:
     """The data of a recipe and the processor of its checkpoint."""
     random = np.random.default_rng(0)
@@ -314,7 +304,7 @@ def write_recipe(folder: Path, name: str) -> tuple[dict[str, Any], Any]:
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_example_draws_every_modality(name: str, tmp_path: Path, example: Any) -> None:
+def test_example_draws_every_modality(name: str, tmp_path: Path) -> None:
     data, processor = write_recipe(tmp_path, name)
     make_model(name).save_pretrained(tmp_path / "model")
     processor.save_pretrained(tmp_path / "model")
@@ -326,6 +316,6 @@ def test_example_draws_every_modality(name: str, tmp_path: Path, example: Any) -
         "--output_dir",
         str(tmp_path / "out"),
     ]
-    path = example.main([*command, "--num_draws", "5", "--num_samples", "2", "--max_train_samples", "4"])
+    path = masks.main([*command, "--num_draws", "5", "--num_samples", "2", "--max_train_samples", "4"])
     assert path == tmp_path / "out" / ("columns.png" if name == "table" else "masks.png")
     assert area_of(open_picture(path), SHADE_COLOR if name == "series" else HIDDEN_PIXEL) > 300

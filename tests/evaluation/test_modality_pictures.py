@@ -1,6 +1,5 @@
 """Pictures of MultiMAE: every pixel of a cell is what it claims to be."""
 
-import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from hf_maskssl.commands import predict
 from hf_maskssl.data.arguments import data_arguments
 from hf_maskssl.data.builtin.scenes import CLASSES, LAYOUT
 from hf_maskssl.models.configuration_multimae import MultiMAEConfig
@@ -32,7 +32,6 @@ from hf_maskssl.pictures.modalities import (
 )
 from hf_maskssl.pictures.reconstruction import HIDDEN_PIXEL
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "multimae_predict.py"
 SIZE = (16, 24)  # 6 patches
 MODALITIES: dict[str, dict[str, Any]] = {
     "depth": {"kind": "continuous", "num_channels": 1, "loss": "l1"},
@@ -277,22 +276,13 @@ def test_class_names_come_from_scenes_or_pseudo_labels(tmp_path: Path) -> None:
     assert known_class_names(data_arguments("digits")) == {}
 
 
-@pytest.fixture
-def example() -> Any:
-    spec = importlib.util.spec_from_file_location("multimae_predict", EXAMPLE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_example_takes_the_classes_that_the_model_knows(example: Any) -> None:
-    assert example.scene_columns(make_model().config)["semseg"] == "semseg"
+def test_example_takes_the_classes_that_the_model_knows() -> None:
+    assert predict.scene_columns(make_model().config)["semseg"] == "semseg"
     few = {**MODALITIES, "semseg": {**MODALITIES["semseg"], "num_classes": len(LAYOUT)}}
-    assert example.scene_columns(make_model(few).config)["semseg"] == "layout"
+    assert predict.scene_columns(make_model(few).config)["semseg"] == "layout"
 
 
-def test_example_on_modalities_of_ones_own(example: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_example_on_modalities_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """No depth and no rgb: nothing to repaint, which is said, unless it was asked for."""
     own = {"thermal": {"kind": "continuous", "num_channels": 1}, "bands": {"kind": "continuous", "num_channels": 3}}
     make_model(own).save_pretrained(tmp_path / "model")
@@ -301,18 +291,18 @@ def test_example_on_modalities_of_ones_own(example: Any, tmp_path: Path, capsys:
         (tmp_path / "data" / name / "all").mkdir(parents=True)
         Image.fromarray(pictures).save(tmp_path / "data" / name / "all" / "0.png")
     command = [str(tmp_path / "model"), "--data_dir", str(tmp_path / "data"), "--output", str(tmp_path / "out")]
-    paths = example.main([*command, "--pictures", "repainted", "masked"])
+    paths = predict.main([*command, "--pictures", "repainted", "masked"])
     assert [path.name for path in paths] == ["masked.png"]
     written, note = capsys.readouterr().out.splitlines()
     assert written.startswith("Written: ") and "repainted.png" in note and "got 'depth'" in note
     named = ["--pictures", "repainted", "--whole", "thermal", "--partial", "bands"]
-    assert [path.name for path in example.main([*command, *named])] == ["repainted.png"]
+    assert [path.name for path in predict.main([*command, *named])] == ["repainted.png"]
     with pytest.raises(ValueError, match="whole: expected one of the inputs.*got 'depth'"):
-        example.main([*command, "--pictures", "repainted", "--partial", "bands"])
+        predict.main([*command, "--pictures", "repainted", "--partial", "bands"])
 
 
 @pytest.mark.parametrize("source", ["scenes", "folder", "recipe"])
-def test_example(source: str, example: Any, tmp_path: Path) -> None:
+def test_example(source: str, tmp_path: Path) -> None:
     few = {name: MODALITIES[name] for name in ("depth", "rgb")}
     make_model(few).save_pretrained(tmp_path / "model")
     MultiMAEImageProcessor(few, SIZE).save_pretrained(tmp_path / "model")
@@ -330,8 +320,8 @@ def test_example(source: str, example: Any, tmp_path: Path) -> None:
         )
         (tmp_path / "recipe.yaml").write_text(recipe)
         command += ["--recipe", str(tmp_path / "recipe.yaml"), "--pictures", "masked"]
-    paths = example.main(command)
-    assert [path.name for path in paths] == [f"{name}.png" for name in example.PICTURES][
+    paths = predict.main(command)
+    assert [path.name for path in paths] == [f"{name}.png" for name in predict.PICTURES][
         : 3 if source == "scenes" else 1
     ]
     for path in paths:
@@ -339,4 +329,4 @@ def test_example(source: str, example: Any, tmp_path: Path) -> None:
             assert len(np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0)) > 100
     if source == "scenes":
         with pytest.raises(ValueError, match="unknown options.*need a --recipe"):
-            example.main([*command, "--crop_fraction", "0.5"])
+            predict.main([*command, "--crop_fraction", "0.5"])

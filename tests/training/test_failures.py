@@ -1,6 +1,5 @@
 """What goes wrong is said at once, by name, and leaves nothing half-written."""
 
-import importlib.util
 import math
 import signal
 import time
@@ -16,6 +15,7 @@ from runs import LABELLED, PLAIN_MAE, make_recipe, train, weights, write_recipe
 
 from forked import run_script
 from hf_maskssl.annotation.pseudo_labels import PseudoLabelArguments, make_pseudo_labels
+from hf_maskssl.commands import pretrain as command
 from hf_maskssl.hub.publish import UploadError
 from hf_maskssl.launch import LONGEST_WAIT
 from hf_maskssl.scripts import run_script as run_main
@@ -273,18 +273,14 @@ def test_processes_that_do_not_know_of_each_other_are_refused(
 
 @pytest.fixture
 def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, list[tuple[Any, ...]]]:
-    """examples/run_pretrain.py with a run that is over at once and an upload that only notes its arguments."""
-    specification = importlib.util.spec_from_file_location("run_pretrain", EXAMPLE)
-    assert specification is not None and specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
+    """`hf-maskssl pretrain` with a run that is over at once and an upload that only notes its arguments."""
     uploads: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(module, "pretrain", lambda recipe, write_card: RunState(step=4))
-    monkeypatch.setattr(module, "publish", lambda *words, **options: uploads.append((*words, options)))
+    monkeypatch.setattr(command, "pretrain", lambda recipe, write_card: RunState(step=4))
+    monkeypatch.setattr(command, "publish", lambda *words, **options: uploads.append((*words, options)))
     recipe = write_recipe(make_recipe(tmp_path / "run"), tmp_path / "recipe.yaml")
     words = ["run_pretrain.py", str(recipe), "--push_to_hub", "--hub_model_id", "org/name", "--hub_private"]
     monkeypatch.setattr("sys.argv", words)
-    return module, uploads
+    return command, uploads
 
 
 def test_the_example_publishes_from_the_main_process(example: Any, tmp_path: Path) -> None:
@@ -302,7 +298,7 @@ def test_the_example_publishes_from_no_other_process(example: Any, monkeypatch: 
 
 def test_the_example_publishes_no_interrupted_run(example: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     module, uploads = example
-    monkeypatch.setattr(module, "pretrain", lambda recipe, write_card: RunState(step=2, interrupted=True))
+    monkeypatch.setattr(command, "pretrain", lambda recipe, write_card: RunState(step=2, interrupted=True))
     module.main()
     assert uploads == []
 
@@ -315,6 +311,6 @@ def test_a_failed_upload_says_how_to_try_again(example: Any, monkeypatch: pytest
             "the upload to org/name failed: no network\nTry again with:\n  python -m hf_maskssl.hub.publish"
         )
 
-    monkeypatch.setattr(module, "publish", fail)
+    monkeypatch.setattr(command, "publish", fail)
     with pytest.raises(SystemExit, match="^the upload to org/name failed: .* python -m hf_maskssl.hub.publish"):
         run_main(module.main)
