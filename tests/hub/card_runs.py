@@ -237,3 +237,28 @@ def finetune_digits(folder: Path, **finetuning: Any) -> Path:
     recipe = FinetuningRecipe(METAMAE | IMAGE, data, FinetuningArguments(**(fields | finetuning)))
     finetune(recipe, write_card=write_finetuned_card)
     return folder / "run" / "model"
+
+
+def probe_report(model: str, source: str = "digits", **data: Any) -> dict[str, Any]:
+    """What run_linear_probe.py writes of one model."""
+    runs = [{"seed": seed, "accuracy": score, "converged": True} for seed, score in enumerate((0.9, 0.92, 0.94))]
+    measured = {
+        "model": model,
+        "task": "classification",
+        "metric": "accuracy",
+        "test_split": "test",
+        "rows": {"train": 1437, "test": 360},
+        "linear": runs,
+        "knn": runs[:1],
+    }
+    table = {"columns": ["model", "linear probe, accuracy (%)"]}
+    table["rows"] = [[model, {"mean": 92.0, "half_width": 4.97}], ["untrained encoder (seed 0)", 50.0]]
+    differences = {"columns": ["difference", "points"], "rows": [[f"{Path(model).name} − untrained encoder", "+42"]]}
+    return {
+        "data": {"source": source, "label_column": "label", "test_split": "test", "input_column": "image", **data},
+        "probe": {"labels_per_class": 5},
+        "results": [measured],
+        "table": table,
+        "tables": {"scores": table, "differences": differences},
+        "notes": ["A note."],
+    }

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from card_runs import RUNS, finetune_digits, finished_state
+from card_runs import IMAGE, RUNS, finetune_digits, finished_state
 from huggingface_hub import ModelCard
 from transformers import (
     AutoConfig,
@@ -20,17 +20,19 @@ from transformers import (
 )
 
 import hf_maskssl
+from hf_maskssl import MetaMAEConfig
 from hf_maskssl.data.arguments import data_arguments
 from hf_maskssl.hub import cards
 from hf_maskssl.hub.cards import PLACEHOLDER, complete_card, is_hub_name, write_converted_card, write_model_card
 from hf_maskssl.hub.conversion.official_files import Converted
-from hf_maskssl.hub.snippets import WITH_PACKAGE, WITHOUT_PACKAGE, loading_snippets
+from hf_maskssl.hub.snippets import WITH_PACKAGE, WITHOUT_PACKAGE, loading_snippets, widget_examples
 from hf_maskssl.methods import METHODS, find_method
 from hf_maskssl.methods.metamae import METAMAE, PLAIN_MAE
 from hf_maskssl.methods.multimae import MM_MAE, MULTIMAE
 from hf_maskssl.methods.pos_minimax_bert import PLAIN_BERT, POS_BERT
 from hf_maskssl.methods.sma import SMA
 from hf_maskssl.pictures.curves import draw_curves
+from hf_maskssl.recipes import build_config
 from hf_maskssl.training.finetuning.arguments import load_finetuning_recipe
 from hf_maskssl.training.pretraining.arguments import load_pretraining_recipe
 from hf_maskssl.training.pretraining.state import RunState
@@ -51,6 +53,11 @@ def section(card: str, title: str) -> str:
 
 def snippets(card: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+
+
+def recipes_of(card: str) -> list[str]:
+    """The recipe that differs from the defaults, and the whole one."""
+    return [part.split("```")[0] for part in section(card, "Recipe").split("```yaml\n")[1:]]
 
 
 def run_snippet(code: str, folder: Path, result: str = "features") -> Any:
@@ -131,13 +138,99 @@ def test_hub_names_are_told_from_files(tmp_path: Path, monkeypatch: pytest.Monke
 def test_recipe_of_the_card_is_the_runs_recipe(make_run: Any, tmp_path: Path, name: str) -> None:
     recipe, state, folder = make_run(name, output_dir="/home/me", push_to_hub=True, hub_model_id="org/me", resume=True)
     write_model_card(folder, recipe, state)
-    text = section((folder / "README.md").read_text(), "Recipe").split("```yaml\n")[1].split("```")[0]
-    (tmp_path / "recipe.yaml").write_text(text)
-    again = load_pretraining_recipe(tmp_path / "recipe.yaml")
-    assert (again.model, again.data, again.probe) == (recipe.model, recipe.data, recipe.probe)
+    differing, whole = recipes_of((folder / "README.md").read_text())
+    assert len(differing.splitlines()) < len(whole.splitlines()) / 2
     # Whoever runs it again must neither continue nor publish this run, nor learn where it lay.
     as_default = {"output_dir": "outputs/run", "push_to_hub": False, "hub_model_id": None, "resume": False}
-    assert again.training == dataclasses.replace(recipe.training, **as_default)
+    for text in (differing, whole):
+        (tmp_path / "recipe.yaml").write_text(text)
+        again = load_pretraining_recipe(tmp_path / "recipe.yaml")
+        assert (again.data, again.probe) == (recipe.data, recipe.probe)
+        assert build_config(again.model).to_dict() == build_config(recipe.model).to_dict()
+        assert again.training == dataclasses.replace(recipe.training, **as_default)
+    assert again.model == recipe.model
+
+
+def test_recipe_shows_no_field_that_is_as_by_default(make_run: Any) -> None:
+    defaults = {"num_hidden_layers": MetaMAEConfig(**IMAGE).num_hidden_layers, "contrastive_weight": 0.5}
+    card, _ = write(make_run, "image", model=defaults, learning_rate=5e-4)
+    shown = yaml.safe_load(recipes_of(card)[0])
+    assert shown["training"] == {"max_steps": 30, "batch_size": 32, "learning_rate": 5e-4, "seed": 7}
+    assert "num_hidden_layers" not in shown["model"] and shown["model"]["contrastive_weight"] == 0.5
+    assert shown["data"]["source"] == "digits" and "train_split" not in shown["data"]
+    assert section(card, "Recipe").index("```yaml") < section(card, "Recipe").index("<details>")
+
+
+def test_scores_of_the_online_probe_are_in_the_header(make_run: Any) -> None:
+    """Those of the last step: the best ones were chosen by these very scores."""
+    _, folder = write(make_run, "tabular")
+    data = ModelCard.load(folder / "README.md").data
+    linear, knn = data.eval_results
+    assert data.model_name == PLACEHOLDER and linear.metric_type == "accuracy"
+    assert (linear.metric_value, knn.metric_value) == (0.625, 0.375)
+    assert (
+        "linear probe on frozen features, at most 500 rows, 1 run" in linear.metric_name and "kNN" in knn.metric_name
+    )
+    assert (linear.dataset_type, linear.dataset_name) == ("csv", "local tabular data")
+    assert linear.dataset_split == "10% of train (validation)" and linear.task_type == "tabular-classification"
+    state = finished_state()
+    state.step = 40  # the probe measured another model than this one
+    _, folder = write(make_run, "tabular", state)
+    assert ModelCard.load(folder / "README.md").data.eval_results is None
+
+
+def test_rows_cost_and_energy_are_told(make_run: Any) -> None:
+    state = finished_state()
+    state.row_counts, state.rows_left_out, state.energy_kwh = {"train": 1437, "test": 360}, {"train": 2}, 0.01234
+    card, _ = write(make_run, "image", state)
+    assert "| rows | 1,437 train, 360 test |" in section(card, "Data")
+    assert "| rows left out | 2 train |" in section(card, "Data")
+    assert "| energy | 0.0123 kWh, all of the machine" in section(card, "Training")
+    assert "energy" not in section(write(make_run, "image")[0], "Training")
+
+
+@pytest.mark.parametrize(
+    ("name", "widget"),
+    [
+        ("pos_bert", [{"text": "two [MASK] of text"}]),
+        ("sma_text", [{"text": "two samples of text"}]),
+        ("tokens", [{"text": "ACGT"}]),
+        ("image", None),
+        ("ids", None),
+        ("pairs", None),
+    ],
+)
+def test_widgets_have_an_example_where_the_hub_has_one(make_run: Any, name: str, widget: Any) -> None:
+    _, folder = write(make_run, name)
+    assert ModelCard.load(folder / "README.md").data.get("widget") == widget
+
+
+def test_widget_of_a_table_is_its_average_row(make_run: Any) -> None:
+    recipe, _, folder = make_run("tabular")
+    extractor = hf_maskssl.SeriesFeatureExtractor(
+        1,
+        2,
+        standardize="dataset",
+        mean=[0.12345678, 3.0],
+        std=[1.0, 1.0],
+        statistics_axis="feature",
+        feature_names=["a", "b"],
+    )
+    extractor.save_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder)
+    assert widget_examples(folder, config, recipe.data, "classification") == [
+        {"structuredData": {"a": [0.1235], "b": [3.0]}}
+    ]
+    assert widget_examples(folder, config, recipe.data) == []
+
+
+@pytest.mark.parametrize("name", ["sma_text", "tokens", "pos_bert", "pairs", "spectrogram"])
+def test_snippets_take_inputs_of_unequal_length(make_run: Any, name: str) -> None:
+    """Real ones are, and a snippet that takes only equal ones fails on the first use."""
+    card, folder = write(make_run, name)
+    names = {"spectrogram": "waveforms"}
+    first, second = run_snippet(snippets(card)[0], folder, names.get(name, "texts"))
+    assert len(first) > len(second)
 
 
 def test_curves_are_drawn_beside_the_card(make_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -430,9 +523,19 @@ def test_card_of_a_finetuned_model(tmp_path: Path, make_run: Any, monkeypatch: p
     assert str(tmp_path) not in card and "None" not in card.split("## Recipe")[0]
     header = ModelCard.load(folder / "README.md").data
     assert header.pipeline_tag == "image-classification" and header.base_model is None
-    (tmp_path / "recipe.yaml").write_text(section(card, "Recipe").split("```yaml\n")[1].split("```")[0])
-    again = load_finetuning_recipe(tmp_path / "recipe.yaml")
+    found = []
+    for text in recipes_of(card):
+        (tmp_path / "recipe.yaml").write_text(text)
+        found.append(load_finetuning_recipe(tmp_path / "recipe.yaml"))
+    again, whole = found
+    assert (again.data, again.finetuning) == (whole.data, whole.finetuning)
+    assert build_config(again.model).to_dict() == build_config(whole.model).to_dict()
     assert (again.finetuning.checkpoint, again.finetuning.seeds, again.data.max_train_samples) == ("image", [3, 4], 32)
+    assert "| runs | 2, each a seed" in section(card, "Training") and "| device | CPU |" in section(card, "Training")
+    result = next(one for one in header.eval_results if one.metric_type == "accuracy")
+    assert result.metric_value == pytest.approx(score / 100, abs=1e-4) and result.dataset_split == "test"
+    assert result.task_type == "image-classification" and result.dataset_type == "digits"
+    assert "mean of 2 seeds, ±" in result.metric_name and "95 % t interval" in result.metric_name
     for code in snippets(card):
         assert run_snippet(code, folder, "classes").shape == (2,)
 

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from text_runs import BERT_MODEL, write_sentences
 from transformers import AutoModel
 
-from hf_maskssl.hub.cards import effective_recipe
+from hf_maskssl.hub.card_recipes import effective_recipe
 
 STEPS = 4
 HERE = Path(__file__).resolve().parent

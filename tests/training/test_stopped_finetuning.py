@@ -1,5 +1,6 @@
 """SIGTERM and Ctrl-C in fine-tuning: saved, ended cleanly, and gone on with to the same end."""
 
+import json
 import signal
 import sys
 from pathlib import Path
@@ -57,6 +58,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(
     (tmp_path / "whole").mkdir()
     (tmp_path / "stopped").mkdir()
     expected = finetune(recipe_of(case, tmp_path / "whole"))["runs"][0]
+    seconds: list[float] = []
     for number in (signal.SIGTERM, signal.SIGINT):  # twice
         with monkeypatch.context() as patch:
             raise_in_step(patch, step if number == signal.SIGTERM else 1, number)
@@ -64,9 +66,10 @@ def test_a_stopped_run_goes_on_to_the_same_end(
                 RunStopped, match=rf"{number.name}: learning rate .*saved at step \d+; the same command"
             ):
                 finetune(recipe_of(case, tmp_path / "stopped"))
-        assert (tmp_path / "stopped" / "run" / "trainer" / "stopped.json").is_file()
+        seconds.append(json.loads((tmp_path / "stopped" / "run" / "trainer" / "stopped.json").read_text())["seconds"])
     found = finetune(recipe_of(case, tmp_path / "stopped"))["runs"][0]
     assert found["training_loss"] == pytest.approx(expected["training_loss"], rel=1e-5)
+    assert seconds[0] < seconds[1] <= found["seconds"] + 0.1, "the card tells the time of all of the run"
     for name in ("seconds", "training_loss"):
         del found[name], expected[name]
     assert found == expected

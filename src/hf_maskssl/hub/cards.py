@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import accelerate
 import torch
 import transformers
-import yaml
 from accelerate.state import AcceleratorState, is_initialized
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelForPreTraining, PreTrainedConfig
 
 import hf_maskssl
@@ -24,26 +23,27 @@ from ..methods.optional_fields import word_tasks
 from ..models.configuration_pos_minimax_bert import NEXT_SENTENCE
 from ..pictures.curves import draw_curves
 from ..recipes import build_config
+from ..training.cost import device_name
 from ..training.finetuning.arguments import FinetuningRecipe
 from ..training.pretraining.arguments import PretrainingRecipe
 from ..training.pretraining.state import RunState
-from .snippets import fills_masks, loading_snippets
+from .card_recipes import finetuned_recipe_text, pretraining_recipe_text
+from .card_results import (
+    ONLY_ONLINE,
+    PLACEHOLDER,
+    UNMEASURED,
+    finetuned_results,
+    online_results,
+    pipeline_of,
+    source_name,
+)
+from .snippets import fills_masks, loading_snippets, widget_examples
 
 if TYPE_CHECKING:  # conversion writes cards
     from .conversion.official_files import Converted
 
 CARD = "README.md"
 CURVES = "curves.png"
-# Placeholder for the repository until `publish` knows its name.
-PLACEHOLDER = "ORGANISATION/NAME"
-# Fields about this run's start and output, which do not describe the model.
-NOT_REPRODUCED = ("output_dir", "resume", "push_to_hub", "hub_model_id", "hub_private")
-# Tasks that have a name on the Hub for any data.
-TASK_PIPELINES = {
-    "token_classification": "token-classification",
-    "semantic_segmentation": "image-segmentation",
-    "depth_estimation": "depth-estimation",
-}
 Section = tuple[str, str]  # title and text
 
 
@@ -64,18 +64,21 @@ def write_model_card(folder: Path, recipe: PretrainingRecipe, state: RunState) -
     data = recipe.data
     sections = [
         ("Use", _usage(loading_snippets(folder, config, PLACEHOLDER, data))),
-        ("Data", _data_table(data, config=config)),
+        ("Data", _data_table(data, config=config, state=state)),
         ("Training", _training(folder, recipe, state, config)),
         ("Online probe", _probe(recipe, state)),
-        ("Recipe", f"```yaml\n{effective_recipe(recipe)}```"),
+        ("Recipe", pretraining_recipe_text(recipe)),
         ("Limitations", _limitations(recipe, state)),
         ("Citation", method.citation),
     ]
     kinds = dict.fromkeys([config.modality, data.kind])
-    header = _header(config, list(kinds), datasets=data.source if is_hub_name(data.source) else None)
+    header = _header(
+        config, list(kinds), data.source if is_hub_name(data.source) else None, online_results(recipe, state)
+    )
+    header.widget = widget_examples(folder, config, data) or None
     if recipe.training.init_from is not None and is_hub_name(recipe.training.init_from):
         header.base_model = recipe.training.init_from
-    title = f"{method.name} pre-trained on {_source_name(data)}"
+    title = f"{method.name} pre-trained on {source_name(data)}"
     _save(folder, header, title, _introduction(method, config), sections)
 
 
@@ -136,7 +139,8 @@ def write_finetuned_card(folder: Path, recipe: FinetuningRecipe, results: Mappin
         ("Use", _usage(loading_snippets(folder, config, PLACEHOLDER, data, task))),
         ("Scores", f"{scores}\n\n{table}"),
         ("Data", _data_table(_data_read(data, results), results["rows"])),
-        ("Recipe", f"```yaml\n{finetuned_recipe(recipe)}```"),
+        ("Training", _finetuning_cost(results)),
+        ("Recipe", finetuned_recipe_text(recipe)),
         ("Limitations", _finetuned_limitations(recipe, results)),
         ("Citation", method.citation),
     ]
@@ -144,13 +148,16 @@ def write_finetuned_card(folder: Path, recipe: FinetuningRecipe, results: Mappin
     pretrained = checkpoint is not None and not recipe.finetuning.from_scratch
     header = ModelCardData(
         library_name="transformers",
-        pipeline_tag=_pipeline(data.kind, task),
+        pipeline_tag=pipeline_of(data.kind, task),
         base_model=checkpoint if checkpoint is not None and pretrained and is_hub_name(checkpoint) else None,
         tags=[tag.replace("_", "-") for tag in dict.fromkeys([config.model_type, config.modality, data.kind, task])],
         datasets=data.source if is_hub_name(data.source) else None,
+        widget=widget_examples(folder, config, data, task) or None,
+        model_name=PLACEHOLDER,
+        eval_results=finetuned_results(data, results),
     )
     origin = f"`{checkpoint_name(checkpoint)}`" if checkpoint is not None and pretrained else "random weights"
-    title = f"{method.name} fine-tuned on {_source_name(data)}" + ("" if pretrained else ", without pre-training")
+    title = f"{method.name} fine-tuned on {source_name(data)}" + ("" if pretrained else ", without pre-training")
     introduction = (
         f"A model for {task.replace('_', ' ')} (`{data.label_column}`), fine-tuned with labels from {origin} in the "
         f"implementation of hf_maskssl {hf_maskssl.__version__} for transformers. "
@@ -161,30 +168,9 @@ def write_finetuned_card(folder: Path, recipe: FinetuningRecipe, results: Mappin
     _save(folder, header, title, introduction, sections)
 
 
-def finetuned_recipe(recipe: FinetuningRecipe) -> str:
-    """The recipe with every field written out, as YAML that `load_finetuning_recipe` reads."""
-    sections = {"model": dict(recipe.model), "data": dataclasses.asdict(recipe.data)}
-    sections["finetuning"] = dataclasses.asdict(recipe.finetuning)
-    for name in ("output_dir", "overwrite", "report_to"):
-        sections["finetuning"].pop(name)
-    if recipe.finetuning.checkpoint is not None:
-        sections["finetuning"]["checkpoint"] = checkpoint_name(recipe.finetuning.checkpoint)
-    return yaml.safe_dump(sections, sort_keys=False, allow_unicode=True, width=110)
-
-
 def complete_card(text: str, repo_id: str) -> str:
     """The card with the repository's name in its snippets."""
     return text.replace(PLACEHOLDER, repo_id)
-
-
-def effective_recipe(recipe: PretrainingRecipe) -> str:
-    """The recipe with every field written out, as YAML that `load_pretraining_recipe` reads."""
-    sections: dict[str, Any] = {"model": dict(recipe.model)}
-    for name in ("data", "probe", "training"):
-        sections[name] = dataclasses.asdict(vars(recipe)[name])
-    for name in NOT_REPRODUCED:
-        sections["training"].pop(name)
-    return yaml.safe_dump(sections, sort_keys=False, allow_unicode=True, width=110)
 
 
 def _save(folder: Path, header: ModelCardData, title: str, introduction: str, sections: Sequence[Section]) -> None:
@@ -193,7 +179,9 @@ def _save(folder: Path, header: ModelCardData, title: str, introduction: str, se
     ModelCard(f"---\n{header.to_yaml()}\n---\n\n{text}\n").save(folder / CARD)
 
 
-def _header(config: PreTrainedConfig, kinds: list[str], datasets: str | None = None) -> ModelCardData:
+def _header(
+    config: PreTrainedConfig, kinds: list[str], datasets: str | None = None, results: Sequence[EvalResult] = ()
+) -> ModelCardData:
     method = "masked-language-modeling" if fills_masks(config) else "masked-autoencoder"
     tags = ["self-supervised", method, "feature-extraction", config.model_type, *kinds]
     return ModelCardData(
@@ -201,6 +189,8 @@ def _header(config: PreTrainedConfig, kinds: list[str], datasets: str | None = N
         pipeline_tag="fill-mask" if fills_masks(config) else "feature-extraction",
         tags=[tag.replace("_", "-") for tag in tags],
         datasets=datasets,
+        model_name=PLACEHOLDER if results else None,
+        eval_results=list(results) or None,
     )
 
 
@@ -226,19 +216,18 @@ def _usage(snippets: Sequence[Section]) -> str:
 # ---- data ---------------------------------------------------------------------------------------------------------
 
 
-def _source_name(data: DataArguments) -> str:
-    if data.builtin is not None:
-        return data.builtin.title
-    if is_hub_name(data.source):
-        return data.source
-    return f"local {data.kind.removeprefix('masked_').replace('_', ' ')} data"
-
-
 def _data_table(
-    data: DataArguments, counts: Mapping[str, int] | None = None, config: PreTrainedConfig | None = None
+    data: DataArguments,
+    counts: Mapping[str, int] | None = None,
+    config: PreTrainedConfig | None = None,
+    state: RunState | None = None,
 ) -> str:
-    """A table of the recipe's data; `counts` are the rows of each split of a fine-tuning run, which learns labels."""
+    """A table of the recipe's data; `counts` are the rows of each split of a fine-tuning run, which learns labels, `state` is
+    that of a pre-training run."""
     labels = " (not seen in pre-training; only by the probe)" if counts is None else ""
+    if counts is None and state is not None:
+        counts = state.row_counts
+    left_out = {} if state is None else state.rows_left_out
     rows: list[tuple[str, object]] = [
         ("source", f"`{data.source}`"),
         ("configuration", data.config_name),
@@ -246,12 +235,17 @@ def _data_table(
         ("kind", data.kind),
         ("training split", _training_split(data)),
         ("training rows", data.max_train_samples and f"at most {data.max_train_samples:,}"),
-        ("rows", counts and ", ".join(f"{count:,} {split}" for split, count in counts.items())),
+        ("rows", _counted(counts or {})),
+        ("rows left out", _counted(left_out)),
         ("input column", find_kind(data.kind).input_words(data)),
         ("label column", data.label_column and f"{data.label_column}{labels}"),
         *find_kind(data.kind).summary(data, config),
     ]
     return markdown_table([[name, str(value)] for name, value in rows if value is not None], ["data", ""])
+
+
+def _counted(counts: Mapping[str, int]) -> str | None:
+    return ", ".join(f"{count:,} {split}" for split, count in counts.items()) or None
 
 
 def _data_read(data: DataArguments, results: Mapping[str, Any]) -> DataArguments:
@@ -303,7 +297,8 @@ def _training(folder: Path, recipe: PretrainingRecipe, state: RunState, config: 
             f"{args.gradient_accumulation_steps})",
         ),
         ("time", f"{state.seconds:,.0f} s, evaluation included"),
-        ("device", _device()),
+        ("device", _device(processes)),
+        ("energy", _energy(state.energy_kwh)),
         ("mixed precision", AcceleratorState().mixed_precision if is_initialized() else args.mixed_precision),
         ("seed", str(args.seed)),
         ("versions", _versions()),
@@ -324,12 +319,33 @@ def _versions() -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
-def _device() -> str | None:
-    """The device of the run; None when there was no run in this process."""
+def _device(processes: int) -> str | None:
+    """The devices of the run; None when there was no run in this process."""
     if not is_initialized():
         return None
-    device = AcceleratorState().device
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+    name = device_name(AcceleratorState().device)
+    return name if processes == 1 else f"{processes} x {name}"
+
+
+def _energy(kilowatt_hours: float | None) -> str | None:
+    """The energy in words, for the table of a run."""
+    if kilowatt_hours is None:
+        return None
+    return f"{kilowatt_hours:.3g} kWh, all of the machine, measured or estimated by codecarbon"
+
+
+def _finetuning_cost(results: Mapping[str, Any]) -> str:
+    """A table of what all runs took together."""
+    runs = results["runs"]
+    energies = [run.get("energy_kwh") for run in runs]
+    rows = [
+        ("runs", f"{len(runs)}, each a seed with a learning rate"),
+        ("time", f"{sum(run['seconds'] for run in runs):,.0f} s in all, evaluation included"),
+        ("device", ", ".join(dict.fromkeys(run["device"] for run in runs if "device" in run))),
+        ("energy", _energy(None if None in energies else sum(energies))),
+        ("versions", _versions()),
+    ]
+    return markdown_table([[name, value] for name, value in rows if value], ["training", ""])
 
 
 def _losses(state: RunState, terms: str) -> str:
@@ -402,13 +418,6 @@ def _probe_title(name: str) -> str:
     return f"{'kNN' if kind == 'knn' else kind} {metric.replace('_', ' ')} (%)"
 
 
-def _pipeline(kind: str, task: str) -> str | None:
-    if task in TASK_PIPELINES:
-        return TASK_PIPELINES[task]
-    classification, regression = find_kind(kind).pipelines
-    return regression if task == "regression" else classification
-
-
 def _finetuned_limitations(recipe: FinetuningRecipe, results: Mapping[str, Any]) -> str:
     lines = ["It knows inputs of the sizes, channels, units and vocabulary of its data, and no others."]
     if recipe.finetuning.labelled_samples is not None:
@@ -422,9 +431,9 @@ def _finetuned_limitations(recipe: FinetuningRecipe, results: Mapping[str, Any])
 def _limitations(recipe: PretrainingRecipe, state: RunState) -> str:
     lines = []
     if any(name.startswith("probe/") for entry in state.history for name in entry):
-        lines.append("Its frozen features were measured only by the online probe above; fine-tuning was not measured.")
+        lines.append(ONLY_ONLINE)
     else:
-        lines.append("Its features were not measured: no probe ran during pre-training.")
+        lines.append(UNMEASURED)
     lines.append("It knows inputs of the sizes, channels, units and vocabulary of its data, and no others.")
     if state.step < recipe.training.max_steps:
         lines.append(f"The run was not complete: step {state.step:,} of {recipe.training.max_steps:,}.")

@@ -7,9 +7,12 @@ from transformers import AutoModelForMaskedLM, PreTrainedConfig, PreTrainedToken
 from ..data.arguments import DataArguments
 from ..data.kinds import KINDS, find_kind
 from ..data.kinds.examples import Example
-from ..data.processors import Processor, load_processor
+from ..data.kinds.tokens import example_texts
+from ..data.processors import Processor, load_processor, split_processor
+from ..files import JsonObject
 from ..methods import METHODS
 from ..methods.optional_fields import trains_pooler
+from ..models.feature_extraction_series import SeriesFeatureExtractor
 
 AUTO_CLASSES = {
     "classification": "AutoModelForSequenceClassification",
@@ -50,6 +53,28 @@ def loading_snippets(
     ):
         snippets.append((FILL_MASK, _fill_mask(repository, processor.mask_token)))
     return snippets
+
+
+def widget_examples(
+    folder: Path, config: PreTrainedConfig, data: DataArguments, task: str | None = None
+) -> list[JsonObject]:
+    """Inputs for the widget on the model's page, where the Hub has one for the task and knows how to fill it.
+
+    Args:
+        folder: Folder of the model's processor.
+        config: Configuration of the model.
+        data: Data section of the recipe.
+        task: Task of a fine-tuned model; None for an encoder.
+    """
+    numeric, tokenizer = split_processor(load_processor(folder))
+    if task is None and fills_masks(config) and tokenizer is not None and tokenizer.mask_token:
+        return [{"text": f"two {tokenizer.mask_token} of text"}]
+    if numeric is None and tokenizer is not None and task != "regression" and len(data.input_columns()) == 1:
+        return [{"text": example_texts(tokenizer, config, data)[0]}]
+    if task is not None and isinstance(numeric, SeriesFeatureExtractor) and numeric.feature_names and numeric.mean:
+        rounded = [[float(f"{mean:.4g}")] for mean in numeric.mean]
+        return [{"structuredData": dict(zip(numeric.feature_names, rounded, strict=True))}]
+    return []
 
 
 def fills_masks(config: PreTrainedConfig) -> bool:

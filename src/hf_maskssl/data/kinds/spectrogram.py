@@ -109,6 +109,7 @@ class SpectrogramKind(NumericKind[SpectrogramArguments]):
     ) -> Example | None:
         if not isinstance(processor, SpectrogramFeatureExtractor):
             return super().example(processor, config, args, task)
-        sample = f"waveforms = np.random.uniform(-1, 1, (2, {processor.num_samples}))"
+        longest = processor.num_samples
+        sample = f"waveforms = [np.random.uniform(-1, 1, length) for length in ({longest}, {max(1, longest // 2)})]"
         sample += f"  # mono, {processor.sampling_rate} samples per second"
         return arrays("waveforms", sample, "AutoFeatureExtractor")

@@ -178,24 +178,40 @@ def tokenizer_words(tokenizer: str | None, alphabet: str | None = None) -> str |
     return alphabet and "one token per character"
 
 
+def example_texts(
+    tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, data: DataArguments | None
+) -> list[str]:
+    """Two texts of unequal length; of equal length where the tokenizer has nothing to fill the shorter one up with."""
+    alphabet = data.alphabet if isinstance(data, TextArguments) else None
+    if alphabet is None:
+        text, short = "two samples of text", "one sample"
+    else:
+        text = alphabet[: min(config.max_position_embeddings, 16)]
+        short = text[: max(1, len(text) // 2)]
+    return [text, text if tokenizer.pad_token is None else short]
+
+
 def text_example(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, data: DataArguments | None) -> Example:
     """Texts, or pairs of them where the data has pairs, tokenised as in training."""
-    longest = config.max_position_embeddings
     is_framed = wants_special_tokens(config)
     is_pair = data is not None and len(data.input_columns()) > 1
-    alphabet = data.alphabet if isinstance(data, TextArguments) else None
-    text = (alphabet or "two samples of text")[: None if is_framed else min(longest, 16)]
+    texts = example_texts(tokenizer, config, data)
     # Other models have a class token of their own or none, and know neither segments nor special tokens, save what stands
     # between the texts of a pair and a separator that the tokenizer only appends.
     is_plain = not is_framed and not is_pair and appended_separator(tokenizer) is None
-    options = ("add_special_tokens=False, " if is_plain else "") + f"truncation=True, max_length={longest}"
-    if is_framed:
-        options = f"padding=True, {options}"
-    elif "token_type_ids" in tokenizer.model_input_names:
-        options += ", return_token_type_ids=False"
+    options = [
+        *([] if tokenizer.pad_token is None else ["padding=True"]),
+        *(["add_special_tokens=False"] if is_plain else []),
+        f"truncation=True, max_length={config.max_position_embeddings}",
+        *(
+            ["return_token_type_ids=False"]
+            if not is_framed and "token_type_ids" in tokenizer.model_input_names
+            else []
+        ),
+    ]
     names = ["texts", "seconds"] if is_pair else ["texts"]
     lines = (
-        *(f"{name} = [{text!r}, {text!r}]" for name in names),
-        f'tokens = tokenizer({", ".join(names)}, {options}, return_tensors="pt")',
+        *(f"{name} = {texts!r}" for name in names),
+        f'tokens = tokenizer({", ".join([*names, *options])}, return_tensors="pt")',
     )
     return Example((), {"tokenizer": "AutoTokenizer"}, lines, "**tokens")

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -73,10 +74,14 @@ class Stopper(TrainerCallback):
         run: The run.
         signals: Signals that have been received.
         earlier_loss: Sum of the training losses of the steps before an earlier stop.
+        started: Reading of `time.perf_counter` at which the run would have begun without an earlier stop.
     """
 
-    def __init__(self, trainer: Trainer, run: "Run", signals: StopSignals, earlier_loss: float) -> None:
+    def __init__(
+        self, trainer: Trainer, run: "Run", signals: StopSignals, earlier_loss: float, started: float
+    ) -> None:
         self.trainer, self.run, self.signals, self.earlier_loss = trainer, run, signals, earlier_loss
+        self.started = started
         self.is_stopping = False
 
     def on_step_end(
@@ -98,10 +103,11 @@ class Stopper(TrainerCallback):
         if state.is_world_process_zero:
             checkpoint = folder / f"checkpoint-{state.global_step}"
             write_manifest(checkpoint)
-            stopped = {"run": self.run.name, "checkpoint": str(checkpoint), "step": state.global_step}
+            stopped: JsonObject = {"run": self.run.name, "checkpoint": str(checkpoint), "step": state.global_step}
+            stopped["seconds"] = time.perf_counter() - self.started
             write_json(folder / STOPPED_FILE, stopped | {"loss": self.earlier_loss + self.trainer._total_loss_scalar})
         self.trainer.accelerator.wait_for_everyone()
-        reason = self.signals.received or "SIGTERM or Ctrl-C in another process"
+        reason = self.signals.received or "SIGTERM, SIGUSR1 or Ctrl-C in another process"
         raise RunStopped(
             f"{reason}: {self.run.title}, stopped and saved at step {state.global_step}; the same command continues."
         )
@@ -114,7 +120,8 @@ class Stopper(TrainerCallback):
 
 
 def read_stopped(folder: Path, run: "Run") -> JsonObject | None:
-    """Where a run was stopped: {"checkpoint", "step", "loss": sum of the training losses so far}; None where it was not.
+    """Where a run was stopped: {"checkpoint", "step", "loss": sum of the training losses so far, "seconds"}; None where it
+    was not.
 
     Args:
         folder: Trainer's.

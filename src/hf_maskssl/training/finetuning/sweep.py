@@ -102,7 +102,8 @@ class Finetuner:
         with self.setup.lock:
             self._check_recipe_of_runs()  # another call may have been here since
             try:
-                return self._run()
+                with self.trials.energy:
+                    return self._run()
             except Exception:
                 if self.state.is_main_process:
                     self._keep_scores()

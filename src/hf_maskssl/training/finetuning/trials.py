@@ -29,6 +29,7 @@ from ...data.arguments import DENSE_TASKS
 from ...data.tables.rows import TransformedRows
 from ...evaluation.metrics import LOWER_IS_BETTER
 from ...files import JsonObject, incomplete_folder, write_json
+from ..cost import EnergyMeter, device_name
 from ..pretraining.signals import PatientWorkers, StopSignals
 from .layer_decay import layer_decay_groups
 from .models import freeze, load_model, to_original_unit
@@ -90,6 +91,9 @@ class Trials:
 
     Args:
         setup: Setup that all runs share.
+
+    Attributes:
+        energy: Meter of the energy of all runs, a context.
     """
 
     def __init__(self, setup: FinetuningSetup) -> None:
@@ -97,21 +101,24 @@ class Trials:
         self.args, self.state, self.folder = setup.args, setup.state, setup.folder
         self.config, self.data = setup.config, setup.data
         self.task, self.metric = setup.task, setup.metric
+        self.energy = EnergyMeter(setup.state.is_main_process)
 
     def train(self, run: Run, keep: bool = False) -> JsonObject:
         """Train one seed with one learning rate; its record is stored before this returns, and its model where needed or
         asked for (`keep`).
         """
-        started = time.perf_counter()
+        started, energy = time.perf_counter(), self.energy.kilowatt_hours()
         rows = self.setup.training_rows(run.seed)
         unit = self.setup.label_unit(rows)
         stopped = self.setup.broadcast(read_stopped(self._scratch(), run) if self.state.is_main_process else None)
         if stopped is None:
             self.remove_scratch()
+        else:
+            started, energy = started - stopped.get("seconds", 0.0), None  # a part of the energy is not known
         set_seed(run.seed)
         model = self.new_model()
         trainer = self.trainer(model, run, unit, rows)
-        training_loss = self._fit(trainer, run, stopped)
+        training_loss = self._fit(trainer, run, stopped, started)
         validation, place = self._chosen_scores(trainer)
         several_rates = len(self.args.learning_rates) > 1
         record: JsonObject = {
@@ -120,6 +127,7 @@ class Trials:
             **place,
             "validation": validation,
             "test": None,
+            "device": device_name(self.state.device),
             "history": self._history(trainer),
             "steps": trainer.state.global_step,
             "training_loss": training_loss,
@@ -131,6 +139,8 @@ class Trials:
                 record["test"] = self._score(trainer, run, unit)
         finally:  # what was learnt and measured is kept where scoring fails, too
             record["seconds"] = round(time.perf_counter() - started, 1)
+            if energy is not None and (measured := self.energy.kilowatt_hours()) is not None:
+                record["energy_kwh"] = measured - energy
             if self.state.is_main_process:
                 if keep or self.args.save_model or several_rates:
                     self._save(trainer, run, unit)
@@ -139,11 +149,11 @@ class Trials:
         self.remove_scratch()
         return record
 
-    def _fit(self, trainer: StoppableTrainer, run: Run, stopped: JsonObject | None) -> float:
+    def _fit(self, trainer: StoppableTrainer, run: Run, stopped: JsonObject | None, started: float) -> float:
         """Train to the end, or from where SIGTERM or Ctrl-C stopped the run; gives the mean training loss of all steps."""
         before: JsonObject = {"step": 0, "loss": 0.0, "checkpoint": None} if stopped is None else stopped
         with StopSignals() as signals:
-            trainer.add_callback(Stopper(trainer, run, signals, before["loss"]))
+            trainer.add_callback(Stopper(trainer, run, signals, before["loss"], started))
             try:
                 output = trainer.train(resume_from_checkpoint=before["checkpoint"])
             finally:

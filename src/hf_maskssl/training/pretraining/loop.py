@@ -18,6 +18,7 @@ from ...files import writable_folder, write_json
 from ...locks import FolderLock
 from ...models.pretraining import pretraining_hooks
 from ...recipes import build_config
+from ..cost import EnergyMeter
 from .arguments import PretrainingArguments, PretrainingRecipe, flat_settings
 from .averages import shown_beside_progress
 from .balancing import balance_tasks
@@ -72,6 +73,7 @@ class Pretrainer:
         state: Position of the run, saved with every checkpoint.
         window: Losses since the last line of the log.
         signals: Handlers of SIGTERM and Ctrl-C, while the run trains.
+        energy: Meter of the energy, on the main process.
         rows: Numbers of the rows of the last step's batches.
         write_card, watchers: Arguments of `pretrain`.
     """
@@ -94,6 +96,8 @@ class Pretrainer:
         self.rows: list[torch.Tensor] = []
         self.stop_requested = False  # all processes agree on it
         self.signals = StopSignals()
+        self.energy = EnergyMeter(self.accelerator.is_main_process)
+        self._energy_before: float | None = 0.0  # of the run that is resumed; None where it was not measured
         self._graphs: StepGraphs | None = None  # with training.cuda_graphs
         self._learning_rate = 0.0  # rate of the last step
 
@@ -140,7 +144,8 @@ class Pretrainer:
         started = time.perf_counter() - self.state.seconds
         # Closing the batches ends their workers: after an error nothing else would before the program's end.
         source = endless_batches(self.loader, self.prepared, self.args, self.state)
-        with self.signals, progress_bar(self) as progress, contextlib.closing(source) as batches:
+        self._energy_before = self.state.energy_kwh if self.state.step else 0.0
+        with self.signals, self.energy, progress_bar(self) as progress, contextlib.closing(source) as batches:
             if self.state.step == 0:
                 for watcher in self.watchers:
                     if watcher.at_start:
@@ -231,6 +236,11 @@ class Pretrainer:
         values = {f"train/{name}": value for name, value in means.items()}
         self.log(values | {"train/learning_rate": self._learning_rate} | grad_norm)
         progress.set_postfix(shown_beside_progress(means), refresh=False)
+
+    def note_energy(self) -> None:
+        """Write into the state what the run has taken so far."""
+        measured, before = self.energy.kilowatt_hours(), self._energy_before
+        self.state.energy_kwh = None if measured is None or before is None else before + measured
 
     def log(self, values: dict[str, float]) -> None:
         """Add values of the current step to the history and the trackers."""

@@ -54,6 +54,9 @@ def note_settings(run: "Pretrainer") -> None:
     run.state.training = learning_settings(args)
     if run.accelerator.is_main_process:
         run.state.rows = split_digests(run.prepared)
+    splits = run.prepared.report.splits
+    run.state.row_counts = {name: split.rows for name, split in splits.items() if split.rows is not None}
+    run.state.rows_left_out = {name: sum(split.left_out.values()) for name, split in splits.items() if split.left_out}
 
 
 def resume(run: "Pretrainer") -> None:
@@ -84,6 +87,7 @@ def resume(run: "Pretrainer") -> None:
         _warn_of_changed_rows(folder, state.rows, run.state.rows)
     state.interrupted, state.data, state.training = False, run.state.data, run.state.training
     state.layout, state.rows = run.state.layout, run.state.rows
+    state.row_counts, state.rows_left_out = run.state.row_counts, run.state.rows_left_out
     run.state = state
     run.window.restore(state.window, state.window_batches)
     best = run.output_dir / BEST

@@ -21,6 +21,10 @@ class RunState:
         training: The settings of the training section that decide what a step does (`learning_settings`), each as JSON.
         rows: a hash of the rows of each split (`training.digests`), known to the main process; none of a stream.
         updates: Updates of the weights: fewer than steps where float16 skipped some. None in checkpoints of version 0.1.
+        row_counts: Split -> number of rows that are used; those of a stream are not counted.
+        rows_left_out: Split -> number of rows that were left out of it.
+        energy_kwh: Energy in kWh of the main process's machine, summed over resumptions; None where some part of the run was
+            not measured (`training.cost`).
     """
 
     step: int = 0
@@ -38,6 +42,9 @@ class RunState:
     training: dict[str, str] = dataclasses.field(default_factory=dict)
     rows: dict[str, str] = dataclasses.field(default_factory=dict)
     updates: int | None = None
+    row_counts: dict[str, int] = dataclasses.field(default_factory=dict)
+    rows_left_out: dict[str, int] = dataclasses.field(default_factory=dict)
+    energy_kwh: float | None = None
 
     def record(self, values: dict[str, float]) -> None:
         """Add values of the current step to the history."""
