@@ -1,17 +1,21 @@
 """Publishing: what is checked, what goes and what stays, and what happens when the network fails."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from card_runs import finetune_digits
-from huggingface_hub import HfApi
+from card_runs import finetune_digits, probe_report
+from fake_hub import FakeHub
+from huggingface_hub import HfApi, ModelCard, constants
 from safetensors.torch import load_file, save_file
 
+from hf_maskssl.files import write_json
 from hf_maskssl.hub import publish as module
+from hf_maskssl.hub import published_files
 from hf_maskssl.hub.cards import PLACEHOLDER, write_model_card
 from hf_maskssl.hub.loading import check_loading, compare_outputs, last_error
 from hf_maskssl.hub.publish import UploadError, main, publish
@@ -40,31 +44,14 @@ def no_subprocess(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return checked
 
 
-class FakeHub:
-    """Stands for the Hub's two calls; remembers what it was asked, or fails as told."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.created: dict[str, Any] = {}
-        self.files: dict[str, bytes] = {}
-        self.error: Exception | None = None
-        monkeypatch.setattr(HfApi, "create_repo", self.create_repo)
-        monkeypatch.setattr(HfApi, "create_commit", self.create_commit)
-
-    def create_repo(self, repo_id: str, **options: Any) -> None:
-        if self.error is not None:
-            raise self.error
-        self.created = {"repo_id": repo_id, **options}
-
-    def create_commit(self, repo_id: str, operations: list[Any], commit_message: str) -> SimpleNamespace:
-        for operation in operations:
-            with operation.as_file() as file:
-                self.files[operation.path_in_repo] = file.read()
-        return SimpleNamespace(commit_url=f"https://huggingface.co/{repo_id}/commit/1")
-
-
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> FakeHub:
-    return FakeHub(monkeypatch)
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A server on the loopback in the Hub's place."""
+    with FakeHub() as hub:
+        monkeypatch.setattr(module, "HfApi", lambda: HfApi(endpoint=hub.address, token="of nobody"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # a protocol of its own, of a compiled library
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        yield hub
 
 
 def refuse(words: list[str]) -> None:
@@ -76,14 +63,14 @@ def refuse(words: list[str]) -> None:
 
 def test_upload_holds_model_code_processor_and_card(folder: Path, hub: FakeHub, no_subprocess: list[Path]) -> None:
     address = publish(folder, "org/name", private=True)
-    assert address == "https://huggingface.co/org/name/commit/1"
-    assert hub.created == {"repo_id": "org/name", "private": True, "exist_ok": True}
+    assert address == f"{hub.address}/org/name/commit/1" and len(hub.commits) == 1
+    assert hub.is_private == {"org/name": True}
     assert no_subprocess == [folder]
     others = {"README.md", "curves.png", "config.json", "model.safetensors", "preprocessor_config.json"}
     code = {path.name for path in folder.glob("*.py")}
     assert {"modeling_metamae.py", "configuration_metamae.py", "layers.py", "image_processing_array.py"} <= code
-    assert set(hub.files) == others | code
-    assert hub.files["model.safetensors"] == (folder / "model.safetensors").read_bytes()
+    assert set(hub.files()) == others | code
+    assert hub.files()["model.safetensors"] == (folder / "model.safetensors").read_bytes()
 
 
 def test_card_is_completed_only_in_the_upload(folder: Path, hub: FakeHub, no_subprocess: list[Path]) -> None:
@@ -93,7 +80,7 @@ def test_card_is_completed_only_in_the_upload(folder: Path, hub: FakeHub, no_sub
     sealed = folder.with_name("checkpoint-00000030")
     seal(folder, sealed)
     publish(sealed, "org/name")
-    card = hub.files["README.md"].decode()
+    card = hub.files()["README.md"].decode()
     assert 'from_pretrained("org/name")' in card and PLACEHOLDER not in card
     assert PLACEHOLDER in (sealed / "README.md").read_text()
     assert find_damage(sealed) is None
@@ -102,35 +89,183 @@ def test_card_is_completed_only_in_the_upload(folder: Path, hub: FakeHub, no_sub
 def test_dry_run_lists_and_uploads_nothing(
     folder: Path, hub: FakeHub, no_subprocess: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    hub.error = AssertionError("a dry run must not reach for the network")
     assert publish(folder, "org/name", dry_run=True) is None
     printed = capsys.readouterr().out
     size = (folder / "model.safetensors").stat().st_size
     assert f"{size:,} bytes  model.safetensors" in printed
-    left_out = next(line for line in printed.splitlines() if line.startswith("Left out:"))
-    for name in ("training_state/", "manifest.json", "trainer_state.json", "result.json", ".env", "other.png"):
-        assert name in left_out
-    assert "names no licence" in printed
-    assert no_subprocess == [folder]
+    assert "Left out: 6 files" in printed and "names no licence" in printed
+    for line in (
+        "secret: .env",
+        "not of the model: other.png, result.json",
+        "of the run alone: manifest.json, trainer_state.json, training_state/",
+    ):
+        assert f"\n  {line}\n" in printed
+    assert no_subprocess == [folder] and hub.requests == []
+    assert all(len(line) <= 80 for line in printed.splitlines() if not line.startswith(str(folder)))
 
 
 def test_output_folder_of_a_run_keeps_its_checkpoints(folder: Path, hub: FakeHub, no_subprocess: list[Path]) -> None:
     shutil.copytree(folder, folder / "checkpoint-00000030")
     publish(folder, "org/name")
-    assert not any("/" in name or name.startswith("checkpoint") for name in hub.files)
+    assert not any("/" in name or name.startswith("checkpoint") for name in hub.files())
 
 
 def test_failed_upload_gives_the_command_that_retries(
     folder: Path, hub: FakeHub, no_subprocess: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    hub.error = ConnectionError("no route to host")
+    hub.failing = "/api/repos/create"
     spaced = folder.rename(folder.with_name("my model"))
-    with pytest.raises(UploadError, match="no route to host"):
+    with pytest.raises(UploadError, match="403 Forbidden"):
         publish(spaced, "org/name")
-    refuse([str(spaced), "org/name", "--private"])
+    refuse([str(spaced), "org/name", "--private", "--license", "mit"])
     message = capsys.readouterr().err
-    assert "The model is safe" in message
-    assert f"python -m hf_maskssl.hub.publish '{spaced}' org/name --private" in message
+    assert "The model is safe" in message and "org/name was not touched" in message
+    assert f"python -m hf_maskssl.hub.publish '{spaced}' org/name --private --license mit" in message
+
+
+@pytest.mark.parametrize("stage", ["/preupload/", "/upload/", "/commit/", "/api/validate-yaml"])
+def test_what_fails_halfway_leaves_the_repository_as_it_was(
+    folder: Path, hub: FakeHub, no_subprocess: list[Path], stage: str
+) -> None:
+    publish(folder, "org/name")
+    before = hub.files()
+    (folder / "model.safetensors").write_bytes(b"other weights")
+    hub.failing = stage
+    with pytest.raises(UploadError, match="holds what it held before") as caught:
+        publish(folder, "org/name")
+    assert hub.files() == before and len(hub.commits) == 1
+    assert hub.requests[-1].find(stage) >= 0 and "org/name" in str(caught.value)
+    hub.failing = None
+    publish(folder, "org/name")
+    assert hub.files()["model.safetensors"] == b"other weights" and len(hub.commits) == 2
+
+
+def test_commit_goes_to_the_branch_that_is_named(folder: Path, hub: FakeHub, no_subprocess: list[Path]) -> None:
+    publish(folder, "org/name", revision="v1/trial")
+    assert hub.files("v1/trial")["config.json"] and hub.files() == {}
+
+
+def test_public_repository_is_not_taken_for_a_private_one(
+    folder: Path, hub: FakeHub, no_subprocess: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(folder, "org/name")
+    refuse([str(folder), "org/name", "--private"])
+    assert "--private: org/name is there already, and public" in capsys.readouterr().err
+    assert len(hub.commits) == 1
+    publish(folder, "org/other", private=True)
+    publish(folder, "org/other", private=True)
+
+
+# ---- the licence ---------------------------------------------------------------------------------------------------
+
+
+def test_licence_is_asked_for_once(
+    folder: Path, hub: FakeHub, no_subprocess: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def answer(question: str) -> str:
+        asked.append(question)
+        return ["apache", "apache-2.0"][len(asked) - 1]
+
+    (folder / "manifest.json").unlink()
+    monkeypatch.setattr("builtins.input", answer)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    card = (folder / "README.md").read_text()
+    main([str(folder), "org/name"])
+    assert "names no licence" in asked[0] and "did you mean 'apache-2.0'?" in asked[1]
+    main([str(folder), "org/name"])
+    assert len(asked) == 2
+    assert (folder / "README.md").read_text() == card.replace("---\n", "---\nlicense: apache-2.0\n", 1)
+    assert ModelCard(hub.files()["README.md"].decode()).data.license == "apache-2.0"
+
+
+def test_nobody_is_asked_without_a_terminal(
+    folder: Path, hub: FakeHub, no_subprocess: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(question: str) -> str:
+        raise AssertionError("a job in a queue would wait for ever")
+
+    monkeypatch.setattr("builtins.input", fail)
+    main([str(folder), "org/name"])
+    assert ModelCard(hub.files()["README.md"].decode()).data.license is None
+
+
+def test_checkpoint_of_a_run_stays_intact_whatever_its_licence(
+    folder: Path, hub: FakeHub, no_subprocess: list[Path]
+) -> None:
+    (folder / "manifest.json").unlink()
+    sealed = folder.with_name("checkpoint-00000030")
+    seal(folder, sealed)
+    publish(sealed, "org/name", licence="mit")
+    assert find_damage(sealed) is None
+    assert ModelCard(hub.files()["README.md"].decode()).data.license == "mit"
+
+
+def test_unknown_licence_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refuse([str(folder), "org/name", "--license", "Apache 2.0"])
+    assert "the Hub knows no 'Apache 2.0' (did you mean 'apache-2.0'?)" in capsys.readouterr().err
+
+
+# ---- what stays ----------------------------------------------------------------------------------------------------
+
+
+def test_hidden_secret_and_huge_files_stay(
+    folder: Path,
+    hub: FakeHub,
+    no_subprocess: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Also where a card shows them as pictures, or where their names are those of files that are published."""
+    monkeypatch.setattr(published_files, "LARGEST_OTHER", 100_000)
+    (folder / "huge.png").write_bytes(b"0" * 100_001)
+    for name in ("secrets.py", "my_token.txt", ".hidden.py"):
+        (folder / name).write_text("x = 1")
+    (folder / "onnx").mkdir()
+    for name in ("model.onnx", ".DS_Store"):
+        (folder / "onnx" / name).write_bytes(b"0")
+    card = (folder / "README.md").read_text()
+    (folder / "README.md").write_text(card + "\n![a](huge.png) ![b](.env) ![c](curves.png)\n")
+    publish(folder, "org/name")
+    printed = capsys.readouterr().out
+    assert {"curves.png", "onnx/model.onnx"} <= set(hub.files())
+    for name in ("huge.png", ".env", "secrets.py", "my_token.txt", ".hidden.py", "onnx/.DS_Store", "other.png"):
+        assert name not in hub.files()
+    assert "Left out: 11 files" in printed and "\n  too big: huge.png\n" in printed
+    assert (
+        "\n  secret: .env, my_token.txt, secrets.py\n" in printed and "\n  hidden: .hidden.py, .DS_Store\n" in printed
+    )
+
+
+@pytest.mark.parametrize("name", ["README.md", "config.json", "layers.py"])
+def test_token_in_a_file_is_found_before_anything_is_uploaded(
+    folder: Path, hub: FakeHub, no_subprocess: list[Path], name: str
+) -> None:
+    secret = "hf_" + "a1B2" * 9
+    text = (folder / name).read_text()
+    (folder / name).write_text(
+        text + f"\n# {secret}" if name != "config.json" else text.replace("{", f'{{"a": "{secret}",', 1)
+    )
+    with pytest.raises(ValueError, match=f"a token or a private key would be published: {name}, line") as caught:
+        publish(folder, "org/name")
+    assert secret not in str(caught.value) and hub.requests == []
+
+
+def test_results_of_a_probe_go_into_the_card(
+    folder: Path, hub: FakeHub, no_subprocess: list[Path], tmp_path: Path
+) -> None:
+    report = probe_report(str(folder), "org/digits")
+    write_json(tmp_path / "result.json", report)
+    card = (folder / "README.md").read_text()
+    (folder / "README.md").write_text(card.replace("---\n", "---\ndatasets: org/digits\n", 1))
+    publish(folder, "org/name", results=tmp_path / "result.json")
+    published = ModelCard(hub.files()["README.md"].decode())
+    assert "## Evaluation" in published.text and published.data.eval_results[0].metric_value == 0.92
+    assert b"org/digits" in hub.files()[".eval_results/digits.yaml"]
+    with pytest.raises(FileNotFoundError, match="did you mean"):
+        publish(folder, "org/name", results=tmp_path / "results.json")
 
 
 @pytest.mark.parametrize("repo_id", ["name", "org/na me", "org/name/more", "", "org/-name"])
@@ -139,7 +274,7 @@ def test_impossible_names_are_refused(
 ) -> None:
     refuse([str(folder), repo_id])
     assert "error:" in capsys.readouterr().err
-    assert hub.files == {} and no_subprocess == []
+    assert hub.requests == [] and no_subprocess == []
 
 
 def test_everything_missing_is_named_at_once(folder: Path, hub: FakeHub, no_subprocess: list[Path]) -> None:
@@ -149,7 +284,7 @@ def test_everything_missing_is_named_at_once(folder: Path, hub: FakeHub, no_subp
         publish(folder, "org/name")
     for words in ("no weights", "no card", "no modeling_metamae.py", "no image_processing_array.py"):
         assert words in str(caught.value)
-    assert hub.files == {} and no_subprocess == []
+    assert hub.requests == [] and no_subprocess == []
 
 
 @pytest.mark.parametrize(
@@ -174,7 +309,7 @@ def test_folder_without_processor_is_published_with_a_note(
     recipe, state, folder = make_run("ids")
     write_model_card(folder, recipe, state)
     publish(folder, "org/name")
-    assert "has no processor" in capsys.readouterr().out and "model.safetensors" in hub.files
+    assert "has no processor" in capsys.readouterr().out and "model.safetensors" in hub.files()
 
 
 # ---- loading both ways, for real ----------------------------------------------------------------------------------
