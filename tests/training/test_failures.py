@@ -23,7 +23,7 @@ from hf_maskssl.training import NonFiniteLossError, OnlineProbe, Pretrainer, Pre
 from hf_maskssl.training.finetuning.sweep import Finetuner
 from hf_maskssl.training.pretraining import checkpoints
 from hf_maskssl.training.pretraining.building import build_model
-from hf_maskssl.training.pretraining.signals import PatientWorkers, StopSignals
+from hf_maskssl.training.pretraining.signals import STOPPING, PatientWorkers, StopSignals
 from hf_maskssl.training.pretraining.window import LossWindow
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "run_pretrain.py"
@@ -177,7 +177,7 @@ def test_arguments_that_cannot_work(fields: dict[str, Any], message: str) -> Non
         PretrainingArguments(**fields)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", STOPPING)
 def test_signals_are_noticed_inside_the_context_only(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with StopSignals() as signals:
@@ -195,7 +195,7 @@ def test_a_second_ctrl_c_ends_at_once() -> None:
             signal.raise_signal(signal.SIGINT)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", STOPPING)
 def test_a_signal_saves_and_stops(
     number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -99,7 +99,7 @@ def test_two_processes_are_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     words = [str(FOLDER / "launched.py"), *map(str, [*files, files[-1]])]
     errors = launch(EXAMPLES / "accelerate" / "two_cpu_processes.yaml", words).stderr
     # Both at the same step, though only one was told.
-    assert "SIGTERM or Ctrl-C in another process: stopped and saved at step 3" in errors
+    assert "SIGTERM, SIGUSR1 or Ctrl-C in another process: stopped and saved at step 3" in errors
     assert errors.count("checkpoint-00000003 at step 3.") == 2
     monkeypatch.setattr(MetaMAEForPretraining, "_draw", draws_of_the_sample)
     monkeypatch.setattr(SMAForMaskedModeling, "_choose_queries", queries_of_the_sample)

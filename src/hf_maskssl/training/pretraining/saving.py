@@ -41,6 +41,7 @@ def save(run: "Pretrainer", best: bool = False) -> None:
         if run.accelerator.num_processes > 1:
             broadcast_object_list(named)  # every process writes its random numbers there
         folder = named[0]
+        run.note_energy()
         run.accelerator.save_state(str(folder / "training_state"), safe_serialization=True)
         run.state.window, run.state.window_batches = run.window.reduced(), run.window.batches
         run.state.updates = run.scheduler.last_epoch
@@ -88,7 +89,7 @@ def finish(run: "Pretrainer") -> None:
         last = checkpoint_folder(run.output_dir, run.state.step)
         replace_files(run.output_dir, lambda folder: _copy_model_files(last, folder))
     elif run.accelerator.is_main_process:
-        reason = run.signals.received or "SIGTERM or Ctrl-C in another process"
+        reason = run.signals.received or "SIGTERM, SIGUSR1 or Ctrl-C in another process"
         logger.warning("%s: stopped and saved at step %d; --resume continues.", reason, run.state.step)
     run.accelerator.wait_for_everyone()
     run.accelerator.end_training()

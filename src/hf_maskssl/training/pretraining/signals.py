@@ -1,16 +1,20 @@
-"""Handlers of Ctrl-C and of SIGTERM, which clusters send before they take a machine away."""
+"""Handlers of Ctrl-C and of SIGTERM and SIGUSR1, which clusters send before they take a machine away."""
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from ctypes import c_bool
 from multiprocessing.sharedctypes import RawValue
 from types import FrameType
 
+# SIGUSR1 is what SLURM's `--signal` is usually told to send; Windows has none.
+STOPPING = (signal.SIGTERM, signal.SIGINT, *([signal.SIGUSR1] if sys.platform != "win32" else []))
+
 
 class StopSignals:
-    """A context in which SIGTERM and Ctrl-C (SIGINT) only set `received`; afterwards the former handlers are back.
+    """A context in which SIGTERM, SIGUSR1 and Ctrl-C (SIGINT) only set `received`; afterwards the former handlers are back.
 
     A second Ctrl-C ends the program at once. Outside the main thread Python allows no handlers, and no signal is
     noticed.
@@ -25,7 +29,7 @@ class StopSignals:
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in STOPPING:
                 self._former[number] = signal.signal(number, self._note)
         return self
 
@@ -40,7 +44,7 @@ class StopSignals:
 
 
 class PatientWorkers:
-    """`worker_init_fn` of a data loader whose workers ignore Ctrl-C, and SIGTERM until the run is over.
+    """`worker_init_fn` of a data loader whose workers ignore Ctrl-C and SIGUSR1, and SIGTERM until the run is over.
 
     A signal to the whole process group must leave the run able to save, so its workers live on. After `end` they
     die of it again: torch and multiprocessing end slow workers by SIGTERM and wait for them without limit.
@@ -52,7 +56,9 @@ class PatientWorkers:
 
     def __call__(self, worker: int) -> None:
         signal.signal(signal.SIGTERM, self._end_worker)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in STOPPING:
+            if number != signal.SIGTERM:
+                signal.signal(number, signal.SIG_IGN)
 
     def end(self) -> None:
         self._is_over.value = True

@@ -1,0 +1,53 @@
+#!/bin/bash
+# Pre-training on four machines with eight GPUs each, under SLURM, by accelerate. From the repository's root:
+#   sbatch examples/slurm/accelerate.sh RECIPE.yaml [--any_field value ...]
+# A recipe's batch size is per process: give --training.batch_size the recipe's divided by 32.
+#
+# Five minutes before the time is over SLURM tells this shell (SIGUSR1), which has the run save and stop (SIGTERM to its
+# processes) and then puts the job back into the queue. A preempted job gets SIGTERM from SLURM itself, which also requeues it, as
+# it does after a machine has failed. Every start says --resume: it goes on from the newest sound checkpoint, or begins.
+#SBATCH --job-name=hf-maskssl
+#SBATCH --nodes=4
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node=8
+#SBATCH --cpus-per-task=64
+#SBATCH --exclusive
+#SBATCH --time=24:00:00
+#SBATCH --signal=B:USR1@300
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=slurm-%j.log
+
+set -u
+# The seconds that the launcher leaves its processes to save after a signal; without it they are 30.
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=240
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-8}"
+first_machine=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+
+stopped=""
+stop() {
+  stopped=yes
+  scancel --signal=TERM "$SLURM_JOB_ID" # to the processes of the step, not to this shell
+}
+trap stop USR1
+
+# Each machine has one launcher, whose rank is the machine's: the shell there knows it.
+gpus="${SLURM_GPUS_ON_NODE:-8}"
+export LAUNCH_OPTIONS="--config_file ${ACCELERATE_CONFIG:-examples/accelerate/several_nodes.yaml} \
+  --num_machines $SLURM_NNODES --num_processes $((SLURM_NNODES * gpus)) \
+  --main_process_ip $first_machine --main_process_port ${MASTER_PORT:-29500}"
+srun --kill-on-bad-exit=1 bash -c \
+  'exec accelerate launch $LAUNCH_OPTIONS --machine_rank "$SLURM_NODEID" examples/run_pretrain.py "$@" --resume' run "$@" &
+step=$!
+
+wait "$step"
+code=$?
+while [ "$code" -gt 128 ] && kill -0 "$step" 2>/dev/null; do # a signal has ended `wait`, not the step
+  wait "$step"
+  code=$?
+done
+if [ -n "$stopped" ]; then
+  scontrol requeue "$SLURM_JOB_ID"
+  exit 0
+fi
+exit "$code"
