@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: quickstart test slow lowest lint tables device-kit clean
+.PHONY: quickstart test slow lowest lint tables checkpoints device-kit clean
 
 # Installed again when the pins or the package's requirements change.
 $(VENV)/installed: constraints.txt pyproject.toml
@@ -38,6 +38,10 @@ tables: $(VENV)/installed
 	$(RUN) benchmarks/device/tables.py
 	$(RUN) benchmarks/results_page.py
 	$(RUN) benchmarks/markdown_tables.py
+
+# The checkpoints of docs/checkpoints.md into outputs/checkpoints, two hours of two cores; goes on where it was stopped.
+checkpoints: $(VENV)/installed
+	$(RUN) benchmarks/checkpoints.py
 
 # What a GPU machine without network lacks, into .device-kit/ (benchmarks/device/README.md).
 device-kit: $(VENV)/installed
