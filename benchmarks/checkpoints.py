@@ -17,6 +17,8 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ from hf_maskssl.scripts import OneLineErrors, run_script
 from hf_maskssl.training import load_pretraining_recipe, pretrain
 
 NAME = "checkpoints"
+EXPORT = "hf_maskssl.hub.export"
 SEEDS = {"seeds": [0, 1, 2, 3, 4]}
 FEW = {"labels_per_class": 20, **SEEDS}
 SHARED = "${HF_MASKSSL_SHARED}/data"
@@ -299,6 +302,19 @@ def assemble(run: Path, final: Path, card: str) -> None:
     check_loading(folder)
     shutil.rmtree(final, ignore_errors=True)
     os.replace(folder, final)
+    export_onnx(final)
+
+
+def export_onnx(folder: Path) -> None:
+    """Write the encoder as ONNX beside the weights, where the packages for that are installed."""
+    if find_spec(EXPORT) is None:
+        print(f"{folder.name}: no ONNX, which this version cannot write", flush=True)
+        return
+    exporting = import_module(EXPORT)
+    try:
+        exporting.export(str(folder), folder / "onnx", exporting.ExportOptions(head="encoder"))
+    except ImportError as error:
+        print(f"{folder.name}: no ONNX: {error}", flush=True)
 
 
 def card_of(card: str, name: str) -> str:

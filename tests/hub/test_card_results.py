@@ -52,5 +52,5 @@ def test_results_on_data_of_the_hub_become_files(card: str) -> None:
 
 
 def test_another_file_is_refused(card: str) -> None:
-    with pytest.raises(ValueError, match="expected the result.json of run_linear_probe.py, got a file with .'scores'"):
+    with pytest.raises(ValueError, match="expected the result.json of `hf-maskssl probe`, got a file with .'scores'"):
         with_evaluation(card, {"scores": {}})

@@ -55,7 +55,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 
 
 def refuse(words: list[str]) -> None:
-    """What `python -m hf_maskssl.hub.publish` does ends with exit code 2."""
+    """What `hf-maskssl publish` does ends with exit code 2."""
     with pytest.raises(SystemExit) as caught:
         run_script(lambda: main(words))
     assert caught.value.code == 2
@@ -120,7 +120,7 @@ def test_failed_upload_gives_the_command_that_retries(
     refuse([str(spaced), "org/name", "--private", "--license", "mit"])
     message = capsys.readouterr().err
     assert "The model is safe" in message and "org/name was not touched" in message
-    assert f"python -m hf_maskssl.hub.publish '{spaced}' org/name --private --license mit" in message
+    assert f"hf-maskssl publish '{spaced}' org/name --private --license mit" in message
 
 
 @pytest.mark.parametrize("stage", ["/preupload/", "/upload/", "/commit/", "/api/validate-yaml"])

@@ -98,14 +98,16 @@ def online_results(recipe: PretrainingRecipe, state: RunState) -> list[EvalResul
 
 
 def probe_results(report: JsonView, position: int = 0) -> list[EvalResult]:
-    """The scores of a model in a result.json of run_linear_probe.py, which may have a `title` for the data set."""
+    """The scores of a model in a result.json of `hf-maskssl probe`, which may have a `title` for the data set."""
     data, measured = data_arguments(**report["data"]), report["results"][position]
     results, metric = [], measured["metric"]
     for probe, name in PROBES.items():
         scores = [run[metric] for run in measured[probe]]
         if scores:
             mean, half_width = mean_interval(scores)
-            how = f"{metric} of {name} on frozen features{_few(report)}, {_over_seeds(half_width, metric, len(scores))}"
+            how = (
+                f"{metric} of {name} on frozen features{_few(report)}, {_over_seeds(half_width, metric, len(scores))}"
+            )
             results.append(
                 _result(data, measured["task"], measured["test_split"], metric, mean, how, report.get("title"))
             )
@@ -117,7 +119,7 @@ def with_evaluation(card: str, *reports: JsonView, position: int = 0) -> str:
 
     Args:
         card: Text of README.md.
-        reports: Contents of result.json of run_linear_probe.py, one for each data set; `title` names it.
+        reports: Contents of result.json of `hf-maskssl probe`, one for each data set; `title` names it.
         position: Number of the model in these reports.
 
     Raises:
@@ -126,7 +128,7 @@ def with_evaluation(card: str, *reports: JsonView, position: int = 0) -> str:
     for report in reports:
         if not {"data", "results", "table", "notes", "probe"} <= report.keys():
             raise ValueError(
-                f"results: expected the result.json of run_linear_probe.py, got a file with {sorted(report)[:8]}"
+                f"results: expected the result.json of `hf-maskssl probe`, got a file with {sorted(report)[:8]}"
             )
     texts = [_evaluation_text(report, report["results"][position], len(reports) > 1) for report in reports]
     section = "\n\n".join([f"## {EVALUATION}", *texts])

@@ -1,4 +1,4 @@
-"""Checkpoint folders onto the Hub: `python -m hf_maskssl.hub.publish FOLDER org/name [--dry_run] [--private]`."""
+"""Check a checkpoint folder and put it on the Hub, in one commit."""
 
 import json
 import shlex
@@ -56,7 +56,7 @@ def publish(
         private: Whether a repository made here is private; one that is there and public is refused.
         revision: Name of the branch that gets the commit, made when absent; None means the main one.
         licence: Name of the licence on the Hub, for the card; None leaves the card's own.
-        results: Path of a result.json of run_linear_probe.py whose first model this is, for the card; None adds nothing.
+        results: Path of a result.json of `hf-maskssl probe` whose first model this is, for the card; None adds nothing.
 
     Returns:
         Address of the commit; None after a dry run.
@@ -199,7 +199,7 @@ def _upload(
     except Exception as error:
         raise UploadError(
             f"the upload to {repo_id} failed: {error}\n{done}\nThe model is safe in {folder}. Try again with:\n"
-            f"  python -m hf_maskssl.hub.publish {shlex.join(words)}"
+            f"  hf-maskssl publish {shlex.join(words)}"
         ) from error
     print(f"Published: {commit.commit_url}")
     return str(commit.commit_url)
@@ -233,13 +233,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("repo_id", help="organisation/name on the Hub")
     parser.add_argument("--dry_run", action="store_true", help=DRY_RUN_HELP)
     parser.add_argument("--private", action="store_true", help="make a private repository")
-    parser.add_argument("--revision", help="branch that gets the commit, made when absent (default: main)")
+    parser.add_argument(
+        "--revision", metavar="BRANCH", help="branch that gets the commit, made when absent (default: main)"
+    )
     parser.add_argument(
         "--license",
         dest="licence",
+        metavar="NAME",
         help="licence of the weights, such as apache-2.0, for the card; a terminal is asked where the card names none",
     )
-    parser.add_argument("--results", type=Path, help="result.json of run_linear_probe.py, for the card")
+    parser.add_argument("--results", type=Path, metavar="PATH", help="result.json of `hf-maskssl probe`, for the card")
     options = parser.parse_args(argv)
     if options.licence is None and not options.dry_run and sys.stdin.isatty() and sys.stdout.isatty():
         path = options.folder / CARD
