@@ -31,7 +31,7 @@ from hf_maskssl.evaluation.arguments import ProbeArguments
 from hf_maskssl.evaluation.evaluate_checkpoint import measure_and_report
 from hf_maskssl.evaluation.reports import markdown_table
 from hf_maskssl.files import incomplete_folder, remove_incomplete, write_json, write_whole
-from hf_maskssl.hub.card_results import source_name, with_evaluation
+from hf_maskssl.hub.card_results import few_labels, source_name, with_evaluation
 from hf_maskssl.hub.cards import CARD, PLACEHOLDER, complete_card, write_model_card
 from hf_maskssl.hub.loading import check_loading
 from hf_maskssl.hub.publish import check_files
@@ -143,14 +143,14 @@ PLANS = {
         "spoken_digits",
         "the Free Spoken Digit Dataset",
         {"training.max_steps": 5000, "training.warmup_steps": 500, "training.learning_rate": 3e-3, **ON_DEVICE},
-        [Probed("Free Spoken Digit Dataset"), Probed("Free Spoken Digit Dataset, few labels", None, FEW)],
+        [Probed("Free Spoken Digit Dataset"), Probed("Free Spoken Digit Dataset", None, FEW)],
         15,
     ),
     "metamae-sensors": Plan(
         "basic_motions",
         "BasicMotions, six channels of a watch",
         {"training.max_steps": 2500, "training.warmup_steps": 250, "training.learning_rate": 1e-3, **ON_DEVICE},
-        [Probed("BasicMotions"), Probed("BasicMotions, few labels", None, {**FEW, "labels_per_class": 5})],
+        [Probed("BasicMotions"), Probed("BasicMotions", None, {**FEW, "labels_per_class": 5})],
         3,
     ),
     # Claim sma_molecules: its width and batch; fewer steps than its 20,000, which a GPU has taken.
@@ -182,7 +182,7 @@ PLANS = {
         "multimae_scenes",
         "rendered scenes with depth and layout",
         {"training.max_steps": 3000, "training.warmup_steps": 300, "training.picture_steps": 0},
-        [Probed("procedural scenes, the solid that covers most"), Probed("procedural scenes, few labels", None, FEW)],
+        [Probed("the solid that covers most of a scene"), Probed("the solid that covers most of a scene", None, FEW)],
         20,
     ),
     # Claim minimax_words: its learning rate, batch and dropout; fewer steps than its 10,000.
@@ -342,7 +342,8 @@ def table(records: Sequence[Mapping[str, Any]], cards: str) -> dict[str, Any]:
             first = [f"[{name}]({cards}/{name}.md)", record["title"], parameters] if number == 0 else ["", "", ""]
             minutes = f"{record['seconds'] / 60:.0f}" if number == 0 else ""
             metric = report["results"][0]["metric"]
-            rows.append([*first, report["title"], f"{metric} (%)", *scores[:3], minutes])
+            on = report["title"] + few_labels(report)
+            rows.append([*first, on, f"{metric} (%)", *scores[:3], minutes])
     return {"columns": columns, "rows": rows}
 
 

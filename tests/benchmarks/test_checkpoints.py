@@ -37,7 +37,7 @@ More.
 """
 
 
-def report(title: str) -> dict[str, Any]:
+def report(title: str, few: int | None = None) -> dict[str, Any]:
     """A probe as `probed` gives it."""
     rows = [
         ["metamae-sensors", 92.0, 91.0],
@@ -49,7 +49,7 @@ def report(title: str) -> dict[str, Any]:
     return {
         "title": title,
         "data": {"source": "digits", "label_column": "label", "test_split": "test"},
-        "probe": {},
+        "probe": {"labels_per_class": few},
         "results": [{**measured, "rows": {"train": 1437, "test": 360}, "linear": runs, "knn": runs}],
         "table": {"columns": ["model", "linear probe, accuracy (%)", "kNN, accuracy (%)"], "rows": rows},
         "notes": ["A note."],
@@ -60,7 +60,7 @@ def report(title: str) -> dict[str, Any]:
 def places(tmp_path: Path) -> Places:
     """Results, card and page of one checkpoint, as a call writes them."""
     found = Places.of_rehearsal(tmp_path)
-    reports = [report("BasicMotions"), report("BasicMotions, few labels")]
+    reports = [report("BasicMotions"), report("BasicMotions", 5)]
     record = {
         "name": "metamae-sensors",
         "title": "BasicMotions",
@@ -98,16 +98,14 @@ def test_what_does_not_agree_is_named(places: Places) -> None:
 
 def test_card_and_table_read_well(places: Places) -> None:
     text = (places.cards / "metamae-sensors.md").read_text()
-    assert "curves.png" not in text and "### BasicMotions, few labels\n" in text and "\n\nMore." in text
+    assert "curves.png" not in text and "### BasicMotions, 5 labels per class\n" in text and "\n\nMore." in text
     assert ModelCard(text).data.model_name == "ORGANISATION/metamae-sensors"
-    assert [result.dataset_name for result in ModelCard(text).data.eval_results][::2] == [
-        "BasicMotions",
-        "BasicMotions, few labels",
-    ]
+    linear, _, few, _ = ModelCard(text).data.eval_results
+    assert linear.dataset_name == few.dataset_name == "BasicMotions" and "5 labels per class" in few.metric_name
     first, second = [line for line in places.page.read_text().splitlines() if line.startswith("|")][2:]
     name = "[metamae-sensors](../model_cards/metamae-sensors.md)"
     assert first == f"| {name} | BasicMotions | 1.23 M | BasicMotions | accuracy (%) | 92.00 | 50.00 | 60.00 | 2 |"
-    assert second.startswith("|  |  |  | BasicMotions, few labels | accuracy (%) |")
+    assert second.startswith("|  |  |  | BasicMotions, 5 labels per class | accuracy (%) |")
     tables = json.loads((places.results / "checkpoints.json").read_text())["tables"]
     assert tables["readme"]["rows"][0][0] == "[metamae-sensors](model_cards/metamae-sensors.md)"
 
@@ -123,7 +121,7 @@ def test_plan_is_sound(name: str) -> None:
     for each in plan.probed:
         data = recipe.data if each.data is None else data_arguments(**each.data)
         assert data.label_column and ProbeArguments(**each.probe).headline_metric(data.task)
-    assert len({each.title for each in plan.probed}) == len(plan.probed)
+    assert len({(each.title, str(each.probe)) for each in plan.probed}) == len(plan.probed)
     dataclasses.asdict(plan)
 
 
@@ -142,7 +140,11 @@ def test_a_checkpoint_is_made_resumed_and_can_be_published(
     monkeypatch.chdir(tmp_path)
     settings = {"data.max_train_samples": 200, "training.batch_size": 32}
     plan = Plan(
-        "digits", "handwritten digits", settings, [Probed("digits"), Probed("few", None, {"labels_per_class": 2})], 1
+        "digits",
+        "handwritten digits",
+        settings,
+        [Probed("digits"), Probed("digits", None, {"labels_per_class": 2})],
+        1,
     )
     monkeypatch.setitem(PLANS, "metamae-digits", plan)
     places = Places.of_rehearsal(Path("made"))
@@ -153,7 +155,7 @@ def test_a_checkpoint_is_made_resumed_and_can_be_published(
     publish(folder, "org/name", dry_run=True)
     card = (folder / "README.md").read_text()
     assert "# MetaMAE pre-trained on handwritten digits" in card and str(tmp_path) not in card
-    assert "| this model | " in card and "### few" in card
+    assert "| this model | " in card and "### digits, 2 labels per class" in card
     record = (places.results / "checkpoints" / "metamae-digits.json").read_text()
     assert str(tmp_path) not in record and "made/work" not in record
     caplog.clear()

@@ -105,9 +105,7 @@ def probe_results(report: JsonView, position: int = 0) -> list[EvalResult]:
         scores = [run[metric] for run in measured[probe]]
         if scores:
             mean, half_width = mean_interval(scores)
-            how = (
-                f"{metric} of {name} on frozen features{_few(report)}, {_over_seeds(half_width, metric, len(scores))}"
-            )
+            how = f"{metric} of {name} on frozen features{few_labels(report)}, {_over_seeds(half_width, metric, len(scores))}"
             results.append(
                 _result(data, measured["task"], measured["test_split"], metric, mean, how, report.get("title"))
             )
@@ -140,6 +138,12 @@ def with_evaluation(card: str, *reports: JsonView, position: int = 0) -> str:
     for sentence in (ONLY_ONLINE, UNMEASURED):
         text = text.replace(sentence, "Its frozen features were measured as above; fine-tuning was not measured.")
     return f"---\n{parsed.data.to_yaml()}\n---\n{text}"
+
+
+def few_labels(report: JsonView) -> str:
+    """ ", 5 labels per class" behind the name of a data set of which a probe has seen so few; else nothing."""
+    few = report["probe"].get("labels_per_class")
+    return f", {few} labels per class" if few else ""
 
 
 def eval_files(card: str) -> dict[str, str]:
@@ -186,11 +190,6 @@ def _result(
     )
 
 
-def _few(report: JsonView) -> str:
-    few = report["probe"].get("labels_per_class")
-    return f", {few} labels per class" if few else ""
-
-
 def _over_seeds(half_width: float | None, metric: str, count: int) -> str:
     if half_width is None:
         return f"{count} run{'s' * (count != 1)}"
@@ -202,8 +201,8 @@ def _evaluation_text(report: JsonView, measured: JsonView, is_one_of_several: bo
     data = data_arguments(**report["data"])
     rows, split = measured["rows"], measured["test_split"]
     title = report.get("title") or source_name(data)
-    how = _few(report).removeprefix(", ") or "all labels"
-    parts = [f"### {title}"] if is_one_of_several else []
+    how = few_labels(report).removeprefix(", ") or "all labels"
+    parts = [f"### {title}{few_labels(report)}"] if is_one_of_several else []
     parts.append(
         f"Probes of the frozen encoder on {title}, with {how}: fitted to {rows['train']:,} rows, scored on {rows[split]:,} "
         f"of {split_title(data, split)}, beside baselines."
