@@ -12,7 +12,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
-from ..files import nearest_path
+from ..files import JsonView, nearest_path
 from ..scripts import OneLineErrors, run_script
 from .card_results import eval_files, with_evaluation
 from .cards import CARD, complete_card
@@ -76,12 +76,7 @@ def publish(
     report = None if results is None else _read_results(Path(results))
     check_files(folder)
     check_loading(folder)
-    card = (folder / CARD).read_text(encoding="utf-8")
-    if report is not None:
-        card = with_evaluation(card, report)
-    if licence is not None:
-        card = with_licence(card, licence)
-    card = complete_card(card, repo_id)
+    card = complete_card(_filled_card(folder, licence, report), repo_id)
     selection = select_files(folder, card)
     check_secrets(selection.files)
     contents = {path.relative_to(folder).as_posix(): path for path in selection.files}
@@ -98,6 +93,14 @@ def publish(
     words = [str(folder), repo_id, *(["--private"] * private)]
     words += [word for name, value in given.items() if value is not None for word in (name, str(value))]
     return _upload(folder, repo_id, private, revision, operations, words)
+
+
+def _filled_card(folder: Path, licence: str | None, report: JsonView | None) -> str:
+    """The folder's card with the licence and the results that the call gives."""
+    card = (folder / CARD).read_text(encoding="utf-8")
+    if report is not None:
+        card = with_evaluation(card, report)
+    return card if licence is None else with_licence(card, licence)
 
 
 def _read_results(path: Path) -> dict[str, Any]:
