@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -42,6 +43,14 @@ def test_job_is_sound(job: Path) -> None:
     assert "trap stop USR1" in text and '"$@" --resume' in text
     for path in ("examples/run_pretrain.py", *(word for word in text.split() if word.startswith("examples/slurm/"))):
         assert (ROOT / path).is_file()
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port for the processes to meet at, which nothing else listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 def environment(folder: Path, port: int) -> dict[str, str]:
