@@ -1,6 +1,5 @@
 """Licences of models: their names on the Hub, and the question which one it is."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from huggingface_hub import ModelCard
@@ -53,15 +52,19 @@ def with_licence(card: str, name: str) -> str:
     return "\n".join(["---", f"license: {name}", *lines, "---", text])
 
 
-def ask_licence(ask: Callable[[str], str] = input) -> str | None:
-    """Ask until the answer is one of the Hub's licences, or empty: None."""
+def ask_licence() -> str | None:
+    """Ask on the terminal until the answer is one of the Hub's licences, or empty, or its end (Ctrl-D): None."""
     question = QUESTION
-    while answer := ask(question).strip():
+    while True:
         try:
-            return check_licence(answer)
+            answer = input(question).strip()
+        except EOFError:
+            print()
+            return None
+        try:
+            return check_licence(answer) if answer else None
         except ValueError as error:
             question = f"{error}\nLicence: "
-    return None
 
 
 def store_licence(folder: Path, name: str) -> bool:
