@@ -1,6 +1,6 @@
 """`Dataset.map` whose results are found again by every process and every run."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ import pyarrow as pa
 from datasets import Dataset
 from datasets.fingerprint import Hasher
 
-from .rows import Column
+from ...terminal import PATIENCE, MovingLine
+from .rows import Column, Rows
 
 BATCH_ROWS = 256
 # Rows of text prepared at once hold about so many bytes: whole books come one by one, sentences by thousands.
@@ -43,16 +44,21 @@ def cached_map(
         folder = Path(datasets.config.HF_DATASETS_CACHE) / "hf_maskssl"
         folder.mkdir(parents=True, exist_ok=True)
         options = {"cache_file_name": str(folder / f"{fingerprint}.arrow"), "num_proc": num_proc}
-    return dataset.map(
-        function,
-        with_indices=True,
-        batched=True,
-        batch_size=batch_rows,
-        remove_columns=dataset.column_names,
-        new_fingerprint=fingerprint,
-        desc="Preparing",
-        **options,
-    )
+    with MovingLine("preparing row", len(dataset), delay=PATIENCE) as line:
+
+        def counted(batch: Rows, rows: Sequence[int]) -> Mapping[str, Column] | pa.Table:
+            line.update(len(rows))
+            return function(batch, rows)
+
+        return dataset.map(
+            function if options.get("num_proc") else counted,  # other processes cannot count on this line
+            with_indices=True,
+            batched=True,
+            batch_size=batch_rows,
+            remove_columns=dataset.column_names,
+            new_fingerprint=fingerprint,
+            **options,
+        )
 
 
 def batch_rows_of(dataset: Dataset, column: str) -> int:
