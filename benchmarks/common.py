@@ -19,6 +19,8 @@ from hf_maskssl.training import Pretrainer, PretrainingRecipe
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 RECIPES = ROOT / "examples" / "recipes"
+# Fields of training that say where a run writes and what it shows, not what the encoder becomes.
+IMMATERIAL = ("output_dir", "picture_steps", "quiet", "json_log")
 
 
 def read_runs(folder: Path) -> list[dict[str, Any]]:
@@ -30,7 +32,8 @@ def effective_recipe(recipe: PretrainingRecipe) -> dict[str, Any]:
     """Every field that decides what an encoder becomes, as JSON gives it back."""
     sections = {"model": recipe.model}
     sections |= {name: dataclasses.asdict(getattr(recipe, name)) for name in ("data", "training")}
-    del sections["training"]["output_dir"]
+    for field in IMMATERIAL:
+        del sections["training"][field]
     return json.loads(json.dumps(sections))
 
 
@@ -66,7 +69,7 @@ def pretrain_once(recipe: PretrainingRecipe, notes: Mapping[str, Any]) -> tuple[
         f"{section}.{field}"
         for section, fields in effective.items()
         for field in {**stored.get(section, {}), **fields}
-        if stored.get(section, {}).get(field) != fields.get(field)
+        if stored.get(section, {}).get(field) != fields.get(field) and field not in IMMATERIAL
     ]
     if changed:
         raise ValueError(

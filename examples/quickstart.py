@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
 
 from accelerate.utils import set_seed
@@ -23,7 +24,8 @@ from hf_maskssl.evaluation.reports import markdown_table
 from hf_maskssl.files import write_json
 from hf_maskssl.hub.cards import write_model_card
 from hf_maskssl.recipes import load_recipe
-from hf_maskssl.scripts import run_script
+from hf_maskssl.scripts import OneLineErrors, run_script
+from hf_maskssl.terminal import duration, one_voice
 from hf_maskssl.training import PretrainingRecipe, load_pretraining_recipe, pretrain
 
 RECIPE = Path(__file__).resolve().parent / "recipes" / "digits.yaml"
@@ -36,6 +38,13 @@ METHODS = {
 }
 
 
+def command() -> str | None:
+    """The word of the command line: None, or "measure", which the script gives to itself; `--help` ends it here."""
+    parser = OneLineErrors(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("command", nargs="?", choices=["measure"], help="the second half alone: measure what is there")
+    return parser.parse_args().command
+
+
 def main() -> None:
     started = time.perf_counter()
     shutil.rmtree(OUTPUT, ignore_errors=True)
@@ -43,13 +52,15 @@ def main() -> None:
     for name, (title, changes) in METHODS.items():
         recipe = load_pretraining_recipe(RECIPE, [*changes, "--output_dir", str(OUTPUT / name)])
         if name == "untrained":
-            save_untrained(recipe)
+            with one_voice():
+                save_untrained(recipe)
             continue
         print(f"\n{title}: {recipe.training.max_steps} steps", flush=True)
         state = pretrain(recipe, write_card=write_model_card)
         if state.interrupted:
             raise SystemExit(f"{title} was stopped at step {state.step}: start the script again, it begins anew.")
         steps = state.step
+        print(f"loss {state.latest('train/loss'):.3f}, {duration(state.seconds)}", flush=True)
     pictures = OUTPUT / "metamae" / "pictures"
     shutil.copy2(max(pictures.glob("reconstruction-*.png")), OUTPUT / "reconstructions.png")
     shutil.copy2(pictures / "curves.png", OUTPUT / "curves.png")
@@ -91,7 +102,8 @@ def measure() -> None:
     for name in METHODS:
         # What needs no encoder is the same for all, and the untrained one is measured anyway.
         probe = dataclasses.replace(sections["probe"], baselines=name == "metamae")
-        scores = evaluate_checkpoint(str(OUTPUT / name), sections["data"], probe)
+        with one_voice(quiet=True):
+            scores = evaluate_checkpoint(str(OUTPUT / name), sections["data"], probe)
         for baseline in ("majority", "raw_inputs"):
             if baseline in scores["baselines"]:
                 result[baseline] = {"linear_probe": 100 * scores["baselines"][baseline]["linear"][0]["accuracy"]}
@@ -102,4 +114,4 @@ def measure() -> None:
 
 
 if __name__ == "__main__":
-    run_script(lambda: measure() if sys.argv[1:] == ["measure"] else main())
+    run_script(lambda: measure() if command() == "measure" else main())

@@ -99,7 +99,19 @@ def test_a_report_counts_rows_classes_and_missing_values(
 def test_a_report_of_a_table_counts_missing_values(write_parquet: Callable[..., str]) -> None:
     path = write_parquet("train", a=[1.0, None, np.nan], b=[1.0, 2.0, 3.0])
     args = data_arguments("parquet", data_files=path, kind="tabular")
-    assert read_data(args, series_config(1, 2)).report.splits["train"].missing == {"a": 2}
+    report = read_data(args, series_config(1, 2)).report
+    assert report.splits["train"].missing == {"a": 2}
+    assert "  rows without a value: a 2 (67 %)" in report.lines()
+
+
+def test_a_report_names_the_columns_that_are_read_and_those_that_are_not(write_parquet: Callable[..., str]) -> None:
+    path = write_parquet("train", text=["a", "b"], label=["x", "y"], url=["u", "v"])
+    args = data_arguments(
+        "parquet", data_files=path, kind="tokens", input_column="text", tokenizer="utf-8", label_column="label"
+    )
+    report = read_data(args, token_config(262, 4)).report
+    assert (report.columns, report.columns_left_out) == (["text", "label"], ["url"])
+    assert "columns: text, label; not read: url" in report.lines()
 
 
 def test_lines_are_narrow() -> None:
@@ -121,7 +133,8 @@ def test_a_recipe_is_described_without_training(
     for section, labels in (("training", {}), ("finetuning", {"label_column": "label"})):
         recipe = {"model": model, "data": data | labels, section: {"output_dir": str(tmp_path / "out")}}
         (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-        monkeypatch.setattr(sys, "argv", ["describe_data.py", str(tmp_path / "recipe.yaml")])
+        words = ["describe_data.py", str(tmp_path / "recipe.yaml"), "--steps", "0"]
+        monkeypatch.setattr(sys, "argv", words)
         runpy.run_path(str(REPOSITORY / "examples" / "describe_data.py"), run_name="__main__")
         printed = capsys.readouterr().out
         assert "train: 2 rows" in printed and "left out: 1 rows, nothing in column 'text'" in printed

@@ -20,7 +20,8 @@ from safetensors.torch import save_file
 from text_runs import BERT_MODEL, write_sentences
 from transformers import AutoModel
 
-from hf_maskssl.hub.card_recipes import effective_recipe
+from hf_maskssl.hub.card_recipes import NOT_REPRODUCED
+from hf_maskssl.training.pretraining.arguments import effective_recipe
 
 STEPS = 4
 HERE = Path(__file__).resolve().parent
@@ -76,7 +77,7 @@ def main(version: str) -> None:
         recipe = make_recipe(Path(method), **shared, resume=True)
         write_recipe(recipe, Path(f"{method}.yaml"))
         Path("printed").mkdir(exist_ok=True)
-        Path("printed", f"{method}.yaml").write_text(effective_recipe(recipe), encoding="utf-8")
+        Path("printed", f"{method}.yaml").write_text(effective_recipe(recipe, NOT_REPRODUCED), encoding="utf-8")
         train(make_recipe(Path(method), **shared, save_steps=2))
         for path in (f"checkpoint-{STEPS:08d}", "README.md", "pictures"):
             shutil.rmtree(Path(method) / path, ignore_errors=True)

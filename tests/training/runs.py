@@ -56,6 +56,7 @@ TRAINING: dict[str, Any] = {
     "learning_rate": 1e-3,
     "logging_steps": 1,
     "save_steps": 0,
+    "picture_steps": 0,
 }
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hf_maskssl.training.pretraining.averages import add_parts, averages, shown_beside_progress
+from hf_maskssl.training.pretraining.averages import add_parts, averages
+from hf_maskssl.training.pretraining.console import weightiest
 
 
 def scalars(**values: float) -> dict[str, torch.Tensor]:
@@ -102,10 +103,10 @@ def test_a_weight_is_that_of_the_batches_that_held_the_task() -> None:
     assert averages(plain(sums), rows=15) == pytest.approx({"verb": 1.0, "count/verb": 4, "weight/verb": 0.6})
 
 
-def test_a_progress_bar_shows_few_losses_or_the_worst_task() -> None:
-    few = {"loss": 1.0, "mask": 0.25, "train/x": 3.0}
-    assert shown_beside_progress(few) == {"loss": "1", "mask": "0.25"}
-    many = {"loss": 1.5} | {f"task{number}": float(number) for number in range(6)} | {"next_sentence": 9.0}
-    weights = {f"weight/{name}": 0.1 for name in ("task1", "task3", "next_sentence")}
-    assert shown_beside_progress(many | weights) == {"loss": "1.5", "worst": "task3 3"}
-    assert shown_beside_progress(many) == {"loss": "1.5"}
+def test_the_moving_line_shows_the_loss_and_its_three_weightiest_parts() -> None:
+    assert weightiest({"mask": 0.25, "loss": 1.0, "train/x": 3.0}) == [("loss", "1"), ("mask", "0.25")]
+    assert weightiest({"reconstruction": 0.5, "loss": 0.5}) == [("loss", "0.5")]  # which is all of it
+    tasks = {f"task{number}": float(number) for number in range(1, 6)}
+    weights = {f"weight/{name}": 0.0 for name in ("task5", "task3")} | {"weight/task1": -9.0}
+    shown = [name for name, _ in weightiest({"loss": 1.5, **tasks, **weights})]
+    assert shown == ["loss", "task1", "task4", "task2"]

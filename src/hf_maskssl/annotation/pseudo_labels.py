@@ -15,7 +15,6 @@ from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset
 from PIL import Image
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -35,6 +34,7 @@ from ..data.tables.sources import read_split
 from ..files import write_whole
 from ..launch import launched_state
 from ..locks import FolderLock
+from ..terminal import VOICE, MovingLine, one_voice
 from .picture_files import NAMED_PICTURES, Picture, name_pictures, open_picture, put_file
 from .resumable import ResumableFolder
 
@@ -191,7 +191,7 @@ def make_pseudo_labels(args: PseudoLabelArguments) -> PseudoLabelReport:
         FileNotFoundError, OSError: No such data or network.
     """
     state = launched_state()
-    with FolderLock(Path(args.output_dir), "output_dir", state):
+    with one_voice(), FolderLock(Path(args.output_dir), "output_dir", state):
         return _make_pseudo_labels(args, state)
 
 
@@ -398,8 +398,8 @@ def _label_all(
     processors = {name: labeller.processor for name, labeller in labellers.items()}
     reader = PictureReader(rows, pictures, args.input_column, processors, args.max_side)
     loader = DataLoader(reader, batch_size=args.batch_size, num_workers=args.num_workers, collate_fn=list)
-    bar = tqdm(total=len(pictures), unit="picture", desc="Labelling", disable=not state.is_main_process)
-    with bar, ThreadPoolExecutor(WRITERS) as pool:
+    VOICE.shares_rows = True
+    with MovingLine("picture", len(pictures)) as line, ThreadPoolExecutor(WRITERS) as pool:
         pending: list[Future[None]] = []
         for batch in loader:
             found = [sample for sample in batch if isinstance(sample, ReadPicture)]
@@ -420,7 +420,7 @@ def _label_all(
                 for sample, depth, classes in zip(found, maps["depth"], maps["semseg"], strict=True)
             ]
             report.written += len(found)
-            bar.update(len(batch))
+            line.update(len(batch))
         _wait(pending)
 
 

@@ -112,10 +112,20 @@ def read_data(
             report.leave_out(name, len(whole[name]) - len(taken[name]), f"data.max_{name}_samples")
             report.leave_out(name, len(taken[name]) - len(split.rows), split.reason)
         describe_split(report, name, split.rows, args, labels)
+    _describe_columns(report, args, whole["train"])
     kind.describe_rows(splits, args, processor, report)
     for line in report.lines():
         logger.info("%s", line)
     return RawData(args, splits, labels, report)
+
+
+def _describe_columns(report: DataReport, args: DataArguments, train: AnyDataset) -> None:
+    """Add to a report which columns are read and which are not; a stream may not know its columns."""
+    if train.column_names is None:
+        return
+    named = [*args.columns_read(), *args.label_columns().values(), args.split_column]
+    report.columns = [name for name in dict.fromkeys(named) if name is not None and name in train.column_names]
+    report.columns_left_out = [name for name in train.column_names if name not in report.columns]
 
 
 def prepare_data(

@@ -10,11 +10,11 @@ from ..data.arguments import checkpoint_name
 from ..files import JsonObject
 from ..recipes import build_config
 from ..training.finetuning.arguments import FinetuningRecipe
-from ..training.pretraining.arguments import PretrainingRecipe
+from ..training.pretraining.arguments import PretrainingRecipe, effective_recipe
 
 # Fields about a run's start and output, which do not describe the model.
-NOT_REPRODUCED = ("output_dir", "resume", "push_to_hub", "hub_model_id", "hub_private")
-NOT_REPRODUCED_FINETUNING = ("output_dir", "overwrite", "report_to")
+NOT_REPRODUCED = ("output_dir", "resume", "push_to_hub", "hub_model_id", "hub_private", "quiet", "json_log")
+NOT_REPRODUCED_FINETUNING = ("output_dir", "overwrite", "report_to", "quiet", "json_log")
 # Fields that a reader looks for, also where they have their defaults.
 ALWAYS_SHOWN = ("source", "kind", "task")
 
@@ -25,7 +25,7 @@ def pretraining_recipe_text(recipe: PretrainingRecipe) -> str:
     for name, section in _sections(recipe).items():
         differing[name] = differing_fields(section)
     _remove(differing["training"], NOT_REPRODUCED)
-    return _folded(_yaml(differing), effective_recipe(recipe))
+    return _folded(_yaml(differing), effective_recipe(recipe, NOT_REPRODUCED))
 
 
 def finetuned_recipe_text(recipe: FinetuningRecipe) -> str:
@@ -35,15 +35,6 @@ def finetuned_recipe_text(recipe: FinetuningRecipe) -> str:
     sections["data"] = differing_fields(recipe.data)
     sections["finetuning"] = _without_place(differing_fields(recipe.finetuning))
     return _folded(_yaml(sections), finetuned_recipe(recipe))
-
-
-def effective_recipe(recipe: PretrainingRecipe) -> str:
-    """The recipe with every field written out, as YAML that `load_pretraining_recipe` reads."""
-    sections: JsonObject = {"model": dict(recipe.model)}
-    for name, section in _sections(recipe).items():
-        sections[name] = dataclasses.asdict(section)
-    _remove(sections["training"], NOT_REPRODUCED)
-    return _yaml(sections)
 
 
 def finetuned_recipe(recipe: FinetuningRecipe) -> str:

@@ -37,6 +37,8 @@ class DataReport:
         source: `data.source`.
         kind: `data.kind`.
         splits: "train", "validation", "test" -> what is left of it.
+        columns: Columns that are read, inputs and labels; of a table's features `features` tells.
+        columns_left_out: Columns of the training split that are not read; those of a table are in `features_left_out`.
         features: Columns that are the features of a table; None for other kinds.
         features_left_out: Column -> why it is no feature.
         files_left_out: Ending -> files of a folder that its reader does not take.
@@ -45,6 +47,8 @@ class DataReport:
     source: str = ""
     kind: str = ""
     splits: dict[str, SplitReport] = field(default_factory=dict)
+    columns: list[str] = field(default_factory=list)
+    columns_left_out: list[str] = field(default_factory=list)
     features: list[str] | None = None
     features_left_out: dict[str, str] = field(default_factory=dict)
     files_left_out: dict[str, int] = field(default_factory=dict)
@@ -68,7 +72,10 @@ class DataReport:
             if split.classes is not None:
                 found.append(f"  {len(split.classes)} classes: {count_words(split.classes)}")
             if split.missing:
-                found.append(f"  rows without a value: {count_words(split.missing)}")
+                found.append(f"  rows without a value: {count_words(split.missing, split.rows)}")
+        if self.features is None and self.columns:
+            unread = f"; not read: {', '.join(self.columns_left_out)}" if self.columns_left_out else ""
+            found.append(f"columns: {', '.join(self.columns)}{unread}")
         if self.features is not None:
             found.append(f"features ({len(self.features)}): {', '.join(self.features)}")
         found += [f"  no feature: {name!r}, {reason}" for name, reason in self.features_left_out.items()]
@@ -77,9 +84,12 @@ class DataReport:
         return [line for words in found for line in _wrapped(words, width)]
 
 
-def count_words(counts: Mapping[str, int]) -> str:
-    """The first counts, in words."""
-    words = [f"{name} {count:,}" for name, count in list(counts.items())[:NAMED_CLASSES]]
+def count_words(counts: Mapping[str, int], rows: int | None = None) -> str:
+    """The first counts, in words; with `rows` each is followed by its share of them."""
+    words = [
+        f"{name} {count:,}{'' if not rows else f' ({100 * count / rows:.2g} %)'}"
+        for name, count in list(counts.items())[:NAMED_CLASSES]
+    ]
     return ", ".join(words) + (f", ... ({len(counts)} in all)" if len(counts) > NAMED_CLASSES else "")
 
 

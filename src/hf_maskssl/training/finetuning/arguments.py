@@ -57,6 +57,8 @@ class FinetuningArguments:
         mixed_precision: "no", "bf16" or "fp16", whatever `accelerate launch` says; None means what that says.
         num_workers: Number of processes that load batches.
         logging_steps: Number of steps between two training losses.
+        quiet: Whether the runs say nothing but their warnings.
+        json_log: Whether to print a line of JSON on stdout for the start, each logged step and validation, and the end.
         report_to: Names of the trackers of transformers' Trainer: "tensorboard", "wandb", ...
         save_model: Whether to keep the model of the best seed (by its validation score; the first seed where there is no
             validation split) in `output_dir`/model, with its processor.
@@ -96,6 +98,8 @@ class FinetuningArguments:
     mixed_precision: Literal["no", "bf16", "fp16"] | None = None
     num_workers: int = 0
     logging_steps: int = 50
+    quiet: bool = False
+    json_log: bool = False
     report_to: list[str] = field(default_factory=list)
     save_model: bool = True
     baselines: bool = False

@@ -28,6 +28,7 @@ from ...methods import METHODS
 from ...models.configuration_multimae import MultiMAEConfig
 from ...models.image_processing_multimae import MultiMAEImageProcessor
 from ...recipes import build_config, own_fields
+from ...terminal import no_load_report
 from .scores import LabelUnit
 
 # Task -> Auto classes; the first that a configuration is registered with is taken.
@@ -171,14 +172,15 @@ def load_model(task: str, config: PreTrainedConfig, checkpoint: Path | None) -> 
     auto_class = head_class(task, config)
     if checkpoint is None:
         return auto_class.from_config(config)
-    model, info = auto_class.from_pretrained(
-        checkpoint,
-        config=config,
-        dtype=torch.float32,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,
-        trust_remote_code=False,
-    )
+    with no_load_report():
+        model, info = auto_class.from_pretrained(
+            checkpoint,
+            config=config,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            trust_remote_code=False,
+        )
     # The head is new, or belongs to another task. Any other weight left random would go unnoticed.
     own = f"{model.base_model_prefix}."
     kinds = ("projections", "class_embeddings")

@@ -1,5 +1,6 @@
 """The setup of a fine-tuning recipe before its first run: checkpoint, configuration, data, labels."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -183,3 +184,8 @@ def refuse_sharding() -> None:
                 f"the launch asks for {name}, but fine-tuning runs data-parallel only: take "
                 "examples/accelerate/eight_gpus.yaml."
             )
+
+
+def launched_precision() -> str:
+    """The mixed precision of `accelerate launch`."""
+    return os.environ.get("ACCELERATE_MIXED_PRECISION", "no")

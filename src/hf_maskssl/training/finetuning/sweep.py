@@ -15,18 +15,20 @@ from ...data.arguments import fields_of_kinds
 from ...evaluation.metrics import LOWER_IS_BETTER
 from ...files import JsonObject, JsonView, write_json
 from ...scripts import recipe_words
+from ...terminal import log_to_terminal, one_voice
 from ..digests import rows_digest, weights_digest
 from .arguments import FinetuningRecipe, load_finetuning_recipe
 from .baselines import Baselines
+from .console import say_end, say_start, terminal_report
 from .drawing import PICTURES, Drawing
 from .results import Run, read_runs, summarise, write_results
-from .setup import FinetuningSetup
+from .setup import FinetuningSetup, launched_precision
 from .stopping import RunStopped
-from .trials import SCRATCH, Trials, launched_precision
+from .trials import SCRATCH, Trials
 
 # Fields that may change between two calls without changing a run's result.
 IMMATERIAL = {"output_dir", "overwrite", "seeds", "learning_rate", "eval_batch_size", "num_workers", "logging_steps"}
-IMMATERIAL |= {"report_to", "save_model", "num_proc", "baselines"}
+IMMATERIAL |= {"report_to", "save_model", "num_proc", "baselines", "quiet", "json_log"}
 FROM_SCRATCH = "from_scratch"  # folder of the output_dir: the runs without pre-training
 
 # Called with the kept model's folder, the recipe and the results.
@@ -41,11 +43,12 @@ def finetune(recipe: FinetuningRecipe, write_card: CardWriter | None = None) -> 
     Raises:
         RunStopped: SIGTERM or Ctrl-C came while a run was trained; it is saved, and the same call goes on with it.
     """
-    return Finetuner(recipe, write_card).run()
+    with one_voice(recipe.finetuning.quiet):
+        return Finetuner(recipe, write_card).run()
 
 
 def finetune_from_command_line(document: str, write_card: CardWriter | None = None, task: str | None = None) -> None:
-    """The scripts' main function: it reads RECIPE.yaml and its overrides and writes results.md.
+    """The scripts' main function: it reads RECIPE.yaml and its overrides, writes results.md and prints the scores.
 
     Args:
         document: Docstring of the script, printed where there is no recipe.
@@ -58,15 +61,18 @@ def finetune_from_command_line(document: str, write_card: CardWriter | None = No
     recipe = load_finetuning_recipe(*recipe_words(document))
     if task is not None and recipe.data.task != task:
         raise ValueError(f"data.task is {recipe.data.task!r}; this script is for {task!r}: take run_finetune.py.")
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("hf_maskssl").setLevel(logging.INFO)
+    log_to_terminal()
+    args = recipe.finetuning
     try:
-        finetune(recipe, write_card)
+        results = finetune(recipe, write_card)
     except RunStopped as stop:
         logger.warning("%s", stop)
         return
     if PartialState().is_main_process:
-        print((Path(recipe.finetuning.output_dir) / "results.md").read_text(encoding="utf-8"))
+        if not args.json_log:
+            print(f"\n{terminal_report(results)}\n", flush=True)
+        with one_voice(args.quiet):
+            say_end(Path(args.output_dir), results, args.json_log, args.save_model)
 
 
 class Finetuner:
@@ -87,6 +93,7 @@ class Finetuner:
         self.state, self.folder = setup.state, setup.folder
         self.config, self.data, self.metric = setup.config, setup.data, setup.metric
         self.trials = Trials(setup)
+        self.is_announced = True  # whether `run` begins with what it works with
         self.material = self.setup.broadcast(self._material() if self.state.is_main_process else {})
         with setup.lock:
             self._check_recipe_of_runs()
@@ -101,6 +108,8 @@ class Finetuner:
         """
         with self.setup.lock:
             self._check_recipe_of_runs()  # another call may have been here since
+            if self.is_announced:
+                say_start(self)
             try:
                 with self.trials.energy:
                     return self._run()
@@ -211,7 +220,9 @@ class Finetuner:
                 save_model=False,
                 output_dir=str(self.folder / FROM_SCRATCH),
             )
-            from_scratch = Finetuner(dataclasses.replace(self.recipe, finetuning=args))
+            with one_voice(quiet=True):  # of its data the log has said all
+                from_scratch = Finetuner(dataclasses.replace(self.recipe, finetuning=args))
+            from_scratch.is_announced = False
         ignore_index = self.setup.ignore_index
         return Baselines(
             self.folder, self.data, self.metric, self.args, from_scratch, self.setup.training_rows, ignore_index

@@ -6,7 +6,6 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from ...evaluation.metrics import LOWER_IS_BETTER
 from ...files import JsonObject, incomplete_folder, write_json
 from ..cost import EnergyMeter, device_name
 from ..pretraining.signals import PatientWorkers, StopSignals
+from .console import RunLine
 from .layer_decay import layer_decay_groups
 from .models import freeze, load_model, to_original_unit
 from .predictions import gather_maps, gather_predictions, map_rows, predictions_path
@@ -46,31 +46,12 @@ from .scores import (
     metric_scores,
     rows_of,
 )
-from .setup import FinetuningSetup
+from .setup import FinetuningSetup, launched_precision
 from .stopping import StoppableTrainer, Stopper, read_stopped
 
 SCRATCH = "trainer"  # folder of the output_dir: Trainer's own, gone when a run has ended
 
 logger = logging.getLogger(__name__)
-
-
-class ScoreLogger(TrainerCallback):
-    """One line of the log for each validation."""
-
-    def __init__(self, run: Run, metric: str) -> None:
-        self.run, self.metric = run, metric
-
-    def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics: Mapping[str, float] | None = None,
-        **kwargs: object,
-    ) -> None:
-        if state.is_world_process_zero and metrics is not None:
-            score = metrics[f"eval_{self.metric}"]
-            logger.info("%s, epoch %.4g: validation %s %.4f", self.run.title, state.epoch or 0, self.metric, score)
 
 
 class EpochTeller(TrainerCallback):
@@ -153,10 +134,13 @@ class Trials:
         """Train to the end, or from where SIGTERM or Ctrl-C stopped the run; gives the mean training loss of all steps."""
         before: JsonObject = {"step": 0, "loss": 0.0, "checkpoint": None} if stopped is None else stopped
         with StopSignals() as signals:
+            line = RunLine(run, self.metric, self.args.json_log)
+            trainer.add_callback(line)
             trainer.add_callback(Stopper(trainer, run, signals, before["loss"], started))
             try:
                 output = trainer.train(resume_from_checkpoint=before["checkpoint"])
             finally:
+                line.close()
                 trainer.patience.end()
         if stopped is None:
             return output.training_loss
@@ -246,7 +230,7 @@ class Trials:
             dataloader_pin_memory=torch.cuda.is_available(),
             logging_steps=args.logging_steps,
             report_to=trackers or "none",
-            disable_tqdm=not sys.stderr.isatty(),
+            disable_tqdm=True,  # `RunLine` is the line that moves
             remove_unused_columns=False,
             label_names=["labels"],
         )
@@ -263,7 +247,7 @@ class Trials:
         return {"lr_scheduler_type": "constant_with_warmup" if name == "constant" else name}
 
     def _callbacks(self, run: Run, selects: bool, with_tensorboard: bool) -> list[TrainerCallback]:
-        callbacks: list[TrainerCallback] = [ScoreLogger(run, self.metric)] if selects else []
+        callbacks: list[TrainerCallback] = []
         if selects and self.args.early_stopping_patience:
             callbacks.append(EarlyStoppingCallback(self.args.early_stopping_patience))
         if with_tensorboard:
@@ -355,11 +339,6 @@ class Trials:
         if self.state.is_main_process:
             shutil.rmtree(self._scratch(), ignore_errors=True)
         self.state.wait_for_everyone()
-
-
-def launched_precision() -> str:
-    """The mixed precision of `accelerate launch`."""
-    return os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
 
 
 def finish_wandb(trainer: Trainer) -> None:

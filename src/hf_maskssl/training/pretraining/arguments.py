@@ -1,11 +1,13 @@
 """The fields of a recipe's `training` section, and the whole recipe of a pre-training run."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
+import yaml
 from huggingface_hub.utils import validate_repo_id
 
 from ...checks import ABOVE_0, AT_LEAST_0, AT_LEAST_1, SEED, SHARE_BELOW_1, Range, check_numbers
@@ -13,6 +15,8 @@ from ...data.arguments import DataArguments
 from ...evaluation.arguments import ProbeArguments
 from ...files import JsonObject
 from ...recipes import load_recipe
+
+PICTURES = 5  # of a run whose recipe does not say when they are drawn
 
 
 @dataclass
@@ -59,7 +63,9 @@ class PretrainingArguments:
         save_steps: Number of steps between two checkpoints; 0 means one checkpoint, at the end.
         save_total_limit: Number of checkpoints to keep, beside the best one.
         save_best: Whether to keep the checkpoint with the lowest validation loss as `checkpoint-best`.
-        picture_steps: Number of steps between two pictures of reconstructions; 0 means never.
+        picture_steps: Number of steps between two pictures of reconstructions; 0 means never, None five pictures a run.
+        quiet: Whether the run says nothing but its warnings.
+        json_log: Whether to print a line of JSON on stdout for the start, each logged step and the end of the run.
         report_to: Names of Accelerate's trackers: "tensorboard", "wandb", "trackio", ...
         project_name: Name of the project in the trackers.
         resume: Whether to continue from the newest sound checkpoint in `output_dir`; without one the run starts anew.
@@ -99,7 +105,9 @@ class PretrainingArguments:
     save_steps: int = 5000
     save_total_limit: int = 2
     save_best: bool = False
-    picture_steps: int = 0
+    picture_steps: int | None = None
+    quiet: bool = False
+    json_log: bool = False
     report_to: list[str] = field(default_factory=list)
     project_name: str = "hf_maskssl"
     resume: bool = False
@@ -129,6 +137,11 @@ class PretrainingArguments:
         if self.cuda_graphs:
             self._check_cuda_graphs()
         self._check_hub()
+
+    @property
+    def steps_between_pictures(self) -> int:
+        """Steps between two pictures; 0 means never."""
+        return math.ceil(self.max_steps / PICTURES) if self.picture_steps is None else self.picture_steps
 
     @property
     def rows_in_buffer(self) -> int:
@@ -187,6 +200,20 @@ def flat_settings(recipe: PretrainingRecipe) -> JsonObject:
     settings = {f"{section}/{name}": value for section, fields in sections for name, value in fields.items()}
     plain = (bool, int, float, str)
     return {name: value if isinstance(value, plain) else str(value) for name, value in settings.items()}
+
+
+def effective_recipe(recipe: PretrainingRecipe, without: Sequence[str] = ("resume",)) -> str:
+    """The recipe with every field written out, as YAML that `load_pretraining_recipe` reads.
+
+    Args:
+        recipe: The run.
+        without: Fields of the training section that are left out.
+    """
+    sections: JsonObject = {"model": dict(recipe.model)}
+    sections |= {name: asdict(vars(recipe)[name]) for name in ("data", "probe", "training")}
+    for name in without:
+        sections["training"].pop(name)
+    return yaml.safe_dump(sections, sort_keys=False, allow_unicode=True, width=110)
 
 
 def learning_settings(args: PretrainingArguments) -> dict[str, str]:

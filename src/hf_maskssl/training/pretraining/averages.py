@@ -4,13 +4,9 @@ from collections.abc import Mapping, MutableMapping, Sequence
 
 import torch
 
-from ...models.configuration_pos_minimax_bert import NEXT_SENTENCE
-
 COUNT = "count/"
 WEIGHT = "weight/"
 PRESENT = "present/"  # only among sums: number of batches with terms of the task
-# Number of values that fit beside a progress bar.
-SHOWN_PARTS = 6
 
 
 def add_parts(
@@ -82,16 +78,3 @@ def averages(sums: Mapping[str, float], rows: float, batches: int = 1) -> dict[s
         elif share > 0:
             found[name] = total / share
     return found
-
-
-def shown_beside_progress(means: Mapping[str, float]) -> dict[str, str]:
-    """Values that fit beside a progress bar: all losses, or of many the whole one and the worst task's, as `noun 8.17`."""
-    names = [name for name in means if "/" not in name]
-    if len(names) <= SHOWN_PARTS:
-        return {name: f"{means[name]:.4g}" for name in names}
-    shown = {"loss": f"{means['loss']:.4g}"}
-    tasks = [name for name in names if WEIGHT + name in means and name != NEXT_SENTENCE]
-    if tasks:
-        worst = max(tasks, key=means.__getitem__)
-        shown["worst"] = f"{worst} {means[worst]:.3g}"
-    return shown

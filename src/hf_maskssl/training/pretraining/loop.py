@@ -9,22 +9,22 @@ from pathlib import Path
 
 import torch
 from accelerate.accelerator import Accelerator
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ...data.preparation import PreparedData, prepare_data
 from ...data.tables.report import REPORT_FILE
-from ...files import writable_folder, write_json
+from ...files import writable_folder, write_json, write_whole
 from ...locks import FolderLock
 from ...models.pretraining import pretraining_hooks
 from ...recipes import build_config
+from ...terminal import MovingLine, one_voice
 from ..cost import EnergyMeter
-from .arguments import PretrainingArguments, PretrainingRecipe, flat_settings
-from .averages import shown_beside_progress
+from .arguments import PretrainingArguments, PretrainingRecipe, effective_recipe, flat_settings
 from .balancing import balance_tasks
 from .batches import Batch, endless_batches, training_loader
 from .building import build_accelerator, build_model, build_optimizer, build_scheduler
 from .checkpoints import refuse_former_run
+from .console import RECIPE_FILE, say_end, say_look, say_start, say_values, weightiest
 from .graphs import StepGraphs, step_graphs
 from .resuming import note_settings, resume
 from .saving import finish, save
@@ -33,7 +33,7 @@ from .sharding import embeddings_in_root
 from .signals import StopSignals
 from .starting import read_start
 from .state import RunState
-from .watching import Watcher, progress_bar, recipe_watchers
+from .watching import Watcher, recipe_watchers
 from .window import LossWindow
 
 logger = logging.getLogger(__name__)
@@ -72,6 +72,7 @@ class Pretrainer:
         prepared, model, optimizer, scheduler: Parts that `run` sets up; the model as Accelerate has wrapped it.
         state: Position of the run, saved with every checkpoint.
         window: Losses since the last line of the log.
+        parameters: Number of the model's parameters, and of those that are trained; `run` sets them.
         signals: Handlers of SIGTERM and Ctrl-C, while the run trains.
         energy: Meter of the energy, on the main process.
         rows: Numbers of the rows of the last step's batches.
@@ -94,6 +95,7 @@ class Pretrainer:
         self.state = RunState()
         self.window = LossWindow(self.accelerator, self.output_dir)
         self.rows: list[torch.Tensor] = []
+        self.parameters = (0, 0)
         self.stop_requested = False  # all processes agree on it
         self.signals = StopSignals()
         self.energy = EnergyMeter(self.accelerator.is_main_process)
@@ -114,6 +116,7 @@ class Pretrainer:
         for watcher in self.watchers:
             watcher.check(self)
         model = build_model(self.recipe, self.accelerator)
+        self.parameters = model.num_parameters(), model.num_parameters(only_trainable=True)
         self.loader = training_loader(self.prepared, args, self.accelerator)
         optimizer = build_optimizer(model, args, self.accelerator.device)
         self.scheduler = build_scheduler(args, optimizer)
@@ -124,6 +127,8 @@ class Pretrainer:
         note_settings(self)
         if self.accelerator.is_main_process:
             write_json(self.output_dir / REPORT_FILE, self.prepared.report.to_json())
+            text = effective_recipe(self.recipe)
+            write_whole(self.output_dir / RECIPE_FILE, lambda path: path.write_text(text, encoding="utf-8"))
         if args.report_to:
             self.accelerator.init_trackers(args.project_name, config=flat_settings(self.recipe))
 
@@ -134,22 +139,43 @@ class Pretrainer:
 
     def run(self) -> RunState:
         """Train to the last step, or until SIGTERM, Ctrl-C or an error ends the run."""
-        with self.lock:
+        with one_voice(self.args.quiet), self.lock:
             self._set_up()
             if self.args.resume:
                 resume(self)
-            return self._train()
+            say_start(self)
+            state = self._train()
+            say_end(self)
+            return state
+
+    def time_steps(self, steps: int) -> list[float]:
+        """Seconds of each of the first steps of a run; nothing is saved."""
+        seconds = []
+        with one_voice(self.args.quiet), self.lock:
+            self._set_up()
+            source = endless_batches(self.loader, self.prepared, self.args, self.state)
+            with contextlib.closing(source) as batches:
+                for _ in range(steps):
+                    started = time.perf_counter()
+                    self._step(batches)
+                    self.window.check_finite()  # reads the loss, so waits for the device
+                    seconds.append(time.perf_counter() - started)
+        self.accelerator.end_training()
+        return seconds
 
     def _train(self) -> RunState:
         started = time.perf_counter() - self.state.seconds
         # Closing the batches ends their workers: after an error nothing else would before the program's end.
         source = endless_batches(self.loader, self.prepared, self.args, self.state)
         self._energy_before = self.state.energy_kwh if self.state.step else 0.0
-        with self.signals, self.energy, progress_bar(self) as progress, contextlib.closing(source) as batches:
+        if self.state.step >= self.args.max_steps:
+            logger.info("Nothing left to do: %d of %d steps.", self.state.step, self.args.max_steps)
+        line = MovingLine("step", self.args.max_steps, self.state.step)
+        with self.signals, self.energy, line as progress, contextlib.closing(source) as batches:
             if self.state.step == 0:
                 for watcher in self.watchers:
                     if watcher.at_start:
-                        self.log(watcher.look(self))
+                        self._look(watcher)
             # A model whose objective changes over training needs the progress.
             hooks = pretraining_hooks(self.bare_model)
             while self.state.step < self.args.max_steps and not self.stop_requested:
@@ -215,7 +241,7 @@ class Pretrainer:
             self.model.parameters(), math.inf if limit is None else limit
         )
 
-    def _after_step(self, progress: tqdm) -> None:
+    def _after_step(self, progress: MovingLine) -> None:
         args, step = self.args, self.state.step
         if self.is_due(args.logging_steps, step):
             self._log_window(progress)
@@ -225,17 +251,22 @@ class Pretrainer:
             self.stop_requested = self.any_process(self.signals.received is not None)
         for watcher in self.watchers:
             if self.is_due(watcher.every, step):
-                self.log(watcher.look(self))
+                self._look(watcher)
         # The checkpoint comes last, so that it holds everything known about its step.
         is_best = args.save_best and self.state.best_step == step
         if is_best or self.is_due(args.save_steps, step):
             save(self, best=is_best)
 
-    def _log_window(self, progress: tqdm) -> None:
+    def _look(self, watcher: Watcher) -> None:
+        values = watcher.look(self)
+        self.log(values)
+        say_look(self, values)
+
+    def _log_window(self, progress: MovingLine) -> None:
         means, grad_norm = self.window.take()
         values = {f"train/{name}": value for name, value in means.items()}
         self.log(values | {"train/learning_rate": self._learning_rate} | grad_norm)
-        progress.set_postfix(shown_beside_progress(means), refresh=False)
+        progress.tell(weightiest(means))
 
     def note_energy(self) -> None:
         """Write into the state what the run has taken so far."""
@@ -245,6 +276,7 @@ class Pretrainer:
     def log(self, values: dict[str, float]) -> None:
         """Add values of the current step to the history and the trackers."""
         self.state.record(values)
+        say_values(self, values)
         if values and self.args.report_to:
             self.accelerator.log(values, step=self.state.step)
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 from accelerate.utils import DistributedType, send_to_device
-from tqdm.auto import tqdm
 from transformers import AutoModelForPreTraining, PreTrainedModel
 
 from ...data.tables.preparing import plain_rows
@@ -57,6 +56,8 @@ class Watcher(ABC):
 class Validation(Watcher):
     """The mean loss of the validation split, with the same rows and masks every time."""
 
+    at_start = True  # measures the untrained model for comparison
+
     def check(self, run: "Pretrainer") -> None:
         validation, processes = run.prepared.validation, run.accelerator.num_processes
         if validation is None:
@@ -86,7 +87,7 @@ class Validation(Watcher):
         sums = run.accelerator.reduce(torch.stack(list(totals.values())), reduction="mean").tolist()
         means = averages(dict(zip(totals, sums, strict=True)), count)
         state = run.state
-        if run.args.save_best and (state.best_loss is None or means["loss"] < state.best_loss):
+        if run.args.save_best and state.step and (state.best_loss is None or means["loss"] < state.best_loss):
             state.best_loss, state.best_step = means["loss"], state.step
         return {f"validation/{name}": value for name, value in means.items()}
 
@@ -127,18 +128,9 @@ def recipe_watchers(recipe: PretrainingRecipe) -> list[Watcher]:
     watchers = [
         Validation(recipe.training.eval_steps),
         OnlineProbe(recipe.probe.every_steps),
-        Pictures(recipe.training.picture_steps),
+        Pictures(recipe.training.steps_between_pictures),
     ]
     return [watcher for watcher in watchers if watcher.every]
-
-
-def progress_bar(run: "Pretrainer") -> tqdm:
-    """The bar of the first process of each machine, from the run's present step; none where nothing is left to do."""
-    step, last = run.state.step, run.args.max_steps
-    if step >= last:
-        logger.info("Nothing left to do: %d of %d steps.", step, last)
-    is_shown = step < last and run.accelerator.is_local_main_process
-    return tqdm(total=last, initial=step, desc="pre-training", unit="step", disable=not is_shown)
 
 
 def whole_encoder(run: "Pretrainer") -> PreTrainedModel | None:
