@@ -15,10 +15,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TextIO
 
-import datasets
 from tqdm.auto import tqdm as notebook_or_terminal_tqdm
 from tqdm.std import tqdm
-from transformers.utils import logging as transformers_logging
 
 from .files import JsonView
 
@@ -123,6 +121,10 @@ def one_voice(quiet: bool = False) -> Iterator[None]:
     Args:
         quiet: Whether to silence the run, too, but for its warnings.
     """
+    # Imported here, because a verb that only lists something needs neither.
+    import datasets
+    from transformers.utils import logging as transformers_logging
+
     had_bars = transformers_logging.is_progress_bar_enabled(), not datasets.are_progress_bars_disabled()
     package, before = logging.getLogger(PACKAGE), (VOICE.is_quiet, VOICE.shares_rows)
     level = package.level
@@ -146,6 +148,8 @@ def one_voice(quiet: bool = False) -> Iterator[None]:
 @contextmanager
 def no_load_report() -> Iterator[None]:
     """Silence transformers' report of weights that are new, where the caller looks at these itself."""
+    from transformers.utils import logging as transformers_logging
+
     level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:

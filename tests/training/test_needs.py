@@ -8,8 +8,9 @@ import yaml
 from finetuning_runs import make_finetuning
 from runs import LABELLED, make_recipe, write_recipe
 
+from hf_maskssl.commands.describe import main
 from hf_maskssl.training import PretrainingRecipe
-from hf_maskssl.training.needs import Description, describe, describe_from_command_line
+from hf_maskssl.training.needs import Description, describe
 
 N = r"-?[\d.,]+(e-?\d+)?"
 MEASURED = (
@@ -51,14 +52,14 @@ def test_without_steps_nothing_is_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
-        "sys.argv", ["describe_data.py", str(recipe_file(tmp_path)), "--steps", "0", "--batch_size", "7"]
+        "sys.argv", ["hf-maskssl describe", str(recipe_file(tmp_path)), "--steps", "0", "--batch_size", "7"]
     )
-    describe_from_command_line("")
+    main()
     said = capsys.readouterr().out
     assert "run: 500 steps of 14 rows" in said and "memory" not in said and "time" not in said
-    monkeypatch.setattr("sys.argv", ["describe_data.py", "recipe.yaml", "--steps", "-1"])
+    monkeypatch.setattr("sys.argv", ["hf-maskssl describe", "recipe.yaml", "--steps", "-1"])
     with pytest.raises(ValueError, match="--steps: expected a number of 0 or more, got -1"):
-        describe_from_command_line("")
+        main()
 
 
 def test_fine_tuning_is_described_by_some_steps(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """The command line: `hf-maskssl VERB ...`. A verb is a function that reads `sys.argv`; it is imported when it is called."""
 
-import logging
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -8,13 +7,14 @@ from pathlib import Path
 
 from ..recipes import nearest
 from ..scripts import end, run_script
+from ..terminal import log_to_terminal
 from ..version import __version__
 
 # Verb -> (module:function below the package, what it does), in the order of a project.
 VERBS = {
     "recipes": ("commands.recipes:main", "list, show or copy the recipes of the package"),
     "fields": ("commands.fields:main", "list the fields of a recipe: type, default, meaning"),
-    "describe": ("commands.describe:main", "describe the data of a recipe before any training"),
+    "describe": ("commands.describe:main", "describe a recipe's data, and what its run will need"),
     "tokenizer": ("commands.tokenizer:main", "train a WordPiece tokenizer"),
     "tag": ("commands.tag:main", "tag words with their parts of speech"),
     "pseudo-label": ("commands.pseudo_label:main", "label pictures with depth and classes"),
@@ -55,8 +55,7 @@ def function_of(verb: str) -> Callable[[], object]:
 
 def run(verb: str) -> None:
     """Run a verb on the words of `sys.argv`; a user's mistake ends it with one line and exit code 2 (`run_script`)."""
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("hf_maskssl").setLevel(logging.INFO)
+    log_to_terminal()
     run_script(lambda: function_of(verb)())
 
 

@@ -19,12 +19,13 @@ from transformers import TrainingArguments as TransformersArguments
 
 from ..checkpoint_folders import checkpoint_folder
 from ..data.arguments import DataArguments
+from ..data.kinds.tokens import TokenArguments
+from ..data.masked_text.arguments import MaskedTextArguments
 from ..data.preparation import read_data
 from ..data.processors import load_processor
 from ..data.tables.report import DataReport
 from ..recipes import build_config, read_yaml
-from ..scripts import OneLineErrors, recipe_words
-from ..terminal import counted, duration, one_voice, terminal_width, wrapped
+from ..terminal import counted, duration, one_voice, wrapped
 from .finetuning.arguments import FinetuningRecipe, load_finetuning_recipe
 from .finetuning.models import choose_inputs, head_class, read_config
 from .finetuning.results import Run
@@ -35,8 +36,8 @@ from .pretraining.arguments import PretrainingRecipe, load_pretraining_recipe
 from .pretraining.console import device_words, number
 from .pretraining.loop import Pretrainer
 
-# Training rows that are prepared for some steps, at least: texts are joined, classes are looked for.
-FEWEST_ROWS = 256
+# Training rows that are prepared for some steps, at least: classes are looked for, and texts may be joined to a sequence.
+FEWEST_ROWS, TEXTS_OF_A_SEQUENCE = 256, 64
 GIGABYTE = 1e9
 
 
@@ -98,24 +99,6 @@ class Description:
             f"time: about {duration(steps * step)} here for {counted(steps, 'step')} on one process; validation, probes, "
             "pictures and checkpoints come on top",
         ]
-
-
-def describe_from_command_line(document: str) -> None:
-    """Print the description of the recipe that the command line names: `RECIPE.yaml [--steps N] [--any_field value ...]`.
-
-    Args:
-        document: Text that `--help` prints.
-
-    Raises:
-        ValueError: No recipe stands in front, or an error of `describe`.
-    """
-    path, words = recipe_words(document)
-    parser = OneLineErrors(add_help=False, allow_abbrev=False)
-    parser.add_argument("--steps", type=int, default=3)
-    options, overrides = parser.parse_known_args(words)
-    if options.steps < 0:
-        parser.error(f"--steps: expected a number of 0 or more, got {options.steps}")
-    print("\n".join(describe(path, overrides, options.steps).lines(terminal_width())))
 
 
 def describe(path: str | Path, overrides: Sequence[str] = (), steps: int = 3) -> Description:
@@ -199,7 +182,8 @@ def _describe_finetuning(recipe: FinetuningRecipe, steps: int) -> Description:
 
 def _few_rows(data: DataArguments, rows: int) -> DataArguments:
     """The data section with no more training rows than some steps take."""
-    most = max(FEWEST_ROWS, rows)
+    joins = isinstance(data, TokenArguments | MaskedTextArguments)
+    most = max(FEWEST_ROWS, rows * (TEXTS_OF_A_SEQUENCE if joins else 1))
     return dataclasses.replace(data, max_train_samples=min(most, data.max_train_samples or most))
 
 

@@ -15,7 +15,7 @@ from ...data.arguments import fields_of_kinds
 from ...evaluation.metrics import LOWER_IS_BETTER
 from ...files import JsonObject, JsonView, write_json
 from ...scripts import recipe_words
-from ...terminal import log_to_terminal, one_voice
+from ...terminal import one_voice
 from ..digests import rows_digest, weights_digest
 from .arguments import FinetuningRecipe, load_finetuning_recipe
 from .baselines import Baselines
@@ -61,7 +61,6 @@ def finetune_from_command_line(document: str, write_card: CardWriter | None = No
     recipe = load_finetuning_recipe(*recipe_words(document))
     if task is not None and recipe.data.task != task:
         raise ValueError(f"data.task is {recipe.data.task!r}; this script is for {task!r}: take run_finetune.py.")
-    log_to_terminal()
     args = recipe.finetuning
     try:
         results = finetune(recipe, write_card)

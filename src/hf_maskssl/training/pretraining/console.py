@@ -73,9 +73,11 @@ def say_look(run: "Pretrainer", values: Mapping[str, float]) -> None:
 
 
 def say_end(run: "Pretrainer") -> None:
-    """Say where everything is, and what to type next; nothing where the run was stopped."""
+    """Say where everything is, and what to type next; of a run that was stopped `finish` has said it."""
     state, folder = run.state, run.output_dir
     if state.interrupted:
+        if run.args.json_log:
+            say_json("stopped", {"step": state.step, "seconds": state.seconds, "output_dir": str(folder)})
         return
     loss = state.latest("train/loss")
     logger.info(
@@ -102,22 +104,23 @@ def say_end(run: "Pretrainer") -> None:
     if drawn:
         logger.info("pictures: %s (%s)", pictures, counted(len(drawn), "file"))
     logger.info("next:")
-    for command in next_commands(folder, run.prepared.task is not None):
+    held_out = run.prepared.validation is not None or run.prepared.test is not None
+    for command in next_commands(folder, can_probe=held_out and run.prepared.task is not None):
         logger.info("%s", command)
     if run.args.json_log:
         score = {} if best is None else {"best_loss": best[0], "best_step": best[1]}
         say_json("end", {"step": state.step, "seconds": state.seconds, "output_dir": str(folder), **score})
 
 
-def next_commands(folder: Path, has_labels: bool) -> list[str]:
+def next_commands(folder: Path, can_probe: bool) -> list[str]:
     """Commands for the model of a finished run.
 
     Args:
         folder: Folder of the run, which holds its recipe.
-        has_labels: Whether the recipe names labels, which a probe needs.
+        can_probe: Whether the recipe names labels and a split to score, which a probe needs.
     """
     model, recipe = (shlex.quote(str(path)) for path in (folder, folder / RECIPE_FILE))
-    commands = [["probe", model, recipe]] if has_labels else []
+    commands = [["probe", model, recipe]] if can_probe else []
     commands.append(["embed", model, recipe, f"--output {folder.name}.parquet"])
     commands.append(["publish", model, shlex.quote(f"you/{folder.name}"), "--dry_run"])
     return [shell_line(["hf-maskssl", *words]) for words in commands]
