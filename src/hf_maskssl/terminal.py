@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TextIO
 
 from tqdm.auto import tqdm as notebook_or_terminal_tqdm
 from tqdm.std import tqdm
@@ -56,8 +55,8 @@ def wrapped(text: str, width: int = WIDTH) -> str:
     lines = []
     for line in text.split("\n"):
         indent = " " * (len(line) - len(line.lstrip())) + "  "
-        options = {"break_long_words": False, "break_on_hyphens": False, "subsequent_indent": indent}
-        lines += textwrap.wrap(line, width, **options) or [""]  # type: ignore[arg-type]
+        wrap = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False, subsequent_indent=indent)
+        lines += wrap.wrap(line) or [""]
     return "\n".join(lines)
 
 
@@ -78,11 +77,11 @@ class OneProcess(logging.Filter):
         return VOICE.shares_rows and record.levelno >= logging.WARNING
 
 
-class TerminalHandler(logging.StreamHandler[TextIO]):
+class TerminalHandler(logging.Handler):
     """Lines on stderr: above the line that moves, and broken where the terminal ends; in a file as they are."""
 
     def __init__(self) -> None:
-        super().__init__(sys.stderr)
+        super().__init__()
         self.addFilter(OneProcess())
 
     def format(self, record: logging.LogRecord) -> str:
@@ -94,7 +93,7 @@ class TerminalHandler(logging.StreamHandler[TextIO]):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             tqdm.write(self.format(record), file=sys.stderr)
-            self.flush()
+            sys.stderr.flush()
         except Exception:  # as every handler of logging: what cannot be said stops nothing
             self.handleError(record)
 

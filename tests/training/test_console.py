@@ -148,7 +148,7 @@ FINETUNING = (
     r"steps: 12 a run, or 2 epochs of 48 rows",
     r"runs: 1: 1 seed x 1 learning rate",
     r"output: run",
-    rf"learning rate 0\.01, seed 0: {N} parameters, {N} of them trained",
+    rf"learning rate 0\.01, seed 0: {N} parameters",
     rf"learning rate 0\.01, seed 0, epoch [12]: validation accuracy {N}",
     r"results: run/results\.md, results\.json",
     r"pictures: .*",

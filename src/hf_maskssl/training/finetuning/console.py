@@ -2,6 +2,7 @@
 
 import logging
 import shlex
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from ...evaluation.reports import text_table
 from ...files import JsonView
-from ...terminal import VOICE, WIDTH, MovingLine, counted, say_json, shell_line, wrapped
+from ...terminal import VOICE, WIDTH, MovingLine, counted, say_json, shell_line
 from ..pretraining.console import PRECISIONS, device_words, number
 from .results import Run, outliers_sentence
 from .setup import launched_precision
@@ -73,11 +74,12 @@ class RunLine(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        parameters = kwargs.get("model")
-        if isinstance(parameters, torch.nn.Module) and state.global_step == 0:
-            trained = sum(one.numel() for one in parameters.parameters() if one.requires_grad)
-            every = sum(one.numel() for one in parameters.parameters())
-            logger.info("%s: %s parameters, %s of them trained", self.run.title, f"{every:,}", f"{trained:,}")
+        model = kwargs.get("model")
+        if isinstance(model, torch.nn.Module):
+            trained = sum(one.numel() for one in model.parameters() if one.requires_grad)
+            every = sum(one.numel() for one in model.parameters())
+            share = "" if trained == every else f", {trained:,} of them trained"
+            logger.info("%s: %s parameters%s", self.run.title, f"{every:,}", share)
         self.line = MovingLine("step", state.max_steps, state.global_step)
 
     def on_step_end(
@@ -147,12 +149,12 @@ def say_end(folder: Path, results: JsonView, json_log: bool, write_model: bool) 
 def terminal_report(results: JsonView, width: int = WIDTH) -> str:
     """The scores as text of at most `width` characters a line."""
     table = results["table"]
-    blocks = [text_table(table["rows"], table["columns"], width), wrapped(results["selection"], width)]
+    blocks = [text_table(table["rows"], table["columns"], width), textwrap.fill(results["selection"], width)]
     compared = results.get("tables", {}).get("baselines")
     if compared is not None:  # the headline, the difference and the runs: other scores stand in results.md
         columns = [*compared["columns"][:2], "difference", compared["columns"][-1]]
         rows = [[*row[:2], *row[-2:]] for row in compared["rows"]]
         blocks.append(text_table(rows, columns, width))
     if results.get("outliers") is not None:
-        blocks.append(wrapped(outliers_sentence(results["outliers"]), width))
+        blocks.append(textwrap.fill(outliers_sentence(results["outliers"]), width))
     return "\n\n".join(blocks)
