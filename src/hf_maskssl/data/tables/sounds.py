@@ -47,7 +47,30 @@ def read_waveform(value: Cell, sampling_rate: int, wanted_rate: int) -> np.ndarr
     return _at_rate(waveform.astype(np.float64), sampling_rate, wanted_rate)
 
 
+def native_waveform(value: Cell) -> tuple[np.ndarray, int]:
+    """A sound at its own rate, of one channel: (samples,) float64, and samples per second.
+
+    Args:
+        value: `{"array", "sampling_rate"}`, or an audio file, as bytes, a path or `{"bytes", "path"}`.
+
+    Raises:
+        ValueError: Missing, unreadable, or raw samples, which do not know their rate.
+    """
+    if isinstance(value, dict) and "array" in value:
+        return np.asarray(value["array"], dtype=np.float64), int(value["sampling_rate"])
+    file = encoded(value, "sound")
+    if file is None:
+        raise ValueError("expected a sound file, got samples or nothing")
+    return _decoded(file)
+
+
 def _of_file(file: Encoded, wanted_rate: int) -> np.ndarray:
+    samples, rate = _decoded(file)
+    with reading("sound", file.path):
+        return _at_rate(samples, rate, wanted_rate)
+
+
+def _decoded(file: Encoded) -> tuple[np.ndarray, int]:
     with reading("sound", file.path), file.open() as stream:
         content = stream.read()
     where = f" {file.path}" if file.path else ""
@@ -59,8 +82,7 @@ def _of_file(file: Encoded, wanted_rate: int) -> np.ndarray:
         raise ValueError(f"unreadable sound{where}: the file is empty, it holds no samples")
     if not 1 <= rate <= LARGEST_RATE:
         raise ValueError(f"unreadable sound{where}: expected 1 to {LARGEST_RATE:,} samples per second, got {rate}")
-    with reading("sound", file.path):
-        return _at_rate(samples, rate, wanted_rate)
+    return samples, rate
 
 
 def _read_wav(content: bytes, path: str | None) -> tuple[np.ndarray, int]:

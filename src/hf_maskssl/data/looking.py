@@ -1,0 +1,150 @@
+"""A look at data that no recipe describes yet: where its rows are, and which of the columns could be what."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import datasets
+from fsspec.core import split_protocol
+
+from ..files import JsonObject, JsonView, nearest_path
+from .arguments import LOCAL_SOURCES, DataArguments, data_arguments, is_hub_name
+from .builtin import SOURCES
+from .tables.files import FOLDER_ENDINGS, LinkedFiles, followed_links
+from .tables.multimodal_folder import EXTENSIONS as PICTURE_ENDINGS
+from .tables.sources import AnyDataset, column_names, read_split
+
+# Ending of a file -> the source that reads it.
+READERS = {
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".json": "json",
+    ".jsonl": "json",
+    ".txt": "text",
+    ".npy": "numpy",
+    ".npz": "numpy",
+    **dict.fromkeys(FOLDER_ENDINGS["imagefolder"], "imagefolder"),
+    **dict.fromkeys(FOLDER_ENDINGS["audiofolder"], "audiofolder"),
+}
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+# Folders of aligned pictures, by which a folder of them is told from one of classes.
+MODALITY_NAMES = ("rgb", "depth", "semseg", "normals", "thermal", "infrared")
+NAMED_FILES = 2000  # files of a folder that are looked at
+# The type of a column, as datasets has it; they share no class.
+Feature: TypeAlias = object
+
+
+def source_values(data: str, kind: str | None = None) -> JsonObject:
+    """The fields of a data section that say where the rows are.
+
+    Args:
+        data: File, folder, address, name on the Hub, or a data set of the package.
+        kind: Kind of data that the rows are; None where that is not known.
+
+    Raises:
+        FileNotFoundError: There is no such file, and it is no name.
+        ValueError: Files that no source reads.
+    """
+    if data in SOURCES:
+        return {"source": data}
+    protocol, _ = split_protocol(data)
+    path = Path(data).expanduser()
+    if protocol not in (None, "file"):
+        return {"source": _reader([data], data), "data_files": data}
+    if path.is_dir():
+        return _folder_values(path, kind)
+    if path.is_file():
+        return {"source": _reader([path.name], data), "data_files": str(path)}
+    if is_hub_name(data) and data not in LOCAL_SOURCES and not path.suffix:
+        return {"source": data}
+    raise FileNotFoundError(
+        f"DATA {data!r}: no such file or folder{nearest_path(path)}; expected one, a name on the Hub, or one of "
+        f"{list(SOURCES)}"
+    )
+
+
+def _folder_values(folder: Path, kind: str | None) -> JsonObject:
+    if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+        return {"source": str(folder)}
+    below = [one for one in folder.iterdir() if one.is_dir()]
+    named = [one for one in below if one.name in MODALITY_NAMES and _holds_pictures(one)]
+    if (kind is None and len(named) > 1) or (kind == "multimodal" and any(map(_holds_pictures, below))):
+        return {"source": "multimodal_folder", "data_dir": str(folder)}
+    with followed_links():
+        names = [os.path.basename(name) for name in LinkedFiles().find(str(folder.resolve()))[:NAMED_FILES]]
+    names = [name for name in names if not name.startswith(".") and _ending(name) in READERS]
+    source = _reader(names, str(folder)) if names else None
+    if source is None:
+        raise ValueError(f"DATA {str(folder)!r}: the folder holds no file of {sorted(set(READERS))}")
+    if source == "numpy":
+        return {"source": source, "data_files": sorted(str(folder / name) for name in names)}
+    return {"source": source, "data_dir": str(folder)}
+
+
+def _holds_pictures(folder: Path) -> bool:
+    with followed_links():
+        found = LinkedFiles().find(str(folder.resolve()))
+    return any(os.path.splitext(name)[1].lower() in PICTURE_ENDINGS for name in found[:NAMED_FILES])
+
+
+def _ending(name: str) -> str:
+    stem, ending = os.path.splitext(name.lower())
+    return os.path.splitext(stem)[1] if ending in COMPRESSED else ending
+
+
+def _reader(names: Sequence[str], data: str) -> str:
+    """The source of the most frequent ending; files that describe others (metadata.csv) are few."""
+    counts = Counter(READERS[_ending(name)] for name in names if _ending(name) in READERS)
+    if not counts:
+        raise ValueError(f"DATA {data!r}: expected a file that ends with one of {sorted(set(READERS))}")
+    return counts.most_common(1)[0][0]
+
+
+def first_look(values: JsonView) -> AnyDataset:
+    """The training split as it is, whatever kind of data it holds.
+
+    Args:
+        values: Fields of a data section; those of all kinds are read.
+    """
+    common = {name: value for name, value in values.items() if name in DataArguments.__dataclass_fields__}
+    common = {name: value for name, value in common.items() if name not in ("kind", "label_column", "task", "cache")}
+    look: DataArguments = data_arguments(
+        **{"source": "digits", **common, "kind": "multimodal", "drop_missing_labels": False}
+    )
+    return read_split(look, look.train_split)
+
+
+def columns_of(rows: AnyDataset, test: Callable[[Feature], bool]) -> list[str]:
+    """Names of the columns whose type passes a test."""
+    features: Mapping[str, Feature] = rows.features or {}
+    return [name for name in column_names(rows) if name in features and test(features[name])]
+
+
+def is_text(feature: Feature) -> bool:
+    """Whether a cell is a text, or a list of words."""
+    inner = feature.feature if isinstance(feature, datasets.List | datasets.LargeList) else feature
+    return isinstance(inner, datasets.Value) and inner.dtype in ("string", "large_string")
+
+
+def is_list_of_numbers(feature: Feature) -> bool:
+    """Whether a cell is a list of numbers, or of lists of them."""
+    return isinstance(feature, datasets.List | datasets.LargeList) and not is_text(feature)
+
+
+def is_array(feature: Feature) -> bool:
+    """Whether a cell is an array, or a list that could be one."""
+    arrays = (datasets.Array2D, datasets.Array3D, datasets.Array4D, datasets.Array5D)
+    return isinstance(feature, arrays) or is_list_of_numbers(feature)
+
+
+def is_file(feature: Feature) -> bool:
+    """Whether a cell is a picture or a sound, as datasets stores them."""
+    is_struct = isinstance(feature, dict) and bool({"bytes", "path"} & set(feature))
+    return isinstance(feature, datasets.Image | datasets.Audio) or is_struct
+
+
+def is_string(feature: Feature) -> bool:
+    """Whether a cell is a string, which may be a path."""
+    return isinstance(feature, datasets.Value) and feature.dtype in ("string", "large_string")

@@ -1,0 +1,166 @@
+"""A recipe from data alone: the kind by the columns, the sizes by rows and time; what cannot be guessed is said."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from datasets import Dataset
+from PIL import Image
+from scipy.io import wavfile
+
+from hf_maskssl.commands import main
+from hf_maskssl.commands.pretrain import is_data
+from hf_maskssl.data import build_config
+from hf_maskssl.scripts import UserError
+from hf_maskssl.training import load_pretraining_recipe
+from hf_maskssl.training.own_data import SIZES, Guess, guessed, recipe_from_data, sections
+
+pytestmark = pytest.mark.usefixtures("private_cache", "blank_pictures")
+RANDOM = np.random.default_rng(0)
+
+
+def columns(**values: Any) -> Dataset:
+    return Dataset.from_dict(values)
+
+
+def numbers(rows: int) -> list[float]:
+    return RANDOM.normal(size=rows).tolist()
+
+
+def guess_of(rows: Dataset, kind: str | None = None, label: str | None = None) -> Guess:
+    return guessed(rows, {"source": "parquet", "data_files": "file.parquet"}, kind, label)
+
+
+def test_columns_of_numbers_are_a_table() -> None:
+    rows = columns(id=[1, 2, 3], a=numbers(3), name=["x", "y", "x"], b=numbers(3), species=["cat", "dog", "cat"])
+    guess = guess_of(rows)
+    assert guess.kind == "tabular" and guess.model["series_length"] == 2
+    assert guess.data["input_column"] == ["a", "b"] and guess.data["label_column"] == "species"
+    said = "\n".join(guess.remarks)
+    assert "kind: tabular, from 2 columns of numbers; --kind sets another" in said
+    assert "left out: the columns name, id" in said and "labels: species, 2 classes" in said
+
+
+def test_numbers_to_predict_are_a_regression() -> None:
+    guess = guess_of(columns(a=numbers(5), b=numbers(5), target=numbers(5)))
+    assert guess.data["task"] == "regression" and guess.model["series_length"] == 2
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_lists_are_series(channels: int) -> None:
+    values = RANDOM.normal(size=(4, 60) if channels == 1 else (4, channels, 60)).tolist()
+    guess = guess_of(columns(series=values, label=[0, 1, 0, 1]))
+    assert guess.kind == "series"
+    assert (guess.model["num_channels"], guess.model["series_length"], guess.model["patch_size"]) == (channels, 60, 2)
+    assert guess_of(columns(values=RANDOM.normal(size=(4, 9)).tolist()), "tabular").model["series_length"] == 9
+
+
+def test_texts_are_tokens() -> None:
+    guess = guess_of(columns(smiles=["CCO", "c1ccccc1O"] * 40, weight=numbers(80)))
+    assert guess.kind == "tokens" and guess.data["input_column"] == "smiles"
+    assert guess.model["max_position_embeddings"] == 16
+
+
+def test_pictures_and_sounds_are_found_by_their_files(tmp_path: Path) -> None:
+    Image.fromarray(RANDOM.integers(0, 255, (40, 52, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    wavfile.write(tmp_path / "a.wav", 16000, RANDOM.integers(-99, 99, 16000).astype(np.int16))
+    picture = guess_of(columns(path=[str(tmp_path / "a.png")] * 3))
+    assert (picture.kind, picture.model["image_size"], picture.model["num_channels"]) == ("image", [40, 40], 3)
+    sound = guess_of(columns(path=[str(tmp_path / "a.wav")] * 3))
+    assert (sound.kind, sound.data["sampling_rate"], sound.data["frame_length"]) == ("spectrogram", 16000, 512)
+    assert sound.model["image_size"] == [64, 64]  # a second: 62.5 frames of 16 ms
+
+
+@pytest.mark.parametrize("kind", ["tabular", "series", "image", "spectrogram", "tokens"])
+@pytest.mark.parametrize("size", [size for _, size in SIZES])
+def test_every_kind_and_size_is_a_model(kind: str, size: Any, tmp_path: Path) -> None:
+    Image.fromarray(RANDOM.integers(0, 255, (9, 9), dtype=np.uint8)).save(tmp_path / "a.png")
+    wavfile.write(tmp_path / "a.wav", 8000, RANDOM.integers(-99, 99, 4000).astype(np.int16))
+    data = {
+        "tabular": columns(a=numbers(3), b=numbers(3)),
+        "series": columns(x=RANDOM.normal(size=(3, 2, 30)).tolist()),
+        "image": columns(path=[str(tmp_path / "a.png")]),
+        "spectrogram": columns(path=[str(tmp_path / "a.wav")]),
+        "tokens": columns(text=["a text"]),
+    }[kind]
+    recipe = sections(guess_of(data), size, "name", 3, 100)
+    assert build_config(recipe["model"]).hidden_size == size.width
+    assert recipe["training"]["batch_size"] <= 3
+
+
+@pytest.mark.parametrize(
+    "rows, kind, label, words",
+    [
+        (
+            columns(a=["x", "y"], b=["1", "2"]),
+            None,
+            None,
+            r"no column fits any kind.*seen: \{'a': 'string', 'b': 'string'\}",
+        ),
+        (columns(a=[1.0, 2.0], b=[1.0, 2.0]), "image", None, "no column fits kind 'image'"),
+        (columns(a=[1.0, 2.0], b=[1.0, 2.0]), "tabulr", None, "--kind: expected one of"),
+        (columns(a=[1.0, 2.0], b=[1.0, 2.0]), "multimodal", None, "hf-maskssl recipes copy multimae_own_data"),
+        (columns(a=[1.0, 2.0], b=[1.0, 2.0]), None, "c", "no column 'c'; the columns are"),
+    ],
+)
+def test_what_cannot_be_guessed_is_said(rows: Dataset, kind: str | None, label: str | None, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        guess_of(rows, kind, label)
+
+
+def test_words_that_are_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    assert [is_data(word) for word in ("folder", "absent.csv", "scenes")] == [True, True, True]
+    assert [is_data(word) for word in ("digits", "a.yaml", "typo")] == [False, False, False]
+
+
+def test_a_csv_becomes_a_recipe_and_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = "\n".join(f"{a:.3f},{b:.3f},{a + b > 0}" for a, b in RANDOM.normal(size=(40, 2)))
+    Path("my data.csv").write_text(f"a,b,label\n{table}\n")
+    words = ["hf-maskssl", "pretrain", "my data.csv", "--max_steps", "2", "--hidden_size", "16", "--quiet"]
+    monkeypatch.setattr(sys, "argv", words)
+    main()
+    recipe = load_pretraining_recipe("my_data.yaml")
+    assert recipe.data.kind == "tabular" and recipe.data.label_column == "label"
+    assert recipe.training.output_dir == "outputs/my_data" and recipe.training.max_steps == 2
+    assert Path("outputs/my_data/model.safetensors").is_file()
+    assert max(map(len, Path("my_data.yaml").read_text().splitlines())) <= 100
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(UserError):
+        main()
+    assert "my_data.yaml exists already: run `hf-maskssl pretrain my_data.yaml`" in capsys.readouterr().err
+
+
+def test_steps_fill_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half as much time gives half as many steps, no more than so many passes, and what fails leaves no file."""
+    monkeypatch.chdir(tmp_path)
+    table = "\n".join(f"{a:.3f},{b:.3f}" for a, b in RANDOM.normal(size=(900, 2)))
+    Path("x.csv").write_text(f"a,b\n{table}\n")
+
+    class Fixed:
+        measured = type("Measured", (), {"seconds": [0.5, 0.5, 0.5]})
+
+    monkeypatch.setattr("hf_maskssl.training.own_data.describe", lambda path, overrides, steps: Fixed)
+    steps = {}
+    for minutes in (2.0, 4.0, 1000.0):
+        said: list[str] = []
+        path = recipe_from_data("x.csv", f"r{minutes:g}", minutes=minutes, say=said.append)
+        steps[minutes] = yaml.safe_load(path.read_text())["training"]["max_steps"]
+        assert f"{steps[minutes]:,} steps" in "\n".join(said)
+    assert steps == {2.0: 180, 4.0: 360, 1000.0: 300 * 900 // 128}
+
+    def fail(path: Path, overrides: Any, steps: int) -> None:
+        raise ValueError("no memory")
+
+    monkeypatch.setattr("hf_maskssl.training.own_data.describe", fail)
+    with pytest.raises(ValueError, match="no memory"):
+        recipe_from_data("x.csv", "failed")
+    assert not Path("failed.yaml").exists()
