@@ -16,7 +16,19 @@ PACKAGE = Path(hf_maskssl.__file__).resolve().parent
 REPOSITORY = PACKAGE.parent.parent
 # Each sub-package may import itself and those before it. "" is the package's own front: `__init__`,
 # which makes names public and registers the methods, `recipes` and `launch`.
-ORDER = ["models", "methods", "", "data", "annotation", "evaluation", "pictures", "training", "hub", "commands"]
+ORDER = [
+    "models",
+    "methods",
+    "",
+    "data",
+    "annotation",
+    "evaluation",
+    "pictures",
+    "embedding",
+    "training",
+    "hub",
+    "commands",
+]
 HEAVY = ["torch", "numpy", "transformers", "datasets", "sklearn", "matplotlib", "accelerate", "evaluate", "pandas"]
 
 

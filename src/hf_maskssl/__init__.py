@@ -11,6 +11,7 @@ from .registration import register_when_needed
 from .version import __version__
 
 if TYPE_CHECKING:
+    from .embedding.in_python import embed as embed
     from .methods import Description as Description
     from .methods import Method as Method
     from .methods import register_method as register_method
@@ -28,6 +29,7 @@ _PUBLIC = {
     "Description": "methods",
     "Method": "methods",
     "register_method": "methods",
+    "embed": "embedding.in_python",
     "MetaMAEConfig": "models.configuration_metamae",
     "MetaMAEModel": "models.modeling_metamae",
     "MetaMAEForPretraining": "models.modeling_metamae",

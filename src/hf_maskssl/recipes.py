@@ -304,6 +304,24 @@ def build_section(name: str, kind: type, values: JsonView) -> Any:
     return kind(**{field: coerce(value, hints[field], f"{name}.{field}") for field, value in values.items()})
 
 
+def overridden(name: str, kind: type, values: JsonView, overrides: Sequence[str]) -> JsonObject:
+    """The values of one section, changed by command-line words.
+
+    Args:
+        name: Name of the section, for `--section.field`.
+        kind: Class of the section.
+        values: Table of field -> value; it stays as it is.
+        overrides: Command-line words of `load_recipe`.
+
+    Raises:
+        ValueError: A word that fits no field, or a value that is no YAML.
+    """
+    changed = dict(values)
+    for _, field, value in _parse_overrides(overrides, {name: kind}, {name: changed}, name):
+        changed[field] = value
+    return changed
+
+
 def _parse_overrides(
     words: Sequence[str],
     sections: Mapping[str, type],

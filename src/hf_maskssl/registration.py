@@ -5,7 +5,8 @@ that `import hf_maskssl` takes none, registration waits until one of these is us
 
 - a file of `hf_maskssl.models`, or recipes: registered together;
 - `AutoConfig`: knows the model types at once, and their configuration classes as soon as one of them is used;
-- `AutoImageProcessor`, `AutoFeatureExtractor`: look for classes by name among those that are registered.
+- `AutoImageProcessor`, `AutoFeatureExtractor`: look for classes by name among those that are registered;
+- `transformers.pipelines`: knows the task "masked-feature-extraction", whose other parts are imported when one is made.
 
 `AutoModel` and its like choose by the class of a configuration, so the methods are registered before they are asked.
 """
@@ -20,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 AUTO = "transformers.models.auto"
+PIPELINES = "transformers.pipelines"
 NEED_METHODS = (
     "hf_maskssl.models",
     "hf_maskssl.recipes",
@@ -34,11 +36,12 @@ def register_when_needed(configurations: Mapping[str, str]) -> None:
     Args:
         configurations: Table of model type -> public name of its configuration class.
     """
+    actions: dict[str, Callable[[], None]] = {PIPELINES: _register_pipeline}
     if entry_points(group="hf_maskssl.methods"):  # only their modules know their model types
         _register()
-        return
-    actions: dict[str, Callable[[], None]] = dict.fromkeys(NEED_METHODS, _register)
-    actions[f"{AUTO}.configuration_auto"] = lambda: _promise(configurations)
+    else:
+        actions |= dict.fromkeys(NEED_METHODS, _register)
+        actions[f"{AUTO}.configuration_auto"] = lambda: _promise(configurations)
     for name in set(actions) & set(sys.modules):
         actions.pop(name)()
     sys.meta_path.insert(0, _ImportWatcher(actions))
@@ -46,6 +49,12 @@ def register_when_needed(configurations: Mapping[str, str]) -> None:
 
 def _register() -> None:
     importlib.import_module("hf_maskssl.methods")
+
+
+def _register_pipeline() -> None:
+    importlib.import_module(
+        "hf_maskssl.embedding.pipelines"
+    ).register()  # a string: nothing in front imports what is behind
 
 
 def _promise(configurations: Mapping[str, str]) -> None:

@@ -72,14 +72,26 @@ class ResumableFolder:
         write_json(self.file, self.report, synced=True)
 
     def _compare(self, settings: Mapping[str, Any]) -> None:
-        before = self.report["settings"]
-        changed = [
-            self.unspoken.get(name, f"{name} was {before.get(name)!r} and is {value!r}")
-            for name, value in settings.items()
-            if before.get(name) != value
-        ]
+        changed = changed_settings(self.report["settings"], settings, self.unspoken)
         if changed:
             raise ValueError(
                 f"output_dir {self.root} was begun with other {self.settings_name}: {', '.join(changed)}. Take another "
                 "folder"
             )
+
+
+def changed_settings(
+    before: Mapping[str, Any], settings: Mapping[str, Any], unspoken: Mapping[str, str] | None = None
+) -> list[str]:
+    """The settings that are not what they were, in words.
+
+    Args:
+        before: Settings of the report.
+        settings: Settings of this call, in JSON's types.
+        unspoken: Setting -> words that replace its values.
+    """
+    return [
+        (unspoken or {}).get(name, f"{name} was {before.get(name)!r} and is {value!r}")
+        for name, value in settings.items()
+        if before.get(name) != value
+    ]

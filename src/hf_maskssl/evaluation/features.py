@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..data.tables.labels import IGNORED_LABEL
 
-Level = Literal["sequence", "token"]
+Level = Literal["sequence", "token", "every_token"]
 Precision = Literal["no", "bf16"]
 Rows: TypeAlias = Dataset[dict[str, Any]] | Sequence[Mapping[str, Any]]
 Collator: TypeAlias = Callable[[list[Mapping[str, Any]]], Mapping[str, Any]]
@@ -31,6 +31,21 @@ class TokenEncoder(Protocol):
     """An encoder that says how many tokens, such as a class token, lead its `last_hidden_state`; others have one."""
 
     num_prefix_tokens: int
+
+
+@runtime_checkable
+class GridEncoder(Protocol):
+    """An encoder of several pictures, whose tokens lie in grids, one a modality, in the order of `last_hidden_state`."""
+
+    def token_grids(self, inputs: Any) -> Sequence[Any]:
+        """The grids of a batch's modalities, each with `name` and `size`."""
+
+
+@runtime_checkable
+class LatentEncoder(Protocol):
+    """An encoder whose tokens may be latents, (L, D), which read the input: none of them is padding."""
+
+    latents: torch.Tensor | None
 
 
 class EncoderOutput(Protocol):
@@ -109,7 +124,8 @@ def extract_features(
         collator: List of rows -> batch. Left out for a `DataLoader`.
         batch_size: Rows of a batch.
         level: "sequence": one feature row a sample, `pooler_output`. "token": one for each token that has a label,
-            `last_hidden_state` without the prefix where `labels` (B, N) is not -100.
+            `last_hidden_state` without the prefix where `labels` (B, N) is not -100. "every_token": one for each token that
+            is neither padding nor of an absent modality; the labels are then the samples' `index`.
         device: Device of the encoder, to which batches are moved.
         output: `.npy` file to which the features are streamed (labels go to `<name>.labels.npy` beside it). None keeps
             them in memory up to `memory_limit`, and beyond it in an unnamed temporary file.
@@ -154,8 +170,47 @@ def _encoded(
         inputs = {name: _to_device(batch[name], device) for name in batch if name not in ("labels", "index")}
         with autocast:
             outputs = encoder(**inputs)
-        rows, row_labels = _feature_rows(outputs, batch.get("labels"), level, num_prefix_tokens)
-        yield _Block(rows, row_labels)
+        if level == "every_token":
+            labels = _samples_of_tokens(
+                encoder, inputs, outputs.last_hidden_state[:, num_prefix_tokens:], batch["index"]
+            )
+            yield _Block(*_feature_rows(outputs, labels, "token", num_prefix_tokens))
+        else:
+            yield _Block(*_feature_rows(outputs, batch.get("labels"), level, num_prefix_tokens))
+
+
+def _samples_of_tokens(
+    encoder: nn.Module, inputs: Mapping[str, Any], tokens: torch.Tensor, index: torch.Tensor
+) -> torch.Tensor:
+    """(B, N) int64, the sample that each token belongs to; -100 where there is nothing in the input."""
+    is_real = real_tokens(encoder, inputs, tokens)
+    found = torch.ones(tokens.shape[:2], dtype=torch.bool) if is_real is None else is_real.cpu()
+    return torch.where(found, index[:, None], IGNORED_LABEL)
+
+
+def real_tokens(encoder: nn.Module, inputs: Mapping[str, Any], tokens: torch.Tensor) -> torch.Tensor | None:
+    """Which tokens stand for something in the input; None where all do.
+
+    Args:
+        encoder: Encoder that gave the tokens.
+        inputs: Batch that it was given.
+        tokens: `last_hidden_state` (B, N, D) without the prefix.
+
+    Returns:
+        (B, N) bool: neither padding nor of an absent modality.
+    """
+    if isinstance(encoder, GridEncoder):
+        if "presence" not in inputs:
+            return None
+        always = torch.ones(len(tokens), dtype=torch.bool, device=tokens.device)
+        grids = encoder.token_grids(inputs["inputs"])
+        there = [inputs["presence"].get(grid.name, always)[:, None].expand(-1, grid.size) for grid in grids]
+        return torch.cat(there, dim=1)
+    mask = inputs.get("attention_mask")
+    if mask is None or (isinstance(encoder, LatentEncoder) and encoder.latents is not None):
+        return None
+    # Patches of a picture, which are all there, come before the tokens of its text.
+    return torch.nn.functional.pad(mask.bool(), (tokens.shape[1] - mask.shape[1], 0), value=True)
 
 
 def _check_finite(rows: np.ndarray, batch: int) -> None:

@@ -9,6 +9,11 @@ def _said(config: PreTrainedConfig, name: str, otherwise: Any) -> Any:  # fields
     return getattr(config, name, otherwise)  # the one place that asks for fields that may be absent
 
 
+def modality(config: PreTrainedConfig) -> str | None:
+    """What a model reads, `model.modality`; None for a model of another package."""
+    return _said(config, "modality", None)
+
+
 def takes_channels_last(config: PreTrainedConfig) -> bool:
     """Whether a model takes series as (B, T, C), each step a token, rather than (B, C, T)."""
     return bool(_said(config, "channels_last", False))
