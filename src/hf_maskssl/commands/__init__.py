@@ -24,6 +24,8 @@ VERBS = {
     "segment": ("commands.finetune:segment", "fine-tune to name the class of every pixel"),
     "depth": ("commands.finetune:depth", "fine-tune to estimate the depth of every pixel"),
     "embed": ("commands.embed:main", "write the features of data, a row each"),
+    "neighbors": ("commands.neighbors:main", "find the nearest rows of features"),
+    "map": ("commands.map:main", "draw features as points, coloured by a column"),
     "masks": ("commands.masks:main", "draw the masks that an SMA chooses"),
     "predict": ("commands.predict:main", "draw what a MultiMAE sees and predicts"),
     "convert": ("hub.conversion:main", "convert a checkpoint of the methods' authors"),
