@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import logging
+import sys
 import textwrap
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -159,8 +160,8 @@ def measure_checkpoint(
     encoder = load_encoder(folder).to(device)
     prepared = prepare_data(data_args, encoder.config, load_processor(folder), require_labels=True)
     task = data_args.task
-    features = _features_of_splits(encoder, prepared, task, probe_args, device, features_dir)
-    arm = _probe_features(model, features, task, probe_args, device)
+    features = features_of_splits(encoder, prepared, task, probe_args, device, features_dir)
+    arm = probe_features(model, features, task, probe_args, device)
     metric = probe_args.headline_metric(task)
     said = [float(np.mean([run.scores[metric] for run in arm.runs(probe)])) for probe in PROBES]
     logger.info("%s: %s %.4f by the linear probe, %.4f by kNN", model, metric, *said)
@@ -216,7 +217,7 @@ def _result(
     }
 
 
-def _probe_features(
+def probe_features(
     name: str, features: dict[str, Features], task: str, args: ProbeArguments, device: str | torch.device
 ) -> Arm:
     """Linear and kNN probes of an encoder's features."""
@@ -242,9 +243,9 @@ def _measure_baselines(
     seed = args.seeds[0]
     encoder: torch.nn.Module = untrained_encoder(config, seed)
     encoder.to(device)
-    untrained = _probe_features(
+    untrained = probe_features(
         f"{UNTRAINED} (seed {seed})",
-        _features_of_splits(encoder, prepared, task, args, device, None),
+        features_of_splits(encoder, prepared, task, args, device, None),
         task,
         args,
         device,
@@ -267,7 +268,7 @@ def _baseline_key(config: PreTrainedConfig, prepared: PreparedData) -> str:
     return json.dumps([fields, processor], sort_keys=True, default=str)
 
 
-def _features_of_splits(
+def features_of_splits(
     encoder: torch.nn.Module,
     prepared: PreparedData,
     task: str,
@@ -275,6 +276,7 @@ def _features_of_splits(
     device: str | torch.device,
     features_dir: Path | None,
 ) -> dict[str, Features]:
+    """Split -> an encoder's features of it; kept in `features_dir` where there is one."""
     return {
         name: extract_features(
             encoder,
@@ -499,7 +501,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sections = {"data": DataArguments, "probe": ProbeArguments}
     recipe = load_recipe(recipe_path, overrides, sections, primary="probe")
     with one_voice(), FolderLock(options.output, "--output"):
-        measure_and_report(models, recipe["data"], recipe["probe"], options, recipe_path)
+        if options.labels_per_class:
+            from .few_shot import draw_and_report  # which imports this module
+
+            draw_and_report(models, recipe["data"], recipe["probe"], options, recipe_path)
+        else:
+            measure_and_report(models, recipe["data"], recipe["probe"], options, recipe_path)
 
 
 def measure_and_report(
@@ -570,7 +577,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> tuple[argparse.Namespace
     parser = OneLineErrors(
         usage="%(prog)s MODEL [MODEL ...] RECIPE [--any_field value ...]",
         description="Linear and kNN probes on the frozen features of saved encoders. The recipe's sections `data` and "
-        "`probe` are used; any of their fields can be overridden, such as --labels_per_class 5 --seeds '[0, 1, 2]'.",
+        "`probe` are used; any of their fields can be overridden, such as --labels_per_class 5 --seeds '[0, 1, 2]'. "
+        "Several numbers of labels give a curve.",
         allow_abbrev=False,
     )
     parser.add_argument("--output", type=Path, default=Path("outputs/linear_probe"), help="default: %(default)s")
@@ -578,8 +586,34 @@ def parse_arguments(arguments: Sequence[str] | None) -> tuple[argparse.Namespace
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default here: %(default)s"
     )
     parser.add_argument("--keep_features", action="store_true", help="stream the features to OUTPUT/features")
-    options, words = parser.parse_known_args(arguments)
-    names = list(takewhile(lambda word: not word.startswith("--"), words))
+    parser.add_argument(
+        "--labels_per_class", nargs="+", metavar="N", help='labelled rows of each class, or "all", such as 1 5 20 all'
+    )
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    names = list(takewhile(lambda word: not word.startswith("-"), words))
+    options, overrides = parser.parse_known_args(words[len(names) :])
     if len(names) < 2:
         parser.error(f"expected at least one MODEL and then a RECIPE before any --field, got {names}")
-    return options, names[:-1], names[-1], words[len(names) :]
+    options.labels_per_class = few_shot_counts(options.labels_per_class)
+    if options.labels_per_class is not None and len(options.labels_per_class) == 1:
+        count = options.labels_per_class.pop()
+        overrides += ["--probe.labels_per_class", "null" if count is None else str(count)]
+    return options, names[:-1], names[-1], overrides
+
+
+def few_shot_counts(words: Sequence[str] | None) -> list[int | None] | None:
+    """Numbers of labels of each class, rising, None for all; None where nothing was asked for.
+
+    Raises:
+        ValueError: A word that is neither a number from 1 nor "all", or one that comes twice.
+    """
+    if words is None:
+        return None
+    counts: list[int | None] = []
+    for word in words:
+        if word not in ("all", "null") and not (word.isdigit() and int(word) > 0):
+            raise ValueError(f'--labels_per_class: expected numbers from 1 or "all", got {word!r}')
+        counts.append(int(word) if word.isdigit() else None)
+    if len(set(counts)) != len(counts):
+        raise ValueError(f"--labels_per_class: expected different numbers, got {' '.join(words)}")
+    return sorted(counts, key=lambda count: float("inf") if count is None else count)
