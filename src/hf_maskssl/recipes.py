@@ -15,6 +15,7 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig
 from .checks import shown
 from .files import JsonObject, JsonView, did_you_mean, nearest_path
 
+RECIPE_ENDINGS = (".yaml", ".yml")
 KNOWN_SECTIONS = ("model", "data", "probe", "training", "finetuning")
 # A type annotation as an object (`int`, `list[str]`, `int | None`, a Literal); Python has no common type for them.
 Hint: TypeAlias = Any

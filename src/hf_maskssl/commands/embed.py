@@ -1,7 +1,7 @@
 """Write the features of data: a frozen encoder's numbers for every row.
 
     hf-maskssl embed MODEL DATA --output FEATURES [options] [--field value]
-    hf-maskssl embed MODEL --recipe RECIPE --output FEATURES [options]
+    hf-maskssl embed MODEL RECIPE.yaml --output FEATURES [options]
 
 MODEL is a checkpoint folder or a name on the Hub; its processor prepares the
 rows as in training. DATA is a file (csv, parquet, json, txt, npy, npz), a
@@ -21,6 +21,7 @@ from itertools import takewhile
 
 from ..embedding.arguments import EmbedArguments
 from ..embedding.run import EmbedReport, embed_to
+from ..recipes import RECIPE_ENDINGS
 from ..scripts import OneLineErrors
 
 
@@ -50,9 +51,10 @@ def parse_arguments(words: list[str]) -> EmbedArguments:
     options, overrides = parser.parse_known_args(words[len(names) :])
     if not 1 <= len(names) <= 2:
         parser.error(f"expected MODEL and DATA (or --recipe RECIPE) in front of all options, got {names}")
-    return EmbedArguments(
-        model=names[0], data=names[1] if len(names) > 1 else None, overrides=overrides, **vars(options)
-    )
+    data = names[1] if len(names) > 1 else None
+    if data is not None and data.lower().endswith(RECIPE_ENDINGS) and options.recipe is None:
+        data, options.recipe = None, data
+    return EmbedArguments(model=names[0], data=data, overrides=overrides, **vars(options))
 
 
 def told(report: EmbedReport) -> str:

@@ -28,12 +28,11 @@ from accelerate.state import PartialState
 from ..data.builtin import SOURCES
 from ..hub.cards import write_model_card
 from ..hub.publish import publish
-from ..recipes import recipe_names
+from ..recipes import RECIPE_ENDINGS, recipe_names
 from ..scripts import OneLineErrors, recipe_words
 from ..training import load_pretraining_recipe, pretrain
 from ..training.own_data import recipe_from_data
 
-RECIPE_ENDINGS = (".yaml", ".yml")
 DEFAULT_MINUTES = 10.0
 
 

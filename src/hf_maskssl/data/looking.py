@@ -31,6 +31,8 @@ READERS = {
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 # Folders of aligned pictures, by which a folder of them is told from one of classes.
 MODALITY_NAMES = ("rgb", "depth", "semseg", "normals", "thermal", "infrared")
+# Names that a column of texts usually has, the usual ones first.
+TEXT_NAMES = ("text", "sequence", "sentence", "smiles", "content", "document", "caption")
 NAMED_FILES = 2000  # files of a folder that are looked at
 # The type of a column, as datasets has it; they share no class.
 Feature: TypeAlias = object

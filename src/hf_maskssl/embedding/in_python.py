@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from ..data.arguments import DataArguments
 from ..data.kinds import Kind, find_kind
 from ..data.kinds.base import Fitted
+from ..data.looking import source_values
 from ..data.processors import Processor
 from ..data.tables.preparing import RawSplit
 from ..data.tables.rows import ChosenRows, TransformedRows
@@ -21,7 +22,7 @@ from ..models.feature_extraction_series import SeriesFeatureExtractor
 from ..recipes import nearest
 from .encoders import Encoder, Pooling, chosen_device, chosen_precision, load_encoder
 from .rows import RowSource, for_inference
-from .sources import completed_values, input_column, section_of, source_values
+from .sources import completed_values, input_column, section_of
 
 # A row: a series, a table's row by column, a picture, a sound, a text, ids, or pictures by modality.
 Row: TypeAlias = Any

@@ -15,6 +15,7 @@ from accelerate.state import PartialState
 from tqdm.auto import tqdm
 
 from ..data.arguments import DataArguments
+from ..data.looking import source_values
 from ..data.tables.report import DataReport
 from ..evaluation.features import Features, Precision, extract_features
 from ..launch import launched_state
@@ -25,7 +26,7 @@ from .encoders import Encoder, chosen_precision, load_encoder
 from .output import Output, told_by_main
 from .places import Place
 from .rows import RowSource, Shard
-from .sources import completed_values, section_of, source_values
+from .sources import completed_values, section_of
 from .tables import write_shard
 
 # Settings that are long or mean nothing to a reader.

@@ -13,6 +13,7 @@ import yaml
 from datasets import Dataset
 
 from ..data.looking import (
+    TEXT_NAMES,
     columns_of,
     first_look,
     is_array,
@@ -40,7 +41,6 @@ OTHER_KINDS = {
     "vision_language": "metamae_mscoco",
 }
 LABEL_NAMES = ("label", "labels", "target", "class", "species", "diagnosis", "quality", "y")
-TEXT_NAMES = ("text", "sequence", "sentence", "smiles", "content", "document", "caption")
 MOST_CLASSES = 100
 LOOKED_AT = 200  # rows that sizes are taken from
 # Names of columns that count rows.
