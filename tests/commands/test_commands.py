@@ -51,6 +51,15 @@ def test_every_verb_has_a_page_of_help(
     assert f"hf-maskssl {verb}" in printed
 
 
+def test_the_page_of_help_is_light() -> None:
+    code = "import sys; sys.argv = ['hf-maskssl']; from hf_maskssl.commands import main; main()\n"
+    code += "print([name for name in ('torch', 'transformers', 'datasets') if name in sys.modules], file=sys.stderr)"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(ROOT / "src")}
+    )
+    assert ended.stderr.strip() == "[]"
+
+
 def test_a_mistyped_verb_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError) as end:
         call(monkeypatch, "pretrian", "digits")

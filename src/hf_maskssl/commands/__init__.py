@@ -5,9 +5,8 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from ..recipes import nearest
+from ..files import did_you_mean
 from ..scripts import end, run_script
-from ..terminal import log_to_terminal
 from ..version import __version__
 
 # Verb -> (module:function below the package, what it does), in the order of a project.
@@ -58,21 +57,28 @@ def function_of(verb: str) -> Callable[[], object]:
 
 def run(verb: str) -> None:
     """Run a verb on the words of `sys.argv`; a user's mistake ends it with one line and exit code 2 (`run_script`)."""
+    # Here, as it imports datasets, which the page of help does not need.
+    from ..terminal import log_to_terminal, one_voice
+
+    def speak() -> None:
+        with one_voice():
+            function_of(verb)()
+
     log_to_terminal()
-    run_script(lambda: function_of(verb)())
+    run_script(speak)
 
 
 def main() -> None:
     """Run the verb that the command line names."""
     word = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if word in ("-h", "--help", "help"):
-        print(help_text())
+        run_script(lambda: print(help_text()))
         return
     if word == "--version":
-        print(f"hf_maskssl {__version__}")
+        run_script(lambda: print(f"hf_maskssl {__version__}"))
         return
     if word not in VERBS:
-        end(f"VERB: no command {word!r}{nearest(word, VERBS)}; `hf-maskssl --help` lists them")
+        end(f"VERB: no command {word!r}{did_you_mean(word, VERBS)}; `hf-maskssl --help` lists them")
     # argparse calls a program by the last part of its path.
     sys.argv = [str(Path(sys.argv[0]).with_name(f"hf-maskssl {word}")), *sys.argv[2:]]
     run(word)

@@ -2,7 +2,7 @@
 
     hf-maskssl pretrain RECIPE [--any_field value ...]
     accelerate launch -m hf_maskssl pretrain RECIPE [--any_field value ...]
-    hf-maskssl pretrain DATA [--kind KIND] [--minutes 10] [--any_field value ...]
+    hf-maskssl pretrain DATA [--kind KIND] [--minutes 10] [--any_field value]
 
 RECIPE is a YAML file or the name of a recipe of the package, such as digits
 (`hf-maskssl recipes` lists them). Any of its fields can be changed:
