@@ -31,10 +31,12 @@ MODALITIES = tiny_models.MODALITIES["sma"]
 # "self-tokens", ..., and with padding at the end of rows and in the middle of one.
 CASES = [f"{encoder}-{modality}" for encoder in ENCODERS for modality in MODALITIES]
 PADDED_CASES = ["padded-self-tokens", "padded-cross-tokens", "padded-self-series", "padded-cross-series"]
+# Values are missing: whole tokens, and some channels of others.
+HOLED_CASES = ["holed-self-series", "holed-cross-image"]
 
 
 def small_config(case: str, **changes: Any) -> SMAConfig:
-    encoder, modality = case.removeprefix("padded-").split("-")
+    encoder, modality = case.removeprefix("padded-").removeprefix("holed-").split("-")
     return SMAConfig(**(SMALL | ENCODERS[encoder] | MODALITIES[modality] | changes))
 
 
@@ -60,7 +62,28 @@ def make_batch(case: str, batch_size: int = 4, seed: int = 0) -> dict[str, torch
         mask = (torch.arange(length) < lengths[:, None]).long()
         mask[1, 2:4] = 0  # holes
         batch["attention_mask"] = mask
-    return batch
+    return with_holes(batch) if case.startswith("holed") else batch
+
+
+def with_holes(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """With NaN for missing values: none in the first row, whole tokens in the second, both in the third, most in the last."""
+    name = next(iter(batch))
+    observed = torch.ones_like(batch[name])
+    tokens = observed if name == "input_values" else observed.movedim(1, -1)  # (B, ..., C)
+    tokens[1:3, 1:3] = 0
+    tokens[2:3, -1:, ..., :1] = 0
+    tokens[3:, 3:] = 0
+    return {name: batch[name].masked_fill(observed == 0, torch.nan), "observed_mask": observed.long()}
+
+
+def is_real(batch: dict[str, torch.Tensor]) -> torch.Tensor | None:
+    """(B, N) bool, the tokens that are neither padding nor missing."""
+    if "attention_mask" in batch:
+        return batch["attention_mask"].bool()
+    if "observed_mask" not in batch:
+        return None
+    observed = batch["observed_mask"].bool()
+    return observed.any(-1) if "input_values" in batch else observed.any(1).flatten(1)
 
 
 def make_draws(case: str, batch_size: int = 4, seed: int = 1) -> dict[str, torch.Tensor]:
@@ -68,8 +91,9 @@ def make_draws(case: str, batch_size: int = 4, seed: int = 1) -> dict[str, torch
     generator = torch.Generator().manual_seed(seed)
     config, batch = small_config(case), make_batch(case, batch_size)
     draws = torch.rand(batch_size, config.num_queries, generator=generator)
-    if "attention_mask" in batch and not config.is_cross_attention:
-        draws = draws.masked_fill(batch["attention_mask"] == 0, 2.0)
+    real = is_real(batch)
+    if real is not None and not config.is_cross_attention:
+        draws = draws.masked_fill(~real, 2.0)
     query_mask = torch.zeros_like(draws, dtype=torch.bool).scatter(1, draws.argsort(1)[:, :2], True)
     return {"query_mask": query_mask, "noise": torch.rand(batch_size, config.num_tokens, generator=generator)}
 

@@ -31,6 +31,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"image_size": 8, "nearby_ratio": 1.5}, "nearby_ratio"),
     ({"image_size": 8, "num_channels": 0}, "num_channels"),
     ({"image_size": 8, "decoder_num_hidden_layers": -1}, "decoder_num_hidden_layers"),
+    ({"image_size": 8, "masking": "span"}, "masking='span' needs modality 'tokens' or 'series', got 'image'"),
+    ({"image_size": 8, "mean_span_length": 0.5}, "`mean_span_length` must be at least 1"),
 ]
 BAD_INPUTS: Refusals = [
     ("series", {"input_values": torch.randn(2, 4, 12)}, r"num_channels=3.*got 4"),
@@ -61,19 +63,21 @@ BAD_INPUTS: Refusals = [
 class TestMetaMAE(ClassifierBehaviours):
     kit = metamae_cases
     encoder_class = MetaMAEModel
-    cases, shapes = CASES, ["series", "image", "vision_language", "padded_tokens"]
+    cases, shapes = CASES, ["series", "image", "vision_language", "padded_tokens", "holed_series"]
     anew = ("image", {})
-    variants = [(case, PLAIN_MAE) for case in CASES]
+    variants = [*((case, PLAIN_MAE) for case in CASES), ("holed_series", {"masking": "span"})]
     impossible = REFUSED
     bad_inputs = BAD_INPUTS
     bad_draws = [
-        ("series", {"noise": torch.rand(4, 5)}, r"`noise` must .* per place, the shape \(4, 6\), got \(4, 5\)")
+        ("series", {"noise": torch.rand(4, 5)}, r"`noise` must .* per place, the shape \(4, 6\), got \(4, 5\)"),
+        ("series", {"is_masked": torch.zeros(4, 5)}, "`is_masked` must have one draw per place"),
+        ("series", {"is_masked": torch.ones(4, 6)}, r"`is_masked` hides every token in rows \[0, 1, 2, 3\]"),
     ]
     sequence_classifier, token_classifier = MetaMAEForSequenceClassification, MetaMAEForTokenClassification
     token_cases = ["padded_tokens"]
 
     def is_token(self, encoder: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        names = ("input_ids", "input_values", "pixel_values", "attention_mask")
+        names = ("input_ids", "input_values", "pixel_values", "attention_mask", "observed_mask")
         tokens = encoder.embeddings.tokenize(**(dict.fromkeys(names) | batch))
         real = torch.ones(tokens.shape) if tokens.attention_mask is None else tokens.attention_mask
         return torch.nn.functional.pad(real.bool(), (1, 0))
@@ -168,3 +172,35 @@ def test_float64_input_is_read_in_the_models_precision() -> None:
     model, batch = encoder("series"), make_batch("series")
     expected = model(**batch).pooler_output
     torch.testing.assert_close(model(input_values=batch["input_values"].double()).pooler_output, expected)
+
+
+@pytest.mark.parametrize("case", ["series", "padded_tokens", "holed_tabular"])
+def test_a_mask_may_be_given(case: str) -> None:
+    model, batch, draws = small_model(case).eval(), make_batch(case), make_draws(case)
+    drawn = model(**batch, **draws)
+    given = model(**batch, nearby_noise=draws["nearby_noise"], is_masked=drawn.mask)
+    assert torch.equal(given.mask, drawn.mask) and torch.equal(given.support_mask, drawn.support_mask)
+    torch.testing.assert_close(given.loss, drawn.loss)
+    for name in {"patch_predictions", "token_logits"} & set(drawn):
+        torch.testing.assert_close(given[name], drawn[name], rtol=1e-4, atol=1e-5)
+    everything = model(**batch, is_masked=torch.zeros_like(drawn.mask))  # one more visible token than is ever drawn
+    assert everything.loss.isfinite() and not everything.mask.any()
+
+
+def test_spans_hide_runs_of_neighbours_and_as_many_tokens() -> None:
+    fields: dict[str, Any] = {"series_length": 60, "patch_size": 1, "num_channels": 1, "mask_ratio": 0.5}
+    runs = {}
+    for masking in ("random", "span"):
+        model = small_model("series", masking=masking, mean_span_length=6, **PLAIN_MAE, **fields).eval()
+        torch.manual_seed(0)
+        mask = model(input_values=torch.randn(50, 1, 60)).mask
+        assert (mask.sum(1) == 30).all()
+        starts = mask.diff(dim=1, prepend=torch.zeros(50, 1, dtype=torch.long)) == 1
+        runs[masking] = (mask.sum() / starts.sum()).item()
+    assert runs["random"] < 2.5 and runs["span"] > 6  # neighbouring runs join
+    model = small_model("holed_series", masking="span").eval()
+    batch, draws = make_batch("holed_series"), make_draws("holed_series")
+    spans = {"span_noise": draws["nearby_noise"]}
+    first = model(**batch, **draws, **spans)
+    assert first.mask.sum(1).tolist() == [3, 3, 3, 1]
+    assert torch.equal(first.mask, model(**batch, **draws, **spans).mask)

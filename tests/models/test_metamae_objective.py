@@ -52,6 +52,8 @@ def slow_loss(model: MetaMAEForPretraining, batch: dict, draws: dict) -> dict[st
             for place in range(num_tokens):
                 if place < num_patches:
                     error = patch_predictions[row, place] - tokens.patches[row, place]
+                    if tokens.observed is not None and real[row, place]:
+                        error = error[tokens.observed[row, place]]
                     parts.append(sum(value * value for value in error) / len(error))
                 else:
                     word = tokens.ids[row, place - num_patches]
@@ -118,7 +120,7 @@ def slow_loss(model: MetaMAEForPretraining, batch: dict, draws: dict) -> dict[st
     }
 
 
-INPUTS = ("input_ids", "input_values", "pixel_values", "attention_mask")
+INPUTS = ("input_ids", "input_values", "pixel_values", "attention_mask", "observed_mask")
 
 
 def neighbours(place: int, num_patches: int, grid: tuple[int, ...]) -> set[int]:

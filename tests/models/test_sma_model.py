@@ -7,13 +7,13 @@ import pytest
 import sma_cases
 import torch
 from model_behaviours import ClassifierBehaviours, Refusals
-from sma_cases import CASES, PADDED_CASES, make_batch, make_draws, small_config, small_model
+from sma_cases import CASES, HOLED_CASES, PADDED_CASES, is_real, make_batch, make_draws, small_config, small_model
 from transformers import AutoModelForPreTraining
 
 from hf_maskssl import SMAForSequenceClassification, SMAForTokenClassification, SMAModel
 from hf_maskssl.models.layers import drop_path
 
-ALL = [*CASES, *PADDED_CASES]
+ALL = [*CASES, *PADDED_CASES, *HOLED_CASES]
 TOKENS = {"modality": "tokens", "vocab_size": 5, "max_position_embeddings": 20}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"modality": "tokens", "max_position_embeddings": 8}, "needs a positive `vocab_size`"),
@@ -98,7 +98,10 @@ BAD_DRAWS: list[tuple[dict[str, torch.Tensor], str]] = [
 class TestSMA(ClassifierBehaviours):
     kit = sma_cases
     encoder_class = SMAModel
-    cases, shapes = ALL, ["self-image", "cross-tokens", "padded-self-tokens", "padded-cross-series"]
+    cases, shapes = (
+        ALL,
+        ["self-image", "cross-tokens", "padded-self-tokens", "padded-cross-series", "holed-self-series"],
+    )
     saved = {"decoder_mask_token": True, "mask_schedule": "mix"}
     anew = ("cross-tokens", {"decoder_mask_token": True, "tie_word_embeddings": True, "decoder_v_channels": 12})
     random = {"drop_path_rate": 0.4}
@@ -120,9 +123,8 @@ class TestSMA(ClassifierBehaviours):
     poolings = [{"classifier_pooling": "query"}, {"classifier_pooling": "mean"}]
 
     def is_token(self, encoder: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        if encoder.config.is_cross_attention or "attention_mask" not in batch:
-            return torch.ones(4, encoder.config.num_queries, dtype=torch.bool)
-        return batch["attention_mask"].bool()
+        real = None if encoder.config.is_cross_attention else is_real(batch)
+        return torch.ones(4, encoder.config.num_queries, dtype=torch.bool) if real is None else real
 
     def same_choice(self, outputs: Any, draws: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {"is_masked": outputs.mask.bool()}  # the choice may flip where two tokens nearly tie

@@ -7,7 +7,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sma_cases import CASES, PADDED_CASES, make_batch, make_draws, small_config, small_model, to_double
+from sma_cases import (
+    CASES,
+    HOLED_CASES,
+    PADDED_CASES,
+    is_real,
+    make_batch,
+    make_draws,
+    small_config,
+    small_model,
+    to_double,
+)
 from torch import nn
 from torch.nn import functional as F
 
@@ -46,20 +56,27 @@ def raw_tokens(batch: dict[str, torch.Tensor], row: int) -> torch.Tensor:
     return batch["input_ids" if "input_ids" in batch else "input_values"][row]
 
 
+def observed_values(batch: dict[str, torch.Tensor], row: int) -> torch.Tensor:
+    """(N, C) bool."""
+    observed = batch["observed_mask"][row].bool()
+    return observed.flatten(1).T if "pixel_values" in batch else observed
+
+
 def slow_loss(model: SMAForMaskedModeling, batch: dict[str, torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
     """Section 4 for one sample after the other, tokens taken out one by one."""
     config, encoder, decoder = model.config, model.sma, model.decoder
     losses = []
     for row in range(len(mask)):
         raw = raw_tokens(batch, row)
+        observed = observed_values(batch, row) if "observed_mask" in batch else None
+        raw = raw if observed is None else raw.masked_fill(~observed, 0.0)
         table = encoder.embeddings.position_embeddings.weight[: len(raw)]
         vectors = (
             encoder.embeddings.token_embeddings(raw) if config.has_tokens else encoder.embeddings.value_projection(raw)
         )
         embedded = encoder.embeddings.norm(vectors + table)
-        real = (
-            batch["attention_mask"][row] == 1 if "attention_mask" in batch else torch.ones(len(raw), dtype=torch.bool)
-        )
+        everything = is_real(batch)
+        real = torch.ones(len(raw), dtype=torch.bool) if everything is None else everything[row]
         visible = [place for place in range(len(raw)) if real[place] and not mask[row, place]]
         inputs = embedded[visible]
         hidden = slow_layer(encoder.input_layer, inputs if encoder.latents is None else encoder.latents, inputs)
@@ -88,12 +105,13 @@ def slow_loss(model: SMAForMaskedModeling, batch: dict[str, torch.Tensor], mask:
                     target = (target - torch.tensor(config.target_mean)) / torch.tensor(config.target_std)
                 if config.target_clip is not None:
                     target = target.clamp(-config.target_clip, config.target_clip)
-                losses.append((output[0] - target).pow(2).mean())
+                error = output[0] - target
+                losses.append((error if observed is None else error[observed[place]]).pow(2).mean())
     return torch.stack(losses).mean()
 
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
-    *((case, {}) for case in [*CASES, *PADDED_CASES]),
+    *((case, {}) for case in [*CASES, *PADDED_CASES, *HOLED_CASES]),
     (
         "padded-self-tokens",
         {"decoder_mask_token": True, "decoder_query_residual": True, "tie_word_embeddings": True},
@@ -122,7 +140,7 @@ def test_loss_and_gradients_of_the_slow_reference(case: str, changes: dict[str, 
         torch.testing.assert_close(mine.grad, theirs.grad, msg=name)
 
 
-@pytest.mark.parametrize("case", ["self-tokens", "padded-cross-series"])
+@pytest.mark.parametrize("case", ["self-tokens", "padded-cross-series", "holed-self-series"])
 def test_gradients_against_finite_differences(case: str) -> None:
     model, batch, draws = small_model(case).double(), to_double(make_batch(case, 2)), make_draws(case, 2)
     mask = model(**batch, **to_double(draws)).mask.bool()  # held fixed: the choice of the mask has no gradient
@@ -150,15 +168,16 @@ def test_the_choice_of_the_mask_carries_no_gradient() -> None:
 
 
 def permuted(batch: dict[str, torch.Tensor], order: torch.Tensor) -> dict[str, torch.Tensor]:
-    result = {name: value[:, order] for name, value in batch.items() if name != "pixel_values"}
-    if "pixel_values" in batch:
-        values = batch["pixel_values"]
-        result["pixel_values"] = values.flatten(2)[..., order].view_as(values)
-    return result
+    return {
+        name: value.flatten(2)[..., order].view_as(value) if value.dim() == 4 else value[:, order]
+        for name, value in batch.items()
+    }
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 2**16), case=st.sampled_from([*CASES, *PADDED_CASES]), is_random=st.booleans())
+@given(
+    seed=st.integers(0, 2**16), case=st.sampled_from([*CASES, *PADDED_CASES, *HOLED_CASES]), is_random=st.booleans()
+)
 def test_a_consistent_permutation_of_positions_changes_nothing(seed: int, case: str, is_random: bool) -> None:
     """Domain-agnostic in the sense of Eq. 1: same loss and gradients, mask and table permuted along."""
     generator = torch.Generator().manual_seed(seed)

@@ -28,7 +28,10 @@ OBJECTIVES: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "first_order": (metamae_cases, "padded_tokens", {"first_order": True}),
     "plain_mae": (metamae_cases, "padded_tokens", {"num_adaptation_steps": 0, "contrastive_weight": 0.0}),
     "linear_decoder": (metamae_cases, "padded_tokens", {"decoder_num_hidden_layers": 0}),
-    **{f"sma-{case}": (sma_cases, case, {}) for case in ("self-series", "cross-image", *sma_cases.PADDED_CASES)},
+    **{
+        f"sma-{case}": (sma_cases, case, {})
+        for case in ("self-series", "cross-image", *sma_cases.PADDED_CASES, *sma_cases.HOLED_CASES)
+    },
     "sma-random": (sma_cases, "padded-self-tokens", {"masking": "random"}),
     "sma-all": (sma_cases, "padded-cross-tokens", {"reconstruct_visible": True}),
     **{f"multimae-{case}": (multimae_cases, case, {}) for case in multimae_cases.CASES},

@@ -10,6 +10,7 @@ from .field_checks import (
     SizesAsPairs,
     check_at_least,
     check_heads,
+    check_partly_observed,
     check_positive,
     check_probabilities,
     check_token_id,
@@ -61,12 +62,18 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
         projector_hidden_size: Width of the projector's hidden layer; None is 4 * `hidden_size`.
         projector_output_size: Width of the contrasted representation.
         mask_ratio: Share of tokens hidden from the encoder, in (0, 1) (Table 8).
+        masking: Choice of the hidden tokens. "random": every token alone, as in the paper. "span": runs of neighbours of
+            geometric length with mean `mean_span_length`, as where a sensor drops out for a while or a block of columns is
+            missing; for modality "tokens" and "series".
+        mean_span_length: Mean length of a run, in tokens.
         num_adaptation_steps: Gradient steps on the latent (Table 15); 0 is plain MAE and needs `contrastive_weight=0`.
         adaptation_step_size: Step size alpha of Eq. 2.
         first_order: Whether to leave out the derivative of the inner gradient; cheaper, and worse in the paper.
         nearby_ratio: Probability r that a masked token next to a visible one joins the support set.
         contrastive_weight: Weight lambda of Eq. 5; 0 leaves the task contrastive loss and its projector out.
         contrastive_temperature: Temperature tau of Eq. 4.
+        partly_observed_embedding: Whether patches of which some values are missing (`observed_mask`) get a learned embedding
+            added, beside zeros in place of what is missing.
         initializer_range: Standard deviation of the class and mask tokens.
         classifier_dropout: Dropout in front of a classification head.
 
@@ -85,6 +92,7 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
     num_channels: int = 3
     patch_size: int | list[int] | tuple[int, ...] = 4
     pad_token_id: int | None = None
+    partly_observed_embedding: bool = False
 
     hidden_size: int = 256
     num_hidden_layers: int = 12
@@ -106,6 +114,8 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
     projector_output_size: int = 128
 
     mask_ratio: float = 0.5
+    masking: Literal["random", "span"] = "random"
+    mean_span_length: float | int = 3.0
     num_adaptation_steps: int = 1
     adaptation_step_size: float | int = 0.5
     first_order: bool = False
@@ -175,6 +185,8 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
         for name, value in needed[self.modality].items():
             if value is None or (isinstance(value, int) and value < 1):
                 raise ValueError(f"modality='{self.modality}' needs a positive `{name}`, got {value}.")
+        values = math.prod(self.patch_shape) * self.num_channels if self.has_patches else 1
+        check_partly_observed(self, values)
         if not self.has_patches:
             return
         if len(self.signal_shape) != len(self.patch_shape):
@@ -192,7 +204,7 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
 
     def validate_numbers(self) -> None:
         check_positive(self, "layer_norm_eps", "contrastive_temperature")
-        check_at_least(self, 1, "num_channels", "patch_size")
+        check_at_least(self, 1, "num_channels", "patch_size", "mean_span_length")
         check_at_least(
             self, 0, "initializer_range", "num_adaptation_steps", "contrastive_weight", "adaptation_step_size"
         )
@@ -222,6 +234,8 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
     def validate_objective(self) -> None:
         if not 0 < self.mask_ratio < 1:
             raise ValueError(f"`mask_ratio` must lie between 0 and 1, both excluded, got {self.mask_ratio}.")
+        if self.masking == "span" and self.modality not in ("tokens", "series"):
+            raise ValueError(f"masking='span' needs modality 'tokens' or 'series', got '{self.modality}'.")
         if self.num_adaptation_steps == 0 and self.contrastive_weight > 0:
             raise ValueError(
                 "`num_adaptation_steps=0` is plain MAE, whose amortised and adapted latents are the same: there is "

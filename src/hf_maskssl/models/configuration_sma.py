@@ -10,6 +10,7 @@ from .field_checks import (
     SizesAsPairs,
     check_at_least,
     check_heads,
+    check_partly_observed,
     check_positive,
     check_probabilities,
     check_token_id,
@@ -45,6 +46,8 @@ class SMAConfig(SizesAsPairs, PreTrainedConfig):
         series_length: Time steps (or features) of a series, the longest when lengths differ.
         image_size: Height and width in pixels; one number for a square.
         num_channels: Values per time step or pixel (the paper's d_raw).
+        partly_observed_embedding: Whether tokens of which some channels are missing (`observed_mask`) get a learned embedding
+            added, beside zeros in place of what is missing.
         encoder_type: "self_attention": the embedded inputs are their own queries (chemistry, physics).
             "cross_attention": `num_latents` learned queries read the input once (Perceiver IO; proteins, text, images).
         num_latents: Number l of learned latents of a cross-attention encoder.
@@ -115,6 +118,7 @@ class SMAConfig(SizesAsPairs, PreTrainedConfig):
     image_size: int | list[int] | tuple[int, ...] | None = None
     num_channels: int = 1
     pad_token_id: int | None = None
+    partly_observed_embedding: bool = False
 
     encoder_type: Literal["self_attention", "cross_attention"] = "self_attention"
     num_latents: int = 256
@@ -261,6 +265,7 @@ class SMAConfig(SizesAsPairs, PreTrainedConfig):
                 raise ValueError(f"modality='{self.modality}' needs a positive `{name}`, got {value}.")
         if self.modality == "image" and len(self.signal_shape) != 2:
             raise ValueError(f"`image_size` must be a height and a width, or one number, got {self.image_size}.")
+        check_partly_observed(self, 1 if self.has_tokens else self.num_channels)
         for name, numbers in (("target_mean", self.target_mean), ("target_std", self.target_std)):
             if numbers is not None and self.has_tokens:
                 raise ValueError(f"`{name}` standardises continuous targets; modality 'tokens' has none: remove it.")

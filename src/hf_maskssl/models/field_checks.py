@@ -96,6 +96,18 @@ def check_heads(config: PreTrainedConfig, width_name: str, heads_name: str, defa
     return width
 
 
+def check_partly_observed(config: PreTrainedConfig, values_per_token: int) -> None:
+    """Refuse an embedding of tokens observed in part where a token has one value, which is there or not.
+
+    Raises:
+        ValueError: `partly_observed_embedding` is set for such tokens.
+    """
+    if _value(config, "partly_observed_embedding") and values_per_token == 1:
+        raise ValueError(
+            "`partly_observed_embedding` is for tokens of several values, but one value or id makes a token here: remove it."
+        )
+
+
 def _numbers(config: PreTrainedConfig, name: str) -> list[float]:
     """A field's numbers; none where it is None."""
     value: object = _value(config, name)

@@ -48,8 +48,58 @@ def check_signal(
         )
     if values_are_readable(signal) and not torch.isfinite(signal).all():
         rows = torch.nonzero(~torch.isfinite(signal).flatten(1).all(1)).flatten().tolist()
-        raise ValueError(f"`{name}` must be finite, found NaN or infinity in rows {rows[:8]} of the batch.")
+        raise ValueError(
+            f"`{name}` must be finite, found NaN or infinity in rows {rows[:8]} of the batch: mark missing values with 0 in "
+            "`observed_mask` (1 = observed)."
+        )
     return signal
+
+
+def check_observed_values(name: str, observed_mask: torch.Tensor, signal: torch.Tensor) -> torch.Tensor | None:
+    """`observed_mask` as bool; None where it is known to be all ones.
+
+    Raises:
+        ValueError: Another shape than the signal's, or (on the CPU) other values than 0 and 1.
+    """
+    if tuple(observed_mask.shape) != tuple(signal.shape):
+        raise ValueError(
+            f"`observed_mask` must have one entry per value of `{name}`, {tuple(signal.shape)}, got "
+            f"{tuple(observed_mask.shape)}."
+        )
+    is_observed = observed_mask.bool()
+    if not values_are_readable(observed_mask):
+        return is_observed
+    if observed_mask.dtype != torch.bool and not ((observed_mask == 0) | (observed_mask == 1)).all():
+        other = observed_mask[(observed_mask != 0) & (observed_mask != 1)][0].item()
+        raise ValueError(
+            f"`observed_mask` must be 1 where a value was observed and 0 where it is missing, got {other}."
+        )
+    return None if is_observed.all() else is_observed
+
+
+def check_observed_tokens(is_real: torch.Tensor) -> None:
+    """Refuse rows without a token of which something was observed, (B, N) bool.
+
+    Raises:
+        ValueError: There are such rows (on the CPU).
+    """
+    if values_are_readable(is_real) and not is_real.any(1).all():
+        rows = torch.nonzero(~is_real.any(1)).flatten().tolist()
+        raise ValueError(
+            f"`observed_mask` (1 = observed) marks nothing as observed in rows {rows[:8]} of the batch: drop such rows."
+        )
+
+
+def check_no_observed_mask(observed_mask: torch.Tensor | None, model: str) -> None:
+    """Refuse an `observed_mask` for a model that reads ids alone.
+
+    Raises:
+        ValueError: There is one.
+    """
+    if observed_mask is not None:
+        raise ValueError(
+            f"{model} reads ids, which have no `observed_mask`: leave it out (padding is `attention_mask`)."
+        )
 
 
 def check_ids(input_ids: torch.Tensor, vocab_size: int, max_length: int) -> None:

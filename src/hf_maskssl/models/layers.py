@@ -127,6 +127,19 @@ class SquaredError(torch.autograd.Function):
         return (grad * (2 / target.shape[-1])).unsqueeze(-1) * (prediction - target), None
 
 
+def squared_error(
+    prediction: torch.Tensor, target: torch.Tensor, observed: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Mean squared error of the last dimension, (..., P) twice -> (...), over the values that `observed` (..., P) marks True.
+
+    0 where none was observed. Targets that were not observed must be finite.
+    """
+    if observed is None:
+        return SquaredError.apply(prediction, target)
+    error = (prediction - target).masked_fill(~observed, 0.0)
+    return error.square().sum(-1) / observed.sum(-1).clamp(min=1)
+
+
 def eager_attention_forward(
     module: nn.Module,
     query: torch.Tensor,

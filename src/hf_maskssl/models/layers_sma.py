@@ -1,4 +1,4 @@
-"""SMA's layers: attention to any context, and the first one, whose attention chooses the masks (Xie et al. 2024)."""
+"""SMA's layers: attention to any context, the first one, whose attention chooses the masks, and the decoder (Xie et al. 2024)."""
 
 import torch
 from torch import nn
@@ -127,3 +127,54 @@ class SMAInputLayer(SMALayer):
             keys = F.linear(context, attention.key_value.weight[:qk_size]).unflatten(-1, (heads, -1)).transpose(1, 2)
         reduce = attention_per_query if per_query else attention_received
         return reduce(queries, keys, chosen.weights, is_real)
+
+
+class SMADecoder(nn.Module):
+    """A decoder in which positions ask the encoder's output for their content: one cross-attention layer and an MLP (Eq. 6)."""
+
+    def __init__(self, config: SMAConfig) -> None:
+        super().__init__()
+        self.config = config
+        embedding, width = config.embedding_width, config.decoder_width
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.positions = None if config.decoder_shared_positions else nn.Embedding(config.num_tokens, embedding)
+        self.mask_token = nn.Parameter(torch.zeros(embedding)) if config.decoder_mask_token else None
+        self.layer = SMALayer(
+            config,
+            query_size=embedding,
+            context_size=config.hidden_size,
+            num_heads=config.decoder_num_attention_heads,
+            qk_size=config.decoder_qk_channels or embedding,
+            v_size=width,
+            hidden_size=width,
+            intermediate_size=config.decoder_intermediate_size or embedding,
+            residual=config.decoder_query_residual,
+        )
+        self.output_norm = nn.LayerNorm(width, eps=config.embedding_layer_norm_eps)
+        self.output = nn.Linear(width, config.output_size)
+
+    def forward(
+        self,
+        latents: torch.Tensor,
+        latents_mask: torch.Tensor | None,
+        positions: torch.Tensor,
+        is_scored: torch.Tensor,
+        ids: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Predict the content of positions.
+
+        Args:
+            latents: (B, L, D), the encoder's output.
+            latents_mask: Mask of the kernel over them, or None.
+            positions: (1, N, E), the queries of the positions: from the table in `positions`, or from the encoder's.
+            is_scored: (B, N) bool, the positions that enter the loss: there the mask token is added.
+            ids: (B, M), the positions to predict, scored ones; None predicts all.
+
+        Returns:
+            (B, M or N, V or C).
+        """
+        queries = positions
+        if self.mask_token is not None:
+            queries = queries + (self.mask_token if ids is not None else is_scored.unsqueeze(-1) * self.mask_token)
+        hidden_states = self.layer(queries, self.norm(latents), latents_mask, ids)
+        return self.output(self.output_norm(hidden_states))

@@ -160,6 +160,19 @@ def random_masking(
     return TokenMask(ids_shuffle[:, :max_keep], keep_mask, ids_restore, (rank >= num_keep) & is_real, is_real)
 
 
+def explicit_masking(is_masked: torch.Tensor, is_real: torch.Tensor | None) -> TokenMask:
+    """The split that a caller's mask makes.
+
+    Args:
+        is_masked: (B, N) bool, True = masked; no padding.
+        is_real: (B, N) bool, True = not padding; None when nothing is padded.
+    """
+    is_visible = ~is_masked if is_real is None else ~is_masked & is_real
+    ids_shuffle = (~is_visible).to(torch.int8).argsort(dim=1, stable=True)
+    ids_keep = scored_first(is_visible, limit=is_masked.shape[1])
+    return TokenMask(ids_keep, is_visible.gather(1, ids_keep), ids_shuffle.argsort(dim=1), is_masked, is_real)
+
+
 def gather_tokens(tokens: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """Rows `ids` (B, K) of `tokens` (B, N, D), or of a table (N, D) shared by the batch -> (B, K, D)."""
     if tokens.dim() == 3:  # one selection of whole rows is faster than an element-wise gather

@@ -21,40 +21,46 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_metamae import MetaMAEConfig
-from .distributed import SyncBatchNorm1d, all_gather, mean_over_scored, world_size
+from .distributed import all_gather, mean_over_scored, world_size
 from .dropout import Dropout
 from .head_losses import sequence_classification_loss, token_classification_loss
-from .input_checks import check_attention_mask, check_draw, check_given, check_ids, check_signal
+from .input_checks import (
+    check_attention_mask,
+    check_draw,
+    check_explicit_mask,
+    check_given,
+    check_ids,
+    check_no_observed_mask,
+    check_signal,
+)
 from .layers import (
     SelfAttention,
-    SquaredError,
-    TransformerBlock,
     TransformerLayer,
     at_least_float32,
     init_linear_xavier,
     is_here,
     linear_in_full_precision,
     masked_mean,
-    normalize,
     padding_mask,
     patchify,
-    sincos_positions,
+    squared_error,
 )
+from .layers_metamae import MetaMAEDecoder, MetaMAEProjector, Predictions, ProjectorLinear, position_table
 from .masking import (
     TokenMask,
     adjacent_to,
+    explicit_masking,
     gather_tokens,
-    num_visible_tokens,
+    group_scores,
     random_masking,
     scored_first,
+    span_groups,
     visible_token_table,
 )
 from .model_rules import ModelRules, drop_unused
+from .observed_values import add_partly_observed, fill_missing, with_observed
 from .pretraining import MaskedPretraining
 from .tokenized_input import TokenizedInput
-
-# Patch predictions (B, N_patches, P) and token logits (B, N_tokens, V); None where the modality has none.
-Predictions = tuple[torch.Tensor | None, torch.Tensor | None]
 
 
 @dataclass
@@ -102,6 +108,8 @@ class MetaMAEEmbeddings(nn.Module):
             self.patch_projection = nn.Linear(patch_dim, config.hidden_size)
         if config.has_tokens:
             self.token_embeddings = nn.Embedding(int(config.vocab_size or 0), config.hidden_size)
+        marks = config.partly_observed_embedding
+        self.partly_observed = nn.Parameter(torch.zeros(config.hidden_size)) if marks else None
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
         self.register_buffer("positions", position_table(config, config.hidden_size), persistent=False)
         self.dropout = Dropout(config.hidden_dropout_prob)
@@ -112,23 +120,28 @@ class MetaMAEEmbeddings(nn.Module):
         input_values: torch.Tensor | None,
         pixel_values: torch.Tensor | None,
         attention_mask: torch.Tensor | None,
+        observed_mask: torch.Tensor | None = None,
     ) -> TokenizedInput:
         """Check the inputs against the configuration and cut them into tokens. Shapes as in `MetaMAEModel.forward`."""
         config = self.config
         given = {"input_ids": input_ids, "input_values": input_values, "pixel_values": pixel_values}
         check_given(given, INPUT_NAMES[config.modality], f"A MetaMAE of modality '{config.modality}'")
-        patches = None
+        patches = is_observed = None
         if config.has_patches:
-            signal = self._check_signal(input_values if config.modality == "series" else pixel_values)
-            patches = patchify(signal, config.patch_shape)
+            name = "input_values" if config.modality == "series" else "pixel_values"
+            signal, is_observed = fill_missing(name, given[name], observed_mask)
+            patches = patchify(self._check_signal(signal), config.patch_shape)
+            is_observed = None if is_observed is None else patchify(is_observed, config.patch_shape)
+        else:
+            check_no_observed_mask(observed_mask, f"A MetaMAE of modality '{config.modality}'")
         if input_ids is not None:
             check_ids(input_ids, int(config.vocab_size or 0), int(config.max_position_embeddings or 0))
         if attention_mask is not None:
             masked, unit = (patches, "patch") if input_ids is None else (input_ids, "token")
             check_attention_mask(attention_mask, tuple(masked.shape[:2]), unit)  # type: ignore[union-attr]
-            if patches is not None and input_ids is not None:  # image patches are always real
+            if patches is not None and input_ids is not None:  # image patches are no padding
                 attention_mask = torch.cat([attention_mask.new_ones(patches.shape[:2]), attention_mask], dim=1)
-        return TokenizedInput(patches, input_ids, attention_mask)
+        return with_observed(TokenizedInput(patches, input_ids, attention_mask), is_observed)
 
     def forward(
         self,
@@ -141,11 +154,13 @@ class MetaMAEEmbeddings(nn.Module):
         if tokens.ids is None and tokens.patches is not None and ids_keep is not None:
             # Project only visible tokens: at a mask ratio of 0.85 most of the projection would be thrown away.
             embedded = self.patch_projection(gather_tokens(tokens.patches, ids_keep).to(self.cls_token.dtype))
+            embedded = add_partly_observed(embedded, tokens, self.partly_observed, ids_keep)
             embedded = embedded + gather_tokens(positions, ids_keep)
         else:
             parts = []
             if tokens.patches is not None:
-                parts.append(self.patch_projection(tokens.patches.to(self.cls_token.dtype)))
+                projected = self.patch_projection(tokens.patches.to(self.cls_token.dtype))
+                parts.append(add_partly_observed(projected, tokens, self.partly_observed))
             if tokens.ids is not None:
                 parts.append(self.token_embeddings(tokens.ids))
             embedded = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
@@ -215,6 +230,8 @@ class MetaMAEPreTrainedModel(ModelRules, PreTrainedModel):
             init.xavier_uniform_(module.weight)
         elif isinstance(module, MetaMAEEmbeddings):
             init.normal_(module.cls_token, std=std)
+            if module.partly_observed is not None:
+                init.normal_(module.partly_observed, std=std)
             init.copy_(module.positions, position_table(self.config, self.config.hidden_size))
         elif isinstance(module, MetaMAEDecoder):
             init.normal_(module.mask_tokens, std=std)
@@ -267,6 +284,7 @@ class MetaMAEModel(MetaMAEPreTrainedModel):
         keep_mask: torch.Tensor | None = None,
         is_masked: torch.Tensor | None = None,
         tokens: TokenizedInput | None = None,
+        observed_mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         """Encode a batch, whole or in part.
@@ -280,6 +298,9 @@ class MetaMAEModel(MetaMAEPreTrainedModel):
             keep_mask: (B, K), 0 = an unused entry of `ids_keep`.
             is_masked: (B, N) bool, True = replace this token's embedding by zeros (linear-decoder MAE).
             tokens: Result of `embeddings.tokenize`, in place of the inputs: they are cut and checked once.
+            observed_mask: (B, C, T) of `input_values`, or (B, C, H, W) of `pixel_values`, 1 = observed, 0 = missing (there the
+                values are never read, NaN neither). A patch of which nothing was observed is padding; one observed in part is
+                read with zeros for the rest. None means that nothing is missing.
 
         Returns:
             `last_hidden_state` (B, 1 + N or 1 + K, D), class token first; `pooler_output` (B, D), the mean over real
@@ -292,7 +313,7 @@ class MetaMAEModel(MetaMAEPreTrainedModel):
         """
         settings = drop_unused(kwargs, "A MetaMAE")
         if tokens is None:
-            tokens = self.embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask)
+            tokens = self.embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask, observed_mask)
         hidden_states = self.embeddings(tokens, ids_keep, is_masked)
         is_real = tokens.attention_mask if ids_keep is None else keep_mask
         # The class token is always real.
@@ -303,123 +324,6 @@ class MetaMAEModel(MetaMAEPreTrainedModel):
         hidden_states = self.norm(hidden_states)
         pooled = masked_mean(hidden_states[:, 1:], None if is_real is None else is_real.bool())
         return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
-
-
-class MetaMAEDecoder(nn.Module):
-    """The decoder g_phi: latents of visible tokens -> a prediction for every token.
-
-    Depth 0 is the linear decoder of DABS: the latents already hold every position, and each is read off by itself.
-    """
-
-    positions: torch.Tensor
-
-    def __init__(self, config: MetaMAEConfig) -> None:
-        super().__init__()
-        self.config = config
-        width = config.decoder_hidden_size if config.decoder_num_hidden_layers else config.hidden_size
-        if config.decoder_num_hidden_layers:
-            self.embed = nn.Linear(config.hidden_size, width)
-            self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
-            # One mask token per kind of token: patches and words are asked for differently.
-            self.mask_tokens = nn.Parameter(torch.zeros(config.has_patches + config.has_tokens, width))
-            self.register_buffer("positions", position_table(config, width), persistent=False)
-        self.layers = nn.ModuleList(
-            TransformerBlock(config, width, config.decoder_num_attention_heads, config.decoder_intermediate_size)
-            for _ in range(config.decoder_num_hidden_layers)
-        )
-        if config.has_patches:
-            self.patch_head = nn.Linear(width, math.prod(config.patch_shape) * config.num_channels)
-        if config.has_tokens and config.decoder_num_hidden_layers:
-            self.token_head = nn.Linear(width, config.hidden_size)
-
-    def forward(
-        self,
-        latents: torch.Tensor,
-        mask: TokenMask,
-        token_table: torch.Tensor | None,
-        differentiable_twice: bool = False,
-        ids: torch.Tensor | None = None,
-    ) -> Predictions:
-        """Predict every token, or those that are asked for.
-
-        Args:
-            latents: (B, 1 + K, D); with depth 0 (B, 1 + N, D).
-            mask: Split of the tokens into visible ones, which the latents stand for, and masked ones.
-            token_table: (V, D), the input embedding table that reads words off (tied).
-            differentiable_twice: Whether to use operations whose second derivative is cheap.
-            ids: (B, M) positions to predict, of a sequence of one kind; None predicts all.
-
-        Returns:
-            Patch predictions (B, N_patches, P) or None, and logits (B, N_tokens, V) or None.
-        """
-        if len(self.layers):
-            hidden_states = self._decode(latents, mask, differentiable_twice, ids)
-        else:
-            hidden_states = latents[:, 1:] if ids is None else gather_tokens(latents, ids + 1)
-        num_patches = hidden_states.shape[1] if token_table is None else self.config.num_patches
-        patch_predictions = token_logits = None
-        if self.config.has_patches:
-            states = hidden_states[:, :num_patches]
-            patch_predictions = self.patch_head(states if len(self.layers) else F.relu(states))
-        if token_table is not None:
-            states = hidden_states[:, num_patches:]
-            token_logits = (self.token_head(states) if len(self.layers) else states) @ token_table.to(states.dtype).T
-        return patch_predictions, token_logits
-
-    def _decode(
-        self, latents: torch.Tensor, mask: TokenMask, differentiable_twice: bool, ids: torch.Tensor | None
-    ) -> torch.Tensor:
-        """(B, 1 + K, D) -> (B, N or M, E): visible latents to their places, mask tokens elsewhere, then the layers."""
-        embedded = self.embed(latents)
-        num_tokens = mask.ids_restore.shape[1]
-        # Masked tokens fetch an arbitrary latent here and are overwritten by mask tokens on the next line.
-        restored = gather_tokens(embedded[:, 1:], mask.ids_restore.clamp(max=mask.ids_keep.shape[1] - 1))
-        is_visible = ~mask.is_masked if mask.is_real is None else ~mask.is_masked & mask.is_real
-        tokens = torch.where(is_visible.unsqueeze(-1), restored, self._mask_tokens(num_tokens).to(restored.dtype))
-        tokens = tokens + self.positions[:num_tokens].to(self.embed.weight.dtype)
-        hidden_states = torch.cat([embedded[:, :1], tokens], dim=1)
-        layer_mask: torch.Tensor | None = None
-        if mask.is_real is not None:
-            is_real = F.pad(mask.is_real, (1, 0), value=True)
-            if differentiable_twice:
-                layer_mask = torch.zeros_like(is_real, dtype=hidden_states.dtype)
-                layer_mask = layer_mask.masked_fill(~is_real, torch.finfo(hidden_states.dtype).min)[:, None, None]
-            else:
-                layer_mask = padding_mask(self.config, hidden_states, is_real)
-        for layer in self.layers[:-1]:
-            hidden_states = layer(hidden_states, layer_mask, differentiable_twice=differentiable_twice)
-        hidden_states = self.layers[-1](
-            hidden_states,
-            layer_mask,
-            differentiable_twice=differentiable_twice,
-            query_ids=None if ids is None else ids + 1,  # behind the class token
-        )
-        return normalize(hidden_states if ids is not None else hidden_states[:, 1:], self.norm, differentiable_twice)
-
-    def _mask_tokens(self, num_tokens: int) -> torch.Tensor:
-        """(N, E) or (1, E): the mask token of each position."""
-        if len(self.mask_tokens) == 1:
-            return self.mask_tokens
-        kind = (torch.arange(num_tokens, device=self.mask_tokens.device) >= self.config.num_patches).long()
-        return self.mask_tokens[kind]
-
-
-class ProjectorLinear(nn.Linear):
-    """A linear layer that keeps PyTorch's own initialisation, as the authors' projector does."""
-
-
-class MetaMAEProjector(nn.Module):
-    """The projector h_psi of the task contrastive loss: (B, D) -> (B, projector_output_size)."""
-
-    def __init__(self, config: MetaMAEConfig) -> None:
-        super().__init__()
-        hidden = config.projector_hidden_size or 4 * config.hidden_size
-        self.up = ProjectorLinear(config.hidden_size, hidden, bias=False)
-        self.norm = SyncBatchNorm1d(hidden)
-        self.down = ProjectorLinear(hidden, config.projector_output_size, bias=False)
-
-    def forward(self, pooled: torch.Tensor) -> torch.Tensor:
-        return self.down(F.relu(self.norm(self.up(pooled))))
 
 
 class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
@@ -461,23 +365,35 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
         noise: torch.Tensor | None = None,
         nearby_noise: torch.Tensor | None = None,
         return_loss: bool = True,
+        observed_mask: torch.Tensor | None = None,
+        is_masked: torch.Tensor | None = None,
+        span_noise: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> MetaMAEForPretrainingOutput:
         """Mask, encode, adapt, decode, compare.
 
         Args:
-            input_ids, input_values, pixel_values, attention_mask: Inputs of `MetaMAEModel.forward`.
+            input_ids, input_values, pixel_values, attention_mask, observed_mask: Inputs of `MetaMAEModel.forward`. The share
+                that is masked is one of the tokens with something observed, and missing values are no targets.
             noise: (B, N) uniform draws in [0, 1); the smallest stay visible. Drawn here when absent.
             nearby_noise: (B, N) uniform draws; below `nearby_ratio`, a masked token next to a visible one is support.
             return_loss: Whether the output has `loss` and `loss_parts`. Trainer evaluates models that have this argument.
+            is_masked: (B, N), nonzero = masked, padding left out; a token of every row must stay visible. None draws it.
+            span_noise: (B, N) uniform draws; runs of `masking="span"` begin where they are small.
 
         Raises:
-            ValueError: `MetaMAEModel.forward` refuses an input, or a draw has another shape.
+            ValueError: `MetaMAEModel.forward` refuses an input, a draw or mask has another shape, or the mask hides all.
         """
         config, embeddings = self.config, self.metamae.embeddings
-        tokens = embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask)
-        noise = self._draw("noise", noise, tokens)
-        mask = random_masking(noise, config.mask_ratio, tokens.attention_mask, self.visible_tokens)
+        tokens = embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask, observed_mask)
+        if is_masked is not None:
+            mask = explicit_masking(check_explicit_mask(is_masked, tokens.shape, tokens.is_real), tokens.is_real)
+        else:
+            noise = self._draw("noise", noise, tokens)
+            if config.masking == "span":
+                groups = span_groups(self._draw("span_noise", span_noise, tokens), config.mean_span_length)
+                noise = group_scores(noise, groups).double()  # whole numbers, of which every one counts
+            mask = random_masking(noise, config.mask_ratio, tokens.attention_mask, self.visible_tokens)
         visible: dict[str, torch.Tensor | None] = {"ids_keep": mask.ids_keep, "keep_mask": mask.keep_mask}
         visible = visible if config.decoder_num_hidden_layers else {"is_masked": mask.is_masked}
         encoded = self.metamae(tokens=tokens, return_dict=True, **visible, **kwargs)
@@ -491,7 +407,8 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
         with _float32_where_half_underflows(latents):
             if config.num_adaptation_steps:
                 support = self._support_set(mask, self._draw("nearby_noise", nearby_noise, tokens))
-                adapted, support_loss = self._adapt(latents, tokens, support, decode)
+                num_visible = mask.ids_keep.shape[1]
+                adapted, support_loss = self._adapt(latents, tokens, support, num_visible, decode)
             predictions = decode(adapted)
             loss_parts = self._reconstruction_losses(tokens, predictions, mask.is_masked)
             loss = loss_parts["reconstruction"]
@@ -534,6 +451,7 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
         latents: torch.Tensor,
         tokens: TokenizedInput,
         support: torch.Tensor,
+        num_visible: int,
         decode: Callable[[torch.Tensor, bool, torch.Tensor | None], Predictions],
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Z* = Z - alpha * gradient of the support loss (Eq. 2), `num_adaptation_steps` times.
@@ -549,9 +467,8 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
         # A mask made for the attention interface has a row for every query, so padding without a second derivative decodes all.
         if self.config.modality != "vision_language" and (second_order or tokens.attention_mask is None):
             # Only the support set's predictions enter the inner loss: at high mask ratios that is a small part of all.
-            visible = num_visible_tokens(support.shape[1], self.config.mask_ratio)
             neighbours = 2 * max(1, len(self.config.grid_shape))
-            ids = scored_first(support, limit=min(support.shape[1], visible * (1 + neighbours)))
+            ids = scored_first(support, limit=min(support.shape[1], num_visible * (1 + neighbours)))
             tokens, support = tokens.select(ids), support.gather(1, ids)
         first_loss = latents.new_zeros(())
         with torch.inference_mode(False), torch.enable_grad():
@@ -574,14 +491,14 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
     ) -> dict[str, torch.Tensor]:
         """Mean discrepancy over the scored tokens of all processes (Eq. 1), and beside it, of two kinds of token, each one's.
 
-        Squared error averaged over a patch's values, cross-entropy for ids; `is_scored` is (B, N) bool.
+        Squared error averaged over a patch's observed values, cross-entropy for ids; `is_scored` is (B, N) bool.
         """
         patch_predictions, token_logits = predictions
         losses = {}
         num_patches = 0
         if tokens.patches is not None and patch_predictions is not None:
             num_patches = tokens.patches.shape[1]
-            discrepancy = SquaredError.apply(*at_least_float32(patch_predictions, tokens.patches))
+            discrepancy = squared_error(*at_least_float32(patch_predictions, tokens.patches), tokens.observed)
             losses["reconstruction_patches"] = mean_over_scored(discrepancy, is_scored[:, :num_patches])
         if tokens.ids is not None and token_logits is not None:
             (logits,) = at_least_float32(token_logits.transpose(1, 2))
@@ -632,10 +549,12 @@ class MetaMAEForSequenceClassification(MetaMAEHead):
         pixel_values: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
+        observed_mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> SequenceClassifierOutput:
         """`labels`: (B,) class ids, (B,) or (B, 1) values for a regression, (B, num_labels) for several labels at once."""
-        outputs = self.metamae(input_ids, input_values, pixel_values, attention_mask, return_dict=True, **kwargs)
+        inputs = (input_ids, input_values, pixel_values, attention_mask)
+        outputs = self.metamae(*inputs, observed_mask=observed_mask, return_dict=True, **kwargs)
         logits = linear_in_full_precision(self.classifier, self.dropout(outputs.pooler_output))
         loss = None
         if labels is not None:
@@ -656,10 +575,12 @@ class MetaMAEForTokenClassification(MetaMAEHead):
         pixel_values: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
+        observed_mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> TokenClassifierOutput:
         """`labels`: (B, N) class ids or values, -100 left out of the loss. Logits are (B, N, num_labels)."""
-        outputs = self.metamae(input_ids, input_values, pixel_values, attention_mask, return_dict=True, **kwargs)
+        inputs = (input_ids, input_values, pixel_values, attention_mask)
+        outputs = self.metamae(*inputs, observed_mask=observed_mask, return_dict=True, **kwargs)
         logits = linear_in_full_precision(self.classifier, self.dropout(outputs.last_hidden_state[:, 1:]))
         loss = None
         if labels is not None:
@@ -675,16 +596,6 @@ INPUT_NAMES = {
     "image": ("pixel_values",),
     "vision_language": ("pixel_values", "input_ids"),
 }
-
-
-def position_table(config: MetaMAEConfig, width: int) -> torch.Tensor:
-    """(num_tokens, width) float32: positions of patches on their grid, then of tokens in their sequence."""
-    tables = []
-    if config.has_patches:
-        tables.append(sincos_positions(config.grid_shape, width))
-    if config.has_tokens:
-        tables.append(sincos_positions((int(config.max_position_embeddings or 0),), width))
-    return torch.cat(tables)
 
 
 @contextlib.contextmanager

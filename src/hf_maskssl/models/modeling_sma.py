@@ -28,21 +28,23 @@ from .input_checks import (
     check_explicit_mask,
     check_given,
     check_ids,
+    check_no_observed_mask,
     check_signal,
 )
 from .layers import (
     CrossAttention,
-    SquaredError,
     at_least_float32,
     linear_in_full_precision,
     masked_mean,
     padding_mask,
     patchify,
+    squared_error,
 )
-from .layers_sma import SMAInputLayer, SMALayer
+from .layers_sma import SMADecoder, SMAInputLayer, SMALayer
 from .mask_sampling_sma import ChosenQueries, NumMasked, choose_queries, guided_mask, random_mask
 from .masking import num_masked_tokens, scored_first
 from .model_rules import ModelRules, drop_unused
+from .observed_values import add_partly_observed, fill_missing, with_observed
 from .pretraining import MaskedPretraining
 from .tokenized_input import TokenizedInput
 
@@ -98,6 +100,7 @@ class SMAEmbeddings(nn.Module):
             self.token_embeddings = nn.Embedding(int(config.vocab_size or 0), width)
         else:
             self.value_projection = nn.Linear(config.num_channels, width)
+        self.partly_observed = nn.Parameter(torch.zeros(width)) if config.partly_observed_embedding else None
         self.position_embeddings = nn.Embedding(config.num_tokens, width)
         self.norm = nn.LayerNorm(width, eps=config.embedding_layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
@@ -108,15 +111,18 @@ class SMAEmbeddings(nn.Module):
         input_values: torch.Tensor | None,
         pixel_values: torch.Tensor | None,
         attention_mask: torch.Tensor | None,
+        observed_mask: torch.Tensor | None = None,
     ) -> TokenizedInput:
         """Check the inputs against the configuration and flatten them. Shapes as in `SMAModel.forward`."""
         config = self.config
         given = {"input_ids": input_ids, "input_values": input_values, "pixel_values": pixel_values}
         check_given(given, (INPUT_NAMES[config.modality],), f"An SMA of modality '{config.modality}'")
-        values = None
+        values = is_observed = None
         if input_ids is not None:
             check_ids(input_ids, int(config.vocab_size or 0), config.num_tokens)
+            check_no_observed_mask(observed_mask, f"An SMA of modality '{config.modality}'")
         elif config.modality == "series":
+            input_values, is_observed = fill_missing("input_values", input_values, observed_mask)
             values = check_signal("input_values", input_values, config.num_channels, ("tokens",), channels_last=True)
             if not 1 <= values.shape[1] <= config.num_tokens:
                 raise ValueError(
@@ -124,6 +130,7 @@ class SMAEmbeddings(nn.Module):
                     "crop them."
                 )
         else:
+            pixel_values, is_observed = fill_missing("pixel_values", pixel_values, observed_mask)
             signal = check_signal("pixel_values", pixel_values, config.num_channels, ("height", "width"))
             if tuple(signal.shape[2:]) != config.signal_shape:
                 raise ValueError(
@@ -131,10 +138,11 @@ class SMAEmbeddings(nn.Module):
                     "resize it, or change the config."
                 )
             values = patchify(signal, config.patch_shape)
+            is_observed = None if is_observed is None else patchify(is_observed, config.patch_shape)
         tokens = TokenizedInput(values, input_ids, attention_mask)
         if attention_mask is not None:
             check_attention_mask(attention_mask, tokens.shape, "token")
-        return tokens
+        return with_observed(tokens, is_observed)
 
     def forward(self, tokens: TokenizedInput, ids: torch.Tensor | None = None) -> torch.Tensor:
         """(B, N, E), or (B, K, E) of the positions `ids` alone."""
@@ -147,6 +155,7 @@ class SMAEmbeddings(nn.Module):
             embedded = self.token_embeddings(tokens.ids)
         else:
             embedded = self.value_projection(tokens.patches.to(positions.dtype))  # type: ignore[union-attr]
+            embedded = add_partly_observed(embedded, tokens, self.partly_observed)
         return self.dropout(self.norm(embedded + positions))
 
 
@@ -176,7 +185,9 @@ class SMAPreTrainedModel(ModelRules, PreTrainedModel):
         """Normal linear layers, tables, latents and tokens (transformers' rule, and the authors'); zero biases."""
         std = self.config.initializer_range
         super()._init_weights(module)
-        if isinstance(module, SMAModel) and module.latents is not None:
+        if isinstance(module, SMAEmbeddings) and module.partly_observed is not None:
+            init.normal_(module.partly_observed, std=std)
+        elif isinstance(module, SMAModel) and module.latents is not None:
             init.normal_(module.latents, std=std)
         elif isinstance(module, SMADecoder) and module.mask_token is not None:
             init.normal_(module.mask_token, std=std)
@@ -250,6 +261,7 @@ class SMAModel(SMAPreTrainedModel):
         tokens: TokenizedInput | None = None,
         chosen: ChosenQueries | None = None,
         per_query: bool = False,
+        observed_mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling | SMAAttentionOutput:
         """Encode a batch, whole or in part.
@@ -264,6 +276,9 @@ class SMAModel(SMAPreTrainedModel):
             tokens: Result of `embeddings.tokenize`, in place of the inputs: they are checked once.
             chosen, per_query: Arguments of `attention_to_inputs`, which is then all that is computed. It has a way through
                 `forward` because offloaded latents exist only while it runs.
+            observed_mask: Mask of the shape of `input_values` or `pixel_values`, 1 = observed, 0 = missing (there the values are
+                never read, NaN neither). A token of which nothing was observed is padding; one observed in part (of several
+                channels) is read with zeros for the rest. None means that nothing is missing.
 
         Returns:
             `last_hidden_state`: (B, L, D) latents of a cross-attention encoder, (B, N or K, D) tokens of a
@@ -277,7 +292,7 @@ class SMAModel(SMAPreTrainedModel):
         """
         settings = drop_unused(kwargs, "An SMA")
         if tokens is None:
-            tokens = self.embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask)
+            tokens = self.embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask, observed_mask)
         embedded = self.embeddings(tokens, ids_keep)
         is_real = tokens.attention_mask if ids_keep is None else keep_mask
         queries = self.queries(embedded)
@@ -304,57 +319,6 @@ class SMAModel(SMAPreTrainedModel):
     ) -> torch.Tensor:
         """Attention that every token receives in the first layer from the chosen queries, (B, N) or (B, R, N)."""
         return self(tokens=tokens, chosen=chosen, per_query=per_query, return_dict=True).received
-
-
-class SMADecoder(nn.Module):
-    """A decoder in which positions ask the encoder's output for their content: one cross-attention layer and an MLP (Eq. 6)."""
-
-    def __init__(self, config: SMAConfig) -> None:
-        super().__init__()
-        self.config = config
-        embedding, width = config.embedding_width, config.decoder_width
-        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.positions = None if config.decoder_shared_positions else nn.Embedding(config.num_tokens, embedding)
-        self.mask_token = nn.Parameter(torch.zeros(embedding)) if config.decoder_mask_token else None
-        self.layer = SMALayer(
-            config,
-            query_size=embedding,
-            context_size=config.hidden_size,
-            num_heads=config.decoder_num_attention_heads,
-            qk_size=config.decoder_qk_channels or embedding,
-            v_size=width,
-            hidden_size=width,
-            intermediate_size=config.decoder_intermediate_size or embedding,
-            residual=config.decoder_query_residual,
-        )
-        self.output_norm = nn.LayerNorm(width, eps=config.embedding_layer_norm_eps)
-        self.output = nn.Linear(width, config.output_size)
-
-    def forward(
-        self,
-        latents: torch.Tensor,
-        latents_mask: torch.Tensor | None,
-        positions: torch.Tensor,
-        is_scored: torch.Tensor,
-        ids: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Predict the content of positions.
-
-        Args:
-            latents: (B, L, D), the encoder's output.
-            latents_mask: Mask of the kernel over them, or None.
-            positions: (1, N, E), the queries of the positions: from the table in `positions`, or from the encoder's.
-            is_scored: (B, N) bool, the positions that enter the loss: there the mask token is added.
-            ids: (B, M), the positions to predict, scored ones; None predicts all.
-
-        Returns:
-            (B, M or N, V or C).
-        """
-        queries = positions
-        if self.mask_token is not None:
-            queries = queries + (self.mask_token if ids is not None else is_scored.unsqueeze(-1) * self.mask_token)
-        hidden_states = self.layer(queries, self.norm(latents), latents_mask, ids)
-        return self.output(self.output_norm(hidden_states))
 
 
 class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
@@ -427,12 +391,14 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
         span_noise: torch.Tensor | None = None,
         predict_all: bool = False,
         return_loss: bool = True,
+        observed_mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> SMAForMaskedModelingOutput:
         """Mask, encode the visible tokens, predict the masked ones, compare.
 
         Args:
-            input_ids, input_values, pixel_values, attention_mask: Inputs of `SMAModel.forward`.
+            input_ids, input_values, pixel_values, attention_mask, observed_mask: Inputs of `SMAModel.forward`. The share that
+                is masked is one of the tokens with something observed, and missing values are no targets.
             is_masked: (B, N), nonzero = masked, padding left out; a token of every row must stay visible. None draws it.
             query_mask, query_heads, noise, span_noise: Draws of `sample_mask`.
             predict_all: Whether to predict every position and not only the scored ones; the loss is the same.
@@ -441,7 +407,7 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
         Raises:
             ValueError: `SMAModel.forward` or `sample_mask` refuses an argument.
         """
-        tokens = self.sma.embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask)
+        tokens = self.sma.embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask, observed_mask)
         is_given = is_masked is not None
         is_masked, chosen = self._choose(tokens, is_masked, query_mask, query_heads, noise, span_noise)
         num_tokens, is_real = tokens.shape[1], tokens.is_real
@@ -486,11 +452,12 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
         query_heads: torch.Tensor | None = None,
         noise: torch.Tensor | None = None,
         span_noise: torch.Tensor | None = None,
+        observed_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The mask alone, without encoding: (B, N) bool, True = masked.
 
         Args:
-            input_ids, input_values, pixel_values, attention_mask: Inputs of `SMAModel.forward`.
+            input_ids, input_values, pixel_values, attention_mask, observed_mask: Inputs of `SMAModel.forward`.
             query_mask: (B, L) bool, the set R: rows of the first layer's attention map (tokens of a self-attention
                 encoder, latents of a cross-attention one). Drawn here when absent, as all that follow.
             query_heads: (B, L) int64, the head each query is read from, with `head_aggregation="random"`.
@@ -500,7 +467,7 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
         Raises:
             ValueError: `SMAModel.forward` refuses an input, or draws of another shape, or an empty set R.
         """
-        tokens = self.sma.embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask)
+        tokens = self.sma.embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask, observed_mask)
         return self._choose(tokens, None, query_mask, query_heads, noise, span_noise)[0]
 
     def _choose(
@@ -557,7 +524,8 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
             losses = F.cross_entropy(predictions.transpose(1, 2), tokens.ids.long(), reduction="none")
         else:
             assert tokens.patches is not None  # tokens hold one or the other
-            losses = SquaredError.apply(predictions, self.targets(tokens.patches).to(predictions.dtype))
+            targets = self.targets(tokens.patches).to(predictions.dtype)
+            losses = squared_error(predictions, targets, tokens.observed)
         return mean_over_scored(losses, is_scored)
 
     def targets(self, values: torch.Tensor) -> torch.Tensor:
@@ -605,16 +573,18 @@ class SMAForSequenceClassification(SMAPreTrainedModel):
         pixel_values: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
+        observed_mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> SequenceClassifierOutput:
         """`labels`: (B,) class ids, (B,) or (B, 1) values for a regression, (B, num_labels) for several labels at once."""
-        outputs = self.sma(input_ids, input_values, pixel_values, attention_mask, return_dict=True, **kwargs)
+        tokens = self.sma.embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask, observed_mask)
+        outputs = self.sma(tokens=tokens, return_dict=True, **kwargs)
         pooled = outputs.pooler_output
         if self.query is not None:
             assert self.query_layer is not None and self.query_norm is not None and self.hidden_norm is not None
             hidden_states = self.hidden_norm(outputs.last_hidden_state)
             query = self.query.to(hidden_states.dtype)
-            is_real = None if self.config.is_cross_attention else attention_mask
+            is_real = None if self.config.is_cross_attention else tokens.attention_mask
             mask = padding_mask(self.config, query, is_real, hidden_states)
             pooled = self.query_norm(self.query_layer(query, hidden_states, mask))[:, 0]
         logits = linear_in_full_precision(self.classifier, self.dropout(pooled))
@@ -666,10 +636,11 @@ class SMAForTokenClassification(SMAPreTrainedModel):
         pixel_values: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
+        observed_mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> TokenClassifierOutput:
         """`labels`: (B, N) class ids or values, -100 left out of the loss. Logits are (B, N, num_labels)."""
-        tokens = self.sma.embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask)
+        tokens = self.sma.embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask, observed_mask)
         outputs = self.sma(tokens=tokens, return_dict=True, **kwargs)
         hidden_states = outputs.last_hidden_state
         if self.query_layer is not None and self.hidden_norm is not None:
