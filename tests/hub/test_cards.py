@@ -488,6 +488,18 @@ def test_byte_tokenizer_is_used_as_in_pretraining(make_run: Any) -> None:
     assert "add_special_tokens=False" in write(make_run, "sma_molecules")[0]
 
 
+def test_missing_values_of_the_data_are_told(make_run: Any, tmp_path: Path) -> None:
+    splits = {
+        "train": {"missing_share": 0.143},
+        "validation": {"missing_share": None},
+        "test": {"missing_share": 1e-5},
+    }
+    (tmp_path / "data_report.json").write_text(json.dumps({"splits": splits}))
+    told = "| missing values | 14.3 % of train, less than 0.1 % of test; they are neither read nor predicted |"
+    assert told in section(write(make_run, "tabular", output_dir=str(tmp_path))[0], "Data")
+    assert "missing values" not in write(make_run, "tabular")[0]
+
+
 def test_converted_card_says_what_was_assumed(make_run: Any) -> None:
     _, _, folder = make_run("ids")
     model = hf_maskssl.MetaMAEForPretraining.from_pretrained(folder)

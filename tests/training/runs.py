@@ -4,6 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 import yaml
 from safetensors.torch import load_file
@@ -21,6 +23,13 @@ from hf_maskssl.training import Pretrainer, PretrainingArguments, PretrainingRec
 MODEL = tiny_models.section(
     "metamae", modality="image", image_size=[8, 8], num_channels=1, patch_size=[2, 2], mask_ratio=0.75
 )
+TABLE_MODEL: dict[str, Any] = {
+    "modality": "series",
+    "series_length": 6,
+    "patch_size": 1,
+    "image_size": None,
+    "mask_ratio": 0.5,
+}
 TEXT_MODEL: dict[str, Any] = {**tiny_models.TOKENS, "mask_ratio": 0.5}
 PLAIN_MAE: dict[str, Any] = {"num_adaptation_steps": 0, "contrastive_weight": 0.0}
 SMA_MODEL: dict[str, Any] = {
@@ -130,6 +139,16 @@ def write_text(path: Path) -> dict[str, Any]:
     path.write_text("\n".join("ACGTTGCAAC"[: 3 + row % 6] + "ACGT"[row % 4] for row in range(42)))
     text = {"source": "text", "data_files": str(path), "kind": "tokens", "input_column": "text", "alphabet": "ACGT"}
     return {**text, "scale": 1.0}
+
+
+def write_holes(path: Path) -> dict[str, Any]:
+    """A table of 42 rows of which some lack values, so that some batches do, and the data section that reads it."""
+    values = np.random.default_rng(0).normal(size=(42, 6)).round(4)
+    values[np.random.default_rng(1).random(values.shape) < 0.1] = np.nan
+    values[20] = np.nan  # left out
+    table = pd.DataFrame(values, columns=list("abcdef")).assign(label=np.arange(42) % 2)
+    table.to_csv(path, index=False)
+    return {"source": "csv", "data_files": str(path), "kind": "tabular", "label_column": "label", "scale": 1.0}
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

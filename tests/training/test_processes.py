@@ -15,6 +15,7 @@ from runs import (
     PLAIN_MAE,
     SMA_MODEL,
     SMA_TEXT_MODEL,
+    TABLE_MODEL,
     TEXT_MODEL,
     assert_same_weights,
     draws_of_the_sample,
@@ -24,6 +25,7 @@ from runs import (
     train,
     weights,
     without_time,
+    write_holes,
     write_recipe,
     write_text,
 )
@@ -80,6 +82,13 @@ def recipes_for_two(tmp_path: Path) -> dict[str, dict[str, Any]]:
             "max_steps": 12,
         },
         "sma": {**every, "model": SMA_TEXT_MODEL, "data": write_text(tmp_path / "text.txt")},
+        "holed_table": {
+            **every,
+            "model": TABLE_MODEL,
+            "data": write_holes(tmp_path / "table.csv") | {"validation_fraction": 0.2},
+            "probe": {"every_steps": 4, "max_samples": 20, "k": 3},
+            "eval_steps": 4,
+        },
         # Crops follow epoch and row; losses and weights are those of both processes and both accumulated batches.
         "multimae": {
             **every,

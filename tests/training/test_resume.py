@@ -15,6 +15,7 @@ import pytest
 import torch
 from runs import (
     PLAIN_MAE,
+    TABLE_MODEL,
     TEXT_MODEL,
     Killed,
     assert_same_weights,
@@ -22,6 +23,7 @@ from runs import (
     train,
     weights,
     without_time,
+    write_holes,
     write_text,
 )
 from transformers import AutoModel
@@ -38,6 +40,7 @@ CASES: dict[str, dict[str, Any]] = {
     "stream": {"model": DROPOUT, "data": {"streaming": True}, "gradient_accumulation_steps": 2},
     "workers": {"num_workers": 2, "gradient_accumulation_steps": 2},
     "ragged_tokens": {"model": TEXT_MODEL | DROPOUT, "data": "text", "lr_scheduler_type": "linear"},
+    "holed_table": {"model": TABLE_MODEL | DROPOUT, "data": "holes", "gradient_accumulation_steps": 2},
 }
 
 
@@ -49,6 +52,8 @@ def recipe_of(case: str, tmp_path: Path, name: str, **changes: Any) -> Pretraini
     fields = dict(CASES[case])
     if fields.get("data") == "text":
         fields["data"] = write_text(Path(TEXTS.name) / "text.txt")
+    if fields.get("data") == "holes":
+        fields["data"] = write_holes(Path(TEXTS.name) / "table.csv")
     settings = {"max_steps": 12, "save_steps": 3, "logging_steps": 5, "batch_size": 4}
     return make_recipe(tmp_path / name, **(settings | fields | changes))
 

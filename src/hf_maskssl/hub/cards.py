@@ -1,6 +1,7 @@
 """Model cards: the README.md of a checkpoint, written from the run that made it."""
 
 import dataclasses
+import json
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ import hf_maskssl
 
 from ..data import find_kind
 from ..data.arguments import DataArguments, checkpoint_name, is_hub_name
+from ..data.tables.report import REPORT_FILE, share_words
 from ..evaluation.reports import markdown_table
 from ..methods import Description, find_method
 from ..methods.optional_fields import word_tasks
@@ -64,7 +66,7 @@ def write_model_card(folder: Path, recipe: PretrainingRecipe, state: RunState) -
     data = recipe.data
     sections = [
         ("Use", _usage(loading_snippets(folder, config, PLACEHOLDER, data))),
-        ("Data", _data_table(data, config=config, state=state)),
+        ("Data", _data_table(data, Path(recipe.training.output_dir), config=config, state=state)),
         ("Training", _training(folder, recipe, state, config)),
         ("Online probe", _probe(recipe, state)),
         ("Recipe", pretraining_recipe_text(recipe)),
@@ -138,7 +140,7 @@ def write_finetuned_card(folder: Path, recipe: FinetuningRecipe, results: Mappin
     sections = [
         ("Use", _usage(loading_snippets(folder, config, PLACEHOLDER, data, task))),
         ("Scores", f"{scores}\n\n{table}"),
-        ("Data", _data_table(_data_read(data, results), results["rows"])),
+        ("Data", _data_table(_data_read(data, results), folder.parent, results["rows"])),
         ("Training", _finetuning_cost(results)),
         ("Recipe", finetuned_recipe_text(recipe)),
         ("Limitations", _finetuned_limitations(recipe, results)),
@@ -218,12 +220,16 @@ def _usage(snippets: Sequence[Section]) -> str:
 
 def _data_table(
     data: DataArguments,
+    run: Path,
     counts: Mapping[str, int] | None = None,
     config: PreTrainedConfig | None = None,
     state: RunState | None = None,
 ) -> str:
-    """A table of the recipe's data; `counts` are the rows of each split of a fine-tuning run, which learns labels, `state` is
-    that of a pre-training run."""
+    """A table of the recipe's data.
+
+    `run` is the folder of the run, with its report of the data; `counts` are the rows of each split of a fine-tuning run, which
+    learns labels; `state` is that of a pre-training run.
+    """
     labels = " (not seen in pre-training; only by the probe)" if counts is None else ""
     if counts is None and state is not None:
         counts = state.row_counts
@@ -240,12 +246,23 @@ def _data_table(
         ("input column", find_kind(data.kind).input_words(data)),
         ("label column", data.label_column and f"{data.label_column}{labels}"),
         *find_kind(data.kind).summary(data, config),
+        ("missing values", _missing_values(run / REPORT_FILE)),
     ]
     return markdown_table([[name, str(value)] for name, value in rows if value is not None], ["data", ""])
 
 
 def _counted(counts: Mapping[str, int]) -> str | None:
     return ", ".join(f"{count:,} {split}" for split, count in counts.items()) or None
+
+
+def _missing_values(report: Path) -> str | None:
+    """The share of each split's values that are missing; None where none is, or nobody counted."""
+    if not report.is_file():
+        return None
+    splits = json.loads(report.read_text(encoding="utf-8"))["splits"]
+    shares = {name: split.get("missing_share") for name, split in splits.items()}
+    words = [f"{share_words(share)} of {name}" for name, share in shares.items() if share]
+    return f"{', '.join(words)}; they are neither read nor predicted" if words else None
 
 
 def _data_read(data: DataArguments, results: Mapping[str, Any]) -> DataArguments:

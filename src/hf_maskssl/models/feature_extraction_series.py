@@ -8,7 +8,15 @@ from transformers import BatchFeature
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 from transformers.utils import TensorType
 
-from .standardization import Array, Numbers, check_statistics, standardize
+from .standardization import (
+    Array,
+    Numbers,
+    as_model_inputs,
+    check_statistics,
+    standardize,
+    unstandardize,
+    without_invalid,
+)
 
 
 class SeriesFeatureExtractor(FeatureExtractionMixin):
@@ -24,12 +32,13 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
         statistics_axis: `"channel"` for series, `"feature"` for tabular rows.
         feature_names: Names of a table's columns in the order the model was trained on.
         channels_last: Whether to give (T, C), one token per time step, instead of (C, T). Samples go in as (C, T) either way.
+        invalid_value: Raw value that says that none was measured, as NaN and None always do.
 
     Raises:
         ValueError: Statistics or names that do not fit the shape.
     """
 
-    model_input_names = ["input_values"]
+    model_input_names = ["input_values", "observed_mask"]
 
     def __init__(
         self,
@@ -42,6 +51,7 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
         statistics_axis: str = "channel",
         feature_names: Sequence[str] | None = None,
         channels_last: bool = False,
+        invalid_value: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -58,34 +68,36 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
         self.mean, self.std = check_statistics(standardize, mean, std, count)
         self.feature_names = None if feature_names is None else list(feature_names)
         self.channels_last = channels_last
+        self.invalid_value = invalid_value
 
     def __call__(self, series: Numbers, return_tensors: str | TensorType | None = None) -> BatchFeature:
         """Prepare one sample or a batch.
 
         Args:
             series: One sample, (C, T) or (T,) when C is 1; or a batch: a sequence of samples or a (B, C, T) array,
-                also (B, T) when C is 1.
+                also (B, T) when C is 1. NaN and None are missing values.
             return_tensors: `"pt"` or `"np"` for one tensor, None for a list of arrays.
 
         Returns:
-            `input_values`, (B, C, T) float32, or (B, T, C) under `channels_last`.
+            `input_values`, (B, C, T) float32, or (B, T, C) under `channels_last`; and where values are missing,
+            `observed_mask`, bool of the same shape, True = observed.
 
         Raises:
-            ValueError: A sample of another shape, or values that are not finite.
+            ValueError: A sample of another shape, infinite values, or a sample in which everything is missing.
         """
         samples = [self.prepare_sample(sample) for sample in self._as_batch(series)]
         if not samples:
             raise ValueError("series: expected at least one sample, got an empty batch")
-        return BatchFeature({"input_values": samples}, tensor_type=return_tensors)
+        return BatchFeature(as_model_inputs("input_values", samples), tensor_type=return_tensors)
 
     def prepare_sample(self, sample: Numbers) -> np.ndarray:
-        """One sample, (C, T) or (T,) when C is 1, as a scaled and standardised float32 array.
+        """One sample, (C, T) or (T,) when C is 1, as a scaled and standardised float32 array, NaN = missing.
 
         Returns:
             (C, T), or (T, C) under `channels_last`.
 
         Raises:
-            ValueError: Another shape, or values that are not finite.
+            ValueError: Another shape, or infinite values.
         """
         axis = 0 if self.statistics_axis == "channel" else 1
         values = self.scaled_values(sample)
@@ -93,7 +105,10 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
         return np.ascontiguousarray(values.T) if self.channels_last else values
 
     def scaled_values(self, sample: Numbers) -> np.ndarray:
-        """(C, T) float64 before standardising, in either layout: the values whose mean and standard deviation are measured."""
+        """(C, T) float64 before standardising, in either layout: the values whose mean and standard deviation are measured.
+
+        Missing ones are NaN.
+        """
         values = self._as_array(sample)
         channels, length = values.shape
         if values.shape == (self.series_length, self.num_channels) != (self.num_channels, self.series_length):
@@ -107,11 +122,38 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
             raise ValueError(
                 f"expected {self.series_length} steps (series_length), got {length}: cut or resample the series"
             )
-        if not np.isfinite(values).all():
-            channel, step = np.argwhere(~np.isfinite(values))[0]
-            place = self.feature_names[step] if self.feature_names else f"channel {channel}, step {step}"
-            raise ValueError(f"{place} is {values[channel, step]}: fill or drop values that are not finite")
+        values = without_invalid(values, self.invalid_value)
+        if np.isinf(values).any():
+            channel, step = np.argwhere(np.isinf(values))[0]
+            raise ValueError(
+                f"{self.place_of(channel, step)} is {values[channel, step]}: make it NaN (missing), or drop the sample"
+            )
         return values * self.scale
+
+    def raw_values(self, values: np.ndarray, sample: Numbers) -> np.ndarray:
+        """Undo `prepare_sample`, as of predictions.
+
+        Args:
+            values: (C, T), or (T, C) under `channels_last`, standardised and scaled.
+            sample: The raw sample that they belong to.
+
+        Returns:
+            (C, T) float64 in the units of raw samples.
+        """
+        values = np.asarray(values, dtype=np.float64)
+        axis = 0 if self.statistics_axis == "channel" else 1
+        scaled = self.scaled_values(sample)
+        values = values.T if self.channels_last else values
+        return unstandardize(values, self.standardize, self.mean, self.std, axis, scaled) / self.scale
+
+    def place_of(self, channel: int, step: int) -> str:
+        """The name of a value's feature, or its channel and step, for messages."""
+        return self.feature_names[step] if self.feature_names else f"channel {channel}, step {step}"
+
+    def first_missing(self, sample: Numbers) -> str | None:
+        """The place of the first missing value of a sample, for messages; None where nothing is missing."""
+        places = np.argwhere(np.isnan(self.scaled_values(sample)))
+        return self.place_of(*places[0].tolist()) if len(places) else None
 
     def _as_array(self, sample: Numbers) -> np.ndarray:
         try:

@@ -9,7 +9,7 @@ from transformers.audio_utils import mel_filter_bank, optimal_fft_length, spectr
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 from transformers.utils import TensorType
 
-from .standardization import Array, Numbers, check_statistics, standardize
+from .standardization import Array, Numbers, as_model_inputs, check_statistics, standardize, without_invalid
 
 
 def unit_range(samples: np.ndarray) -> np.ndarray:
@@ -43,12 +43,13 @@ class SpectrogramFeatureExtractor(FeatureExtractionMixin):
         std: Standard deviation: one positive number, in decibels.
         unit_integers: Whether arrays of integers, as readers of sound files give them, are brought to [-1, 1) first
             (`unit_range`), as the files that it was made for were. False takes integers as they are.
+        invalid_value: Raw sample that says that none was recorded, as NaN always does. A frame with such a sample is missing.
 
     Raises:
         ValueError: Sizes that cannot be, or statistics that do not fit.
     """
 
-    model_input_names = ["pixel_values"]
+    model_input_names = ["pixel_values", "observed_mask"]
 
     def __init__(
         self,
@@ -66,6 +67,7 @@ class SpectrogramFeatureExtractor(FeatureExtractionMixin):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         unit_integers: bool = False,
+        invalid_value: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -94,6 +96,7 @@ class SpectrogramFeatureExtractor(FeatureExtractionMixin):
         self.standardize = standardize
         self.mean, self.std = check_statistics(standardize, mean, std, 1)
         self.unit_integers = unit_integers
+        self.invalid_value = invalid_value
         # `to_dict` of the base class leaves these two out of the saved file.
         self.window = window_function(self.frame_length, "hann")
         self.mel_filters = mel_filter_bank(
@@ -125,10 +128,11 @@ class SpectrogramFeatureExtractor(FeatureExtractionMixin):
             return_tensors: `"pt"` or `"np"` for one tensor, None for a list of arrays.
 
         Returns:
-            `pixel_values`, (B, 1, H, W) float32.
+            `pixel_values`, (B, 1, H, W) float32; and where samples are missing, `observed_mask`, bool of the same shape, True =
+            observed.
 
         Raises:
-            ValueError: Another sampling rate, an empty waveform, or values that are not finite.
+            ValueError: Another sampling rate, an empty waveform, infinite values, or one in which everything is missing.
         """
         if sampling_rate is not None and sampling_rate != self.sampling_rate:
             raise ValueError(
@@ -142,35 +146,45 @@ class SpectrogramFeatureExtractor(FeatureExtractionMixin):
         samples = [self.prepare_sample(waveform) for waveform in ([waveforms] if is_single else waveforms)]
         if not samples:
             raise ValueError("waveforms: expected at least one, got an empty batch")
-        return BatchFeature({"pixel_values": samples}, tensor_type=return_tensors)
+        return BatchFeature(as_model_inputs("pixel_values", samples), tensor_type=return_tensors)
 
     def prepare_sample(self, sample: Numbers) -> np.ndarray:
-        """One mono waveform as a (1, H, W) float32 picture.
+        """One mono waveform as a (1, H, W) float32 picture, NaN = missing.
 
         Raises:
-            ValueError: Not a sequence of numbers, empty, or not finite.
+            ValueError: Not a sequence of numbers, empty, or infinite.
         """
         return standardize(self.scaled_values(sample), self.standardize, self.mean, self.std).astype(np.float32)
 
     def scaled_values(self, sample: Numbers) -> np.ndarray:
-        """The picture in float64 before standardising: the values whose mean and standard deviation are measured."""
+        """The picture in float64 before standardising: the values whose mean and standard deviation are measured.
+
+        Frames with a missing sample are NaN.
+        """
         try:
             if self.unit_integers and isinstance(sample, Array):
-                sample = unit_range(np.asarray(sample))
-            waveform = np.asarray(sample, dtype=np.float64)
+                raw = np.asarray(sample)
+                waveform = without_invalid(raw, self.invalid_value)
+                waveform = (
+                    unit_range(raw) if waveform is raw else np.where(np.isnan(waveform), np.nan, unit_range(raw))
+                )
+            else:
+                waveform = without_invalid(np.asarray(sample, dtype=np.float64), self.invalid_value)
         except (TypeError, ValueError) as error:
             raise ValueError(f"expected a waveform, a sequence of numbers: {error}") from error
         if waveform.ndim != 1:
             raise ValueError(f"expected a mono waveform with one dimension, got shape {waveform.shape}")
         if waveform.size == 0:
             raise ValueError("the waveform is empty: drop this row")
-        if not np.isfinite(waveform).all():
-            place = int(np.argmax(~np.isfinite(waveform)))
+        if np.isinf(waveform).any():
+            place = int(np.argmax(np.isinf(waveform)))
             raise ValueError(
-                f"sample {place} of the waveform is {waveform[place]}: fill or drop values that are not finite"
+                f"sample {place} of the waveform is {waveform[place]}: make it NaN (missing), or drop the sound"
             )
         waveform = waveform[: self.num_samples] * self.scale
         waveform = np.pad(waveform, (0, self.num_samples - waveform.size))
+        is_missing = np.isnan(waveform)
+        waveform = np.where(is_missing, 0.0, waveform) if is_missing.any() else waveform
         log_mel = spectrogram(
             waveform,
             self.window,
@@ -183,4 +197,17 @@ class SpectrogramFeatureExtractor(FeatureExtractionMixin):
             log_mel="dB",
             db_range=self.db_range,
         )
-        return log_mel[None].astype(np.float64)
+        picture = log_mel[None].astype(np.float64)
+        if is_missing.any():
+            picture[..., self._frames_of(is_missing)] = np.nan
+        return picture
+
+    def _frames_of(self, samples: np.ndarray) -> np.ndarray:
+        """(W,) bool: the frames that have one of the marked samples, (num_samples,) bool."""
+        frames = np.lib.stride_tricks.sliding_window_view(samples, self.frame_length)[:: self.hop_length]
+        return frames.any(axis=1)
+
+    def first_missing(self, sample: Numbers) -> str | None:
+        """The place of the first missing frame of a waveform, for messages; None where nothing is missing."""
+        places = np.argwhere(np.isnan(self.scaled_values(sample)))
+        return f"frame {places[:, 2].min()}" if len(places) else None

@@ -12,7 +12,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import TensorType
 
 from .field_checks import SizesAsPairs
-from .standardization import Array, Numbers, check_statistics, standardize
+from .standardization import Array, Numbers, as_model_inputs, check_statistics, standardize, without_invalid
 
 PILLOW_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 RESAMPLING = {
@@ -127,12 +127,13 @@ class ArrayImageProcessor(SizesAsPairs, BaseImageProcessor):
         std: Standard deviations, positive, one per channel.
         bit_depth: Bits of the grey pictures of training, 8, 16 or 32, whose range PIL images are brought to (`converted`).
             None keeps greys as they come; arrays always keep their numbers.
+        invalid_value: Raw value that says that none was measured, as NaN always does.
 
     Raises:
         ValueError: Sizes that cannot be, or statistics that do not fit.
     """
 
-    model_input_names = ["pixel_values"]
+    model_input_names = ["pixel_values", "observed_mask"]
 
     def __init__(
         self,
@@ -144,6 +145,7 @@ class ArrayImageProcessor(SizesAsPairs, BaseImageProcessor):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         bit_depth: int | None = None,
+        invalid_value: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -161,6 +163,7 @@ class ArrayImageProcessor(SizesAsPairs, BaseImageProcessor):
         self.standardize = standardize
         self.mean, self.std = check_statistics(standardize, mean, std, num_channels)
         self.bit_depth = bit_depth
+        self.invalid_value = invalid_value
 
     def preprocess(
         self, images: Pictures, *args: object, return_tensors: str | TensorType | None = None, **kwargs: object
@@ -173,10 +176,11 @@ class ArrayImageProcessor(SizesAsPairs, BaseImageProcessor):
             return_tensors: `"pt"` or `"np"` for one tensor, None for a list of arrays.
 
         Returns:
-            `pixel_values`, (B, C, H, W) float32.
+            `pixel_values`, (B, C, H, W) float32; and where values are missing, `observed_mask`, bool of the same shape,
+            True = observed.
 
         Raises:
-            ValueError: Another number of channels, or values that are not finite.
+            ValueError: Another number of channels, infinite values, or an image in which everything is missing.
             TypeError: Any other argument: the steps are set when the processor is made.
         """
         if args or kwargs:
@@ -184,25 +188,33 @@ class ArrayImageProcessor(SizesAsPairs, BaseImageProcessor):
         samples = [self.prepare_sample(image) for image in _as_batch(images)]
         if not samples:
             raise ValueError("images: expected at least one, got an empty batch")
-        return BatchFeature({"pixel_values": samples}, tensor_type=return_tensors)
+        return BatchFeature(as_model_inputs("pixel_values", samples), tensor_type=return_tensors)
 
     def prepare_sample(self, sample: Pictures) -> np.ndarray:
-        """One image as a resized, scaled and standardised (C, H, W) float32 array.
+        """One image as a resized, scaled and standardised (C, H, W) float32 array, NaN = missing.
 
         Raises:
-            ValueError: Another number of channels, not an image, or values that are not finite.
+            ValueError: Another number of channels, not an image, or infinite values.
         """
         return standardize(self.scaled_values(sample), self.standardize, self.mean, self.std).astype(np.float32)
 
     def scaled_values(self, sample: Pictures) -> np.ndarray:
-        """The image in float64 before standardising: the values whose mean and standard deviation are measured."""
+        """The image in float64 before standardising: the values whose mean and standard deviation are measured.
+
+        Missing ones are NaN. A resized pixel is the mean of what was observed of it, and missing where that is at most half.
+        """
         pixels = self._resize_picture(sample) if isinstance(sample, Image.Image) else self._resize_array(sample)
         return pixels * self.scale
 
+    def first_missing(self, sample: Pictures) -> str | None:
+        """The place of the first missing value of an image, for messages; None where nothing is missing."""
+        places = np.argwhere(np.isnan(self.scaled_values(sample)))
+        return "channel {}, row {}, column {}".format(*places[0].tolist()) if len(places) else None
+
     def _resize_picture(self, original: Image.Image) -> np.ndarray:
         picture = converted(original, self.num_channels, self.bit_depth)
-        if isinstance(picture, np.ndarray):
-            return self._resize_array(picture)
+        if isinstance(picture, np.ndarray) or self.invalid_value is not None:
+            return self._resize_array(np.asarray(picture))
         height, width = self.image_size
         if picture.size != (width, height):
             picture = picture.resize((width, height), RESAMPLING[self.resample])
@@ -210,16 +222,27 @@ class ArrayImageProcessor(SizesAsPairs, BaseImageProcessor):
         return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
 
     def _resize_array(self, sample: Pictures) -> np.ndarray:
-        pixels = self._channels_first(sample)
-        if not np.isfinite(pixels).all():
-            channel, row, column = np.argwhere(~np.isfinite(pixels))[0]
+        pixels = without_invalid(self._channels_first(sample), self.invalid_value)
+        if np.isinf(pixels).any():
+            channel, row, column = np.argwhere(np.isinf(pixels))[0]
             raise ValueError(
                 f"channel {channel}, row {row}, column {column} is {pixels[channel, row, column]}: "
-                "fill or drop values that are not finite"
+                "make it NaN (missing), or drop the image"
             )
         height, width = self.image_size
         if pixels.shape[1:] == (height, width):
             return pixels
+        is_missing = np.isnan(pixels)
+        if not is_missing.any():
+            return self._resized(pixels)
+        share = self._resized(1.0 - is_missing)
+        is_shown = share > 0.5
+        values = self._resized(np.where(is_missing, 0.0, pixels)) / np.where(is_shown, share, 1.0)
+        return np.where(is_shown, values, np.nan)
+
+    def _resized(self, pixels: np.ndarray) -> np.ndarray:
+        """(C, H, W) floats at the size of the result."""
+        height, width = self.image_size
         # Pillow has no picture with other than 1, 3 or 4 channels, and only its grey mode is not limited to bytes.
         resized = [
             Image.fromarray(channel.astype(np.float32)).resize((width, height), RESAMPLING[self.resample])

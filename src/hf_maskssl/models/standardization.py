@@ -1,4 +1,4 @@
-"""Subtracting means and dividing by standard deviations, for all three processors."""
+"""Subtracting means and dividing by standard deviations, and missing values as NaN and as a mask, for all three processors."""
 
 from collections.abc import Iterator, Sequence
 from typing import Protocol, TypeAlias, runtime_checkable
@@ -66,7 +66,7 @@ def standardize(
     """Standardise one sample.
 
     Args:
-        values: (C, ...) float array.
+        values: (C, ...) float array; NaN = missing, which stays NaN.
         mode: `"dataset"` applies `mean` and `std` (nothing while they are None), `"sample"` uses the sample's own per
             channel, `"none"` changes nothing.
         mean: One number per entry of `axis`.
@@ -77,12 +77,88 @@ def standardize(
         Array of the same shape.
     """
     if mode == "sample":
-        rest = tuple(range(1, values.ndim))
-        return (values - values.mean(axis=rest, keepdims=True)) / (
-            values.std(axis=rest, keepdims=True) + SAMPLE_EPSILON
-        )
+        own_mean, own_std = _moments(values)
+        return (values - own_mean) / (own_std + SAMPLE_EPSILON)
     if mode == "none" or mean is None or std is None:
         return values
     shape = [1] * values.ndim
     shape[axis] = -1
     return (values - np.reshape(mean, shape)) / np.reshape(std, shape)
+
+
+def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel of (C, ...) values, both (C, 1, ...), over what is not missing."""
+    rest = tuple(range(1, values.ndim))
+    is_missing = np.isnan(values)
+    if not is_missing.any():
+        return values.mean(axis=rest, keepdims=True), values.std(axis=rest, keepdims=True)
+    count = np.maximum((~is_missing).sum(axis=rest, keepdims=True), 1)
+    mean = np.where(is_missing, 0.0, values).sum(axis=rest, keepdims=True) / count
+    squares = np.where(is_missing, 0.0, values - mean) ** 2
+    return mean, np.sqrt(squares.sum(axis=rest, keepdims=True) / count)
+
+
+def unstandardize(
+    values: np.ndarray,
+    mode: str,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    axis: int = 0,
+    sample: np.ndarray | None = None,
+) -> np.ndarray:
+    """Undo `standardize`.
+
+    Args:
+        values: (C, ...) float array of standardised values.
+        mode, mean, std, axis: Arguments of `standardize`.
+        sample: Values that `standardize` was given, whose own moments `"sample"` takes.
+
+    Returns:
+        Array of the same shape.
+
+    Raises:
+        ValueError: `"sample"` without a sample.
+    """
+    if mode == "sample":
+        if sample is None:
+            raise ValueError("standardize is 'sample': give the sample, whose mean and standard deviation are needed")
+        own_mean, own_std = _moments(sample)
+        return values * (own_std + SAMPLE_EPSILON) + own_mean
+    if mode == "none" or mean is None or std is None:
+        return values
+    shape = [1] * values.ndim
+    shape[axis] = -1
+    return values * np.reshape(std, shape) + np.reshape(mean, shape)
+
+
+def without_invalid(values: np.ndarray, invalid_value: float | None) -> np.ndarray:
+    """Raw values with NaN where they are `invalid_value`, which says that none was measured."""
+    if invalid_value is None or not (values == invalid_value).any():
+        return values
+    return np.where(values == invalid_value, np.nan, values)
+
+
+def as_model_inputs(name: str, samples: Sequence[np.ndarray]) -> dict[str, list[np.ndarray]]:
+    """Prepared samples as the model takes them.
+
+    Args:
+        name: Name of the input, `input_values` or `pixel_values`.
+        samples: Prepared samples, NaN = missing.
+
+    Returns:
+        `name`, with zeros in place of missing values, and where any sample has some, `observed_mask`, bool arrays of the same
+        shapes: True = observed.
+
+    Raises:
+        ValueError: A sample in which everything is missing.
+    """
+    missing = [np.isnan(sample) for sample in samples]
+    if not any(flags.any() for flags in missing):
+        return {name: list(samples)}
+    for number, flags in enumerate(missing):
+        if flags.all():
+            raise ValueError(f"sample {number} of {len(samples)} has no value that was observed: drop it")
+    filled = [
+        np.where(flags, np.zeros((), sample.dtype), sample) for flags, sample in zip(missing, samples, strict=True)
+    ]
+    return {name: filled, "observed_mask": [~flags for flags in missing]}

@@ -43,10 +43,11 @@ class ImageInputs(NumericKind[Arguments]):
             scale=args.scale,
             standardize=args.standardize,
             bit_depth=surveyed_bit_depth(args, train_split, str(args.input_column), config.num_channels),
+            invalid_value=args.invalid_value,
         )
 
     def numeric_input(self, args: Arguments, processor: SampleProcessor, train_split: AnyDataset) -> NumericInput:
-        return ImageInput(self.input_name, tuple(args.input_columns()), processor)
+        return ImageInput(self.input_name, tuple(args.input_columns()), processor, args.missing)
 
     def sizes(self, processor: object, config: PreTrainedConfig) -> tuple[list[int], list[int]] | None:
         if not isinstance(processor, ArrayImageProcessor):

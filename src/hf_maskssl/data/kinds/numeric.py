@@ -2,22 +2,25 @@
 
 import logging
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeVar, cast
 
 import numpy as np
+from datasets import Dataset
 from transformers import PreTrainedConfig
 
 from ...checks import FINITE, Range
 from ..arguments import DataArguments
 from ..collators import BatchCollator
 from ..processors import Processor, split_processor
-from ..tables.preparing import PreparedSplit, RawSplit, prepare_split
+from ..tables.empty_rows import Inputs, NumberColumns, number_columns, observed_values
+from ..tables.preparing import PreparedSplit, RawSplit, filled_rows, prepare_split
+from ..tables.report import DataReport
 from ..tables.sources import AnyDataset
 from ..tables.statistics import MomentsOfBatch, measured_moments
 from .base import Fitted, Kind, Summary
-from .preparers import NumericInput, RowPreparer, SampleProcessor
+from .preparers import Missing, NumericInput, RowPreparer, SampleProcessor
 
 logger = logging.getLogger(__name__)
 
@@ -32,12 +35,18 @@ class NumericArguments(DataArguments):
             sample itself; `"none"` leaves values as they are.
         scale: Factor that raw values are multiplied by first (1/255 for bytes, 1/32768 for 16-bit waveforms in a column;
             waveforms in WAV files are in [-1, 1) already).
+        missing: Rule for missing values, which are NaN, null and `invalid_value`. `"mask"`: nobody sees them, the model neither
+            reads nor predicts nor pools them, and no statistics count them; a row with nothing else is left out. `"error"`
+            refuses them.
+        invalid_value: Raw value that says that none was measured, such as -999.
     """
 
     standardize: Literal["dataset", "sample", "none"] = "dataset"
     scale: float = 1.0
+    missing: Missing = "mask"
+    invalid_value: float | None = None
 
-    RANGES: ClassVar[dict[str, Range]] = {**DataArguments.RANGES, "scale": FINITE}
+    RANGES: ClassVar[dict[str, Range]] = {**DataArguments.RANGES, "scale": FINITE, "invalid_value": FINITE}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -104,10 +113,35 @@ class NumericKind(Kind[Arguments]):
         column = args.input_column if isinstance(args.input_column, str) else "the feature columns"
         return BatchCollator({self.input_name: column})
 
+    def describe_rows(
+        self, splits: Mapping[str, RawSplit], args: Arguments, processor: Processor, report: DataReport
+    ) -> None:
+        """Add the share of values that are missing."""
+        for name, split in splits.items():
+            inputs = [columns for columns in self.row_inputs(split.rows, args) if isinstance(columns, NumberColumns)]
+            if isinstance(split.rows, Dataset) and inputs:
+                observed, total = observed_values(split.rows, inputs[0])
+                if (count := int(total.sum())) and (missing := count - int(observed.sum())):
+                    report.splits[name].missing_share = missing / count
+
+    def usable(self, rows: AnyDataset, args: Arguments, config: PreTrainedConfig, name: str) -> RawSplit:
+        return filled_rows(rows, self.row_inputs(rows, args), name)
+
+    def row_inputs(self, rows: AnyDataset, args: Arguments) -> Inputs:
+        """`inputs`; where the recipe does not name the columns, those of the rows."""
+        return self.inputs(args)
+
+    def inputs(self, args: Arguments) -> Inputs:
+        """The columns of the input, whose rows with nothing observed are left out; under `missing: error` they are refused."""
+        if args.missing == "error" or not args.input_columns():
+            return super().inputs(args)
+        return [number_columns(args.input_columns(), args.invalid_value)]
+
     def summary(self, args: Arguments, config: PreTrainedConfig | None) -> Summary:
         return [
             ("standardised by", args.standardize),
             ("values multiplied by", args.scale if args.scale != 1 else None),
+            ("value of what was not measured", args.invalid_value),
         ]
 
     def _measured(self, processor: SampleProcessor, args: Arguments, train_split: AnyDataset) -> SampleProcessor:
@@ -120,13 +154,14 @@ class NumericKind(Kind[Arguments]):
         if found is None:
             raise ValueError(f"data.input_column {list(numeric.columns)}: the training split holds no value")
         mean, std = found
-        constant = std == 0.0
-        if constant.any():
-            logger.warning(
-                "constant in the training split, so only centred, not divided: %s",
-                [name for name, flag in zip(self.measured_names(numeric, len(std)), constant, strict=True) if flag],
-            )
-            std = np.where(constant, 1.0, std)
+        names = self.measured_names(numeric, len(std))
+        for flags, words in (
+            (std == 0.0, "constant in the training split, so only centred, not divided: %s"),
+            (np.isnan(std), "without any value in the training split, so the model cannot learn it: %s"),
+        ):
+            if flags.any():
+                logger.warning(words, [name for name, flag in zip(names, flags, strict=True) if flag])
+        mean, std = np.nan_to_num(mean), np.where((std == 0.0) | np.isnan(std), 1.0, std)
         settings = {**processor.to_dict(), "mean": mean.tolist(), "std": std.tolist()}
         settings = {name: value for name, value in settings.items() if not name.endswith("_type")}
         return type(processor)(**settings)

@@ -4,7 +4,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 from datasets import Dataset
@@ -12,7 +12,7 @@ from datasets import Dataset
 from ...models.feature_extraction_series import SeriesFeatureExtractor
 from ...models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from ...models.image_processing_array import ArrayImageProcessor
-from ..tables.empty_rows import Inputs
+from ..tables.empty_rows import Inputs, number_columns
 from ..tables.labels import IGNORED_LABEL, LabelSpace
 from ..tables.pictures import read_image
 from ..tables.preparing import Preparer
@@ -24,10 +24,11 @@ from ..text.texts import TextPreparer, describe_tokenizer, row_place
 from ..text.unknown import count_token, warn_of_unknown
 
 # Part of every cache key: raise it when prepared values change, so that old caches are not taken for new ones.
-PREPARATION_VERSION = 3
+PREPARATION_VERSION = 4
 
 
 SampleProcessor: TypeAlias = SeriesFeatureExtractor | SpectrogramFeatureExtractor | ArrayImageProcessor
+Missing: TypeAlias = Literal["mask", "error"]
 Raw: TypeAlias = Any  # a value of a raw column: numbers in any nesting, an image, a sound, a path
 
 
@@ -39,11 +40,13 @@ class NumericInput(ABC):
         name: Key of prepared rows, `input_values` or `pixel_values`.
         columns: Raw columns; more than one for tables, and for series with a column per channel.
         processor: Object with `prepare_sample`, and `scaled_values` for statistics.
+        missing: Rule for missing values: "mask" leaves NaN in their place, "error" refuses them.
     """
 
     name: str
     columns: tuple[str, ...]
     processor: SampleProcessor
+    missing: Missing = "mask"
 
     @abstractmethod
     def read(self, values: list[Raw]) -> Raw:
@@ -69,7 +72,11 @@ class ArrayInput(NumericInput):
 
     def read(self, values: list[Raw]) -> Raw:
         if any(value is None for value in values):
-            raise ValueError(f"column {self.columns[values.index(None)]!r} is missing: fill or drop it")
+            if self.missing == "error" or len(values) == 1:
+                raise ValueError(f"column {self.columns[values.index(None)]!r} is missing: fill or drop it")
+            shapes = {np.shape(value) for value in values if value is not None}
+            missing = np.full(shapes.pop() if len(shapes) == 1 else (), np.nan)
+            values = [missing if value is None else value for value in values]
         # A single column holds the whole sample, unless it is the one feature of a table.
         return values if len(self.columns) > 1 or np.ndim(values[0]) == 0 else values[0]
 
@@ -85,7 +92,7 @@ class ImageInput(NumericInput):
 class WaveformInput(NumericInput):
     """Sounds; `sampling_rate` is that of waveforms that are plain numbers."""
 
-    sampling_rate: int
+    sampling_rate: int = 0
 
     def read(self, values: list[Raw]) -> Raw:
         processor = cast(SpectrogramFeatureExtractor, self.processor)
@@ -116,13 +123,15 @@ class RowPreparer(Preparer):
 
     @property
     def inputs(self) -> Inputs:
-        """The inputs whose rows may be empty. A table, one number a column, has no empty row: a missing value is an error."""
+        """The inputs whose rows may be empty: of numbers, those with nothing that was observed."""
         texts = [self.texts.columns] if self.texts is not None else []
-        if self.numeric is None or len(self.numeric.columns) != 1:
+        if self.numeric is None:
             return texts
-        processor = self.numeric.processor
-        is_table = isinstance(processor, SeriesFeatureExtractor) and processor.feature_names is not None
-        return texts if is_table else [*texts, self.numeric.columns]
+        if self.numeric.missing == "error":
+            processor = self.numeric.processor
+            is_table = isinstance(processor, SeriesFeatureExtractor) and processor.feature_names is not None
+            return texts if is_table or len(self.numeric.columns) != 1 else [*texts, self.numeric.columns]
+        return [*texts, number_columns(self.numeric.columns, self.numeric.processor.invalid_value)]
 
     @property
     def used_columns(self) -> list[str]:
@@ -140,8 +149,8 @@ class RowPreparer(Preparer):
 
         Returns:
             `input_values` (n, C, T), or (n, T, C) for models with `channels_last`, or `pixel_values` (n, C, H, W)
-            float32, `input_ids` list of (N,) integer arrays, `token_type_ids` of framed texts, `labels` (n,) int64 or
-            float32 or list of (N,) int64 arrays, `index` (n,) int64.
+            float32, NaN where a value is missing, `input_ids` list of (N,) integer arrays, `token_type_ids` of framed texts,
+            `labels` (n,) int64 or float32 or list of (N,) int64 arrays, `index` (n,) int64.
 
         Raises:
             ValueError: A value that cannot be prepared, naming split, row and column.
@@ -174,7 +183,11 @@ class RowPreparer(Preparer):
         for place, index in enumerate(self.named(indices)):
             values = [batch[name][place] for name in self.numeric.columns]
             try:
-                samples.append(prepare(self.numeric.read(values)))
+                raw = self.numeric.read(values)
+                samples.append(prepare(raw))
+                if self.numeric.missing == "error" and np.isnan(samples[-1]).any():
+                    place = self.numeric.processor.first_missing(raw)
+                    raise ValueError(f"{place} is missing: fill or drop it, or set data.missing to 'mask'")
             except ValueError as error:
                 where = self._where(index, *self.numeric.columns)
                 raise ValueError(f"{where}: {with_files(error, values)}") from error

@@ -77,9 +77,10 @@ class SeriesKind(SeriesInputs[SeriesArguments]):
             scale=args.scale,
             standardize=args.standardize,
             channels_last=takes_channels_last(config),
+            invalid_value=args.invalid_value,
         )
 
     def numeric_input(
         self, args: SeriesArguments, processor: SampleProcessor, train_split: AnyDataset
     ) -> NumericInput:
-        return ArrayInput(self.input_name, tuple(args.input_columns()), processor)
+        return ArrayInput(self.input_name, tuple(args.input_columns()), processor, args.missing)

@@ -89,12 +89,15 @@ class SpectrogramKind(NumericKind[SpectrogramArguments]):
             scale=args.scale,
             standardize=args.standardize,
             unit_integers=is_column_of_files(train_split, str(args.input_column)),
+            invalid_value=args.invalid_value,
         )
 
     def numeric_input(
         self, args: SpectrogramArguments, processor: SampleProcessor, train_split: AnyDataset
     ) -> NumericInput:
-        return WaveformInput(self.input_name, tuple(args.input_columns()), processor, args.sampling_rate or 0)
+        return WaveformInput(
+            self.input_name, tuple(args.input_columns()), processor, args.missing, args.sampling_rate or 0
+        )
 
     def sizes(self, processor: object, config: PreTrainedConfig) -> tuple[list[int], list[int]] | None:
         if not isinstance(processor, SpectrogramFeatureExtractor):

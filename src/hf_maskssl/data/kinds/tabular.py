@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig
 from ...models.feature_extraction_series import SeriesFeatureExtractor
 from ..processors import Processor
 from ..tables.columns import left_out_words, numeric_columns
-from ..tables.empty_rows import missing_values
+from ..tables.empty_rows import Inputs, number_columns, observed_values
 from ..tables.preparing import RawSplit
 from ..tables.report import DataReport
 from ..tables.sources import AnyDataset
@@ -69,12 +69,13 @@ class TabularKind(SeriesInputs[TabularArguments]):
             channels_last=takes_channels_last(config),
             statistics_axis="feature",
             feature_names=None if is_one_list else columns,
+            invalid_value=args.invalid_value,
         )
 
     def numeric_input(
         self, args: TabularArguments, processor: SampleProcessor, train_split: AnyDataset
     ) -> NumericInput:
-        return ArrayInput(self.input_name, feature_columns(args, processor, train_split), processor)
+        return ArrayInput(self.input_name, feature_columns(args, processor, train_split), processor, args.missing)
 
     def measured_names(self, numeric: NumericInput, count: int) -> Sequence[str | int]:
         """Names of the columns, where each feature has one."""
@@ -84,11 +85,15 @@ class TabularKind(SeriesInputs[TabularArguments]):
         self, splits: Mapping[str, RawSplit], args: TabularArguments, processor: Processor, report: DataReport
     ) -> None:
         """Add the features, their missing values, and why other columns are no features, which a warning says as well."""
+        super().describe_rows(splits, args, processor, report)
         train = splits["train"].rows
         report.features = list(feature_columns(args, processor, train))
         for name, split in splits.items():
             if isinstance(split.rows, Dataset):
-                report.splits[name].missing |= missing_values(split.rows, report.features)
+                for feature in report.features:
+                    observed, _ = observed_values(split.rows, number_columns([feature], args.invalid_value))
+                    if count := int((observed == 0).sum()):
+                        report.splits[name].missing[feature] = count
         if train.features is None:
             return
         named = _no_features(args)
@@ -106,6 +111,11 @@ class TabularKind(SeriesInputs[TabularArguments]):
             logger.warning("%d features: %s%s", len(report.features), report.features, left_out_words(unexpected))
         if isinstance(train, Dataset):
             _warn_of_row_numbers(train, report.features)
+
+    def row_inputs(self, rows: AnyDataset, args: TabularArguments) -> Inputs:
+        if args.input_column is not None or args.missing == "error" or not isinstance(rows, Dataset):
+            return self.inputs(args)
+        return [number_columns(numeric_columns(rows, _no_features(args))[0], args.invalid_value)]
 
     def input_words(self, args: TabularArguments) -> str:
         return super().input_words(args) or "every numeric column but the label"

@@ -58,7 +58,7 @@ class VisionLanguageKind(ImageInputs[VisionLanguageArguments]):
 
     def inputs(self, args: VisionLanguageArguments) -> Inputs:
         """The columns of picture and text, neither of which may be empty."""
-        return [[column] for column in args.columns_read()]
+        return [*super().inputs(args), [str(args.text_column)]]
 
     def build_processor(
         self, args: VisionLanguageArguments, config: PreTrainedConfig, train_split: AnyDataset

@@ -16,21 +16,50 @@ from .rows import Rows
 # blank: a pair of texts may lack one of them, a text beside a picture may not.
 Inputs: TypeAlias = Sequence[Sequence[str]]
 
+
+class NumberColumns(tuple[str, ...]):
+    """Columns of one input of numbers, whose rows may lack some values: empty is a row in which nothing was observed.
+
+    Attributes:
+        invalid_value: Number that says that none was measured, beside null and NaN; None where there is none.
+    """
+
+    invalid_value: float | None = None
+
+
+def number_columns(columns: Iterable[str], invalid_value: float | None = None) -> NumberColumns:
+    """The columns of an input of numbers."""
+    made = NumberColumns(columns)
+    made.invalid_value = invalid_value
+    return made
+
+
 # White space, and characters that are not seen: separators, characters of control and of format.
 BLANK = r"\A[\s\p{Z}\p{Cc}\p{Cf}]*\z"
+
+NAMED_COLUMNS = 4
 
 logger = logging.getLogger(__name__)
 
 
 def empty_reason(inputs: Inputs) -> str:
     """Why rows are left out, in words."""
-    return f"nothing in column {' or '.join(repr(name) for columns in inputs for name in columns)}"
+    parts = []
+    for columns in inputs:
+        if isinstance(columns, NumberColumns) and len(columns) > NAMED_COLUMNS:
+            parts.append(f"any of {len(columns)} columns")
+        else:
+            parts.append(f"column {' or '.join(map(repr, columns))}")
+    return f"nothing in {' or '.join(parts)}"
 
 
 def empty_rows(rows: Dataset, inputs: Inputs) -> np.ndarray:
     """(rows,) bool, whether the input of each row is empty."""
     empty = np.zeros(len(rows), dtype=bool)
     for columns in inputs:
+        if isinstance(columns, NumberColumns):
+            empty |= observed_values(rows, columns)[0] == 0
+            continue
         blank = np.ones(len(rows), dtype=bool)
         for name in columns:
             empty |= _flags(rows, name, lambda values: values.is_null())
@@ -62,6 +91,36 @@ def missing_values(rows: Dataset, columns: Iterable[str]) -> dict[str, int]:
         for name in dict.fromkeys(columns)
     }
     return {name: count for name, count in found.items() if count}
+
+
+def observed_values(rows: Dataset, columns: NumberColumns) -> tuple[np.ndarray, np.ndarray]:
+    """(rows,) int64 twice: the values of each row that were observed, and all of them. A file, as of a picture, counts as one."""
+    observed, total = np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=np.int64)
+    for name in columns:
+        found = [np.zeros((2, 0), dtype=np.int64)]
+        for chunk in rows.data.column(name).chunks:
+            found.append(_counts(chunk, columns.invalid_value))
+        counts = np.concatenate(found, axis=1)
+        counts = counts if rows._indices is None else counts[:, rows._indices.column(0).to_numpy()]
+        observed, total = observed + counts[0], total + counts[1]
+    return observed, total
+
+
+def _counts(values: pa.Array, invalid_value: float | None) -> np.ndarray:
+    """(2, rows): observed numbers and all numbers of each row, lists in lists together; a null list counts as one number."""
+    values = values.storage if isinstance(values, pa.ExtensionArray) else values
+    kind = values.type
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+        is_missing = pc.is_null(values, nan_is_null=True)
+        if invalid_value is not None and (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+            is_missing = pc.or_(is_missing, pc.equal(values.cast(pa.float64()), invalid_value).fill_null(True))
+        is_observed = ~np.asarray(is_missing.to_numpy(zero_copy_only=False), dtype=bool)
+        return np.stack([is_observed, np.ones_like(is_observed)]).astype(np.int64)
+    owners = pc.list_parent_indices(values).to_numpy()
+    inner = _counts(pc.list_flatten(values), invalid_value)
+    counts = np.stack([np.bincount(owners, part, minlength=len(values)) for part in inner]).astype(np.int64)
+    counts[1] = np.maximum(counts[1], np.asarray(values.is_null().to_numpy(zero_copy_only=False), dtype=np.int64))
+    return counts
 
 
 def _flags(rows: Dataset, column: str, test: Callable[[pa.Array], pa.Array]) -> np.ndarray:
@@ -101,6 +160,13 @@ def is_blank_value(value: Any) -> bool:
     return value is None
 
 
+def _has_no_number(value: Any, invalid_value: float | None) -> bool:
+    """Whether a raw value is null, NaN, the number of what was not measured, or a list of such alone; no file is opened."""
+    if isinstance(value, list | np.ndarray):
+        return all(_has_no_number(part, invalid_value) for part in value)
+    return value is None or value != value or (invalid_value is not None and value == invalid_value)
+
+
 @dataclass
 class WithoutEmpty:
     """What prepares batches of a stream, given the rows that are not empty; a warning counts those left out.
@@ -129,11 +195,15 @@ class WithoutEmpty:
         return self.prepare(batch, [indices[place] for place in kept])
 
     def _is_empty(self, batch: Rows, place: int) -> bool:
-        return any(
-            any(batch[name][place] is None for name in columns)
-            or all(is_blank_value(batch[name][place]) for name in columns)
-            for columns in self.inputs
-        )
+        for columns in self.inputs:
+            values = [batch[name][place] for name in columns]
+            if isinstance(columns, NumberColumns):
+                is_empty = all(_has_no_number(value, columns.invalid_value) for value in values)
+            else:
+                is_empty = any(value is None for value in values) or all(is_blank_value(value) for value in values)
+            if is_empty:
+                return True
+        return False
 
     def _tell(self, count: int, indices: Sequence[int]) -> None:
         before, self.left_out = self.left_out, self.left_out + count

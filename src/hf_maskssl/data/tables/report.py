@@ -21,12 +21,14 @@ class SplitReport:
         left_out: Reason -> rows that were left out for it.
         classes: Class -> rows (or tokens) that have it; None without classes.
         missing: Column -> rows without a value; columns that lack none are left out.
+        missing_share: Share of the values of the input that are missing; None where none is, or they cannot be counted.
     """
 
     rows: int | None = None
     left_out: dict[str, int] = field(default_factory=dict)
     classes: dict[str, int] | None = None
     missing: dict[str, int] = field(default_factory=dict)
+    missing_share: float | None = None
 
 
 @dataclass
@@ -71,6 +73,8 @@ class DataReport:
             found += [f"  left out: {count:,} rows, {reason}" for reason, count in split.left_out.items()]
             if split.classes is not None:
                 found.append(f"  {len(split.classes)} classes: {count_words(split.classes)}")
+            if split.missing_share is not None:
+                found.append(f"  values missing: {share_words(split.missing_share)}")
             if split.missing:
                 found.append(f"  rows without a value: {count_words(split.missing, split.rows)}")
         if self.features is None and self.columns:
@@ -82,6 +86,11 @@ class DataReport:
         if self.files_left_out:
             found.append(f"files not read, by ending: {count_words(self.files_left_out)}")
         return [line for words in found for line in _wrapped(words, width)]
+
+
+def share_words(share: float) -> str:
+    """A share above 0 in percent: at least 0.1."""
+    return "less than 0.1 %" if share < 0.001 else f"{100 * share:.1f} %"
 
 
 def count_words(counts: Mapping[str, int], rows: int | None = None) -> str:

@@ -25,10 +25,12 @@ logger = logging.getLogger(__name__)
 class MomentsOfBatch:
     """A map from a batch of raw rows to one row: the number of its values, their mean and their sum of squares about it.
 
+    Of each channel or feature, over the values that are not missing.
+
     Attributes:
         prepare: Preparer, which knows the columns and how they are opened.
         values: Callable that makes of a batch and its row numbers the values (K, n) of K channels or features, scaled and
-            not yet standardised.
+            not yet standardised; NaN = missing.
         description: Text that decides the result.
         numbers: Number (n,) that each row had before some were drawn, for errors; None where all are measured.
     """
@@ -40,9 +42,20 @@ class MomentsOfBatch:
 
     def __call__(self, batch: Rows, indices: Sequence[int]) -> dict[str, Column]:
         values = self.values(batch, indices if self.numbers is None else self.numbers[list(indices)].tolist())
-        mean = values.mean(axis=1) if values.size else np.zeros(len(values))
-        squares = ((values - mean[:, None]) ** 2).sum(axis=1)
-        return {"count": [values.shape[1]], "mean": [mean.tolist()], "squares": [squares.tolist()]}
+        is_missing = np.isnan(values)
+        if not values.size:
+            mean = np.zeros(len(values))
+        elif is_missing.any():
+            count = np.maximum((~is_missing).sum(axis=1), 1)
+            mean = np.where(is_missing, 0.0, values).sum(axis=1) / count
+        else:
+            mean = values.mean(axis=1)
+        squares = np.where(is_missing, 0.0, (values - mean[:, None]) ** 2).sum(axis=1)
+        return {
+            "count": [(~is_missing).sum(axis=1).tolist()],
+            "mean": [mean.tolist()],
+            "squares": [squares.tolist()],
+        }
 
 
 def measured_moments(
@@ -50,12 +63,14 @@ def measured_moments(
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Mean (K,) and standard deviation (K,) float64 of at most 10,000 rows; None where they hold no value.
 
+    Both are NaN for a channel or feature that is missing in all of them.
+
     `split_seed` chooses the rows; of a stream they are the first ones.
 
     Raises:
         ValueError: A value that cannot be prepared, naming split, row and column.
     """
-    moments = [batch for batch in _moments(measure, args, train_split) if batch["count"]]
+    moments = [batch for batch in _moments(measure, args, train_split) if any(batch["count"])]
     return merge_moments(moments) if moments else None
 
 
@@ -86,18 +101,20 @@ def merge_moments(moments: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.
     """Mean and standard deviation of several batches together (Chan, Golub and LeVeque 1979).
 
     Args:
-        moments: `count`, `mean` (K,) and `squares` (K,), the sum of squared distances from the mean, of each batch.
+        moments: `count` (K,), `mean` (K,) and `squares` (K,), the sum of squared distances from the mean, of each batch.
 
     Returns:
-        Mean (K,) and standard deviation (K,), float64.
+        Mean (K,) and standard deviation (K,), float64; NaN where there is no value.
     """
-    count = 0.0
-    mean = squares = np.zeros(1)
+    count = mean = squares = np.zeros(1)
     for batch in moments:
         batch_mean, batch_squares = np.asarray(batch["mean"]), np.asarray(batch["squares"])
-        total = count + batch["count"]
+        batch_count = np.asarray(batch["count"], dtype=np.float64)
+        total = count + batch_count
+        at_least_one = np.maximum(total, 1.0)
         distance = batch_mean - mean
-        mean = mean + distance * (batch["count"] / total)
-        squares = squares + batch_squares + distance**2 * (count * batch["count"] / total)
+        mean = mean + distance * (batch_count / at_least_one)
+        squares = squares + batch_squares + distance**2 * (count * batch_count / at_least_one)
         count = total
-    return mean, np.sqrt(squares / count)
+    nothing = count == 0
+    return np.where(nothing, np.nan, mean), np.where(nothing, np.nan, np.sqrt(squares / np.maximum(count, 1.0)))

@@ -124,6 +124,10 @@ def resident_rows(prepared: PreparedData, device: torch.device, trims: bool) -> 
         chunks.append({name: part for name, part in batch.items() if name not in left_out})
         taken += sum(part.nbytes for part in chunks[-1].values())
         _check_size(taken, len(dataset), is_whole=False)
+    if any("observed_mask" in chunk for chunk in chunks):
+        for chunk in chunks:
+            signal = next(chunk[name] for name in ("input_values", "pixel_values") if name in chunk)
+            chunk.setdefault("observed_mask", torch.ones_like(signal, dtype=torch.bool))
     longest = max(lengths, default=0)
     filling = {"input_ids": prepared.collator.pad_token_id or 0}
     tensors = {}
