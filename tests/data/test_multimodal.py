@@ -418,9 +418,9 @@ def test_the_collator_refuses_what_a_model_must_not_see() -> None:
     collate = MultimodalCollator({"depth": "far", "semseg": "map"}, {"semseg": 3}, 255)
     row = {"inputs.depth": np.ones((1, 4, 4), np.float32), "inputs.semseg": np.array([[0, 255], [2, 1]]), "index": 5}
     assert set(collate([row, row])) == {"inputs", "index"}
-    nan = {**row, "inputs.depth": np.full((1, 4, 4), np.nan, np.float32)}
+    infinite = {**row, "inputs.depth": np.full((1, 4, 4), np.inf, np.float32)}
     with pytest.raises(ValueError, match="row 5, column 'far' has values that are not finite"):
-        collate([row, nan])
+        collate([row, infinite])
     with pytest.raises(ValueError, match=r"row 5, column 'map' holds the class 3, expected 0\.\.2 or 255"):
         collate([row, {**row, "inputs.semseg": np.array([[0, 3], [2, 1]])}])
     with pytest.raises(ValueError, match=r"column 'far' has shape \(1, 2, 2\), other rows of the batch \(1, 4, 4\)"):

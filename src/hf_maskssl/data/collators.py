@@ -40,41 +40,62 @@ class BatchCollator:
                 `labels` (a number, or (N,)), `index` (row number).
 
         Returns:
-            The tensors of those names: float32 values, int64 ids, segments, labels and index (regression: float32 labels), and
-            int64 `attention_mask` (B, N), 1 = real, when lengths differ, a row holds padding, or `always_mask`.
+            The tensors of those names: float32 values, int64 ids, segments, labels and index (regression: float32 labels),
+            int64 `attention_mask` (B, N), 1 = real, when lengths differ, a row holds padding, or `always_mask`; and where values
+            are missing (NaN), bool `observed_mask` of their shape, True = observed, and zeros in their place.
 
         Raises:
-            ValueError: No rows, values that are not finite, ids outside the vocabulary, or a row without a real token;
-                named by row index and column.
+            ValueError: No rows, infinite values, ids outside the vocabulary, a row without a real token or an observed
+                value; named by row index and column.
         """
         if not rows:
             raise ValueError("cannot make a batch of no rows")
         batch = {}
         for name in ("pixel_values", "input_values"):
             if name in rows[0]:
-                batch[name] = self.stack(rows, name, name)
+                batch[name], is_observed = self.stack_observed(rows, name, name)
+                if is_observed is not None:
+                    batch["observed_mask"] = is_observed
+                    self._check_observed(rows, is_observed, name)
         if "input_ids" in rows[0]:
             batch |= self._pad(rows)
         if "token_type_ids" in rows[0]:
             batch["token_type_ids"] = _padded([row["token_type_ids"] for row in rows], 0)
         return batch | labels_and_index(rows)
 
-    def stack(self, rows: Sequence[Mapping[str, Any]], key: str, name: str) -> torch.Tensor:
-        """The values under `key`, (B, ...) float32, all of one shape and finite; errors call them `name`."""
+    def stack_observed(
+        self, rows: Sequence[Mapping[str, Any]], key: str, name: str
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The values under `key`, (B, ...) float32, all of one shape, 0 where they are missing (NaN).
+
+        And where any is missing, bool of that shape, True = observed. Errors call the values `name`.
+        """
+        values = self._stacked(rows, key, name)
+        # One finite sum shows that all are finite (an overflow of the sum only leads to the exact checks below).
+        if torch.isfinite(values.sum()):
+            return values, None
+        is_infinite, is_missing = values.isinf().flatten(1).any(1), values.isnan()
+        if is_infinite.any():
+            row = rows[int(is_infinite.nonzero()[0])]
+            raise ValueError(
+                f"{self.where(row, name)} has values that are not finite: make them NaN (missing), or drop them"
+            )
+        return (values.masked_fill(is_missing, 0.0), ~is_missing) if is_missing.any() else (values, None)
+
+    def _check_observed(self, rows: Sequence[Mapping[str, Any]], is_observed: torch.Tensor, name: str) -> None:
+        is_empty = ~is_observed.flatten(1).any(1)
+        if is_empty.any():
+            row = rows[int(is_empty.nonzero()[0])]
+            raise ValueError(f"{self.where(row, name)} has no value that was observed: drop such rows")
+
+    def _stacked(self, rows: Sequence[Mapping[str, Any]], key: str, name: str) -> torch.Tensor:
         samples = [np.asarray(row[key], dtype=np.float32) for row in rows]
         for row, sample in zip(rows, samples, strict=True):
             if sample.shape != samples[0].shape:
                 raise ValueError(
                     f"{self.where(row, name)} has shape {sample.shape}, other rows of the batch {samples[0].shape}"
                 )
-        values = torch.from_numpy(np.stack(samples))
-        # One finite sum shows that all are finite (an overflow of the sum only leads to the exact check below).
-        if not torch.isfinite(values.sum()):
-            is_finite = torch.isfinite(values.flatten(1)).all(dim=1)
-            if not is_finite.all():
-                row = rows[int((~is_finite).nonzero()[0])]
-                raise ValueError(f"{self.where(row, name)} has values that are not finite: fill or drop them")
-        return values
+        return torch.from_numpy(np.stack(samples))
 
     def _pad(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         lengths = np.array([len(row["input_ids"]) for row in rows])

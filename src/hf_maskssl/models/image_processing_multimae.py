@@ -70,7 +70,7 @@ class Picture:
         resample: Name of the interpolation, a key of `RESAMPLING`.
         flips_x: Whether mirroring reverses channel 0, as in normals: bytes about the middle of 0 to 255, all other
             numbers about 0.
-        invalid_value: Pixels of this value are left out of statistics and become 0; `"nan"` are those that are not
+        invalid_value: Pixels of this value are left out of statistics and are missing; `"nan"` are those that are not
             finite; None means that all are valid.
         bit_depth: Bits that pictures of one channel have, 8, 16 or 32 (modes I and F); None takes any. Arrays have none.
     """
@@ -111,7 +111,7 @@ class MultiMAEImageProcessor(SizesAsPairs, BaseImageProcessor):
             "dataset" (by `mean` and `std`, in scaled values) or "robust" (Bachmann et al. 2022: minus the mean, divided by
             the standard deviation, of the sample's pixels without the lowest and highest tenth), `resample` "bilinear",
             `flips_x` false (mirroring turns channel 0 round: bytes x become 255 - x, all other numbers -x),
-            `invalid_value` (a number or "nan": such pixels are left out of statistics and become 0) and `bit_depth` (8, 16
+            `invalid_value` (a number or "nan": such pixels are left out of statistics and are missing) and `bit_depth` (8, 16
             or 32: PIL images of one channel and another depth are refused). rgb, depth (0 is invalid) and normals have
             defaults, `NAMED_DEFAULTS`.
             Fields that concern the model alone are dropped, and so are entries with `target_of`. None: rgb alone.
@@ -193,7 +193,8 @@ class MultiMAEImageProcessor(SizesAsPairs, BaseImageProcessor):
 
         Returns:
             `inputs`, {modality: (B, C, H / stride, W / stride) float32, or (B, H / stride, W / stride) int64 class ids}; for
-            rgb alone `pixel_values` (B, 3, H, W).
+            rgb alone `pixel_values` (B, 3, H, W). Where pixels are invalid, also `observed_mask`, {modality: bool of the same
+            shape, True = valid}.
 
         Raises:
             ValueError: Pictures that do not fit, naming modality and row.
@@ -214,14 +215,16 @@ class MultiMAEImageProcessor(SizesAsPairs, BaseImageProcessor):
             sample = {name: values[row] for name, values in batches.items()}
             try:
                 view = None if views is None else views[row]
-                rows.append(self.prepare_row(sample, view, generator if augment else None)[0])
+                rows.append(self.prepare_row(sample, view, generator if augment else None, invalid=np.nan)[0])
             except ValueError as error:
                 raise ValueError(f"row {row}: {error}") from error
         inputs = {name: [row[name] for row in rows] for name in batches}
         if is_plain:
+            inputs, _ = without_holes(inputs)
             return BatchFeature({"pixel_values": inputs["rgb"]}, tensor_type=return_tensors)
-        stacked = BatchFeature(inputs, tensor_type=return_tensors)
-        return ModalityFeature({"inputs": dict(stacked)})
+        parts = zip(("inputs", "observed_mask"), without_holes(inputs), strict=True)
+        stacked = {key: dict(BatchFeature(part, tensor_type=return_tensors)) for key, part in parts if part}
+        return ModalityFeature(stacked)
 
     def prepare_row(
         self,
@@ -229,6 +232,7 @@ class MultiMAEImageProcessor(SizesAsPairs, BaseImageProcessor):
         view: View | None = None,
         generator: np.random.Generator | None = None,
         labels: Mapping[str, Pictures] | None = None,
+        invalid: float = 0.0,
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """One sample, with the same view of all its pictures.
 
@@ -237,6 +241,7 @@ class MultiMAEImageProcessor(SizesAsPairs, BaseImageProcessor):
             view: Part to show, in pixels of a picture of stride 1. None draws it, or else takes the whole or the middle.
             generator: Generator of the view where none is given.
             labels: `"classes"` or `"depth"` -> map to learn, which is cut and mirrored in the same way.
+            invalid: Value of invalid pixels in the result, 0 or NaN.
 
         Returns:
             Modality -> (C, h, w) float32 or (h, w) int64; and label -> (H, W) int64 classes, or float32 depth.
@@ -259,7 +264,7 @@ class MultiMAEImageProcessor(SizesAsPairs, BaseImageProcessor):
         if view is None:
             view = self.fixed_view(size) if generator is None else self.random_view(size, generator)
         check_view(view, size)
-        prepared = {name: self._prepare(pictures[name], values, view, size) for name, values in raw.items()}
+        prepared = {name: self._prepare(pictures[name], values, view, size, invalid) for name, values in raw.items()}
         return prepared, {name: self._prepare_label(name, values, view, size) for name, values in raw_labels.items()}
 
     def fixed_view(self, size: tuple[int, int]) -> View:
@@ -341,7 +346,7 @@ class MultiMAEImageProcessor(SizesAsPairs, BaseImageProcessor):
         resized = resize_each(outputs.predicted_depth[:, None], target_sizes, "bicubic")
         return [{"predicted_depth": depth[0]} for depth in resized]
 
-    def _prepare(self, picture: Picture, raw: Raw, view: View, size: tuple[int, int]) -> np.ndarray:
+    def _prepare(self, picture: Picture, raw: Raw, view: View, size: tuple[int, int], invalid: float) -> np.ndarray:
         target = self._target(picture.stride)
         if picture.channels is None:
             where = f"modality '{picture.name}'"
@@ -356,7 +361,7 @@ class MultiMAEImageProcessor(SizesAsPairs, BaseImageProcessor):
             values -= mean[:, None, None]
             values /= std[:, None, None]
         if not is_valid.all():
-            values[:, ~is_valid] = 0.0
+            values[:, ~is_valid] = invalid
         return values
 
     def _prepare_label(self, name: str, raw: Raw, view: View, size: tuple[int, int]) -> np.ndarray:
@@ -454,6 +459,20 @@ def _check_range(name: str, bounds: Sequence[float]) -> list[float]:
     if len(values) != 2 or not 0 < values[0] <= values[1]:
         raise ValueError(f"{name}: expected two positive numbers, the lower first, got {values}")
     return values
+
+
+def without_holes(
+    inputs: Mapping[str, Sequence[np.ndarray]],
+) -> tuple[dict[str, list[np.ndarray]], dict[str, list[np.ndarray]]]:
+    """Modality -> prepared pictures with 0 in place of NaN; and of those that have NaN in any, modality -> what was observed."""
+    filled: dict[str, list[np.ndarray]] = {}
+    observed: dict[str, list[np.ndarray]] = {}
+    for name, pictures in inputs.items():
+        filled[name] = list(pictures)
+        if pictures[0].dtype.kind == "f" and any(np.isnan(picture.sum()) for picture in pictures):
+            observed[name] = [~np.isnan(picture) for picture in pictures]
+            filled[name] = [np.nan_to_num(picture) for picture in pictures]
+    return filled, observed
 
 
 def class_ids(

@@ -44,7 +44,7 @@ from .multimodal_masking import (
     draw_visible_tokens,
     explicit_visible_tokens,
     listed_first,
-    spread_over_tokens,
+    without_missing,
 )
 from .task_balancing import BalancedLoss, BalancingRule, TaskBalancer, TaskPretraining, TaskTotals
 
@@ -246,14 +246,18 @@ class MultiMAEModel(MultiMAEPreTrainedModel):
         self.embeddings.projections[next(iter(self.embeddings.projections))] = value
 
     def cut(
-        self, inputs: Images | None, pixel_values: torch.Tensor | None = None, presence: Images | None = None
+        self,
+        inputs: Images | None,
+        pixel_values: torch.Tensor | None = None,
+        presence: Images | None = None,
+        observed_mask: Images | None = None,
     ) -> ModalityPatches:
         """Check a batch against the configuration and cut it into patches. Shapes as in `forward`.
 
         Raises:
             ValueError: `forward` refuses the batch.
         """
-        return cut_images(self.config, inputs, pixel_values, presence)
+        return cut_images(self.config, inputs, pixel_values, presence, observed_mask)
 
     def to_vit(self, modality: str = "rgb") -> ViTModel:
         """The path of one continuous modality as a plain transformers ViT; see `vit_exchange.to_vit`."""
@@ -283,6 +287,7 @@ class MultiMAEModel(MultiMAEPreTrainedModel):
         ids_keep: torch.Tensor | None = None,
         keep_mask: torch.Tensor | None = None,
         images: ModalityPatches | None = None,
+        observed_mask: Images | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         """Encode a batch, whole or in part; any of the input modalities may be left out.
@@ -295,7 +300,9 @@ class MultiMAEModel(MultiMAEPreTrainedModel):
             ids_keep: (B, K) int64, encode only these tokens, counted over the concatenation of the given modalities in
                 the configuration's order, each row by row.
             keep_mask: (B, K) bool, False = an unused entry of `ids_keep`.
-            images: A batch that `cut` has checked and cut, instead of the first three.
+            images: A batch that `cut` has checked and cut, instead of the first three and `observed_mask`.
+            observed_mask: Name -> mask of the shape of that continuous input, 1 = observed, 0 = missing, such as a hole of a
+                depth map: its values are never read (NaN neither), and a patch of nothing else is not attended to, nor pooled.
 
         Returns:
             `last_hidden_state` (B, G + N or G + K, D), the global tokens first; `pooler_output` (B, D), the mean over the
@@ -307,9 +314,8 @@ class MultiMAEModel(MultiMAEPreTrainedModel):
                 infinity, unknown class ids, or a sample that lacks everything.
         """
         settings = drop_unused(kwargs, "A MultiMAE", WRAPPER_ARGUMENTS)
-        images = self.cut(inputs, pixel_values, presence) if images is None else images
-        is_present = images.is_present()
-        is_real = None if is_present is None else spread_over_tokens(is_present, images.sizes)
+        images = self.cut(inputs, pixel_values, presence, observed_mask) if images is None else images
+        is_real = images.is_real()
         if ids_keep is not None:
             check_ids_keep(ids_keep, keep_mask, images)
             chosen = None if is_real is None else is_real.gather(1, ids_keep)
@@ -468,7 +474,8 @@ class MultiMAEForPretraining(TaskPretraining, MultiMAEPreTrainedModel):
         A sum of tasks that every sample has is not worth the pass: a sample with nothing to predict in one task makes the
         accumulated loss a mean of the batches' means.
         """
-        return self.balancer.needs_first_pass or batch.get("presence") is not None
+        lacks = batch.get("presence") is not None or batch.get("observed_mask") is not None
+        return self.balancer.needs_first_pass or lacks
 
     def measure_tasks(
         self,
@@ -479,10 +486,11 @@ class MultiMAEForPretraining(TaskPretraining, MultiMAEPreTrainedModel):
         proportions: torch.Tensor | None = None,
         noise: torch.Tensor | None = None,
         shuffle_noise: torch.Tensor | None = None,
+        observed_mask: Images | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> TaskTotals:
         """The tasks' loss sums of one batch, to be added up over the step and given to `balancer.begin_step`."""
-        images = self.multimae.cut(inputs, pixel_values, presence)
+        images = self.multimae.cut(inputs, pixel_values, presence, observed_mask)
         sums, counts, _ = self._task_sums(images, task_masks, proportions, noise, shuffle_noise, **kwargs)
         return self.balancer.measure(sums, counts, self._shared_weight())
 
@@ -498,13 +506,15 @@ class MultiMAEForPretraining(TaskPretraining, MultiMAEPreTrainedModel):
         shuffle_noise: torch.Tensor | None = None,
         predict_all: bool = False,
         return_loss: bool = True,
+        observed_mask: Images | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> MultiMAEForPretrainingOutput:
         """Mask, encode, decode, compare, balance.
 
         Args:
-            inputs, pixel_values, presence: Inputs of `MultiMAEModel.forward`; `inputs` also holds the targets of outputs that
-                are no inputs. An output whose pixels nobody gives is an absent task: no loss, no weight.
+            inputs, pixel_values, presence, observed_mask: Inputs of `MultiMAEModel.forward`; `inputs` also holds the targets of
+                outputs that are no inputs. Missing pixels are no targets. An output whose pixels nobody gives is an absent task:
+                no loss, no weight.
             task_masks: Name -> (B, N_name) bool for every given input modality, True = hidden; samples may differ, also
                 in how many tokens they show. Drawn here when absent.
             proportions: (B, M), shares of the `num_visible_tokens` that each given input modality gets; rows sum to 1.
@@ -517,7 +527,7 @@ class MultiMAEForPretraining(TaskPretraining, MultiMAEPreTrainedModel):
             ValueError: `MultiMAEModel.forward` refuses the batch; masks or draws of another shape; samples with fewer tokens than
                 `num_visible_tokens` plus one, or with nothing visible.
         """
-        images = self.multimae.cut(inputs, pixel_values, presence)
+        images = self.multimae.cut(inputs, pixel_values, presence, observed_mask)
         sums, counts, rest = self._task_sums(
             images, task_masks, proportions, noise, shuffle_noise, predict_all, **kwargs
         )
@@ -545,6 +555,7 @@ class MultiMAEForPretraining(TaskPretraining, MultiMAEPreTrainedModel):
         visible: Mapping[str, torch.Tensor | bool] | None = None,
         targets: Sequence[str] | None = None,
         presence: Images | None = None,
+        observed_mask: Images | None = None,
     ) -> dict[str, torch.Tensor]:
         """Predict whole outputs from what is visible (Figures 3 and 4): depth from rgb, rgb from depth and two patches.
 
@@ -553,7 +564,7 @@ class MultiMAEForPretraining(TaskPretraining, MultiMAEPreTrainedModel):
             visible: Name -> which of its patches are seen: (B, N_name) or (N_name,) bool, True = seen, or True / False for
                 all / none. Modalities not named are seen whole.
             targets: Names of outputs; None is every output.
-            presence: Presence of modalities, for `forward`.
+            presence, observed_mask: What there is, for `forward`.
 
         Dropout and drop path follow the model's mode: call `eval()` first.
 
@@ -567,9 +578,9 @@ class MultiMAEForPretraining(TaskPretraining, MultiMAEPreTrainedModel):
         unknown = [name for name in names if name not in self.outputs]
         if unknown:
             raise ValueError(f"`targets` must name outputs, {list(self.outputs)}, got {unknown}.")
-        images = self.multimae.cut(inputs, None, presence)
+        images = self.multimae.cut(inputs, None, presence, observed_mask)
         masks = {name: ~torch.as_tensor(mask, dtype=torch.bool) for name, mask in (visible or {}).items()}
-        seen = explicit_visible_tokens(images, masks, default=False)
+        seen = without_missing(explicit_visible_tokens(images, masks, default=False), images)
         if seen.mask is not None:  # on a GPU of unknown width until one looks, which is no hardship outside training
             seen = seen.narrowed(int(seen.mask.sum(1).max()))
         encoded = self.multimae(images=images, ids_keep=seen.ids, keep_mask=seen.mask, return_dict=True)
@@ -594,6 +605,7 @@ class MultiMAEForPretraining(TaskPretraining, MultiMAEPreTrainedModel):
             visible = explicit_visible_tokens(images, task_masks)
         else:
             visible = self._draw_visible(images, proportions, noise, shuffle_noise)
+        visible = without_missing(visible, images)
         encoded = self.multimae(
             images=images, ids_keep=visible.ids, keep_mask=visible.mask, return_dict=True, **kwargs
         )
@@ -612,11 +624,12 @@ class MultiMAEForPretraining(TaskPretraining, MultiMAEPreTrainedModel):
             decoded = self._decode(name, encoded, visible, images, ids)
             if predict_all:
                 predictions[name] = self._unpatchify(name, decoded, images)
+            observed = images.observed.get(output.source)
             if ids is not None:
                 patches, is_scored = gather_tokens(patches, ids), is_scored.gather(1, ids)
-            losses, has_loss = sample_losses(
-                output, decoded, patches, is_scored, self.config.semantic_loss_ignore_index
-            )
+                observed = None if observed is None else gather_tokens(observed, ids)
+            ignore_index = self.config.semantic_loss_ignore_index
+            losses, has_loss = sample_losses(output, decoded, patches, is_scored, ignore_index, observed)
             sums.append(losses.sum())
             counts.append(has_loss.sum().to(losses.dtype))
         rest = {"visible": visible, "encoded": encoded, "predictions": predictions if predict_all else None}
@@ -644,11 +657,11 @@ class MultiMAEForPretraining(TaskPretraining, MultiMAEPreTrainedModel):
         for grid in images.grids:
             if grid.name == output.source:
                 return visible.is_masked[:, grid.start : grid.start + grid.size]
-        size = images.patches[output.source].shape[1]
-        present = images.presence.get(output.source)
-        if present is None:
+        has_values = images.has_values(output.source)
+        if has_values is None:
+            size = images.patches[output.source].shape[1]
             return torch.ones(images.batch_size, size, dtype=torch.bool, device=images.device)
-        return present[:, None].expand(-1, size)
+        return has_values
 
     def _draw_visible(
         self,

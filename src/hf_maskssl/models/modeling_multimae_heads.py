@@ -20,7 +20,6 @@ from .input_checks import values_are_readable
 from .layers import at_least_float32, linear_in_full_precision, masked_mean
 from .modeling_multimae import MultiMAEModel, MultiMAEPreTrainedModel
 from .multimodal_input import Images, ModalityPatches
-from .multimodal_masking import spread_over_tokens
 
 
 class MultiMAEHead(MultiMAEPreTrainedModel):
@@ -72,28 +71,28 @@ class MultiMAEForImageClassification(MultiMAEHead):
         pixel_values: torch.Tensor | None = None,
         presence: Images | None = None,
         labels: torch.Tensor | None = None,
+        observed_mask: Images | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> ImageClassifierOutput:
         """Classify each sample.
 
         Args:
-            inputs, pixel_values, presence: Inputs of `MultiMAEModel.forward`; a modality that a sample lacks is not pooled.
+            inputs, pixel_values, presence, observed_mask: Inputs of `MultiMAEModel.forward`; what a sample lacks is not pooled.
             labels: (B,) class ids, (B,) or (B, 1) values for a regression, (B, num_labels) for several labels at once.
 
         Returns:
             `loss` when there are labels, `logits` (B, num_labels).
         """
-        images = self.multimae.cut(inputs, pixel_values, presence)
+        images = self.multimae.cut(inputs, pixel_values, presence, observed_mask)
         outputs = self.multimae(images=images, return_dict=True, **kwargs)
         states = outputs.last_hidden_state
         if self.config.classifier_pooling == "global":
             pooled = states[:, 0]
         else:
-            is_present = images.is_present()
-            if is_present is not None:
-                tokens = spread_over_tokens(is_present, images.sizes)
-                is_present = F.pad(tokens, (self.num_prefix_tokens, 0), value=True)
-            pooled = masked_mean(states, is_present)
+            is_real = images.is_real()
+            if is_real is not None:
+                is_real = F.pad(is_real, (self.num_prefix_tokens, 0), value=True)
+            pooled = masked_mean(states, is_real)
         logits = linear_in_full_precision(self.classifier, self.dropout(self.classifier_norm(pooled)))
         loss = None
         if labels is not None:
@@ -124,14 +123,18 @@ class MultiMAEDenseHead(MultiMAEHead):
         self.head_channels = config.hidden_size * len(config.head_inputs())
 
     def _cut(
-        self, inputs: Images | None, pixel_values: torch.Tensor | None, presence: Images | None
+        self,
+        inputs: Images | None,
+        pixel_values: torch.Tensor | None,
+        presence: Images | None,
+        observed_mask: Images | None,
     ) -> ModalityPatches:
         """Check a batch and cut it into patches, as `MultiMAEModel.cut` does.
 
         Raises:
             ValueError: A modality that the head reads is missing.
         """
-        images = self.multimae.cut(inputs, pixel_values, presence)
+        images = self.multimae.cut(inputs, pixel_values, presence, observed_mask)
         given, read = [grid.name for grid in images.grids], self.config.head_inputs()
         missing = [name for name in read if name not in given]
         if missing:
@@ -142,14 +145,15 @@ class MultiMAEDenseHead(MultiMAEHead):
         return images
 
     def _head_tokens(self, states: torch.Tensor, images: ModalityPatches) -> torch.Tensor:
-        """(B, G + N, D) -> (B, rows * columns, D * modalities); zeros where a sample lacks a modality."""
+        """(B, G + N, D) -> (B, rows * columns, D * modalities); zeros where a sample lacks a modality or a patch."""
         grids = {grid.name: grid for grid in images.grids}
         parts = []
         for name in self.config.head_inputs():
             start = self.num_prefix_tokens + grids[name].start
             tokens = states[:, start : start + grids[name].size]
-            if name in images.presence:
-                tokens = tokens.masked_fill(~images.presence[name][:, None, None], 0.0)
+            has_values = images.has_values(name)
+            if has_values is not None:
+                tokens = tokens.masked_fill(~has_values.unsqueeze(-1), 0.0)
             parts.append(tokens)
         return torch.cat(parts, dim=-1)
 
@@ -181,13 +185,14 @@ class MultiMAEForSemanticSegmentation(MultiMAEDenseHead):
         pixel_values: torch.Tensor | None = None,
         presence: Images | None = None,
         labels: torch.Tensor | None = None,
+        observed_mask: Images | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> SemanticSegmenterOutput:
         """Classify every pixel.
 
         Args:
-            inputs, pixel_values, presence: Inputs of `MultiMAEModel.forward`; all `head_modalities` are needed, more may be
-                given. Where a sample lacks one of them the head reads zeros.
+            inputs, pixel_values, presence, observed_mask: Inputs of `MultiMAEModel.forward`; all `head_modalities` are needed,
+                more may be given. Where a sample lacks one of them, or a patch of it, the head reads zeros.
             labels: (B, H, W) int64 class ids, `semantic_loss_ignore_index` where there is none, of any resolution.
 
         Returns:
@@ -197,7 +202,7 @@ class MultiMAEForSemanticSegmentation(MultiMAEDenseHead):
         Raises:
             ValueError: One of the `head_modalities` is missing, or labels have another shape, type or range.
         """
-        images = self._cut(inputs, pixel_values, presence)
+        images = self._cut(inputs, pixel_values, presence, observed_mask)
         outputs = self.multimae(images=images, return_dict=True, **kwargs)
         logits = self.segmentation_head(self._head_tokens(outputs.last_hidden_state, images), self._grid_shape(images))
         loss = None if labels is None else self._reach_all(self._loss(logits, labels), images)
@@ -244,13 +249,14 @@ class MultiMAEForDepthEstimation(MultiMAEDenseHead):
         pixel_values: torch.Tensor | None = None,
         presence: Images | None = None,
         labels: torch.Tensor | None = None,
+        observed_mask: Images | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> DepthEstimatorOutput:
         """Predict a depth for every pixel.
 
         Args:
-            inputs, pixel_values, presence: Inputs of `MultiMAEModel.forward`; all `head_modalities` are needed, more may be
-                given. Where a sample lacks one of them the head reads zeros.
+            inputs, pixel_values, presence, observed_mask: Inputs of `MultiMAEModel.forward`; all `head_modalities` are needed,
+                more may be given. Where a sample lacks one of them, or a patch of it, the head reads zeros.
             labels: (B, H, W) float depth at the image's size; 0, negative or NaN where it is not known.
 
         Returns:
@@ -259,7 +265,7 @@ class MultiMAEForDepthEstimation(MultiMAEDenseHead):
         Raises:
             ValueError: One of the `head_modalities` is missing, or labels have another shape or type.
         """
-        images = self._cut(inputs, pixel_values, presence)
+        images = self._cut(inputs, pixel_values, presence, observed_mask)
         settings: dict[str, Any] = dict(kwargs)
         wanted = settings.pop("output_hidden_states", None)
         outputs = self.multimae(images=images, output_hidden_states=True, return_dict=True, **settings)

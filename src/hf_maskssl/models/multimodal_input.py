@@ -1,13 +1,14 @@
 """A batch of aligned images of several modalities, checked against the configuration and cut into patches."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from .configuration_multimae import Modality, MultiMAEConfig
-from .input_checks import check_signal, values_are_readable
+from .input_checks import check_observed_tokens, check_signal, values_are_readable
 from .layers import patchify
+from .observed_values import fill_missing
 
 Images = Mapping[str, torch.Tensor]
 
@@ -41,12 +42,14 @@ class ModalityPatches:
         grids: The input modalities among them, in the order of their tokens.
         presence: Name -> (B,) bool, of the modalities that a sample may lack; others are always there.
         image_size: Height and width of the images.
+        observed: Name -> (B, N_name, P) bool, True = an observed value, of the modalities with missing ones, which are 0.
     """
 
     patches: dict[str, torch.Tensor]
     grids: list[TokenGrid]
     presence: dict[str, torch.Tensor]
     image_size: tuple[int, int]
+    observed: dict[str, torch.Tensor] = field(default_factory=dict)
 
     @property
     def sizes(self) -> list[int]:
@@ -68,9 +71,31 @@ class ModalityPatches:
         always = torch.ones(self.batch_size, dtype=torch.bool, device=self.device)
         return torch.stack([self.presence.get(grid.name, always) for grid in self.grids], dim=1)
 
+    def has_values(self, name: str) -> torch.Tensor | None:
+        """(B, N_name) bool: the patches of a modality with something observed; None when that is all of them."""
+        observed, present = self.observed.get(name), self.presence.get(name)
+        if observed is None:
+            return None if present is None else present[:, None].expand(-1, self.patches[name].shape[1])
+        return observed.any(-1) if present is None else observed.any(-1) & present[:, None]
+
+    def is_real(self) -> torch.Tensor | None:
+        """(B, N) bool over the tokens: those that a sample has and of which something was observed; None when that is all."""
+        parts = [self.has_values(grid.name) for grid in self.grids]
+        if all(part is None for part in parts):
+            return None
+        shape = self.batch_size
+        everything = [torch.ones(shape, grid.size, dtype=torch.bool, device=self.device) for grid in self.grids]
+        return torch.cat(
+            [whole if part is None else part for part, whole in zip(parts, everything, strict=True)], dim=1
+        )
+
 
 def cut_images(
-    config: MultiMAEConfig, inputs: Images | None, pixel_values: torch.Tensor | None, presence: Images | None
+    config: MultiMAEConfig,
+    inputs: Images | None,
+    pixel_values: torch.Tensor | None,
+    presence: Images | None,
+    observed_mask: Images | None = None,
 ) -> ModalityPatches:
     """Check a batch and cut it into patches; see `MultiMAEModel.forward` for shapes and errors."""
     given = _given(inputs, pixel_values)
@@ -81,13 +106,15 @@ def cut_images(
     if unknown or not given:
         raise ValueError(f"`inputs` must be modalities of the configuration, {list(table)}, got {unknown or 'none'}.")
     lacking = _check_presence(given, presence or {})
+    _check_observed(given, observed_mask or {}, table)
     patches: dict[str, torch.Tensor] = {}
+    observed: dict[str, torch.Tensor] = {}
     sizes: dict[str, tuple[int, int]] = {}
     batch_sizes: dict[str, int] = {}
     for name, modality in table.items():
         if name not in given:
             continue
-        image = given[name]
+        image, is_observed = _fill_missing(name, given[name], observed_mask)
         if name in lacking:
             # These values are never used, not even NaN, which would pass through a product with zero.
             blank = config.semantic_loss_ignore_index if modality.is_categorical else 0
@@ -103,6 +130,8 @@ def cut_images(
         if modality.is_categorical:
             image = image.unsqueeze(1)
         patches[name] = patchify(image, modality.patch_shape)
+        if is_observed is not None:
+            observed[name] = patchify(is_observed, modality.patch_shape)
     # Compared one by one: a batch size that an exported program leaves open has no hash.
     if not (all_equal(sizes.values()) and all_equal(batch_sizes.values())):
         shapes = {name: tuple(given[name].shape) for name in sizes}
@@ -118,14 +147,26 @@ def cut_images(
     if not grids:
         names = [modality.name for modality in config.inputs()]
         raise ValueError(f"`inputs` must hold at least one that is encoded, of {names}, got only {list(given)}.")
-    images = ModalityPatches(patches, grids, {name: ~absent for name, absent in lacking.items()}, image_size)
+    images = ModalityPatches(patches, grids, {name: ~absent for name, absent in lacking.items()}, image_size, observed)
     is_present = images.is_present()
     if is_present is not None and values_are_readable(is_present) and not is_present.any(1).all():
         rows = torch.nonzero(~is_present.any(1)).flatten().tolist()
         raise ValueError(
             f"`presence` leaves rows {rows[:8]} of the batch without any input modality: drop such samples."
         )
+    if observed and (is_real := images.is_real()) is not None:
+        check_observed_tokens(is_real)
     return images
+
+
+def _fill_missing(
+    name: str, image: torch.Tensor, observed_mask: Images | None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    if observed_mask is None or name not in observed_mask:
+        return image, None
+    filled, is_observed = fill_missing(f"inputs['{name}']", image, observed_mask[name])
+    assert filled is not None  # an image was given
+    return filled, is_observed
 
 
 def all_equal(values: Iterable[object]) -> bool:
@@ -164,6 +205,16 @@ def _check_image(modality: Modality, image: torch.Tensor, ignore_index: int) -> 
                 f"{int(image[is_wrong][0])} in row {int(is_wrong.flatten(1).any(1).nonzero()[0])} of the batch."
             )
     return image
+
+
+def _check_observed(given: Images, observed_mask: Images, table: Mapping[str, Modality]) -> None:
+    for name in observed_mask:
+        if name not in given or table[name].is_categorical:
+            continuous = [one for one in given if not table[one].is_categorical]
+            raise ValueError(
+                f"`observed_mask` must be of the given continuous modalities, {continuous}, got '{name}' (class maps mark pixels "
+                "without a class by their ignored id)."
+            )
 
 
 def _check_presence(given: Images, presence: Images) -> dict[str, torch.Tensor]:

@@ -237,6 +237,18 @@ def listed_first(is_listed: torch.Tensor, limit: int) -> torch.Tensor:
     return ids if ids.shape[1] else ids.new_zeros(ids.shape[0], 1)
 
 
+def without_missing(visible: VisibleTokens, images: ModalityPatches) -> VisibleTokens:
+    """The same choice without patches of which nothing was observed; of a sample that would show nothing, all stays."""
+    if not images.observed:
+        return visible
+    is_real = images.is_real()
+    assert is_real is not None
+    before = visible.mask if visible.mask is not None else torch.ones_like(visible.ids, dtype=torch.bool)
+    mask = before & is_real.gather(1, visible.ids)
+    mask = torch.where(mask.any(1, keepdim=True), mask, before)
+    return VisibleTokens(visible.ids, mask, visible.is_masked & is_real)
+
+
 def spread_over_tokens(per_modality: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
     """(B, M) -> (B, N): each modality's value for all of its tokens."""
     columns = per_modality.split(1, dim=1)

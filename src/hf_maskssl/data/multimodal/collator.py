@@ -32,10 +32,11 @@ class MultimodalCollator(BatchCollator):
 
         Returns:
             `inputs`, {modality: (B, C, h, w) float32, or (B, h, w) int64}; `presence`, {modality: (B,) bool}, where some
-            row lacks one; `labels` and `index` where rows have them.
+            row lacks one; `observed_mask`, {modality: (B, C, h, w) bool}, True = observed, of those with missing pixels (NaN),
+            which become 0; `labels` and `index` where rows have them.
 
         Raises:
-            ValueError: No rows, values that are not finite, classes out of range, shapes that differ, or a row without any
+            ValueError: No rows, infinite values, classes out of range, shapes that differ, or a row without any
                 modality; named by row index and column.
         """
         if not rows:
@@ -45,7 +46,12 @@ class MultimodalCollator(BatchCollator):
             if key.startswith(INPUT):
                 name = key[len(INPUT) :]
                 is_map = name in self.num_classes
-                batch["inputs"][name] = self._classes(rows, key, name) if is_map else self.stack(rows, key, name)
+                if is_map:
+                    batch["inputs"][name] = self._classes(rows, key, name)
+                    continue
+                batch["inputs"][name], is_observed = self.stack_observed(rows, key, name)
+                if is_observed is not None:
+                    batch.setdefault("observed_mask", {})[name] = is_observed
         presence = self._presence(rows)
         if presence is not None:
             batch["presence"] = presence

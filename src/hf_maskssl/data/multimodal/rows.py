@@ -69,8 +69,9 @@ class MultimodalPreparer(Preparer):
             indices: Row numbers.
 
         Returns:
-            `inputs.<modality>`: (n, C, h, w) float32 or (n, h, w) int32 class ids; `presence.<modality>` (n,) int8 where
-            rows may lack some; `labels` (n,) or (n, H, W), int64 or float32; `index` (n,) int64.
+            `inputs.<modality>`: (n, C, h, w) float32, NaN where a pixel is invalid, or (n, h, w) int32 class ids;
+            `presence.<modality>` (n,) int8 where rows may lack some; `labels` (n,) or (n, H, W), int64 or float32; `index` (n,)
+            int64.
 
         Raises:
             ValueError: A value that cannot be prepared, naming split, row and column.
@@ -137,7 +138,7 @@ class MultimodalPreparer(Preparer):
             content = map(np.asarray, sample.values()) if self.augmentation.is_stream else ()
             generator = self.augmentation.generator(index, *content)
         try:
-            inputs, label_maps = self.processor.prepare_row(sample, generator=generator, labels=maps)
+            inputs, label_maps = self.processor.prepare_row(sample, None, generator, maps, invalid=np.nan)
             labels = self._labels(batch, place, label_maps)
         except ValueError as error:
             values = [batch[column][place] for column in self.used_columns]
