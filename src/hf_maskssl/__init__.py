@@ -58,6 +58,7 @@ _PUBLIC = {
     "SpectrogramFeatureExtractor": "models.feature_extraction_spectrogram",
     "ArrayImageProcessor": "models.image_processing_array",
     "MultiMAEImageProcessor": "models.image_processing_multimae",
+    "impute": "evaluation.imputation",
 }
 
 __all__ = ["__version__", *_PUBLIC]

@@ -1,0 +1,248 @@
+"""Missing values of tables and series, predicted by a pre-training model, and its error on values that it was not shown."""
+
+import inspect
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import torch
+from transformers import AutoFeatureExtractor, AutoModelForPreTraining, PreTrainedModel
+
+from ..methods.optional_fields import takes_channels_last, target_moments
+from ..models.feature_extraction_series import SeriesFeatureExtractor
+from ..models.layers import patchify, unpatchify
+from .features import evaluation_mode
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Rows of a table, or (n, C, T), (n, T) where C is 1.
+Data: TypeAlias = "pd.DataFrame | np.ndarray | Sequence[Any]"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ImputationError:
+    """The error on values that were hidden on purpose, of one feature of a table or one channel of a series.
+
+    Attributes:
+        name: Name of the feature, or number of the channel.
+        rmse: Root of the mean squared error, in the data's units.
+        rmse_of_mean: The same of the mean of all observed values, for comparison.
+        values: Number of hidden values.
+    """
+
+    name: str
+    rmse: float
+    rmse_of_mean: float
+    values: int
+
+
+@dataclass(frozen=True)
+class Imputed:
+    """Data without missing values.
+
+    Attributes:
+        data: The data in the form in which they came, float64 where values were filled in.
+        was_missing: (n, C, T) bool, True = a value that was filled in.
+        errors: Errors on values hidden on purpose, one a feature or channel; empty where none could be hidden.
+    """
+
+    data: Any
+    was_missing: np.ndarray
+    errors: list[ImputationError]
+
+
+def impute(
+    model: PreTrainedModel | str | os.PathLike[str],
+    data: Data,
+    processor: SeriesFeatureExtractor | None = None,
+    *,
+    hidden_share: float = 0.1,
+    seed: int = 0,
+    batch_size: int = 256,
+) -> Imputed:
+    """Predict what is missing.
+
+    A token (a patch of a series, a feature of a table) in which anything is missing is masked, and predicted from the others of
+    its row, as in pre-training. Of a row that has no other, the fullest one is read in part.
+
+    Args:
+        model: Pre-training model of tables or series, or its folder or Hub name.
+        data: Rows with NaN, None or the processor's `invalid_value` for what is missing: a DataFrame with the columns that the
+            model was trained on, or arrays (n, C, T), or (n, T) where C is 1.
+        processor: Processor of the checkpoint; None loads it from `model`, which then names one.
+        hidden_share: Share of the observed tokens that are hidden, in a second pass, to measure the error; 0 measures none.
+        seed: Seed of that choice.
+        batch_size: Rows of a batch.
+
+    Raises:
+        ValueError: A model of other data, or that cannot predict on demand; columns that are not there; no rows, or a row in
+            which everything is missing.
+    """
+    model, processor = _loaded(model, processor)
+    if not 0.0 <= hidden_share < 1.0:
+        raise ValueError(f"hidden_share: expected a share of 0 to below 1, got {hidden_share}")
+    samples = _samples(data, processor)
+    prepared = torch.from_numpy(np.stack([processor.prepare_sample(sample) for sample in samples]))
+    scaled = np.stack([processor.scaled_values(sample) for sample in samples])
+    was_missing = np.isnan(scaled)
+    empty = np.flatnonzero(was_missing.all(axis=(1, 2)))
+    if len(empty):
+        raise ValueError(f"rows {empty[:8].tolist()} have nothing that was observed: drop them")
+    nothing = torch.zeros(len(prepared), _observed_patches(model, prepared).shape[1], dtype=torch.bool)
+    predicted = _predictions(model, prepared, nothing, batch_size)
+    raw = scaled / processor.scale
+    found = np.stack([processor.raw_values(values, sample) for values, sample in zip(predicted, samples, strict=True)])
+    filled = np.where(was_missing, found, raw)
+    errors = []
+    if hidden_share:
+        hidden = _to_hide(_observed_patches(model, prepared), hidden_share, seed)
+        predicted = _predictions(model, prepared, hidden, batch_size)
+        found = np.stack(
+            [processor.raw_values(values, sample) for values, sample in zip(predicted, samples, strict=True)]
+        )
+        is_scored = _spread(model, hidden, prepared).numpy() & ~was_missing
+        errors = _errors(found, raw, is_scored, processor)
+    return Imputed(_like(data, filled, was_missing, processor), was_missing, errors)
+
+
+def _loaded(
+    model: PreTrainedModel | str | os.PathLike[str], processor: SeriesFeatureExtractor | None
+) -> tuple[PreTrainedModel, SeriesFeatureExtractor]:
+    if not isinstance(model, PreTrainedModel):
+        name = os.fspath(model)
+        if processor is None:
+            processor = AutoFeatureExtractor.from_pretrained(name, trust_remote_code=False)
+        model = AutoModelForPreTraining.from_pretrained(name, trust_remote_code=False)
+    if not isinstance(processor, SeriesFeatureExtractor):
+        raise ValueError(
+            f"processor: expected the SeriesFeatureExtractor of a model of tables or series, got {type(processor).__name__}"
+        )
+    if not {"is_masked", "observed_mask", "return_loss"} <= set(inspect.signature(model.forward).parameters):
+        raise ValueError(
+            f"model: a {type(model).__name__} cannot be asked for what is missing: give a pre-training model of MetaMAE or SMA"
+        )
+    return model, processor
+
+
+def _samples(data: Data, processor: SeriesFeatureExtractor) -> Sequence[Any]:
+    """The raw samples, one a row."""
+    columns = getattr(data, "columns", None)
+    if columns is not None:
+        names = processor.feature_names or list(columns)
+        lacking = [name for name in names if name not in columns]
+        if lacking:
+            raise ValueError(
+                f"data: the model was trained on the columns {names}, of which {lacking} are not there: {list(columns)}"
+            )
+        data = data[names].to_numpy(dtype=np.float64, na_value=np.nan)  # type: ignore[index, union-attr, call-overload]
+    if not len(data):
+        raise ValueError("data: expected at least one row, got none")
+    return data  # type: ignore[return-value]
+
+
+def _like(data: Data, filled: np.ndarray, was_missing: np.ndarray, processor: SeriesFeatureExtractor) -> Any:
+    """Filled values (n, C, T) in the form of the data; columns of a table that lacked nothing are left as they are."""
+    columns = getattr(data, "columns", None)
+    if columns is not None:
+        names = processor.feature_names or list(columns)
+        holed = np.flatnonzero(was_missing.any(axis=(0, 1)))
+        return data.assign(**{names[place]: filled[:, 0, place] for place in holed})  # type: ignore[union-attr]
+    return filled.reshape(np.shape(data))
+
+
+def _errors(
+    found: np.ndarray, raw: np.ndarray, is_scored: np.ndarray, processor: SeriesFeatureExtractor
+) -> list[ImputationError]:
+    """The error of each feature or channel, (n, C, T) arrays; of those with a hidden value."""
+    axis = 1 if processor.statistics_axis == "channel" else 2
+    count = raw.shape[axis]
+    names = processor.feature_names or [str(number) for number in range(count)]
+    errors = []
+    for place, name in enumerate(names):
+        own_found, own_raw, own_scored = (np.take(part, place, axis) for part in (found, raw, is_scored))
+        if not own_scored.any():
+            continue
+        mean = np.nanmean(own_raw)
+        squares = [((guess - own_raw) ** 2)[own_scored].mean() for guess in (own_found, mean)]
+        rmse, rmse_of_mean = (float(np.sqrt(square)) for square in squares)
+        errors.append(ImputationError(name, rmse, rmse_of_mean, int(own_scored.sum())))
+    return errors
+
+
+# ---- the model ------------------------------------------------------------------------------------------------------
+
+
+def _channels_first(model: PreTrainedModel, values: torch.Tensor) -> torch.Tensor:
+    return values.transpose(1, 2).contiguous() if takes_channels_last(model.config) else values
+
+
+def _observed_patches(model: PreTrainedModel, prepared: torch.Tensor) -> torch.Tensor:
+    """(n, N, P) bool, the values of each token that were observed."""
+    return patchify(~_channels_first(model, prepared).isnan(), model.config.patch_shape)
+
+
+def _spread(model: PreTrainedModel, is_token: torch.Tensor, prepared: torch.Tensor) -> torch.Tensor:
+    """(n, N) flags of tokens as (n, C, T) flags of their values."""
+    size = _observed_patches(model, prepared[:1]).shape[-1]
+    flags = is_token.unsqueeze(-1).expand(-1, -1, size).contiguous()
+    channels = _channels_first(model, prepared).shape[1]
+    return unpatchify(flags, model.config.patch_shape, (is_token.shape[1],), channels)
+
+
+def _to_hide(observed: torch.Tensor, share: float, seed: int) -> torch.Tensor:
+    """(n, N) bool: a share of the complete tokens, drawn by the seed, of which every row keeps at least one."""
+    complete = observed.all(-1)
+    draws = torch.rand(complete.shape, generator=torch.Generator().manual_seed(seed))
+    kept = draws.masked_fill(~complete, -1.0).argmax(1, keepdim=True)
+    return (complete & (draws < share)).scatter(1, kept, False)
+
+
+def _predictions(model: PreTrainedModel, prepared: torch.Tensor, hidden: torch.Tensor, batch_size: int) -> np.ndarray:
+    """Predictions of every value, (n, ...) in the layout of `prepared`, with incomplete tokens and `hidden` ones masked."""
+    observed = _observed_patches(model, prepared)
+    is_masked = hidden | ~observed.all(-1)
+    # Something must be read: of a row without a complete token the fullest one, in part.
+    blind = is_masked.all(1, keepdim=True)
+    fullest = torch.zeros_like(is_masked).scatter(1, observed.sum(-1).argmax(1, keepdim=True), True)
+    is_masked &= ~(blind & fullest)
+    mean, std = target_moments(model.config)
+    found = torch.zeros_like(prepared)
+    visible = (~is_masked).sum(1)
+    with evaluation_mode(model), torch.no_grad():
+        # Rows of one number of visible tokens go together: MetaMAE's adaptation follows the mean number of a batch.
+        for number in visible.unique().tolist():
+            for rows in (visible == number).nonzero().flatten().split(batch_size):
+                outputs = _forward(model, prepared[rows], is_masked[rows])
+                values = (outputs * outputs.new_tensor(std) + outputs.new_tensor(mean)).float().cpu()
+                channels = _channels_first(model, prepared).shape[1]
+                whole = unpatchify(values, model.config.patch_shape, (values.shape[1],), channels)
+                found[rows] = _channels_first(model, whole)
+    return found.numpy()
+
+
+def _forward(model: PreTrainedModel, values: torch.Tensor, is_masked: torch.Tensor) -> torch.Tensor:
+    """(B, N, P) predictions of every token of a batch of which `is_masked` is hidden."""
+    accepted = inspect.signature(model.forward).parameters
+    # A masked token is no missing one: it is asked for. Its values are never read.
+    asked = _channels_first(model, _spread(model, is_masked, values))
+    given = {
+        "input_values": torch.nan_to_num(values),
+        "observed_mask": ~values.isnan() | asked,
+        "is_masked": is_masked,
+    }
+    if (
+        "nearby_noise" in accepted
+    ):  # no masked token may be a target of the adaptation: there is nothing to compare it with
+        given["nearby_noise"] = torch.ones(is_masked.shape)
+    options = {"predict_all": True} if "predict_all" in accepted else {}
+    moved = {name: part.to(model.device) for name, part in given.items()}
+    outputs = model(**moved, **options, return_loss=False)
+    predictions = outputs.get("patch_predictions", outputs.get("predictions"))
+    assert isinstance(predictions, torch.Tensor)
+    return predictions

@@ -1,0 +1,153 @@
+"""Missing values that a pre-training model fills in."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from transformers import AutoModelForPreTraining
+
+import tiny_models
+from hf_maskssl import SeriesFeatureExtractor, impute
+from hf_maskssl.models.standardization import standardize, unstandardize
+
+FEATURES = list("abcdef")
+NAN = float("nan")
+
+
+def model_of(method: str, length: int, channels: int = 1, **fields: Any) -> Any:
+    torch.manual_seed(0)
+    config = tiny_models.config(method, modality="series", series_length=length, num_channels=channels, **fields)
+    return AutoModelForPreTraining.from_config(config).eval()
+
+
+def table_processor(method: str) -> SeriesFeatureExtractor:
+    moments = {"mean": [100.0 + place for place in range(6)], "std": [1.0 + place for place in range(6)]}
+    return SeriesFeatureExtractor(
+        *(1, 6),
+        **moments,
+        standardize="dataset",
+        statistics_axis="feature",
+        feature_names=FEATURES,
+        channels_last=method == "sma",
+    )
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    rows = pd.DataFrame(np.random.default_rng(0).normal(100.0, 3.0, (30, 6)), columns=FEATURES)
+    rows.insert(2, "name", [f"row {row}" for row in range(30)])
+    rows.iloc[3, 0], rows.iloc[4, 3:6] = NAN, NAN
+    return rows
+
+
+@pytest.mark.parametrize("method", ["metamae", "sma"])
+def test_what_is_missing_is_what_the_model_predicts_of_masked_features(method: str, table: pd.DataFrame) -> None:
+    fields = {"patch_size": 1} if method == "metamae" else {}
+    model, processor = model_of(method, 6, **fields), table_processor(method)
+    found = impute(model, table, processor, batch_size=7)
+    assert list(found.data.columns) == list(table.columns) and not found.data.isna().any(axis=None)
+    is_missing = table[FEATURES].isna().to_numpy()
+    np.testing.assert_array_equal(found.was_missing[:, 0], is_missing)
+    kept = table[FEATURES].to_numpy()[~is_missing]
+    np.testing.assert_array_equal(found.data[FEATURES].to_numpy()[~is_missing], kept)
+    # By hand: of row 4 the last two features are asked for; what stands there must not matter.
+    inputs = torch.tensor(processor(table[FEATURES].fillna(7.0).to_numpy()[4:5])["input_values"][0])[None]
+    is_masked = torch.tensor(is_missing[4:5])
+    extra = {"nearby_noise": torch.ones(1, 6)} if method == "metamae" else {"predict_all": True}
+    outputs = model(input_values=inputs, is_masked=is_masked, **extra)
+    values = outputs.patch_predictions if method == "metamae" else outputs.predictions
+    expected = values[0, :, 0].detach().numpy() * np.array(processor.std) + np.array(processor.mean)
+    np.testing.assert_allclose(found.data.iloc[4][["c", "d", "e"]].astype(float), expected[2:5], rtol=1e-5)
+
+
+def test_a_model_that_learnt_the_data_is_better_than_their_means(table: pd.DataFrame, tmp_path: Path) -> None:
+    """Every feature is the same number: an error of a fraction of the mean's, and the estimate is the truth's."""
+    generator = np.random.default_rng(0)
+    whole = pd.DataFrame(np.repeat(generator.normal(50.0, 4.0, (400, 1)), 6, axis=1), columns=FEATURES)
+    holed = whole.mask(generator.random(whole.shape) < 0.2)
+    holed.loc[holed.isna().all(axis=1), "a"] = 50.0
+    processor = SeriesFeatureExtractor(
+        *(1, 6),
+        mean=holed.mean().tolist(),
+        std=holed.std().tolist(),
+        standardize="dataset",
+        statistics_axis="feature",
+        feature_names=FEATURES,
+        channels_last=True,
+    )
+    model = model_of("sma", 6, masking="random", num_hidden_layers=1).train()
+    batch = processor(holed.to_numpy()[:200], return_tensors="pt")
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        model(**batch).loss.backward()
+        optimizer.step()
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    found = impute(tmp_path, holed, hidden_share=0.3)
+    assert [error.name for error in found.errors] == FEATURES
+    is_missing = holed.isna().to_numpy()
+    truth = np.sqrt(((found.data - whole).to_numpy()[is_missing] ** 2).mean())
+    for error in found.errors:
+        assert error.rmse < 0.5 * error.rmse_of_mean and error.values > 30
+        assert 0.5 * truth < error.rmse < 2 * truth
+    assert impute(tmp_path, holed, hidden_share=0.3).errors == found.errors
+    assert impute(tmp_path, holed, hidden_share=0.3, seed=1).errors != found.errors
+    assert impute(tmp_path, holed, hidden_share=0.0).errors == []
+
+
+@pytest.mark.parametrize("standardised", ["none", "sample", "dataset"])
+@pytest.mark.parametrize("method", ["metamae", "sma"])
+def test_series_are_filled_in_their_own_units(method: str, standardised: str) -> None:
+    fields = {"patch_size": 2} if method == "metamae" else {}
+    model = model_of(method, 8, 2, **fields)
+    moments = {"mean": [20.0, -10.0], "std": [2.0, 3.0]} if standardised == "dataset" else {}
+    processor = SeriesFeatureExtractor(
+        2, 8, scale=2.0, standardize=standardised, channels_last=method == "sma", invalid_value=-999.0, **moments
+    )
+    generator = np.random.default_rng(0)
+    series = np.stack([generator.normal(10.0, 1.0, (5, 8)), generator.normal(-5.0, 1.5, (5, 8))], axis=1)
+    holed = series.copy()
+    holed[0, 0, 3], holed[1, :, 4:], holed[2, 1] = NAN, -999.0, NAN  # of the third no token is complete
+    found = impute(model, holed, processor, hidden_share=0.5)
+    is_missing = np.isnan(holed) | (holed == -999.0)
+    assert found.data.shape == series.shape and np.isfinite(found.data).all()
+    np.testing.assert_array_equal(found.was_missing, is_missing)
+    np.testing.assert_allclose(found.data[~is_missing], series[~is_missing])
+    assert [error.name for error in found.errors] == ["0", "1"]
+    if standardised == "dataset":  # an untrained model says about the mean
+        assert abs(found.data[1, 0, 4:].mean() - 10.0) < 3.0 and abs(found.data[1, 1, 4:].mean() + 5.0) < 4.0
+    rows = SeriesFeatureExtractor(1, 8)
+    flat = impute(model_of("metamae", 8, patch_size=1), np.where(is_missing, NAN, holed)[:2, 0], rows)
+    assert flat.data.shape == (2, 8) and flat.was_missing.shape == (2, 1, 8)
+
+
+@pytest.mark.parametrize("mode", ["dataset", "sample", "none"])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_standardising_can_be_undone(mode: str, axis: int) -> None:
+    values = np.random.default_rng(0).normal(50.0, 7.0, (3, 4))
+    values[1, 2] = NAN
+    count = values.shape[axis]
+    settings: Any = (mode, [1.0 + place for place in range(count)], [2.0 + place for place in range(count)], axis)
+    found = unstandardize(standardize(values, *settings), *settings, sample=values)
+    np.testing.assert_allclose(found, values)
+    with pytest.raises(ValueError, match="give the sample"):
+        unstandardize(values, "sample", None, None)
+
+
+def test_what_cannot_be_imputed_is_refused(table: pd.DataFrame) -> None:
+    model, processor = model_of("metamae", 6, patch_size=1), table_processor("metamae")
+    refused: list[tuple[Any, Any, Any, dict[str, Any], str]] = [
+        (model, table.drop(columns="c"), processor, {}, r"columns \['a', .* of which \['c'\] are not there"),
+        (model, table.iloc[:0], processor, {}, "data: expected at least one row, got none"),
+        (model, table, processor, {"hidden_share": 1.0}, "hidden_share: expected a share"),
+        (model, table, None, {}, "expected the SeriesFeatureExtractor .* got NoneType"),
+        (model.base_model, table, processor, {}, "a MetaMAEModel cannot be asked .* give a pre-training model"),
+        (model, [[NAN] * 6, [1.0] * 6], processor, {}, r"rows \[0\] have nothing that was observed"),
+    ]
+    for given, data, with_processor, options, message in refused:
+        with pytest.raises(ValueError, match=message):
+            impute(given, data, with_processor, **options)
