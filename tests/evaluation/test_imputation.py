@@ -146,8 +146,20 @@ def test_what_cannot_be_imputed_is_refused(table: pd.DataFrame) -> None:
         (model, table, processor, {"hidden_share": 1.0}, "hidden_share: expected a share"),
         (model, table, None, {}, "expected the SeriesFeatureExtractor .* got NoneType"),
         (model.base_model, table, processor, {}, "a MetaMAEModel cannot be asked .* give a pre-training model"),
-        (model, [[NAN] * 6, [1.0] * 6], processor, {}, r"rows \[0\] have nothing that was observed"),
+        (model, [[NAN] * 6], processor, {}, "data: all 1 rows have nothing that was observed"),
     ]
     for given, data, with_processor, options, message in refused:
         with pytest.raises(ValueError, match=message):
             impute(given, data, with_processor, **options)
+
+
+def test_rows_of_which_nothing_was_observed_stay_as_they_are(
+    table: pd.DataFrame, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, processor = model_of("metamae", 6, patch_size=1), table_processor("metamae")
+    whole = impute(model, table, processor)
+    table.loc[30] = [NAN, NAN, "nothing", NAN, NAN, NAN, NAN]
+    found = impute(model, table, processor)
+    assert "1 of 31 rows have nothing that was observed and stay as they are" in caplog.text
+    pd.testing.assert_frame_equal(found.data.iloc[:30], whole.data)
+    assert found.data.iloc[30][FEATURES].isna().all()

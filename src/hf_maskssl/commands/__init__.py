@@ -25,6 +25,7 @@ VERBS = {
     "embed": ("commands.embed:main", "write the features of data, a row each"),
     "neighbors": ("commands.neighbors:main", "find the nearest rows of features"),
     "map": ("commands.map:main", "draw features as points, coloured by a column"),
+    "impute": ("commands.impute:main", "fill in what is missing in a table or in series"),
     "masks": ("commands.masks:main", "draw the masks that an SMA chooses"),
     "predict": ("commands.predict:main", "draw what a MultiMAE sees and predicts"),
     "convert": ("hub.conversion:main", "convert a checkpoint of the methods' authors"),

@@ -47,8 +47,9 @@ class Imputed:
     """Data without missing values.
 
     Attributes:
-        data: The data in the form in which they came, float64 where values were filled in.
-        was_missing: (n, C, T) bool, True = a value that was filled in.
+        data: The data in the form in which they came, float64 where values were filled in. Rows of which nothing was observed
+            stay without values.
+        was_missing: (n, C, T) bool, True = a value that was missing.
         errors: Errors on values hidden on purpose, one a feature or channel; empty where none could be hidden.
     """
 
@@ -81,34 +82,56 @@ def impute(
         batch_size: Rows of a batch.
 
     Raises:
-        ValueError: A model of other data, or that cannot predict on demand; columns that are not there; no rows, or a row in
-            which everything is missing.
+        ValueError: A model of other data, or that cannot predict on demand; columns that are not there; no rows, or none in
+            which anything was observed.
     """
     model, processor = _loaded(model, processor)
     if not 0.0 <= hidden_share < 1.0:
         raise ValueError(f"hidden_share: expected a share of 0 to below 1, got {hidden_share}")
     samples = _samples(data, processor)
-    prepared = torch.from_numpy(np.stack([processor.prepare_sample(sample) for sample in samples]))
     scaled = np.stack([processor.scaled_values(sample) for sample in samples])
     was_missing = np.isnan(scaled)
-    empty = np.flatnonzero(was_missing.all(axis=(1, 2)))
-    if len(empty):
-        raise ValueError(f"rows {empty[:8].tolist()} have nothing that was observed: drop them")
-    nothing = torch.zeros(len(prepared), _observed_patches(model, prepared).shape[1], dtype=torch.bool)
-    predicted = _predictions(model, prepared, nothing, batch_size)
-    raw = scaled / processor.scale
-    found = np.stack([processor.raw_values(values, sample) for values, sample in zip(predicted, samples, strict=True)])
-    filled = np.where(was_missing, found, raw)
+    # The numbers that are no holes stay as they are, though a scale has multiplied them.
+    filled = np.where(was_missing, np.nan, scaled / processor.scale)
+    kept = np.flatnonzero(~was_missing.all(axis=(1, 2)))
+    if len(kept) < len(samples):
+        logger.warning(
+            "%d of %d rows have nothing that was observed and stay as they are", len(samples) - len(kept), len(samples)
+        )
+    if not len(kept):
+        raise ValueError(f"data: all {len(samples)} rows have nothing that was observed")
+    rows = _Rows(model, processor, [samples[row] for row in kept], batch_size)
+    filled[kept] = np.where(was_missing[kept], rows.predicted(rows.nothing()), filled[kept])
     errors = []
     if hidden_share:
-        hidden = _to_hide(_observed_patches(model, prepared), hidden_share, seed)
-        predicted = _predictions(model, prepared, hidden, batch_size)
-        found = np.stack(
-            [processor.raw_values(values, sample) for values, sample in zip(predicted, samples, strict=True)]
-        )
-        is_scored = _spread(model, hidden, prepared).numpy() & ~was_missing
-        errors = _errors(found, raw, is_scored, processor)
+        hidden = _to_hide(rows.observed(), hidden_share, seed)
+        is_scored = _spread(model, hidden, rows.prepared).numpy() & ~was_missing[kept]
+        errors = _errors(rows.predicted(hidden), scaled[kept] / processor.scale, is_scored, processor)
     return Imputed(_like(data, filled, was_missing, processor), was_missing, errors)
+
+
+class _Rows:
+    """Rows of which something was observed, prepared for the model."""
+
+    def __init__(
+        self, model: PreTrainedModel, processor: SeriesFeatureExtractor, samples: Sequence[Any], batch_size: int
+    ) -> None:
+        self.model, self.processor, self.samples, self.batch_size = model, processor, samples, batch_size
+        self.prepared = torch.from_numpy(np.stack([processor.prepare_sample(sample) for sample in samples]))
+
+    def observed(self) -> torch.Tensor:
+        """(n, N, P) bool, the values of each token that were observed."""
+        return _observed_patches(self.model, self.prepared)
+
+    def nothing(self) -> torch.Tensor:
+        """(n, N) bool, a choice of no token."""
+        return torch.zeros(self.observed().shape[:2], dtype=torch.bool)
+
+    def predicted(self, hidden: torch.Tensor) -> np.ndarray:
+        """(n, C, T) float64 predictions in the data's units, with the tokens `hidden` (n, N) masked beside those with holes."""
+        found = _predictions(self.model, self.prepared, hidden, self.batch_size)
+        values = zip(found, self.samples, strict=True)
+        return np.stack([self.processor.raw_values(own, sample) for own, sample in values])
 
 
 def _loaded(

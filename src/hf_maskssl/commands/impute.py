@@ -1,0 +1,108 @@
+"""Fill in what is missing in a table or in series, by a pre-trained model.
+
+    hf-maskssl impute CHECKPOINT DATA [--output FILE]
+
+CHECKPOINT is a folder or a Hub name of a pre-trained MetaMAE or SMA of tables
+or series. DATA is a CSV or Parquet table with the columns that it was trained
+on, or an array (n, channels, steps) in an .npy file; NaN and empty cells are
+missing. FILE is written in the same form, beside it FILE.json with the errors
+on values that were hidden on purpose.
+"""
+
+import argparse
+import dataclasses
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..checkpoint_folders import checkpoint_folder
+from ..data.arguments import data_arguments
+from ..data.tables.splits import read_splits
+from ..evaluation.imputation import ImputationError, impute
+from ..files import nearest_path, write_json, write_whole
+from ..scripts import OneLineErrors
+
+TABLES = {".csv": "csv", ".parquet": "parquet"}
+ARRAY = ".npy"
+
+logger = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> Path:
+    """Command line; returns the file of the filled data."""
+    parser = OneLineErrors(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder or Hub name of a pre-training checkpoint")
+    parser.add_argument("data", metavar="DATA", type=Path, help="file with missing values: .csv, .parquet or .npy")
+    parser.add_argument("--output", type=Path, help="file to write; default: DATA with `.imputed` before its ending")
+    parser.add_argument(
+        "--hidden_share",
+        type=float,
+        default=0.1,
+        help="share of the values that are hidden to measure the error; default: %(default)s",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the hidden values; default: %(default)s")
+    parser.add_argument("--batch_size", type=int, default=256, help="number of rows at a time; default: %(default)s")
+    options = parser.parse_args(argv)
+    output = options.output or options.data.with_suffix(f".imputed{options.data.suffix}")
+    if output.suffix != options.data.suffix or output.resolve() == options.data.resolve():
+        raise ValueError(
+            f"--output {output}: expected another file than DATA, ending in {options.data.suffix} as it does"
+        )
+    if options.batch_size < 1:
+        raise ValueError(f"--batch_size: expected at least 1, got {options.batch_size}")
+    data = _read(options.data)
+    folder = checkpoint_folder(options.checkpoint, "CHECKPOINT")
+    found = impute(folder, data, hidden_share=options.hidden_share, seed=options.seed, batch_size=options.batch_size)
+    write_whole(output, lambda path: _write(found.data, path, output.suffix))
+    report = output.with_name(f"{output.name}.json")
+    missing = int(found.was_missing.sum())
+    errors = [dataclasses.asdict(error) for error in found.errors]
+    write_json(report, {"values": found.was_missing.size, "missing": missing, "errors": errors})
+    print(f"{missing:,} of {found.was_missing.size:,} values were missing")
+    for line in error_lines(found.errors):
+        print(line)
+    print(f"Written: {output}")
+    print(f"Written: {report}")
+    return output
+
+
+def error_lines(errors: Sequence[ImputationError]) -> list[str]:
+    """A table of the errors, at most 80 columns wide."""
+    if not errors:
+        return []
+    width = min(30, max(7, *(len(error.name) for error in errors)))
+    lines = [f"{'':{width}} {'rmse':>14} {'of the mean':>14} {'values':>10}"]
+    for error in errors:
+        name = error.name if len(error.name) <= width else f"{error.name[: width - 3]}..."
+        lines.append(f"{name:{width}} {error.rmse:>14.4g} {error.rmse_of_mean:>14.4g} {error.values:>10,}")
+    return lines
+
+
+def _read(path: Path) -> Any:
+    """A table as a DataFrame, or an array.
+
+    Raises:
+        ValueError: No such file, another ending, or one that cannot be read.
+    """
+    if path.suffix not in (*TABLES, ARRAY):
+        raise ValueError(f"DATA {path}: expected a file that ends in {', '.join((*TABLES, ARRAY))}")
+    if not path.is_file():
+        raise ValueError(f"DATA {path}: no such file{nearest_path(path)}")
+    if path.suffix in TABLES:
+        rows = read_splits(data_arguments(TABLES[path.suffix], data_files=str(path), kind="tabular"))["train"]
+        return rows.to_pandas()
+    args = data_arguments("numpy", data_files=str(path), kind="series", input_column=path.stem)
+    return np.asarray(read_splits(args)["train"].with_format("numpy", dtype=np.float64)[:][path.stem])
+
+
+def _write(data: Any, path: Path, ending: str) -> None:
+    if ending == ARRAY:
+        with open(path, "wb") as file:
+            np.save(file, data)
+    elif ending == ".csv":
+        data.to_csv(path, index=False)
+    else:
+        data.to_parquet(path, index=False)

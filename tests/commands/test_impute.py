@@ -1,0 +1,108 @@
+"""`hf-maskssl impute`, from the file to the file."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from transformers import AutoModelForPreTraining
+
+import tiny_models
+from hf_maskssl import SeriesFeatureExtractor
+from hf_maskssl.commands import main
+from hf_maskssl.commands.impute import error_lines
+from hf_maskssl.evaluation.imputation import ImputationError
+from hf_maskssl.scripts import UserError
+
+FEATURES = ["a", "b", "c", "d"]
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    config = tiny_models.config("metamae", modality="series", series_length=4, num_channels=1, patch_size=1)
+    AutoModelForPreTraining.from_config(config).save_pretrained(tmp_path / "model")
+    moments = {"mean": [10.0] * 4, "std": [2.0] * 4, "standardize": "dataset", "statistics_axis": "feature"}
+    SeriesFeatureExtractor(1, 4, feature_names=FEATURES, **moments).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    rows = pd.DataFrame(np.random.default_rng(0).normal(10.0, 2.0, (20, 4)).round(4), columns=FEATURES)
+    rows["note"] = [f"n{row}" for row in range(20)]
+    rows.iloc[2, 1], rows.iloc[5, 0] = np.nan, np.nan
+    return rows
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> None:
+    monkeypatch.setattr(sys, "argv", ["hf-maskssl", "impute", *map(str, words)])
+    main()
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_table_is_filled_beside_its_errors(
+    ending: str,
+    checkpoint: Path,
+    table: pd.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / f"t.{ending}"
+    table.to_csv(path, index=False) if ending == "csv" else table.to_parquet(path, index=False)
+    call(monkeypatch, checkpoint, path, "--hidden_share", "0.3")
+    printed = capsys.readouterr().out
+    assert "2 of 80 values were missing" in printed and max(map(len, printed.splitlines()[:6])) <= 80
+    output = tmp_path / f"t.imputed.{ending}"
+    filled = pd.read_csv(output) if ending == "csv" else pd.read_parquet(output)
+    assert not filled.isna().any(axis=None)
+    pd.testing.assert_frame_equal(filled.where(table.notna()), table)
+    report = json.loads((tmp_path / f"t.imputed.{ending}.json").read_text())
+    assert (report["values"], report["missing"]) == (80, 2)
+    assert [error["name"] for error in report["errors"]] == FEATURES
+
+
+def test_an_array_is_filled(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).normal(10.0, 2.0, (6, 1, 4))
+    values[1, 0, 2] = np.nan
+    np.save(tmp_path / "s.npy", values)
+    call(monkeypatch, checkpoint, tmp_path / "s.npy", "--output", tmp_path / "new" / "filled.npy")
+    filled = np.load(tmp_path / "new" / "filled.npy")
+    assert filled.shape == values.shape and np.isfinite(filled).all()
+
+
+def test_mistakes_are_one_line(
+    checkpoint: Path,
+    table: pd.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    table.to_csv(tmp_path / "table.csv", index=False)
+    table.drop(columns="b").to_csv(tmp_path / "other.csv", index=False)
+    (tmp_path / "broken.npy").write_bytes(b"no array")
+    for words, message in (
+        ([tmp_path / "tabel.csv"], "no such file.*table.csv"),
+        ([tmp_path / "table.txt"], "expected a file that ends in .csv, .parquet, .npy"),
+        ([tmp_path / "broken.npy"], "broken.npy cannot be read as NumPy files.*store numbers"),
+        ([tmp_path / "other.csv"], r"of which \['b'\] are not there"),
+        ([tmp_path / "table.csv", "--output", tmp_path / "table.csv"], "expected another file than DATA"),
+        ([tmp_path / "table.csv", "--output", tmp_path / "x.parquet"], "ending in .csv as it does"),
+        ([tmp_path / "table.csv", "--batch_size", "0"], "--batch_size: expected at least 1, got 0"),
+        ([tmp_path / "table.csv", "--hidden_share", "1"], "hidden_share: expected a share"),
+    ):
+        with pytest.raises(UserError):
+            call(monkeypatch, checkpoint, *words)
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert error.startswith("error: ") and re.search(message, error), error
+
+
+def test_long_names_fit_the_page() -> None:
+    lines = error_lines([ImputationError("x" * 90, 1.0, 2.0, 3), ImputationError("y", 0.5, 1e-9, 1_000_000)])
+    assert max(map(len, lines)) <= 80 and lines[1].startswith("x" * 27 + "...")
+    assert error_lines([]) == []
