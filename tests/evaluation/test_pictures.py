@@ -13,6 +13,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from transformers import AutoModelForPreTraining, PreTrainedModel
 
+import tiny_models
 from hf_maskssl.data.text.tokenizers import build_byte_tokenizer, build_character_tokenizer
 from hf_maskssl.models.configuration_metamae import MetaMAEConfig
 from hf_maskssl.models.configuration_pos_minimax_bert import PoSMinimaxBertConfig
@@ -425,3 +426,19 @@ def test_words_that_came_masked_are_drawn_from_their_labels() -> None:
     assert (picture.predicted_ids == logits.argmax(-1).numpy()).all()
     with pytest.raises(ValueError, match="labels"):
         pictures.reconstruct(model, batch)
+
+
+def test_nothing_is_drawn_where_nothing_was_observed(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    for method, fields in (("metamae", {"patch_size": 2}), ("sma", {})):
+        config = tiny_models.config(method, modality="series", series_length=8, num_channels=2, **fields)
+        model = AutoModelForPreTraining.from_config(config)
+        processor = SeriesFeatureExtractor(2, 8, channels_last=method == "sma")
+        series = np.random.default_rng(0).normal(size=(3, 2, 8))
+        series[0, :, 2:4], series[1, 0, 5] = np.nan, np.nan
+        batch = processor(series, return_tensors="pt")
+        picture = reconstruct(model, batch, processor)
+        np.testing.assert_allclose(picture.values, series, rtol=1e-6)
+        np.testing.assert_array_equal(np.isnan(picture.filled), np.isnan(series))
+        assert not picture.is_hidden[0, 2:4].any()
+        assert draw_reconstruction(model, batch, tmp_path / "a.png", processor).exists()

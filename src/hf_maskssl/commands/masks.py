@@ -69,13 +69,18 @@ def main(argv: Sequence[str] | None = None) -> Path:
     batch = prepared.collator(rows)
     path = options.output_dir / ("columns.png" if rows_are_table else "masks.png")
     numeric, tokenizer = split_processor(processor)
+    observed = batch.get("observed_mask")
     if rows_are_table:
         names = getattr(numeric, "feature_names", None)
-        draw_column_masks(model, batch["input_values"], names, path, options.num_draws)
+        draw_column_masks(model, batch["input_values"], names, path, options.num_draws, observed)
     elif "pixel_values" in batch:
-        draw_image_masks(model, batch["pixel_values"], path, options.num_views, processor=numeric)
+        draw_image_masks(
+            model, batch["pixel_values"], path, options.num_views, processor=numeric, observed_mask=observed
+        )
     elif "input_values" in batch:
-        draw_series_masks(model, batch["input_values"], path, options.num_views, processor=numeric)
+        draw_series_masks(
+            model, batch["input_values"], path, options.num_views, processor=numeric, observed_mask=observed
+        )
     else:
         draw_text_masks(model, batch["input_ids"], tokenizer, path, options.num_views, batch.get("attention_mask"))
     print(f"Written: {path}")

@@ -51,14 +51,16 @@ class ShowsMasks(Protocol):
         """(B, N) bool, True = masked."""
 
 
-def sample_masks(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], seeds: Sequence[int]) -> np.ndarray:
+def sample_masks(
+    model: PreTrainedModel, inputs: Mapping[str, torch.Tensor | None], seeds: Sequence[int]
+) -> np.ndarray:
     """Masks of one batch from several draws.
 
     The model's weights and mode and the global random state stay as they were.
 
     Args:
         model: A pre-training model with `sample_mask`.
-        inputs: Inputs of `sample_mask`, by name.
+        inputs: Inputs of `sample_mask`, by name; None is left out.
         seeds: One per view.
 
     Returns:
@@ -73,7 +75,7 @@ def sample_masks(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], see
         )
     if not len(seeds):
         raise ValueError("seeds: expected at least one, the number of views")
-    moved = {name: value.to(model.device) for name, value in inputs.items()}
+    moved = {name: value.to(model.device) for name, value in inputs.items() if value is not None}
     views = []
     for seed in seeds:
         with undisturbed(model, seed):
@@ -91,6 +93,7 @@ def draw_image_masks(
     num_views: int = 2,
     seeds: Sequence[int] | None = None,
     processor: object = None,
+    observed_mask: torch.Tensor | None = None,
 ) -> Path:
     """Draw each image beside masks of it, masked pixels painted over.
 
@@ -101,6 +104,7 @@ def draw_image_masks(
         num_views: Masks per image.
         seeds: Seeds of the draws; None takes 0, 1, ... (and then `num_views` is their number).
         processor: Processor of the images, to undo its standardisation.
+        observed_mask: Mask of the shape of the input, 1 = observed; None where nothing is missing.
 
     Returns:
         The path.
@@ -110,7 +114,8 @@ def draw_image_masks(
     """
     seeds = range(num_views) if seeds is None else seeds
     count, _, height, width = pixel_values.shape
-    masks = sample_masks(model, {"pixel_values": pixel_values}, seeds).reshape(len(seeds), count, height, width)
+    masks = sample_masks(model, {"pixel_values": pixel_values, "observed_mask": observed_mask}, seeds)
+    masks = masks.reshape(len(seeds), count, height, width)
     values = undo_standardization(pixel_values.float().cpu().numpy(), processor)
     is_spectrogram = isinstance(processor, SpectrogramFeatureExtractor)
     cell_width = 1.9 * min(max(width / height, 1.0), 2.0)
@@ -140,13 +145,14 @@ def draw_series_masks(
     num_views: int = 2,
     seeds: Sequence[int] | None = None,
     processor: object = None,
+    observed_mask: torch.Tensor | None = None,
 ) -> Path:
     """Draw each series once per mask, masked time steps shaded.
 
     Args:
         model: A pre-training model with `sample_mask` whose tokens are time steps.
         input_values: Inputs in the form that the model takes, one row of panels per series.
-        path, num_views, seeds, processor: Arguments of `draw_image_masks`.
+        path, num_views, seeds, processor, observed_mask: Arguments of `draw_image_masks`.
 
     Returns:
         The path.
@@ -155,8 +161,10 @@ def draw_series_masks(
         ValueError: A model without `sample_mask`, or no view.
     """
     seeds = range(num_views) if seeds is None else seeds
-    masks = sample_masks(model, {"input_values": input_values}, seeds)
+    masks = sample_masks(model, {"input_values": input_values, "observed_mask": observed_mask}, seeds)
     values = undo_standardization(channels_first(model, input_values).float().cpu().numpy(), processor)
+    if observed_mask is not None:  # gaps in the curves
+        values = np.where(channels_first(model, observed_mask).bool().cpu().numpy(), values, np.nan)
     count, channels, length = values.shape
     figure = new_figure(4.2 * len(seeds), 0.4 + 1.25 * count)
     grid = figure.subplots(count, len(seeds), squeeze=False, sharex=True, sharey="row")
@@ -273,7 +281,7 @@ def draw_text_masks(
     """
     seeds = range(num_views) if seeds is None else seeds
     given = {"input_ids": input_ids, "attention_mask": attention_mask}
-    masks = sample_masks(model, {name: value for name, value in given.items() if value is not None}, seeds)
+    masks = sample_masks(model, given, seeds)
     is_real = np.ones(input_ids.shape, bool) if attention_mask is None else attention_mask.cpu().numpy().astype(bool)
     # Blocks of lines: one per sample and view.
     texts = []
@@ -378,18 +386,22 @@ class ColumnMasks:
         return (self.together - both_by_chance) / np.outer(deviation, deviation)
 
 
-def count_column_masks(model: PreTrainedModel, rows: torch.Tensor, num_draws: int = 100) -> ColumnMasks:
+def count_column_masks(
+    model: PreTrainedModel, rows: torch.Tensor, num_draws: int = 100, observed_mask: torch.Tensor | None = None
+) -> ColumnMasks:
     """Count over `num_draws` masks of every row.
 
     Args:
         model: A pre-training model with `sample_mask` whose tokens are columns.
         rows: (B, N, 1), as the model takes them.
         num_draws: Masks per row, from seeds 0, 1, ...
+        observed_mask: Mask of the shape of `rows`, 1 = observed; None where nothing is missing. What is missing is not masked.
 
     Raises:
         ValueError: A model without `sample_mask`, or no draw.
     """
-    masks = sample_masks(model, {"input_values": rows}, range(num_draws)).reshape(-1, rows.shape[1]).astype(np.float64)
+    masks = sample_masks(model, {"input_values": rows, "observed_mask": observed_mask}, range(num_draws))
+    masks = masks.reshape(-1, rows.shape[1]).astype(np.float64)
     return ColumnMasks(masks.mean(0), masks.T @ masks / len(masks))
 
 
@@ -399,6 +411,7 @@ def draw_column_masks(
     column_names: Sequence[str] | None,
     path: str | Path,
     num_draws: int = 100,
+    observed_mask: torch.Tensor | None = None,
 ) -> Path:
     """Draw how often each column of a table is masked, and with which others.
 
@@ -408,6 +421,7 @@ def draw_column_masks(
         column_names: Names of the N columns; None numbers them.
         path: PNG, PDF or SVG file to write; its folder is made.
         num_draws: Masks per row.
+        observed_mask: Mask of the shape of `rows`, 1 = observed; None where nothing is missing.
 
     Returns:
         The path.
@@ -419,7 +433,7 @@ def draw_column_masks(
     names = [str(number) for number in range(num_columns)] if column_names is None else list(column_names)
     if len(names) != num_columns:
         raise ValueError(f"column_names: expected {num_columns} names, got {len(names)}")
-    counts = count_column_masks(model, rows, num_draws)
+    counts = count_column_masks(model, rows, num_draws, observed_mask)
     side = max(3.2, 0.19 * num_columns)
     figure = new_figure(2.4 + 0.09 * max(map(len, names)) * 2 + side + 0.9, side + 1.1)
     bars, matrix = figure.subplots(1, 2, width_ratios=[2.0, side])

@@ -41,7 +41,8 @@ class Reconstruction:
     """One batch, its mask and its reconstruction, on the CPU, ready to be drawn.
 
     Attributes:
-        values: (B, C, T) series or (B, C, H, W) image, standardisation undone; None for tokens alone.
+        values: (B, C, T) series or (B, C, H, W) image, standardisation undone; None for tokens alone. Missing values of a series
+            are NaN.
         filled: `values` with the predictions in place of masked patches; visible patches are the input's own.
         is_hidden: (B, T) or (B, H, W) bool, True where a patch was masked.
         is_real: (B, T) or (B, H, W) bool, False on padding.
@@ -144,6 +145,8 @@ def reconstruct(
         signal = channels_first(model, inputs["input_values"]) if "input_values" in inputs else inputs["pixel_values"]
         is_real_patch = attention_mask if logits is None else None
         _add_patches(result, model, signal, predictions, is_masked[:, :num_patches], is_real_patch, processor)
+        if "observed_mask" in inputs and signal.dim() == 3:
+            _leave_out_missing(result, channels_first(model, inputs["observed_mask"]))
     if logits is not None:
         ids = inputs["input_ids"].cpu()
         result.ids, result.predicted_ids = ids.numpy(), logits.argmax(-1).cpu().numpy()
@@ -279,6 +282,14 @@ def _add_patches(
     result.is_hidden = spread_over_patches(is_masked, signal, patch_shape).numpy()
     real = torch.ones_like(is_masked) if is_real is None else is_real.bool().cpu()
     result.is_real = spread_over_patches(real, signal, patch_shape).numpy()
+
+
+def _leave_out_missing(result: Reconstruction, observed: torch.Tensor) -> None:
+    """Draw nothing where the data have nothing, (B, C, T)."""
+    is_observed = observed.bool().cpu().numpy()
+    assert result.values is not None and result.filled is not None
+    result.values = np.where(is_observed, result.values, np.nan)
+    result.filled = np.where(is_observed, result.filled, np.nan)
 
 
 @runtime_checkable
