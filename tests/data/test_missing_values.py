@@ -242,7 +242,7 @@ def test_rows_on_a_device_all_have_the_mask(write_parquet: Callable[..., str]) -
 nested = st.lists(st.one_of(st.none(), st.just(NAN), st.just(-9.0), st.floats(-2, 2)), min_size=0, max_size=4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(rows=st.lists(st.one_of(st.none(), nested), min_size=1, max_size=6), seed=st.integers(0, 99))
 def test_observed_values_of_lists_are_counted(rows: list[list[float | None] | None], seed: int) -> None:
     data = Dataset.from_dict({"x": [[1.0], *rows]})

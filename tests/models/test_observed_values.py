@@ -17,7 +17,7 @@ from hf_maskssl import (
     SMAForTokenClassification,
 )
 from hf_maskssl.models.layers import SquaredError, squared_error
-from hf_maskssl.models.observed_values import fill_missing, with_observed
+from hf_maskssl.models.observed_values import fill_missing, with_gaps, with_observed
 from hf_maskssl.models.tokenized_input import TokenizedInput
 
 Batch = dict[str, torch.Tensor]
@@ -196,6 +196,57 @@ def test_tokens_with_something_observed_are_real(seed: int, share: float, padded
     real = real & observed.any(-1)
     assert torch.equal(real, torch.ones_like(real) if tokens.is_real is None else tokens.is_real)
     assert (tokens.observed is None) == (size == 1 or bool(observed.all()))
+
+
+# Gaps on purpose
+
+
+@pytest.mark.parametrize(
+    ("kit", "case"),
+    [
+        (metamae_cases, "series"),
+        (metamae_cases, "holed_series"),
+        (sma_cases, "self-series"),
+        (sma_cases, "cross-series"),
+    ],
+)
+def test_a_gap_is_what_a_mask_would_say(kit: Any, case: str) -> None:
+    """One channel of the second row drops out from the second token on, for geometric lengths; the third row loses nothing."""
+    plain, model = kit.small_model(case), kit.small_model(case, gap_ratio=0.5, mean_gap_length=3)
+    batch, draws = kit.make_batch(case), kit.make_draws(case)
+    count, steps = model.config.num_tokens, 2 if kit is metamae_cases else 1
+    gaps = torch.full((4, 3, 3), 0.9)
+    gaps[1, 0] = torch.tensor([0.1, 1.5 / count, 0.6])  # two tokens: ln 0.4 / ln (2 / 3) is 2.26, and one more
+    gaps[3, :, 0], gaps[3, :, 1], gaps[3, :, 2] = 0.0, 0.0, 0.999999  # all of it, and so nothing
+    observed = batch.get("observed_mask", torch.ones_like(batch["input_values"])).bool().clone()
+    time = slice(steps, 4 * steps)
+    observed[(1, 0, time) if kit is metamae_cases else (1, time, 0)] = False
+    found = step(model, batch | draws | {"gap_noise": gaps})
+    expected = step(plain, batch | draws | {"observed_mask": observed})
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    assert found["loss"] != step(kit.small_model(case), batch | draws)["loss"]
+    given = {"is_masked": torch.eye(4, count)}  # whoever asks for tokens gets an answer from all others
+    assert model(**batch, **given, **draws).loss == plain(**batch, **given, **draws).loss
+    with pytest.raises(ValueError, match=r"`gap_noise` must .* the shape \(4, 3, 3\)"):
+        model(**batch, gap_noise=gaps[:, :2])
+
+
+def test_gaps_have_the_share_and_the_length_of_the_configuration() -> None:
+    config = metamae_cases.small_config("series", series_length=400, gap_ratio=0.3, mean_gap_length=8)
+    tokens = TokenizedInput(torch.randn(500, 200, 6), None, None)
+    torch.manual_seed(0)
+    gaps = with_gaps(tokens, config, None)
+    assert gaps.observed is not None and gaps.patches is not None
+    lost = (~gaps.observed).view(500, 200, 2, 3)
+    assert torch.equal(lost[:, :, 0], lost[:, :, 1])  # both steps of a patch
+    length = lost[:, :, 0].sum(1).flatten()  # of each channel
+    assert (
+        0.27 < (length > 0).float().mean() < 0.33 and 7 < length[length > 0].float().mean() < 8.5
+    )  # the end cuts some
+    assert not gaps.patches[~gaps.observed].any()
+    for kit, case in ((metamae_cases, "image"), (sma_cases, "self-tokens")):
+        with pytest.raises(Exception, match="`gap_ratio` makes gaps in series, but modality is"):
+            kit.small_config(case, gap_ratio=0.1)
 
 
 # Heads

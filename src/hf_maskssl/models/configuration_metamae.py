@@ -66,6 +66,9 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
             geometric length with mean `mean_span_length`, as where a sensor drops out for a while or a block of columns is
             missing; for modality "tokens" and "series".
         mean_span_length: Mean length of a run, in tokens.
+        gap_ratio: Probability that in pre-training a channel of a series drops out for a run of tokens, as sensors do (of a
+            table: a block of columns): its values there are missing, neither read nor predicted. 0 makes no gaps.
+        mean_gap_length: Mean length of such a run, in tokens.
         num_adaptation_steps: Gradient steps on the latent (Table 15); 0 is plain MAE and needs `contrastive_weight=0`.
         adaptation_step_size: Step size alpha of Eq. 2.
         first_order: Whether to leave out the derivative of the inner gradient; cheaper, and worse in the paper.
@@ -116,6 +119,8 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
     mask_ratio: float = 0.5
     masking: Literal["random", "span"] = "random"
     mean_span_length: float | int = 3.0
+    gap_ratio: float | int = 0.0
+    mean_gap_length: float | int = 3.0
     num_adaptation_steps: int = 1
     adaptation_step_size: float | int = 0.5
     first_order: bool = False
@@ -204,12 +209,12 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
 
     def validate_numbers(self) -> None:
         check_positive(self, "layer_norm_eps", "contrastive_temperature")
-        check_at_least(self, 1, "num_channels", "patch_size", "mean_span_length")
+        check_at_least(self, 1, "num_channels", "patch_size", "mean_span_length", "mean_gap_length")
         check_at_least(
             self, 0, "initializer_range", "num_adaptation_steps", "contrastive_weight", "adaptation_step_size"
         )
         check_probabilities(self, "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
-        check_probabilities(self, "nearby_ratio", one_is_allowed=True)
+        check_probabilities(self, "nearby_ratio", "gap_ratio", one_is_allowed=True)
         check_token_id(self, self.vocab_size if self.has_tokens else None, "pad_token_id")
 
     def validate_widths(self) -> None:
@@ -236,6 +241,8 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
             raise ValueError(f"`mask_ratio` must lie between 0 and 1, both excluded, got {self.mask_ratio}.")
         if self.masking == "span" and self.modality not in ("tokens", "series"):
             raise ValueError(f"masking='span' needs modality 'tokens' or 'series', got '{self.modality}'.")
+        if self.gap_ratio > 0 and self.modality != "series":
+            raise ValueError(f"`gap_ratio` makes gaps in series, but modality is '{self.modality}': set it to 0.")
         if self.num_adaptation_steps == 0 and self.contrastive_weight > 0:
             raise ValueError(
                 "`num_adaptation_steps=0` is plain MAE, whose amortised and adapted latents are the same: there is "

@@ -94,6 +94,9 @@ class SMAConfig(SizesAsPairs, PreTrainedConfig):
             "widen": masked tokens are drawn at random among the best-attended share r + (`mask_schedule_start` - r) c.
         mask_schedule_start: Share at random at the start of the schedules "mix" and "widen".
         mask_schedule_fraction: Share of training, in (0, 1], after which masking is guided alone.
+        gap_ratio: Probability that in pre-training a channel of a series drops out for a run of tokens, as sensors do (of a
+            table: a block of columns): its values there are missing, neither read nor predicted. 0 makes no gaps.
+        mean_gap_length: Mean length of such a run, in tokens.
         reconstruct_visible: Whether to score every real position and not only the masked ones.
         target_mean, target_std, target_clip: Numbers by which continuous targets become (x - mean) / std, then are clipped to
             [-clip, clip]; a number, or one per channel for mean and std; None leaves them.
@@ -166,6 +169,8 @@ class SMAConfig(SizesAsPairs, PreTrainedConfig):
     mask_schedule_fraction: float | int = 1.0
     word_delimiter_id: int | None = None
     mean_span_length: float | int = 3.0
+    gap_ratio: float | int = 0.0
+    mean_gap_length: float | int = 3.0
     mask_patch_size: int = 16
     reconstruct_visible: bool = False
     target_mean: float | list[float] | None = None
@@ -308,11 +313,12 @@ class SMAConfig(SizesAsPairs, PreTrainedConfig):
         check_at_least(self, 0, "initializer_range")
         check_at_least(self, -math.inf, "target_mean")
         check_at_least(self, 1, "num_channels", "embedding_size", "intermediate_size", "cross_intermediate_size")
-        check_at_least(self, 1, "decoder_intermediate_size", "mean_span_length", "mask_patch_size")
+        check_at_least(self, 1, "decoder_intermediate_size", "mean_span_length", "mask_patch_size", "mean_gap_length")
         check_at_least(self, 1, "classifier_intermediate_size", "classifier_num_attention_heads")
         check_token_id(self, self.vocab_size if self.has_tokens else None, "pad_token_id", "word_delimiter_id")
         dropouts = ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate", "classifier_dropout")
         check_probabilities(self, *dropouts)
+        check_probabilities(self, "gap_ratio", one_is_allowed=True)
 
     def validate_masking(self) -> None:
         if not 0 < self.mask_ratio < 1:
@@ -335,6 +341,8 @@ class SMAConfig(SizesAsPairs, PreTrainedConfig):
             )
         if self.mask_queries and self.is_cross_attention:
             raise ValueError("`mask_queries` needs encoder_type 'self_attention': latents are no tokens to mask.")
+        if self.gap_ratio > 0 and self.modality != "series":
+            raise ValueError(f"`gap_ratio` makes gaps in series, but modality is '{self.modality}': set it to 0.")
         _check_schedule(self)
         _check_masked_units(self)
 

@@ -58,7 +58,7 @@ from .masking import (
     visible_token_table,
 )
 from .model_rules import ModelRules, drop_unused
-from .observed_values import add_partly_observed, fill_missing, with_observed
+from .observed_values import add_partly_observed, fill_missing, with_gaps, with_observed
 from .pretraining import MaskedPretraining
 from .tokenized_input import TokenizedInput
 
@@ -368,6 +368,7 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
         observed_mask: torch.Tensor | None = None,
         is_masked: torch.Tensor | None = None,
         span_noise: torch.Tensor | None = None,
+        gap_noise: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> MetaMAEForPretrainingOutput:
         """Mask, encode, adapt, decode, compare.
@@ -380,12 +381,15 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
             return_loss: Whether the output has `loss` and `loss_parts`. Trainer evaluates models that have this argument.
             is_masked: (B, N), nonzero = masked, padding left out; a token of every row must stay visible. None draws it.
             span_noise: (B, N) uniform draws; runs of `masking="span"` begin where they are small.
+            gap_noise: (B, C, 3) uniform draws of the gaps of `gap_ratio` (`with_gaps`), which no batch with `is_masked` gets.
 
         Raises:
             ValueError: `MetaMAEModel.forward` refuses an input, a draw or mask has another shape, or the mask hides all.
         """
         config, embeddings = self.config, self.metamae.embeddings
         tokens = embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask, observed_mask)
+        if config.gap_ratio > 0 and is_masked is None:
+            tokens = with_gaps(tokens, config, gap_noise)
         if is_masked is not None:
             mask = explicit_masking(check_explicit_mask(is_masked, tokens.shape, tokens.is_real), tokens.is_real)
         else:

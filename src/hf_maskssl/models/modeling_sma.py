@@ -44,7 +44,7 @@ from .layers_sma import SMADecoder, SMAInputLayer, SMALayer
 from .mask_sampling_sma import ChosenQueries, NumMasked, choose_queries, guided_mask, random_mask
 from .masking import num_masked_tokens, scored_first
 from .model_rules import ModelRules, drop_unused
-from .observed_values import add_partly_observed, fill_missing, with_observed
+from .observed_values import add_partly_observed, fill_missing, with_gaps, with_observed
 from .pretraining import MaskedPretraining
 from .tokenized_input import TokenizedInput
 
@@ -392,6 +392,7 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
         predict_all: bool = False,
         return_loss: bool = True,
         observed_mask: torch.Tensor | None = None,
+        gap_noise: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> SMAForMaskedModelingOutput:
         """Mask, encode the visible tokens, predict the masked ones, compare.
@@ -403,11 +404,14 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
             query_mask, query_heads, noise, span_noise: Draws of `sample_mask`.
             predict_all: Whether to predict every position and not only the scored ones; the loss is the same.
             return_loss: Whether the output has `loss` and `loss_parts`. Trainer evaluates models that have this argument.
+            gap_noise: (B, C, 3) uniform draws of the gaps of `gap_ratio` (`with_gaps`), which no batch with `is_masked` gets.
 
         Raises:
             ValueError: `SMAModel.forward` or `sample_mask` refuses an argument.
         """
         tokens = self.sma.embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask, observed_mask)
+        if self.config.gap_ratio > 0 and is_masked is None:
+            tokens = with_gaps(tokens, self.config, gap_noise)
         is_given = is_masked is not None
         is_masked, chosen = self._choose(tokens, is_masked, query_mask, query_heads, noise, span_noise)
         num_tokens, is_real = tokens.shape[1], tokens.is_real

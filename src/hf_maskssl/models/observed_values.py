@@ -1,11 +1,13 @@
 """Missing values: kept from every product, and the tokens of which nothing was observed treated as padding is."""
 
 import dataclasses
+import math
 
 import torch
 from torch import nn
+from transformers import PreTrainedConfig
 
-from .input_checks import check_observed_tokens, check_observed_values
+from .input_checks import check_draw, check_observed_tokens, check_observed_values
 from .tokenized_input import TokenizedInput
 
 
@@ -75,3 +77,37 @@ def add_partly_observed(
     is_partial = tokens.observed.any(-1) & ~tokens.observed.all(-1)
     is_partial = is_partial if ids is None else is_partial.gather(1, ids)
     return embedded + is_partial.unsqueeze(-1) * mark.to(embedded.dtype)
+
+
+def with_gaps(tokens: TokenizedInput, config: PreTrainedConfig, gap_noise: torch.Tensor | None) -> TokenizedInput:
+    """The same series with gaps, in which a channel is missing for a run of tokens; a row that would be all gap has none.
+
+    Args:
+        tokens: Checked input of a series.
+        config: Configuration with `num_channels`, `gap_ratio` (the probability that a channel of a row has a gap) and
+            `mean_gap_length` (in tokens; lengths are geometric).
+        gap_noise: (B, C, 3) uniform draws in [0, 1): whether there is a gap, its start, its length; drawn here when absent.
+
+    Raises:
+        ValueError: Draws of another shape.
+    """
+    assert tokens.patches is not None  # a series
+    batch_size, num_tokens, size = tokens.patches.shape
+    shape = (batch_size, config.num_channels, 3)
+    check_draw("gap_noise", gap_noise, shape)
+    draws = torch.rand(shape, device=tokens.device) if gap_noise is None else gap_noise
+    is_gap, start, length = draws.unbind(-1)
+    first = (start * num_tokens).floor()
+    mean = config.mean_gap_length
+    last = first if mean <= 1 else first + (torch.log1p(-length) / math.log1p(-1 / mean)).floor()
+    place = torch.arange(num_tokens, device=draws.device)[:, None]
+    in_gap = (is_gap < config.gap_ratio)[:, None] & (place >= first[:, None]) & (place <= last[:, None])  # (B, N, C)
+    in_gap = in_gap.repeat(1, 1, size // config.num_channels)  # the channel is fastest
+    observed = torch.ones_like(in_gap) if tokens.observed is None else tokens.observed
+    if tokens.is_real is not None:
+        observed = observed & tokens.is_real.unsqueeze(-1)
+    kept = observed & ~in_gap
+    kept = torch.where(kept.flatten(1).any(1)[:, None, None], kept, observed)
+    patches = torch.where(kept, tokens.patches, torch.zeros((), dtype=tokens.patches.dtype, device=kept.device))
+    mask = kept.any(-1).long()
+    return dataclasses.replace(tokens, patches=patches, attention_mask=mask, observed=kept if size > 1 else None)

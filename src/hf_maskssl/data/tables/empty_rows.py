@@ -109,18 +109,40 @@ def observed_values(rows: Dataset, columns: NumberColumns) -> tuple[np.ndarray, 
 def _counts(values: pa.Array, invalid_value: float | None) -> np.ndarray:
     """(2, rows): observed numbers and all numbers of each row, lists in lists together; a null list counts as one number."""
     values = values.storage if isinstance(values, pa.ExtensionArray) else values
-    kind = values.type
-    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
-        is_missing = pc.is_null(values, nan_is_null=True)
-        if invalid_value is not None and (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
-            is_missing = pc.or_(is_missing, pc.equal(values.cast(pa.float64()), invalid_value).fill_null(True))
-        is_observed = ~np.asarray(is_missing.to_numpy(zero_copy_only=False), dtype=bool)
+    if not _is_list(values.type):
+        is_observed = ~np.asarray(_is_missing(values, invalid_value).to_numpy(zero_copy_only=False), dtype=bool)
         return np.stack([is_observed, np.ones_like(is_observed)]).astype(np.int64)
+    if (size := _even_size(values, invalid_value)) is not None:
+        return np.full((2, len(values)), size)
     owners = pc.list_parent_indices(values).to_numpy()
     inner = _counts(pc.list_flatten(values), invalid_value)
     counts = np.stack([np.bincount(owners, part, minlength=len(values)) for part in inner]).astype(np.int64)
     counts[1] = np.maximum(counts[1], np.asarray(values.is_null().to_numpy(zero_copy_only=False), dtype=np.int64))
     return counts
+
+
+def _even_size(values: pa.Array, invalid_value: float | None) -> int | None:
+    """The number of numbers in each of some lists, where all have as many and none is missing, as mostly in large arrays."""
+    size = 1
+    while _is_list(values.type):
+        lengths = pc.min_max(pc.list_value_length(values)).as_py()
+        if values.null_count or not lengths["min"] or lengths["min"] != lengths["max"]:
+            return None
+        size *= lengths["min"]
+        values = pc.list_flatten(values)
+    return None if pc.any(_is_missing(values, invalid_value)).as_py() else size
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _is_missing(values: pa.Array, invalid_value: float | None) -> pa.Array:
+    """Whether single values are null, NaN or the number of what was not measured; files, as of pictures, only where null."""
+    is_missing = pc.is_null(values, nan_is_null=True)
+    if invalid_value is None or not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
+        return is_missing
+    return pc.or_(is_missing, pc.equal(values.cast(pa.float64()), invalid_value).fill_null(True))
 
 
 def _flags(rows: Dataset, column: str, test: Callable[[pa.Array], pa.Array]) -> np.ndarray:
