@@ -278,33 +278,7 @@ class SMAConfig(SizesAsPairs, PreTrainedConfig):
                 raise ValueError(f"`{name}` must have one number per channel, {self.num_channels}, got {numbers}.")
 
     def validate_widths(self) -> None:
-        counts = ("num_hidden_layers", "num_layer_repeats", "num_latents", "num_cross_attention_heads")
-        check_at_least(self, 1, "hidden_size", *counts)
-        if not self.is_cross_attention and self.embedding_width != self.hidden_size:
-            raise ValueError(
-                f"`embedding_size` {self.embedding_size} must equal `hidden_size` {self.hidden_size} (or be left out) "
-                "when encoder_type is 'self_attention': the embedded inputs are the first hidden states."
-            )
-        embedding, heads = self.embedding_width, ["num_attention_heads"]
-        if self.is_cross_attention and self.num_cross_attention_heads is not None:
-            heads.append("num_cross_attention_heads")
-        for width in ("qk_channels", "v_channels"):
-            for heads_name in heads:
-                check_heads(self, width, heads_name, default=self.hidden_size)
-            if self.classifier_num_attention_heads is not None:
-                check_heads(self, width, "classifier_num_attention_heads", default=self.hidden_size)
-            check_heads(self, f"decoder_{width}", "decoder_num_attention_heads", default=embedding)
-        if self.decoder_query_residual and self.decoder_width != embedding:
-            raise ValueError(
-                f"`decoder_query_residual` adds queries of `embedding_size` {embedding} to values of "
-                f"`decoder_v_channels` {self.decoder_width}: make them equal."
-            )
-        if self.tie_word_embeddings and (not self.has_tokens or self.decoder_width != embedding):
-            raise ValueError(
-                "`tie_word_embeddings` reads tokens off with the input table: it needs modality 'tokens' and "
-                f"`decoder_v_channels` equal to `embedding_size`, got '{self.modality}', {self.decoder_width} and "
-                f"{embedding}."
-            )
+        _check_widths(self)
 
     def validate_numbers(self) -> None:
         check_positive(
@@ -345,6 +319,36 @@ class SMAConfig(SizesAsPairs, PreTrainedConfig):
             raise ValueError(f"`gap_ratio` makes gaps in series, but modality is '{self.modality}': set it to 0.")
         _check_schedule(self)
         _check_masked_units(self)
+
+
+def _check_widths(config: SMAConfig) -> None:
+    counts = ("num_hidden_layers", "num_layer_repeats", "num_latents", "num_cross_attention_heads")
+    check_at_least(config, 1, "hidden_size", *counts)
+    if not config.is_cross_attention and config.embedding_width != config.hidden_size:
+        raise ValueError(
+            f"`embedding_size` {config.embedding_size} must equal `hidden_size` {config.hidden_size} (or be left out) "
+            "when encoder_type is 'self_attention': the embedded inputs are the first hidden states."
+        )
+    embedding, heads = config.embedding_width, ["num_attention_heads"]
+    if config.is_cross_attention and config.num_cross_attention_heads is not None:
+        heads.append("num_cross_attention_heads")
+    for width in ("qk_channels", "v_channels"):
+        for heads_name in heads:
+            check_heads(config, width, heads_name, default=config.hidden_size)
+        if config.classifier_num_attention_heads is not None:
+            check_heads(config, width, "classifier_num_attention_heads", default=config.hidden_size)
+        check_heads(config, f"decoder_{width}", "decoder_num_attention_heads", default=embedding)
+    if config.decoder_query_residual and config.decoder_width != embedding:
+        raise ValueError(
+            f"`decoder_query_residual` adds queries of `embedding_size` {embedding} to values of "
+            f"`decoder_v_channels` {config.decoder_width}: make them equal."
+        )
+    if config.tie_word_embeddings and (not config.has_tokens or config.decoder_width != embedding):
+        raise ValueError(
+            "`tie_word_embeddings` reads tokens off with the input table: it needs modality 'tokens' and "
+            f"`decoder_v_channels` equal to `embedding_size`, got '{config.modality}', {config.decoder_width} and "
+            f"{embedding}."
+        )
 
 
 def _check_schedule(config: SMAConfig) -> None:

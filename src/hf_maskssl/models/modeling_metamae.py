@@ -374,35 +374,25 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
         """Mask, encode, adapt, decode, compare.
 
         Args:
-            input_ids, input_values, pixel_values, attention_mask, observed_mask: Inputs of `MetaMAEModel.forward`. The share
-                that is masked is one of the tokens with something observed, and missing values are no targets.
+            input_ids, input_values, pixel_values, attention_mask, observed_mask: Inputs of `MetaMAEModel.forward`. Missing
+                values are no targets, and the share that is masked is one of the tokens that have others.
             noise: (B, N) uniform draws in [0, 1); the smallest stay visible. Drawn here when absent.
             nearby_noise: (B, N) uniform draws; below `nearby_ratio`, a masked token next to a visible one is support.
             return_loss: Whether the output has `loss` and `loss_parts`. Trainer evaluates models that have this argument.
             is_masked: (B, N), nonzero = masked, padding left out; a token of every row must stay visible. None draws it.
-            span_noise: (B, N) uniform draws; runs of `masking="span"` begin where they are small.
-            gap_noise: (B, C, 3) uniform draws of the gaps of `gap_ratio` (`with_gaps`), which no batch with `is_masked` gets.
+            span_noise, gap_noise: (B, N) uniform draws; runs of `masking="span"` begin where they are small. (B, C, 3) draws
+                of the gaps of `gap_ratio` (`with_gaps`), which no batch with `is_masked` gets.
 
         Raises:
             ValueError: `MetaMAEModel.forward` refuses an input, a draw or mask has another shape, or the mask hides all.
         """
         config, embeddings = self.config, self.metamae.embeddings
         tokens = embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask, observed_mask)
-        if config.gap_ratio > 0 and is_masked is None:
-            tokens = with_gaps(tokens, config, gap_noise)
-        if is_masked is not None:
-            mask = explicit_masking(check_explicit_mask(is_masked, tokens.shape, tokens.is_real), tokens.is_real)
-        else:
-            noise = self._draw("noise", noise, tokens)
-            if config.masking == "span":
-                groups = span_groups(self._draw("span_noise", span_noise, tokens), config.mean_span_length)
-                noise = group_scores(noise, groups).double()  # whole numbers, of which every one counts
-            mask = random_masking(noise, config.mask_ratio, tokens.attention_mask, self.visible_tokens)
+        tokens, mask = self._mask(tokens, noise, span_noise, gap_noise, is_masked)
         visible: dict[str, torch.Tensor | None] = {"ids_keep": mask.ids_keep, "keep_mask": mask.keep_mask}
         visible = visible if config.decoder_num_hidden_layers else {"is_masked": mask.is_masked}
         encoded = self.metamae(tokens=tokens, return_dict=True, **visible, **kwargs)
-        latents = encoded.last_hidden_state
-        table = embeddings.token_table() if config.has_tokens else None
+        latents, table = encoded.last_hidden_state, embeddings.token_table() if config.has_tokens else None
 
         def decode(values: torch.Tensor, twice: bool = False, ids: torch.Tensor | None = None) -> Predictions:
             return self.decoder(values, mask, table, twice, ids)
@@ -415,12 +405,8 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
                 adapted, support_loss = self._adapt(latents, tokens, support, num_visible, decode)
             predictions = decode(adapted)
             loss_parts = self._reconstruction_losses(tokens, predictions, mask.is_masked)
-            loss = loss_parts["reconstruction"]
-            if support_loss is not None:
-                loss_parts["support"] = support_loss
-            if self.projector is not None:
-                loss_parts["contrastive"] = self._contrastive_loss(self.projector, latents, adapted, mask)
-                loss = loss + config.contrastive_weight * loss_parts["contrastive"]
+            loss_parts |= {} if support_loss is None else {"support": support_loss}
+            loss = self._add_contrastive(loss_parts, latents, adapted, mask)
         return MetaMAEForPretrainingOutput(
             loss=loss if return_loss else None,
             loss_parts={name: part.detach() for name, part in loss_parts.items()} if return_loss else None,
@@ -433,6 +419,28 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
             hidden_states=encoded.hidden_states,
             attentions=encoded.attentions,
         )
+
+    def _mask(
+        self,
+        tokens: TokenizedInput,
+        noise: torch.Tensor | None,
+        span_noise: torch.Tensor | None,
+        gap_noise: torch.Tensor | None,
+        is_masked: torch.Tensor | None,
+    ) -> tuple[TokenizedInput, TokenMask]:
+        """The tokens, with gaps where there are to be some, and their split into visible and masked ones: the caller's, or one of
+        `masking`."""
+        config = self.config
+        if is_masked is not None:
+            is_masked = check_explicit_mask(is_masked, tokens.shape, tokens.is_real)
+            return tokens, explicit_masking(is_masked, tokens.is_real)
+        if config.gap_ratio > 0:
+            tokens = with_gaps(tokens, config, gap_noise)
+        noise = self._draw("noise", noise, tokens)
+        if config.masking == "span":
+            groups = span_groups(self._draw("span_noise", span_noise, tokens), config.mean_span_length)
+            noise = group_scores(noise, groups).double()  # whole numbers, of which every one counts
+        return tokens, random_masking(noise, config.mask_ratio, tokens.attention_mask, self.visible_tokens)
 
     def _draw(self, name: str, draw: torch.Tensor | None, tokens: TokenizedInput) -> torch.Tensor:
         check_draw(name, draw, tokens.shape)
@@ -510,6 +518,16 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
             losses["reconstruction_tokens"] = mean_over_scored(discrepancy, is_scored[:, num_patches:])
         total = {"reconstruction": torch.stack(list(losses.values())).sum()}
         return total | losses if len(losses) > 1 else total
+
+    def _add_contrastive(
+        self, loss_parts: dict[str, torch.Tensor], latents: torch.Tensor, adapted: torch.Tensor, mask: TokenMask
+    ) -> torch.Tensor:
+        """Eq. 5; the contrastive part is added to `loss_parts`, where the model has one."""
+        loss = loss_parts["reconstruction"]
+        if self.projector is None:
+            return loss
+        loss_parts["contrastive"] = self._contrastive_loss(self.projector, latents, adapted, mask)
+        return loss + self.config.contrastive_weight * loss_parts["contrastive"]
 
     def _contrastive_loss(
         self, projector: nn.Module, latents: torch.Tensor, adapted: torch.Tensor, mask: TokenMask

@@ -414,23 +414,18 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
             tokens = with_gaps(tokens, self.config, gap_noise)
         is_given = is_masked is not None
         is_masked, chosen = self._choose(tokens, is_masked, query_mask, query_heads, noise, span_noise)
-        num_tokens, is_real = tokens.shape[1], tokens.is_real
-        num_masked = self.num_masked[num_tokens]
+        num_tokens, is_real, num_masked = tokens.shape[1], tokens.is_real, self.num_masked[tokens.shape[1]]
         is_visible = ~is_masked if is_real is None else ~is_masked & is_real
-        is_ragged = is_given or is_real is not None  # else every sample has as many masked tokens
         ids_keep = scored_first(is_visible, limit=num_tokens if is_given else num_tokens - num_masked)
-        keep_mask = is_visible.gather(1, ids_keep) if is_ragged else None
+        # Else every sample has as many masked tokens.
+        keep_mask = is_visible.gather(1, ids_keep) if is_given or is_real is not None else None
         encoded = self.sma(tokens=tokens, ids_keep=ids_keep, keep_mask=keep_mask, return_dict=True, **kwargs)
         latents = encoded.last_hidden_state
         is_scored = is_masked if not self.config.reconstruct_visible else is_masked | is_visible
         predict_all = predict_all or self.config.reconstruct_visible
         ids = None if predict_all else scored_first(is_masked, limit=num_tokens if is_given else num_masked)
-        latents_mask = self._latents_mask(latents, keep_mask, ids, num_tokens)
-        positions = self._decoder_positions(num_tokens, is_masked.device)
-        predictions = self.decoder(latents, latents_mask, positions, is_scored, ids)
-        if ids is not None:
-            tokens, is_scored = tokens.select(ids), is_scored.gather(1, ids)
-        loss = self._reconstruction_loss(tokens, predictions, is_scored)
+        predictions = self._decode(latents, keep_mask, is_scored, ids)
+        loss = self._reconstruction_loss(tokens, predictions, is_scored, ids)
         everything = torch.arange(num_tokens, device=is_masked.device).expand_as(is_masked)
         return SMAForMaskedModelingOutput(
             loss=loss if return_loss else None,
@@ -505,6 +500,18 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
         heads = self.sma.input_layer.attention.num_heads
         return choose_queries(self.config, tokens, heads, num_chosen, limit, query_mask, query_heads)
 
+    def _decode(
+        self,
+        latents: torch.Tensor,
+        keep_mask: torch.Tensor | None,
+        is_scored: torch.Tensor,
+        ids: torch.Tensor | None,
+    ) -> torch.Tensor:
+        num_tokens = is_scored.shape[1]
+        latents_mask = self._latents_mask(latents, keep_mask, ids, num_tokens)
+        positions = self._decoder_positions(num_tokens, is_scored.device)
+        return self.decoder(latents, latents_mask, positions, is_scored, ids)
+
     def _decoder_positions(self, num_tokens: int, device: torch.device) -> torch.Tensor:
         """(1, N, E) queries of the positions; a tensor, because arguments move to the device of offloaded weights."""
         table = self.sma.embeddings.position_embeddings if self.decoder.positions is None else self.decoder.positions
@@ -520,9 +527,14 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
         return padding_mask(self.config, latents.new_empty(1, num_queries, 1), keep_mask, latents)
 
     def _reconstruction_loss(
-        self, tokens: TokenizedInput, predictions: torch.Tensor, is_scored: torch.Tensor
+        self, tokens: TokenizedInput, predictions: torch.Tensor, is_scored: torch.Tensor, ids: torch.Tensor | None
     ) -> torch.Tensor:
-        """Mean over the scored positions of all processes: cross-entropy for ids, squared error for values."""
+        """Mean over the scored positions of all processes: cross-entropy for ids, squared error for values.
+
+        `ids` (B, M) are the positions that were predicted, None where all were.
+        """
+        if ids is not None:
+            tokens, is_scored = tokens.select(ids), is_scored.gather(1, ids)
         (predictions,) = at_least_float32(predictions)
         if tokens.ids is not None:
             losses = F.cross_entropy(predictions.transpose(1, 2), tokens.ids.long(), reduction="none")

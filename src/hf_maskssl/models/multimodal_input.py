@@ -148,15 +148,19 @@ def cut_images(
         names = [modality.name for modality in config.inputs()]
         raise ValueError(f"`inputs` must hold at least one that is encoded, of {names}, got only {list(given)}.")
     images = ModalityPatches(patches, grids, {name: ~absent for name, absent in lacking.items()}, image_size, observed)
+    _check_something_is_there(images)
+    return images
+
+
+def _check_something_is_there(images: ModalityPatches) -> None:
     is_present = images.is_present()
     if is_present is not None and values_are_readable(is_present) and not is_present.any(1).all():
         rows = torch.nonzero(~is_present.any(1)).flatten().tolist()
         raise ValueError(
             f"`presence` leaves rows {rows[:8]} of the batch without any input modality: drop such samples."
         )
-    if observed and (is_real := images.is_real()) is not None:
+    if images.observed and (is_real := images.is_real()) is not None:
         check_observed_tokens(is_real)
-    return images
 
 
 def _fill_missing(
