@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from hf_maskssl import MultiMAEForDepthEstimation, MultiMAEForImageClassification
 from hf_maskssl.data.multimodal.collator import MultimodalCollator
+from hf_maskssl.evaluation.features import real_tokens
 from hf_maskssl.models.image_processing_multimae import MultiMAEImageProcessor
-from hf_maskssl.models.layers import patchify
+from hf_maskssl.models.layers import masked_mean, patchify
 from hf_maskssl.models.multimodal_losses import standardize_patches
 
 
@@ -91,6 +92,11 @@ def test_a_patch_without_a_pixel_is_not_there() -> None:
     real = images.is_real()
     assert real is not None and real[0].all() and not real[1].all() and real[2].all()
     outputs = model(**batch)
+    for given in (with_garbage(batch, 0.0), with_garbage(holed_batch("lacking"), 0.0)):
+        outputs_of = model(**given)
+        tokens = outputs_of.last_hidden_state[:, model.num_prefix_tokens :]
+        pooled = masked_mean(tokens, real_tokens(model, given, tokens))
+        torch.testing.assert_close(pooled, outputs_of.pooler_output)
     for row in range(4):
         one = mapped(batch, lambda value, row=row: value[row : row + 1])
         alone = model(**one, ids_keep=real[row].nonzero().T)

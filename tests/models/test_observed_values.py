@@ -16,7 +16,8 @@ from hf_maskssl import (
     SMAForSequenceClassification,
     SMAForTokenClassification,
 )
-from hf_maskssl.models.layers import SquaredError, squared_error
+from hf_maskssl.evaluation.features import real_tokens
+from hf_maskssl.models.layers import SquaredError, masked_mean, squared_error
 from hf_maskssl.models.observed_values import fill_missing, with_gaps, with_observed
 from hf_maskssl.models.tokenized_input import TokenizedInput
 
@@ -91,6 +92,14 @@ def test_missing_tokens_are_neither_masked_nor_pooled(kit: Any, case: str) -> No
         count, ratio = len(ids[0]), model.config.mask_ratio
         wanted = count - max(1, int(count * (1 - ratio))) if kit is metamae_cases else max(1, round(count * ratio))
         assert outputs.mask[row].sum() == wanted
+
+
+@each_case
+def test_whoever_pools_by_hand_finds_the_tokens_that_are_there(kit: Any, case: str) -> None:
+    model, batch = kit.small_model(case).base_model.eval(), kit.make_batch(case)
+    outputs = model(**batch)
+    tokens = outputs.last_hidden_state[:, model.num_prefix_tokens :]
+    torch.testing.assert_close(masked_mean(tokens, real_tokens(model, batch, tokens)), outputs.pooler_output)
 
 
 def tokenized(model: Any, batch: Batch) -> TokenizedInput:

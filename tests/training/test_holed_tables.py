@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from runs import TABLE_MODEL, make_recipe, train, write_holes
-from transformers import AutoFeatureExtractor, AutoModel, AutoModelForSequenceClassification
+from transformers import AutoFeatureExtractor, AutoModel, AutoModelForSequenceClassification, pipeline
 
+from hf_maskssl import embed
 from hf_maskssl.data import prepare_data
 from hf_maskssl.data.arguments import data_arguments
 from hf_maskssl.evaluation.features import extract_features
@@ -28,7 +29,9 @@ SMA_TABLE: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("model", [TABLE_MODEL, SMA_TABLE], ids=["metamae", "sma"])
+@pytest.mark.parametrize(
+    "model", [TABLE_MODEL, pytest.param(SMA_TABLE, marks=pytest.mark.slow)], ids=["metamae", "sma"]
+)
 def test_from_pretraining_to_a_finetuned_model(model: dict[str, Any], tmp_path: Path) -> None:
     data = write_holes(tmp_path / "table.csv") | {
         "split": "random",
@@ -47,6 +50,14 @@ def test_from_pretraining_to_a_finetuned_model(model: dict[str, Any], tmp_path: 
     rows = [prepared.train[row] for row in range(6)]
     alone = extract_features(encoder, rows, prepared.collator, batch_size=1)
     np.testing.assert_allclose(alone.values, features.values[:6], rtol=1e-4, atol=1e-5)
+    # And so in Python and in transformers' pipeline: lists, and dicts in which None is missing.
+    table = [[0.5, None, 0.1, float("nan"), -1.0, 0.3], [0.0] * 6]
+    found = embed(str(tmp_path / "pretrained"), table)
+    assert np.isfinite(found).all()
+    named = [dict(zip("abcdef", row, strict=True)) for row in table]
+    features_of = pipeline("masked-feature-extraction", model=str(tmp_path / "pretrained"))
+    for row, expected in zip(named, found, strict=True):
+        np.testing.assert_allclose(features_of(row), expected, rtol=1e-4, atol=1e-5)
     recipe = FinetuningRecipe(
         model={},
         data=data_arguments(**data),

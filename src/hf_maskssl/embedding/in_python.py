@@ -222,9 +222,14 @@ class RawRows:
                 raise ValueError(
                     f"data: row {number} has no {missing[0]!r}{nearest(missing[0], row)}, a column of the model's table"
                 )
-        # A modality that no row has is no column.
+        # A modality that no row has is no column; a feature of a table that no row has is missing.
         columns = {key: [row.get(key) for row in rows] for key in keys}
-        return {key: values for key, values in columns.items() if any(value is not None for value in values)}
+        needed = set(self.names or ())
+        return {
+            key: values
+            for key, values in columns.items()
+            if key in needed or any(value is not None for value in values)
+        }
 
     def prepare(self, batch: Mapping[str, Sequence[Any]], indices: Sequence[int]) -> dict[str, Any]:
         """Prepared columns of a batch of raw ones and their row numbers."""

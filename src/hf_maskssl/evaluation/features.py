@@ -13,9 +13,13 @@ import numpy as np
 import torch
 from numpy.lib import format as npy
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
+from transformers import PreTrainedModel
 
 from ..data.tables.labels import IGNORED_LABEL
+from ..methods.optional_fields import takes_channels_last
+from ..models.layers import patchify
 
 Level = Literal["sequence", "token", "every_token"]
 Precision = Literal["no", "bf16"]
@@ -38,7 +42,7 @@ class GridEncoder(Protocol):
     """An encoder of several pictures, whose tokens lie in grids, one a modality, in the order of `last_hidden_state`."""
 
     def token_grids(self, inputs: Any) -> Sequence[Any]:
-        """The grids of a batch's modalities, each with `name` and `size`."""
+        """The grids of a batch's modalities, each with `name`, `rows`, `columns` and `size`."""
 
 
 @runtime_checkable
@@ -197,20 +201,41 @@ def real_tokens(encoder: nn.Module, inputs: Mapping[str, Any], tokens: torch.Ten
         tokens: `last_hidden_state` (B, N, D) without the prefix.
 
     Returns:
-        (B, N) bool: neither padding nor of an absent modality.
+        (B, N) bool: neither padding, nor missing, nor of an absent modality.
     """
     if isinstance(encoder, GridEncoder):
-        if "presence" not in inputs:
-            return None
-        always = torch.ones(len(tokens), dtype=torch.bool, device=tokens.device)
-        grids = encoder.token_grids(inputs["inputs"])
-        there = [inputs["presence"].get(grid.name, always)[:, None].expand(-1, grid.size) for grid in grids]
-        return torch.cat(there, dim=1)
-    mask = inputs.get("attention_mask")
-    if mask is None or (isinstance(encoder, LatentEncoder) and encoder.latents is not None):
+        return _real_patches(encoder, inputs, tokens)
+    mask, observed = inputs.get("attention_mask"), inputs.get("observed_mask")
+    nothing_said = mask is None and observed is None
+    if nothing_said or (isinstance(encoder, LatentEncoder) and encoder.latents is not None):
         return None
-    # Patches of a picture, which are all there, come before the tokens of its text.
-    return torch.nn.functional.pad(mask.bool(), (tokens.shape[1] - mask.shape[1], 0), value=True)
+    is_real = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+    # Patches of a picture come before the tokens of its text.
+    if mask is not None:
+        is_real &= F.pad(mask.bool(), (tokens.shape[1] - mask.shape[1], 0), value=True)
+    if observed is not None and isinstance(encoder, PreTrainedModel):
+        is_series = observed.dim() == 3
+        values = observed.transpose(1, 2) if is_series and takes_channels_last(encoder.config) else observed
+        there = patchify(values.bool().contiguous(), encoder.config.patch_shape).any(-1)
+        is_real &= F.pad(there, (0, tokens.shape[1] - there.shape[1]), value=True)
+    return is_real
+
+
+def _real_patches(encoder: GridEncoder, inputs: Mapping[str, Any], tokens: torch.Tensor) -> torch.Tensor | None:
+    presence, observed = inputs.get("presence", {}), inputs.get("observed_mask", {})
+    if not presence and not observed:
+        return None
+    parts = []
+    for grid in encoder.token_grids(inputs["inputs"]):
+        there = torch.ones(len(tokens), grid.size, dtype=torch.bool, device=tokens.device)
+        if grid.name in presence:
+            there &= presence[grid.name][:, None]
+        if grid.name in observed:
+            pixels = observed[grid.name].bool().any(1)
+            shape = (pixels.shape[1] // grid.rows, pixels.shape[2] // grid.columns)
+            there &= patchify(pixels.unsqueeze(1), shape).any(-1)
+        parts.append(there)
+    return torch.cat(parts, dim=1)
 
 
 def _check_finite(rows: np.ndarray, batch: int) -> None:
