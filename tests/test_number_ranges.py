@@ -12,6 +12,7 @@ from hf_maskssl.annotation.tag_folder import TaggingArguments
 from hf_maskssl.checks import Range
 from hf_maskssl.data.arguments import ARGUMENTS
 from hf_maskssl.data.installed_kinds import OWN_KINDS
+from hf_maskssl.embedding.arguments import EmbedArguments
 from hf_maskssl.evaluation.arguments import ProbeArguments
 from hf_maskssl.recipes import build_config, own_fields
 from hf_maskssl.training import PretrainingArguments
@@ -29,6 +30,7 @@ SECTIONS: dict[str, tuple[type, dict[str, Any]]] = {
     "finetuning": (FinetuningArguments, {}),
     "probe": (ProbeArguments, {}),
     "tagging": (TaggingArguments, {"output_dir": "o", "source": "text"}),
+    "embed": (EmbedArguments, {"model": "m", "output": "o", "data": "d"}),
     "pseudo_labels": (PseudoLabelArguments, {"output_dir": "o"}),
 }
 SECTIONS |= {

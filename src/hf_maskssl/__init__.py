@@ -11,7 +11,6 @@ from .registration import register_when_needed
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .embedding.in_python import embed as embed
     from .methods import Description as Description
     from .methods import Method as Method
     from .methods import register_method as register_method

@@ -19,6 +19,8 @@ import argparse
 import sys
 from itertools import takewhile
 
+from transformers.utils import logging
+
 from ..embedding.arguments import EmbedArguments
 from ..embedding.run import EmbedReport, embed_to
 from ..recipes import RECIPE_ENDINGS
@@ -57,17 +59,22 @@ def parse_arguments(words: list[str]) -> EmbedArguments:
     return EmbedArguments(model=names[0], data=data, overrides=overrides, **vars(options))
 
 
-def told(report: EmbedReport) -> str:
+def told(report: EmbedReport, id_column: str | None = None) -> str:
     """What was done, in lines of at most 80 columns."""
     lines = report.data.lines()
     lines += [f"left out of the stream: {count:,} rows, {reason}" for reason, count in report.left_out.items()]
     if report.done_before:
         lines.append(f"{report.done_before:,} shards were written before and are kept")
     lines.append(f"{report.rows:,} rows of {report.width:,} numbers in {report.seconds:.1f} s, written to")
-    return "\n".join([*lines, *(f"  {name}" for name in report.written)])
+    lines += [f"  {name}" for name in report.written]
+    color = next((f" --color {name}" for name in report.carried if name != id_column), "")
+    lines.append(f"next: hf-maskssl map {report.written[0]}{color} --output map.html")
+    return "\n".join(lines)
 
 
 def main() -> None:
-    report = embed_to(parse_arguments(sys.argv[1:]))
+    logging.disable_progress_bar()  # of loading weights, which takes a moment
+    args = parse_arguments(sys.argv[1:])
+    report = embed_to(args)
     if report is not None:
-        print(told(report))
+        print(told(report, args.id_column))

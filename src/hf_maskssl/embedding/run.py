@@ -101,21 +101,19 @@ def _embed_to(args: EmbedArguments, output: Output, state: PartialState) -> Embe
     done = output.shards()
     width = _width(encoder)
     names: list[str] = []
-    carried: list[str] = []
     total = sum(count or 0 for count in source.counts().values()) or None
     with tqdm(total=total, unit=" rows", disable=None if state.is_main_process else True, ncols=79) as progress:
         for one in source.shards(args.shard_rows, done, (state.process_index, state.num_processes)):
             names.append(one if isinstance(one, str) else one.name)
             if isinstance(one, Shard):
                 write_one(one, encoder, source, args, device, precision, output.shard(one.name))
-                carried = one.carried.column_names
             progress.update(min(args.shard_rows, (total or 10**18) - progress.n))
     state.wait_for_everyone()
     report = None
     if state.is_main_process:
         rows, left_out = output.finish(names, settings, width=width, data=source.report.to_json())
         places = [str(place) for place in output.written()]
-        report = EmbedReport(rows, width, len(done), left_out, places, source.report, carried, 0.0)
+        report = EmbedReport(rows, width, len(done), left_out, places, source.report, source.carried, 0.0)
     state.wait_for_everyone()
     return report
 

@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import json
 import logging
-import sys
 import textwrap
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -589,9 +588,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> tuple[argparse.Namespace
     parser.add_argument(
         "--labels_per_class", nargs="+", metavar="N", help='labelled rows of each class, or "all", such as 1 5 20 all'
     )
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    names = list(takewhile(lambda word: not word.startswith("-"), words))
-    options, overrides = parser.parse_known_args(words[len(names) :])
+    options, words = parser.parse_known_args(arguments)
+    names = list(takewhile(lambda word: not word.startswith("--"), words))
+    overrides = words[len(names) :]
     if len(names) < 2:
         parser.error(f"expected at least one MODEL and then a RECIPE before any --field, got {names}")
     options.labels_per_class = few_shot_counts(options.labels_per_class)
