@@ -1,5 +1,8 @@
 """The parts of a run, built before its first step: accelerator, model, optimiser, schedule."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -70,6 +73,14 @@ def build_accelerator(args: PretrainingArguments, output_dir: Path) -> Accelerat
         accelerator.register_save_state_pre_hook(lambda models, weights, folder: weights.clear())
         accelerator.register_load_state_pre_hook(lambda models, folder: models.clear())
     return accelerator
+
+
+@contextmanager
+def accepted_deprecation() -> Iterator[None]:
+    """Silence torch's advice to write `broadcast_buffers` in another way, which Accelerate's arguments do not know."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        yield
 
 
 def _refuse_silent_changes(args: PretrainingArguments, accelerator: Accelerator) -> None:

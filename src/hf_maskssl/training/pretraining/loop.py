@@ -22,7 +22,7 @@ from ..cost import EnergyMeter
 from .arguments import PretrainingArguments, PretrainingRecipe, effective_recipe, flat_settings
 from .balancing import balance_tasks
 from .batches import Batch, endless_batches, training_loader
-from .building import build_accelerator, build_model, build_optimizer, build_scheduler
+from .building import accepted_deprecation, build_accelerator, build_model, build_optimizer, build_scheduler
 from .checkpoints import refuse_former_run
 from .console import RECIPE_FILE, say_end, say_look, say_start, say_values, weightiest
 from .graphs import StepGraphs, step_graphs
@@ -120,7 +120,7 @@ class Pretrainer:
         self.loader = training_loader(self.prepared, args, self.accelerator)
         optimizer = build_optimizer(model, args, self.accelerator.device)
         self.scheduler = build_scheduler(args, optimizer)
-        with embeddings_in_root(model):
+        with embeddings_in_root(model), accepted_deprecation():
             self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         if args.cuda_graphs:
             self._graphs = step_graphs(args, self.accelerator, self.model, self.optimizer)
