@@ -14,8 +14,10 @@ from hf_maskssl.terminal import (
     VOICE,
     MovingLine,
     OneProcess,
+    TerminalHandler,
     counted,
     duration,
+    errors_alone,
     no_load_report,
     one_voice,
     say_json,
@@ -53,6 +55,28 @@ def test_bars_of_libraries_are_silent_and_come_back() -> None:
     with one_voice():
         assert datasets.are_progress_bars_disabled() and not transformers_logging.is_progress_bar_enabled()
     assert transformers_logging.is_progress_bar_enabled() and datasets.are_progress_bars_disabled() == before
+
+
+def test_warnings_of_transformers_stand_above_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    root, handler = logging.getLogger(), TerminalHandler()
+    with screen_of(monkeypatch) as screen:
+        root.addHandler(handler)
+        try:
+            with one_voice(), one_voice(), MovingLine("step", 2):
+                transformers_logging.get_logger("transformers.trainer").warning("what transformers warns of")
+        finally:
+            root.removeHandler(handler)
+    assert screen.lines() == ["what transformers warns of"]
+    assert not logging.getLogger("transformers").propagate and logging.getLogger("transformers").handlers
+
+
+def test_one_logger_is_silenced_but_for_errors(caplog: pytest.LogCaptureFixture) -> None:
+    other = logging.getLogger("a.library")
+    with errors_alone("a.library"):
+        other.warning("no sign")
+        other.error("an error")
+    other.warning("a sign")
+    assert caplog.messages == ["an error", "a sign"]
 
 
 def test_quiet_leaves_warnings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,6 +129,11 @@ def one_voice(quiet: bool = False) -> Iterator[None]:
     level = package.level
     transformers_logging.disable_progress_bar()
     datasets.disable_progress_bars()
+    # Its warnings would break the line that moves: they go to the root's handler, where that is a script's.
+    is_taken = _has_terminal_handler() and not logging.getLogger("transformers").propagate
+    if is_taken:
+        transformers_logging.disable_default_handler()
+        transformers_logging.enable_propagation()
     VOICE.is_quiet = quiet or VOICE.is_quiet
     if quiet:
         package.setLevel(logging.WARNING)
@@ -139,9 +144,28 @@ def one_voice(quiet: bool = False) -> Iterator[None]:
             transformers_logging.enable_progress_bar()
         if had_bars[1]:
             datasets.enable_progress_bars()
+        if is_taken:
+            transformers_logging.enable_default_handler()
+            transformers_logging.disable_propagation()
         if quiet:
             package.setLevel(level)
         VOICE.is_quiet, VOICE.shares_rows = before
+
+
+def _has_terminal_handler() -> bool:
+    return any(isinstance(handler, TerminalHandler) for handler in logging.getLogger().handlers)
+
+
+@contextmanager
+def errors_alone(name: str) -> Iterator[None]:
+    """Silence the warnings of one logger of a library, which are none for a user."""
+    silenced = logging.getLogger(name)
+    level = silenced.level
+    silenced.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        silenced.setLevel(level)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from ...data.arguments import DENSE_TASKS
 from ...data.tables.rows import TransformedRows
 from ...evaluation.metrics import LOWER_IS_BETTER
 from ...files import JsonObject, incomplete_folder, write_json
+from ...terminal import errors_alone
 from ..cost import EnergyMeter, device_name
 from ..pretraining.signals import PatientWorkers, StopSignals
 from .console import RunLine
@@ -138,7 +139,9 @@ class Trials:
             trainer.add_callback(line)
             trainer.add_callback(Stopper(trainer, run, signals, before["loss"], started))
             try:
-                output = trainer.train(resume_from_checkpoint=before["checkpoint"])
+                # Two checkpoints within a second are no sign of a bad file system.
+                with errors_alone("transformers.trainer_utils"):
+                    output = trainer.train(resume_from_checkpoint=before["checkpoint"])
             finally:
                 line.close()
                 trainer.patience.end()
