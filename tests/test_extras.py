@@ -12,7 +12,7 @@ import pytest
 
 import hf_maskssl
 
-EXTRAS = ("sklearn", "scikit_learn", "scipy", "matplotlib", "nltk", "rdkit", "tensorboard")
+EXTRAS = ("sklearn", "scikit_learn", "scipy", "matplotlib", "nltk", "rdkit", "tensorboard", "onnx", "peft", "optuna")
 FEATURES = """
 import json, sys, torch
 from transformers import AutoModel
