@@ -49,6 +49,9 @@ MISSING = {
     "from hf_maskssl.data.masked_text.pos_tagging import word_spans as w; w('a b')": (
         'needs nltk, .*pip install "hf_maskssl\\[text\\]"'
     ),
+    "from hf_maskssl.hub.export.programs import check_packages; check_packages('onnx')": (
+        'Exporting to ONNX needs onnx, .*pip install "hf_maskssl\\[export\\]"'
+    ),
     "from hf_maskssl.data.tables.scaffolds import _rdkit; _rdkit()": "scaffold split needs rdkit, .*\\[chem\\]",
 }
 REPORT = """

@@ -29,6 +29,7 @@ VERBS = {
     "masks": ("commands.masks:main", "draw the masks that an SMA chooses"),
     "predict": ("commands.predict:main", "draw what a MultiMAE sees and predicts"),
     "convert": ("hub.conversion:main", "convert a checkpoint of the methods' authors"),
+    "export": ("commands.export:main", "export a checkpoint to ONNX, torch.export or a plain ViT"),
     "publish": ("hub.publish:main", "check a folder and put it on the Hub"),
     "doctor": ("commands.doctor:main", "print versions, device, extras and caches"),
 }

@@ -51,32 +51,61 @@ def to_vit(model: PreTrainedModel, modality: str = "rgb") -> ViTModel:
     """
     encoder = cast(MultiMAEModel, model.base_model)
     source = _checked(encoder, modality)
-    config, size, patch = encoder.config, source.size(encoder.config.native_size), source.patch_shape
-    fields = config.to_dict()
+    return build_vit(
+        encoder,
+        size=source.size(encoder.config.native_size),
+        patch=source.patch_shape,
+        num_channels=source.num_channels,
+        cls_token=encoder.embeddings.global_tokens,
+        positions=encoder.embeddings.get_buffer(f"positions_{modality}"),
+        projection=cast(torch.nn.Linear, encoder.embeddings.projections[modality]),
+    )
+
+
+def build_vit(
+    encoder: PreTrainedModel,
+    size: tuple[int, int],
+    patch: tuple[int, int],
+    num_channels: int,
+    cls_token: torch.Tensor,
+    positions: torch.Tensor,
+    projection: torch.nn.Linear,
+) -> ViTModel:
+    """A `ViTModel` without pooling layer with the layers of an encoder and these embeddings.
+
+    Args:
+        encoder: Encoder whose layers are `TransformerLayer`, in `layers`, with a `norm` behind them or none.
+        size: Height and width of its pictures.
+        patch: Height and width of a patch.
+        num_channels: Number of channels C of its pictures.
+        cls_token: (1, 1, D), its one global token.
+        positions: (N, D), its position table.
+        projection: Projection of a patch, whose values have the channel fastest.
+    """
+    fields = encoder.config.to_dict()
     vit_config = ViTConfig(
         image_size=_one_if_square(size),
         patch_size=_one_if_square(patch),
-        num_channels=source.num_channels,
+        num_channels=num_channels,
         encoder_stride=patch[0],
         **{name: fields[name] for name in SHARED_FIELDS},
     )
-    own = encoder.state_dict()
-    weight = own[f"embeddings.projections.{modality}.weight"]
-    positions = encoder.embeddings.get_buffer(f"positions_{modality}").to(weight.dtype)
+    own = {name: value for name, value in encoder.state_dict().items() if name.startswith(("layers.", "norm."))}
+    weight = projection.weight.detach()
     state = {
-        "embeddings.cls_token": own["embeddings.global_tokens"],
-        "embeddings.position_embeddings": torch.nn.functional.pad(positions, (0, 0, 1, 0))[None],
+        "embeddings.cls_token": cls_token.detach(),
+        "embeddings.position_embeddings": torch.nn.functional.pad(positions.to(weight.dtype), (0, 0, 1, 0))[None],
         "embeddings.patch_embeddings.projection.weight": weight.unflatten(1, (*patch, -1)).movedim(-1, 1),
-        "embeddings.patch_embeddings.projection.bias": own[f"embeddings.projections.{modality}.bias"],
-        "layernorm.weight": own["norm.weight"] if config.final_norm else weight.new_ones(config.hidden_size),
-        "layernorm.bias": own["norm.bias"] if config.final_norm else weight.new_zeros(config.hidden_size),
+        "embeddings.patch_embeddings.projection.bias": projection.bias.detach(),
+        "layernorm.weight": own.pop("norm.weight", weight.new_ones(vit_config.hidden_size)),
+        "layernorm.bias": own.pop("norm.bias", weight.new_zeros(vit_config.hidden_size)),
     }
-    for name, value in encoder.layers.state_dict().items():
-        layer, _, rest = name.partition(".")
+    for name, value in own.items():
+        _, layer, rest = name.split(".", 2)
         module, _, kind = rest.rpartition(".")
         if module == "attention.qkv":
-            for projection, part in zip(PROJECTIONS, value.chunk(3), strict=True):
-                state[f"layers.{layer}.attention.{projection}.{kind}"] = part
+            for part, rows in zip(PROJECTIONS, value.chunk(3), strict=True):
+                state[f"layers.{layer}.attention.{part}.{kind}"] = rows
         else:
             state[f"layers.{layer}.{LAYER_NAMES[module]}.{kind}"] = value
     vit = ViTModel(vit_config, add_pooling_layer=False)
