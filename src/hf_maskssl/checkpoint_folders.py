@@ -8,7 +8,7 @@ from safetensors import SafetensorError, safe_open
 
 from .files import nearest_path
 
-CONFIG = "config.json"
+CONFIG, ADAPTER = "config.json", "adapter_config.json"
 
 
 def checkpoint_folder(model: str, field: str = "MODEL") -> Path:
@@ -55,7 +55,13 @@ def check_checkpoint(folder: Path, field: str) -> None:
             f"did you mean {inside[-1]!r}?" if inside else "give the output folder of a run, or one of its checkpoints"
         )
         raise ValueError(f"{field} {str(folder)!r}: the folder holds no {CONFIG}, so it is no checkpoint; {advice}")
-    for file in sorted(folder.glob("model*.safetensors")):
+    weights = sorted(folder.glob("model*.safetensors"))
+    if not weights and (folder / ADAPTER).is_file():
+        raise ValueError(
+            f"{field} {str(folder)!r}: the folder holds an adapter alone, without its encoder; fine-tune again with "
+            "finetuning.merge_adapter, which saves the whole model, and repeats no run"
+        )
+    for file in weights:
         try:
             with safe_open(file, framework="pt"):
                 pass

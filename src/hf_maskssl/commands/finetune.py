@@ -1,6 +1,9 @@
 """`hf-maskssl finetune`, `segment` and `depth`: fine-tuning of a recipe over several seeds."""
 
+from pathlib import Path
+
 from ..hub.cards import write_finetuned_card
+from ..hub.publish import publish
 from ..training.finetuning.sweep import finetune_from_command_line
 
 FINETUNE = """Fine-tune an encoder on a task of the recipe, over several seeds.
@@ -12,7 +15,9 @@ RECIPE is a file or the name of a recipe of the package. --checkpoint names the
 encoder: the folder of a pre-training run, or a Hub name. Any other field can
 be changed as well (`hf-maskssl fields finetuning` lists them); where sections
 share a name, the finetuning section is meant. --inputs rgb depth chooses what
-a MultiMAE reads, --layer_decay 0.65 lets layers near the input learn slowly.
+a MultiMAE reads, --layer_decay 0.65 lets layers near the input learn slowly,
+--peft "{type: lora, r: 8}" trains an adapter and the head alone, --search 20
+tries 20 draws of learning rate and decay before the seeds are trained.
 
 Writes results.json, results.md and the best model (for the task's Auto class,
 such as AutoModelForSequenceClassification, with its card) to output_dir. After
@@ -53,16 +58,21 @@ for AutoModelForDepthEstimation.""",
 )
 
 
+def upload(folder: Path, repo_id: str, private: bool) -> None:
+    """Put a fine-tuned model on the Hub."""
+    publish(folder, repo_id, private=private)
+
+
 def main() -> None:
     """Fine-tune on any task."""
-    finetune_from_command_line(FINETUNE, write_finetuned_card)
+    finetune_from_command_line(FINETUNE, write_finetuned_card, publish=upload)
 
 
 def segment() -> None:
     """Fine-tune on semantic segmentation."""
-    finetune_from_command_line(SEGMENT, write_finetuned_card, task="semantic_segmentation")
+    finetune_from_command_line(SEGMENT, write_finetuned_card, task="semantic_segmentation", publish=upload)
 
 
 def depth() -> None:
     """Fine-tune on depth estimation."""
-    finetune_from_command_line(DEPTH, write_finetuned_card, task="depth_estimation")
+    finetune_from_command_line(DEPTH, write_finetuned_card, task="depth_estimation", publish=upload)

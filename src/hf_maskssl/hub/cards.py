@@ -26,6 +26,7 @@ from ..models.configuration_pos_minimax_bert import NEXT_SENTENCE
 from ..pictures.curves import draw_curves
 from ..recipes import build_config
 from ..training.cost import device_name
+from ..training.finetuning.adapters import is_adapter
 from ..training.finetuning.arguments import FinetuningRecipe
 from ..training.pretraining.arguments import PretrainingRecipe
 from ..training.pretraining.state import RunState
@@ -39,7 +40,7 @@ from .card_results import (
     pipeline_of,
     source_name,
 )
-from .snippets import fills_masks, loading_snippets, widget_examples
+from .snippets import adapter_snippet, fills_masks, loading_snippets, widget_examples
 
 if TYPE_CHECKING:  # conversion writes cards
     from .conversion.official_files import Converted
@@ -138,7 +139,7 @@ def write_finetuned_card(folder: Path, recipe: FinetuningRecipe, results: Mappin
     scores = f"{results['selection']} Means over {count} seed(s) with 95 % t intervals; the model here is that of seed {seed}."
     table = markdown_table(results["table"]["rows"], results["table"]["columns"])
     sections = [
-        ("Use", _usage(loading_snippets(folder, config, PLACEHOLDER, data, task))),
+        ("Use", _use_of_finetuned(folder, config, recipe, task)),
         ("Scores", f"{scores}\n\n{table}"),
         ("Data", _data_table(_data_read(data, results), folder.parent, results["rows"])),
         ("Training", _finetuning_cost(results)),
@@ -168,6 +169,18 @@ def write_finetuned_card(folder: Path, recipe: FinetuningRecipe, results: Mappin
         f"{method.summary} ([{method.title}]({method.url}))." if pretrained else "Nothing was pre-trained for it."
     )
     _save(folder, header, title, introduction, sections)
+
+
+def _use_of_finetuned(folder: Path, config: PreTrainedConfig, recipe: FinetuningRecipe, task: str) -> str:
+    """The code that loads a fine-tuned model; an adapter is put on its encoder by peft."""
+    checkpoint = recipe.finetuning.checkpoint
+    if not is_adapter(folder) or checkpoint is None:
+        return _usage(loading_snippets(folder, config, PLACEHOLDER, recipe.data, task))
+    snippet = adapter_snippet(folder, config, PLACEHOLDER, checkpoint_name(checkpoint), recipe.data, task)
+    return (
+        f"This is an adapter and a head, which belong on `{checkpoint_name(checkpoint)}` (`finetuning.merge_adapter` saves a "
+        f"whole model). With hf_maskssl and peft:\n\n```python\n{snippet}\n```"
+    )
 
 
 def complete_card(text: str, repo_id: str) -> str:

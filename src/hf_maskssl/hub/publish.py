@@ -122,7 +122,9 @@ def check_files(folder: Path) -> None:
         raise ValueError(f"{folder} is not a folder: give the output folder of a run, or one of its checkpoints.")
     problems = []
     if not any((folder / name).is_file() for name in WEIGHTS):
-        problems.append(f"no weights ({' or '.join(WEIGHTS)})")
+        is_alone = (folder / "adapter_config.json").is_file()
+        advice = ": it is an adapter alone; finetuning.merge_adapter saves a whole model" if is_alone else ""
+        problems.append(f"no weights ({' or '.join(WEIGHTS)}){advice}")
     if not (folder / CARD).is_file():
         problems.append(f"no card ({CARD}): write one with hf_maskssl.hub.cards")
     config = _read_json(folder / "config.json", problems)

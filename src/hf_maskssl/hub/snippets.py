@@ -77,6 +77,39 @@ def widget_examples(
     return []
 
 
+def adapter_snippet(
+    folder: Path, config: PreTrainedConfig, repository: str, checkpoint: str, data: DataArguments, task: str
+) -> str:
+    """Code that puts an adapter with its head on its encoder and applies it to two samples.
+
+    Args:
+        folder: Folder of the adapter and its processor.
+        config: Configuration of the model.
+        repository: Place of the adapter.
+        checkpoint: Place of the encoder.
+        data: Data section of the recipe.
+        task: Task of the head.
+    """
+    example = _example(load_processor(folder), config, data, task)
+    name, auto_class, last_lines = _model_lines(example, config, task)
+    auto_classes = sorted({"AutoConfig", auto_class, *example.processors.values()})
+    return "\n".join(
+        [
+            REGISTERS,
+            *example.imports,
+            "from peft import PeftModel",
+            f"from transformers import {', '.join(auto_classes)}",
+            "",
+            *(f'{each} = {kind}.from_pretrained("{repository}")' for each, kind in example.processors.items()),
+            f'config = AutoConfig.from_pretrained("{repository}")',
+            f'{name} = {auto_class}.from_pretrained("{checkpoint}", config=config)',
+            f'{name} = PeftModel.from_pretrained({name}, "{repository}")',
+            *example.lines,
+            *last_lines,
+        ]
+    )
+
+
 def fills_masks(config: PreTrainedConfig) -> bool:
     """Whether a pre-training checkpoint of this configuration opens as a masked language model."""
     return config.model_type in METHODS and AutoModelForMaskedLM in METHODS[config.model_type].model_classes

@@ -5,11 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from huggingface_hub.utils import HFValidationError, validate_repo_id
+
 from ...checks import ABOVE_0, AT_LEAST_0, AT_LEAST_1, SEED, SHARE_BELOW_1, Range, check_numbers, check_seeds
 from ...data.arguments import DataArguments
 from ...evaluation.metrics import METRICS, metrics_of_outputs
 from ...files import JsonObject
 from ...recipes import load_recipe
+from .adapter_types import check_adapter
+from .search_space import parse_space
 
 
 @dataclass
@@ -33,6 +37,11 @@ class FinetuningArguments:
         learning_rate: Learning rate of AdamW, or a list of them: all are then tried on every seed, and the one with the best
             mean validation score is scored on the test split.
         freeze_encoder: Whether to train the task's head alone; the encoder then works as in evaluation, without dropout.
+        peft: Adapter that is trained with the head in place of the encoder's weights, by the package peft: {type: lora, r: 8,
+            target_modules: all-linear}. The type is "lora", "dora", "loha" or "lokr"; `target_modules` is "all-linear" for every
+            linear layer behind the embeddings, or a list of the last parts of names, such as [qkv, mlp.up]; other entries are
+            options of peft's class. What is saved is adapter and head. None means no adapter.
+        merge_adapter: Whether to save a plain model, into whose weights the adapter is merged.
         num_train_epochs: Number of passes over the training rows, where `max_steps` is 0.
         max_steps: Number of optimiser steps; 0 means `num_train_epochs` epochs.
         eval_steps: Number of steps between two validations; 0 means one validation after each epoch.
@@ -48,6 +57,8 @@ class FinetuningArguments:
         lr_scheduler_type: Shape of the learning rate's schedule after the warm-up.
         min_learning_rate: Learning rate at which "cosine" ends; `layer_decay` scales it too.
         max_grad_norm: Largest l2 norm of the gradient, which is clipped to it; None means no clipping.
+        gradient_checkpointing: Whether to recompute the encoder's activations in the backward pass: less memory, more time.
+        torch_compile: Whether to compile the model, by Trainer.
         early_stopping_patience: Number of validations in a row without a better score after which a run stops; 0 means never.
         metric: Name of the metric that chooses epochs and the learning rate and is shown first; None means "accuracy",
             "spearman", "token_accuracy", "mean_iou" or "delta_1", by the task.
@@ -60,8 +71,17 @@ class FinetuningArguments:
         quiet: Whether the runs say nothing but their warnings.
         json_log: Whether to print a line of JSON on stdout for the start, each logged step and validation, and the end.
         report_to: Names of the trackers of transformers' Trainer: "tensorboard", "wandb", ...
+        push_to_hub: Whether to upload the model that is kept to `hub_model_id`.
+        hub_model_id: Name of the Hub repository, `organisation/name`.
+        hub_private: Whether a repository that the upload creates is private.
         save_model: Whether to keep the model of the best seed (by its validation score; the first seed where there is no
             validation split) in `output_dir`/model, with its processor.
+        search_trials: Number of trials of a search for hyper-parameters, on the command line `--search N`: each trains the first
+            seed with values drawn from `search`, and the best on the validation split are trained on every seed. 0 means no
+            search. Trials that have ended are never repeated. Drawn by optuna where it is installed, otherwise at random.
+        search: Ranges of the search by field, [low, high], [low, high, log] or {choices: [...]}: {learning_rate: [1e-5, 1e-3,
+            log], weight_decay: [0, 0.1]}. None means a tenth to ten times the learning rate, a weight decay of 0 to 0.1 and a
+            warm-up of up to a fifth of the steps.
         baselines: Whether to score baselines beside the runs, on the same rows: the same training without
             pre-training (the same seeds, and the same learning rates to choose from; in `output_dir`/from_scratch), the most
             frequent class or the mean label, and a plain model on the raw inputs. Differences are paired by seed.
@@ -75,6 +95,8 @@ class FinetuningArguments:
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     learning_rate: float | list[float] = 1e-4
     freeze_encoder: bool = False
+    peft: JsonObject | None = None
+    merge_adapter: bool = False
     num_train_epochs: float = 30.0
     max_steps: int = 0
     eval_steps: int = 0
@@ -91,6 +113,8 @@ class FinetuningArguments:
     lr_scheduler_type: Literal["constant", "linear", "cosine"] = "linear"
     min_learning_rate: float = 0.0
     max_grad_norm: float | None = 1.0
+    gradient_checkpointing: bool = False
+    torch_compile: bool = False
     early_stopping_patience: int = 0
     metric: str | None = None
     standardize_labels: bool = True
@@ -101,13 +125,18 @@ class FinetuningArguments:
     quiet: bool = False
     json_log: bool = False
     report_to: list[str] = field(default_factory=list)
+    push_to_hub: bool = False
+    hub_model_id: str | None = None
+    hub_private: bool = False
     save_model: bool = True
+    search_trials: int = 0
+    search: JsonObject | None = None
     baselines: bool = False
 
     RANGES: ClassVar[dict[str, Range]] = {
         **dict.fromkeys(("batch_size", "eval_batch_size", "gradient_accumulation_steps", "logging_steps"), AT_LEAST_1),
         **dict.fromkeys(("max_steps", "eval_steps", "weight_decay", "warmup_steps"), AT_LEAST_0),
-        **dict.fromkeys(("early_stopping_patience", "num_workers"), AT_LEAST_0),
+        **dict.fromkeys(("early_stopping_patience", "num_workers", "search_trials"), AT_LEAST_0),
         **dict.fromkeys(("num_train_epochs", "max_grad_norm", "labelled_samples", "adam_epsilon"), ABOVE_0),
         **dict.fromkeys(("warmup_ratio", "adam_beta1", "adam_beta2"), SHARE_BELOW_1),
         "layer_decay": Range(0, 1, excludes_low=True),
@@ -146,6 +175,9 @@ class FinetuningArguments:
                 "end before the learning rate is reached."
             )
         self._check_decays()
+        self._check_adapter()
+        self._check_upload()
+        self._check_search()
         if self.inputs is not None and (not self.inputs or len(set(self.inputs)) != len(self.inputs)):
             raise ValueError(f"finetuning.inputs: expected different modalities, at least one, got {self.inputs}.")
         if self.metric is not None and self.metric not in METRICS:
@@ -166,6 +198,52 @@ class FinetuningArguments:
             raise ValueError(
                 f"finetuning.min_learning_rate={self.min_learning_rate} is where lr_scheduler_type 'cosine' ends, which is "
                 f"{self.lr_scheduler_type!r}: set one of them anew."
+            )
+
+    def _check_adapter(self) -> None:
+        if self.peft is None:
+            if self.merge_adapter:
+                raise ValueError("finetuning.merge_adapter: there is no adapter to merge: set finetuning.peft.")
+            return
+        check_adapter(self.peft)
+        if self.checkpoint is None:
+            raise ValueError(
+                "finetuning.peft adapts the encoder of finetuning.checkpoint, which is not set: name it, or leave peft out."
+            )
+        for name in ("freeze_encoder", "layer_decay"):
+            value = vars(self)[name]
+            if value:
+                raise ValueError(
+                    f"finetuning.{name}={value} is for an encoder without an adapter, but finetuning.peft is set: keep one "
+                    "of them."
+                )
+
+    def _check_search(self) -> None:
+        if self.search is not None:
+            parse_space(self.search)
+        if self.search_trials and isinstance(self.learning_rate, list):
+            raise ValueError(
+                f"finetuning.learning_rate={self.learning_rate} is a list to try, but finetuning.search_trials is "
+                f"{self.search_trials}: give one learning rate, and its range in finetuning.search."
+            )
+
+    def _check_upload(self) -> None:
+        if not self.push_to_hub:
+            return
+        if self.hub_model_id is None or self.hub_model_id.count("/") != 1:
+            raise ValueError(
+                "finetuning.push_to_hub needs finetuning.hub_model_id, 'organisation/name', such as 'org/sma-smiles', got "
+                f"{self.hub_model_id!r}."
+            )
+        try:
+            validate_repo_id(self.hub_model_id)
+        except HFValidationError as error:
+            raise ValueError(f"finetuning.hub_model_id: {error}") from error
+        if not self.save_model:
+            raise ValueError("finetuning.push_to_hub uploads the model that save_model keeps: set save_model to true.")
+        if self.peft is not None and not self.merge_adapter:
+            raise ValueError(
+                "finetuning.push_to_hub uploads a whole model: set merge_adapter to true, which merges finetuning.peft into it."
             )
 
     @property
@@ -209,7 +287,22 @@ def load_finetuning_recipe(path: str | Path, overrides: Sequence[str] = ()) -> F
     commas between them.
     """
     sections = {"model": dict, "data": DataArguments, "finetuning": FinetuningArguments}
-    return FinetuningRecipe(**load_recipe(path, _inputs_as_one_word(overrides), sections, primary="finetuning"))
+    words = _search_as_trials(_inputs_as_one_word(overrides))
+    return FinetuningRecipe(**load_recipe(path, words, sections, primary="finetuning"))
+
+
+def _search_as_trials(words: Sequence[str]) -> list[str]:
+    """`--search 20` and `--search=20` -> `--search_trials 20`; ranges stay what they are."""
+    found: list[str] = []
+    for word in words:
+        option, _, value = word.partition("=")
+        if option in ("--search", "--finetuning.search") and value.isdigit():
+            found += ["--search_trials", value]
+        elif found and found[-1] in ("--search", "--finetuning.search") and word.isdigit():
+            found[-1:] = ["--search_trials", word]
+        else:
+            found.append(word)
+    return found
 
 
 def _inputs_as_one_word(words: Sequence[str]) -> list[str]:

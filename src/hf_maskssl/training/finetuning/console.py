@@ -14,7 +14,8 @@ from ...evaluation.reports import text_table
 from ...files import JsonView
 from ...terminal import VOICE, WIDTH, MovingLine, counted, say_json, shell_line
 from ..pretraining.console import PRECISIONS, device_words, number
-from .results import Run, outliers_sentence
+from .adapters import described, is_adapter, parameter_counts
+from .results import Run, adapter_lines, outliers_sentence, search_lines
 from .setup import launched_precision
 
 if TYPE_CHECKING:
@@ -32,9 +33,10 @@ def say_start(tuner: "Finetuner") -> None:
     steps = args.max_steps or round(args.num_train_epochs * max(1, -(-rows // per_step)))
     start = "random weights" if args.checkpoint is None or args.from_scratch else str(args.checkpoint)
     runs = len(args.seeds) * len(args.learning_rates)
+    kept = ", the encoder frozen" if args.freeze_encoder else f", {described(args.peft)}" if args.peft else ""
     precision = PRECISIONS[args.mixed_precision or launched_precision()]
     for name, text in (
-        ("model", f"{setup.config.model_type} from {start}{', the encoder frozen' if args.freeze_encoder else ''}"),
+        ("model", f"{setup.config.model_type} from {start}{kept}"),
         ("task", f"{setup.task}, {counted(setup.num_labels, 'output')}, chosen by {tuner.metric}"),
         ("device", f"{device_words(setup.state.device)}, {precision}, {counted(processes, 'process')}"),
         (
@@ -76,10 +78,9 @@ class RunLine(TrainerCallback):
     ) -> None:
         model = kwargs.get("model")
         if isinstance(model, torch.nn.Module):
-            trained = sum(one.numel() for one in model.parameters() if one.requires_grad)
-            every = sum(one.numel() for one in model.parameters())
-            share = "" if trained == every else f", {trained:,} of them trained"
-            logger.info("%s: %s parameters%s", self.run.title, f"{every:,}", share)
+            counts = parameter_counts(model)
+            share = "" if counts["trained"] == counts["all"] else f", {counts['trained']:,} of them trained"
+            logger.info("%s: %s parameters%s", self.run.title, f"{counts['all']:,}", share)
         self.line = MovingLine("step", state.max_steps, state.global_step)
 
     def on_step_end(
@@ -137,10 +138,11 @@ def say_end(folder: Path, results: JsonView, json_log: bool, write_model: bool) 
         logger.info("pictures: %s", ", ".join(str(folder / path) for path in pictures.values()))
     if write_model:
         logger.info("model: %s (seed %d)", folder / "model", results["model"]["seed"])
-        logger.info("next:")
-        model = shlex.quote(str(folder / "model"))
-        name = shlex.quote(f"you/{folder.name}")
-        logger.info("%s", shell_line(["hf-maskssl", "publish", model, name, "--dry_run"]))
+        if not is_adapter(folder / "model"):  # which is no whole model
+            logger.info("next:")
+            model = shlex.quote(str(folder / "model"))
+            name = shlex.quote(f"you/{folder.name}")
+            logger.info("%s", shell_line(["hf-maskssl", "publish", model, name, "--dry_run"]))
     if json_log:
         scores = {"metric": results["metric"], "learning_rate": results["learning_rate"], "scores": results["scores"]}
         say_json("end", {**scores, "output_dir": str(folder)})
@@ -150,6 +152,7 @@ def terminal_report(results: JsonView, width: int = WIDTH) -> str:
     """The scores as text of at most `width` characters a line."""
     table = results["table"]
     blocks = [text_table(table["rows"], table["columns"], width), textwrap.fill(results["selection"], width)]
+    blocks += [textwrap.fill(line, width) for line in (*search_lines(results), *adapter_lines(results))]
     compared = results.get("tables", {}).get("baselines")
     if compared is not None:  # the headline, the difference and the runs: other scores stand in results.md
         columns = [*compared["columns"][:2], "difference", compared["columns"][-1]]

@@ -200,7 +200,7 @@ def load_model(task: str, config: PreTrainedConfig, checkpoint: Path | None) -> 
     return model
 
 
-def to_original_unit(model: PreTrainedModel, unit: LabelUnit) -> None:
+def to_original_unit(model: torch.nn.Module, unit: LabelUnit) -> None:
     """Let a model of one output that has learnt standardised labels give labels in their own unit."""
     if unit == LabelUnit():
         return

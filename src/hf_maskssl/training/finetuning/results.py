@@ -172,6 +172,8 @@ def _markdown(title: str, results: JsonView) -> str:
         "",
         f"Fine-tuned from {start}{', the encoder frozen' if settings['freeze_encoder'] else ''}{given}; learning rate "
         f"{chosen:g}. Rows: {rows}. Means over runs with 95 % t intervals.",
+        *adapter_lines(results),
+        *search_lines(results),
         results["selection"],
         "",
         markdown_table(results["table"]["rows"], results["table"]["columns"]),
@@ -185,6 +187,29 @@ def _markdown(title: str, results: JsonView) -> str:
     for what, path in results.get("pictures", {}).items():
         lines += ["", f"![{what}]({path})"]
     return "\n".join(lines) + "\n"
+
+
+def adapter_lines(results: JsonView) -> list[str]:
+    """The adapter and its share of the parameters, in a line; nothing without one."""
+    if results.get("adapter") is None:
+        return []
+    counts = results["runs"][0]["parameters"]
+    share = counts["trained"] / counts["all"]
+    return [
+        f"Adapter: {results['adapter']}; {counts['trained']:,} of {counts['all']:,} parameters ({share:.1%}) are trained."
+    ]
+
+
+def search_lines(results: JsonView) -> list[str]:
+    """What a search has chosen, in a line; nothing without one."""
+    found = results.get("search")
+    if found is None:
+        return []
+    values = ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in found["best"].items()
+    )
+    return [f"Chosen by {found['trials']} trials on the validation split (search/trials.md): {values}."]
 
 
 def _baselines_lines(results: JsonView) -> list[str]:
@@ -236,10 +261,15 @@ def _shortened(text: str) -> str:
 def _runs_table(records: Sequence[JsonObject], metric: str) -> str:
     is_error = metric in LOWER_IS_BETTER
     splits = [split for split in SPLITS if any(record[split] is not None for record in records)]
+    counted = any("parameters" in record for record in records)  # those of earlier versions are not
     rows = []
     for record in records:
         found = [None if record[split] is None else record[split][metric] for split in splits]
         scores = [score if score is None else _three_digits(score) if is_error else 100 * score for score in found]
-        rows.append([f"{record['learning_rate']:g}", record["seed"], record["epoch"], *scores, record["seconds"]])
-    columns = ["learning rate", "seed", "epoch", *(f"{split}, {_title(metric)}" for split in splits), "seconds"]
+        counts = [f"{record['parameters']['trained']:,}" if "parameters" in record else None] if counted else []
+        rows.append(
+            [f"{record['learning_rate']:g}", record["seed"], record["epoch"], *scores, *counts, record["seconds"]]
+        )
+    columns = ["learning rate", "seed", "epoch", *(f"{split}, {_title(metric)}" for split in splits)]
+    columns += ["trained parameters"] * counted + ["seconds"]
     return markdown_table(rows, columns)

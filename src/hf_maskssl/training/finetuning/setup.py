@@ -107,6 +107,8 @@ class FinetuningSetup:
             )
             if len(args.learning_rates) > 1:
                 needs["learning_rate"] = args.learning_rate
+            if args.search_trials:
+                needs["search_trials"] = args.search_trials
             if args.eval_steps:
                 needs["eval_steps"] = args.eval_steps
             for name, value in needs.items():
@@ -116,13 +118,14 @@ class FinetuningSetup:
                 )
 
     def _check_frozen(self) -> None:
-        if not self.args.freeze_encoder or self.checkpoint is None or self.args.from_scratch:
+        keeps = "freeze_encoder" if self.args.freeze_encoder else None if self.args.peft is None else "peft"
+        if keeps is None or self.checkpoint is None or self.args.from_scratch:
             return
         new = [name for name in new_inputs(self.config, self.checkpoint) if name in (self.inputs or [])]
         if new:
             raise ValueError(
-                f"finetuning.freeze_encoder: the input projection of {new} is new, as the checkpoint was not pre-trained "
-                "with it, and has to be trained: set freeze_encoder to false, or choose other finetuning.inputs."
+                f"finetuning.{keeps}: the input projection of {new} is new, as the checkpoint was not pre-trained with it, and "
+                f"has to be trained: leave {keeps} out, or choose other finetuning.inputs."
             )
 
     def _set_labels(self) -> None:

@@ -1,5 +1,6 @@
 """Fine-tuning of a recipe: every seed and learning rate, chosen on validation, scored on test."""
 
+import copy
 import dataclasses
 import json
 import logging
@@ -11,28 +12,28 @@ from pathlib import Path
 import numpy as np
 from accelerate.state import PartialState
 
-from ...data.arguments import fields_of_kinds
 from ...evaluation.metrics import LOWER_IS_BETTER
-from ...files import JsonObject, JsonView, write_json
+from ...files import JsonObject, JsonView, incomplete_folder, write_json
 from ...scripts import recipe_words
 from ...terminal import one_voice
-from ..digests import rows_digest, weights_digest
+from .adapters import described, is_adapter, merge_folder
 from .arguments import FinetuningRecipe, load_finetuning_recipe
 from .baselines import Baselines
 from .console import say_end, say_start, terminal_report
 from .drawing import PICTURES, Drawing
+from .material import material_fields, recipe_sections
 from .results import Run, read_runs, summarise, write_results
-from .setup import FinetuningSetup, launched_precision
+from .search import search
+from .setup import FinetuningSetup
 from .stopping import RunStopped
 from .trials import SCRATCH, Trials
 
-# Fields that may change between two calls without changing a run's result.
-IMMATERIAL = {"output_dir", "overwrite", "seeds", "learning_rate", "eval_batch_size", "num_workers", "logging_steps"}
-IMMATERIAL |= {"report_to", "save_model", "num_proc", "baselines", "quiet", "json_log"}
 FROM_SCRATCH = "from_scratch"  # folder of the output_dir: the runs without pre-training
 
 # Called with the kept model's folder, the recipe and the results.
 CardWriter = Callable[[Path, FinetuningRecipe, JsonView], None]
+# Called with the kept model's folder, the name of the Hub repository and whether a new one is private.
+Publisher = Callable[[Path, str, bool], object]
 
 logger = logging.getLogger(__name__)
 
@@ -40,20 +41,31 @@ logger = logging.getLogger(__name__)
 def finetune(recipe: FinetuningRecipe, write_card: CardWriter | None = None) -> JsonObject:
     """Fine-tune on every seed with every learning rate; returns the content of results.json (see `Finetuner.run`).
 
+    With `search_trials`, hyper-parameters are searched first (`search`), and the best ones are trained on every seed.
+
     Raises:
         RunStopped: SIGTERM or Ctrl-C came while a run was trained; it is saved, and the same call goes on with it.
     """
     with one_voice(recipe.finetuning.quiet):
-        return Finetuner(recipe, write_card).run()
+        found = None
+        if recipe.finetuning.search_trials:
+            recipe, found = search(recipe)
+        return Finetuner(recipe, write_card, found).run()
 
 
-def finetune_from_command_line(document: str, write_card: CardWriter | None = None, task: str | None = None) -> None:
+def finetune_from_command_line(
+    document: str,
+    write_card: CardWriter | None = None,
+    task: str | None = None,
+    publish: Publisher | None = None,
+) -> None:
     """The scripts' main function: it reads RECIPE.yaml and its overrides, writes results.md and prints the scores.
 
     Args:
         document: Docstring of the script, printed where there is no recipe.
         write_card: Function that writes the card, as in `finetune`.
         task: Name of the only `data.task` that the script is for; None allows every one.
+        publish: Function that uploads the kept model, where `push_to_hub` asks for it.
 
     Raises:
         ValueError: The recipe is of another task.
@@ -72,6 +84,8 @@ def finetune_from_command_line(document: str, write_card: CardWriter | None = No
             print(f"\n{terminal_report(results)}\n", flush=True)
         with one_voice(args.quiet):
             say_end(Path(args.output_dir), results, args.json_log, args.save_model)
+        if args.push_to_hub and args.hub_model_id is not None and publish is not None:
+            publish(Path(args.output_dir) / "model", args.hub_model_id, args.hub_private)
 
 
 class Finetuner:
@@ -80,20 +94,23 @@ class Finetuner:
     Args:
         recipe: Recipe of the runs.
         write_card: Function that writes the README.md of the model that is kept; called on the main process at the end.
+        searched: What a search for hyper-parameters says of itself; None without one.
 
     Raises:
         ValueError: The recipe does not fit (`FinetuningSetup`), or runs in `output_dir` belong to another one.
         FileNotFoundError: No such checkpoint or data.
     """
 
-    def __init__(self, recipe: FinetuningRecipe, write_card: CardWriter | None = None) -> None:
+    def __init__(
+        self, recipe: FinetuningRecipe, write_card: CardWriter | None = None, searched: JsonObject | None = None
+    ) -> None:
         self.setup = setup = FinetuningSetup(recipe)
-        self.recipe, self.args, self.write_card = recipe, setup.args, write_card
+        self.recipe, self.args, self.write_card, self.searched = recipe, setup.args, write_card, searched
         self.state, self.folder = setup.state, setup.folder
         self.config, self.data, self.metric = setup.config, setup.data, setup.metric
         self.trials = Trials(setup)
         self.is_announced = True  # whether `run` begins with what it works with
-        self.material = self.setup.broadcast(self._material() if self.state.is_main_process else {})
+        self.material = self.setup.broadcast(material_fields(setup, recipe) if self.state.is_main_process else {})
         with setup.lock:
             self._check_recipe_of_runs()
         self.baselines = self._plan_baselines() if self.args.baselines else None
@@ -171,7 +188,9 @@ class Finetuner:
         material = self.material
         stored = self.setup.broadcast(json.loads(path.read_text(encoding="utf-8")) if path.is_file() else material)
         changed = [name for name in {**stored, **material} if stored.get(name) != material.get(name)]
-        if changed and not self.args.overwrite:
+        # Another trial may have become the best since: runs with the values of the former one are of no use.
+        chosen_anew = {f"finetuning.{name}" for name in (self.searched or {"best": {}})["best"]}
+        if changed and not self.args.overwrite and not chosen_anew.issuperset(changed):
             changes = ", ".join(f"{name} was {stored.get(name)!r}, is now {material.get(name)!r}" for name in changed)
             raise ValueError(
                 f"{self.folder} holds runs of another recipe ({changes}): take back the change, name another "
@@ -187,27 +206,6 @@ class Finetuner:
             write_json(path, material)
         self.state.wait_for_everyone()
 
-    def _material(self) -> JsonObject:
-        """All fields that decide a run's result, as flat `section.field` names."""
-        sections = self._sections()
-        sections["data"] = fields_of_kinds() | sections["data"]  # as earlier versions stored it
-        model = {name: value for name, value in self.config.to_diff_dict().items() if name != "transformers_version"}
-        flat = {
-            f"{section}.{name}": value
-            for section, fields in {"model": model, **sections}.items()
-            for name, value in fields.items()
-            if name not in IMMATERIAL
-        }
-        flat["finetuning.mixed_precision"] = self.args.mixed_precision or launched_precision()
-        weights = None if self.setup.checkpoint is None else weights_digest(self.setup.checkpoint)
-        digests = {f"{name} rows (hash)": rows_digest(split) for name, split in self.setup.splits().items()}
-        facts = {"weights": weights, "rows": self.setup.row_counts(), "processes": self.state.num_processes}
-        return json.loads(json.dumps(flat | facts | digests))  # as a file of it is read
-
-    def _sections(self) -> dict[str, JsonObject]:
-        """The recipe's sections but for the model's, as plain dictionaries."""
-        return {"data": dataclasses.asdict(self.recipe.data), "finetuning": dataclasses.asdict(self.args)}
-
     def _plan_baselines(self) -> Baselines:
         """Plan the baselines; the runs without pre-training are checked now, not at the end."""
         from_scratch = None
@@ -217,6 +215,7 @@ class Finetuner:
                 from_scratch=True,
                 baselines=False,
                 save_model=False,
+                push_to_hub=False,
                 output_dir=str(self.folder / FROM_SCRATCH),
             )
             with one_voice(quiet=True):  # of its data the log has said all
@@ -249,12 +248,27 @@ class Finetuner:
             sign = -1 if self.metric in LOWER_IS_BETTER else 1
             best = max(runs, key=lambda run: sign * records[run]["validation"][self.metric])
         final = self.folder / "model"
-        if not self.setup.broadcast(self._kept_run() == best and final.is_dir()):
+        if not self.setup.broadcast(self._kept_run() == best and self._is_as_asked(final)):
             source = self.trials.stored_model(best)
             if self.state.is_main_process:
                 shutil.rmtree(final, ignore_errors=True)
                 os.replace(source, final)
+        if self.args.merge_adapter and self.state.is_main_process and is_adapter(final):
+            self._merge(final)
         return best
+
+    def _is_as_asked(self, final: Path) -> bool:
+        """Whether a model is there, and an adapter where one is asked for."""
+        wants_adapter = self.trials.saves_adapter and not self.args.merge_adapter
+        return final.is_dir() and (is_adapter(final) or not wants_adapter)
+
+    def _merge(self, final: Path) -> None:
+        """Put a plain model in the place of its adapter."""
+        assert self.setup.checkpoint is not None, "an adapter has a checkpoint"
+        folder = incomplete_folder(final)
+        merge_folder(self.setup.task, copy.deepcopy(self.config), final, self.setup.checkpoint, folder)
+        shutil.rmtree(final)
+        os.replace(folder, final)
 
     def _kept_run(self) -> Run | None:
         """The run whose model is in `output_dir`/model."""
@@ -275,6 +289,8 @@ class Finetuner:
             "num_labels": self.setup.num_labels,
             "label_names": self.data.label_names,
             "rows": self.setup.row_counts(),
-            "settings": {"model": self.recipe.model, **self._sections()},
+            "adapter": None if self.args.peft is None else described(self.args.peft),
+            "search": self.searched,
+            "settings": {"model": self.recipe.model, **recipe_sections(self.recipe)},
             "configuration": self.config.to_diff_dict(),
         }

@@ -31,6 +31,7 @@ from ...files import JsonObject, incomplete_folder, write_json
 from ...terminal import errors_alone
 from ..cost import EnergyMeter, device_name
 from ..pretraining.signals import PatientWorkers, StopSignals
+from .adapters import add_adapter, is_adapter, load_adapter, merged, parameter_counts, save_adapter
 from .console import RunLine
 from .layer_decay import layer_decay_groups
 from .models import freeze, load_model, to_original_unit
@@ -73,13 +74,14 @@ class Trials:
 
     Args:
         setup: Setup that all runs share.
+        scores_test: Whether runs are scored on the test split and their predictions kept, or on validation alone.
 
     Attributes:
         energy: Meter of the energy of all runs, a context.
     """
 
-    def __init__(self, setup: FinetuningSetup) -> None:
-        self.setup = setup
+    def __init__(self, setup: FinetuningSetup, scores_test: bool = True) -> None:
+        self.setup, self.scores_test = setup, scores_test
         self.args, self.state, self.folder = setup.args, setup.state, setup.folder
         self.config, self.data = setup.config, setup.data
         self.task, self.metric = setup.task, setup.metric
@@ -99,6 +101,7 @@ class Trials:
             started, energy = started - stopped.get("seconds", 0.0), None  # a part of the energy is not known
         set_seed(run.seed)
         model = self.new_model()
+        counts = parameter_counts(model)
         trainer = self.trainer(model, run, unit, rows)
         training_loss = self._fit(trainer, run, stopped, started)
         validation, place = self._chosen_scores(trainer)
@@ -111,11 +114,14 @@ class Trials:
             "test": None,
             "device": device_name(self.state.device),
             "history": self._history(trainer),
+            "parameters": counts,
             "steps": trainer.state.global_step,
             "training_loss": training_loss,
         }
         try:
-            if self.data.test is None:
+            if not self.scores_test:
+                pass
+            elif self.data.test is None:
                 self._score(trainer, run, unit)  # for the pictures; the scores are those of validation
             elif not several_rates:
                 record["test"] = self._score(trainer, run, unit)
@@ -150,16 +156,23 @@ class Trials:
         since = output.global_step - before["step"]
         return (before["loss"] + output.training_loss * since) / output.global_step
 
-    def new_model(self) -> PreTrainedModel:
-        """The checkpoint with a new head, or random weights."""
+    def new_model(self) -> torch.nn.Module:
+        """The checkpoint with a new head, or random weights; with adapters where the recipe asks for them."""
         is_pretrained = self.setup.checkpoint is not None and not self.args.from_scratch
         model = load_model(self.task, copy.deepcopy(self.config), self.setup.checkpoint if is_pretrained else None)
         if self.args.freeze_encoder:
             freeze(model.base_model)
-        return model
+        if self.args.peft is None:
+            return model
+        return add_adapter(model, self.args.peft, self.args.checkpoint if is_pretrained else None)
+
+    @property
+    def saves_adapter(self) -> bool:
+        """Whether a run's model is saved as adapter and head: random weights would be lost, so they are merged."""
+        return self.args.peft is not None and not self.args.from_scratch
 
     def trainer(
-        self, model: PreTrainedModel, run: Run, unit: LabelUnit, rows: FinetuningRows | None = None
+        self, model: torch.nn.Module, run: Run, unit: LabelUnit, rows: FinetuningRows | None = None
     ) -> StoppableTrainer:
         """A Trainer for a run, or, without rows to train on, for scoring."""
         trackers = [] if rows is None else self.args.report_to
@@ -187,11 +200,12 @@ class Trials:
         return trainer
 
     def _optimizer(
-        self, model: PreTrainedModel, args: TrainingArguments
+        self, model: torch.nn.Module, args: TrainingArguments
     ) -> tuple[type[torch.optim.Optimizer], JsonObject] | None:
         """Trainer's `optimizer_cls_and_kwargs`; None leaves it to Trainer, which decays no bias and no norm."""
         if self.args.layer_decay is None:
             return None
+        assert isinstance(model, PreTrainedModel), "the arguments refuse adapters with layer_decay"
         groups = layer_decay_groups(model, self.args.layer_decay, args.learning_rate, args.weight_decay)
         optimizer_class, options = Trainer.get_optimizer_cls_and_kwargs(args, model)
         return optimizer_class, options | {"params": groups}
@@ -218,6 +232,9 @@ class Trials:
             warmup_steps=args.warmup_ratio or args.warmup_steps,
             **self._schedule(),
             max_grad_norm=args.max_grad_norm or 0.0,
+            gradient_checkpointing=args.gradient_checkpointing,
+            gradient_checkpointing_kwargs={"use_reentrant": False},  # the other way wants inputs that have gradients
+            torch_compile=args.torch_compile,
             bf16=args.mixed_precision == "bf16",
             fp16=args.mixed_precision == "fp16",
             eval_strategy=strategy if selects else "no",
@@ -305,13 +322,20 @@ class Trials:
     def score_stored(self, run: Run, record: JsonObject) -> JsonObject:
         """The record of a run with its test scores, which several learning rates put off until one is chosen."""
         folder = self.stored_model(run)
-        model = load_model(self.task, copy.deepcopy(self.config), folder)
-        trainer = self.trainer(model, run, LabelUnit())
+        trainer = self.trainer(self.open_model(folder), run, LabelUnit())
         record = record | {"test": self._score(trainer, run, LabelUnit())}
         if self.state.is_main_process:
             write_json(run.record_path(self.folder), record)
         self.state.wait_for_everyone()
         return record
+
+    def open_model(self, folder: Path) -> torch.nn.Module:
+        """The model of a run's folder."""
+        config = copy.deepcopy(self.config)
+        if not is_adapter(folder):
+            return load_model(self.task, config, folder)
+        assert self.setup.checkpoint is not None, "an adapter has a checkpoint"
+        return load_adapter(self.task, config, folder, self.setup.checkpoint)
 
     def stored_model(self, run: Run) -> Path:
         """The folder of a run's model; the run is trained again where an earlier call threw its model away."""
@@ -326,7 +350,10 @@ class Trials:
         to_original_unit(model, unit)
         final = run.model_folder(self.folder)
         folder = incomplete_folder(final)
-        model.save_pretrained(folder)
+        if self.saves_adapter:
+            save_adapter(model, folder)
+        else:
+            (model if self.args.peft is None else merged(model)).save_pretrained(folder)
         if self.data.processor is not None:
             self.data.processor.save_pretrained(folder)
         shutil.rmtree(final, ignore_errors=True)

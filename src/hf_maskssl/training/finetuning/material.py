@@ -1,0 +1,47 @@
+"""The fields of a recipe that decide what a run of fine-tuning gives."""
+
+import dataclasses
+import json
+
+from ...data.arguments import fields_of_kinds
+from ...files import JsonObject
+from ..digests import rows_digest, weights_digest
+from .arguments import FinetuningRecipe
+from .setup import FinetuningSetup, launched_precision
+
+# Fields that may change between two calls without changing a run's result.
+IMMATERIAL = {"output_dir", "overwrite", "seeds", "learning_rate", "eval_batch_size", "num_workers", "logging_steps"}
+IMMATERIAL |= {"report_to", "save_model", "num_proc", "baselines", "merge_adapter", "gradient_checkpointing"}
+IMMATERIAL |= {
+    "torch_compile",
+    "push_to_hub",
+    "hub_model_id",
+    "hub_private",
+    "search",
+    "search_trials",
+    "quiet",
+    "json_log",
+}
+
+
+def recipe_sections(recipe: FinetuningRecipe) -> dict[str, JsonObject]:
+    """The recipe's sections but for the model's, as plain dictionaries."""
+    return {"data": dataclasses.asdict(recipe.data), "finetuning": dataclasses.asdict(recipe.finetuning)}
+
+
+def material_fields(setup: FinetuningSetup, recipe: FinetuningRecipe) -> JsonObject:
+    """All fields that decide a run's result, as flat `section.field` names, with digests of rows and weights."""
+    sections = recipe_sections(recipe)
+    sections["data"] = fields_of_kinds() | sections["data"]  # as earlier versions stored it
+    model = {name: value for name, value in setup.config.to_diff_dict().items() if name != "transformers_version"}
+    flat = {
+        f"{section}.{name}": value
+        for section, fields in {"model": model, **sections}.items()
+        for name, value in fields.items()
+        if name not in IMMATERIAL
+    }
+    flat["finetuning.mixed_precision"] = recipe.finetuning.mixed_precision or launched_precision()
+    weights = None if setup.checkpoint is None else weights_digest(setup.checkpoint)
+    digests = {f"{name} rows (hash)": rows_digest(split) for name, split in setup.splits().items()}
+    facts = {"weights": weights, "rows": setup.row_counts(), "processes": setup.state.num_processes}
+    return json.loads(json.dumps(flat | facts | digests))  # as a file of it is read
