@@ -46,7 +46,7 @@ def run_card(folder: Path, scripts: Path) -> list[str]:
 def save_series(folder: Path, **processor: Any) -> Any:
     """A classifier of series with its processor."""
     names = {"id2label": {0: "walks", 1: "stands", 2: "falls"}, "label2id": {"walks": 0, "stands": 1, "falls": 2}}
-    model = save_model(folder, "metamae series", "sequence_classification", num_labels=3, **names)
+    model = save_model(folder, "metamae series", "sequence_classification", num_labels=3, num_hidden_layers=1, **names)
     settings = {"standardize": "dataset", "mean": [1.0, 2.0, 3.0], "std": [0.5, 1.0, 2.0], "scale": 2.0} | processor
     SeriesFeatureExtractor(num_channels=3, series_length=12, **settings).save_pretrained(folder)
     return model

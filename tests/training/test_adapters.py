@@ -41,6 +41,7 @@ from hf_maskssl.training.finetuning.sweep import finetune
 
 pytest.importorskip("peft", reason="the extra peft")
 LORA: dict[str, Any] = {"type": "lora", "r": 4, "target_modules": "all-linear"}
+SLOW = pytest.mark.slow
 SHORT: dict[str, Any] = {"seeds": [0], "num_train_epochs": 2.0, "peft": LORA}
 
 
@@ -50,7 +51,7 @@ def recipe_of(case: str, folder: Path, **changes: Any) -> FinetuningRecipe:
         checkpoint = folder / "checkpoint"
         if not checkpoint.is_dir():
             pretrained_multimae(checkpoint)
-        fields = {"peft": LORA, "checkpoint": str(checkpoint)} | changes
+        fields = {"peft": LORA, "checkpoint": str(checkpoint), "inputs": ["rgb"]} | changes
         return make_dense(folder, case, model={}, **fields)
     if case == "bert":
         checkpoint = folder / "checkpoint" if (folder / "checkpoint").is_dir() else pretrained_bert(folder)
@@ -133,7 +134,10 @@ def test_only_adapter_and_head_are_trained(case: str, tmp_path: Path) -> None:
         assert not is_adapter or name.startswith(prefix)
 
 
-@pytest.mark.parametrize("case", ["sma", "bert", "semantic_segmentation", "depth_estimation"])
+@pytest.mark.parametrize(
+    "case",
+    ["sma", "semantic_segmentation", *(pytest.param(case, marks=SLOW) for case in ("bert", "depth_estimation"))],
+)
 def test_a_run_trains_adapter_and_head(case: str, tmp_path: Path, blank_pictures: None) -> None:
     results = finetune(recipe_of(case, tmp_path))
     folder = tmp_path / "run" / "model"
@@ -146,7 +150,7 @@ def test_a_run_trains_adapter_and_head(case: str, tmp_path: Path, blank_pictures
     assert f"{counts['trained']:,} of {counts['all']:,} parameters" in text and "lora (" in text
 
 
-@pytest.mark.parametrize("case", ["metamae", "semantic_segmentation"])
+@pytest.mark.parametrize("case", ["metamae", pytest.param("semantic_segmentation", marks=SLOW)])
 def test_a_merged_model_is_a_plain_one(case: str, tmp_path: Path, blank_pictures: None) -> None:
     """Asked for at first, or afterwards: no run is repeated."""
     recipe = recipe_of(case, tmp_path)
@@ -173,7 +177,7 @@ def test_a_regression_gives_labels_in_their_own_unit(tmp_path: Path) -> None:
     assert 250 < model(input_ids=ids)[0].item() < 400
 
 
-@pytest.mark.parametrize("case", ["metamae", "sma"])
+@pytest.mark.parametrize("case", ["sma", pytest.param("metamae", marks=SLOW)])
 def test_a_stopped_run_goes_on_to_the_same_end(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("whole", "stopped"):
         (tmp_path / name).mkdir()
@@ -189,6 +193,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(case: str, tmp_path: Path, monkey
     )
 
 
+@pytest.mark.slow
 def test_learning_rates_are_tried_and_baselines_scored(tmp_path: Path) -> None:
     """Stored adapters are opened again for the test split; runs without pre-training are saved whole."""
     results = finetune(recipe_of("metamae", tmp_path, learning_rate=[1e-3, 1e-2], baselines=True))
@@ -282,6 +287,7 @@ def test_an_adapter_alone_is_no_checkpoint(tmp_path: Path) -> None:
         check_checkpoint(tmp_path, "MODEL")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", [{"gradient_checkpointing": True}, {"gradient_checkpointing": True, "peft": LORA}])
 def test_recomputed_activations_give_the_same_run(fields: dict[str, Any], tmp_path: Path) -> None:
     for name in ("plain", "recomputed"):

@@ -78,6 +78,7 @@ def test_a_stopped_search_goes_on(tmp_path: Path, random_draws: None, monkeypatc
         assert found["values"] == expected["values"] and found["score"] == expected["score"]
 
 
+@pytest.mark.slow
 def test_trials_can_be_added_and_those_of_another_recipe_are_refused(tmp_path: Path, random_draws: None) -> None:
     finetune(recipe_of(tmp_path, search_trials=1, seeds=[0]))
     before = trials_of(tmp_path)

@@ -14,8 +14,17 @@ from ..training.pretraining.arguments import PretrainingRecipe, effective_recipe
 
 # Fields about a run's start and output, which do not describe the model.
 NOT_REPRODUCED = ("output_dir", "resume", "push_to_hub", "hub_model_id", "hub_private", "quiet", "json_log")
-NOT_REPRODUCED_FINETUNING = ("output_dir", "overwrite", "report_to", "quiet", "json_log", "search_trials")
-NOT_REPRODUCED_FINETUNING += ("push_to_hub", "hub_model_id", "hub_private")
+NOT_REPRODUCED_FINETUNING = (
+    "output_dir",
+    "overwrite",
+    "report_to",
+    "quiet",
+    "json_log",
+    "search_trials",
+    "push_to_hub",
+    "hub_model_id",
+    "hub_private",
+)
 # Fields that a reader looks for, also where they have their defaults.
 ALWAYS_SHOWN = ("source", "kind", "task")
 

@@ -109,7 +109,8 @@ def build_vit(
         else:
             state[f"layers.{layer}.{LAYER_NAMES[module]}.{kind}"] = value
     vit = ViTModel(vit_config, add_pooling_layer=False)
-    vit.to(weight.device, weight.dtype).load_state_dict(state)
+    torch.nn.Module.to(vit, weight.device, weight.dtype)
+    vit.load_state_dict(state)
     return vit.train(encoder.training)
 
 

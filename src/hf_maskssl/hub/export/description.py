@@ -71,9 +71,10 @@ def write_description(folder: Path, description: JsonObject) -> None:
 
 def labels_of(config: PreTrainedConfig, head: str) -> list[str] | None:
     """The names of a classifying head's outputs, in their order; None for any other, or one output."""
-    if not any(word in head for word in CLASSIFYING) or config.num_labels < 2:
+    names = {int(number): str(name) for number, name in (config.id2label or {}).items()}
+    if not any(word in head for word in CLASSIFYING) or len(names) < 2:
         return None
-    return [str(config.id2label[number]) for number in range(config.num_labels)]
+    return [names[number] for number in sorted(names)]
 
 
 def preprocessing_of(source: Path) -> JsonObject | None:

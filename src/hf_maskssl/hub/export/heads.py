@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, PreTrainedModel
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
-from ...files import did_you_mean
+from ...files import JsonObject, did_you_mean
 from ...methods import Method, find_method
 
 ENCODER = "encoder"
@@ -63,7 +63,7 @@ def open_model(folder: Path, head: str | None = None) -> OpenedModel:
             f"--head: {method.model_type} has no head {wanted!r}{did_you_mean(wanted, heads)}; it has {list(heads)}, and "
             f"this checkpoint {_has(saved)}."
         )
-    model, info = heads[wanted].from_pretrained(
+    loaded: tuple[PreTrainedModel, JsonObject] = heads[wanted].from_pretrained(  # type: ignore[assignment]  # by its options
         folder,
         config=config,
         dtype=torch.float32,
@@ -71,6 +71,7 @@ def open_model(folder: Path, head: str | None = None) -> OpenedModel:
         ignore_mismatched_sizes=True,
         trust_remote_code=False,
     )
+    model, info = loaded
     shapes = [key if isinstance(key, str) else str(key[0]) for key in info["mismatched_keys"]]
     missing = sorted([*info["missing_keys"], *shapes])
     if missing:

@@ -183,8 +183,10 @@ def search_space(args: FinetuningArguments) -> dict[str, SearchRange]:
     """
     space = default_space(vars(args)) if args.search is None else parse_space(args.search)
     for end in ("low", "high"):
-        values = {name: each.choices[0] if each.choices else vars(each)[end] for name, each in space.items()}
-        values = {name: int(value) if space[name].whole else value for name, value in values.items()}
+        values: JsonObject = {
+            name: each.choices[0] if each.choices else vars(each)[end] for name, each in space.items()
+        }
+        values |= {name: int(values[name]) for name, each in space.items() if each.whole}
         dataclasses.replace(args, **values)  # which refuses what no run can work with
     return space
 

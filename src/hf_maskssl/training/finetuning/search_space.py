@@ -154,7 +154,7 @@ def chosen_sampler() -> Sampler:
 
 def draw_values(
     space: Mapping[str, SearchRange], earlier: Sequence[JsonView], seed: int, maximizes: bool, sampler: Sampler
-) -> dict[str, Value]:
+) -> JsonObject:
     """The values of the next trial; the same arguments give the same values.
 
     Args:
