@@ -156,7 +156,8 @@ def measure_checkpoint(
     """
     probe_args.headline_metric(data_args.task)  # a metric of another task is refused before anything is loaded
     folder = checkpoint_folder(model)
-    encoder = load_encoder(folder).to(device)
+    encoder = load_encoder(folder)
+    encoder.to(torch.device(device))  # type: ignore[arg-type]  # transformers' wrapper has no types
     prepared = prepare_data(data_args, encoder.config, load_processor(folder), require_labels=True)
     task = data_args.task
     features = features_of_splits(encoder, prepared, task, probe_args, device, features_dir)

@@ -100,7 +100,7 @@ def impute(
         )
     if not len(kept):
         raise ValueError(f"data: all {len(samples)} rows have nothing that was observed")
-    rows = _Rows(model, processor, [samples[row] for row in kept], batch_size)
+    rows = _Rows(model, processor, [samples[int(row)] for row in kept], batch_size)
     filled[kept] = np.where(was_missing[kept], rows.predicted(rows.nothing()), filled[kept])
     errors = []
     if hidden_share:
@@ -137,20 +137,22 @@ class _Rows:
 def _loaded(
     model: PreTrainedModel | str | os.PathLike[str], processor: SeriesFeatureExtractor | None
 ) -> tuple[PreTrainedModel, SeriesFeatureExtractor]:
-    if not isinstance(model, PreTrainedModel):
+    if isinstance(model, PreTrainedModel):
+        loaded = model
+    else:
         name = os.fspath(model)
         if processor is None:
             processor = AutoFeatureExtractor.from_pretrained(name, trust_remote_code=False)
-        model = AutoModelForPreTraining.from_pretrained(name, trust_remote_code=False)
+        loaded = AutoModelForPreTraining.from_pretrained(name, trust_remote_code=False)
     if not isinstance(processor, SeriesFeatureExtractor):
         raise ValueError(
             f"processor: expected the SeriesFeatureExtractor of a model of tables or series, got {type(processor).__name__}"
         )
-    if not {"is_masked", "observed_mask", "return_loss"} <= set(inspect.signature(model.forward).parameters):
+    if not {"is_masked", "observed_mask", "return_loss"} <= set(inspect.signature(loaded.forward).parameters):
         raise ValueError(
-            f"model: a {type(model).__name__} cannot be asked for what is missing: give a pre-training model of MetaMAE or SMA"
+            f"model: a {type(loaded).__name__} cannot be asked for what is missing: give a pre-training model of MetaMAE or SMA"
         )
-    return model, processor
+    return loaded, processor
 
 
 def _samples(data: Data, processor: SeriesFeatureExtractor) -> Sequence[Any]:
@@ -163,7 +165,7 @@ def _samples(data: Data, processor: SeriesFeatureExtractor) -> Sequence[Any]:
             raise ValueError(
                 f"data: the model was trained on the columns {names}, of which {lacking} are not there: {list(columns)}"
             )
-        data = data[names].to_numpy(dtype=np.float64, na_value=np.nan)  # type: ignore[index, union-attr, call-overload]
+        data = data[names].to_numpy(dtype=np.float64, na_value=np.nan)  # type: ignore[union-attr, call-overload]
     if not len(data):
         raise ValueError("data: expected at least one row, got none")
     return data  # type: ignore[return-value]

@@ -14,7 +14,7 @@ from ..training.pretraining.arguments import PretrainingRecipe, effective_recipe
 
 # Fields about a run's start and output, which do not describe the model.
 NOT_REPRODUCED = ("output_dir", "resume", "push_to_hub", "hub_model_id", "hub_private", "quiet", "json_log")
-NOT_REPRODUCED_FINETUNING = (
+NOT_REPRODUCED_FINETUNING: tuple[str, ...] = (
     "output_dir",
     "overwrite",
     "report_to",

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, eval_result_entries_to_yaml
+from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_yaml
 from huggingface_hub.utils import yaml_dump
 
 from ..data import find_kind
@@ -15,6 +15,7 @@ from ..evaluation.statistics import mean_interval
 from ..files import JsonView
 from ..training.pretraining.arguments import PretrainingRecipe
 from ..training.pretraining.state import RunState
+from .licences import header_of
 
 # Placeholder for the repository until `publish` knows its name.
 PLACEHOLDER = "ORGANISATION/NAME"
@@ -130,14 +131,14 @@ def with_evaluation(card: str, *reports: JsonView, position: int = 0) -> str:
             )
     texts = [_evaluation_text(report, report["results"][position], len(reports) > 1) for report in reports]
     section = "\n\n".join([f"## {EVALUATION}", *texts])
-    parsed = ModelCard(card)
-    parsed.data.model_name = parsed.data.model_name or PLACEHOLDER
-    parsed.data.eval_results = [result for report in reports for result in probe_results(report, position)]
+    header = header_of(card)
+    header.model_name = header.model_name or PLACEHOLDER
+    header.eval_results = [result for report in reports for result in probe_results(report, position)]
     head, marker, rest = _without_section(card.partition("\n---\n")[2], EVALUATION).partition("\n## Recipe\n")
     text = f"{head.rstrip()}\n\n{section}\n{marker}{rest}"
     for sentence in (ONLY_ONLINE, UNMEASURED):
         text = text.replace(sentence, "Its frozen features were measured as above; fine-tuning was not measured.")
-    return f"---\n{parsed.data.to_yaml()}\n---\n{text}"
+    return f"---\n{header.to_yaml()}\n---\n{text}"
 
 
 def few_labels(report: JsonView) -> str:
@@ -151,7 +152,7 @@ def eval_files(card: str) -> dict[str, str]:
 
     The Hub shows them on the page of the model, and on that of the data set where it is a benchmark.
     """
-    data = ModelCard(card).data
+    data = header_of(card)
     on_hub = [data.datasets] if isinstance(data.datasets, str) else data.datasets or []
     files = {}
     for name in on_hub:

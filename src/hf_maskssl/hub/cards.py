@@ -78,7 +78,7 @@ def write_model_card(folder: Path, recipe: PretrainingRecipe, state: RunState) -
     header = _header(
         config, list(kinds), data.source if is_hub_name(data.source) else None, online_results(recipe, state)
     )
-    header.widget = widget_examples(folder, config, data) or None
+    header["widget"] = widget_examples(folder, config, data) or None
     if recipe.training.init_from is not None and is_hub_name(recipe.training.init_from):
         header.base_model = recipe.training.init_from
     title = f"{method.name} pre-trained on {source_name(data)}"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, ModelCardData
 
 from ..files import write_whole
 from ..recipes import nearest
@@ -40,9 +40,16 @@ def check_licence(name: str) -> str:
     return name
 
 
+def header_of(card: str) -> ModelCardData:
+    """The header of a model's card."""
+    header = ModelCard(card).data
+    assert isinstance(header, ModelCardData)  # declared as the base of the headers of all kinds of card
+    return header
+
+
 def licence_of(card: str) -> str | None:
     """The licence that a card's header names."""
-    return ModelCard(card).data.license
+    return header_of(card).license
 
 
 def with_licence(card: str, name: str) -> str:

@@ -86,7 +86,8 @@ def publish(
     if dry_run:
         print("Dry run: both ways of loading agree, nothing was uploaded.")
         return None
-    operations = [CommitOperationAdd(name, source) for name, source in {**contents, **written}.items()]
+    sources: dict[str, Path | bytes] = {**contents, **written}
+    operations = [CommitOperationAdd(name, source) for name, source in sources.items()]
     if licence is not None and licence_of((folder / CARD).read_text(encoding="utf-8")) != licence:
         store_licence(folder, licence)
     given = {"--revision": revision, "--license": licence, "--results": results}

@@ -32,7 +32,16 @@ PUBLISHED = (
 )
 FOLDERS = ("onnx",)  # sub-folders whose files may be published
 # Files of a run, which only the run itself reads.
-RUN_FILES = ("checkpoint-*", "training_state", "optimizer*", "scheduler*", "random_states*", "*.pkl", "*.pt", "*.bin")
+RUN_FILES: tuple[str, ...] = (
+    "checkpoint-*",
+    "training_state",
+    "optimizer*",
+    "scheduler*",
+    "random_states*",
+    "*.pkl",
+    "*.pt",
+    "*.bin",
+)
 RUN_FILES += ("trainer_state.json", "manifest.json", "data_report.json", "*.incomplete", "logs", "pictures", "runs")
 SECRET_NAMES = ("*.pem", "*.key", "id_rsa*", "*credential*", "*secret*", "token", "token.*", "*_token", "*_token.*")
 # Texts that give access to something: tokens of the Hub, of GitHub, of AWS, of OpenAI, private keys.

@@ -510,7 +510,8 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
         num_patches = 0
         if tokens.patches is not None and patch_predictions is not None:
             num_patches = tokens.patches.shape[1]
-            discrepancy = squared_error(*at_least_float32(patch_predictions, tokens.patches), tokens.observed)
+            predicted, target = at_least_float32(patch_predictions, tokens.patches)
+            discrepancy = squared_error(predicted, target, tokens.observed)
             losses["reconstruction_patches"] = mean_over_scored(discrepancy, is_scored[:, :num_patches])
         if tokens.ids is not None and token_logits is not None:
             (logits,) = at_least_float32(token_logits.transpose(1, 2))

@@ -186,8 +186,8 @@ class RowPreparer(Preparer):
                 raw = self.numeric.read(values)
                 samples.append(prepare(raw))
                 if self.numeric.missing == "error" and np.isnan(samples[-1]).any():
-                    place = self.numeric.processor.first_missing(raw)
-                    raise ValueError(f"{place} is missing: fill or drop it, or set data.missing to 'mask'")
+                    first = self.numeric.processor.first_missing(raw)
+                    raise ValueError(f"{first} is missing: fill or drop it, or set data.missing to 'mask'")
             except ValueError as error:
                 where = self._where(index, *self.numeric.columns)
                 raise ValueError(f"{where}: {with_files(error, values)}") from error

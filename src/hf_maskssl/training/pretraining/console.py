@@ -62,7 +62,7 @@ def say_look(run: "Pretrainer", values: Mapping[str, float]) -> None:
     if not shown:
         return
     untrained = run.state.history[0] if run.state.history and run.state.history[0]["step"] == 0 else {}
-    words = []
+    words: list[str] = []
     for name in shown:
         text = f"{title(name)} {number(values[name])}"
         if run.state.step and name in untrained:
