@@ -205,8 +205,7 @@ class SpectrogramFeatureExtractor(FeatureExtractionMixin):
     def _frames_of(self, samples: np.ndarray) -> np.ndarray:
         """(W,) bool: the frames that have one of the marked samples, (num_samples,) bool."""
         frames = np.lib.stride_tricks.sliding_window_view(samples, self.frame_length)[:: self.hop_length]
-        found: np.ndarray = frames.any(axis=1)
-        return found
+        return np.asarray(frames.any(axis=1))
 
     def first_missing(self, sample: Numbers) -> str | None:
         """The place of the first missing frame of a waveform, for messages; None where nothing is missing."""
