@@ -110,13 +110,35 @@ def incomplete_folder(final: Path) -> Path:
 
     What a killed run leaves behind is removed by `remove_incomplete`.
     """
-    folder = final.with_name(f"{final.name}.{secrets.token_hex(4)}{INCOMPLETE}")
+    folder = _aside(final)
     folder.mkdir(parents=True)
     return folder
 
 
+def _aside(final: Path) -> Path:
+    """A name beside `final` that nothing has."""
+    return final.with_name(f"{final.name}.{secrets.token_hex(4)}{INCOMPLETE}")
+
+
+def replace_folder(new: Path, final: Path) -> None:
+    """Give a complete folder its final name. Whoever is killed meanwhile leaves no part of the folder that had it."""
+    if not final.exists():
+        os.replace(new, final)
+        return
+    former = _aside(final)
+    os.replace(final, former)
+    os.replace(new, final)
+    shutil.rmtree(former)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder, if it is there. Whoever is killed meanwhile leaves no part of it under its name."""
+    if folder.exists():
+        shutil.rmtree(folder.rename(_aside(folder)))
+
+
 def remove_incomplete(parent: Path) -> None:
-    """Remove folders that killed runs were writing in `parent`; for the holder of its lock (`locks.FolderLock`)."""
+    """Remove folders that killed runs were writing or removing in `parent`; for the holder of its lock (`locks.FolderLock`)."""
     for folder in parent.glob(f"*{INCOMPLETE}"):
         shutil.rmtree(folder)
 

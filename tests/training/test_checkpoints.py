@@ -2,11 +2,12 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from hf_maskssl.files import incomplete_folder
+from hf_maskssl.files import incomplete_folder, remove_incomplete
 from hf_maskssl.training.pretraining import checkpoints
 
 
@@ -81,6 +82,31 @@ def test_thinning_keeps_the_newest_and_what_is_not_numbered(tmp_path: Path) -> N
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"checkpoint-00000002", "checkpoint-00000003", "checkpoint-00000010", "checkpoint-best"}
     assert checkpoints.find_problem(tmp_path / checkpoints.BEST) is None
+
+
+def test_whoever_is_killed_removing_a_folder_leaves_no_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (1, 2, 3):
+        seal_one(tmp_path, step)
+    checkpoints.copy_as(tmp_path / "checkpoint-00000001", tmp_path / checkpoints.BEST)
+
+    def killed_halfway(folder: Path) -> None:
+        (folder / "model.safetensors").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed_halfway)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.thin_out(tmp_path, 2, newest=tmp_path / "checkpoint-00000003")
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.copy_as(seal_one(tmp_path, 4, "new"), tmp_path / checkpoints.BEST)
+    left = checkpoints.list_checkpoints(tmp_path)
+    assert [folder.name[-1] for folder in left] == ["2", "3", "4"]
+    assert all(checkpoints.find_problem(folder) is None for folder in [*left, tmp_path / checkpoints.BEST])
+    assert (tmp_path / checkpoints.BEST / "model.safetensors").read_text() == "new"
+    remove_incomplete(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_a_copy_replaces_a_former_one(tmp_path: Path) -> None:

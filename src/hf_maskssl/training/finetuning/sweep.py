@@ -4,8 +4,6 @@ import copy
 import dataclasses
 import json
 import logging
-import os
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -13,7 +11,15 @@ import numpy as np
 from accelerate.state import PartialState
 
 from ...evaluation.metrics import LOWER_IS_BETTER
-from ...files import JsonObject, JsonView, incomplete_folder, write_json
+from ...files import (
+    JsonObject,
+    JsonView,
+    incomplete_folder,
+    remove_folder,
+    remove_incomplete,
+    replace_folder,
+    write_json,
+)
 from ...scripts import recipe_words
 from ...terminal import one_voice
 from .adapters import described, is_adapter, merge_folder
@@ -198,11 +204,11 @@ class Finetuner:
             )
         if self.state.is_main_process:
             if changed:
-                shutil.rmtree(self.folder / "runs")
-                for name in (FROM_SCRATCH, PICTURES, SCRATCH):
-                    shutil.rmtree(self.folder / name, ignore_errors=True)
                 for name in ("results.json", "results.md"):
                     (self.folder / name).unlink(missing_ok=True)
+                # The runs last and at once: while they are there, their recipe says that the folder is not this one's.
+                for name in (FROM_SCRATCH, PICTURES, SCRATCH, "runs"):
+                    remove_folder(self.folder / name)
             write_json(path, material)
         self.state.wait_for_everyone()
 
@@ -251,8 +257,7 @@ class Finetuner:
         if not self.setup.broadcast(self._kept_run() == best and self._is_as_asked(final)):
             source = self.trials.stored_model(best)
             if self.state.is_main_process:
-                shutil.rmtree(final, ignore_errors=True)
-                os.replace(source, final)
+                replace_folder(source, final)
         if self.args.merge_adapter and self.state.is_main_process and is_adapter(final):
             self._merge(final)
         return best
@@ -267,8 +272,7 @@ class Finetuner:
         assert self.setup.checkpoint is not None, "an adapter has a checkpoint"
         folder = incomplete_folder(final)
         merge_folder(self.setup.task, copy.deepcopy(self.config), final, self.setup.checkpoint, folder)
-        shutil.rmtree(final)
-        os.replace(folder, final)
+        replace_folder(folder, final)
 
     def _kept_run(self) -> Run | None:
         """The run whose model is in `output_dir`/model."""
@@ -278,9 +282,10 @@ class Finetuner:
 
     def _clean_up(self) -> None:
         """Remove models that are not wanted after all."""
-        for path in (self.folder / "runs").iterdir():
+        for path in list((self.folder / "runs").iterdir()):
             if path.is_dir():
-                shutil.rmtree(path)
+                remove_folder(path)
+        remove_incomplete(self.folder)
 
     def _description(self) -> JsonObject:
         return {

@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import os
 import shutil
 import sys
 import time
@@ -27,7 +26,7 @@ from transformers.integrations import TensorBoardCallback
 from ...data.arguments import DENSE_TASKS
 from ...data.tables.rows import TransformedRows
 from ...evaluation.metrics import LOWER_IS_BETTER
-from ...files import JsonObject, incomplete_folder, write_json
+from ...files import JsonObject, incomplete_folder, replace_folder, write_json
 from ...terminal import errors_alone
 from ..cost import EnergyMeter, device_name
 from ..pretraining.signals import PatientWorkers, StopSignals
@@ -356,8 +355,7 @@ class Trials:
             (model if self.args.peft is None else merged(model)).save_pretrained(folder)
         if self.data.processor is not None:
             self.data.processor.save_pretrained(folder)
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(folder, final)
+        replace_folder(folder, final)
 
     def _scratch(self) -> Path:
         """Trainer's own folder."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from transformers import PreTrainedConfig
 
 from ...data.arguments import fields_of_kinds
-from ...files import JsonObject, incomplete_folder, remove_incomplete
+from ...files import JsonObject, incomplete_folder, remove_folder, remove_incomplete, replace_folder
 from ...recipes import own_fields
 
 logger = logging.getLogger(__name__)
@@ -42,9 +42,7 @@ def list_checkpoints(output_dir: Path) -> list[Path]:
 def seal(folder: Path, final: Path) -> None:
     """Write the manifest, flush every file to disk, and give the folder its final name in one step."""
     write_manifest(folder)
-    if final.exists():  # a run resumed from an older checkpoint writes this step again
-        shutil.rmtree(final)
-    os.replace(folder, final)
+    replace_folder(folder, final)  # a run resumed from an older checkpoint writes this step again
     _sync_directory(final.parent)
 
 
@@ -136,7 +134,7 @@ def thin_out(output_dir: Path, keep: int, newest: Path) -> None:
     Checkpoints beyond `newest` are damaged ones that a resumed run has passed over and will write again.
     """
     for folder in [folder for folder in list_checkpoints(output_dir) if folder.name <= newest.name][:-keep]:
-        shutil.rmtree(folder)
+        remove_folder(folder)
     remove_incomplete(output_dir)
 
 
