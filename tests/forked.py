@@ -60,12 +60,17 @@ class Script:
         self._process.start()
 
     @property
+    def pid(self) -> int:
+        """Its number, also that of its group and its session."""
+        return int(self._process.pid or 0)
+
+    @property
     def has_ended(self) -> bool:
         return not self._process.is_alive()
 
     def signal(self, number: int) -> None:
         """To the script and all that it started."""
-        os.killpg(int(self._process.pid or 0), number)
+        os.killpg(self.pid, number)
 
     def wait(self, timeout: float = 150) -> Finished:
         """Until it has ended; after `timeout` seconds it is killed, with all that it started."""

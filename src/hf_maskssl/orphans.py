@@ -1,9 +1,12 @@
 """Processes that end with the one that started them, which a SIGKILL of that one would otherwise leave running."""
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import sys
+import threading
+from multiprocessing.process import BaseProcess
 
 import psutil
 
@@ -31,6 +34,21 @@ def end_with_parent() -> None:
     """Let the kernel end this process by SIGKILL when its parent ends; on Linux, other systems have no such thing."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def end_with_run() -> None:
+    """Let this worker process end when the run that it works for is gone, also where another process has started it.
+
+    Python 3.14 starts workers from a server, which waits for them: without this call both would outlive a run that was killed.
+    """
+    run = multiprocessing.parent_process()
+    if run is not None and run.pid != os.getppid():
+        threading.Thread(target=_end_after, args=(run,), daemon=True).start()
+
+
+def _end_after(run: BaseProcess) -> None:
+    run.join()
+    os._exit(1)
 
 
 def _was_adopted() -> bool:

@@ -1,5 +1,6 @@
 """Runs that are killed, run into each other, or find their checkpoints damaged: nothing is lost, and every trial is counted."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -14,7 +15,7 @@ import yaml
 from finetuning_runs import make_finetuning
 from runs import MODEL, PLAIN_MAE, TEXT_MODEL, assert_same_weights, make_recipe, train, weights, write_recipe
 
-from forked import Script, launch, run_script
+from forked import Script, launch
 from hf_maskssl.locks import LOCK_FILE
 from hf_maskssl.training.pretraining import checkpoints
 
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.slow
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SCRIPT = str(EXAMPLES / "run_pretrain.py")
 TWO_PROCESSES = EXAMPLES / "accelerate" / "two_cpu_processes.yaml"
+PATIENCE = 600  # seconds; beside other work the runs are slow
 LONG: dict[str, Any] = {"max_steps": 400, "save_steps": 20, "save_total_limit": 3, "logging_steps": 10}
 
 
@@ -61,9 +63,19 @@ def newer(folder: Path, before: set[str]) -> bool:
     return bool({path.name for path in checkpoints.list_checkpoints(folder)} - before)
 
 
-def wait_until_free(folder: Path) -> None:
+def session_of(script: Script) -> list[int]:
+    """Processes of a script's session, data workers and their server among them."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError, psutil.Error):
+            if os.getsid(process.pid) == script.pid and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+    return found
+
+
+def wait_until_free(folder: Path, script: Script) -> None:
     deadline = time.monotonic() + 20
-    while holders(folder):
+    while holders(folder) or session_of(script):
         assert time.monotonic() < deadline, "a process outlives the run that started it"
         time.sleep(0.05)
 
@@ -71,7 +83,7 @@ def wait_until_free(folder: Path) -> None:
 @pytest.mark.parametrize("case", ["plain", "workers", "stream"])
 def test_killed_at_random_moments(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole = write_recipe(make_recipe(tmp_path / "whole", **fields_of(case, tmp_path), **LONG), tmp_path / "whole.yaml")
-    assert run_script([SCRIPT, str(whole)]).returncode == 0
+    assert Script([SCRIPT, str(whole)]).wait(PATIENCE).returncode == 0
     recipe = make_recipe(tmp_path / "killed", **fields_of(case, tmp_path), **LONG, resume=True)
     file = write_recipe(recipe, tmp_path / "killed.yaml")
     moments, kills = random.Random(7), 0
@@ -83,14 +95,14 @@ def test_killed_at_random_moments(case: str, tmp_path: Path, capsys: pytest.Capt
             time.sleep(0.01)
         time.sleep(moments.uniform(0.0, 0.3))
         if not script.has_ended:
-            os.kill(int(script._process.pid or 0), signal.SIGKILL)  # the run alone: its workers must end by themselves
+            os.kill(script.pid, signal.SIGKILL)  # the run alone: its workers must end by themselves
             kills += 1
         script.wait()
-        wait_until_free(tmp_path / "killed")
+        wait_until_free(tmp_path / "killed", script)
         assert all(
             checkpoints.find_problem(path) is None for path in checkpoints.list_checkpoints(tmp_path / "killed")
         )
-    assert run_script([SCRIPT, str(file)]).returncode == 0
+    assert Script([SCRIPT, str(file)]).wait(PATIENCE).returncode == 0
     assert_same_weights(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
     with capsys.disabled():
         print(f"\n{case}: killed {kills} times by SIGKILL, resumed to the very weights of the whole run")
@@ -112,10 +124,10 @@ def test_a_killed_launcher_leaves_nobody_behind(case: str, tmp_path: Path, capsy
         while not script.has_ended and not goal.exists():
             time.sleep(0.02)
         if not script.has_ended:
-            os.kill(int(script._process.pid or 0), signal.SIGKILL)
+            os.kill(script.pid, signal.SIGKILL)
             kills += 1
         script.wait()
-        wait_until_free(tmp_path / "killed")
+        wait_until_free(tmp_path / "killed", script)
         before = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed").rglob("*")}
         time.sleep(1.0)
         assert {path: path.stat().st_mtime_ns for path in (tmp_path / "killed").rglob("*")} == before

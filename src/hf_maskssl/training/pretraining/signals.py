@@ -9,6 +9,8 @@ from ctypes import c_bool
 from multiprocessing.sharedctypes import RawValue
 from types import FrameType
 
+from ...orphans import end_with_run
+
 # SIGUSR1 is what SLURM's `--signal` is usually told to send; Windows has none.
 STOPPING = (signal.SIGTERM, signal.SIGINT, *([signal.SIGUSR1] if sys.platform != "win32" else []))
 
@@ -59,6 +61,7 @@ class PatientWorkers:
         for number in STOPPING:
             if number != signal.SIGTERM:
                 signal.signal(number, signal.SIG_IGN)
+        end_with_run()
 
     def end(self) -> None:
         self._is_over.value = True
