@@ -15,7 +15,6 @@ import pytest
 from data_configs import series_config, token_config
 
 from hf_maskssl.data import data_arguments, prepare_data
-from hf_maskssl.data.tables.splits import load_splits
 
 DAMAGES = 60  # of each format
 ROWS = 60
@@ -71,20 +70,13 @@ def source_of(name: str) -> str:
 
 
 def read_all(path: Path, source: str, streaming: bool) -> None:
-    """Read all rows, and prepare them where they are kept."""
-    if source != "numpy":
-        fields = {"kind": "tokens", "input_column": "text", "tokenizer": "utf-8"}
-        args = data_arguments(source, data_files=str(path), streaming=streaming, **fields)
-        if streaming:
-            load_splits(args)
-        else:
-            list(prepare_data(args, token_config(262, 32)).train)
-        return
-    args = data_arguments(source, data_files=str(path), kind="series", input_column="x", streaming=streaming)
-    if streaming:
-        load_splits(args)
+    """Read and prepare all rows."""
+    if source == "numpy":
+        config, fields = series_config(1, 1), {"kind": "series", "input_column": "x"}
     else:
-        list(prepare_data(args, series_config(1, 1)).train)
+        config, fields = token_config(262, 32), {"kind": "tokens", "input_column": "text", "tokenizer": "utf-8"}
+    args = data_arguments(source, data_files=str(path), streaming=streaming, **fields)
+    list(prepare_data(args, config).train)
 
 
 @pytest.mark.slow

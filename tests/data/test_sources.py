@@ -1,5 +1,7 @@
 """Raw splits: sources, cuts, limits and errors."""
 
+import gzip
+import pickle
 import wave
 from collections.abc import Callable
 from pathlib import Path
@@ -156,6 +158,19 @@ def test_unreadable_files_are_named(tmp_path: Path, streaming: bool) -> None:
     args = data_arguments("numpy", data_files=str(tmp_path / "broken.npz"), input_column="n", streaming=streaming)
     with pytest.raises(ValueError, match=r"broken\.npz.*cannot be read"):
         load_splits(args)
+
+
+def test_a_stream_that_breaks_off_names_the_file(tmp_path: Path) -> None:
+    files = [str(tmp_path / f"{number}.jsonl.gz") for number in range(3)]
+    for file in files:
+        Path(file).write_bytes(gzip.compress(b'{"text": "a"}\n' * 50))
+    Path(files[1]).write_bytes(Path(files[1]).read_bytes()[:-9])
+    args = data_arguments("json", kind="tokens", data_files=files, input_column="text", streaming=True)
+    rows = iter(pickle.loads(pickle.dumps(load_splits(args)["train"])))  # as in a worker
+    assert [next(rows) for _ in range(50)] == [{"text": "a"}] * 50
+    with pytest.raises(ValueError, match="end-of-stream") as caught:
+        list(rows)
+    assert str(caught.value).startswith(f"data.source 'json' ({files[1]}): split 'train' cannot be read: ")
 
 
 @pytest.mark.parametrize("streaming", [False, True])

@@ -212,6 +212,7 @@ def reading_error(place: str, error: BaseException, unread: dict[str, int] | Non
                 "that data.source reads, such as .png or .wav"
             )
         return ValueError(f"{place} has no rows: its files are empty; check data.data_files")
-    advice = ". The file is not UTF-8: save it as UTF-8" if isinstance(cause, UnicodeDecodeError) else ""
+    is_coding = isinstance(cause, UnicodeDecodeError) or "Invalid UTF8" in str(cause)  # Python's and Arrow's
+    advice = ". The file is not UTF-8: save it as UTF-8" if is_coding else ""
     reason = str(cause) or type(cause).__name__
     return ValueError(f"{place} cannot be read: {reason:.500}{advice}")

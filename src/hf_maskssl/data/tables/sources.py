@@ -29,6 +29,7 @@ from .multimodal_folder import read_multimodal_folder
 from .numpy_files import read_numpy
 from .report import DataReport
 from .sound_folder import SoundFolder
+from .stream_errors import named_errors
 
 PARQUET_BATCH_ROWS = 1000
 PICKLES = ("pandas",)  # readers of `datasets` that some of its versions run a file's code with
@@ -107,25 +108,34 @@ def _load(args: DataArguments, source: str, split: str, data_dir: str | None, da
     def load(**more: Any) -> AnyDataset:
         with followed_links():
             if source == "audiofolder":
-                return _read_sounds(options, split, args.streaming)
-            return datasets.load_dataset(
-                source,
-                name=args.config_name,
-                revision=args.revision,
-                split=split,
-                streaming=args.streaming,
-                **options,
-                **more,
-            )
+                loaded = _read_sounds(options, split, args.streaming)
+            else:
+                loaded = datasets.load_dataset(
+                    source,
+                    name=args.config_name,
+                    revision=args.revision,
+                    split=split,
+                    streaming=args.streaming,
+                    **options,
+                    **more,
+                )
+        if isinstance(loaded, IterableDataset):
+            return named_errors(loaded, f"data.source {source!r}", _file_names(args), split)
+        return loaded
 
     return with_words_kept(load(), args, load) if source == "csv" else load()
 
 
 def _place(args: DataArguments) -> str:
     """The source and its files, as errors name them."""
+    names = _file_names(args)
+    return f"data.source {args.source!r}" + (f" ({names})" if names else "")
+
+
+def _file_names(args: DataArguments) -> str:
+    """The files or the folder of the recipe, in words."""
     files = args.data_files.values() if isinstance(args.data_files, dict) else [args.data_files or args.data_dir]
-    names = [name for one in files for name in ([one] if isinstance(one, str) else one or [])]
-    return f"data.source {args.source!r}" + (f" ({file_words(names)})" if names else "")
+    return file_words(name for one in files for name in ([one] if isinstance(one, str) else one or []))
 
 
 def unreadable_stream(args: DataArguments, split: str, error: BaseException) -> ValueError:
