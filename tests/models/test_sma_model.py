@@ -285,3 +285,19 @@ def test_one_token_can_be_encoded_and_has_nothing_to_mask() -> None:
         input_ids=torch.tensor([[3, 1, 2], [4, 0, 0]]), attention_mask=torch.tensor([[1, 1, 1], [1, 0, 0]])
     )
     assert outputs.mask.sum(1).tolist() == [1, 0] and torch.isfinite(outputs.loss)
+
+
+def test_latents_that_nothing_would_load_are_refused(tmp_path: Path) -> None:
+    model, batch = small_model("cross-tokens").eval(), make_batch("cross-tokens") | make_draws("cross-tokens")
+    model.save_pretrained(tmp_path)
+    modules = {f"sma.{name}" for name, _ in model.sma.named_children()} | {name for name, _ in model.named_children()}
+    places: dict[str, Any] = dict.fromkeys(modules - {"sma"}, "cpu")
+    settings = {"offload_folder": str(tmp_path / "disk")}
+    with pytest.raises(ValueError, match=r"device_map: expected a device for `sma\.latents`, got 'disk'"):
+        type(model).from_pretrained(tmp_path, device_map=places | {"sma.latents": "disk"}, **settings)
+    placed = type(model).from_pretrained(tmp_path, device_map=places | {"sma.latents": "cpu"}, **settings)
+    assert torch.equal(placed(**batch).loss, model(**batch).loss)
+    whole = {name: place for name, place in places.items() if not name.startswith("sma.")} | {"sma": "disk"}
+    waiting = type(model).from_pretrained(tmp_path, device_map=whole, **settings)
+    assert waiting.sma.latents.device.type == "meta"
+    torch.testing.assert_close(waiting(**batch).loss, model(**batch).loss)

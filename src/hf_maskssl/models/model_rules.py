@@ -19,6 +19,24 @@ class ModelRules:
         config.validate()
         super().__init__(config, *args, **kwargs)  # type: ignore[call-arg]  # PreTrainedModel is the next class
 
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """As transformers', whose arguments it takes.
+
+        Raises:
+            ValueError: `device_map` offloads a weight by itself: only whole modules are loaded again, when their forward begins.
+        """
+        loaded = super().from_pretrained(*args, **kwargs)  # type: ignore[misc]  # PreTrainedModel is the next class
+        model = loaded[0] if isinstance(loaded, tuple) else loaded  # the second is what was missing
+        places = vars(model).get("hf_device_map", {})
+        for name, weight in model.named_parameters():
+            if weight.device.type == "meta" and name in places:
+                raise ValueError(
+                    f"device_map: expected a device for `{name}`, got '{places[name]}', where only whole modules can wait: give "
+                    "it the device of the first module, or place its module as a whole."
+                )
+        return loaded
+
     def post_init(self) -> None:
         """As transformers'; `config.gradient_checkpointing` holds for the layers outside the encoder too.
 
