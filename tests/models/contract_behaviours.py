@@ -12,6 +12,7 @@ import accelerate
 import pytest
 import torch
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.utils import output_capturing
 from transformers.utils.generic import can_return_loss, find_labels
 
 Batch = dict[str, Any]
@@ -181,7 +182,11 @@ class ContractBehaviours(ABC):
             model.save_pretrained(tmp_path)
             memory = {"cpu": max(1, int(share * model.get_memory_footprint()))}
             settings = {"device_map": "auto", "max_memory": memory, "offload_folder": str(tmp_path / "disk")}
-            placed = type(model).from_pretrained(tmp_path, **settings).eval()
+            try:
+                placed = type(model).from_pretrained(tmp_path, **settings).eval()
+            except ValueError as error:  # before accelerate 1.15, where no module fits into the memory
+                assert "offload the whole model to the disk" in str(error)
+                continue
             assert "meta" in {parameter.device.type for parameter in placed.parameters()}
             found = placed(**batch)
             name = "loss" if "loss" in expected else "pooler_output"
@@ -226,17 +231,23 @@ class ContractBehaviours(ABC):
 
     @pytest.mark.slow
     def test_a_model_is_one_graph_where_its_class_says_so(self) -> None:
+        """Where a class does not say so, one of its models at least is none."""
         pairs = [pair for shape in self.shapes for pair in self.all_models(shape)] + [
             self.built(head) for head in self.heads()
         ]
+        broken: dict[type, bool] = {}
         for model, batch in pairs:
             torch._dynamo.reset()
             compiled = torch.compile(model.train(), fullgraph=True, backend="eager")
             if model._can_compile_fullgraph:
                 compiled(**batch)
-            else:
-                with pytest.raises(Exception, match=r"."):
-                    compiled(**batch)
+                continue
+            broken.setdefault(type(model), False)
+            try:
+                compiled(**batch)
+            except torch._dynamo.exc.TorchDynamoException:
+                broken[type(model)] = True
+        assert all(broken.values()), broken
 
     def test_checkpointing_of_the_configuration_reaches_every_layer(self) -> None:
         shape = self.shapes[0]
@@ -247,6 +258,10 @@ class ContractBehaviours(ABC):
             layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
             assert layers and all(layer.gradient_checkpointing for layer in layers), type(model)
 
+    @pytest.mark.skipif(
+        not hasattr(output_capturing, "selected_hidden_states"),
+        reason="transformers 5.20 chooses none in its own models",
+    )
     def test_numbers_of_hidden_states_choose_them(self) -> None:
         pairs = [self.all_models(self.shapes[0])[1], *(self.built(head) for head in self.heads())]
         for model, batch in pairs:

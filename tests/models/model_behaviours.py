@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, PreTrainedConfig, masking_utils
 
 from hf_maskssl.models.layers import enable_checkpointing
+from hf_maskssl.models.task_balancing import TaskPretraining
 
 Batch = dict[str, Any]
 # What is refused: its case, what is given, and what the message says.
@@ -369,6 +370,8 @@ class ModelBehaviours(ContractBehaviours):
     @pytest.mark.slow
     def test_compiled_layers_give_the_same_gradients(self, shape: str) -> None:
         plain, compiled = self.kit.small_model(shape), self.kit.small_model(shape)
+        if isinstance(plain, TaskPretraining) and plain.balancer.needs_gradients:
+            pytest.skip("it goes back through the layers more than once, and `training.torch_compile` refuses it")
         assert len(compiled.compilable_modules()) >= 2
         for module in compiled.compilable_modules():
             module.compile()

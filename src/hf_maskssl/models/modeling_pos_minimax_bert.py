@@ -169,6 +169,7 @@ class PoSMinimaxBertPreTrainedModel(ModelRules, BertPreTrainedModel):
     """The base of all models here."""
 
     config: PoSMinimaxBertConfig
+    _can_compile_fullgraph = True
     # A task head that opens a pre-training checkpoint does not use these weights; the warning would only worry.
     _keys_to_ignore_on_load_unexpected = [r"^cls\.", r"^balancer\.", r"^bert\.pooler\."]
 
@@ -303,6 +304,7 @@ class PoSMinimaxBertMaskedModel(TaskPretraining, PoSMinimaxBertPreTrainedModel):
     }
     _keys_to_ignore_on_load_unexpected = [r"^cls\.seq_relationship\.", r"^balancer\.", r"^bert\.pooler\."]
 
+    _can_compile_fullgraph = False  # shapes depend on how many pieces are masked
     bert: PoSMinimaxBertModel
     cls: BertPreTrainingHeads | BertOnlyMLMHead
     balancer: TaskBalancer
@@ -436,7 +438,11 @@ class PoSMinimaxBertMaskedModel(TaskPretraining, PoSMinimaxBertPreTrainedModel):
 
 
 class PoSMinimaxBertForPreTraining(PoSMinimaxBertMaskedModel):
-    """The paper's two objectives: masked words of each part of speech, and next sentence prediction."""
+    """The paper's two objectives: masked words of each part of speech, and next sentence prediction.
+
+    A plain `Trainer` gives an `eval_loss` where a batch has all of its labels: without `next_sentence_label` set
+    `TrainingArguments(label_names=["labels"])`.
+    """
 
     _keys_to_ignore_on_load_unexpected = [r"^balancer\."]
     reads_cls = True
