@@ -81,6 +81,14 @@ RECIPES: dict[str, tuple[dict[str, Any] | str, str]] = {
     "a text for a number": ({"training": {"max_steps": "ten"}}, "training.max_steps: expected int, got 'ten' (str)"),
     "a fraction for a count": ({"training": {"batch_size": 1.5}}, "training.batch_size: expected int, got 1.5"),
     "a value of a page": ({"training": {"seed": "x" * 5000}}, "training.seed: expected int, got 'xxx"),
+    "a word for no number": (
+        {"training": {"learning_rate": "nan"}},
+        "training.learning_rate: expected a finite number, got nan",
+    ),
+    "a model's word for no number": (
+        {"model": {"hidden_dropout_prob": "inf"}},
+        "model.hidden_dropout_prob: expected a finite number, got inf",
+    ),
     "no number": ({"training": {"learning_rate": float("nan")}}, "training.learning_rate: expected a number above 0"),
     "a negative decay": ({"training": {"weight_decay": -1.0}}, "training.weight_decay: expected at least 0, got -1"),
     "a negative seed": ({"training": {"seed": -1}}, "training.seed: expected a number in [0, 4294967295], got -1"),

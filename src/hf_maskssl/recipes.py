@@ -17,6 +17,8 @@ from .files import JsonObject, JsonView, did_you_mean, nearest_path
 
 RECIPE_ENDINGS = (".yaml", ".yml")
 KNOWN_SECTIONS = ("model", "data", "probe", "training", "finetuning")
+# What programs print for numbers that are none, and YAML reads as words: it writes `.nan` and `.inf`.
+NO_NUMBER = re.compile(r"[-+]?(nan|inf|infinity)", flags=re.IGNORECASE)
 # A type annotation as an object (`int`, `list[str]`, `int | None`, a Literal); Python has no common type for them.
 Hint: TypeAlias = Any
 
@@ -185,6 +187,8 @@ def build_config(fields: JsonView) -> PreTrainedConfig:
             continue
         if name not in known:
             raise ValueError(f"unknown field model.{name}{nearest(name, known)}")
+        if _is_no_number(value, known[name]):
+            raise _wrong_type(value, known[name], f"model.{name}")
         if get_origin(known[name]) is Literal:
             coerce(value, known[name], f"model.{name}")
         # The configuration classes check their types strictly; recipes may only write `1` for `1.0`.
@@ -256,7 +260,18 @@ def coerce(value: object, expected: Hint, name: str) -> object:
                 coerce(key, arguments[0], name): coerce(v, arguments[1], f"{name}.{key}") for key, v in value.items()
             }
         return value
-    raise ValueError(f"{name}: expected {_type_name(expected)}, got {shown(value)} ({type(value).__name__})")
+    raise _wrong_type(value, expected, name)
+
+
+def _wrong_type(value: object, expected: Hint, name: str) -> ValueError:
+    """The error for a value of another type than expected."""
+    if _is_no_number(value, expected):
+        return ValueError(f"{name}: expected a finite number, got {value}")
+    return ValueError(f"{name}: expected {_type_name(expected)}, got {shown(value)} ({type(value).__name__})")
+
+
+def _is_no_number(value: object, expected: Hint) -> bool:
+    return isinstance(value, str) and NO_NUMBER.fullmatch(value) is not None and _accepts(expected, float)
 
 
 def _coerce_union(value: object, choices: tuple[Hint, ...], expected: Hint, name: str) -> object:
@@ -270,7 +285,7 @@ def _coerce_union(value: object, choices: tuple[Hint, ...], expected: Hint, name
         except ValueError:
             if len(choices) == 1:
                 raise
-    raise ValueError(f"{name}: expected {_type_name(expected)}, got {shown(value)} ({type(value).__name__})")
+    raise _wrong_type(value, expected, name)
 
 
 def _section_values(path: str | Path, name: str, content: object) -> JsonObject:
