@@ -222,6 +222,20 @@ def test_a_table_of_paths_reads_from_its_folder(tmp_path: Path, source: str, mod
         np.testing.assert_array_equal(pixels, data.processor(Image.fromarray(colours(seed)))["pixel_values"][0])  # type: ignore[operator,misc]
 
 
+@pytest.mark.parametrize("mode", [{}, {"streaming": True}], ids=["cached", "stream"])
+def test_a_table_of_bytes_or_paths_reads_from_its_folder(tmp_path: Path, mode: dict[str, Any]) -> None:
+    pictures = write_folder(tmp_path / "files", x=colours(), y=colours(1))
+    content = (pictures / "a" / "y.png").read_bytes()
+    cells = [{"bytes": None, "path": "files/a/x.png"}, {"bytes": content, "path": "y.png"}]
+    datasets.Dataset.from_dict({"image": cells, "label": ["u", "v"]}).to_parquet(str(tmp_path / "table.parquet"))
+    fields: dict[str, Any] = {"kind": "image", "input_column": "image", "label_column": "label", **SCALE, **mode}
+    args = data_arguments("parquet", data_files=str(tmp_path / "table.parquet"), **fields)
+    data = prepare_data(args, image_config(3, 8, 8))
+    for row, seed in zip(data.train, (0, 1), strict=True):
+        expected = data.processor(Image.fromarray(colours(seed)))["pixel_values"][0]  # type: ignore[operator,misc]
+        np.testing.assert_array_equal(row["pixel_values"], expected)
+
+
 def test_paths_are_looked_for_in_their_own_tables_folder(tmp_path: Path) -> None:
     for name, seed in (("train", 0), ("test", 1)):
         write_folder(tmp_path / name, x=colours(seed))

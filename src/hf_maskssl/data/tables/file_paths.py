@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
+import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import IterableDataset
 
 from ..arguments import DataArguments, expand_variables
+from .raw_files import Cell
 from .rows import Rows
 from .sources import AnyDataset
 
@@ -25,9 +28,15 @@ class PathSearch:
 
     folders: tuple[str, ...]
 
-    def __call__(self, batch: Rows) -> dict[str, list[str | None]]:
-        """Whole paths of every column of a batch of rows."""
-        return {name: [None if path is None else self.find(path) for path in paths] for name, paths in batch.items()}
+    def __call__(self, batch: Rows) -> dict[str, list[Cell]]:
+        """Every column of a batch of rows with whole paths."""
+        return {name: [self._whole(cell) for cell in cells] for name, cells in batch.items()}
+
+    def _whole(self, cell: Cell) -> Cell:
+        if isinstance(cell, dict):  # {"bytes", "path"}: beside bytes, the path is only a name
+            is_file = cell.get("bytes") is None and bool(cell.get("path"))
+            return cell | {"path": self.find(cell["path"])} if is_file else cell
+        return self.find(cell) if isinstance(cell, str) else cell
 
     def find(self, path: str) -> str:
         """The whole path; below the first folder where no such file is found, so that the error of reading it says where.
@@ -65,11 +74,7 @@ def with_whole_paths(dataset: AnyDataset, args: DataArguments, split: str) -> An
     if args.builtin is not None or args.source == "multimodal_folder":
         return dataset
     features = dataset.features
-    names = [
-        name
-        for name in args.file_columns
-        if features is None or features.get(name) in (datasets.Value("string"), datasets.Value("large_string"))
-    ]
+    names = [name for name in args.file_columns if features is None or _holds_paths(features.get(name))]
     if not names:
         return dataset
     search = PathSearch(tuple(_table_folders(args, split)))
@@ -77,11 +82,20 @@ def with_whole_paths(dataset: AnyDataset, args: DataArguments, split: str) -> An
         return dataset.map(_OfStream(search, tuple(names)), batched=True, features=features)
     columns = list(dataset.column_names)
     for name in names:
-        paths = search({name: dataset.with_format(None)[name][:]})[name]
+        feature = dataset.features[name]
+        column = dataset.select_columns([name]).with_format("arrow")[:].column(name)
+        is_struct = pa.types.is_struct(column.type)
+        paths = search({name: (_paths_without_bytes(column) if is_struct else column).to_pylist()})[name]
+        if is_struct and not any(paths):
+            continue  # every file is in the table
         fingerprint = _fingerprint(dataset._fingerprint, paths)
+        cells = _with_paths(column, paths) if is_struct else paths
         # Added under another name first: without any column a data set forgets how many rows it has.
         added = dataset.add_column(
-            f"whole {name}", paths, new_fingerprint=fingerprint, feature=datasets.Value("string")
+            f"whole {name}",
+            cells,
+            new_fingerprint=fingerprint,
+            feature=feature if is_struct else datasets.Value("string"),
         )
         dataset = added.remove_columns(name).rename_column(f"whole {name}", name)
     return dataset.select_columns(columns)
@@ -94,13 +108,36 @@ class _OfStream:
     search: PathSearch
     names: tuple[str, ...]
 
-    def __call__(self, batch: Rows) -> dict[str, list[str | None]]:
+    def __call__(self, batch: Rows) -> dict[str, list[Cell]]:
         present = {name: batch[name] for name in self.names if name in batch}
         return self.search({name: cells for name, cells in present.items() if _are_paths(cells)})
 
 
-def _are_paths(cells: Sequence[object]) -> bool:
-    return all(cell is None or isinstance(cell, str) for cell in cells)
+def _holds_paths(feature: object) -> bool:
+    """Whether a column holds texts, or files by their path and their bytes."""
+    return feature in (datasets.Value("string"), datasets.Value("large_string")) or (
+        isinstance(feature, dict) and "path" in feature
+    )
+
+
+def _are_paths(cells: Sequence[Cell]) -> bool:
+    return all(cell is None or isinstance(cell, str) or (isinstance(cell, dict) and "path" in cell) for cell in cells)
+
+
+def _paths_without_bytes(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The paths of a column of `{"bytes", "path"}`, null where there are bytes, which no path is looked for beside."""
+    paths = pc.struct_field(column, "path")
+    if column.type.get_field_index("bytes") < 0:
+        return paths
+    return pc.if_else(pc.is_null(pc.struct_field(column, "bytes")), paths, pa.scalar(None, paths.type))
+
+
+def _with_paths(column: pa.ChunkedArray, paths: Sequence[Cell]) -> pa.Array:
+    """The same column with these paths, and its own where they are None."""
+    parts = {field.name: pc.struct_field(column, field.name).combine_chunks() for field in column.type}
+    parts["path"] = pc.coalesce(pa.array(paths, parts["path"].type), parts["path"])
+    is_null = pc.is_null(column).combine_chunks()
+    return pa.StructArray.from_arrays(list(parts.values()), fields=list(column.type), mask=is_null)
 
 
 def _table_folders(args: DataArguments, split: str) -> list[str]:
@@ -120,12 +157,12 @@ def _table_folders(args: DataArguments, split: str) -> list[str]:
     return list(dict.fromkeys(str(Path(file).absolute().parent) for file in files))
 
 
-def _fingerprint(before: str, paths: Sequence[str | None]) -> str:
+def _fingerprint(before: str, paths: Sequence[Cell]) -> str:
     """Sizes and times of the files belong to it, so that files written anew are read anew."""
     digest = hashlib.sha256(before.encode())
     for path in paths:
         stamp: tuple[int, int] | None = None
-        if path and os.path.isfile(path):
+        if isinstance(path, str) and os.path.isfile(path):
             status = os.stat(path)
             stamp = (status.st_size, status.st_mtime_ns)
         digest.update(f"{path} {stamp}\n".encode())
