@@ -52,9 +52,21 @@ MISSING = {
     "from hf_maskssl.hub.export.programs import check_packages; check_packages('onnx')": (
         'Exporting to ONNX needs onnx, .*pip install "hf_maskssl\\[export\\]"'
     ),
+    "verb('probe')": 'error: .* needs matplotlib, .*pip install "hf_maskssl\\[train\\]"',
     "from hf_maskssl.data.tables.scaffolds import _rdkit; _rdkit()": "scaffold split needs rdkit, .*\\[chem\\]",
 }
 REPORT = """
+import contextlib, io
+from hf_maskssl.commands import main
+
+def verb(name):
+    sys.argv = ["hf-maskssl", name, "digits"]
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        try:
+            main()
+        except SystemExit:
+            raise ImportError(said.getvalue())
+
 messages = {}
 for statement in STATEMENTS:
     try:
@@ -88,6 +100,8 @@ def test_an_encoder_gives_features_without_any_extra(printed: list[str]) -> None
     assert "features of 5 rows" in printed
 
 
-@pytest.mark.parametrize("statement", MISSING, ids=["training", "probe", "pictures", "digits", "nltk", "rdkit"])
+@pytest.mark.parametrize(
+    "statement", MISSING, ids=["training", "probe", "pictures", "digits", "nltk", "export", "verb", "rdkit"]
+)
 def test_what_is_missing_is_named_with_its_extra(statement: str, printed: list[str]) -> None:
     assert re.search(MISSING[statement], json.loads(printed[-1])[statement])

@@ -1,5 +1,24 @@
 """Packages that only some uses need, as extras of pyproject.toml; an error names the extra that is missing."""
 
+# Package, as it is imported -> the extra that brings it.
+EXTRA_OF = dict.fromkeys(("matplotlib", "scipy", "sklearn"), "train") | {
+    "nltk": "text",
+    "rdkit": "chem",
+    "tensorboard": "trackers",
+    "onnx": "export",
+    "onnxscript": "export",
+    "onnxruntime": "export",
+    "peft": "peft",
+    "optuna": "search",
+    "codecarbon": "energy",
+    "umap": "map",
+}
+
+
+def extra_of(error: Exception) -> str | None:
+    """The extra whose package an import has not found; None for all other errors."""
+    return EXTRA_OF.get((error.name or "").partition(".")[0]) if isinstance(error, ImportError) else None
+
 
 def missing_extra(use: str, extra: str, error: ImportError) -> ImportError:
     """The error that names the package to install.

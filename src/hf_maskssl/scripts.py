@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
+from .extras import extra_of, missing_extra
+
 DEBUG_OPTION, DEBUG_VARIABLE = "--debug", "HF_MASKSSL_DEBUG"
 EXIT_CODE = 2  # argparse's own
 # Errors that checks of input raise. A TypeError or an AttributeError is no user's, wherever it is raised.
@@ -132,6 +134,8 @@ def is_mistake(error: Exception) -> bool:
     """
     if isinstance(error, (OSError, pickle.UnpicklingError)) or type(error).__module__.startswith("hf_maskssl."):
         return True
+    if extra_of(error) is not None:  # wherever its package is imported
+        return True
     if not isinstance(error, MISTAKES):
         return False
     text = _remote_traceback(error)
@@ -156,7 +160,9 @@ def _reader_has_gone() -> bool:
 
 def one_line(error: Exception) -> str:
     """An error's message in one line, without what only repeats a long value."""
-    message = str(error)
+    message, extra = str(error), extra_of(error)
+    if isinstance(error, ImportError) and extra is not None and "pip install" not in message:
+        message = str(missing_extra("This command", extra, error))
     if isinstance(error, pickle.UnpicklingError):  # torch's goes on for a page, and advises to run what is in the file
         message = (
             "a file holds more than tensors and was not read, as it could run code: take weights saved as safetensors"

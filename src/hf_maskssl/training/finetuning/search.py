@@ -4,12 +4,11 @@ import copy
 import dataclasses
 import json
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
 
 from ...evaluation.metrics import LOWER_IS_BETTER
 from ...evaluation.reports import markdown_table
-from ...files import JsonObject, JsonView, write_json, write_whole
+from ...files import JsonObject, JsonView, remove_folder, write_json, write_whole
 from .arguments import FinetuningArguments, FinetuningRecipe
 from .material import material_fields
 from .results import Run
@@ -119,7 +118,7 @@ class Search:
         trial |= {name: record[name] for name in ("epoch", "steps", "training_loss", "seconds")}
         self._write([*earlier, trial])
         if self._is_main:
-            shutil.rmtree(setup.folder)
+            remove_folder(setup.folder)
         self.setup.state.wait_for_everyone()
         return [*earlier, trial]
 
@@ -148,7 +147,7 @@ class Search:
                 "finetuning.output_dir, or set finetuning.overwrite to throw those trials away."
             )
         if changed:
-            shutil.rmtree(self.folder)
+            remove_folder(self.folder)
             return []
         return stored["trials"]
 
