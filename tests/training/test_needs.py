@@ -71,3 +71,20 @@ def test_fine_tuning_is_described_by_some_steps(tmp_path: Path) -> None:
     for pattern in MEASURED:
         assert re.search(pattern, said), said
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_data_alone_are_described_by_the_recipe_that_they_would_get(
+    steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{number},{number % 7}.5,{'xy'[number % 2]}" for number in range(40)]
+    Path("a.csv").write_text("\n".join(["first,second,label", *rows]))
+    words = ["a.csv", "--steps", str(steps), "--minutes", "0.01", "--hidden_size", "8", "--num_attention_heads", "1"]
+    monkeypatch.setattr("sys.argv", ["hf-maskssl describe", *words])
+    main()
+    said = capsys.readouterr().out
+    assert said.startswith("kind: tabular, from 2 columns of numbers") and "features (2): first, second" in said
+    assert "2 classes: x" in said and "model: metamae, " in said and max(map(len, said.splitlines())) <= 80
+    assert ("memory: " in said) == ("time: about" in said) == bool(steps) and "recipe:" not in said
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
