@@ -36,6 +36,7 @@ from forked import Script, launch, run_script
 from hf_maskssl import MetaMAEForPretraining, MultiMAEForPretraining, SMAForMaskedModeling
 from hf_maskssl.training import RunState
 from hf_maskssl.training.pretraining import checkpoints
+from tiny_models import RGB
 
 FOLDER = Path(__file__).resolve().parent
 EXAMPLES = FOLDER.parents[1] / "examples"
@@ -219,3 +220,33 @@ def test_a_signal_at_any_moment(number: signal.Signals, tmp_path: Path, resumed_
     assert resumed_at() == [state["step"]]
     train(make_recipe(tmp_path / "whole", **SETTINGS | {"save_steps": 0}, max_steps=steps))
     assert_same_weights(weights(tmp_path / "run"), weights(tmp_path / "whole"))
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_from_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With another length, where new and interpolated weights must be the same on both, and most others are frozen."""
+    train(make_recipe(tmp_path / "first", model=SMA_MODEL | {"image_size": [8, 8]}, max_steps=2))
+    more = {
+        "model": SMA_MODEL | {"decoder_mask_token": True, "decoder_shared_positions": False},
+        "init_from": str(tmp_path / "first"),
+        "max_steps": 6,
+    }
+    scenes: dict[str, Any] = {"data": FEW_SCENES, "max_steps": 4}
+    train(make_recipe(tmp_path / "rgb", model=NO_KEY_BIAS | {"modalities": {"rgb": RGB}}, **without_depth(scenes)))
+    added = scenes | {"model": NO_KEY_BIAS, "init_from": str(tmp_path / "rgb"), "init_freeze": True}
+    cases = {"grown": more, "added": added}
+    files = [
+        write_recipe(make_recipe(tmp_path / name, **case), tmp_path / f"{name}.yaml") for name, case in cases.items()
+    ]
+    launch(EXAMPLES / "accelerate" / "two_cpu_processes.yaml", [str(FOLDER / "launched.py"), *map(str, files)])
+    monkeypatch.setattr(SMAForMaskedModeling, "_choose_queries", queries_of_the_sample)
+    monkeypatch.setattr(MultiMAEForPretraining, "_draw_visible", tokens_of_the_sample)
+    for name, fields in cases.items():
+        _, state = train(make_recipe(tmp_path / f"{name}-alone", **fields, batch_size=8))
+        assert_one_run(tmp_path / name, state, tmp_path / f"{name}-alone")
+    before, after = weights(tmp_path / "rgb"), weights(tmp_path / "added")
+    assert_same_weights({key: after[key] for key in before}, before)
+
+
+def without_depth(fields: dict[str, Any]) -> dict[str, Any]:
+    return fields | {"data": fields["data"] | {"input_column": {"rgb": "rgb"}}}

@@ -9,6 +9,7 @@ from transformers import PreTrainedConfig
 
 from .arguments import DataArguments, Task
 from .collators import BatchCollator
+from .kept_statistics import KeptStatistics, keep_statistics
 from .kinds import find_kind
 from .kinds.base import Fitted
 from .masked_text.rows import MaskedTextRows
@@ -40,6 +41,7 @@ class PreparedData:
         label_names: Names of the classes in the order of their ids; None without classes.
         not_inputs: Keys of a batch that are no inputs of the model in pre-training.
         report: Counts of the rows and columns that are used and left out.
+        statistics: Names of what kept the statistics of a former checkpoint, and of what was measured; None without one.
     """
 
     train: PreparedSplit | MaskedTextRows
@@ -52,6 +54,7 @@ class PreparedData:
     label_names: list[str] | None
     not_inputs: tuple[str, ...] = ("index", "labels")
     report: DataReport = field(default_factory=DataReport)
+    statistics: KeptStatistics | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,8 @@ def prepare_data(
     processor: Processor = None,
     require_labels: bool = False,
     complete: bool = False,
+    former: Processor = None,
+    keeps_statistics: bool = True,
 ) -> PreparedData:
     """Read, measure and prepare the splits of a recipe: read, cut, label, prepare, collate.
 
@@ -147,6 +152,9 @@ def prepare_data(
         complete: Whether the data are for pre-training. Then every modality of the model must have a column, because a
             modality without data is never trained (under `allow_missing` a warning says so instead), and a model with
             tasks for words needs kind `"masked_text"`.
+        former: Processor of the checkpoint that a run goes on from, where `processor` is None: a table's columns keep the order
+            that it knows, unless the recipe lists them.
+        keeps_statistics: Whether mean and standard deviation of `former` are kept for what it knows, or measured again.
 
     Returns:
         Splits of map-style rows (`len`, `[i]`, `select`, `arrays`), or `IterableDataset` when streaming.
@@ -160,8 +168,11 @@ def prepare_data(
     args, splits, labels = raw.args, raw.splits, raw.labels
     kind = find_kind(args.kind)
     train = splits["train"].rows
+    statistics = None
     if processor is None:
-        processor = kind.build_processor(args, config, train)
+        processor = kind.build_processor(kind.ordered_as(args, former, train), config, train)
+        if former is not None and keeps_statistics:
+            processor, statistics = keep_statistics(processor, former)
     else:
         processor = kind.fitted_processor(processor, args, config, train)
     fitted = Fitted(processor, labels, train)
@@ -177,6 +188,7 @@ def prepare_data(
         label_names=list(labels.names) or None if labels is not None else None,
         not_inputs=kind.not_inputs,
         report=raw.report,
+        statistics=statistics,
     )
 
 

@@ -25,10 +25,12 @@ from ..methods.optional_fields import word_tasks
 from ..models.configuration_pos_minimax_bert import NEXT_SENTENCE
 from ..pictures.curves import draw_curves
 from ..recipes import build_config
+from ..terminal import counted
 from ..training.cost import device_name
 from ..training.finetuning.adapters import is_adapter
 from ..training.finetuning.arguments import FinetuningRecipe
 from ..training.pretraining.arguments import PretrainingRecipe
+from ..training.pretraining.start_report import StartReport, modules, sizes
 from ..training.pretraining.state import RunState
 from .card_recipes import finetuned_recipe_text, pretraining_recipe_text
 from .card_results import (
@@ -69,6 +71,7 @@ def write_model_card(folder: Path, recipe: PretrainingRecipe, state: RunState) -
         ("Use", _usage(loading_snippets(folder, config, PLACEHOLDER, data))),
         ("Data", _data_table(data, Path(recipe.training.output_dir), config=config, state=state)),
         ("Training", _training(folder, recipe, state, config)),
+        ("Initial weights", _initial_weights(state)),
         ("Online probe", _probe(recipe, state)),
         ("Recipe", pretraining_recipe_text(recipe)),
         ("Limitations", _limitations(recipe, state)),
@@ -339,6 +342,42 @@ def _training(folder: Path, recipe: PretrainingRecipe, state: RunState, config: 
         draw_curves(state.history, folder / CURVES)
         parts.append(f"![Losses and other logged values over the steps of the run]({CURVES})")
     return "\n\n".join(part for part in parts if part)
+
+
+def _initial_weights(state: RunState) -> str:
+    """What the run took from another model, weight by weight; empty of a run that began with random ones."""
+    if state.start is None:
+        return ""
+    report = StartReport.from_json(state.start)
+    parts = {title: weights for title, weights in report.parts.items() if weights}
+    if not parts:
+        return ""
+    text = f"The run began from `{checkpoint_name(report.source)}` (`{report.model_type}`): {report.counts()}."
+    words = (("columns", report.columns), ("statistics", report.statistics))
+    facts = [
+        [f"{what}, {title}", ", ".join(f"`{name}`" for name in names)]
+        for what, found in words
+        for title, names in found.items()
+        if names
+    ]
+    if report.frozen:
+        facts.append(["not trained", counted(len(report.frozen), "weight")])
+    rows = [
+        [
+            f"`{weight.name}`",
+            title,
+            *("" if shape is None else sizes(shape) for shape in (weight.former, weight.shape)),
+            weight.note,
+        ]
+        for title, weights in parts.items()
+        if title != "taken"
+        for weight in weights
+    ]
+    if report.taken:
+        rows.append([", ".join(f"`{name}`" for name in modules(report.taken)), "taken", "", "", "as they are"])
+    tables = [markdown_table(facts, ["", ""])] if facts else []
+    tables.append(markdown_table(rows, ["weight", "", "shape before", "shape", ""]))
+    return "\n\n".join([text, *tables])
 
 
 def _versions() -> str:

@@ -15,6 +15,7 @@ from ..models.modeling_metamae import (
     MetaMAEModel,
 )
 from .example_inputs import signal_and_tokens
+from .meanings import Meaning
 from .papers import MAE_BIBTEX, METAMAE_BIBTEX
 from .record import Description, Method
 
@@ -44,6 +45,17 @@ def describe(config: MetaMAEConfig) -> Description:
     return PLAIN_MAE if config.num_adaptation_steps == 0 else METAMAE
 
 
+def weight_meaning(config: MetaMAEConfig, name: str) -> Meaning | None:
+    """Projections of patches and the table of words; positions are computed."""
+    if name.endswith("token_embeddings.weight"):
+        return Meaning("words")
+    if "patch_projection." in name or "patch_head." in name:
+        return Meaning("values", (config.modality, config.patch_shape, config.num_channels))
+    if name.endswith("mask_tokens"):
+        return Meaning("values", (config.has_patches, config.has_tokens))
+    return None
+
+
 METHOD = Method(
     config_class=MetaMAEConfig,
     model_classes={
@@ -55,4 +67,5 @@ METHOD = Method(
     describe=describe,
     example_inputs=signal_and_tokens,
     converter="hf_maskssl.hub.conversion.metamae:convert_file",
+    weight_meaning=weight_meaning,
 )

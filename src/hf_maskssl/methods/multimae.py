@@ -18,6 +18,7 @@ from ..models.modeling_multimae_heads import (
     MultiMAEForSemanticSegmentation,
 )
 from .example_inputs import aligned_images
+from .meanings import Meaning
 from .papers import BALANCERS, MAE_BIBTEX, MINIMAX_BIBTEX, MULTIMAE_BIBTEX
 from .record import Description, Method
 
@@ -61,6 +62,22 @@ def describe(config: MultiMAEConfig) -> Description:
     return dataclasses.replace(MULTIMAE, name=f"MultiMAE with {title}", bibtex=MULTIMAE_BIBTEX + bibtex)
 
 
+def weight_meaning(config: MultiMAEConfig, name: str) -> Meaning | None:
+    """Projections, class tables and predictions of one modality; positions are computed."""
+    parts = name.split(".")
+    table = config.modality_table()
+    if "class_embeddings" in parts or "projections" in parts:
+        read = table[parts[parts.index("embeddings") + 2]]
+        return Meaning("values", (read.kind, read.output_channels, read.patch_shape))
+    if "prediction" in parts:
+        output = table[parts[1]]
+        standardized = output.loss == "standardized_mse"
+        return Meaning(
+            "values", (output.source, output.kind, output.output_channels, output.patch_shape, standardized)
+        )
+    return None
+
+
 METHOD = Method(
     config_class=MultiMAEConfig,
     model_classes={
@@ -73,4 +90,5 @@ METHOD = Method(
     describe=describe,
     example_inputs=aligned_images,
     converter="hf_maskssl.hub.conversion.multimae:convert_file",
+    weight_meaning=weight_meaning,
 )

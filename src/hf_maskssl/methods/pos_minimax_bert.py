@@ -23,6 +23,7 @@ from ..models.modeling_pos_minimax_bert import (
     PoSMinimaxBertModel,
 )
 from .example_inputs import sentence_pairs
+from .meanings import Meaning
 from .papers import BALANCERS, BERT_BIBTEX, MINIMAX_BIBTEX
 from .record import Description, Method
 
@@ -75,6 +76,14 @@ def _balanced(method: Description, balancing: str) -> Description:
     return dataclasses.replace(method, name=name, summary=summary, bibtex=bibtex)
 
 
+def weight_meaning(config: PoSMinimaxBertConfig, name: str) -> Meaning | None:
+    """Learned positions, and the table of words that is read from and predicted with."""
+    if name.endswith("position_embeddings.weight"):
+        return Meaning("places", (), (config.max_position_embeddings,))
+    words = ("word_embeddings.weight", "predictions.bias", "predictions.decoder.weight", "predictions.decoder.bias")
+    return Meaning("words") if name.endswith(words) else None
+
+
 METHOD = Method(
     config_class=PoSMinimaxBertConfig,
     model_classes={
@@ -88,4 +97,5 @@ METHOD = Method(
     },
     describe=describe,
     example_inputs=sentence_pairs,
+    weight_meaning=weight_meaning,
 )

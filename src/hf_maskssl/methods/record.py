@@ -28,6 +28,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 from .entry_points import load_function, register_installed
+from .meanings import Meaning
 
 ENTRY_POINTS = "hf_maskssl.methods"
 
@@ -71,6 +72,8 @@ class Method:
             the entry NAME of the argument `inputs`. Published folders are checked with it.
         processor_classes: Feature extractors and image processors that only this method has.
         converter: Name, `module:function`, of the function that converts the authors' checkpoint, None without one.
+        weight_meaning: Function that gives, of a configuration and the name of a weight of the pre-training model, what its
+            numbers stand for, None where its shape says all; `training.init_from` asks it.
 
     Raises:
         ValueError: A configuration without `model_type`, or no class for one of the two Auto classes that are needed.
@@ -83,6 +86,7 @@ class Method:
     example_inputs: Callable[[Any], dict[str, torch.Tensor]]
     processor_classes: tuple[type[FeatureExtractionMixin] | type[BaseImageProcessor], ...] = ()
     converter: str | None = None
+    weight_meaning: Callable[[Any, str], Meaning | None] | None = None
 
     def __post_init__(self) -> None:
         if not self.config_class.model_type:

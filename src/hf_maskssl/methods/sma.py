@@ -1,6 +1,7 @@
 """SMA, self-guided masked auto-encoding (Xie et al. 2024)."""
 
 import dataclasses
+from typing import Literal
 
 from transformers import (
     AutoModel,
@@ -17,6 +18,7 @@ from ..models.modeling_sma import (
     SMAModel,
 )
 from .example_inputs import signal_and_tokens
+from .meanings import Meaning
 from .papers import PERCEIVER_IO_BIBTEX, SMA_BIBTEX
 from .record import Description, Method
 
@@ -46,6 +48,18 @@ def describe(config: SMAConfig) -> Description:
     )
 
 
+def weight_meaning(config: SMAConfig, name: str) -> Meaning | None:
+    """Learned positions, the table of words, and what reads and predicts values."""
+    if name.endswith(("position_embeddings.weight", "decoder.positions.weight")):
+        kind: Literal["places", "positions"] = "places" if config.has_tokens else "positions"
+        return Meaning(kind, (config.modality,), config.grid_shape or (config.num_tokens,))
+    if "decoder.output." in name or name.endswith("token_embeddings.weight"):
+        return Meaning("words") if config.has_tokens else Meaning("values", (config.modality, config.num_channels))
+    if "value_projection." in name:
+        return Meaning("values", (config.modality, config.num_channels))
+    return None
+
+
 METHOD = Method(
     config_class=SMAConfig,
     model_classes={
@@ -57,4 +71,5 @@ METHOD = Method(
     describe=describe,
     example_inputs=signal_and_tokens,
     converter="hf_maskssl.hub.conversion.sma:convert_folder",
+    weight_meaning=weight_meaning,
 )

@@ -138,6 +138,10 @@ class Kind(ABC, Generic[Arguments]):
         """
         return measure_labels(args, whole)
 
+    def ordered_as(self, args: Arguments, former: Processor, train_split: AnyDataset) -> Arguments:
+        """The arguments for a processor that takes its inputs in the order of a former one, where they have names."""
+        return args
+
     @abstractmethod
     def build_processor(self, args: Arguments, config: PreTrainedConfig, train_split: AnyDataset) -> Processor:
         """The processor of a recipe, its statistics measured on raw training rows; None where there is nothing to do.

@@ -1,5 +1,6 @@
 """Kind "tabular": one number per feature."""
 
+import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from datasets import Dataset
 from transformers import PreTrainedConfig
 
 from ...models.feature_extraction_series import SeriesFeatureExtractor
+from ..kept_statistics import column_names, columns_in_order
 from ..processors import Processor
 from ..tables.columns import left_out_words, numeric_columns
 from ..tables.empty_rows import Inputs, number_columns, observed_values
@@ -50,6 +52,14 @@ class TabularKind(SeriesInputs[TabularArguments]):
     def check_model(self, args: TabularArguments, config: PreTrainedConfig, for_pretraining: bool = False) -> None:
         super().check_model(args, config, for_pretraining)
         require_one_channel(self.name, config)
+
+    def ordered_as(self, args: TabularArguments, former: Processor, train_split: AnyDataset) -> TabularArguments:
+        """Columns that the recipe does not list stand where the former processor had them."""
+        known = column_names(former)
+        if args.input_column is not None or known is None:
+            return args
+        columns = feature_columns(args, None, train_split)
+        return dataclasses.replace(args, input_column=columns_in_order(columns, known))
 
     def unmeasured(self, args: TabularArguments, config: PreTrainedConfig, train_split: AnyDataset) -> SampleProcessor:
         columns = feature_columns(args, None, train_split)

@@ -25,12 +25,20 @@ class PretrainingArguments:
 
     Attributes:
         output_dir: Folder of the checkpoints, the pictures and the final model.
-        init_from: Hub name or folder of the model whose weights the run starts from: a ViT or ViT-MAE for a MultiMAE, which
-            takes them for its encoder and its rgb projection (`load_vit`); a BERT for a PoS-BERT, which takes the heads too
-            (data.tokenizer must then be that BERT's). The sizes must be equal, and a ViT-MAE needs model.position_order
-            column_first. None means random weights.
-        init_positions: Name of the way to start position embeddings: "same" takes them, and they must equal the MultiMAE's;
-            "drop" leaves them out.
+        init_from: Hub name or folder of the model whose weights the run starts from; None means random weights. It may be a
+            checkpoint of this package, of the same method (of a run, converted, with a head, or an encoder alone), that has read
+            other data: of another length, image size, number of channels or vocabulary, other columns or modalities. What fits is
+            taken, learned positions are interpolated, words and named columns keep their rows, and the rest is new; the log, the
+            card and `start_report.json` list it. The layers of the encoder must be alike. Beside that, a MultiMAE starts from a
+            ViT or ViT-MAE (its encoder and rgb projection, by `load_vit`; a ViT-MAE needs model.position_order column_first), a
+            PoS-BERT from a BERT with its heads, whose tokenizer data.tokenizer must then be. A resumed run goes on from its own
+            checkpoint alone.
+        init_positions: Name of the way to start position embeddings: "same" takes them (interpolated, where a checkpoint of this
+            package has another grid; a ViT's must equal the MultiMAE's); "drop" leaves them out.
+        init_statistics: Name of the source of mean and standard deviation by which inputs are standardised, where `init_from` is
+            a checkpoint of this package and data.standardize is "dataset": "keep" takes the checkpoint's for the columns,
+            channels and modalities that it knows and measures those of the others, "measure" measures all on the data of now.
+        init_freeze: Whether to train only what `init_from` has not given: a new modality's projection and decoder, say.
         seed: Seed of the initial weights, the order of the data, the masks and dropout.
         max_steps: Number of optimiser steps.
         batch_size: Number of samples per process and forward pass; the effective batch is this times processes times
@@ -77,6 +85,8 @@ class PretrainingArguments:
     output_dir: str = "outputs/run"
     init_from: str | None = None
     init_positions: Literal["same", "drop"] = "same"
+    init_statistics: Literal["keep", "measure"] = "keep"
+    init_freeze: bool = False
     seed: int = 0
     max_steps: int = 100_000
     batch_size: int = 64
@@ -134,6 +144,8 @@ class PretrainingArguments:
             )
         if self.save_best and not self.eval_steps:
             raise ValueError("training.save_best needs a validation loss: set training.eval_steps above 0.")
+        if self.init_freeze and self.init_from is None:
+            raise ValueError("training.init_freeze keeps the weights of training.init_from as they are: set that too.")
         if self.cuda_graphs:
             self._check_cuda_graphs()
         self._check_hub()

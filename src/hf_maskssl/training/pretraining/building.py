@@ -22,6 +22,7 @@ from transformers import AutoModelForPreTraining, PreTrainedModel, get_scheduler
 from transformers.utils import is_torch_tf32_available
 from transformers.utils.import_utils import enable_tf32
 
+from ...data.processors import Processor
 from ...files import JsonObject
 from ...launch import LONGEST_WAIT, check_launch
 from ...models.layers import enable_checkpointing
@@ -31,7 +32,7 @@ from ...recipes import build_config
 from .arguments import PretrainingArguments, PretrainingRecipe
 from .graphs import check_launch_for_graphs, check_model_for_graphs
 from .sharding import choose_units
-from .starting import start_from
+from .starting import Start
 
 
 def build_accelerator(args: PretrainingArguments, output_dir: Path) -> Accelerator:
@@ -121,8 +122,16 @@ def use_tf32(tf32: bool | None, device: torch.device) -> None:
         enable_tf32(tf32)
 
 
-def build_model(recipe: PretrainingRecipe, accelerator: Accelerator) -> PreTrainedModel:
-    """The model of a recipe on the CPU, its weights drawn by `seed` or taken from `init_from`.
+def build_model(
+    recipe: PretrainingRecipe, accelerator: Accelerator, start: Start | None = None, processor: Processor = None
+) -> PreTrainedModel:
+    """The model of a recipe on the CPU, its weights drawn by `seed`, or what another model gives of them.
+
+    Args:
+        recipe: The run.
+        accelerator: Processes and devices of the run.
+        start: Model that gives weights (`training.init_from`).
+        processor: Processor of the data, which knows their words and columns.
 
     Raises:
         ValueError: A model that cannot be trained as the recipe says.
@@ -130,8 +139,8 @@ def build_model(recipe: PretrainingRecipe, accelerator: Accelerator) -> PreTrain
     args = recipe.training
     set_seed(args.seed)
     model = AutoModelForPreTraining.from_config(build_config(recipe.model))
-    if args.init_from is not None:
-        model = start_from(model, args.init_from, args.init_positions)
+    if start is not None:
+        model = start.give(model, processor)
     hooks = pretraining_hooks(model)
     if accelerator.distributed_type == DistributedType.FSDP:
         reason = hooks.reason_against_fsdp()

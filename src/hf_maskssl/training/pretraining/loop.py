@@ -31,7 +31,7 @@ from .saving import finish, save
 from .seeds import mix, seed_device, seed_step
 from .sharding import embeddings_in_root
 from .signals import StopSignals
-from .starting import read_start
+from .starting import find_start, note_start
 from .state import RunState
 from .watching import Watcher, recipe_watchers
 from .window import LossWindow
@@ -107,15 +107,18 @@ class Pretrainer:
         args = self.args
         if not args.resume:
             refuse_former_run(self.output_dir)
-        if args.init_from is not None:
-            read_start(args.init_from)  # before the data, which may take hours to prepare
+        start = find_start(self)
         with self.accelerator.main_process_first():
             self.prepared: PreparedData = prepare_data(
-                self.recipe.data, build_config(self.recipe.model), complete=True
+                self.recipe.data,
+                build_config(self.recipe.model),
+                complete=True,
+                former=None if start is None else start.processor,
+                keeps_statistics=args.init_statistics == "keep",
             )
         for watcher in self.watchers:
             watcher.check(self)
-        model = build_model(self.recipe, self.accelerator)
+        model = build_model(self.recipe, self.accelerator, start, self.prepared.processor)
         self.parameters = model.num_parameters(), model.num_parameters(only_trainable=True)
         self.loader = training_loader(self.prepared, args, self.accelerator)
         optimizer = build_optimizer(model, args, self.accelerator.device)
@@ -125,6 +128,7 @@ class Pretrainer:
         if args.cuda_graphs:
             self._graphs = step_graphs(args, self.accelerator, self.model, self.optimizer)
         note_settings(self)
+        note_start(self, start)
         if self.accelerator.is_main_process:
             write_json(self.output_dir / REPORT_FILE, self.prepared.report.to_json())
             text = effective_recipe(self.recipe)

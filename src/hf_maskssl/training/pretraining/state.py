@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from ...files import JsonObject
+
 
 @dataclasses.dataclass
 class RunState:
@@ -25,6 +27,7 @@ class RunState:
         rows_left_out: Split -> number of rows that were left out of it.
         energy_kwh: Energy in kWh of the main process's machine, summed over resumptions; None where some part of the run was
             not measured (`training.cost`).
+        start: Report of what the run took from another model (`StartReport`); None of a run with random weights.
     """
 
     step: int = 0
@@ -45,6 +48,7 @@ class RunState:
     row_counts: dict[str, int] = dataclasses.field(default_factory=dict)
     rows_left_out: dict[str, int] = dataclasses.field(default_factory=dict)
     energy_kwh: float | None = None
+    start: JsonObject | None = None
 
     def record(self, values: dict[str, float]) -> None:
         """Add values of the current step to the history."""

@@ -1,0 +1,21 @@
+"""What the numbers of a weight stand for, beyond its shape: it decides what a run can take from a model of other sizes."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """The meaning of a weight that depends on the data.
+
+    Attributes:
+        kind: Kind of the weight. "positions": a row for each place of a grid, or for each column of a table; it can be
+            interpolated. "places": a row for each place in a text. "words": a row for each entry of the vocabulary. "values":
+            numbers of the input or the output themselves.
+        of: Facts that both models must have alike; otherwise nothing can be taken, whatever the shapes.
+        grid: Grid on which positions lie.
+    """
+
+    kind: Literal["positions", "places", "words", "values"]
+    of: tuple[object, ...] = ()
+    grid: tuple[int, ...] = ()
