@@ -87,7 +87,7 @@ MULTIMAE_RUNS = {
 READY = {"digits", "spoken_digits", "higgs_small", "japanese_vowels", "basic_motions", "protein_corpus", "own_data"}
 READY |= {"secondary_structure", "fluorescence", "clothing64"}
 READY |= {"sma_higgs_shared", "sma_smiles_corpus", "sma_protein_corpus", "sma_brown", "sma_clothing64", "sma_own_data"}
-READY |= {"multimae_scenes", "multimae_own_data"}
+READY |= {"multimae_scenes", "multimae_own_data", "multimae_add_modality"}
 READY |= {"pos_bert_wikibooks", "pos_bert_brown", "pos_bert_pydoc", "pos_bert_own_data"}
 # Overrides that recipes name in their heads, such as those of random masking.
 OVERRIDES = re.compile(r"((?:--\w+ (?:\"[^\"]*\"|[\w\-]+(?:\.\d+)?) ?)+)")

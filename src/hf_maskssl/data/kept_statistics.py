@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..models.feature_extraction_series import SeriesFeatureExtractor
+from ..models.image_processing_array import ArrayImageProcessor
 from ..models.image_processing_multimae import MultiMAEImageProcessor
 from .processors import ImageTextProcessor, NumericProcessor, Processor, split_processor
 
@@ -37,10 +38,10 @@ def keep_statistics(processor: Processor, former: Processor) -> tuple[Processor,
     if own is None:
         return processor, found
     if isinstance(own, MultiMAEImageProcessor):
-        kept: NumericProcessor = _of_modalities(own, theirs, found)
-    else:
-        kept = _of_one(own, theirs, found)
+        return _of_modalities(own, theirs, found), found
+    kept = _of_one(own, theirs, found)
     if isinstance(processor, ImageTextProcessor):
+        assert isinstance(kept, ArrayImageProcessor)
         return dataclasses.replace(processor, image_processor=kept), found
     return kept, found
 
