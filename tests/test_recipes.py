@@ -226,6 +226,15 @@ def test_overrides_in_the_head_are_valid(path: Path) -> None:
             assert getattr(config, name[2:]) == overrides[overrides.index(name) + 1]
 
 
+@by_name([path for path in RECIPES if path.stem in TABLE_8 or path.stem in ("digits", "higgs_small")])
+@pytest.mark.parametrize("objective", ["emix", "shed", "capri", "mae"])
+def test_baselines_are_one_override(path: Path, objective: str) -> None:
+    head = path.read_text(encoding="utf-8").partition("model:")[0]
+    assert "--objective emix, shed, capri or mae" in head
+    recipe = PretrainingRecipe(**load_recipe(path, ["--objective", objective], SECTIONS, primary="training"))
+    assert build_config(recipe.model).objective == objective
+
+
 @by_name([path for path in RECIPES if "model:" in path.read_text(encoding="utf-8")])
 def test_model_is_built_at_true_size(path: Path) -> None:
     config = build_config(load_recipe(path, (), SECTIONS)["model"])

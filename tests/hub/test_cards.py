@@ -27,7 +27,7 @@ from hf_maskssl.hub.cards import PLACEHOLDER, complete_card, is_hub_name, write_
 from hf_maskssl.hub.conversion.official_files import Converted
 from hf_maskssl.hub.snippets import WITH_PACKAGE, WITHOUT_PACKAGE, loading_snippets, widget_examples
 from hf_maskssl.methods import METHODS, find_method
-from hf_maskssl.methods.metamae import METAMAE, PLAIN_MAE
+from hf_maskssl.methods.metamae import DABS, METAMAE, PLAIN_MAE
 from hf_maskssl.methods.multimae import MM_MAE, MULTIMAE
 from hf_maskssl.methods.pos_minimax_bert import PLAIN_BERT, POS_BERT
 from hf_maskssl.methods.sma import SMA
@@ -469,7 +469,7 @@ def test_finetuned_bert_is_given_pairs_as_in_training(make_run: Any) -> None:
 
 
 def test_bibtex_is_balanced() -> None:
-    for method in [METAMAE, PLAIN_MAE, SMA, MULTIMAE, MM_MAE, PLAIN_BERT, POS_BERT]:
+    for method in [METAMAE, PLAIN_MAE, *DABS.values(), SMA, MULTIMAE, MM_MAE, PLAIN_BERT, POS_BERT]:
         assert method.bibtex.count("{") == method.bibtex.count("}")
         assert "\\\\" not in method.bibtex
 

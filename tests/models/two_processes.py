@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import balancing_cases
+import dabs_cases
 import metamae_cases
 import multimae_cases
 import pos_minimax_bert_cases
@@ -28,6 +29,10 @@ OBJECTIVES: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "first_order": (metamae_cases, "padded_tokens", {"first_order": True}),
     "plain_mae": (metamae_cases, "padded_tokens", {"num_adaptation_steps": 0, "contrastive_weight": 0.0}),
     "linear_decoder": (metamae_cases, "padded_tokens", {"decoder_num_hidden_layers": 0}),
+    **{case: (dabs_cases, case, {}) for case in ("emix-series", "emix-padded_tokens")},
+    **{f"{name}-padded_tokens": (dabs_cases, f"{name}-padded_tokens", {}) for name in ("shed", "capri", "mae")},
+    "capri-batch": (dabs_cases, "capri-padded_tokens", {"capri_negatives": "batch"}),
+    "mae-pairs": (dabs_cases, "mae-vision_language", {**dabs_cases.BACKBONE, "dabs_as_released": True}),
     **{
         f"sma-{case}": (sma_cases, case, {})
         for case in ("self-series", "cross-image", *sma_cases.PADDED_CASES, *sma_cases.HOLED_CASES)
@@ -37,6 +42,10 @@ OBJECTIVES: dict[str, tuple[Any, str, dict[str, Any]]] = {
     **{f"multimae-{case}": (multimae_cases, case, {}) for case in multimae_cases.CASES},
     **{f"pos-{case}": (pos_minimax_bert_cases, case, {}) for case in pos_minimax_bert_cases.CASES},
 }
+
+
+# e-Mix draws partners among a process's own samples.
+PARTNERS = torch.tensor([1, 3, 0, 2])
 
 
 def share(tensor: Any, rank: int) -> Any:
@@ -70,6 +79,8 @@ def run_objective(name: str, rank: int | None) -> dict[str, torch.Tensor]:
     cases, case, changes = OBJECTIVES[name]
     model = cases.small_model(case, **changes).train()
     inputs = unequal(objective_inputs(name))
+    if "mix_partners" in inputs:
+        inputs["mix_partners"] = torch.cat([PARTNERS, PARTNERS if rank is not None else PARTNERS + len(PARTNERS)])
     if rank is None:
         outputs = model(**inputs)
     else:

@@ -14,6 +14,7 @@ from transformers import AutoFeatureExtractor, AutoModelForPreTraining, PreTrain
 from ..methods.optional_fields import takes_channels_last, target_moments
 from ..models.feature_extraction_series import SeriesFeatureExtractor
 from ..models.layers import patchify, unpatchify
+from ..models.pretraining import pretraining_hooks
 from .features import evaluation_mode
 
 if TYPE_CHECKING:
@@ -148,6 +149,9 @@ def _loaded(
         raise ValueError(
             f"processor: expected the SeriesFeatureExtractor of a model of tables or series, got {type(processor).__name__}"
         )
+    reason = pretraining_hooks(loaded).reason_against_reconstruction()
+    if reason is not None:
+        raise ValueError(f"model: {reason}")
     if not {"is_masked", "observed_mask", "return_loss"} <= set(inspect.signature(loaded.forward).parameters):
         raise ValueError(
             f"model: a {type(loaded).__name__} cannot be asked for what is missing: give a pre-training model of MetaMAE or SMA"

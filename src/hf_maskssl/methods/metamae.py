@@ -16,7 +16,7 @@ from ..models.modeling_metamae import (
 )
 from .example_inputs import signal_and_tokens
 from .meanings import Meaning
-from .papers import MAE_BIBTEX, METAMAE_BIBTEX
+from .papers import DABS2_BIBTEX, DABS_BIBTEX, MAE_BIBTEX, METAMAE_BIBTEX
 from .record import Description, Method
 
 METAMAE = Description(
@@ -40,8 +40,34 @@ PLAIN_MAE = Description(
 )
 
 
+def _of_dabs(name: str, summary: str, version: int) -> Description:
+    """An objective of DABS (version 1) or of DABS 2.0, which MetaMAE's tables compare with."""
+    first = version == 1
+    return Description(
+        name=name,
+        summary=f"An encoder pre-trained without labels by {summary}; a baseline of "
+        "[MetaMAE](https://arxiv.org/abs/2310.16318), on its encoder",
+        title="DABS, Tamkin et al. 2021" if first else "DABS 2.0, Tamkin et al. 2022",
+        url="https://arxiv.org/abs/2111.12062" if first else "https://github.com/alextamkin/dabs",
+        repository="https://github.com/alextamkin/dabs",
+        bibtex=(DABS_BIBTEX if first else DABS2_BIBTEX) + METAMAE_BIBTEX,
+    )
+
+
+DABS = {
+    "emix": _of_dabs(
+        "e-Mix", "e-Mix: each sample's embedded tokens are mixed with another's, and the mixture is to find both", 1
+    ),
+    "shed": _of_dabs("ShED", "ShED: which tokens' embeddings were shuffled is to be detected", 1),
+    "capri": _of_dabs("Capri", "Capri: the prediction for a masked token is to find its embedding among others", 2),
+    "mae": _of_dabs("DABS MAE", "masked auto-encoding as in DABS: masked tokens are read off by one linear layer", 2),
+}
+
+
 def describe(config: MetaMAEConfig) -> Description:
-    """MetaMAE; without adaptation it is a plain MAE."""
+    """The objective; MetaMAE without adaptation is a plain MAE."""
+    if config.objective != "metamae":
+        return DABS[config.objective]
     return PLAIN_MAE if config.num_adaptation_steps == 0 else METAMAE
 
 

@@ -18,6 +18,24 @@ MAE_BIBTEX = """
   url = {https://arxiv.org/abs/2111.06377}
 }
 """
+DABS_BIBTEX = """
+@inproceedings{tamkin2021dabs,
+  title = {{DABS}: A Domain-Agnostic Benchmark for Self-Supervised Learning},
+  author = {Tamkin, Alex and Liu, Vincent and Lu, Rongfei and Fein, Daniel and Schultz, Colin and Goodman, Noah},
+  booktitle = {Advances in Neural Information Processing Systems, Datasets and Benchmarks Track},
+  year = {2021},
+  url = {https://arxiv.org/abs/2111.12062}
+}
+"""
+DABS2_BIBTEX = """
+@inproceedings{tamkin2022dabs,
+  title = {{DABS} 2.0: Improved Datasets and Algorithms for Universal Self-Supervision},
+  author = {Tamkin, A. and Banerjee, G. and Owda, M. and Liu, V. and Rammoorthy, S. and Goodman, N.},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year = {2022},
+  url = {https://github.com/alextamkin/dabs}
+}
+"""
 SMA_BIBTEX = """
 @inproceedings{xie2024sma,
   title = {Self-Guided Masked Autoencoders for Domain-Agnostic Self-Supervised Learning},

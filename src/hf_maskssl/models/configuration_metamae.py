@@ -38,7 +38,15 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
     loss is divided by the batch's mean support size, mean squared error where Eq. 1 names the l2 norm, and support
     tokens kept in the outer loss.
 
+    `objective` puts another objective on the same encoder: those of DABS, the baselines of the paper's tables
+    (`dabs_objectives.py`). Fields that an objective has no use for are not read. DABS's own encoder is
+    `position_embeddings="learned", head_dim=64, final_norm=False, pool_class_token=True`.
+
     Args:
+        objective: Objective of pre-training. "metamae": the paper's. "emix": each sample, mixed with another, finds both
+            (DABS, Tamkin et al. 2021). "shed": which tokens' embeddings were shuffled (DABS). "capri": a masked token's
+            prediction finds its embedding (DABS 2.0, Tamkin et al. 2022). "mae": masked tokens read off by one linear layer
+            (DABS 2.0). A MAE with the decoder below is "metamae" with `num_adaptation_steps=0, contrastive_weight=0`.
         modality: Kind of a sample.
             "tokens": `input_ids` (B, N); needs `vocab_size`, `max_position_embeddings`.
             "series": `input_values` (B, C, T), also tabular rows as (B, 1, features); needs `series_length`,
@@ -52,6 +60,11 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
         num_channels: Channels of a series or an image.
         patch_size: Time steps of a series patch; height and width of an image patch, one number for a square.
         hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: The encoder (Table 7).
+        head_dim: Width of a head of the encoder; None is `hidden_size / num_attention_heads`.
+        position_embeddings: Positions of the encoder. "sincos": fixed, and the class token has none. "learned": a table for the
+            class token and every position.
+        final_norm: Whether the encoder ends in a LayerNorm.
+        pool_class_token: Whether the class token counts in the mean over tokens, `pooler_output`.
         hidden_dropout_prob: The encoder's dropout P_drop (Table 8: 0.1 for PAMAP2 and HIGGS, else 0). The decoder has
             none.
         attention_probs_dropout_prob: Dropout on attention weights; none in the paper.
@@ -60,7 +73,7 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
             then reads every position, masked embeddings set to zero, and ReLU + linear (tokens: the tied embedding
             table) predicts.
         projector_hidden_size: Width of the projector's hidden layer; None is 4 * `hidden_size`.
-        projector_output_size: Width of the contrasted representation.
+        projector_output_size: Width of the contrasted representation, that of "emix" too.
         mask_ratio: Share of tokens hidden from the encoder, in (0, 1) (Table 8).
         masking: Choice of the hidden tokens. "random": every token alone, as in the paper. "span": runs of neighbours of
             geometric length with mean `mean_span_length`, as where a sensor drops out for a while or a block of columns is
@@ -77,7 +90,16 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
         contrastive_temperature: Temperature tau of Eq. 4.
         partly_observed_embedding: Whether patches of which some values are missing (`observed_mask`) get a learned embedding
             added, beside zeros in place of what is missing.
-        initializer_range: Standard deviation of the class and mask tokens.
+        corruption_rate: Share of tokens that "shed" shuffles and "capri" and "mae" set to zero. None is DABS's 0.15 for "shed"
+            and "capri", and `mask_ratio` for "mae".
+        dabs_temperature: Temperature of "emix" and "capri". None is DABS's: 0.2 and 0.07.
+        dabs_as_released: Whether to compute what DABS's released code computes where it departs from the papers. "emix": the
+            batch's mean mixing share weighs all samples, and each process compares within its own batch. "shed": where one
+            token alone is to be shuffled, it stays and counts as shuffled. "capri": every token is scored, masked or not, and
+            the softmax runs over predictions. "mae": the un-squared norm of the error, not its mean square.
+        capri_negatives: Candidates of "capri": all tokens of the sample, or the masked tokens of the batch (of all processes).
+        capri_normalize: Whether "capri" compares directions only. DABS does not, and reports that "capri" may diverge.
+        initializer_range: Standard deviation of the class and mask tokens, and of learned positions (1.0 in DABS).
         classifier_dropout: Dropout in front of a classification head.
 
     Raises:
@@ -87,6 +109,7 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
 
     model_type = "metamae"
 
+    objective: Literal["metamae", "mae", "emix", "shed", "capri"] = "metamae"
     modality: Literal["tokens", "series", "image", "vision_language"] = "image"
     vocab_size: int | None = None
     max_position_embeddings: int | None = None
@@ -101,6 +124,10 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
     num_hidden_layers: int = 12
     num_attention_heads: int = 8
     intermediate_size: int = 512
+    head_dim: int | None = None
+    position_embeddings: Literal["sincos", "learned"] = "sincos"
+    final_norm: bool = True
+    pool_class_token: bool = False
     hidden_act: str = "gelu"
     hidden_dropout_prob: float | int = 0.0
     attention_probs_dropout_prob: float | int = 0.0
@@ -127,6 +154,11 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
     nearby_ratio: float | int = 0.1
     contrastive_weight: float | int = 0.1
     contrastive_temperature: float | int = 0.5
+    corruption_rate: float | None = None
+    dabs_temperature: float | int | None = None
+    dabs_as_released: bool = False
+    capri_negatives: Literal["sequence", "batch"] = "sequence"
+    capri_normalize: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.image_size is None and self.modality == "image":
@@ -175,6 +207,20 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
         """Longest sequence the encoder sees, without the class token."""
         return self.num_patches + (int(self.max_position_embeddings or 0) if self.has_tokens else 0)
 
+    @property
+    def share_corrupted(self) -> float:
+        """Share of tokens that an objective of DABS corrupts."""
+        if self.corruption_rate is not None:
+            return self.corruption_rate
+        return self.mask_ratio if self.objective == "mae" else 0.15
+
+    @property
+    def dabs_temperature_or_default(self) -> float:
+        """Temperature of an objective of DABS."""
+        if self.dabs_temperature is not None:
+            return self.dabs_temperature
+        return 0.2 if self.objective == "emix" else 0.07
+
     def validate_input(self) -> None:
         tokens: dict[str, object] = {
             "vocab_size": self.vocab_size,
@@ -208,8 +254,8 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
                 )
 
     def validate_numbers(self) -> None:
-        check_positive(self, "layer_norm_eps", "contrastive_temperature")
-        check_at_least(self, 1, "num_channels", "patch_size", "mean_span_length", "mean_gap_length")
+        check_positive(self, "layer_norm_eps", "contrastive_temperature", "dabs_temperature")
+        check_at_least(self, 1, "num_channels", "patch_size", "mean_span_length", "mean_gap_length", "head_dim")
         check_at_least(
             self, 0, "initializer_range", "num_adaptation_steps", "contrastive_weight", "adaptation_step_size"
         )
@@ -221,7 +267,8 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
         axes = 1 if self.modality in ("tokens", "series") else 2
         for part in ("", "decoder_"):
             width = check_heads(self, f"{part}hidden_size", f"{part}num_attention_heads")
-            if width % (2 * axes):
+            is_learned = self.position_embeddings == "learned" and not part
+            if width % (2 * axes) and not is_learned:
                 raise ValueError(
                     f"`{part}hidden_size` must be a multiple of {2 * axes} for sine-cosine positions in {axes}-D, got "
                     f"{width}."
@@ -237,12 +284,17 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
             raise ValueError(f"`projector_hidden_size` must be at least 1 or None, got {self.projector_hidden_size}.")
 
     def validate_objective(self) -> None:
-        if not 0 < self.mask_ratio < 1:
-            raise ValueError(f"`mask_ratio` must lie between 0 and 1, both excluded, got {self.mask_ratio}.")
+        for name, share in (("mask_ratio", self.mask_ratio), ("corruption_rate", self.corruption_rate)):
+            if share is not None and not 0 < share < 1:
+                raise ValueError(f"`{name}` must lie between 0 and 1, both excluded, got {share}.")
         if self.masking == "span" and self.modality not in ("tokens", "series"):
             raise ValueError(f"masking='span' needs modality 'tokens' or 'series', got '{self.modality}'.")
         if self.gap_ratio > 0 and self.modality != "series":
             raise ValueError(f"`gap_ratio` makes gaps in series, but modality is '{self.modality}': set it to 0.")
+        if self.objective != "metamae":
+            if self.objective == "shed" and self.num_tokens < 2:
+                raise ValueError(f"objective='shed' shuffles tokens, got {self.num_tokens}: use smaller patches.")
+            return
         if self.num_adaptation_steps == 0 and self.contrastive_weight > 0:
             raise ValueError(
                 "`num_adaptation_steps=0` is plain MAE, whose amortised and adapted latents are the same: there is "

@@ -287,17 +287,24 @@ class SelfAttention(nn.Module):
     """
 
     def __init__(
-        self, config: PreTrainedConfig, hidden_size: int, num_heads: int, dropout: float, attention_dropout: float
+        self,
+        config: PreTrainedConfig,
+        hidden_size: int,
+        num_heads: int,
+        dropout: float,
+        attention_dropout: float,
+        head_dim: int | None = None,
     ) -> None:
         super().__init__()
         self.config = config
         self.num_heads = num_heads
-        self.head_dim = hidden_size // num_heads
+        self.head_dim = hidden_size // num_heads if head_dim is None else head_dim
         self.scaling = self.head_dim**-0.5
         self.attention_dropout = attention_dropout
         self.is_causal = False
-        self.qkv = FusedLinear(hidden_size, 3 * hidden_size, parts=3, bias=config.qkv_bias)
-        self.output = nn.Linear(hidden_size, hidden_size)
+        width = num_heads * self.head_dim
+        self.qkv = FusedLinear(hidden_size, 3 * width, parts=3, bias=config.qkv_bias)
+        self.output = nn.Linear(width, hidden_size)
         self.dropout = Dropout(dropout)
 
     def forward(
@@ -449,11 +456,12 @@ class TransformerBlock(nn.Module):
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
         drop_path_rate: float = 0.0,
+        head_dim: int | None = None,
     ) -> None:
         super().__init__()
         self.drop_path_rate = drop_path_rate
         self.attention_norm = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
-        self.attention = SelfAttention(config, hidden_size, num_heads, dropout, attention_dropout)
+        self.attention = SelfAttention(config, hidden_size, num_heads, dropout, attention_dropout, head_dim)
         self.mlp_norm = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
         self.mlp = Mlp(hidden_size, intermediate_size, config.hidden_act, dropout)
 

@@ -1,4 +1,4 @@
-"""MetaMAE's decoder, projector and position tables (Jang et al. 2023)."""
+"""MetaMAE's embeddings, decoder, projector and position tables (Jang et al. 2023)."""
 
 import math
 
@@ -8,11 +8,148 @@ from torch.nn import functional as F
 
 from .configuration_metamae import MetaMAEConfig
 from .distributed import SyncBatchNorm1d
-from .layers import TransformerBlock, normalize, padding_mask, sincos_positions
+from .dropout import Dropout
+from .input_checks import check_attention_mask, check_given, check_ids, check_no_observed_mask, check_signal
+from .layers import TransformerBlock, is_here, normalize, padding_mask, patchify, sincos_positions
 from .masking import TokenMask, gather_tokens
+from .observed_values import add_partly_observed, fill_missing, with_observed
+from .tokenized_input import TokenizedInput
 
 # Patch predictions (B, N_patches, P) and token logits (B, N_tokens, V); None where the modality has none.
 Predictions = tuple[torch.Tensor | None, torch.Tensor | None]
+
+
+INPUT_NAMES = {
+    "tokens": ("input_ids",),
+    "series": ("input_values",),
+    "image": ("pixel_values",),
+    "vision_language": ("pixel_values", "input_ids"),
+}
+
+
+class MetaMAEEmbeddings(nn.Module):
+    """Tokens of any modality -> (B, 1 + N, D): projected, placed by their positions, class token in front."""
+
+    positions: torch.Tensor
+
+    def __init__(self, config: MetaMAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        if config.has_patches:
+            patch_dim = math.prod(config.patch_shape) * config.num_channels
+            self.patch_projection = nn.Linear(patch_dim, config.hidden_size)
+        if config.has_tokens:
+            self.token_embeddings = nn.Embedding(int(config.vocab_size or 0), config.hidden_size)
+        marks = config.partly_observed_embedding
+        self.partly_observed = nn.Parameter(torch.zeros(config.hidden_size)) if marks else None
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
+        self.learned_positions: nn.Parameter | None = None
+        if config.position_embeddings == "learned":  # the class token's is the first
+            self.learned_positions = nn.Parameter(torch.zeros(1 + config.num_tokens, config.hidden_size))
+        else:
+            self.register_buffer("positions", position_table(config, config.hidden_size), persistent=False)
+        self.dropout = Dropout(config.hidden_dropout_prob)
+
+    def tokenize(
+        self,
+        input_ids: torch.Tensor | None,
+        input_values: torch.Tensor | None,
+        pixel_values: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        observed_mask: torch.Tensor | None = None,
+    ) -> TokenizedInput:
+        """Check the inputs against the configuration and cut them into tokens. Shapes as in `MetaMAEModel.forward`."""
+        config = self.config
+        given = {"input_ids": input_ids, "input_values": input_values, "pixel_values": pixel_values}
+        check_given(given, INPUT_NAMES[config.modality], f"A MetaMAE of modality '{config.modality}'")
+        patches = is_observed = None
+        if config.has_patches:
+            name = "input_values" if config.modality == "series" else "pixel_values"
+            signal, is_observed = fill_missing(name, given[name], observed_mask)
+            patches = patchify(self._check_signal(signal), config.patch_shape)
+            is_observed = None if is_observed is None else patchify(is_observed, config.patch_shape)
+        else:
+            check_no_observed_mask(observed_mask, f"A MetaMAE of modality '{config.modality}'")
+        if input_ids is not None:
+            check_ids(input_ids, int(config.vocab_size or 0), int(config.max_position_embeddings or 0))
+        if attention_mask is not None:
+            masked, unit = (patches, "patch") if input_ids is None else (input_ids, "token")
+            check_attention_mask(attention_mask, tuple(masked.shape[:2]), unit)  # type: ignore[union-attr]
+            if patches is not None and input_ids is not None:  # image patches are no padding
+                attention_mask = torch.cat([attention_mask.new_ones(patches.shape[:2]), attention_mask], dim=1)
+        return with_observed(TokenizedInput(patches, input_ids, attention_mask), is_observed)
+
+    def _embed(self, tokens: TokenizedInput) -> torch.Tensor:
+        """(B, N, D), every token before its position is added."""
+        parts = []
+        if tokens.patches is not None:
+            projected = self.patch_projection(tokens.patches.to(self.cls_token.dtype))
+            parts.append(add_partly_observed(projected, tokens, self.partly_observed))
+        if tokens.ids is not None:
+            parts.append(self.token_embeddings(tokens.ids))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def forward(
+        self,
+        tokens: TokenizedInput,
+        ids_keep: torch.Tensor | None = None,
+        is_masked: torch.Tensor | None = None,
+        embedded: torch.Tensor | None = None,
+        place: bool = True,
+    ) -> torch.Tensor:
+        """(B, 1 + N, D), or (B, 1 + K, D) of the tokens `ids_keep`; `is_masked` tokens become zero before positions are added.
+
+        Without `place` (B, N, D), every token before positions and the class token are added; given as `embedded`, it is placed.
+        """
+        if not place:
+            return self._embed(tokens)
+        cls_token, positions = self._class_and_positions(tokens.shape[1])
+        if embedded is None and tokens.ids is None and tokens.patches is not None and ids_keep is not None:
+            # Project only visible tokens: at a mask ratio of 0.85 most of the projection would be thrown away.
+            embedded = self.patch_projection(gather_tokens(tokens.patches, ids_keep).to(self.cls_token.dtype))
+            embedded = add_partly_observed(embedded, tokens, self.partly_observed, ids_keep)
+            embedded = embedded + gather_tokens(positions, ids_keep)
+        else:
+            embedded = self._embed(tokens) if embedded is None else embedded
+            if is_masked is not None:
+                embedded = embedded.masked_fill(is_masked.unsqueeze(-1), 0.0)
+            embedded = embedded + positions
+            if ids_keep is not None:
+                embedded = gather_tokens(embedded, ids_keep)
+        cls_token = cls_token.expand(embedded.shape[0], -1, -1).to(embedded.dtype)
+        return self.dropout(torch.cat([cls_token, embedded], dim=1))
+
+    def _class_and_positions(self, num_tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The placed class token (1, 1, D), and the positions of the other tokens (N, D)."""
+        if self.learned_positions is None:  # the class token's position is all zeros
+            return self.cls_token, self.positions[:num_tokens].to(self.cls_token.dtype)
+        return self.cls_token + self.learned_positions[0], self.learned_positions[1 : 1 + num_tokens]
+
+    def token_table(self) -> torch.Tensor:
+        """(V, D), the embedding of every id."""
+        table = self.token_embeddings
+        if is_here(table, nn.Embedding):
+            return table.weight
+        return table(torch.arange(int(self.config.vocab_size or 0), device=self.cls_token.device))
+
+    def _check_signal(self, signal: torch.Tensor | None) -> torch.Tensor:
+        config = self.config
+        if config.modality == "series":
+            signal = check_signal("input_values", signal, config.num_channels, ("time",))
+            if signal.shape[2] % config.patch_shape[0] or signal.shape[2] > config.signal_shape[0]:
+                raise ValueError(
+                    f"`input_values` must have a length of at most series_length={config.signal_shape[0]} that is a "
+                    f"multiple of patch_size={config.patch_shape[0]}, got {signal.shape[2]}: crop or pad it (with an "
+                    "attention_mask over patches)."
+                )
+            return signal
+        signal = check_signal("pixel_values", signal, config.num_channels, ("height", "width"))
+        if tuple(signal.shape[2:]) != config.signal_shape:
+            raise ValueError(
+                f"`pixel_values` must have image_size={list(config.signal_shape)}, got {list(signal.shape[2:])}: resize "
+                "it, or change the config."
+            )
+        return signal
 
 
 class MetaMAEDecoder(nn.Module):

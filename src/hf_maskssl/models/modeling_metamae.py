@@ -1,7 +1,8 @@
 """MetaMAE: masked auto-encoding as meta-learning (Jang et al. 2023, https://arxiv.org/abs/2310.16318).
 
 The file reads as a batch travels: inputs become tokens (`MetaMAEEmbeddings`), visible tokens become latents
-(`MetaMAEModel`), latents are adapted by the decoder's own gradient and decoded again (`MetaMAEForPretraining`).
+(`MetaMAEModel`), latents are adapted by the decoder's own gradient and decoded again (`MetaMAEForPretraining`). The other
+objectives on the same encoder are in `dabs_objectives.py`.
 """
 
 import contextlib
@@ -21,36 +22,37 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_metamae import MetaMAEConfig
+from .dabs_objectives import DABSInput, DABSObjective, corrupted_token_table
 from .distributed import all_gather, mean_over_scored, world_size
 from .dropout import Dropout
 from .head_losses import sequence_classification_loss, token_classification_loss
 from .input_checks import (
-    check_attention_mask,
     check_draw,
     check_explicit_mask,
-    check_given,
-    check_ids,
-    check_no_observed_mask,
-    check_signal,
 )
 from .layers import (
     SelfAttention,
     TransformerLayer,
     at_least_float32,
     init_linear_xavier,
-    is_here,
     linear_in_full_precision,
     masked_mean,
     padding_mask,
-    patchify,
     squared_error,
 )
-from .layers_metamae import MetaMAEDecoder, MetaMAEProjector, Predictions, ProjectorLinear, position_table
+from .layers_metamae import (
+    INPUT_NAMES,
+    MetaMAEDecoder,
+    MetaMAEEmbeddings,
+    MetaMAEProjector,
+    Predictions,
+    ProjectorLinear,
+    position_table,
+)
 from .masking import (
     TokenMask,
     adjacent_to,
     explicit_masking,
-    gather_tokens,
     group_scores,
     random_masking,
     scored_first,
@@ -58,7 +60,7 @@ from .masking import (
     visible_token_table,
 )
 from .model_rules import ModelRules, drop_unused
-from .observed_values import add_partly_observed, fill_missing, with_gaps, with_observed
+from .observed_values import with_gaps
 from .pretraining import MaskedPretraining
 from .tokenized_input import TokenizedInput
 
@@ -68,19 +70,24 @@ class MetaMAEForPretrainingOutput(ModelOutput):
     """The result of one pre-training forward pass.
 
     Attributes:
-        loss: Scalar, Eq. 5.
+        loss: Scalar, Eq. 5, or the loss of another objective.
         loss_parts: Detached scalars: `reconstruction` (Eq. 2, after adaptation), `support` (the inner loss before the
             first adaptation step), `contrastive` (Eq. 3, unweighted); with vision and language also
-            `reconstruction_patches` and `reconstruction_tokens`.
+            `reconstruction_patches` and `reconstruction_tokens`. Of other objectives `reconstruction`, `contrastive` or
+            `detection`, and `accuracy` of what was found or detected.
         patch_predictions: (B, N_patches, P) values of every patch, channel fastest; None without patches.
         token_logits: (B, N_tokens, V); None without tokens.
-        mask: (B, N) int64, 1 = hidden from the encoder and scored by the loss; image patches first, then tokens.
+        mask: (B, N) int64, 1 = hidden from the encoder and scored by the loss; image patches first, then tokens. With "shed"
+            1 = shuffled; None with "emix".
         support_mask: (B, N) int64, 1 = scored by the inner loss (visible tokens and sampled nearby ones); None without
             adaptation.
         latents: (B, 1 + K, D) amortised latents of the class token and the visible tokens, in the order of their
-            draws.
+            draws; with other objectives (B, 1 + N, D) of all tokens.
         adapted_latents: Latents after adaptation, of the same shape; None without adaptation.
         hidden_states, attentions: Outputs of the encoder's layers, when asked for.
+        detection_logits: (B, N, 2) with "shed": a token's own embedding, or another's.
+        predicted_embeddings: (B, N, D) with "capri".
+        projections, mixed_projections: (B, projector_output_size) of samples and of mixed samples, with "emix".
     """
 
     loss: torch.Tensor | None = None
@@ -93,110 +100,10 @@ class MetaMAEForPretrainingOutput(ModelOutput):
     adapted_latents: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
-
-
-class MetaMAEEmbeddings(nn.Module):
-    """Tokens of any modality -> (B, 1 + N, D): projected, placed by fixed sine-cosine positions, class token in front."""
-
-    positions: torch.Tensor
-
-    def __init__(self, config: MetaMAEConfig) -> None:
-        super().__init__()
-        self.config = config
-        if config.has_patches:
-            patch_dim = math.prod(config.patch_shape) * config.num_channels
-            self.patch_projection = nn.Linear(patch_dim, config.hidden_size)
-        if config.has_tokens:
-            self.token_embeddings = nn.Embedding(int(config.vocab_size or 0), config.hidden_size)
-        marks = config.partly_observed_embedding
-        self.partly_observed = nn.Parameter(torch.zeros(config.hidden_size)) if marks else None
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
-        self.register_buffer("positions", position_table(config, config.hidden_size), persistent=False)
-        self.dropout = Dropout(config.hidden_dropout_prob)
-
-    def tokenize(
-        self,
-        input_ids: torch.Tensor | None,
-        input_values: torch.Tensor | None,
-        pixel_values: torch.Tensor | None,
-        attention_mask: torch.Tensor | None,
-        observed_mask: torch.Tensor | None = None,
-    ) -> TokenizedInput:
-        """Check the inputs against the configuration and cut them into tokens. Shapes as in `MetaMAEModel.forward`."""
-        config = self.config
-        given = {"input_ids": input_ids, "input_values": input_values, "pixel_values": pixel_values}
-        check_given(given, INPUT_NAMES[config.modality], f"A MetaMAE of modality '{config.modality}'")
-        patches = is_observed = None
-        if config.has_patches:
-            name = "input_values" if config.modality == "series" else "pixel_values"
-            signal, is_observed = fill_missing(name, given[name], observed_mask)
-            patches = patchify(self._check_signal(signal), config.patch_shape)
-            is_observed = None if is_observed is None else patchify(is_observed, config.patch_shape)
-        else:
-            check_no_observed_mask(observed_mask, f"A MetaMAE of modality '{config.modality}'")
-        if input_ids is not None:
-            check_ids(input_ids, int(config.vocab_size or 0), int(config.max_position_embeddings or 0))
-        if attention_mask is not None:
-            masked, unit = (patches, "patch") if input_ids is None else (input_ids, "token")
-            check_attention_mask(attention_mask, tuple(masked.shape[:2]), unit)  # type: ignore[union-attr]
-            if patches is not None and input_ids is not None:  # image patches are no padding
-                attention_mask = torch.cat([attention_mask.new_ones(patches.shape[:2]), attention_mask], dim=1)
-        return with_observed(TokenizedInput(patches, input_ids, attention_mask), is_observed)
-
-    def forward(
-        self,
-        tokens: TokenizedInput,
-        ids_keep: torch.Tensor | None = None,
-        is_masked: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """(B, 1 + N, D), or (B, 1 + K, D) of the tokens `ids_keep`; `is_masked` tokens become zero before positions are added."""
-        positions = self.positions[: tokens.shape[1]].to(self.cls_token.dtype)
-        if tokens.ids is None and tokens.patches is not None and ids_keep is not None:
-            # Project only visible tokens: at a mask ratio of 0.85 most of the projection would be thrown away.
-            embedded = self.patch_projection(gather_tokens(tokens.patches, ids_keep).to(self.cls_token.dtype))
-            embedded = add_partly_observed(embedded, tokens, self.partly_observed, ids_keep)
-            embedded = embedded + gather_tokens(positions, ids_keep)
-        else:
-            parts = []
-            if tokens.patches is not None:
-                projected = self.patch_projection(tokens.patches.to(self.cls_token.dtype))
-                parts.append(add_partly_observed(projected, tokens, self.partly_observed))
-            if tokens.ids is not None:
-                parts.append(self.token_embeddings(tokens.ids))
-            embedded = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-            if is_masked is not None:
-                embedded = embedded.masked_fill(is_masked.unsqueeze(-1), 0.0)
-            embedded = embedded + positions
-            if ids_keep is not None:
-                embedded = gather_tokens(embedded, ids_keep)
-        cls_token = self.cls_token.expand(embedded.shape[0], -1, -1).to(embedded.dtype)  # its position is all zeros
-        return self.dropout(torch.cat([cls_token, embedded], dim=1))
-
-    def token_table(self) -> torch.Tensor:
-        """(V, D), the embedding of every id."""
-        table = self.token_embeddings
-        if is_here(table, nn.Embedding):
-            return table.weight
-        return table(torch.arange(int(self.config.vocab_size or 0), device=self.positions.device))
-
-    def _check_signal(self, signal: torch.Tensor | None) -> torch.Tensor:
-        config = self.config
-        if config.modality == "series":
-            signal = check_signal("input_values", signal, config.num_channels, ("time",))
-            if signal.shape[2] % config.patch_shape[0] or signal.shape[2] > config.signal_shape[0]:
-                raise ValueError(
-                    f"`input_values` must have a length of at most series_length={config.signal_shape[0]} that is a "
-                    f"multiple of patch_size={config.patch_shape[0]}, got {signal.shape[2]}: crop or pad it (with an "
-                    "attention_mask over patches)."
-                )
-            return signal
-        signal = check_signal("pixel_values", signal, config.num_channels, ("height", "width"))
-        if tuple(signal.shape[2:]) != config.signal_shape:
-            raise ValueError(
-                f"`pixel_values` must have image_size={list(config.signal_shape)}, got {list(signal.shape[2:])}: resize "
-                "it, or change the config."
-            )
-        return signal
+    detection_logits: torch.Tensor | None = None
+    predicted_embeddings: torch.Tensor | None = None
+    projections: torch.Tensor | None = None
+    mixed_projections: torch.Tensor | None = None
 
 
 class MetaMAEPreTrainedModel(ModelRules, PreTrainedModel):
@@ -232,7 +139,12 @@ class MetaMAEPreTrainedModel(ModelRules, PreTrainedModel):
             init.normal_(module.cls_token, std=std)
             if module.partly_observed is not None:
                 init.normal_(module.partly_observed, std=std)
-            init.copy_(module.positions, position_table(self.config, self.config.hidden_size))
+            if module.learned_positions is not None:
+                init.normal_(module.learned_positions, std=std)
+            else:
+                init.copy_(module.positions, position_table(self.config, self.config.hidden_size))
+        elif isinstance(module, DABSObjective):
+            init.copy_(module.counts, corrupted_token_table(self.config))
         elif isinstance(module, MetaMAEDecoder):
             init.normal_(module.mask_tokens, std=std)
             init.copy_(module.positions, position_table(self.config, self.config.decoder_hidden_size))
@@ -243,10 +155,10 @@ class MetaMAEPreTrainedModel(ModelRules, PreTrainedModel):
 
 
 class MetaMAEModel(MetaMAEPreTrainedModel):
-    """The encoder f_theta: 12 pre-norm layers and a final norm (Table 7)."""
+    """The encoder f_theta: 12 pre-norm layers and a final norm (Table 7), or as the configuration says."""
 
     # A pre-training checkpoint opened as an encoder is complete without them.
-    _keys_to_ignore_on_load_unexpected = [r"^decoder\.", r"^projector\.", r"^classifier\."]
+    _keys_to_ignore_on_load_unexpected = [r"^decoder\.", r"^projector\.", r"^dabs\.", r"^classifier\."]
 
     def __init__(self, config: MetaMAEConfig) -> None:
         super().__init__(config)
@@ -259,10 +171,11 @@ class MetaMAEModel(MetaMAEPreTrainedModel):
                 config.intermediate_size,
                 config.hidden_dropout_prob,
                 config.attention_probs_dropout_prob,
+                head_dim=config.head_dim,
             )
             for _ in range(config.num_hidden_layers)
         )
-        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if config.final_norm else nn.Identity()
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -285,6 +198,7 @@ class MetaMAEModel(MetaMAEPreTrainedModel):
         is_masked: torch.Tensor | None = None,
         tokens: TokenizedInput | None = None,
         observed_mask: torch.Tensor | None = None,
+        embedded: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         """Encode a batch, whole or in part.
@@ -301,10 +215,11 @@ class MetaMAEModel(MetaMAEPreTrainedModel):
             observed_mask: (B, C, T) of `input_values`, or (B, C, H, W) of `pixel_values`, 1 = observed, 0 = missing (there the
                 values are never read, NaN neither). A patch of which nothing was observed is padding; one observed in part is
                 read with zeros for the rest. None means that nothing is missing.
+            embedded: (B, N, D), embeddings to read in place of those of `tokens`, which are needed too; without positions.
 
         Returns:
             `last_hidden_state` (B, 1 + N or 1 + K, D), class token first; `pooler_output` (B, D), the mean over real
-            tokens without the class token.
+            tokens without the class token (with it, where `pool_class_token` says so).
 
         Raises:
             ValueError: An input is missing, has another shape, type or channel count than the configuration says, or
@@ -314,7 +229,7 @@ class MetaMAEModel(MetaMAEPreTrainedModel):
         settings = drop_unused(kwargs, "A MetaMAE")
         if tokens is None:
             tokens = self.embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask, observed_mask)
-        hidden_states = self.embeddings(tokens, ids_keep, is_masked)
+        hidden_states = self.embeddings(tokens, ids_keep, is_masked, embedded)
         is_real = tokens.attention_mask if ids_keep is None else keep_mask
         # The class token is always real.
         with_class = None if is_real is None else F.pad(is_real.to(torch.int64), (1, 0), value=1)
@@ -322,12 +237,14 @@ class MetaMAEModel(MetaMAEPreTrainedModel):
         for layer in self.layers:
             hidden_states = layer(hidden_states, layer_mask, **settings)
         hidden_states = self.norm(hidden_states)
-        pooled = masked_mean(hidden_states[:, 1:], None if is_real is None else is_real.bool())
+        counted = with_class if self.config.pool_class_token else is_real
+        states = hidden_states if self.config.pool_class_token else hidden_states[:, 1:]
+        pooled = masked_mean(states, None if counted is None else counted.bool())
         return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
 
 
 class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
-    """MetaMAE's objective (Eqs. 1-5, Algorithm 1); plain MAE with `num_adaptation_steps=0, contrastive_weight=0`."""
+    """MetaMAE's objective (Eqs. 1-5, Algorithm 1), plain MAE with `num_adaptation_steps=0, contrastive_weight=0`, or DABS's."""
 
     # A gradient is taken inside the forward pass.
     _can_compile_fullgraph = False
@@ -336,8 +253,10 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
     def __init__(self, config: MetaMAEConfig) -> None:
         super().__init__(config)
         self.metamae = MetaMAEModel(config)
-        self.decoder = MetaMAEDecoder(config)
-        self.projector = MetaMAEProjector(config) if config.contrastive_weight > 0 else None
+        is_dabs = config.objective != "metamae"
+        self.dabs = DABSObjective(config) if is_dabs else None
+        self.decoder = None if is_dabs else MetaMAEDecoder(config)
+        self.projector = MetaMAEProjector(config) if config.contrastive_weight > 0 and not is_dabs else None
         table = visible_token_table(config.num_tokens, config.mask_ratio)
         self.register_buffer("visible_tokens", table, persistent=False)
         self.post_init()
@@ -345,15 +264,21 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
     def compilable_modules(self) -> list[nn.Module]:
         """Modules that `torch.compile` may replace in training: not those that are differentiated twice."""
         adapted_twice = self.config.num_adaptation_steps > 0 and not self.config.first_order
-        return list(self.metamae.layers) if adapted_twice else [*self.metamae.layers, *self.decoder.layers]
+        decoded = [] if self.decoder is None or adapted_twice else self.decoder.layers
+        return [*self.metamae.layers, *decoded]
 
     def reason_against_fsdp(self) -> str | None:
-        if self.config.num_adaptation_steps == 0:
+        if self.config.num_adaptation_steps == 0 or self.dabs is not None:
             return None
         return (
             "MetaMAE takes a gradient inside its forward pass, and FSDP's hooks free the decoder's gathered weights before that "
             "gradient is taken. Train it with DDP (the model is small: 7.4 million parameters at the paper's size)."
         )
+
+    def reason_against_reconstruction(self) -> str | None:
+        if self.config.objective in ("metamae", "mae"):
+            return None
+        return f"objective '{self.config.objective}' reconstructs nothing: use a model of 'metamae' or 'mae'."
 
     @can_return_tuple
     def forward(
@@ -369,33 +294,56 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
         is_masked: torch.Tensor | None = None,
         span_noise: torch.Tensor | None = None,
         gap_noise: torch.Tensor | None = None,
+        mix_noise: torch.Tensor | None = None,
+        mix_partners: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> MetaMAEForPretrainingOutput:
-        """Mask, encode, adapt, decode, compare.
+        """Mask, encode, adapt, decode, compare; or corrupt, encode, predict, as `config.objective` says.
 
         Args:
             input_ids, input_values, pixel_values, attention_mask, observed_mask: Inputs of `MetaMAEModel.forward`. Missing
                 values are no targets, and the share that is masked is one of the tokens that have others.
-            noise: (B, N) uniform draws in [0, 1); the smallest stay visible. Drawn here when absent.
+            noise: (B, N) uniform draws in [0, 1); the smallest stay visible (are not corrupted). Drawn here when absent.
             nearby_noise: (B, N) uniform draws; below `nearby_ratio`, a masked token next to a visible one is support.
             return_loss: Whether the output has `loss` and `loss_parts`. Trainer evaluates models that have this argument.
             is_masked: (B, N), nonzero = masked, padding left out; a token of every row must stay visible. None draws it.
             span_noise, gap_noise: (B, N) uniform draws; runs of `masking="span"` begin where they are small. (B, C, 3) draws
                 of the gaps of `gap_ratio` (`with_gaps`), which no batch with `is_masked` gets.
+            mix_noise, mix_partners: (B,) uniform draws, the shares of "emix", and (B,) int64, a permutation of the batch.
 
         Raises:
             ValueError: `MetaMAEModel.forward` refuses an input, a draw or mask has another shape, or the mask hides all.
         """
-        config, embeddings = self.config, self.metamae.embeddings
-        tokens = embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask, observed_mask)
-        tokens, mask = self._mask(tokens, noise, span_noise, gap_noise, is_masked)
+        inputs = (input_ids, input_values, pixel_values, attention_mask, observed_mask)
+        tokens = self.metamae.embeddings.tokenize(*inputs)
+        if self.config.gap_ratio > 0 and is_masked is None:
+            tokens = with_gaps(tokens, self.config, gap_noise)
+        if self.dabs is None:
+            mask = self._mask(tokens, noise, span_noise, is_masked)
+            return self._adapt_and_decode(tokens, mask, nearby_noise, return_loss, **kwargs)
+        scores = self._scores(tokens, noise, span_noise)
+        return self._corrupt_and_predict(
+            self.dabs, tokens, scores, is_masked, mix_noise, mix_partners, return_loss, **kwargs
+        )
+
+    def _adapt_and_decode(
+        self,
+        tokens: TokenizedInput,
+        mask: TokenMask,
+        nearby_noise: torch.Tensor | None,
+        return_loss: bool,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> MetaMAEForPretrainingOutput:
+        """The paper's objective."""
+        config, decoder = self.config, self.decoder
+        assert decoder is not None  # of this objective
         visible: dict[str, torch.Tensor | None] = {"ids_keep": mask.ids_keep, "keep_mask": mask.keep_mask}
         visible = visible if config.decoder_num_hidden_layers else {"is_masked": mask.is_masked}
         encoded = self.metamae(tokens=tokens, return_dict=True, **visible, **kwargs)
-        latents, table = encoded.last_hidden_state, embeddings.token_table() if config.has_tokens else None
+        latents, table = encoded.last_hidden_state, self._token_table()
 
         def decode(values: torch.Tensor, twice: bool = False, ids: torch.Tensor | None = None) -> Predictions:
-            return self.decoder(values, mask, table, twice, ids)
+            return decoder(values, mask, table, twice, ids)
 
         adapted, support, support_loss = latents, None, None
         with _float32_where_half_underflows(latents):
@@ -420,27 +368,67 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
             attentions=encoded.attentions,
         )
 
+    def _corrupt_and_predict(
+        self,
+        objective: DABSObjective,
+        tokens: TokenizedInput,
+        scores: torch.Tensor,
+        is_masked: torch.Tensor | None,
+        mix_noise: torch.Tensor | None,
+        mix_partners: torch.Tensor | None,
+        return_loss: bool,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> MetaMAEForPretrainingOutput:
+        """An objective of DABS."""
+
+        def encode(embedded: torch.Tensor) -> BaseModelOutputWithPooling:
+            return self.metamae(tokens=tokens, embedded=embedded, return_dict=True, **kwargs)
+
+        embedded = self.metamae.embeddings(tokens, place=False)
+        table = self._token_table()
+        found = objective(DABSInput(tokens, embedded, table, encode, scores, is_masked, mix_noise, mix_partners))
+        parts = list(found.parts.values())
+        return MetaMAEForPretrainingOutput(
+            loss=parts[0] if return_loss else None,
+            loss_parts={name: part.detach() for name, part in found.parts.items()} if return_loss else None,
+            patch_predictions=found.patch_predictions,
+            token_logits=found.token_logits,
+            mask=None if found.corruption is None else found.corruption.is_corrupted.long(),
+            latents=found.encoded.last_hidden_state,
+            hidden_states=found.encoded.hidden_states,
+            attentions=found.encoded.attentions,
+            detection_logits=found.detection_logits,
+            predicted_embeddings=found.predicted_embeddings,
+            projections=found.projections,
+            mixed_projections=found.mixed_projections,
+        )
+
+    def _token_table(self) -> torch.Tensor | None:
+        return self.metamae.embeddings.token_table() if self.config.has_tokens else None
+
     def _mask(
         self,
         tokens: TokenizedInput,
         noise: torch.Tensor | None,
         span_noise: torch.Tensor | None,
-        gap_noise: torch.Tensor | None,
         is_masked: torch.Tensor | None,
-    ) -> tuple[TokenizedInput, TokenMask]:
-        """The tokens, with gaps where there are to be some, and their split into visible and masked ones: the caller's, or one of
-        `masking`."""
-        config = self.config
+    ) -> TokenMask:
+        """The split of tokens into visible and masked ones: the caller's, or one of `masking`."""
         if is_masked is not None:
             is_masked = check_explicit_mask(is_masked, tokens.shape, tokens.is_real)
-            return tokens, explicit_masking(is_masked, tokens.is_real)
-        if config.gap_ratio > 0:
-            tokens = with_gaps(tokens, config, gap_noise)
+            return explicit_masking(is_masked, tokens.is_real)
+        scores = self._scores(tokens, noise, span_noise)
+        return random_masking(scores, self.config.mask_ratio, tokens.attention_mask, self.visible_tokens)
+
+    def _scores(
+        self, tokens: TokenizedInput, noise: torch.Tensor | None, span_noise: torch.Tensor | None
+    ) -> torch.Tensor:
+        """(B, N), by which tokens are masked, the largest first; of "span" whole runs."""
         noise = self._draw("noise", noise, tokens)
-        if config.masking == "span":
-            groups = span_groups(self._draw("span_noise", span_noise, tokens), config.mean_span_length)
+        if self.config.masking == "span":
+            groups = span_groups(self._draw("span_noise", span_noise, tokens), self.config.mean_span_length)
             noise = group_scores(noise, groups).double()  # whole numbers, of which every one counts
-        return tokens, random_masking(noise, config.mask_ratio, tokens.attention_mask, self.visible_tokens)
+        return noise
 
     def _draw(self, name: str, draw: torch.Tensor | None, tokens: TokenizedInput) -> torch.Tensor:
         check_draw(name, draw, tokens.shape)
@@ -550,7 +538,7 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
 class MetaMAEHead(MetaMAEPreTrainedModel):
     """An encoder with a new linear layer: what the two task models share."""
 
-    _keys_to_ignore_on_load_unexpected = [r"^decoder\.", r"^projector\."]
+    _keys_to_ignore_on_load_unexpected = [r"^decoder\.", r"^projector\.", r"^dabs\."]
 
     def __init__(self, config: MetaMAEConfig) -> None:
         super().__init__(config)
@@ -611,14 +599,6 @@ class MetaMAEForTokenClassification(MetaMAEHead):
         return TokenClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
-
-
-INPUT_NAMES = {
-    "tokens": ("input_ids",),
-    "series": ("input_values",),
-    "image": ("pixel_values",),
-    "vision_language": ("pixel_values", "input_ids"),
-}
 
 
 @contextlib.contextmanager

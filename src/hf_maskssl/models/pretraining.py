@@ -33,6 +33,10 @@ class MaskedPretraining:
         """
         return None
 
+    def reason_against_reconstruction(self) -> str | None:
+        """The reason why the model predicts nothing of its input, to draw or to fill holes with; None where it does."""
+        return None
+
     def set_training_progress(self, fraction: float) -> None:
         """Take note, before each step, of the share of training that is done, for an objective that changes over training.
 

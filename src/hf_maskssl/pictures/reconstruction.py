@@ -23,6 +23,7 @@ from ..methods.optional_fields import takes_channels_last, target_moments, word_
 from ..models.feature_extraction_series import SeriesFeatureExtractor
 from ..models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from ..models.layers import patchify, unpatchify
+from ..models.pretraining import pretraining_hooks
 from .figures import INPUT_COLOR, PREDICTION_COLOR, grid_axes, new_figure, save_figure, style_small
 
 RIGHT_COLOR, WRONG_COLOR = "#9fdcc4", "#f6b89a"
@@ -194,6 +195,9 @@ def _predict(
     model: PreTrainedModel, inputs: Mapping[str, torch.Tensor]
 ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor]:
     """Predictions (B, N, P) in the input's units, logits (B, N, V), and the mask (B, N) bool on the CPU."""
+    reason = pretraining_hooks(model).reason_against_reconstruction()
+    if reason is not None:
+        raise ValueError(reason)
     # A method that predicts masked places only must predict all of them here.
     options = {"predict_all": True} if "predict_all" in inspect.signature(model.forward).parameters else {}
     outputs = model(**inputs, **options)

@@ -12,6 +12,7 @@ from ...files import incomplete_folder
 from ...methods import METHODS
 from ...scripts import OneLineErrors
 from ..cards import write_converted_card
+from .dabs import DABS_FIELDS
 from .metamae import NOT_STORED
 from .multimae import NOT_IN_WEIGHTS
 
@@ -60,10 +61,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     parser = OneLineErrors(description=__doc__)
     methods = parser.add_subparsers(dest="method", required=True)
-    metamae = methods.add_parser("metamae", help="alinlab/MetaMAE")
+    metamae = methods.add_parser("metamae", help="alinlab/MetaMAE, alextamkin/dabs")
     metamae.add_argument("checkpoint", type=Path, help="the authors' file, e.g. ckpt-100k.pth")
     for name, description in NOT_STORED.items():
         metamae.add_argument(f"--{name}", type=int if name.endswith("heads") else float, help=description)
+    for name, (kind, description) in DABS_FIELDS.items():
+        metamae.add_argument(f"--{name}", type=kind, help=description)
     sma = methods.add_parser("sma", help="Johnathan-Xie/sma")
     sma.add_argument("checkpoint", type=Path, help="the authors' folder: config.json and pytorch_model.bin")
     sma.add_argument("--modality", choices=["series", "image"], help="modality of a model of continuous inputs")

@@ -10,7 +10,8 @@ from transformers import PreTrainedModel
 
 import hf_maskssl
 
-from .official_files import Converted, Names, State, load_completely, read_checkpoint, rename_weight
+from .dabs import DABS_FIELDS, convert_dabs, is_dabs
+from .official_files import Allowed, Converted, Names, State, load_completely, read_checkpoint, rename_weight
 
 # Configuration fields that no file of the authors stores.
 NOT_STORED = {
@@ -23,13 +24,28 @@ NOT_STORED = {
 }
 
 
+class LightningCallback:
+    """Stands for classes by which older Lightning files name the states of callbacks, which are not read."""
+
+
+LIGHTNING_CLASSES: Allowed = [(LightningCallback, "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint")]
+
+
 def convert_file(checkpoint: Path, **fields: Any) -> Converted:
-    """Convert the authors' ckpt-<N>k.pth; `fields` are arguments of `convert_metamae`.
+    """Convert the authors' ckpt-<N>k.pth, or a file of DABS, whose objectives are MetaMAE's baselines.
+
+    `fields` are arguments of `convert_metamae` or `convert_dabs`.
 
     Raises:
         ValueError: The file cannot be read or does not fit.
     """
-    model = convert_metamae(read_checkpoint(checkpoint), **fields)
+    state = read_checkpoint(checkpoint, LIGHTNING_CLASSES)
+    if is_dabs(state):
+        return convert_dabs(state, **fields)
+    of_dabs = sorted(set(fields) & set(DABS_FIELDS))
+    if of_dabs:
+        raise ValueError(f"`{of_dabs[0]}` is for checkpoints of DABS, and this is none: leave it out.")
+    model = convert_metamae(state, **fields)
     return Converted(model, {name: vars(model.config)[name] for name in NOT_STORED})
 
 

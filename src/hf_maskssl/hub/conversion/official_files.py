@@ -33,11 +33,17 @@ class Converted:
     notes: list[str] = field(default_factory=list)
 
 
-def read_checkpoint(path: str | Path) -> State:
+# Classes that a file may hold: themselves, or with the name under which the file has them.
+Allowed = Sequence[type | tuple[type, str]]
+
+
+def read_checkpoint(path: str | Path, classes: Allowed = ()) -> State:
     """Weights of a `torch.save`d checkpoint, read without running any code in it.
 
     Args:
-        path: A file whose top level is a state dict, or a dict that holds one under "model".
+        path: A file whose top level is a state dict, or a dict that holds one under "model", or as Lightning's files under
+            "state_dict".
+        classes: Classes that `read_file` allows.
 
     Returns:
         Name -> tensor, without the `module.` prefix of data-parallel runs.
@@ -45,10 +51,10 @@ def read_checkpoint(path: str | Path) -> State:
     Raises:
         ValueError: The file is absent, damaged, or holds something other than tensors and plain containers.
     """
-    return weights_in(read_file(path), path)
+    return weights_in(read_file(path, classes), path)
 
 
-def read_file(path: str | Path, classes: Sequence[type] = ()) -> object:
+def read_file(path: str | Path, classes: Allowed = ()) -> object:
     """The content of a `torch.save`d file, read without running any code in it.
 
     Args:
@@ -72,14 +78,18 @@ def read_file(path: str | Path, classes: Sequence[type] = ()) -> object:
 
 
 def weights_in(content: object, path: str | Path) -> State:
-    """The state dict at the top level of a file's content or under "model".
+    """The state dict at the top level of a file's content or under "model" or "state_dict".
 
     Raises:
         ValueError: There is none.
     """
-    state = content.get("model", content) if isinstance(content, dict) else content
+    state = content
+    if isinstance(content, dict):
+        state = content.get("model", content.get("state_dict", content))
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ValueError(f"checkpoint {path} holds no state dict (name -> tensor) at its top level or under 'model'.")
+        raise ValueError(
+            f"checkpoint {path} holds no state dict (name -> tensor) at its top level or under 'model' or 'state_dict'."
+        )
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 

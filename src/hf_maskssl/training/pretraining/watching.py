@@ -6,6 +6,7 @@ A `Watcher` of your own is passed to `pretrain` beside those of the recipe (`rec
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sized
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -15,6 +16,7 @@ from transformers import AutoModelForPreTraining, PreTrainedModel
 from ...data.tables.preparing import plain_rows
 from ...data.tables.rows import Row
 from ...evaluation.online import labelled_held_out, online_probe
+from ...models.pretraining import pretraining_hooks
 from ...pictures.curves import draw_curves
 from ...pictures.pretraining import draw_pretraining
 from .arguments import PretrainingRecipe
@@ -112,15 +114,18 @@ class Pictures(Watcher):
     def look(self, run: "Pretrainer") -> dict[str, float]:
         folder = run.output_dir / "pictures"
         folder.mkdir(exist_ok=True)
-        prepared = run.prepared
-        source = plain_rows(prepared.train) if prepared.validation is None else prepared.validation
-        batch = prepared.collator([row for _, row in zip(range(8), cast(Iterable[Row], source), strict=False)])
         is_main = run.accelerator.is_main_process
-        picture = folder / f"reconstruction-{run.state.step:08d}.png" if is_main else None
-        draw_pretraining(run.bare_model, batch, picture, prepared.processor, run.recipe.data)
+        if pretraining_hooks(run.bare_model).reason_against_reconstruction() is None:
+            self._draw_reconstruction(run, folder / f"reconstruction-{run.state.step:08d}.png" if is_main else None)
         if is_main and run.state.history:
             draw_curves(run.state.history, folder / "curves.png")
         return {}
+
+    def _draw_reconstruction(self, run: "Pretrainer", path: Path | None) -> None:
+        prepared = run.prepared
+        source = plain_rows(prepared.train) if prepared.validation is None else prepared.validation
+        batch = prepared.collator([row for _, row in zip(range(8), cast(Iterable[Row], source), strict=False)])
+        draw_pretraining(run.bare_model, batch, path, prepared.processor, run.recipe.data)
 
 
 def recipe_watchers(recipe: PretrainingRecipe) -> list[Watcher]:
