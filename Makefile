@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: quickstart test slow lowest lint tables checkpoints device-kit clean
+.PHONY: quickstart test slow lowest lint tables docs checkpoints device-kit clean
 
 # Installed again when the pins or the package's requirements change.
 $(VENV)/installed: constraints.txt pyproject.toml
@@ -39,6 +39,10 @@ tables: $(VENV)/installed
 	$(RUN) benchmarks/results_page.py
 	$(RUN) benchmarks/markdown_tables.py
 
+# The pages of docs/ into docs/_build (Python 3.11 or later); any warning is an error.
+docs: $(VENV)/installed
+	$(RUN) -m sphinx -W --keep-going -q -b html docs docs/_build
+
 # The checkpoints of docs/checkpoints.md into outputs/checkpoints, two hours of two cores; goes on where it was stopped.
 checkpoints: $(VENV)/installed
 	$(RUN) benchmarks/checkpoints.py
@@ -48,4 +52,4 @@ device-kit: $(VENV)/installed
 	$(RUN) benchmarks/device/kit.py make
 
 clean:
-	rm -rf $(VENV) outputs
+	rm -rf $(VENV) outputs docs/_build

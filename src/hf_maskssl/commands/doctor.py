@@ -13,8 +13,8 @@ from datasets.config import HF_DATASETS_CACHE
 from ..scripts import OneLineErrors
 from ..version import __version__
 
-REQUIREMENT = re.compile(r"^([\w.-]+)(?:\[[^]]*\])?.*?(?:;\s*extra\s*==\s*['\"]([\w-]+)['\"])?$")
-HIDDEN_EXTRAS = ("dev",)
+REQUIREMENT = re.compile(r"^([\w.-]+)(?:\[[^]]*\])?.*?(?:;.*\bextra\s*==\s*['\"]([\w-]+)['\"].*)?$")
+HIDDEN_EXTRAS = ("dev", "docs")
 WIDTH = 80
 
 
