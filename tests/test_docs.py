@@ -29,14 +29,25 @@ from markdown_tables import update_tables  # noqa: E402
 
 PACKAGE = ROOT / "src" / "hf_maskssl"
 DOCUMENTS = ("README.md", "CONTRIBUTING.md")
+# The pages that `make docs` builds; docs/results.md and docs/checkpoints.md are written by scripts.
+PAGES = tuple(
+    sorted(
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "docs").rglob("*.md")
+        if "_build" not in path.parts and path.name not in ("results.md", "checkpoints.md")
+    )
+)
 HEADINGS = [
     "# hf_maskssl",
+    "## Which method for my data",
     "## Try it",
     "## Pre-train on your own data",
+    "## Features, neighbours, maps",
     "## Load the frozen encoder",
-    "## Methods",
+    "## Fine-tune",
     "## Results",
 ]
+README_LINES = 250
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MARKED = re.compile(r"^<!-- ((?:table|output):[\w./-]+) -->\n(.*?)^<!-- /\1 -->$", re.MULTILINE | re.DOTALL)
 # Folders of one machine, places to install from, and what was left undone.
@@ -73,6 +84,10 @@ def test_readme_has_its_headings_in_order() -> None:
     assert [line for line in found if line in HEADINGS] == HEADINGS
 
 
+def test_readme_is_short() -> None:
+    assert len(read("README.md").splitlines()) <= README_LINES
+
+
 def test_tables_are_those_of_the_results() -> None:
     files = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "model_cards").glob("*.md"))]
     outdated = update_tables(files, ROOT / "benchmarks" / "results", check=True)
@@ -106,14 +121,14 @@ def run_block(code: str, name: str) -> None:
         assert isinstance(value, torch.Tensor) and tuple(value.shape) == ast.literal_eval(shape), f"{name}: {variable}"
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize("document", [*DOCUMENTS, *(page for page in PAGES if blocks(read(page), "python"))])
 def test_python_blocks_run(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code_blocks = blocks(read(document), "python")
     assert code_blocks
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
     for number, code in enumerate(code_blocks):
-        for folder in set(re.findall(r'from_pretrained\(\s*"([^"]+)"', code)):
+        for folder in set(re.findall(r'"(outputs/[^"]+)"', code)):
             if not Path(folder).exists():
                 save_digits_encoder(tmp_path / folder)
         run_block(code, f"{document}, Python block {number}")
@@ -144,15 +159,14 @@ def test_readme_recipe_works_with_the_commands_beside_it(tmp_path: Path, monkeyp
     text = section("## Pre-train on your own data")
     recipe_text = blocks(text, "yaml")[0]
     assert len(recipe_text.splitlines()) <= 10
-    found = [(Path(word).name, words) for words in commands(text) for word in words if word.endswith(".py")]
-    by_script = dict(reversed(found))  # the first of each: it stands beside the first recipe
-    pretrain, probe = by_script["run_pretrain.py"], by_script["run_linear_probe.py"]
+    found = [(words[1], words[2:]) for words in commands(text) if words[0] == "hf-maskssl"]
+    by_verb = dict(reversed(found))  # the first of each: it stands beside the first recipe
+    pretrain, probe = by_verb["pretrain"], by_verb["probe"]
 
-    place = next(place for place, word in enumerate(pretrain) if word.endswith(".yaml"))
-    Path(pretrain[place]).write_text(recipe_text, encoding="utf-8")
-    recipe = load_pretraining_recipe(pretrain[place], [*pretrain[place + 1 :], *SMALL])
+    Path(pretrain[0]).write_text(recipe_text, encoding="utf-8")
+    recipe = load_pretraining_recipe(pretrain[0], [*pretrain[1:], *SMALL])
     config = build_config(recipe.model)
-    _, models, probe_recipe, overrides = parse_arguments(probe[2:])
+    _, models, probe_recipe, overrides = parse_arguments(probe)
     sections = load_recipe(probe_recipe, overrides, {"data": DataArguments, "probe": ProbeArguments}, primary="probe")
     labelled = sections["data"]
     assert models == [recipe.training.output_dir], "the probe opens what pre-training writes"
@@ -196,12 +210,13 @@ def test_readme_recipe_of_several_modalities_works(tmp_path: Path, monkeypatch: 
     check_first_step(prepare_data(recipe.data, config), config)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize("document", [*DOCUMENTS, *PAGES])
 def test_commands_name_modules_and_targets_that_exist(document: str) -> None:
     text = read(document)
     modules = re.findall(r"python -m ([\w.]+)", text)
     targets = set(re.findall(r"^(?:```bash\n)?make (\w+)|`make (\w+)`", text, flags=re.MULTILINE))
     known = re.findall(r"^(\w+):", read("Makefile"), flags=re.MULTILINE)
+    modules = [name for name in modules if name != "nltk.downloader"]  # of the extra `text`
     assert [name for name in modules if importlib.util.find_spec(name) is None] == []
     assert {one or other for one, other in targets} - set(known) == set()
 
@@ -220,13 +235,15 @@ def mentioned_paths(text: str) -> set[str]:
     return found
 
 
-def resolve(path: str) -> list[Path]:
-    return [match for root in (ROOT, PACKAGE, ROOT / "src") for match in root.glob(path)]
+def resolve(path: str, document: str = "README.md") -> list[Path]:
+    found = [match for root in (ROOT, PACKAGE, ROOT / "src") for match in root.glob(path)] if ".." not in path else []
+    beside = (ROOT / document).parent / path
+    return [*found, beside] if beside.exists() else found
 
 
-@pytest.mark.parametrize("document", [*DOCUMENTS, "CHANGELOG.md", "model_cards/README.md"])
+@pytest.mark.parametrize("document", [*DOCUMENTS, *PAGES, "CHANGELOG.md", "model_cards/README.md"])
 def test_mentioned_paths_exist(document: str) -> None:
-    assert sorted(path for path in mentioned_paths(read(document)) if not resolve(path)) == []
+    assert sorted(path for path in mentioned_paths(read(document)) if not resolve(path, document)) == []
 
 
 def test_paths_are_seen_in_links_and_code() -> None:
@@ -234,9 +251,10 @@ def test_paths_are_seen_in_links_and_code() -> None:
     assert mentioned_paths(text + "```bash\nls src/x.py\n```\n") == {"docs/a.png", "models/none.py", "src/x.py"}
 
 
-def test_functions_named_beside_a_file_are_in_it() -> None:
-    """Rows `| `file.py` | `name`, `name` | ... |` of CONTRIBUTING.md."""
-    rows = re.findall(r"^\| `([\w/]+\.py)` \| ([^|]+)\|", read("CONTRIBUTING.md"), flags=re.MULTILINE)
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", *(page for page in PAGES if "/methods/" in page)])
+def test_functions_named_beside_a_file_are_in_it(document: str) -> None:
+    """Rows `| `file.py` | `name`, `name` | ... |`."""
+    rows = re.findall(r"^\| `([\w/]+\.py)` \| ([^|]+)\|", read(document), flags=re.MULTILINE)
     assert rows
     for path, cell in rows:
         (file,) = resolve(path)
@@ -250,8 +268,10 @@ def test_functions_named_beside_a_file_are_in_it() -> None:
 
 def text_files() -> list[Path]:
     top = [path for path in ROOT.iterdir() if path.is_file() and (path.suffix in TEXT or path.name == "Makefile")]
-    folders = [ROOT / name for name in ("src", "examples", "benchmarks", "model_cards", ".ci")]
-    inside = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    folders = [ROOT / name for name in ("src", "examples", "benchmarks", "docs", "model_cards", ".ci")]
+    inside = [
+        path for folder in folders for path in folder.rglob("*") if path.is_file() and "_build" not in path.parts
+    ]
     return sorted(top + [path for path in inside if path.suffix in TEXT or path.parent.name == ".ci"])
 
 
