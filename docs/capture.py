@@ -2,8 +2,8 @@
 
     python docs/capture.py [WALK ...] [--minutes 2] [--output FOLDER]
 
-A walk begins in an empty folder with data that this script makes, and goes by three commands from these to an encoder, its features
-and something to look at.
+A walk begins in an empty folder with data that this script makes. Three commands lead from these to an encoder, its features and
+something to look at.
 """
 
 import argparse

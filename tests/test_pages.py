@@ -22,10 +22,11 @@ from hf_maskssl.data.arguments import ARGUMENTS
 from hf_maskssl.data.builtin import SOURCES
 from hf_maskssl.data.preparation import prepare_data
 from hf_maskssl.evaluation.arguments import ProbeArguments
-from hf_maskssl.methods import METHODS
+from hf_maskssl.methods import METHODS, papers
 from hf_maskssl.recipes import build_config, recipe_names
 from hf_maskssl.training import PretrainingArguments, load_pretraining_recipe
 from hf_maskssl.training.finetuning.arguments import FinetuningArguments, load_finetuning_recipe
+from hf_maskssl.version import __version__
 from test_docs import PACKAGE, PAGES, ROOT, UNFIT, blocks, check_first_step, commands, read
 
 sys.path.append(str(ROOT / "docs"))
@@ -273,6 +274,14 @@ def test_extras_are_those_of_the_project() -> None:
         for extra, lines in project["optional-dependencies"].items()
     }
     assert listed == known
+
+
+def test_version_is_the_same_everywhere() -> None:
+    citation = yaml.safe_load(read("CITATION.cff"))
+    newest = re.findall(r"^## (\S+) \((\S+)\)$", read("CHANGELOG.md"), flags=re.MULTILINE)[0]
+    assert newest == (__version__, str(citation["date-released"])) and citation["version"] == __version__
+    bibtex = "".join(text for text in vars(papers).values() if isinstance(text, str))
+    assert [paper["title"] for paper in citation["references"] if paper["url"] not in bibtex] == []
 
 
 def names_of(requirement: str) -> list[str]:
