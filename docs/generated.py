@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from unittest import mock
 
 from hf_maskssl.commands import VERBS, function_of, help_text
@@ -23,6 +24,7 @@ from hf_maskssl.commands.fields import (
 from hf_maskssl.data.arguments import ARGUMENTS, DataArguments
 from hf_maskssl.methods import METHODS
 
+ROOT = Path(__file__).resolve().parent.parent
 WIDTH = 80
 
 
@@ -132,8 +134,19 @@ def directive(module: str, name: str) -> str:
     return "\n".join(lines)
 
 
+# ---- files of the repository --------------------------------------------------------------------------------------------
+
+
+def text_below_title(name: str) -> str:
+    """A Markdown file of the repository's root without its title, its links as they are from docs/."""
+    text = (ROOT / name).read_text(encoding="utf-8").partition("\n")[2]
+    return text.replace("](SECURITY.md)", "](security.md)")
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "fields": fields,
     "commands": commands,
     "api": api,
+    "changelog": lambda: text_below_title("CHANGELOG.md"),
+    "security": lambda: text_below_title("SECURITY.md"),
 }

@@ -241,7 +241,7 @@ def quoted(document: str) -> Iterator[str]:
 
 
 def fixed_parts(message: str) -> list[str]:
-    return [part.strip() for part in re.split(r"\.\.\.", message) if len(part.strip()) > 2]
+    return [part.strip() for part in re.split(r"\.\.\.(?!\.)", message) if len(part.strip()) > 2]
 
 
 def test_messages_that_pages_quote_are_the_codes() -> None:
