@@ -53,17 +53,13 @@ copybutton_exclude = ".linenos, .gp, .go"
 
 MARKER = re.compile(r"^<!-- generated:(\w+) -->$", re.MULTILINE)
 ANCHOR = re.compile(r'^<a id="([\w-]+)"></a>$', re.MULTILINE)
-# A link to an anchor of docs/results.md, which a script writes.
-RESULTS_LINK = re.compile(r"\]\((?:\.\./)?results\.md#([\w-]+)\)")
 LINK = re.compile(r"(?<!!)\[([^\]\n]+)\]\((\.\.?/[^)#\s]+)\)")
-RESULTS_ANCHORS = set(ANCHOR.findall((DOCS / "results.md").read_text(encoding="utf-8")))
 
 
 def read_page(app: Sphinx, name: str, source: list[str]) -> None:
     """Fill in what is generated, and make of a page as GitHub reads it one that Sphinx does."""
     text = MARKER.sub(lambda found: generated.PARTS[found[1]](), source[0])
     text = ANCHOR.sub(r"(\1)=", text)
-    text = RESULTS_LINK.sub(lambda found: f"](#{found[1]})" if found[1] in RESULTS_ANCHORS else found[0], text)
     here = (DOCS / name).parent
     source[0] = LINK.sub(lambda found: _link(found, here), text)
 
