@@ -29,6 +29,7 @@ PROMPT = "$ "
 PROGRAM = "hf-maskssl"
 # Sequences by which a terminal is told of colours and of lines to erase.
 CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+ERASE = "\x1b[K"
 
 
 @dataclass(frozen=True)
@@ -179,10 +180,11 @@ def in_terminal(words: Sequence[str]) -> tuple[int, str]:
 def shown(text: str) -> str:
     """The lines that are left when all has been overwritten that a carriage return takes back."""
     lines = []
-    for written in CODES.sub("", text).replace("\r\n", "\n").split("\n"):
+    for written in text.replace("\r\n", "\n").split("\n"):
         line = ""
         for piece in written.split("\r"):
-            line = piece + line[len(piece) :]
+            plain = CODES.sub("", piece)
+            line = plain if ERASE in piece else plain + line[len(plain) :]
         lines.append(line.rstrip())
     return "\n".join(lines).strip("\n")
 

@@ -314,7 +314,7 @@ def test_transcripts_are_of_the_walks(walk: capture.Walk) -> None:
 
 
 def test_what_a_terminal_shows_at_the_end() -> None:
-    assert capture.shown("a\r\nlong line\rshort\x1b[K\n\x1b[1mbold\x1b[0m\n") == "a\nshortline\nbold"
+    assert capture.shown("a\r\nlong line\rshort\x1b[K\n\x1b[1mbold\x1b[0m\none\rt\n") == "a\nshort\nbold\ntne"
     code, text = capture.in_terminal([sys.executable, "-c", "import os; print(os.get_terminal_size().columns)"])
     assert (code, text) == (0, "80")
 
