@@ -31,8 +31,9 @@ from hf_maskssl.evaluation.arguments import ProbeArguments
 from hf_maskssl.evaluation.evaluate_checkpoint import measure_and_report
 from hf_maskssl.evaluation.reports import markdown_table
 from hf_maskssl.files import incomplete_folder, remove_incomplete, write_json, write_whole
+from hf_maskssl.hub.card_headers import CARD
 from hf_maskssl.hub.card_results import few_labels, source_name, with_evaluation
-from hf_maskssl.hub.cards import CARD, PLACEHOLDER, complete_card, write_model_card
+from hf_maskssl.hub.cards import PLACEHOLDER, complete_card, write_model_card
 from hf_maskssl.hub.loading import check_loading
 from hf_maskssl.hub.publish import check_files
 from hf_maskssl.hub.published_files import select_files

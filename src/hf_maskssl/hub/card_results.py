@@ -15,7 +15,7 @@ from ..evaluation.statistics import mean_interval
 from ..files import JsonView
 from ..training.pretraining.arguments import PretrainingRecipe
 from ..training.pretraining.state import RunState
-from .licences import header_of
+from .card_headers import header_of
 
 # Placeholder for the repository until `publish` knows its name.
 PLACEHOLDER = "ORGANISATION/NAME"

@@ -32,6 +32,7 @@ from ..training.finetuning.arguments import FinetuningRecipe
 from ..training.pretraining.arguments import PretrainingRecipe
 from ..training.pretraining.start_report import StartReport, modules, sizes
 from ..training.pretraining.state import RunState
+from .card_headers import CARD
 from .card_recipes import finetuned_recipe_text, pretraining_recipe_text
 from .card_results import (
     ONLY_ONLINE,
@@ -47,7 +48,6 @@ from .snippets import adapter_snippet, fills_masks, loading_snippets, widget_exa
 if TYPE_CHECKING:  # conversion writes cards
     from .conversion.official_files import Converted
 
-CARD = "README.md"
 CURVES = "curves.png"
 Section = tuple[str, str]  # title and text
 

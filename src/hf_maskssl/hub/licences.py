@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-from huggingface_hub import ModelCard, ModelCardData
-
 from ..files import write_whole
 from ..recipes import nearest
-from .cards import CARD
+from .card_headers import CARD, header_of
 
 # The Hub's names of licences (huggingface.co/docs/hub/repositories-licenses).
 LICENCES = (
@@ -38,13 +36,6 @@ def check_licence(name: str) -> str:
             f"licence: the Hub knows no {name!r}{nearest(name.lower(), LICENCES)}; take one such as 'apache-2.0', or 'other'"
         )
     return name
-
-
-def header_of(card: str) -> ModelCardData:
-    """The header of a model's card."""
-    header = ModelCard(card).data
-    assert isinstance(header, ModelCardData)  # declared as the base of the headers of all kinds of card
-    return header
 
 
 def licence_of(card: str) -> str | None:

@@ -14,8 +14,9 @@ from huggingface_hub.utils import validate_repo_id
 
 from ..files import JsonView, nearest_path
 from ..scripts import OneLineErrors, run_script
+from .card_headers import CARD
 from .card_results import eval_files, with_evaluation
-from .cards import CARD, complete_card
+from .cards import complete_card
 from .licences import ask_licence, check_licence, licence_of, store_licence, with_licence
 from .loading import check_loading
 from .published_files import Selection, check_secrets, select_files

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .cards import CARD
+from .card_headers import CARD
 
 # Only the files that a reader of the model needs are uploaded: the folder may also hold checkpoints, optimiser states and logs.
 PUBLISHED = (
