@@ -8,6 +8,7 @@ the layers of the encoder and the decoder. Runs with a result in benchmarks/resu
 """
 
 import argparse
+import dataclasses
 import os
 import tempfile
 import time
@@ -18,15 +19,18 @@ import datasets
 import torch
 from common import RECIPES, RESULTS, ROOT, grouped_bars, interval, read_runs
 from matplotlib.figure import Figure
-from metamae_probe import probe
 
+from hf_maskssl.evaluation.features import extract_features
+from hf_maskssl.evaluation.probe import linear_probe
 from hf_maskssl.files import write_json
 from hf_maskssl.training import Pretrainer, RunState, load_pretraining_recipe
 
 RUNS = RESULTS / "continue"
 PAIRS = (("japanese_vowels", "basic_motions"), ("basic_motions", "japanese_vowels"))
-FIRST_STEPS = {"japanese_vowels": 300, "basic_motions": 300}
-STEPS = {"japanese_vowels": 60, "basic_motions": 100}
+FIRST_STEPS = {"japanese_vowels": 150, "basic_motions": 150}
+STEPS = {"japanese_vowels": 60, "basic_motions": 60}
+BATCH_SIZE = 40
+FEW_LABELS, FEW_LABEL_DRAWS = 5, 3
 VARIANTS = {"scratch": "from scratch", "continued": "continued"}
 MEASURES = {"linear": "linear probe", "linear_5_labels": "linear probe, 5 labels a class", "loss": "loss at the end"}
 
@@ -36,13 +40,32 @@ def pretrain(
 ) -> tuple[Pretrainer, RunState]:
     """A run of a recipe with these steps."""
     settings = {"seed": seed, "output_dir": folder, "save_steps": 0, "picture_steps": 0, "max_steps": steps}
-    settings |= {"warmup_steps": steps // 10, "quiet": "true", "logging_steps": 10, "init_statistics": "measure"}
+    settings |= {
+        "batch_size": BATCH_SIZE,
+        "warmup_steps": steps // 10,
+        "quiet": "true",
+        "logging_steps": 10,
+        "init_statistics": "measure",
+    }
     settings |= {} if init_from is None else {"init_from": init_from}
     overrides = [word for name, value in settings.items() for word in (f"--training.{name}", str(value))]
     trainer = Pretrainer(
         load_pretraining_recipe(RECIPES / f"{dataset}.yaml", [*overrides, "--probe.every_steps", "0"])
     )
     return trainer, trainer.run()
+
+
+def probe(trainer: Pretrainer, seed: int) -> dict[str, float]:
+    """Test accuracy of the frozen encoder, with all labels and with few."""
+    encoder, prepared, task = trainer.bare_model.base_model, trainer.prepared, trainer.recipe.data.task
+    train, test = (extract_features(encoder, rows, prepared.collator) for rows in (prepared.train, prepared.test))
+    args = dataclasses.replace(trainer.recipe.probe, solver="exact")
+    few = dataclasses.replace(args, labels_per_class=FEW_LABELS)
+    draws = [linear_probe(train, test, task, few, draw)["accuracy"] for draw in range(FEW_LABEL_DRAWS)]
+    return {
+        "linear": linear_probe(train, test, task, args, seed)["accuracy"],
+        "linear_5_labels": sum(draws) / len(draws),
+    }
 
 
 def measure(first: str, then: str, seed: int, source: Path) -> None:
@@ -55,7 +78,7 @@ def measure(first: str, then: str, seed: int, source: Path) -> None:
         with tempfile.TemporaryDirectory() as folder:
             begun = source if variant == "continued" else None
             trainer, state = pretrain(then, Path(folder), STEPS[then], seed, begun)
-            scores = probe(trainer.bare_model.base_model, trainer.prepared, trainer.recipe, seed)
+            scores = probe(trainer, seed)
         start = state.start or {}
         result = {
             "first": first,

@@ -1,7 +1,7 @@
 """A new processor with the mean and standard deviation of the one that a checkpoint was trained with."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from ..models.feature_extraction_series import SeriesFeatureExtractor
@@ -14,13 +14,15 @@ Statistics = dict[str, tuple[float, float]]  # name of a column or channel -> me
 
 @dataclass
 class KeptStatistics:
-    """Names of columns, channels and modalities whose statistics are the former ones, and of those that were measured."""
+    """Names of columns, channels and modalities whose statistics are the former ones, and of those with others."""
 
     kept: list[str] = field(default_factory=list)
     measured: list[str] = field(default_factory=list)
 
 
-def keep_statistics(processor: Processor, former: Processor) -> tuple[Processor, KeptStatistics]:
+def keep_statistics(
+    processor: Processor, former: Processor, given: Collection[str] = ()
+) -> tuple[Processor, KeptStatistics]:
     """Put the former processor's statistics in the place of measured ones, of whatever both know.
 
     Columns of a table are found by their names, modalities by theirs, channels by their numbers where there are as many.
@@ -29,6 +31,7 @@ def keep_statistics(processor: Processor, former: Processor) -> tuple[Processor,
     Args:
         processor: Processor that was measured on the data of now.
         former: Processor of the checkpoint.
+        given: Names of modalities whose statistics the recipe gives.
 
     Returns:
         A processor with the former statistics, and whose they are.
@@ -38,7 +41,7 @@ def keep_statistics(processor: Processor, former: Processor) -> tuple[Processor,
     if own is None:
         return processor, found
     if isinstance(own, MultiMAEImageProcessor):
-        return _of_modalities(own, theirs, found), found
+        return _of_modalities(own, theirs, found, given), found
     kept = _of_one(own, theirs, found)
     if isinstance(processor, ImageTextProcessor):
         assert isinstance(kept, ArrayImageProcessor)
@@ -61,14 +64,14 @@ def _of_one(own: NumericProcessor, former: NumericProcessor | None, found: KeptS
 
 
 def _of_modalities(
-    own: MultiMAEImageProcessor, former: NumericProcessor | None, found: KeptStatistics
+    own: MultiMAEImageProcessor, former: NumericProcessor | None, found: KeptStatistics, given: Collection[str]
 ) -> MultiMAEImageProcessor:
     known = former.modalities if isinstance(former, MultiMAEImageProcessor) else {}
     for name, entry in own.modalities.items():
         if entry.get("mean") is None:
             continue
         before = known.get(name, {})
-        if before.get("mean") is None or len(before["mean"]) != len(entry["mean"]):
+        if name in given or before.get("mean") is None or len(before["mean"]) != len(entry["mean"]):
             found.measured.append(name)
             continue
         found.kept.append(name)

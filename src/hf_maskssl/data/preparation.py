@@ -9,7 +9,7 @@ from transformers import PreTrainedConfig
 
 from .arguments import DataArguments, Task
 from .collators import BatchCollator
-from .kept_statistics import KeptStatistics, keep_statistics
+from .kept_statistics import KeptStatistics
 from .kinds import find_kind
 from .kinds.base import Fitted
 from .masked_text.rows import MaskedTextRows
@@ -172,7 +172,7 @@ def prepare_data(
     if processor is None:
         processor = kind.build_processor(kind.ordered_as(args, former, train), config, train)
         if former is not None and keeps_statistics:
-            processor, statistics = keep_statistics(processor, former)
+            processor, statistics = kind.with_statistics(processor, args, former)
     else:
         processor = kind.fitted_processor(processor, args, config, train)
     fitted = Fitted(processor, labels, train)

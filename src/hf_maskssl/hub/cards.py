@@ -362,22 +362,20 @@ def _initial_weights(state: RunState) -> str:
     ]
     if report.frozen:
         facts.append(["not trained", counted(len(report.frozen), "weight")])
+    groups = [[title, str(len(weights)), ", ".join(modules(weights))] for title, weights in parts.items()]
     rows = [
         [
-            f"`{weight.name}`",
+            f"`{one.name}`",
             title,
-            *("" if shape is None else sizes(shape) for shape in (weight.former, weight.shape)),
-            weight.note,
+            *("" if shape is None else sizes(shape) for shape in (one.former, one.shape)),
+            one.note,
         ]
         for title, weights in parts.items()
-        if title != "taken"
-        for weight in weights
+        for one in weights
     ]
-    if report.taken:
-        rows.append([", ".join(f"`{name}`" for name in modules(report.taken)), "taken", "", "", "as they are"])
-    tables = [markdown_table(facts, ["", ""])] if facts else []
-    tables.append(markdown_table(rows, ["weight", "", "shape before", "shape", ""]))
-    return "\n\n".join([text, *tables])
+    every = markdown_table(rows, ["weight", "", "shape before", "shape", ""])
+    tables = [markdown_table(groups, ["", "weights", "of"]), *([markdown_table(facts, ["", ""])] if facts else [])]
+    return "\n\n".join([text, *tables, f"<details><summary>Every weight</summary>\n\n{every}\n\n</details>"])
 
 
 def _versions() -> str:

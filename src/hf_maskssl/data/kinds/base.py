@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig
 from ...methods.optional_fields import pretraining_data_kind
 from ..arguments import ARGUMENTS, DataArguments
 from ..collators import BatchCollator
+from ..kept_statistics import KeptStatistics, keep_statistics
 from ..processors import PROCESSOR_CLASSES, Processor
 from ..tables.empty_rows import Inputs
 from ..tables.labels import LabelSpace, measure_labels
@@ -141,6 +142,12 @@ class Kind(ABC, Generic[Arguments]):
     def ordered_as(self, args: Arguments, former: Processor, train_split: AnyDataset) -> Arguments:
         """The arguments for a processor that takes its inputs in the order of a former one, where they have names."""
         return args
+
+    def with_statistics(
+        self, processor: Processor, args: Arguments, former: Processor
+    ) -> tuple[Processor, KeptStatistics]:
+        """A new processor with the mean and deviation of a former one, where both know them and the recipe gives none."""
+        return keep_statistics(processor, former)
 
     @abstractmethod
     def build_processor(self, args: Arguments, config: PreTrainedConfig, train_split: AnyDataset) -> Processor:

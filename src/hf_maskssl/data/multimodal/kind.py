@@ -6,6 +6,7 @@ import logging
 from transformers import PreTrainedConfig
 
 from ...models.image_processing_multimae import MultiMAEImageProcessor
+from ..kept_statistics import KeptStatistics, keep_statistics
 from ..kinds.base import Fitted, Kind, Summary
 from ..kinds.examples import Example
 from ..processors import Processor
@@ -66,6 +67,12 @@ class MultimodalKind(Kind[MultimodalArguments]):
     ) -> Processor:
         processor = with_bit_depths(build_multimodal_processor(args, config), args, config, train_split)
         return measured_modalities(processor, args, config, train_split)
+
+    def with_statistics(
+        self, processor: Processor, args: MultimodalArguments, former: Processor
+    ) -> tuple[Processor, KeptStatistics]:
+        options = args.modality_options or {}
+        return keep_statistics(processor, former, [name for name, fields in options.items() if "mean" in fields])
 
     def fitted_processor(
         self, processor: Processor, args: MultimodalArguments, config: PreTrainedConfig, train_split: AnyDataset

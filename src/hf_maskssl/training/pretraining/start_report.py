@@ -1,5 +1,6 @@
 """What a run took from the model that it began with: for the log, the model card and `start_report.json`."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -87,8 +88,8 @@ class StartReport:
         """How many weights came from where: "52 taken, 1 interpolated, 12 new"."""
         return ", ".join(f"{len(weights)} {title}" for title, weights in self.parts.items() if weights)
 
-    def lines(self) -> list[str]:
-        """All of it in words; of many weights of a kind, the modules that hold them."""
+    def lines(self, width: int = 80) -> list[str]:
+        """All of it in words, no line longer than `width`; of many weights of a kind, the modules that hold them."""
         found = [f"begun from: {self.source} ({self.model_type})"]
         for title, weights in self.parts.items():
             if not weights:
@@ -101,7 +102,8 @@ class StartReport:
             found += [f"  {what} {title}: {', '.join(some)}" for title, some in names.items() if some]
         if self.frozen:
             found.append(f"  not trained: {counted(len(self.frozen), 'weight')}")
-        return found
+        cut = {"width": width, "subsequent_indent": "    ", "break_long_words": False, "break_on_hyphens": False}
+        return [part for line in found for part in textwrap.wrap(line, **cut)]
 
 
 def modules(weights: Sequence[StartWeight]) -> list[str]:
