@@ -10,11 +10,17 @@ from dabs_cases import BACKBONE, CASES, make_batch, make_draws, small_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from metamae_cases import to_double
-from model_behaviours import ModelBehaviours, check_slopes
+from model_behaviours import ClassifierBehaviours, check_slopes
 from torch.nn import functional as F
 from transformers import AutoModel, AutoModelForSequenceClassification
 
-from hf_maskssl import MetaMAEConfig, MetaMAEForPretraining, MetaMAEModel
+from hf_maskssl import (
+    MetaMAEConfig,
+    MetaMAEForPretraining,
+    MetaMAEForSequenceClassification,
+    MetaMAEForTokenClassification,
+    MetaMAEModel,
+)
 from hf_maskssl.models.dabs_objectives import num_corrupted_tokens
 from hf_maskssl.models.tokenized_input import TokenizedInput
 
@@ -326,9 +332,11 @@ def test_shuffled_tokens_move_and_masked_ones_are_not_read(case: str) -> None:
 # ---- as a model ----------------------------------------------------------------------------------------------------
 
 
-class TestDABSObjectives(ModelBehaviours):
+class TestDABSObjectives(ClassifierBehaviours):
     kit = dabs_cases
     encoder_class = MetaMAEModel
+    sequence_classifier, token_classifier = MetaMAEForSequenceClassification, MetaMAEForTokenClassification
+    token_cases = ["emix-padded_tokens"]
     cases = shapes = ["emix-padded_tokens", "shed-image", "capri-series", "mae-vision_language"]
     anew = ("emix-image", BACKBONE)
     variants = [

@@ -125,12 +125,12 @@ class MetaMAEEmbeddings(nn.Module):
             return self.cls_token, self.positions[:num_tokens].to(self.cls_token.dtype)
         return self.cls_token + self.learned_positions[0], self.learned_positions[1 : 1 + num_tokens]
 
-    def token_table(self) -> torch.Tensor:
-        """(V, D), the embedding of every id."""
+    def token_table(self, device: torch.device) -> torch.Tensor:
+        """(V, D), the embedding of every id, on the device of the batch."""
         table = self.token_embeddings
         if is_here(table, nn.Embedding):
             return table.weight
-        return table(torch.arange(int(self.config.vocab_size or 0), device=self.cls_token.device))
+        return table(torch.arange(int(self.config.vocab_size or 0), device=device))
 
     def _check_signal(self, signal: torch.Tensor | None) -> torch.Tensor:
         config = self.config

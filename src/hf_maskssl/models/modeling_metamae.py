@@ -246,14 +246,14 @@ class MetaMAEModel(MetaMAEPreTrainedModel):
 class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
     """MetaMAE's objective (Eqs. 1-5, Algorithm 1), plain MAE with `num_adaptation_steps=0, contrastive_weight=0`, or DABS's."""
 
-    # A gradient is taken inside the forward pass.
-    _can_compile_fullgraph = False
+    _can_compile_fullgraph = False  # MetaMAE takes a gradient inside the forward pass
     visible_tokens: torch.Tensor
 
     def __init__(self, config: MetaMAEConfig) -> None:
         super().__init__(config)
         self.metamae = MetaMAEModel(config)
         is_dabs = config.objective != "metamae"
+        self._can_compile_fullgraph = is_dabs
         self.dabs = DABSObjective(config) if is_dabs else None
         self.decoder = None if is_dabs else MetaMAEDecoder(config)
         self.projector = MetaMAEProjector(config) if config.contrastive_weight > 0 and not is_dabs else None
@@ -340,7 +340,7 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
         visible: dict[str, torch.Tensor | None] = {"ids_keep": mask.ids_keep, "keep_mask": mask.keep_mask}
         visible = visible if config.decoder_num_hidden_layers else {"is_masked": mask.is_masked}
         encoded = self.metamae(tokens=tokens, return_dict=True, **visible, **kwargs)
-        latents, table = encoded.last_hidden_state, self._token_table()
+        latents, table = encoded.last_hidden_state, self._token_table(tokens.device)
 
         def decode(values: torch.Tensor, twice: bool = False, ids: torch.Tensor | None = None) -> Predictions:
             return decoder(values, mask, table, twice, ids)
@@ -385,7 +385,7 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
             return self.metamae(tokens=tokens, embedded=embedded, return_dict=True, **kwargs)
 
         embedded = self.metamae.embeddings(tokens, place=False)
-        table = self._token_table()
+        table = self._token_table(tokens.device)
         found = objective(DABSInput(tokens, embedded, table, encode, scores, is_masked, mix_noise, mix_partners))
         parts = list(found.parts.values())
         return MetaMAEForPretrainingOutput(
@@ -403,8 +403,8 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
             mixed_projections=found.mixed_projections,
         )
 
-    def _token_table(self) -> torch.Tensor | None:
-        return self.metamae.embeddings.token_table() if self.config.has_tokens else None
+    def _token_table(self, device: torch.device) -> torch.Tensor | None:
+        return self.metamae.embeddings.token_table(device) if self.config.has_tokens else None
 
     def _mask(
         self,
