@@ -45,7 +45,7 @@ def test_zero_is_a_token_where_no_padding_id_is_named() -> None:
         ([], "no rows"),
         (
             [{"input_values": [[1.0]], "index": 3}, {"input_values": [[np.nan]], "index": 8}],
-            "row 8, column 's'.*finite",
+            "row 8, column 's' has no value that was observed: drop such rows",
         ),
         ([{"input_values": [[np.inf]], "index": 3}], "row 3, column 's' has values that are not finite"),
         ([{"input_values": [[1.0]]}, {"input_values": [[1.0, 2.0]], "index": 5}], r"row 5.*shape \(1, 2\).*\(1, 1\)"),
