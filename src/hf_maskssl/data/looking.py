@@ -31,6 +31,8 @@ READERS = {
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 # Folders of aligned pictures, by which a folder of them is told from one of classes.
 MODALITY_NAMES = ("rgb", "depth", "semseg", "normals", "thermal", "infrared")
+# Names that a column of labels usually has.
+LABEL_NAMES = ("label", "labels", "target", "class", "species", "diagnosis", "quality", "y")
 # Names that a column of texts usually has, the usual ones first.
 TEXT_NAMES = ("text", "sequence", "sentence", "smiles", "content", "document", "caption")
 NAMED_FILES = 2000  # files of a folder that are looked at
@@ -150,3 +152,10 @@ def is_file(feature: Feature) -> bool:
 def is_string(feature: Feature) -> bool:
     """Whether a cell is a string, which may be a path."""
     return isinstance(feature, datasets.Value) and feature.dtype in ("string", "large_string")
+
+
+def usual_label(rows: AnyDataset) -> str | None:
+    """The one column that is named as labels usually are, beside other columns; None where there is none, or several."""
+    names = column_names(rows)
+    found = [one for one in names if one.lower() in LABEL_NAMES]
+    return found[0] if len(found) == 1 and len(names) > 1 else None

@@ -14,6 +14,7 @@ from ..data.looking import (
     is_list_of_numbers,
     is_string,
     is_text,
+    usual_label,
 )
 from ..data.processors import Processor, split_processor
 from ..data.tables.sources import AnyDataset, column_names
@@ -22,8 +23,6 @@ from ..models.feature_extraction_series import SeriesFeatureExtractor
 from ..models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from ..recipes import build_section
 from .encoders import Encoder
-
-LABEL = "label"  # comes along where a data set has it
 
 
 def completed_values(values: JsonView, encoder: Encoder) -> JsonObject:
@@ -128,7 +127,8 @@ def section_of(values: JsonView) -> DataArguments:
 
 
 def label_column(args: DataArguments, rows: AnyDataset) -> str | None:
-    """The column whose values come along as labels: the recipe's, or one that is called so and is no input."""
+    """The column whose values come along as labels: the recipe's, or one that is named as labels are and is no input."""
     if args.label_column is not None:
         return args.label_column
-    return LABEL if LABEL in column_names(rows) and LABEL not in args.columns_read() else None
+    label = usual_label(rows)
+    return None if label in args.columns_read() else label

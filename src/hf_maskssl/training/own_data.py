@@ -22,6 +22,7 @@ from ..data.looking import (
     is_string,
     is_text,
     source_values,
+    usual_label,
 )
 from ..data.tables.columns import numeric_columns, undecoded
 from ..data.tables.files import FOLDER_ENDINGS
@@ -40,7 +41,6 @@ OTHER_KINDS = {
     "masked_text": "pos_bert_own_data",
     "vision_language": "metamae_mscoco",
 }
-LABEL_NAMES = ("label", "labels", "target", "class", "species", "diagnosis", "quality", "y")
 MOST_CLASSES = 100
 LOOKED_AT = 200  # rows that sizes are taken from
 # Names of columns that count rows.
@@ -192,7 +192,7 @@ def guessed(rows: AnyDataset, values: JsonView, kind: str | None, label_column: 
         )
     if label_column is not None and label_column not in names:
         raise ValueError(f"--label_column: no column {label_column!r}; the columns are {names}")
-    label = label_column or _usual_label(rows)
+    label = label_column or usual_label(rows)
     makers: dict[str, Callable[[AnyDataset, str | None], Guess | None]] = {
         "spectrogram": _sounds,
         "image": _pictures,
@@ -219,13 +219,6 @@ def guessed(rows: AnyDataset, values: JsonView, kind: str | None, label_column: 
 
 def _type_name(feature: object) -> str:
     return str(feature.dtype) if isinstance(feature, datasets.Value) else type(feature).__name__
-
-
-def _usual_label(rows: AnyDataset) -> str | None:
-    """A column that is named as labels often are, and could be: classes, or numbers beside other columns."""
-    names = column_names(rows)
-    found = [one for one in names if one.lower() in LABEL_NAMES]
-    return found[0] if len(found) == 1 and len(names) > 1 else None
 
 
 def _add_label(guess: Guess, rows: AnyDataset, label: str | None, is_named: bool) -> None:
