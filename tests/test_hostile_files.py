@@ -35,7 +35,8 @@ from hf_maskssl.recipes import load_recipe
 from hf_maskssl.training.finetuning.arguments import FinetuningArguments, FinetuningRecipe
 from hf_maskssl.training.finetuning.models import load_model, read_config
 from hf_maskssl.training.finetuning.predictions import load_predictions
-from hf_maskssl.training.pretraining.starting import start_from
+from hf_maskssl.training.pretraining.arguments import PretrainingArguments
+from hf_maskssl.training.pretraining.starting import Start
 
 CODE = "open({trace!r}, 'w').close()\n"
 AUTO_MAP = {
@@ -230,7 +231,7 @@ def test_checkpoints(model_type: str, tmp_path: Path, trace: Path) -> None:
     refuses(trace, lambda: load_processor(folder))
     refuses(trace, lambda: load_tokenizer(str(folder), None, AutoConfig.for_model("bert")))
     model = AutoModelForPreTraining.from_config(tiny_models.config("multimae", modalities=tiny_models.SCENES))
-    refuses(trace, lambda: start_from(model, str(folder), "same"))
+    refuses(trace, lambda: Start(PretrainingArguments(init_from=str(folder)), model.config).give(model, None))
     if model_type == "evil":
         refuses(trace, lambda: write_finetuned_card(folder, recipe_of(digits), {}))
 

@@ -1,6 +1,6 @@
 """Thirty mistakes of newcomers: each ends its script with one line that says what to change, and exit code 2."""
 
-import importlib.util
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +13,7 @@ from PIL import Image
 
 import tiny_models
 from forked import run_script as run_process
+from hf_maskssl.commands import function_of
 from hf_maskssl.hub import conversion, publish
 from hf_maskssl.scripts import UserError, run_script
 
@@ -51,14 +52,8 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 
 
 def load(name: str) -> Callable[[], object]:
-    """The `main` of an example script."""
-    specification = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    assert specification is not None and specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    if "main" in vars(module):  # the scripts of fine-tuning are one call of the package
-        return module.main
-    return lambda: module.finetune_from_command_line(module.__doc__, task=None)
+    """The verb that an example script calls."""
+    return function_of(re.findall(r'run\("([\w-]+)"\)', (EXAMPLES / f"{name}.py").read_text(encoding="utf-8"))[0])
 
 
 def write(recipe: dict[str, Any] | str) -> str:

@@ -548,6 +548,7 @@ def test_ready_recipe_fits_the_real_files(
 # The launch configurations beside the recipes.
 
 LAUNCHES = {
+    "one_cpu_process": (DistributedType.NO, 1, 1),
     "one_gpu": (DistributedType.NO, 1, 1),
     "eight_gpus": (DistributedType.MULTI_GPU, 8, 1),
     "fsdp2": (DistributedType.FSDP, 8, 1),

@@ -628,7 +628,7 @@ def test_other_settings_prepare_anew(write_parquet: Callable[..., str]) -> None:
 
 
 def test_a_failed_preparation_leaves_nothing(write_parquet: Callable[..., str], cache_folder: Path) -> None:
-    args = tabular(write_parquet("train", a=[1.0] * 300 + [np.nan]), standardize="none")
+    args = tabular(write_parquet("train", a=[1.0] * 300 + [np.nan]), standardize="none", missing="error")
     with pytest.raises(ValueError, match="row 300"):
         prepare_data(args, series_config(1, 1))
     assert list((cache_folder / "hf_maskssl").iterdir()) == []

@@ -81,9 +81,9 @@ def test_a_broken_file_is_named_with_its_row(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"train split, row 1, column 'audio': .*zero\.wav: the file is empty"):
         prepared("audiofolder", "audio", data_dir=str(root))
     not_finite = samples().astype(np.float32)
-    not_finite[3] = np.nan
+    not_finite[3] = np.inf
     root = write_folder(tmp_path / "other", good=wav(samples()), zero=wav(not_finite))
-    with pytest.raises(ValueError, match=r"row 1, column 'audio': sample 3 of the waveform is nan.*zero\.wav"):
+    with pytest.raises(ValueError, match=r"row 1, column 'audio': sample 3 of the waveform is inf.*zero\.wav"):
         prepared("audiofolder", "audio", data_dir=str(root))
 
 

@@ -186,7 +186,7 @@ def test_command_line_is_models_then_recipe_then_fields(capsys: Any) -> None:
     for words in (["c.yaml"], ["a", "b"], ["--k", "5", "a", "c.yaml"]):
         with pytest.raises(SystemExit):
             parse_arguments(words)
-        assert "at least one MODEL and then a RECIPE.yaml" in capsys.readouterr().err
+        assert "at least one MODEL and then a RECIPE" in capsys.readouterr().err
 
 
 def test_bad_input_is_an_error_before_any_work(checkpoints: list[str], recipe: str, tmp_path: Path) -> None:

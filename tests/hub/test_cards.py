@@ -594,6 +594,6 @@ def test_finetuned_multimaes_are_given_what_they_learnt_to_read(make_run: Any, n
 def test_data_of_a_finetuned_card_names_the_inputs(make_run: Any) -> None:
     recipe, _, _ = make_run("multimae_tensors")
     for inputs, expected in ((["rgb"], "photo (rgb)"), (["depth", "semseg"], "z (depth), semseg")):
-        table = cards._data_table(cards._data_read(recipe.data, {"inputs": inputs}), {"train": 3})
+        table = cards._data_table(cards._data_read(recipe.data, {"inputs": inputs}), Path("absent"), {"train": 3})
         assert f"| input column | {expected} |" in table
     assert cards._data_read(recipe.data, {"inputs": None}) == recipe.data

@@ -15,8 +15,6 @@ from hf_maskssl.hub import conversion
 from hf_maskssl.hub.conversion.dabs import PARTS, PREFIXES, convert_dabs, dabs_weights
 
 OBJECTIVES = ["emix", "shed", "capri", "mae"]
-# A softmax over predictions does not change when all of them move: what is left of its gradient is rounding.
-NO_GRADIENT = {"dabs.predictor.bias"}
 
 
 def save_as_lightning(state: dict[str, torch.Tensor], path: Path) -> Path:
@@ -85,8 +83,8 @@ def test_gradients_are_those_of_dabs(folder: Path, golden: dict[str, Any]) -> No
     actual = {name: parameter.grad for name, parameter in model.named_parameters()}
     assert set(actual) == set(expected)
     for name, value in expected.items():
-        if model.config.objective == "capri" and name in NO_GRADIENT:
-            assert value.abs().max() < VALUES and actual[name].abs().max() < VALUES
+        if value.abs().max() < VALUES:  # a gradient of 0 but for rounding, whose share says nothing
+            assert actual[name].abs().max() < VALUES
             continue
         assert (actual[name] - value).abs().max() / value.abs().max() < GRADIENTS, name
 

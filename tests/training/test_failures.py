@@ -222,7 +222,7 @@ def test_an_error_in_a_worker_process_ends_the_run(tmp_path: Path) -> None:
     rows = [f"{row},{row % 7},{'' if row == 30 else row % 3}" for row in range(42)]
     (tmp_path / "rows.csv").write_text("\n".join(["a,b,c", *rows]))
     data = {"source": "csv", "data_files": str(tmp_path / "rows.csv"), "kind": "tabular", "scale": 1.0, "cache": False}
-    data |= {"standardize": "none", "max_train_samples": None}
+    data |= {"standardize": "none", "max_train_samples": None, "missing": "error"}
     model = PLAIN_MAE | {"modality": "series", "series_length": 3, "patch_size": 1, "mask_ratio": 0.4}
     recipe = make_recipe(tmp_path / "run", model, data, num_workers=2, max_steps=50)
     ended = run_script([str(EXAMPLE), str(write_recipe(recipe, tmp_path / "recipe.yaml"))])

@@ -46,7 +46,7 @@ accelerate launch -m hf_maskssl pretrain RECIPE"""
 
 def help_text() -> str:
     """The help page of the command, at most 80 columns wide."""
-    width = max(map(len, VERBS))
+    width = max(len(verb) for verb in VERBS)  # no `map`, which is a module here once its verb has run
     return HELP.format(verbs="\n".join(f"  {verb:{width}}  {meaning}" for verb, (_, meaning) in VERBS.items()))
 
 

@@ -3,7 +3,7 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
@@ -46,7 +46,9 @@ class NumericInput(ABC):
     name: str
     columns: tuple[str, ...]
     processor: SampleProcessor
-    missing: Missing = "mask"
+    missing: Missing = field(
+        default="mask", kw_only=True
+    )  # which leaves the order of fields to kinds of other packages
 
     @abstractmethod
     def read(self, values: list[Raw]) -> Raw:

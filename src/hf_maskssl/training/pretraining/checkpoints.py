@@ -194,8 +194,13 @@ def warn_of_changed_data(folder: Path, former: Mapping[str, str], now: Mapping[s
         folder: The checkpoint.
         former, now: Field -> its value as JSON.
     """
-    unsaid = {name: json.dumps(value, default=str) for name, value in fields_of_kinds().items() if name not in now}
-    changed = [name for name in sorted({*former, *now}) if former.get(name) != now.get(name, unsaid.get(name))]
+    # A field that one of them does not name, as that version or kind has none, has its default.
+    unsaid = {name: json.dumps(value, default=str) for name, value in fields_of_kinds().items()}
+    changed = [
+        name
+        for name in sorted({*former, *now})
+        if former.get(name, unsaid.get(name)) != now.get(name, unsaid.get(name))
+    ]
     if changed and former:
         values = ", ".join(f"data.{name}={former.get(name, 'absent')}" for name in changed)
         logger.warning(

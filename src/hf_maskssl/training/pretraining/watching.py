@@ -116,7 +116,14 @@ class Pictures(Watcher):
         folder.mkdir(exist_ok=True)
         is_main = run.accelerator.is_main_process
         if pretraining_hooks(run.bare_model).reason_against_reconstruction() is None:
-            self._draw_reconstruction(run, folder / f"reconstruction-{run.state.step:08d}.png" if is_main else None)
+            path = folder / f"reconstruction-{run.state.step:08d}.png" if is_main else None
+            try:
+                self._draw_reconstruction(run, path)
+            except ValueError as error:
+                if run.args.picture_steps is not None:
+                    raise
+                # Nobody has asked for pictures: a method of another package need not have what they show.
+                logger.warning("no pictures of reconstructions: %s", error)
         if is_main and run.state.history:
             draw_curves(run.state.history, folder / "curves.png")
         return {}
