@@ -46,6 +46,7 @@ templates_path: list[str] = []
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
+autodoc_inherit_docstrings = False  # transformers' are written for its own pages
 autodoc_class_signature = "mixed"
 napoleon_use_ivar = True
 default_role = "code"

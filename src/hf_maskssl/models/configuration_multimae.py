@@ -109,8 +109,9 @@ class MultiMAEConfig(SizesAsPairs, PreTrainedConfig):
         position_image_size: Height and width of the images that the fixed positions are made for; None is `image_size`. A
             checkpoint keeps it when its `image_size` is changed, and images of another size get interpolated positions.
         patch_size: Height and width of a patch, unless a modality says otherwise.
-        hidden_size, num_hidden_layers, num_attention_heads, intermediate_size, qkv_bias, hidden_act, layer_norm_eps,
-            hidden_dropout_prob, attention_probs_dropout_prob, initializer_range: Settings of the encoder, as in ViT.
+        hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: Sizes of the encoder, as in ViT.
+        qkv_bias, hidden_act, layer_norm_eps, initializer_range: Settings of the encoder, as in ViT.
+        hidden_dropout_prob, attention_probs_dropout_prob: Probabilities of the encoder's dropout, as in ViT.
         drop_path_rate: Stochastic depth of the encoder's last layer, rising linearly from 0 over the layers.
         num_global_tokens: Learned tokens without a place, in front of all others.
         final_norm: A layer norm behind the encoder, as ViT and ViT-MAE have; MultiMAE has none.

@@ -337,7 +337,7 @@ class MultiMAEImageProcessor(SizesAsPairs, BaseImageProcessor):
             target_sizes: (height, width) of each map; None leaves their size.
 
         Returns:
-            B times `{"predicted_depth": (height, width)}`.
+            B dicts with the entry `predicted_depth`, (height, width).
 
         Raises:
             ValueError: Another number of sizes than samples.
