@@ -48,7 +48,8 @@ HEADINGS = [
     "## Results",
 ]
 README_LINES = 250
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# Language, or directive of MyST in braces with its argument, and what stands between.
+FENCE = re.compile(r"^```(\w*|\{\w+\})[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MARKED = re.compile(r"^<!-- ((?:table|output):[\w./-]+) -->\n(.*?)^<!-- /\1 -->$", re.MULTILINE | re.DOTALL)
 # Folders of one machine, places to install from, and what was left undone.
 UNFIT = re.compile(r"(?<![\w.~}])/(?:work|tmp|home|root|mnt|Users)/\w|index-url|\b(?:TODO|FIXME|XXX)\b")
@@ -228,7 +229,10 @@ def mentioned_paths(text: str) -> set[str]:
     """Link targets, and what in code looks like a path into the repository or the package; NAME stands for any."""
     found = {target for target in re.findall(r"\]\(([^)#\s]+)", text) if "://" not in target}
     folders = {path.name for root in (ROOT, PACKAGE) for path in root.iterdir() if path.is_dir()} - {"outputs"}
-    code = [*re.findall(r"`([^`\n]+)`", FENCE.sub("", text)), *(body for _, body in FENCE.findall(text))]
+    code = [
+        *re.findall(r"`([^`\n]+)`", FENCE.sub("", text)),
+        *(body for name, body in FENCE.findall(text) if not name.startswith("{")),
+    ]
     for word in re.findall(r"(?<![\w./<$-])[\w.*-]+(?:/[\w.*-]+)+(?![\w<])", "\n".join(code)):
         if word.split("/")[0] in folders and "NAME" not in word:
             found.add(word.rstrip("."))

@@ -47,7 +47,7 @@ class ImageInputs(NumericKind[Arguments]):
         )
 
     def numeric_input(self, args: Arguments, processor: SampleProcessor, train_split: AnyDataset) -> NumericInput:
-        return ImageInput(self.input_name, tuple(args.input_columns()), processor, args.missing)
+        return ImageInput(self.input_name, tuple(args.input_columns()), processor, missing=args.missing)
 
     def sizes(self, processor: object, config: PreTrainedConfig) -> tuple[list[int], list[int]] | None:
         if not isinstance(processor, ArrayImageProcessor):

@@ -83,4 +83,4 @@ class SeriesKind(SeriesInputs[SeriesArguments]):
     def numeric_input(
         self, args: SeriesArguments, processor: SampleProcessor, train_split: AnyDataset
     ) -> NumericInput:
-        return ArrayInput(self.input_name, tuple(args.input_columns()), processor, args.missing)
+        return ArrayInput(self.input_name, tuple(args.input_columns()), processor, missing=args.missing)

@@ -96,7 +96,11 @@ class SpectrogramKind(NumericKind[SpectrogramArguments]):
         self, args: SpectrogramArguments, processor: SampleProcessor, train_split: AnyDataset
     ) -> NumericInput:
         return WaveformInput(
-            self.input_name, tuple(args.input_columns()), processor, args.missing, args.sampling_rate or 0
+            self.input_name,
+            tuple(args.input_columns()),
+            processor,
+            sampling_rate=args.sampling_rate or 0,
+            missing=args.missing,
         )
 
     def sizes(self, processor: object, config: PreTrainedConfig) -> tuple[list[int], list[int]] | None:

@@ -85,7 +85,9 @@ class TabularKind(SeriesInputs[TabularArguments]):
     def numeric_input(
         self, args: TabularArguments, processor: SampleProcessor, train_split: AnyDataset
     ) -> NumericInput:
-        return ArrayInput(self.input_name, feature_columns(args, processor, train_split), processor, args.missing)
+        return ArrayInput(
+            self.input_name, feature_columns(args, processor, train_split), processor, missing=args.missing
+        )
 
     def measured_names(self, numeric: NumericInput, count: int) -> Sequence[str | int]:
         """Names of the columns, where each feature has one."""
