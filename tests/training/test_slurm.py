@@ -76,6 +76,47 @@ def environment(folder: Path, port: int) -> dict[str, str]:
     }
 
 
+# In the launchers' place: ends at once with a code, or saves when it is asked to stop.
+LAUNCHER = """
+echo "$@" >> "$FAKE/launched"
+if [ -n "${CODE:-}" ]; then exit "$CODE"; fi
+trap 'echo saved >> "$FAKE/launched"; exit 1' TERM
+for part in $(seq 600); do sleep 0.05; done
+"""
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: job.stem)
+def test_shell_of_a_job_hands_on_signals_and_codes(job: Path, tmp_path: Path) -> None:
+    """What the launcher is told, what follows a signal to the shell, and that a failed job is not requeued."""
+    variables = environment(tmp_path, 29500) | {"SLURM_NNODES": "4", "ACCELERATE_CONFIG": "config.yaml"}
+    for name in ("torchrun", "accelerate"):
+        (tmp_path / "bin" / name).write_text(f"#!/bin/bash\n{LAUNCHER}")
+        (tmp_path / "bin" / name).chmod(0o755)
+    words = ["bash", str(job), "RECIPE.yaml", "--model.hidden_size", "64"]
+    for code in ("0", "3"):
+        assert subprocess.run(words, cwd=ROOT, env=variables | {"CODE": code}).returncode == int(code)
+    assert not (tmp_path / "scontrol").exists()
+    launched = (tmp_path / "launched").read_text()
+    assert launched.count(" examples/run_pretrain.py RECIPE.yaml --model.hidden_size 64 --resume\n") == 2
+    expected = {
+        "torchrun": "--nnodes=4 --nproc-per-node=2 --rdzv-id=77 --rdzv-backend=c10d --rdzv-endpoint=127.0.0.1:29500",
+        "accelerate": "launch --config_file config.yaml --num_machines 4 --num_processes 8 "
+        "--main_process_ip 127.0.0.1 --main_process_port 29500 --machine_rank 0",
+    }
+    assert launched.startswith(expected[job.stem])
+    (tmp_path / "launched").unlink()
+    process = subprocess.Popen(words, cwd=ROOT, env=variables, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "launched").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.2)  # the launcher has said that it runs a moment before it listens
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(timeout=20) == 0
+    assert (tmp_path / "launched").read_text().endswith("\nsaved\n")
+    assert (tmp_path / "scontrol").read_text() == "requeue 77\n"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: job.stem)
 def test_job_stops_in_time_and_goes_on_when_requeued(job: Path, tmp_path: Path, free_port: int) -> None:
