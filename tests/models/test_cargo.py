@@ -118,7 +118,14 @@ METAMAE: dict[str, Fields] = {
     "series": {"modality": "series", "series_length": 20, "num_channels": 3, "patch_size": 5},
     "spectrogram": {"modality": "image", "image_size": [8, 8], "num_channels": 1, "patch_size": 2},
     "tokens": {"modality": "tokens", "vocab_size": 8, "max_position_embeddings": 10},
-    "emix-series": {**tiny_models.MODALITIES["metamae"]["series"], "objective": "emix", "head_dim": 4},
+    "emix-series": {
+        "modality": "series",
+        "series_length": 20,
+        "num_channels": 3,
+        "patch_size": 5,
+        "objective": "emix",
+        "head_dim": 4,
+    },
     "mae": {
         "modality": "tokens",
         "vocab_size": 8,

@@ -30,6 +30,7 @@ from ..hub.cards import write_model_card
 from ..hub.publish import publish
 from ..recipes import RECIPE_ENDINGS, recipe_names
 from ..scripts import OneLineErrors, recipe_words
+from ..terminal import wrapped
 from ..training import load_pretraining_recipe, pretrain
 from ..training.own_data import recipe_from_data
 
@@ -72,6 +73,6 @@ def written_recipe(data: str, words: list[str]) -> tuple[str, list[str]]:
         parser.error(f"--max_steps: expected a number of 1 or more, got {options.max_steps}")
     if PartialState().num_processes > 1:
         parser.error(f"DATA {data}: several processes need a recipe; write it by one: hf-maskssl pretrain {data}")
-    path = recipe_from_data(data, **vars(options), overrides=overrides)
+    path = recipe_from_data(data, **vars(options), overrides=overrides, say=lambda text: print(wrapped(text)))
     print(flush=True)
     return str(path), overrides
