@@ -120,6 +120,16 @@ def test_other_channels_are_read_by_new_projections(
         assert torch.equal(value, (before if name in names(report.new) else former)[name])
 
 
+def test_objectives_of_dabs_share_the_encoder_and_not_what_they_predict(tmp_path: Path) -> None:
+    """The class token's learned position is no patch's: on another grid all are new."""
+    image = MODALITIES["metamae"]["image"] | {"position_embeddings": "learned"}
+    saved(tmp_path / "capri", "metamae", **image, objective="capri")
+    report = begin(tmp_path / "capri", fresh("metamae", seed=1, **image, objective="mae"))
+    assert names(report.new) == {"dabs.predictor.weight", "dabs.predictor.bias"}
+    report = begin(tmp_path / "capri", fresh("metamae", seed=1, **image | {"image_size": [6, 9]}, objective="capri"))
+    assert names(report.new) == {"metamae.embeddings.learned_positions"}
+
+
 def test_computed_positions_need_nothing(tmp_path: Path) -> None:
     saved(tmp_path, "metamae", **MODALITIES["metamae"]["image"])
     model = fresh("metamae", seed=1, **MODALITIES["metamae"]["image"] | {"image_size": [6, 9]})

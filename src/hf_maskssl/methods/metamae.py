@@ -72,11 +72,18 @@ def describe(config: MetaMAEConfig) -> Description:
 
 
 def weight_meaning(config: MetaMAEConfig, name: str) -> Meaning | None:
-    """Projections of patches and the table of words; positions are computed."""
+    """Projections of patches, the table of words, learned positions, and what an objective of DABS predicts."""
     if name.endswith("token_embeddings.weight"):
         return Meaning("words")
     if "patch_projection." in name or "patch_head." in name:
         return Meaning("values", (config.modality, config.patch_shape, config.num_channels))
+    if name.endswith(
+        "learned_positions"
+    ):  # the class token, patches, words: not stretched, but a longer text keeps its first
+        return Meaning("places", (config.modality, config.grid_shape))
+    if name.startswith("dabs."):
+        predicts = (config.modality, config.patch_shape, config.num_channels) if config.objective == "mae" else ()
+        return Meaning("values", (config.objective, *predicts))
     if name.endswith("mask_tokens"):
         return Meaning("values", (config.has_patches, config.has_tokens))
     return None
