@@ -38,7 +38,6 @@ CASES: dict[str, dict[str, Any]] = {
     "accumulation_across_epochs": {"gradient_accumulation_steps": 3, "lr_scheduler_type": "cosine", "warmup_steps": 3},
     "at_the_end_of_an_epoch": {"gradient_accumulation_steps": 2, "save_steps": 5},
     "stream": {"model": DROPOUT, "data": {"streaming": True}, "gradient_accumulation_steps": 2},
-    "emix": {"model": DROPOUT | {"objective": "emix"}, "gradient_accumulation_steps": 2},
     "workers": {"num_workers": 2, "gradient_accumulation_steps": 2},
     "ragged_tokens": {"model": TEXT_MODEL | DROPOUT, "data": "text", "lr_scheduler_type": "linear"},
     "holed_table": {"model": TABLE_MODEL | DROPOUT, "data": "holes", "gradient_accumulation_steps": 2},
