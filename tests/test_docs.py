@@ -49,7 +49,7 @@ HEADINGS = [
 ]
 README_LINES = 250
 # Language, or directive of MyST in braces with its argument, and what stands between.
-FENCE = re.compile(r"^```(\w*|\{\w+\})[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```(\{\w+\}|\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MARKED = re.compile(r"^<!-- ((?:table|output):[\w./-]+) -->\n(.*?)^<!-- /\1 -->$", re.MULTILINE | re.DOTALL)
 # Folders of one machine, places to install from, and what was left undone.
 UNFIT = re.compile(r"(?<![\w.~}])/(?:work|tmp|home|root|mnt|Users)/\w|index-url|\b(?:TODO|FIXME|XXX)\b")
