@@ -27,7 +27,7 @@ from hf_maskssl.training import Pretrainer, RunState, load_pretraining_recipe
 
 RUNS = RESULTS / "continue"
 PAIRS = (("japanese_vowels", "basic_motions"), ("basic_motions", "japanese_vowels"))
-FIRST_STEPS = {"japanese_vowels": 150, "basic_motions": 150}
+FIRST_STEPS = {"japanese_vowels": 300, "basic_motions": 300}
 STEPS = {"japanese_vowels": 60, "basic_motions": 60}
 BATCH_SIZE = 40
 FEW_LABELS, FEW_LABEL_DRAWS = 5, 3
@@ -52,7 +52,10 @@ def pretrain(
     trainer = Pretrainer(
         load_pretraining_recipe(RECIPES / f"{dataset}.yaml", [*overrides, "--probe.every_steps", "0"])
     )
-    return trainer, trainer.run()
+    state = trainer.run()
+    if state.interrupted:
+        raise SystemExit(f"{dataset}: interrupted at step {state.step}; nothing is written down.")
+    return trainer, state
 
 
 def probe(trainer: Pretrainer, seed: int) -> dict[str, float]:
