@@ -1,6 +1,7 @@
 """Thirty mistakes of newcomers: each ends its script with one line that says what to change, and exit code 2."""
 
 import re
+import runpy
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -53,7 +54,9 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 
 def load(name: str) -> Callable[[], object]:
     """The verb that an example script calls."""
-    return function_of(re.findall(r'run\("([\w-]+)"\)', (EXAMPLES / f"{name}.py").read_text(encoding="utf-8"))[0])
+    code = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
+    verb = re.search(r'run\("([\w-]+)"\)', code)
+    return function_of(verb[1]) if verb else runpy.run_path(str(EXAMPLES / f"{name}.py"))["main"]
 
 
 def write(recipe: dict[str, Any] | str) -> str:
@@ -132,9 +135,21 @@ def test_recipes(mistake: str, script: Script) -> None:
 
 # Script, words -> what the line says.
 COMMANDS: dict[str, tuple[str, list[str], str]] = {
-    "no recipe": ("run_pretrain", [], "RECIPE: expected the path of a recipe in front of all options, got nothing"),
-    "a recipe that is not there": ("run_pretrain", ["recpe.yaml"], "no such file (did you mean 'recipe.yaml'?)"),
-    "a folder for a recipe": ("run_pretrain", ["pictures"], "RECIPE pictures: a folder, not a file"),
+    "no recipe": (
+        "run_pretrain",
+        [],
+        "RECIPE: expected the path or name of a recipe in front of all options, got nothing",
+    ),
+    "a recipe that is not there": (
+        "run_pretrain",
+        ["recpe.yaml"],
+        "no such file, and no recipe of the package (did you mean 'recipe.yaml'?)",
+    ),
+    "a folder for a recipe": (
+        "run_pretrain",
+        ["pictures"],
+        "data.validation_fraction 0.1 of 1 training rows leaves none to train on",
+    ),
     "a misspelt option": (
         "run_pretrain",
         ["recipe.yaml", "--max_step", "3"],
@@ -156,7 +171,7 @@ COMMANDS: dict[str, tuple[str, list[str], str]] = {
         ["rows.csv", "--recipe", "recipe.yaml"],
         "CHECKPOINT 'rows.csv': expected a",
     ),
-    "nothing to probe": ("run_linear_probe", ["recipe.yaml"], "expected at least one MODEL and then a RECIPE.yaml"),
+    "nothing to probe": ("run_linear_probe", ["recipe.yaml"], "expected at least one MODEL and then a RECIPE"),
     "a model that is not there": (
         "run_linear_probe",
         ["./modl", "recipe.yaml"],
