@@ -61,7 +61,8 @@ def pretrain(
 def probe(trainer: Pretrainer, seed: int) -> dict[str, float]:
     """Test accuracy of the frozen encoder, with all labels and with few."""
     encoder, prepared, task = trainer.bare_model.base_model, trainer.prepared, trainer.recipe.data.task
-    train, test = (extract_features(encoder, rows, prepared.collator) for rows in (prepared.train, prepared.test))
+    splits: list[Any] = [prepared.train, prepared.test]  # both sets have one
+    train, test = (extract_features(encoder, rows, prepared.collator) for rows in splits)
     args = dataclasses.replace(trainer.recipe.probe, solver="exact")
     few = dataclasses.replace(args, labels_per_class=FEW_LABELS)
     draws = [linear_probe(train, test, task, few, draw)["accuracy"] for draw in range(FEW_LABEL_DRAWS)]

@@ -132,8 +132,8 @@ SIZES: dict[str, Any] = {
 KINDS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "image": ({"modality": "image", "image_size": [8, 8], "patch_size": [2, 2], "num_channels": 3}, []),
     "speech": (
-        {"modality": "image", "image_size": [4, 16], "patch_size": [4, 4], "num_channels": 1},
-        ["--image_size", "4", "16"],
+        {"modality": "image", "image_size": [4, 12], "patch_size": [4, 4], "num_channels": 1},
+        ["--image_size", "4", "12"],
     ),
     "satellite": (
         {"modality": "image", "image_size": [4, 4], "patch_size": [2, 2], "num_channels": 13},
@@ -226,7 +226,7 @@ def test_older_files_name_callbacks_by_their_class(tmp_path: Path, monkeypatch: 
     [
         ("satellite", [], "pass --num_channels"),
         ("series", ["--modality", "series"], "channels times steps"),
-        ("speech", [], "tokens, the checkpoint 4"),
+        ("speech", [], "tokens, the checkpoint 3"),
         ("pairs", [], "reads images and words"),
         ("tokens", ["--objective", "mae"], "whose predictor is that of 'shed'"),
         ("tokens", ["--num_attention_heads", "7"], "does not divide the attention's width 32"),

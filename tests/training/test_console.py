@@ -11,7 +11,7 @@ from runs import LABELLED, make_recipe, train, weights, write_recipe
 from safetensors.torch import save_file
 
 from forked import launch
-from hf_maskssl.evaluation import evaluate_checkpoint
+from hf_maskssl.evaluation import features
 from hf_maskssl.terminal import one_voice
 from hf_maskssl.training import load_pretraining_recipe
 from hf_maskssl.training.finetuning import sweep
@@ -200,14 +200,14 @@ def test_loading_an_encoder_tells_of_weights_that_it_lacks_alone(
     train(make_recipe(tmp_path, max_steps=1))
     capfd.readouterr()
     with one_voice():
-        evaluate_checkpoint.load_encoder(tmp_path)
+        features.load_encoder(tmp_path)
         assert capfd.readouterr().err == "" and not caplog.text  # the decoder goes without saying
         kept = weights(tmp_path)
         name = next(name for name in kept if "layers.1" in name and name.startswith("metamae."))
         save_file(
             {other: kept[other] for other in kept if other != name}, tmp_path / "model.safetensors", {"format": "pt"}
         )
-        evaluate_checkpoint.load_encoder(tmp_path)
+        features.load_encoder(tmp_path)
     assert f"lacks 1 weights of its encoder, which are random: {name.partition('.')[2]}" in caplog.text
 
 

@@ -14,9 +14,10 @@ from scipy.io import wavfile
 from hf_maskssl.commands import main
 from hf_maskssl.commands.pretrain import is_data
 from hf_maskssl.data import build_config
+from hf_maskssl.data.kinds.guesses import Guess
 from hf_maskssl.scripts import UserError
 from hf_maskssl.training import load_pretraining_recipe
-from hf_maskssl.training.own_data import SIZES, Guess, guessed, recipe_from_data, sections
+from hf_maskssl.training.own_data import SIZES, guessed, recipe_from_data, sections
 
 pytestmark = pytest.mark.usefixtures("private_cache", "blank_pictures")
 RANDOM = np.random.default_rng(0)
@@ -37,7 +38,7 @@ def guess_of(rows: Dataset, kind: str | None = None, label: str | None = None) -
 def test_columns_of_numbers_are_a_table() -> None:
     rows = columns(id=[1, 2, 3], a=numbers(3), name=["x", "y", "x"], b=numbers(3), species=["cat", "dog", "cat"])
     guess = guess_of(rows)
-    assert guess.kind == "tabular" and guess.model["series_length"] == 2
+    assert guess.data["kind"] == "tabular" and guess.model["series_length"] == 2
     assert guess.data["input_column"] == ["a", "b"] and guess.data["label_column"] == "species"
     said = "\n".join(guess.remarks)
     assert "kind: tabular, from 2 columns of numbers; --kind sets another" in said
@@ -53,14 +54,14 @@ def test_numbers_to_predict_are_a_regression() -> None:
 def test_lists_are_series(channels: int) -> None:
     values = RANDOM.normal(size=(4, 60) if channels == 1 else (4, channels, 60)).tolist()
     guess = guess_of(columns(series=values, label=[0, 1, 0, 1]))
-    assert guess.kind == "series"
+    assert guess.data["kind"] == "series"
     assert (guess.model["num_channels"], guess.model["series_length"], guess.model["patch_size"]) == (channels, 60, 2)
     assert guess_of(columns(values=RANDOM.normal(size=(4, 9)).tolist()), "tabular").model["series_length"] == 9
 
 
 def test_texts_are_tokens() -> None:
     guess = guess_of(columns(smiles=["CCO", "c1ccccc1O"] * 40, weight=numbers(80)))
-    assert guess.kind == "tokens" and guess.data["input_column"] == "smiles"
+    assert guess.data["kind"] == "tokens" and guess.data["input_column"] == "smiles"
     assert guess.model["max_position_embeddings"] == 16
 
 
@@ -68,9 +69,9 @@ def test_pictures_and_sounds_are_found_by_their_files(tmp_path: Path) -> None:
     Image.fromarray(RANDOM.integers(0, 255, (40, 52, 3), dtype=np.uint8)).save(tmp_path / "a.png")
     wavfile.write(tmp_path / "a.wav", 16000, RANDOM.integers(-99, 99, 16000).astype(np.int16))
     picture = guess_of(columns(path=[str(tmp_path / "a.png")] * 3))
-    assert (picture.kind, picture.model["image_size"], picture.model["num_channels"]) == ("image", [40, 40], 3)
+    assert (picture.data["kind"], picture.model["image_size"], picture.model["num_channels"]) == ("image", [40, 40], 3)
     sound = guess_of(columns(path=[str(tmp_path / "a.wav")] * 3))
-    assert (sound.kind, sound.data["sampling_rate"], sound.data["frame_length"]) == ("spectrogram", 16000, 512)
+    assert (sound.data["kind"], sound.data["sampling_rate"], sound.data["frame_length"]) == ("spectrogram", 16000, 512)
     assert sound.model["image_size"] == [64, 64]  # a second: 62.5 frames of 16 ms
 
 
@@ -101,7 +102,7 @@ def test_every_kind_and_size_is_a_model(kind: str, size: Any, tmp_path: Path) ->
             r"no column fits any kind.*seen: \{'a': 'string', 'b': 'string'\}",
         ),
         (columns(a=[1.0, 2.0], b=[1.0, 2.0]), "image", None, "no column fits kind 'image'"),
-        (columns(a=[1.0, 2.0], b=[1.0, 2.0]), "tabulr", None, "--kind: expected one of"),
+        (columns(a=[1.0, 2.0], b=[1.0, 2.0]), "tabulr", None, "--kind: expected one of .*did you mean 'tabular'"),
         (columns(a=[1.0, 2.0], b=[1.0, 2.0]), "multimodal", None, "hf-maskssl recipes copy multimae_own_data"),
         (columns(a=[1.0, 2.0], b=[1.0, 2.0]), None, "c", "no column 'c'; the columns are"),
     ],

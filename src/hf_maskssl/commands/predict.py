@@ -44,8 +44,8 @@ PICTURES = ("masked", "single_inputs", "repainted")
 WHOLE, PARTIAL = "depth", "rgb"
 
 
-def main(argv: Sequence[str] | None = None) -> list[Path]:
-    """Command line; returns the pictures."""
+def make_parser() -> OneLineErrors:
+    """The options of the command."""
     parser = OneLineErrors(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", help="folder or Hub name of a pre-training checkpoint")
     parser.add_argument("--source", help="source of the rows, as data.source; default: scenes, or the recipe's")
@@ -72,7 +72,12 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
     parser.add_argument(
         "--num_patches", type=int, default=2, help="number of its patches that are seen; default: %(default)s"
     )
-    options, overrides = parser.parse_known_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> list[Path]:
+    """Command line; returns the pictures."""
+    options, overrides = make_parser().parse_known_args(argv)
     folder = checkpoint_folder(options.checkpoint, "CHECKPOINT")
     model: Any = AutoModelForPreTraining.from_pretrained(folder, trust_remote_code=False).eval()
     if not isinstance(model, MultiMAEForPretraining):

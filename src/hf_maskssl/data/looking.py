@@ -12,6 +12,7 @@ from fsspec.core import split_protocol
 from ..files import JsonObject, JsonView, nearest_path
 from .arguments import LOCAL_SOURCES, DataArguments, data_arguments, is_hub_name
 from .builtin import SOURCES
+from .tables.columns import undecoded
 from .tables.files import FOLDER_ENDINGS, LinkedFiles, followed_links
 from .tables.multimodal_folder import EXTENSIONS as PICTURE_ENDINGS
 from .tables.sources import AnyDataset, column_names, read_split
@@ -159,3 +160,39 @@ def usual_label(rows: AnyDataset) -> str | None:
     names = column_names(rows)
     found = [one for one in names if one.lower() in LABEL_NAMES]
     return found[0] if len(found) == 1 and len(names) > 1 else None
+
+
+def is_feature(feature: Feature) -> bool:
+    """Whether a cell is one number."""
+    return isinstance(feature, datasets.Value) and feature.dtype.startswith(("int", "uint", "float", "bool"))
+
+
+def file_column(rows: AnyDataset, source: str) -> str | None:
+    """The first column of pictures or sounds: files as datasets stores them, or paths with their endings.
+
+    Args:
+        rows: Rows as they come.
+        source: "imagefolder" or "audiofolder".
+    """
+    wanted = datasets.Image if source == "imagefolder" else datasets.Audio
+    found = columns_of(rows, lambda feature: isinstance(feature, wanted))
+    if found:
+        return found[0]
+    first = next(iter(undecoded(rows, column_names(rows))), None)
+    for name in columns_of(rows, lambda feature: is_string(feature) or isinstance(feature, dict)):
+        value = None if first is None else first[name]
+        path = value.get("path") if isinstance(value, Mapping) else value
+        if isinstance(path, str) and Path(path).suffix.lower() in FOLDER_ENDINGS[source]:
+            return name
+    return None
+
+
+def file_like_columns(rows: AnyDataset) -> list[str]:
+    """Columns that could hold pictures or sounds: files where there are any, else arrays, else strings, which may be paths."""
+    found = (columns_of(rows, test) for test in (is_file, is_array, is_string))
+    return next((columns for columns in found if columns), [])
+
+
+def is_picture_array(feature: Feature) -> bool:
+    """Whether a cell is an array of bytes, (H, W), (H, W, C) or (C, H, W)."""
+    return isinstance(feature, datasets.Array2D | datasets.Array3D) and str(feature.dtype).startswith("uint8")

@@ -7,18 +7,15 @@ from typing import Literal, cast
 
 import torch
 from torch import nn
-from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ..checkpoint_folders import checkpoint_folder
 from ..data.kinds import KINDS
-from ..data.processors import ImageTextProcessor, Processor, load_processor
+from ..data.processors import Processor, load_processor
+from ..evaluation import features
 from ..evaluation.features import Precision, TokenEncoder, real_tokens
 from ..methods import optional_fields
-from ..models.feature_extraction_series import SeriesFeatureExtractor
-from ..models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
-from ..models.image_processing_array import ArrayImageProcessor
-from ..models.image_processing_multimae import MultiMAEImageProcessor
 from ..models.layers import masked_mean
 
 Pooling = Literal["auto", "pooler", "mean"]
@@ -111,7 +108,7 @@ def load_encoder(model: str | PreTrainedModel, processor: Processor = None, devi
         name = type(model).__name__
         return Encoder(base, processor, kind_of(base.config, processor, name), name)
     folder = checkpoint_folder(model)
-    encoder = AutoModel.from_pretrained(folder, trust_remote_code=False).to(device)
+    encoder = features.load_encoder(folder, device)
     found = load_processor(folder) if processor is None else processor
     return Encoder(encoder, found, kind_of(encoder.config, found, model), model, folder)
 
@@ -123,39 +120,19 @@ def kind_of(config: PreTrainedConfig, processor: Processor, name: str) -> str:
         ValueError: None, as the model is of another package.
     """
     for kind in KINDS.values():
-        if isinstance(processor, kind.processor_classes):
+        if kind.reads(config, processor):
             return kind.name
     modality = optional_fields.modality(config)
-    kinds = {
-        "series": "tabular" if _is_table(processor) else "series",
-        "image": "spectrogram" if isinstance(processor, SpectrogramFeatureExtractor) else "image",
-        "tokens": "tokens",
-        "vision_language": "vision_language",
-        "multimodal": "multimodal",
-    }
-    fitting: dict[str, type | tuple[type, ...]] = {
-        "series": SeriesFeatureExtractor,
-        "image": (ArrayImageProcessor, SpectrogramFeatureExtractor),
-        "tokens": PreTrainedTokenizerBase,
-        "vision_language": (ImageTextProcessor, ArrayImageProcessor),
-        "multimodal": MultiMAEImageProcessor,
-    }
-    if modality not in kinds:
+    if modality not in {kind.modality for kind in KINDS.values()}:
         raise ValueError(
             f"MODEL {name!r}: expected an encoder of this package, got model_type {config.model_type!r} with modality "
             f"{modality!r}"
         )
-    if not (isinstance(processor, fitting[modality]) or (processor is None and modality == "tokens")):
-        came = "there is none" if processor is None else f"it is a {type(processor).__name__}"
-        raise ValueError(
-            f"MODEL {name!r}: its processor should prepare {modality} inputs, but {came}: give the folder of a whole "
-            "checkpoint (in Python, the argument `processor`)"
-        )
-    return kinds[modality]
-
-
-def _is_table(processor: Processor) -> bool:
-    return isinstance(processor, SeriesFeatureExtractor) and processor.statistics_axis == "feature"
+    came = "there is none" if processor is None else f"it is a {type(processor).__name__}"
+    raise ValueError(
+        f"MODEL {name!r}: its processor should prepare {modality} inputs, but {came}: give the folder of a whole "
+        "checkpoint (in Python, the argument `processor`)"
+    )
 
 
 def chosen_device(device: str | None) -> str:

@@ -1,32 +1,37 @@
 """`hf_maskssl.embed`: the features of data as an array."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import pandas as pd
 from datasets import Dataset, IterableDataset
+from torch.utils.data import Dataset as TorchDataset
 from transformers import PreTrainedModel
 
 from ..data.arguments import DataArguments
+from ..data.collators import BatchCollator
 from ..data.kinds import Kind, find_kind
 from ..data.kinds.base import Fitted
 from ..data.looking import source_values
 from ..data.processors import Processor
 from ..data.tables.preparing import RawSplit
-from ..data.tables.rows import ChosenRows, TransformedRows
+from ..data.tables.rows import ChosenRows, Rows, TransformedRows
 from ..evaluation.features import MEMORY_LIMIT, Features, Precision, RowStore, extract_features
+from ..files import JsonObject, JsonView
 from ..models.feature_extraction_series import SeriesFeatureExtractor
 from ..recipes import nearest
 from .encoders import Encoder, Pooling, chosen_device, chosen_precision, load_encoder
 from .rows import RowSource, for_inference
-from .sources import completed_values, input_column, section_of
+from .sources import completed_values, section_of
 
 # A row: a series, a table's row by column, a picture, a sound, a text, ids, or pictures by modality.
 Row: TypeAlias = Any
 Data: TypeAlias = str | Path | Dataset | IterableDataset | pd.DataFrame | np.ndarray | Sequence[Row]
+# Raw columns and the numbers of their rows -> prepared columns.
+Prepare: TypeAlias = Callable[[Rows, Sequence[int]], JsonObject]
 INPUT = "input"  # column of values that come without a name
 READ_ROWS = 10_000
 
@@ -68,12 +73,8 @@ def embed(
         ValueError: Data that do not fit the model, or rows without input, which would leave gaps.
         FileNotFoundError: No such model or data.
     """
-    if isinstance(model, PreTrainedModel):
-        device = str(model.device)
-        encoder = load_encoder(model, processor)
-    else:
-        device = chosen_device(device)
-        encoder = load_encoder(str(model), processor, device)
+    device = str(model.device) if isinstance(model, PreTrainedModel) else chosen_device(device)
+    encoder = load_encoder(str(model) if isinstance(model, Path) else model, processor, device)
     network = encoder.model if tokens else encoder.pooled(pooling)
     found: list[Features] = []
     for rows, collator in _prepared(encoder, data, fields):
@@ -108,7 +109,9 @@ def _by_sample(features: Features) -> list[np.ndarray]:
     return np.split(features.values, starts)
 
 
-def _prepared(encoder: Encoder, data: Data, fields: Mapping[str, Any]) -> Any:
+def _prepared(
+    encoder: Encoder, data: Data, fields: JsonView
+) -> Iterator[tuple[TorchDataset[JsonObject], BatchCollator]]:
     """Prepared rows and their collator, one block after the other."""
     if isinstance(data, str | Path):
         values = {**source_values(str(data), encoder.kind), **fields}
@@ -132,7 +135,7 @@ def _refuse_gaps(count: int, reason: str) -> None:
         raise ValueError(f"data: {count} rows have {reason}, and an array has no place for gaps: drop them")
 
 
-def rows_of(encoder: Encoder, data: Data, fields: Mapping[str, Any]) -> tuple[ChosenRows, Any]:
+def rows_of(encoder: Encoder, data: Data, fields: JsonView) -> tuple[ChosenRows, BatchCollator]:
     """Rows of this process, prepared each time they are read, and their collator.
 
     Args:
@@ -156,10 +159,11 @@ def rows_of(encoder: Encoder, data: Data, fields: Mapping[str, Any]) -> tuple[Ch
     return InMemoryRows(raw.columns(data), len(data), raw.prepare), raw.collator
 
 
-def _of_dataset(encoder: Encoder, data: Dataset, fields: Mapping[str, Any]) -> tuple[ChosenRows, Any]:
+def _of_dataset(encoder: Encoder, data: Dataset, fields: JsonView) -> tuple[ChosenRows, BatchCollator]:
     values = {"source": INPUT, **fields}
     if "input_column" not in values:
-        values["input_column"] = input_column(data, encoder)
+        values |= find_kind(encoder.kind).find_input(data, encoder.config, encoder.processor)
+        values |= fields
     kind, args, fitted = _fitted(encoder, values)
     split = kind.usable(data, args, encoder.config, "train")
     _refuse_gaps(len(data) - len(split.rows), split.reason)
@@ -167,12 +171,10 @@ def _of_dataset(encoder: Encoder, data: Dataset, fields: Mapping[str, Any]) -> t
     return cast(ChosenRows, rows), kind.collator(args, encoder.config, fitted.processor)
 
 
-def _fitted(encoder: Encoder, values: Mapping[str, Any]) -> tuple[Kind[Any], DataArguments, Fitted]:
-    known = dict(values)
-    if encoder.kind == "spectrogram" and "sampling_rate" not in known:
-        known["sampling_rate"] = cast(Any, encoder.processor).sampling_rate  # a SpectrogramFeatureExtractor
-    section = section_of({"source": INPUT, "kind": encoder.kind, **known})
-    kind = find_kind(section.kind)
+def _fitted(encoder: Encoder, values: JsonView) -> tuple[Kind[Any], DataArguments, Fitted]:
+    kind = find_kind(encoder.kind)
+    known = kind.fields_of_processor(encoder.processor)
+    section = section_of({"source": INPUT, "kind": encoder.kind, **known, **values})
     kind.check_model(section, encoder.config)
     args = for_inference(section, encoder)
     nothing = Dataset.from_dict({})
@@ -187,22 +189,16 @@ class RawRows:
         first: One of the rows, which says what they are; None makes no difference but where they are dicts.
         fields: Fields of a recipe's data section.
 
-    Attributes:
-        collator: Callable that makes a batch of prepared rows.
-
     Raises:
         ValueError: The rows do not fit the model.
     """
 
-    def __init__(self, encoder: Encoder, first: Row = None, fields: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, encoder: Encoder, first: Row = None, fields: JsonView | None = None) -> None:
         self.encoder, self.fields = encoder, dict(fields or {})
-        self.modalities = (
-            [modality.name for modality in encoder.config.inputs()] if encoder.kind == "multimodal" else []
-        )
         processor = encoder.processor
         self.names = processor.feature_names if isinstance(processor, SeriesFeatureExtractor) else None
-        self._prepare: dict[tuple[str, ...], Any] = {}
-        self.collator: Any = None
+        self._prepare: dict[tuple[str, ...], Prepare] = {}
+        self._collator: BatchCollator | None = None
         if first is not None:
             self._opened(self._keys(first))
 
@@ -231,12 +227,18 @@ class RawRows:
             if key in needed or any(value is not None for value in values)
         }
 
-    def prepare(self, batch: Mapping[str, Sequence[Any]], indices: Sequence[int]) -> dict[str, Any]:
+    def prepare(self, batch: Rows, indices: Sequence[int]) -> JsonObject:
         """Prepared columns of a batch of raw ones and their row numbers."""
-        prepared: dict[str, Any] = self._opened(list(batch))(batch, indices)
+        prepared: JsonObject = self._opened(list(batch))(batch, indices)
         return prepared
 
-    def prepared(self, row: Row) -> dict[str, Any]:
+    @property
+    def collator(self) -> BatchCollator:
+        """Callable that makes a batch of prepared rows, of which there was one before."""
+        assert self._collator is not None
+        return self._collator
+
+    def prepared(self, row: Row) -> JsonObject:
         """One row, prepared."""
         columns = self.prepare(self.columns([row]), [0])
         return {name: values[0] for name, values in columns.items()}
@@ -245,9 +247,9 @@ class RawRows:
         if isinstance(row, Mapping):
             return list(self.names or row)
         column = self.fields.get("input_column")
-        return [column if isinstance(column, str) else next(iter(self.modalities), INPUT)]
+        return [column if isinstance(column, str) else INPUT]
 
-    def _opened(self, columns: list[str]) -> Any:
+    def _opened(self, columns: list[str]) -> Prepare:
         """What prepares rows with these columns."""
         key = tuple(columns)
         if key not in self._prepare:
@@ -256,26 +258,13 @@ class RawRows:
             rows = kind.rows(RawSplit("train", empty), args, self.encoder.config, fitted)
             assert isinstance(rows, TransformedRows)  # nothing is cached
             self._prepare[key] = rows.prepare
-            self.collator = kind.collator(args, self.encoder.config, fitted.processor)
+            self._collator = kind.collator(args, self.encoder.config, fitted.processor)
         return self._prepare[key]
 
-    def _input(self, columns: list[str]) -> dict[str, Any]:
+    def _input(self, columns: list[str]) -> JsonObject:
         """The fields of the data section that name the input."""
-        kind = self.encoder.kind
-        if kind == "multimodal":
-            return {"input_column": {name: name for name in columns}, "allow_missing": True}
-        if kind == "tabular":
-            # Numbers without names are in the order of training.
-            return {"input_column": INPUT} if columns == [INPUT] else {}
-        if kind == "vision_language":
-            texts = [name for name in columns if name in ("text", "caption")] or columns[1:]
-            pictures = [name for name in columns if name not in texts]
-            if len(columns) < 2:
-                raise ValueError("data: expected dicts such as {'image': picture, 'text': words}, both of them")
-            return {"input_column": pictures[0], "text_column": texts[0]}
-        if len(columns) > 1 and "input_column" not in self.fields:
-            raise ValueError(f"data: rows have the columns {columns}: say which is the input (input_column)")
-        return {"input_column": columns[0]}
+        kind = find_kind(self.encoder.kind)
+        return kind.name_input(columns, self.encoder.config, self.fields, columns == [INPUT])
 
 
 class InMemoryRows(ChosenRows):
@@ -287,12 +276,12 @@ class InMemoryRows(ChosenRows):
         prepare: Callable that makes prepared columns of raw columns and row numbers.
     """
 
-    def __init__(self, columns: Mapping[str, Sequence[Any]], total: int, prepare: Any) -> None:
+    def __init__(self, columns: Rows, total: int, prepare: Prepare) -> None:
         super().__init__(total)
         self.columns = columns
         self.prepare = prepare
 
-    def read(self, numbers: np.ndarray) -> list[dict[str, Any]]:
+    def read(self, numbers: np.ndarray) -> list[JsonObject]:
         keys = numbers.tolist()
         columns = self.prepare({name: [values[key] for key in keys] for name, values in self.columns.items()}, keys)
         return [{name: values[place] for name, values in columns.items()} for place in range(len(keys))]

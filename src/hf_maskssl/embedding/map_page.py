@@ -3,13 +3,12 @@
 import html
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
-from ..files import write_whole
+from ..files import JsonObject, write_whole
 from .maps import SCALE, Coloring, FeatureMap
 
 LONGEST = 120  # characters of a value that hover shows
@@ -143,7 +142,7 @@ def write_page(found: FeatureMap, colors: Coloring, path: str | Path) -> Path:
     return Path(path)
 
 
-def _data(found: FeatureMap, colors: Coloring) -> dict[str, Any]:
+def _data(found: FeatureMap, colors: Coloring) -> JsonObject:
     classes = colors.classes or {}
     palette = list(dict.fromkeys([*classes.values(), *colors.colors]))
     number = {color: place for place, color in enumerate(palette)}

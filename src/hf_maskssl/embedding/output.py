@@ -8,7 +8,7 @@ from accelerate.state import PartialState
 from accelerate.utils import broadcast_object_list
 
 from ..annotation.resumable import changed_settings
-from ..files import write_json
+from ..files import JsonObject, JsonView, write_json
 from ..locks import LOCK_FILE
 from .arguments import ENDINGS
 from .places import Place
@@ -67,16 +67,16 @@ class Output:
                 "write over it by --overwrite"
             )
 
-    def report(self) -> dict[str, Any] | None:
+    def report(self) -> JsonObject | None:
         """The report in the folder, None where there is none."""
         place = self.folder.child(REPORT)
         if not place.exists():
             return None
         with place.open() as file:
-            found: dict[str, Any] = json.load(file)
+            found: JsonObject = json.load(file)
         return found
 
-    def begin(self, settings: Mapping[str, Any], overwrite: bool, unspoken: Mapping[str, str]) -> None:
+    def begin(self, settings: JsonView, overwrite: bool, unspoken: Mapping[str, str]) -> None:
         """Write the report of an incomplete folder.
 
         Args:
@@ -108,7 +108,7 @@ class Output:
         """The file of a shard."""
         return self.folder.child(name + SHARD)
 
-    def finish(self, names: Sequence[str], settings: Mapping[str, Any], **facts: Any) -> tuple[int, dict[str, int]]:
+    def finish(self, names: Sequence[str], settings: JsonView, **facts: Any) -> tuple[int, dict[str, int]]:
         """Join the shards where one file was asked for, and say that all is there.
 
         Args:
@@ -142,7 +142,7 @@ class Output:
             return [self.final]
         return [self.final, *([rows_place(self.final)] if self.final.name.endswith(".npy") else [])]
 
-    def _write(self, report: Mapping[str, Any]) -> None:
+    def _write(self, report: JsonView) -> None:
         self.folder.child(REPORT).write(lambda path: write_json(path, report))
 
     def _remove_parts(self, names: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """`pipeline("masked-feature-extraction", model=...)`: features of raw rows of any kind, in transformers' own interface."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,6 +9,8 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import Pipeline
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
+
+from ..files import JsonObject, JsonView
 
 if TYPE_CHECKING:
     from .encoders import Pooling
@@ -53,7 +55,7 @@ class MaskedFeatureExtractionPipeline(Pipeline):
 
     def _sanitize_parameters(  # type: ignore[override]
         self, tokens: bool | None = None, pooling: "Pooling | None" = None, return_tensors: bool | None = None
-    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    ) -> tuple[JsonObject, JsonObject, JsonObject]:
         """Sort the parameters of a call.
 
         Args:
@@ -61,7 +63,7 @@ class MaskedFeatureExtractionPipeline(Pipeline):
             pooling: Name of the way in which tokens become one row, as in `hf_maskssl.embed`.
             return_tensors: Whether to give tensors instead of lists.
         """
-        forward: dict[str, Any] = {}
+        forward: JsonObject = {}
         if tokens is not None:
             forward["tokens"] = tokens
         if pooling is not None:
@@ -76,10 +78,10 @@ class MaskedFeatureExtractionPipeline(Pipeline):
         """
         return self._collated([self._prepared(input_)])
 
-    def _prepared(self, row: Any) -> Mapping[str, Any]:
+    def _prepared(self, row: Any) -> JsonView:
         return self.raw.prepared(row)
 
-    def _collated(self, rows: list[Mapping[str, Any]]) -> dict[str, Any]:
+    def _collated(self, rows: list[JsonView]) -> JsonObject:
         batch = self.raw.collator(rows)
         return {name: value for name, value in batch.items() if name != "index"}
 
@@ -110,9 +112,9 @@ class MaskedFeatureExtractionPipeline(Pipeline):
         inputs: Any,
         num_workers: int,
         batch_size: int,
-        preprocess_params: dict[str, Any],
-        forward_params: dict[str, Any],
-        postprocess_params: dict[str, Any],
+        preprocess_params: JsonObject,
+        forward_params: JsonObject,
+        postprocess_params: JsonObject,
     ) -> Iterator[Any]:
         """Many rows: batches by the package's collators, which know several pictures and checked values."""
         is_sized = isinstance(inputs, list) or hasattr(inputs, "__len__")  # as transformers asks

@@ -23,6 +23,7 @@ from ..data.tables.report import DataReport
 from ..data.tables.rows import ChosenRows
 from ..data.tables.sources import AnyDataset, column_names
 from ..data.tables.splits import read_splits
+from ..files import JsonObject
 from ..recipes import nearest
 from .encoders import Encoder
 from .sources import label_column
@@ -31,7 +32,7 @@ from .sources import label_column
 ROW, SPLIT, TOKEN, EMBEDDING, PATH = "row", "split", "token", "embedding", "path"
 OWN_COLUMNS = (ROW, SPLIT, TOKEN, EMBEDDING)
 # What has no meaning without labels and training, where a kind has it.
-PLAIN: dict[str, Any] = {
+PLAIN: JsonObject = {
     "label_column": None,
     "label_mask_column": None,
     "drop_missing_labels": False,
@@ -205,7 +206,7 @@ class RowSource:
 
     def _carry(self, raw: Dataset, split: str, numbers: np.ndarray) -> pa.Table:
         """The columns that go along: `row`, `split`, those asked for, and the path of a file."""
-        columns: dict[str, Any] = {
+        columns: JsonObject = {
             ROW: pa.array(numbers, pa.int64()),
             SPLIT: pa.array([split] * len(numbers), pa.string()),
         }

@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from accelerate.state import PartialState
@@ -18,6 +17,7 @@ from ..data.arguments import DataArguments
 from ..data.looking import source_values
 from ..data.tables.report import DataReport
 from ..evaluation.features import Features, Precision, extract_features
+from ..files import JsonObject
 from ..launch import launched_state
 from ..locks import FolderLock
 from ..recipes import overridden, read_yaml
@@ -174,7 +174,7 @@ def _width(encoder: Encoder) -> int:
 
 def _settings(
     args: EmbedArguments, encoder: Encoder, source: RowSource, section: DataArguments, precision: Precision
-) -> dict[str, Any]:
+) -> JsonObject:
     """Everything that decides the features, in JSON's types."""
     settings = {
         "model": args.model,
@@ -188,7 +188,7 @@ def _settings(
         "columns": source.carried,
         "shard_rows": args.shard_rows,
     }
-    plain: dict[str, Any] = json.loads(json.dumps(settings))
+    plain: JsonObject = json.loads(json.dumps(settings))
     return plain
 
 

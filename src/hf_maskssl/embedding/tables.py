@@ -1,15 +1,15 @@
 """Tables of features as Parquet and NumPy files: shards, and the one file that they become."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..evaluation.features import RowStore
+from ..files import JsonObject, JsonView
 from .places import Place
 from .rows import EMBEDDING, TOKEN
 
@@ -18,7 +18,7 @@ GROUP_BYTES = 2**26  # of features in a row group
 
 
 def write_shard(
-    place: Place, carried: pa.Table, values: np.ndarray, samples: np.ndarray | None, facts: Mapping[str, Any]
+    place: Place, carried: pa.Table, values: np.ndarray, samples: np.ndarray | None, facts: JsonView
 ) -> None:
     """Write the features of consecutive rows as one Parquet file.
 
@@ -62,15 +62,15 @@ def _positions(samples: np.ndarray) -> np.ndarray:
     return np.arange(len(samples)) - np.repeat(starts, counts)
 
 
-def read_facts(place: Place) -> dict[str, Any]:
+def read_facts(place: Place) -> JsonObject:
     """The facts in a Parquet file of this module; none in one of others."""
     with place.open() as file:
         metadata = pq.read_schema(file).metadata or {}
-    facts: dict[str, Any] = json.loads(metadata.get(METADATA, b"{}"))
+    facts: JsonObject = json.loads(metadata.get(METADATA, b"{}"))
     return facts
 
 
-def write_joined(place: Place, shards: Sequence[Place], facts: Mapping[str, Any]) -> int:
+def write_joined(place: Place, shards: Sequence[Place], facts: JsonView) -> int:
     """Write the rows of all shards, in this order, as one file.
 
     Args:
@@ -94,9 +94,7 @@ def rows_place(place: Place) -> Place:
     return place.beside(place.name.removesuffix(".npy") + ".rows.parquet")
 
 
-def _write_joined_table(
-    place: Place, shards: Sequence[Place], facts: Mapping[str, Any], without: Sequence[str] = ()
-) -> int:
+def _write_joined_table(place: Place, shards: Sequence[Place], facts: JsonView, without: Sequence[str] = ()) -> int:
     counts = []
 
     def write(path: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
 
 from ..checkpoint_folders import checkpoint_folder
 from ..data.arguments import DataArguments
@@ -26,7 +26,7 @@ from ..files import JsonObject, write_json
 from ..locks import FolderLock
 from ..recipes import load_recipe
 from ..scripts import OneLineErrors
-from ..terminal import no_load_report, one_voice
+from ..terminal import one_voice
 from .arguments import ProbeArguments
 from .baselines import (
     held_out,
@@ -38,7 +38,7 @@ from .baselines import (
     tokens_of_samples,
     untrained_encoder,
 )
-from .features import Features, extract_features, level_of_task
+from .features import Features, extract_features, level_of_task, load_encoder
 from .metrics import load_metric
 from .probe import ProbeRun, run_knn_probe, run_linear_probe
 from .reports import markdown_table, text_table
@@ -46,7 +46,6 @@ from .statistics import bootstrap_interval, mean_interval, paired_accuracy_inter
 
 PROBES = {"linear": "linear probe", "knn": "kNN"}
 PROBE_COLORS = {"linear": "#0072B2", "knn": "#D55E00"}  # Okabe and Ito's palette
-NAMED_WEIGHTS = 5
 UNTRAINED, RAW_INPUTS = "untrained encoder", "raw inputs"
 OVER_SEEDS, OVER_ROWS, OVER_SAMPLES = (
     "over seeds (Student's t of the paired differences)",
@@ -156,8 +155,7 @@ def measure_checkpoint(
     """
     probe_args.headline_metric(data_args.task)  # a metric of another task is refused before anything is loaded
     folder = checkpoint_folder(model)
-    encoder = load_encoder(folder)
-    encoder.to(torch.device(device))  # type: ignore[arg-type]  # transformers' wrapper has no types
+    encoder = load_encoder(folder, device)
     prepared = prepare_data(data_args, encoder.config, load_processor(folder), require_labels=True)
     task = data_args.task
     features = features_of_splits(encoder, prepared, task, probe_args, device, features_dir)
@@ -180,17 +178,6 @@ def measure_checkpoint(
     if level_of_task(task) == "token":
         counts = tokens_of_samples(held_out(probed_splits(prepared))[0], prepared)
     return Measurement(result, arm, baselines, test.required_labels(), counts)
-
-
-def load_encoder(folder: Path) -> PreTrainedModel:
-    """The encoder of a checkpoint; a decoder, or a head, is not looked at. A warning names weights that are not there."""
-    with no_load_report():
-        encoder, info = AutoModel.from_pretrained(folder, trust_remote_code=False, output_loading_info=True)
-    lacking = sorted(str(name) for name in info["missing_keys"])
-    if lacking:
-        named = ", ".join(lacking[:NAMED_WEIGHTS])
-        logger.warning("%s lacks %d weights of its encoder, which are random: %s", folder, len(lacking), named)
-    return encoder
 
 
 def _result(

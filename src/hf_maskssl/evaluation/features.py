@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,11 +16,12 @@ from numpy.lib import format as npy
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
-from transformers import PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 
 from ..data.tables.labels import IGNORED_LABEL
 from ..methods.optional_fields import takes_channels_last
 from ..models.layers import patchify
+from ..terminal import no_load_report
 
 Level = Literal["sequence", "token", "every_token"]
 Precision = Literal["no", "bf16"]
@@ -28,6 +30,9 @@ Collator: TypeAlias = Callable[[list[Mapping[str, Any]]], Mapping[str, Any]]
 
 MEMORY_LIMIT = 2**30  # bytes of features; what exceeds them is kept on disk
 IN_FLIGHT = 2  # batches that a GPU may be ahead of the host
+NAMED_WEIGHTS = 5  # of those that are missing
+
+logger = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -57,6 +62,20 @@ class EncoderOutput(Protocol):
 
     last_hidden_state: torch.Tensor
     pooler_output: torch.Tensor | None
+
+
+def load_encoder(folder: Path, device: str | torch.device = "cpu") -> PreTrainedModel:
+    """The encoder of a checkpoint, on a device; a decoder, or a head, is not looked at.
+
+    A warning names weights that are not there.
+    """
+    with no_load_report():
+        encoder, info = AutoModel.from_pretrained(folder, trust_remote_code=False, output_loading_info=True)
+    lacking = sorted(str(name) for name in info["missing_keys"])
+    if lacking:
+        named = ", ".join(lacking[:NAMED_WEIGHTS])
+        logger.warning("%s lacks %d weights of its encoder, which are random: %s", folder, len(lacking), named)
+    return encoder.to(device)
 
 
 @dataclass

@@ -141,8 +141,20 @@ def corrupted_tokens(given: DABSInput, counts: torch.Tensor, config: MetaMAEConf
     count = counts[given.is_real.sum(1)][:, None]
     is_first = torch.arange(num_tokens, device=order.device) < count
     is_corrupted = torch.zeros_like(is_first).scatter(1, order, is_first)
-    limits = (num_corrupted_tokens(number, config) for number in (num_tokens, config.num_tokens))
-    return Corruption(order, count, *limits, is_corrupted)
+    limit, limit_anywhere = (num_corrupted_tokens(number, config) for number in (num_tokens, config.num_tokens))
+    return Corruption(order, count, limit, limit_anywhere, is_corrupted)
+
+
+def token_states(encoded: BaseModelOutputWithPooling) -> torch.Tensor:
+    """(B, N, D): the encoder's states without that of the class token."""
+    assert encoded.last_hidden_state is not None  # which transformers lets an output lack
+    return encoded.last_hidden_state[:, 1:]
+
+
+def pooled_states(encoded: BaseModelOutputWithPooling) -> torch.Tensor:
+    """(B, D)."""
+    assert encoded.pooler_output is not None
+    return encoded.pooler_output
 
 
 def rolled_sources(corruption: Corruption) -> torch.Tensor:
@@ -218,7 +230,7 @@ class DABSObjective(nn.Module):
         if given.tokens.is_real is not None:  # where either is padding there is nothing to mix
             mixed = torch.where((given.is_real & other_is_real).unsqueeze(-1), mixed, embedded)
         encoded_mix, encoded = given.encode(mixed), given.encode(embedded)
-        projections = [self._project(states.pooler_output) for states in (encoded_mix, encoded)]
+        projections = [self._project(pooled_states(states)) for states in (encoded_mix, encoded)]
         with torch.autocast(embedded.device.type, enabled=False):
             queries, keys = (F.normalize(values, dim=1) for values in at_least_float32(*projections))
             own = torch.arange(len(queries), device=keys.device)
@@ -261,7 +273,7 @@ class DABSObjective(nn.Module):
         """Shuffled embedding detection: of every token, whether another token's embedding came to its place."""
         corruption = corrupted_tokens(given, self.counts, self.config)
         encoded = given.encode(gather_tokens(given.embedded, rolled_sources(corruption)))
-        logits = self._predict(encoded.last_hidden_state[:, 1:])
+        logits = self._predict(token_states(encoded))
         (scores,) = at_least_float32(logits.transpose(1, 2))
         is_moved = corruption.is_corrupted.long()
         loss = mean_over_scored(F.cross_entropy(scores, is_moved, reduction="none"), given.is_real)
@@ -281,7 +293,7 @@ class DABSObjective(nn.Module):
         config = self.config
         corruption = corrupted_tokens(given, self.counts, config)
         encoded = given.encode(given.embedded.masked_fill(corruption.is_corrupted.unsqueeze(-1), 0.0))
-        predicted = self._predict(encoded.last_hidden_state[:, 1:])
+        predicted = self._predict(token_states(encoded))
         with torch.autocast(predicted.device.type, enabled=False):
             predictions, targets = at_least_float32(predicted, given.embedded)
             if config.capri_normalize and not (config.capri_negatives == "batch" and config.dabs_as_released):
@@ -351,7 +363,7 @@ class DABSObjective(nn.Module):
         tokens = given.tokens
         corruption = corrupted_tokens(given, self.counts, self.config)
         encoded = given.encode(given.embedded.masked_fill(corruption.is_corrupted.unsqueeze(-1), 0.0))
-        states = encoded.last_hidden_state[:, 1:]
+        states = token_states(encoded)
         num_patches = 0 if tokens.patches is None else tokens.patches.shape[1]
         result = DABSResult({}, encoded, corruption)
         parts = {}

@@ -7,7 +7,7 @@ objectives on the same encoder are in `dabs_objectives.py`.
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -264,7 +264,7 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
     def compilable_modules(self) -> list[nn.Module]:
         """Modules that `torch.compile` may replace in training: not those that are differentiated twice."""
         adapted_twice = self.config.num_adaptation_steps > 0 and not self.config.first_order
-        decoded = [] if self.decoder is None or adapted_twice else self.decoder.layers
+        decoded: Iterable[nn.Module] = [] if self.decoder is None or adapted_twice else self.decoder.layers
         return [*self.metamae.layers, *decoded]
 
     def reason_against_fsdp(self) -> str | None:

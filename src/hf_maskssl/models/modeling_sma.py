@@ -420,11 +420,10 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
         # Else every sample has as many masked tokens.
         keep_mask = is_visible.gather(1, ids_keep) if is_given or is_real is not None else None
         encoded = self.sma(tokens=tokens, ids_keep=ids_keep, keep_mask=keep_mask, return_dict=True, **kwargs)
-        latents = encoded.last_hidden_state
         is_scored = is_masked if not self.config.reconstruct_visible else is_masked | is_visible
         predict_all = predict_all or self.config.reconstruct_visible
         ids = None if predict_all else scored_first(is_masked, limit=num_tokens if is_given else num_masked)
-        predictions = self._decode(latents, keep_mask, is_scored, ids)
+        predictions = self._decode(encoded.last_hidden_state, keep_mask, is_scored, ids)
         loss = self._reconstruction_loss(tokens, predictions, is_scored, ids)
         everything = torch.arange(num_tokens, device=is_masked.device).expand_as(is_masked)
         return SMAForMaskedModelingOutput(
@@ -435,7 +434,7 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
             masked_ids=everything if ids is None else ids,
             mask=is_masked.long(),
             query_mask=None if chosen is None else chosen.mask.long(),
-            latents=latents,
+            latents=encoded.last_hidden_state,
             hidden_states=encoded.hidden_states,
             attentions=encoded.attentions,
         )

@@ -8,10 +8,13 @@ from typing import Any, ClassVar, Generic, TypeVar
 from torch.utils.data import Dataset as TorchDataset
 from transformers import PreTrainedConfig
 
+from ...files import JsonObject, JsonView
+from ...methods import optional_fields
 from ...methods.optional_fields import pretraining_data_kind
 from ..arguments import ARGUMENTS, DataArguments
 from ..collators import BatchCollator
 from ..kept_statistics import KeptStatistics, keep_statistics
+from ..looking import columns_of, is_array
 from ..processors import PROCESSOR_CLASSES, Processor
 from ..tables.empty_rows import Inputs
 from ..tables.labels import LabelSpace, measure_labels
@@ -21,6 +24,7 @@ from ..tables.rows import Row
 from ..tables.sources import AnyDataset
 from ..tables.splits import limit_splits
 from .examples import Example, tensors
+from .guesses import Guess, only_column
 
 Arguments = TypeVar("Arguments", bound=DataArguments)
 # Field of the recipe -> its value in the words of a model card.
@@ -53,6 +57,9 @@ class Kind(ABC, Generic[Arguments]):
         arguments: Class of its recipe's data section.
         pipelines: Names on the Hub of classification and regression of such data, for model cards.
         processor_classes: Classes of processors that it brings along; checkpoints with them can then be loaded.
+        read_by: Classes of processors of a model that reads it; None means `processor_classes`.
+        own_data_recipe: Name of the package's recipe to start from where data alone do not say enough for a guess.
+        reads_builtin: Whether the columns of the built-in sources need no name.
         not_inputs: Keys of a batch that are no inputs of the model in pre-training.
         picture: Function "module:function" that draws a model's output: `(model, batch, path, processor, args)` with a
             path of None where nothing is to be written, as in all processes but the main one, which must call it too.
@@ -63,6 +70,9 @@ class Kind(ABC, Generic[Arguments]):
     arguments: type[Arguments]
     pipelines: ClassVar[tuple[str | None, str | None]] = (None, None)
     processor_classes: ClassVar[tuple[type, ...]] = ()
+    read_by: ClassVar[tuple[type, ...] | None] = None
+    own_data_recipe: ClassVar[str | None] = None
+    reads_builtin: ClassVar[bool] = True
     not_inputs: ClassVar[tuple[str, ...]] = ("index", "labels")
     picture: ClassVar[str] = "hf_maskssl.pictures.pretraining:reconstruction"
 
@@ -180,6 +190,52 @@ class Kind(ABC, Generic[Arguments]):
     @abstractmethod
     def collator(self, args: Arguments, config: PreTrainedConfig, processor: Processor) -> BatchCollator:
         """Prepared rows -> batch."""
+
+    # What commands ask that are given data and no recipe.
+
+    def reads(self, config: PreTrainedConfig, processor: Processor) -> bool:
+        """Whether a model with this processor reads this kind of data."""
+        classes = self.processor_classes if self.read_by is None else self.read_by
+        return optional_fields.modality(config) == self.modality and isinstance(processor, classes)
+
+    def fields_of_processor(self, processor: Processor) -> JsonObject:
+        """The fields of the data section that a model's processor decides."""
+        return {}
+
+    def find_input(self, rows: AnyDataset, config: PreTrainedConfig, processor: Processor) -> JsonObject:
+        """The fields of the data section that name the input of a model, by names and types of the columns.
+
+        Raises:
+            ValueError: No column, or several, could be it; the error lists them.
+        """
+        return {"input_column": only_column(columns_of(rows, is_array), rows, self.name)}
+
+    def name_input(
+        self, columns: list[str], config: PreTrainedConfig, known: JsonView, is_unnamed: bool
+    ) -> JsonObject:
+        """The fields of the data section that name the input among the columns of rows in memory.
+
+        Args:
+            columns: Names of the columns.
+            config: Model configuration.
+            known: Fields of the data section that the user names; they come before these.
+            is_unnamed: Whether rows are single values, which have no names; then there is one column.
+
+        Raises:
+            ValueError: Several columns could be it.
+        """
+        if len(columns) > 1 and "input_column" not in known:
+            raise ValueError(f"data: rows have the columns {columns}: say which is the input (input_column)")
+        return {"input_column": columns[0]}
+
+    def guess(self, rows: AnyDataset, label: str | None) -> Guess | None:
+        """What a model could read of rows that no recipe describes; None where they are not of this kind.
+
+        Args:
+            rows: Training rows as they come.
+            label: Column that holds labels, which is no input; or None.
+        """
+        return None
 
     def summary(self, args: Arguments, config: PreTrainedConfig | None) -> Summary:
         """The kind's own arguments in the words of a model card; None values are left out."""

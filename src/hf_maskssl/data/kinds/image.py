@@ -1,15 +1,23 @@
 """Kind "image": images or arrays with any number of channels, such as satellite bands."""
 
+import statistics
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
+import numpy as np
 from transformers import PreTrainedConfig
 
+from ...files import JsonObject
 from ...models.image_processing_array import ArrayImageProcessor
+from ...terminal import counted
+from ..looking import columns_of, file_column, file_like_columns, is_picture_array
 from ..processors import Processor
+from ..tables.columns import undecoded
 from ..tables.picture_survey import surveyed_bit_depth
+from ..tables.pictures import read_image
 from ..tables.sources import AnyDataset
 from .examples import Example, arrays
+from .guesses import FILES, Guess, first_rows, metamae, only_column
 from .numeric import NumericArguments, NumericKind
 from .preparers import ImageInput, NumericInput, SampleProcessor
 
@@ -35,6 +43,10 @@ class ImageInputs(NumericKind[Arguments]):
     """The base of images with and without a text."""
 
     input_name = "pixel_values"
+    read_by: ClassVar[tuple[type, ...] | None] = (ArrayImageProcessor,)
+
+    def find_input(self, rows: AnyDataset, config: PreTrainedConfig, processor: Processor) -> JsonObject:
+        return {"input_column": only_column(file_like_columns(rows), rows, self.name, ("image", "path", "file"))}
 
     def unmeasured(self, args: Arguments, config: PreTrainedConfig, train_split: AnyDataset) -> SampleProcessor:
         return ArrayImageProcessor(
@@ -55,6 +67,9 @@ class ImageInputs(NumericKind[Arguments]):
         return [config.num_channels, *image_size(config)], [processor.num_channels, *processor.image_size]
 
 
+PICTURES_LOOKED_AT = 64
+
+
 class ImageKind(ImageInputs[ImageArguments]):
     """Images."""
 
@@ -62,6 +77,30 @@ class ImageKind(ImageInputs[ImageArguments]):
     modality = "image"
     arguments = ImageArguments
     pipelines = ("image-classification", None)
+
+    def guess(self, rows: AnyDataset, label: str | None) -> Guess | None:
+        """Pictures in files or arrays of bytes: about 8 x 8 patches; larger pictures are brought down to 64 pixels."""
+        column = file_column(rows, "imagefolder") or next(iter(columns_of(rows, is_picture_array)), None)
+        if column is None:
+            return None
+        found = first_rows(undecoded(rows, [column]), PICTURES_LOOKED_AT)
+        arrays = [np.asarray(read_image(row[column])) for row in found if row[column] is not None]
+        if not arrays:
+            return None
+        channels = statistics.mode(1 if array.ndim == 2 else min(array.shape[0], array.shape[-1]) for array in arrays)
+        is_last = [array.ndim == 2 or array.shape[-1] == channels for array in arrays]
+        sides = [array.shape[:2] if last else array.shape[1:] for array, last in zip(arrays, is_last, strict=True)]
+        short = statistics.median(min(one) for one in sides)
+        patch = max(1, min(8, round(short / 8)))
+        size = 8 * patch if short >= 8 * patch else patch * max(2, int(short) // patch)
+        fields = {"image_size": [size, size], "num_channels": channels, "patch_size": [patch, patch]}
+        return Guess(
+            FILES,
+            f"pictures in {column!r}",
+            {"input_column": column},
+            {"modality": self.modality, **fields, **metamae(0.5)},
+            remarks=[f"pictures: {counted(channels, 'channel')}, brought to {size} x {size} pixels; --image_size"],
+        )
 
     def example(
         self, processor: Processor, config: PreTrainedConfig, args: ImageArguments | None, task: str | None

@@ -3,13 +3,17 @@
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
+import numpy as np
 from transformers import PreTrainedConfig
 
 from ...methods.optional_fields import takes_channels_last
 from ...models.feature_extraction_series import SeriesFeatureExtractor
+from ...terminal import counted
+from ..looking import columns_of, is_array
 from ..processors import Processor
 from ..tables.sources import AnyDataset
 from .examples import Example, arrays
+from .guesses import ARRAYS, Guess, first_rows, metamae
 from .numeric import NumericArguments, NumericKind
 from .preparers import ArrayInput, NumericInput, SampleProcessor
 
@@ -23,6 +27,7 @@ class SeriesArguments(NumericArguments):
     INPUT_FORMS: ClassVar[tuple[type, ...]] = (str, list)
 
 
+WANTED_TOKENS = 32  # of a guessed model
 Arguments = TypeVar("Arguments", bound=NumericArguments)
 
 
@@ -69,6 +74,29 @@ class SeriesKind(SeriesInputs[SeriesArguments]):
 
     name = "series"
     arguments = SeriesArguments
+    read_by = (SeriesFeatureExtractor,)
+
+    def reads(self, config: PreTrainedConfig, processor: Processor) -> bool:
+        return super().reads(config, processor) and not is_of_table(processor)
+
+    def guess(self, rows: AnyDataset, label: str | None) -> Guess | None:
+        """One column of (T,) or (C, T) lists: patches that divide the length into about 32 tokens where that goes."""
+        columns = [name for name in columns_of(rows, is_array) if name != label]
+        shapes = [np.shape(row[columns[0]]) for row in first_rows(rows)] if len(columns) == 1 else []
+        shape = shapes[0] if shapes else ()
+        if len(shape) not in (1, 2):
+            return None
+        channels, length = (1, shape[0]) if len(shape) == 1 else shape
+        divisors = [one for one in range(1, length + 1) if length % one == 0]
+        patch = min(divisors, key=lambda one: abs(length / one - WANTED_TOKENS))
+        size = {"series_length": length, "num_channels": channels, "patch_size": patch}
+        return Guess(
+            ARRAYS,
+            f"lists of numbers in {columns[0]!r}",
+            {"input_column": columns[0]},
+            {"modality": self.modality, **size, **metamae(0.75)},
+            remarks=[f"series: {counted(channels, 'channel')}, {length} time steps, {length // patch} patches"],
+        )
 
     def unmeasured(self, args: SeriesArguments, config: PreTrainedConfig, train_split: AnyDataset) -> SampleProcessor:
         return SeriesFeatureExtractor(
@@ -84,3 +112,8 @@ class SeriesKind(SeriesInputs[SeriesArguments]):
         self, args: SeriesArguments, processor: SampleProcessor, train_split: AnyDataset
     ) -> NumericInput:
         return ArrayInput(self.input_name, tuple(args.input_columns()), processor, missing=args.missing)
+
+
+def is_of_table(processor: Processor) -> bool:
+    """Whether a processor has statistics of each feature, as those of tables do."""
+    return isinstance(processor, SeriesFeatureExtractor) and processor.statistics_axis == "feature"

@@ -1,17 +1,23 @@
 """Kind "spectrogram": sounds, turned into log-mel pictures."""
 
+import math
+import statistics
 from dataclasses import dataclass
 from typing import ClassVar
 
 from transformers import PreTrainedConfig
 
 from ...checks import ABOVE_0, AT_LEAST_0, AT_LEAST_1, Range
+from ...files import JsonObject
 from ...models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
+from ..looking import file_column, file_like_columns
 from ..processors import Processor
-from ..tables.columns import is_column_of_files
+from ..tables.columns import is_column_of_files, undecoded
+from ..tables.sounds import native_waveform
 from ..tables.sources import AnyDataset
 from .base import Summary
 from .examples import Example, arrays
+from .guesses import FILES, Guess, first_rows, metamae, only_column
 from .image import image_size
 from .numeric import NumericArguments, NumericKind
 from .preparers import NumericInput, SampleProcessor, WaveformInput
@@ -60,6 +66,9 @@ class SpectrogramArguments(NumericArguments):
         return self.input_columns()
 
 
+SOUNDS_LOOKED_AT = 32
+
+
 class SpectrogramKind(NumericKind[SpectrogramArguments]):
     """Sounds."""
 
@@ -68,6 +77,7 @@ class SpectrogramKind(NumericKind[SpectrogramArguments]):
     arguments = SpectrogramArguments
     pipelines = ("audio-classification", None)
     input_name = "pixel_values"
+    read_by = (SpectrogramFeatureExtractor,)
 
     def check_model(self, args: SpectrogramArguments, config: PreTrainedConfig, for_pretraining: bool = False) -> None:
         super().check_model(args, config, for_pretraining)
@@ -101,6 +111,39 @@ class SpectrogramKind(NumericKind[SpectrogramArguments]):
             processor,
             sampling_rate=args.sampling_rate or 0,
             missing=args.missing,
+        )
+
+    def fields_of_processor(self, processor: Processor) -> JsonObject:
+        assert isinstance(processor, SpectrogramFeatureExtractor)
+        return {"sampling_rate": processor.sampling_rate}
+
+    def find_input(self, rows: AnyDataset, config: PreTrainedConfig, processor: Processor) -> JsonObject:
+        return {"input_column": only_column(file_like_columns(rows), rows, self.name, ("audio", "path", "file"))}
+
+    def guess(self, rows: AnyDataset, label: str | None) -> Guess | None:
+        """Sounds in files: mel bands and frames by their rate and their median length."""
+        column = file_column(rows, "audiofolder")
+        if column is None:
+            return None
+        found = first_rows(undecoded(rows, [column]), SOUNDS_LOOKED_AT)
+        sounds = [native_waveform(row[column]) for row in found if row[column] is not None]
+        if not sounds:
+            return None
+        rate = int(statistics.median(rate for _, rate in sounds))
+        seconds = statistics.median(len(samples) / its_rate for samples, its_rate in sounds)
+        # Powers of two near 32 ms and half of it; so many frames as cover most sounds, up to 128.
+        frame = 2 ** round(math.log2(0.032 * rate))
+        frames = int(min(128, max(32, 8 * round(seconds * rate / (frame // 2) / 8))))
+        bands = 32 if rate <= 8000 else 64
+        covered = (frames - 1) * (frame // 2) / rate
+        size = {"image_size": [bands, frames], "num_channels": 1, "patch_size": [bands // 8, 4 if frames <= 64 else 8]}
+        return Guess(
+            FILES,
+            f"sounds in {column!r}",
+            {"input_column": column, "sampling_rate": rate, "frame_length": frame, "hop_length": frame // 2},
+            {"modality": self.modality, **size, **metamae(0.75)},
+            batch_size=64,
+            remarks=[f"sounds: {rate:,} Hz, {seconds:.2g} s by their median; the first {covered:.2g} s are read"],
         )
 
     def sizes(self, processor: object, config: PreTrainedConfig) -> tuple[list[int], list[int]] | None:

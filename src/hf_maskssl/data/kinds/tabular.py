@@ -11,18 +11,25 @@ import pyarrow.compute as pc
 from datasets import Dataset
 from transformers import PreTrainedConfig
 
+from ...files import JsonObject, JsonView
 from ...models.feature_extraction_series import SeriesFeatureExtractor
 from ..kept_statistics import column_names, columns_in_order
+from ..looking import columns_of, is_feature, is_list_of_numbers
 from ..processors import Processor
 from ..tables.columns import left_out_words, numeric_columns
 from ..tables.empty_rows import Inputs, number_columns, observed_values
 from ..tables.preparing import RawSplit
 from ..tables.report import DataReport
 from ..tables.sources import AnyDataset
+from ..tables.sources import column_names as columns_of_rows
+from .guesses import NUMBERS, Guess, first_rows, metamae
 from .numeric import NumericArguments
 from .preparers import ArrayInput, NumericInput, SampleProcessor
-from .series import SeriesInputs, takes_channels_last
+from .series import SeriesInputs, is_of_table, takes_channels_last
 
+# Names of columns that count rows.
+ROW_NAMES = ("id", "index", "row", "row_id", "unnamed: 0")
+FEWEST_GUESSED = 2  # columns of numbers that make a table
 FEWEST_NUMBERED = 20  # rows of a table whose numbering is no chance
 
 logger = logging.getLogger(__name__)
@@ -48,6 +55,52 @@ class TabularKind(SeriesInputs[TabularArguments]):
     arguments = TabularArguments
     pipelines = ("tabular-classification", "tabular-regression")
     statistics_axis = 2
+    read_by = (SeriesFeatureExtractor,)
+
+    def reads(self, config: PreTrainedConfig, processor: Processor) -> bool:
+        return super().reads(config, processor) and is_of_table(processor)
+
+    def find_input(self, rows: AnyDataset, config: PreTrainedConfig, processor: Processor) -> JsonObject:
+        """None where the columns are those that the model was trained on, or the one column that holds lists."""
+        names = processor.feature_names if isinstance(processor, SeriesFeatureExtractor) else None
+        if names is None:
+            return super().find_input(rows, config, processor)
+        present = columns_of_rows(rows)
+        missing = [name for name in names if name not in present]
+        if missing:
+            raise ValueError(
+                f"DATA: the model was trained on the columns {names}, of which {missing} are not there; the columns are "
+                f"{present}"
+            )
+        return {"input_column": None}
+
+    def name_input(
+        self, columns: list[str], config: PreTrainedConfig, known: JsonView, is_unnamed: bool
+    ) -> JsonObject:
+        """Numbers without names are in the order of training."""
+        return {"input_column": columns[0]} if is_unnamed else {}
+
+    def guess(self, rows: AnyDataset, label: str | None) -> Guess | None:
+        """Columns of numbers, without those that count rows; or one column of lists, where nothing else holds numbers."""
+        lists = [name for name in columns_of(rows, is_list_of_numbers) if name != label]
+        numbers = [name for name in columns_of(rows, is_feature) if name != label]
+        if len(lists) == 1 and not numbers:
+            length = len(first_rows(rows, 1)[0][lists[0]])
+            return self._guess(f"lists of {length} numbers", {"input_column": lists[0]}, length, [])
+        if len(numbers) < FEWEST_GUESSED:
+            return None
+        columns, left_out = numeric_columns(rows, {} if label is None else {"label_column": label})
+        read = [name for name in columns if name.lower() not in ROW_NAMES]
+        dropped = [*left_out, *(name for name in columns if name not in read)]
+        dropped = [name for name in dropped if name != label]
+        remark = f"left out: the columns {', '.join(dropped)}; --data.input_column names those to read"
+        data: JsonObject = {} if len(read) == len(columns) else {"input_column": read}
+        return self._guess(f"{len(read)} columns of numbers", data, len(read), [remark] if dropped else [])
+
+    def _guess(self, reason: str, data: JsonObject, features: int, remarks: list[str]) -> Guess:
+        size = {"series_length": features, "num_channels": 1, "patch_size": 1}
+        model = {"modality": self.modality, **size, **metamae(0.5, adaptation_step_size=1.0)}
+        return Guess(NUMBERS, reason, data, model, remarks=remarks)
 
     def check_model(self, args: TabularArguments, config: PreTrainedConfig, for_pretraining: bool = False) -> None:
         super().check_model(args, config, for_pretraining)

@@ -5,10 +5,12 @@ from typing import ClassVar
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
+from ...files import JsonObject
 from ...methods import optional_fields
 from ...methods.optional_fields import wants_special_tokens
 from ..arguments import DataArguments, checkpoint_name
 from ..collators import BatchCollator
+from ..looking import TEXT_NAMES, columns_of, is_feature, is_list_of_numbers, is_text
 from ..processors import Processor, split_processor
 from ..tables.empty_rows import Inputs
 from ..tables.preparing import PreparedSplit, RawSplit, prepare_split, raw_columns
@@ -19,6 +21,7 @@ from ..text.texts import TextPreparer, appended_separator
 from ..text.tokenizers import BYTE_TOKENIZER, check_tokenizer, load_tokenizer
 from .base import Fitted, Kind, Summary
 from .examples import Example
+from .guesses import TEXTS, Guess, first_rows, only_column, sma_of_bytes
 from .preparers import RowPreparer
 
 
@@ -78,6 +81,9 @@ class TokenArguments(TextArguments):
                 )
 
 
+TEXTS_LOOKED_AT = 2000  # for their lengths
+
+
 class TokensKind(Kind[TokenArguments]):
     """Texts."""
 
@@ -85,6 +91,35 @@ class TokensKind(Kind[TokenArguments]):
     modality = "tokens"
     arguments = TokenArguments
     pipelines = ("text-classification", "text-classification")
+    read_by = (PreTrainedTokenizerBase, type(None))  # without a tokenizer, lists of ids
+
+    def find_input(self, rows: AnyDataset, config: PreTrainedConfig, processor: Processor) -> JsonObject:
+        found = columns_of(rows, is_list_of_numbers if processor is None else is_text)
+        return {"input_column": only_column(found, rows, self.name, TEXT_NAMES)}
+
+    def guess(self, rows: AnyDataset, label: str | None) -> Guess | None:
+        """A column of texts with a usual name, or the only one where hardly another column holds numbers: bytes."""
+        found = [name for name in columns_of(rows, is_text) if name != label]
+        usual = [name for name in TEXT_NAMES if name in found]
+        if not usual and (len(found) != 1 or len(columns_of(rows, is_feature)) > 1):
+            return None
+        column = usual[0] if usual else found[0]
+        texts = [row[column] for row in first_rows(rows, TEXTS_LOOKED_AT) if row[column]]
+        texts = [" ".join(text) if isinstance(text, list) else text for text in texts]
+        if not texts:
+            return None
+        lengths = sorted(len(text.encode("utf-8")) for text in texts)
+        longest = lengths[int(0.95 * (len(lengths) - 1))] + 1  # and the separator
+        tokens = int(min(256, max(16, 16 * -(-longest // 16))))
+        return Guess(
+            TEXTS,
+            f"texts in {column!r}",
+            {"input_column": column, "tokenizer": "utf-8"},
+            {"modality": self.modality, **sma_of_bytes(), "max_position_embeddings": tokens},
+            batch_size=64,
+            weight_decay=0.01,
+            remarks=[f"texts: bytes, the first {tokens} of each text; --max_position_embeddings"],
+        )
 
     def inputs(self, args: TokenArguments) -> Inputs:
         """The columns of the texts, of which a pair may lack one."""

@@ -5,8 +5,10 @@ from typing import cast
 
 from transformers import PreTrainedConfig
 
+from ...files import JsonObject, JsonView
 from ...models.image_processing_array import ArrayImageProcessor
 from ..collators import BatchCollator
+from ..looking import TEXT_NAMES, columns_of, is_text
 from ..processors import ImageTextProcessor, Processor, split_processor
 from ..tables.empty_rows import Inputs
 from ..tables.preparing import PreparedSplit, RawSplit, prepare_split
@@ -16,6 +18,7 @@ from ..text.texts import TextPreparer
 from ..text.tokenizers import check_tokenizer
 from .base import Fitted, Summary
 from .examples import Example, joined, tensors
+from .guesses import only_column
 from .image import ImageInputs, picture_example
 from .numeric import NumericArguments
 from .preparers import RowPreparer, SampleProcessor
@@ -52,6 +55,22 @@ class VisionLanguageKind(ImageInputs[VisionLanguageArguments]):
     name = "vision_language"
     modality = "vision_language"
     arguments = VisionLanguageArguments
+    read_by = (ImageTextProcessor, ArrayImageProcessor)
+    own_data_recipe = "metamae_mscoco"
+
+    def find_input(self, rows: AnyDataset, config: PreTrainedConfig, processor: Processor) -> JsonObject:
+        text = only_column(columns_of(rows, is_text), rows, self.name, TEXT_NAMES, "text_column")
+        return {**super().find_input(rows, config, processor), "text_column": text}
+
+    def name_input(
+        self, columns: list[str], config: PreTrainedConfig, known: JsonView, is_unnamed: bool
+    ) -> JsonObject:
+        """The column called text or caption, or else the second one, is the text."""
+        if len(columns) < 2:
+            raise ValueError("data: expected dicts such as {'image': picture, 'text': words}, both of them")
+        texts = [name for name in columns if name in ("text", "caption")] or columns[1:]
+        pictures = [name for name in columns if name not in texts]
+        return {"input_column": pictures[0], "text_column": texts[0]}
 
     def columns(self, args: VisionLanguageArguments, config: PreTrainedConfig) -> list[tuple[str, str | None]]:
         return [("text_column", args.text_column), *super().columns(args, config)]

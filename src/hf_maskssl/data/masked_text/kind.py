@@ -29,6 +29,7 @@ class MaskedTextKind(Kind[MaskedTextArguments]):
     modality = "tokens"
     arguments = MaskedTextArguments
     not_inputs = ("index",)
+    own_data_recipe = "pos_bert_own_data"
 
     def check_model(self, args: MaskedTextArguments, config: PreTrainedConfig, for_pretraining: bool = False) -> None:
         """Refuse a model without tasks for words, and check that the tagger's data is there."""

@@ -5,15 +5,17 @@ import logging
 
 from transformers import PreTrainedConfig
 
+from ...files import JsonObject, JsonView
 from ...models.image_processing_multimae import MultiMAEImageProcessor
 from ..kept_statistics import KeptStatistics, keep_statistics
 from ..kinds.base import Fitted, Kind, Summary
 from ..kinds.examples import Example
+from ..looking import columns_of, is_file
 from ..processors import Processor
 from ..tables.draws import RowDraws
 from ..tables.labels import LabelSpace
 from ..tables.preparing import PreparedSplit, RawSplit, prepare_split
-from ..tables.sources import AnyDataset
+from ..tables.sources import AnyDataset, column_names
 from .arguments import MultimodalArguments
 from .checks import readable_rows
 from .classes import measure_label_maps
@@ -40,6 +42,31 @@ class MultimodalKind(Kind[MultimodalArguments]):
     arguments = MultimodalArguments
     pipelines = ("image-classification", None)
     picture = "hf_maskssl.pictures.pretraining:modalities"
+    read_by = (MultiMAEImageProcessor,)
+    own_data_recipe = "multimae_own_data"
+    reads_builtin = False
+
+    def find_input(self, rows: AnyDataset, config: PreTrainedConfig, processor: Processor) -> JsonObject:
+        """The columns named like the modalities that the model reads; one column of pictures alone is rgb."""
+        names = [modality.name for modality in config.inputs()]
+        present = {name: name for name in names if name in column_names(rows)}
+        if present:
+            return {"input_column": present}
+        pictures = columns_of(rows, is_file)
+        if "rgb" in names and len(pictures) == 1:
+            return {"input_column": {"rgb": pictures[0]}}
+        raise ValueError(
+            f"data.input_column: expected columns named like the modalities {names}; the columns are {column_names(rows)}: "
+            "name them by --input_column"
+        )
+
+    def name_input(
+        self, columns: list[str], config: PreTrainedConfig, known: JsonView, is_unnamed: bool
+    ) -> JsonObject:
+        """Dicts have modalities; a value without a name is of the first modality."""
+        names = [modality.name for modality in config.inputs()]
+        named = dict(zip(names, columns, strict=False)) if is_unnamed else {name: name for name in columns}
+        return {"input_column": named, "allow_missing": True}
 
     def completed(
         self, args: MultimodalArguments, config: PreTrainedConfig, for_pretraining: bool = False

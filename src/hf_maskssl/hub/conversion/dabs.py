@@ -60,7 +60,7 @@ def convert_dabs(
     missing = [name for name in LANDMARKS if name not in state]
     if missing:
         raise ValueError(f"not a DABS checkpoint: it lacks {missing}. Its first keys are {sorted(state)[:5]}.")
-    rows = state["model.transformer.layers.0.0.fn.to_qkv.weight"].shape[0] // 3
+    rows = state["model.transformer.layers.0.0.fn.to_qkv.weight"].shape[0] // 3  # of the queries alone
     if rows % num_attention_heads:
         raise ValueError(f"`num_attention_heads` {num_attention_heads} does not divide the attention's width {rows}.")
     inputs = _inputs(state, modality, image_size, num_channels, patch_size)
@@ -86,6 +86,11 @@ def convert_dabs(
         raise ValueError(f"the checkpoint's sizes and the arguments do not make a model: {error}") from error
     model: PreTrainedModel = hf_maskssl.MetaMAEForPretraining(config)
     load_completely(model, dabs_weights(state, config.objective))
+    return _described(model, config)
+
+
+def _described(model: PreTrainedModel, config: hf_maskssl.MetaMAEConfig) -> Converted:
+    """The model with the fields that the file does not tell, and notes for its card."""
     geometry = ("num_channels", "patch_size", "image_size") if config.has_patches else ()
     names = ("objective", "modality", "num_attention_heads", "corruption_rate", *geometry)
     notes = ["It computes what DABS's released code computes (`dabs_as_released`)."]

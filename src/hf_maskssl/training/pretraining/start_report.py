@@ -102,8 +102,8 @@ class StartReport:
             found += [f"  {what} {title}: {', '.join(some)}" for title, some in names.items() if some]
         if self.frozen:
             found.append(f"  not trained: {counted(len(self.frozen), 'weight')}")
-        cut = {"width": width, "subsequent_indent": "    ", "break_long_words": False, "break_on_hyphens": False}
-        return [part for line in found for part in textwrap.wrap(line, **cut)]
+        cut = textwrap.TextWrapper(width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+        return [part for line in found for part in cut.wrap(line)]
 
 
 def modules(weights: Sequence[StartWeight]) -> list[str]:
