@@ -126,7 +126,7 @@ METAMAE: dict[str, Fields] = {
         "objective": "emix",
         "head_dim": 4,
     },
-    "mae": {
+    "mae-tokens": {
         "modality": "tokens",
         "vocab_size": 8,
         "max_position_embeddings": 10,
@@ -177,7 +177,7 @@ def save_processor(name: str, folder: Path) -> None:
         hf_maskssl.SpectrogramFeatureExtractor(8000, num_mel_bins=8, num_frames=8, **statistics).save_pretrained(
             folder
         )
-    if name in ("tokens", "pairs", "sma-tokens", *POS):
+    if name == "pairs" or name.endswith("tokens") or name in POS:
         build_character_tokenizer("ACGT", 10).save_pretrained(folder)
     if name == "sma-bytes":
         build_byte_tokenizer(12).save_pretrained(folder)
