@@ -109,6 +109,64 @@ def test_a_multimae_is_exported_with_a_set_of_inputs(names: list[str], kind: Any
     assert run_card(tmp_path / "out", tmp_path)
 
 
+VALUED = [
+    ("metamae series", "input_values"),
+    ("metamae image", "pixel_values"),
+    ("sma series", "input_values"),
+    ("sma image", "pixel_values"),
+    ("multimae", "inputs.rgb"),
+]
+
+
+@pytest.mark.parametrize(
+    ("case", "name", "kind"),
+    [
+        pytest.param(
+            *each, kind, marks=[] if (each[0], kind) == ("metamae series", "torch-export") else pytest.mark.slow
+        )
+        for each in VALUED
+        for kind in ("torch-export", "onnx")
+    ],
+)
+def test_values_may_be_missing_in_an_export(case: str, name: str, kind: Any, tmp_path: Path) -> None:
+    if kind == "onnx":
+        pytest.importorskip("onnxruntime")
+    model = save_model(tmp_path / "model", case)
+    found = export(str(tmp_path / "model"), tmp_path / "out", ExportOptions(kind, observed_mask=True))
+    assert found["check"]["largest_difference"] < 1e-5
+    shapes = {entry["name"]: entry["shape"] for entry in found["inputs"]}
+    mask = name.replace("inputs", "observed_mask") if "." in name else "observed_mask"
+    assert shapes[mask] == shapes[name]
+    inputs = export_inputs(model, METHODS[model.config.model_type], "encoder", None).with_observed_mask(model.config)
+    seen = inputs.checks()[0]
+    expected = programs.run_program(tmp_path / "out", kind, seen)["last_hidden_state"]
+    garbage = {key: value.clone() for key, value in seen.items()}
+    for key in [key for key in garbage if key.startswith("observed_mask")]:
+        garbage[key.replace("observed_mask", "inputs") if "." in key else name][~garbage[key]] = float("nan")
+    torch.testing.assert_close(
+        programs.run_program(tmp_path / "out", kind, garbage)["last_hidden_state"], expected, atol=0, rtol=0
+    )
+
+
+@needs_onnx
+@pytest.mark.slow
+@pytest.mark.parametrize("standardize", ["dataset", "sample"])
+def test_the_card_with_missing_values_runs(standardize: str, tmp_path: Path) -> None:
+    save_series(tmp_path / "model", standardize=standardize)
+    export(str(tmp_path / "model"), tmp_path / "out", ExportOptions(observed_mask=True))
+    assert "NaN: missing" in (tmp_path / "out" / "README.md").read_text()
+    assert len(run_card(tmp_path / "out", tmp_path)) == 1
+
+
+def test_a_mask_of_missing_values_is_refused_where_none_can_be(tmp_path: Path) -> None:
+    save_model(tmp_path / "tokens", "metamae tokens")
+    with pytest.raises(ValueError, match="--observed_mask is for series.* this model reads input_ids"):
+        export(str(tmp_path / "tokens"), tmp_path / "out", ExportOptions("torch-export", observed_mask=True))
+    save_model(tmp_path / "image", "metamae image")
+    with pytest.raises(ValueError, match="a ViT reads whole pictures"):
+        export(str(tmp_path / "image"), tmp_path / "out", ExportOptions("vit", observed_mask=True))
+
+
 @pytest.mark.parametrize("case", ["metamae image", "multimae"])
 def test_an_encoder_of_pictures_becomes_a_vit(case: str, tmp_path: Path) -> None:
     model = save_model(tmp_path / "model", case)

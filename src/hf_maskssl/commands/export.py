@@ -31,6 +31,7 @@ def main() -> None:
         "--inputs", nargs="+", metavar="NAME", help="modalities to read, of a model of several (default: all)"
     )
     parser.add_argument("--fixed_length", action="store_true", help="keep one length where the model takes several")
+    parser.add_argument("--observed_mask", action="store_true", help="read a mask of missing values, too")
     parser.add_argument(
         "--tolerance",
         type=float,

@@ -42,6 +42,7 @@ class ExportOptions:
         head: Name of the head, or "encoder"; None means what the checkpoint was saved as.
         inputs: Names of the modalities to read, for models of several; None means those of the head, or all.
         fixed_length: Whether to keep one length where the model takes several.
+        observed_mask: Whether to read a mask of missing values beside the values.
         tolerance: Largest difference from the model's outputs, as a share of the largest value where this is above 1.
     """
 
@@ -49,6 +50,7 @@ class ExportOptions:
     head: str | None = None
     inputs: Sequence[str] | None = None
     fixed_length: bool = False
+    observed_mask: bool = False
     tolerance: float = TOLERANCE
 
 
@@ -82,7 +84,7 @@ def export(model: str, output: Path, options: ExportOptions | None = None) -> Js
     with quiet():
         opened = open_model(source, options.head)
     if options.format == "vit":
-        check_vit_request(opened, options.inputs)
+        check_vit_request(opened, options.inputs, options.observed_mask)
     try:
         folder = incomplete_folder(output)
     except OSError as error:
@@ -105,6 +107,8 @@ def _fill(folder: Path, source: Path, name: str, opened: OpenedModel, options: E
         inputs = export_inputs(
             opened.model, opened.method, opened.head, processor, options.inputs, options.fixed_length
         )
+        if options.observed_mask:
+            inputs = inputs.with_observed_mask(opened.model.config)
         difference = _write_and_compare(folder, opened, inputs, options)
         for pattern in PROCESSOR_FILES:
             for file in source.glob(pattern):

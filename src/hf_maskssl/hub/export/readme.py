@@ -10,6 +10,7 @@ from ...methods.optional_fields import trains_pooler
 from ...models.feature_extraction_series import SeriesFeatureExtractor
 from ...models.image_processing_array import ArrayImageProcessor
 from ...models.standardization import SAMPLE_EPSILON
+from .shapes import MASK
 
 CARD = "README.md"
 RUNS_WITH = {
@@ -115,12 +116,15 @@ def _input_lines(description: JsonView, config: PreTrainedConfig, processor: Pro
     """Lines that make `inputs` of two samples: raw values prepared where that is a line or two, otherwise prepared ones."""
     numeric = split_processor(processor)[0]
     lines, entries = [], []
+    named = [entry["name"] for entry in description["inputs"]]
     for entry in description["inputs"]:
         name, shape = entry["name"], [SIZES.get(size, size) for size in entry["shape"]]
         if description["length"] is not None:
             shape = [description["length"]["max"] if size == "length" else size for size in shape]
-        if isinstance(numeric, SeriesFeatureExtractor | ArrayImageProcessor) and name in numeric.model_input_names:
-            lines += _prepared_lines(numeric, shape)
+        if name.partition(".")[0] == MASK:
+            entries.append(f'    "{name}": {_mask_value(lines, shape)},  # False: missing')
+        elif isinstance(numeric, SeriesFeatureExtractor | ArrayImageProcessor) and name in numeric.model_input_names:
+            lines += _prepared_lines(numeric, shape, MASK in named)
             entries.append(f'    "{name}": values.astype(np.float32),')
         elif entry["dtype"] == "int64":
             is_mask = name == "attention_mask"
@@ -134,6 +138,11 @@ def _input_lines(description: JsonView, config: PreTrainedConfig, processor: Pro
     return [*lines, "inputs = {", *entries, "}"]
 
 
+def _mask_value(prepared: list[str], shape: list[int]) -> str:
+    """Code of a mask: of the prepared values, where lines prepare them, otherwise of ones."""
+    return "~np.isnan(values)" if prepared else f"np.ones({tuple(shape)}, dtype=bool)"
+
+
 def _ids_note(name: str) -> str:
     if name == "token_type_ids":
         return "0: first text, 1: second"
@@ -142,22 +151,25 @@ def _ids_note(name: str) -> str:
     return "your classes"
 
 
-def _prepared_lines(processor: SeriesFeatureExtractor | ArrayImageProcessor, shape: list[int]) -> list[str]:
-    """Lines that turn raw samples into `values`, as the processor does."""
+def _prepared_lines(
+    processor: SeriesFeatureExtractor | ArrayImageProcessor, shape: list[int], with_gaps: bool
+) -> list[str]:
+    """Lines that turn raw samples into `values`, as the processor does; NaN in them is a missing value where there are gaps."""
     series = processor if isinstance(processor, SeriesFeatureExtractor) else None
     is_image, is_last = series is None, series is not None and series.channels_last
     raw = [shape[0], shape[2], shape[1]] if is_last else shape
     axes = "samples, channels, rows, columns" if is_image else "samples, channels, steps"
     lines = [
-        f"samples = np.random.default_rng(0).random({tuple(raw)})  # yours: {axes}",
+        f"samples = np.random.default_rng(0).random({tuple(raw)})  # yours: {axes}"
+        + (", NaN: missing" if with_gaps else ""),
         'settings = export["preprocessing"]',
         'values = samples * settings["scale"]',
     ]
     if processor.standardize == "sample":
-        over = "(2, 3)" if is_image else "2"
+        over, nan = "(2, 3)" if is_image else "2", "nan" if with_gaps else ""
         lines += [
-            f"spread = values.std({over}, keepdims=True) + {SAMPLE_EPSILON}",
-            f"values = (values - values.mean({over}, keepdims=True)) / spread",
+            f"spread = np.{nan}std(values, {over}, keepdims=True) + {SAMPLE_EPSILON}",
+            f"values = (values - np.{nan}mean(values, {over}, keepdims=True)) / spread",
         ]
     elif processor.standardize == "dataset" and processor.mean is not None:
         by_feature = series is not None and series.statistics_axis == "feature"

@@ -1,7 +1,7 @@
 """The inputs that an export is traced with, those it is checked with, and which of their sizes are free."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,6 +21,8 @@ FreeAxes = dict[str, dict[int, str]]
 BATCH, LENGTH, CHOICES = "batch", "length", "choices"
 TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 NUM_CHOICES = 3
+MASK = "observed_mask"
+OBSERVED_SHARE = 0.75  # of the values that an export is traced and checked with
 LARGEST_BATCH = 2**20
 
 
@@ -74,6 +76,32 @@ class ExportInputs:
         if self.length is not None:
             more = shortened(more, self.axes, self.length.other)
         return [more, {name: value[:1] for name, value in self.example.items()}]
+
+    def with_observed_mask(self, config: PreTrainedConfig) -> "ExportInputs":
+        """The same inputs, each continuous one with its mask, 1 = observed, which has holes and leaves a token of each row.
+
+        Args:
+            config: Configuration of the model.
+
+        Raises:
+            ValueError: The model reads no values that may be missing.
+        """
+        masks = {
+            MASK + name[name.find(".") :] if "." in name else MASK: name  # "observed_mask.depth" of "inputs.depth"
+            for name in self.example
+            if _may_miss(name, config)
+        }
+        if not masks:
+            raise ValueError(
+                "--observed_mask is for series, tables, spectrograms and pictures; this model reads "
+                f"{', '.join(self.example)}: leave it out."
+            )
+        draws = torch.Generator().manual_seed(0)
+        example = dict(self.example)
+        for mask, name in masks.items():
+            example[mask] = torch.rand(self.example[name].shape, generator=draws) < OBSERVED_SHARE
+        axes = self.axes | {mask: self.axes[name] for mask, name in masks.items()}
+        return replace(self, example=example, axes=axes)
 
 
 def export_inputs(
@@ -169,6 +197,13 @@ def _length_axis(name: str, value: torch.Tensor, config: PreTrainedConfig) -> di
     if name == "input_values":
         return {1 if takes_channels_last(config) else 2: LENGTH}
     return {}
+
+
+def _may_miss(name: str, config: PreTrainedConfig) -> bool:
+    """Whether values of an input may be missing: numbers may, ids and classes have an id for it."""
+    if name.startswith("inputs."):
+        return config.modalities[name.removeprefix("inputs.")]["kind"] == "continuous"
+    return name in ("input_values", "pixel_values")
 
 
 def _varied(name: str, value: torch.Tensor) -> torch.Tensor:

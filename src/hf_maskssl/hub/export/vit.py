@@ -19,17 +19,20 @@ PIXELS = "pixel_values"
 HIDDEN = "last_hidden_state"
 
 
-def check_vit_request(opened: OpenedModel, names: Sequence[str] | None) -> None:
+def check_vit_request(opened: OpenedModel, names: Sequence[str] | None, observed_mask: bool = False) -> None:
     """See that a model can be a ViT.
 
     Args:
         opened: Model that is exported.
         names: Names of the modalities that it shall read.
+        observed_mask: Whether a mask of missing values was asked for.
 
     Raises:
         ValueError: Naming what a ViT does not have.
     """
     model, config = opened.model, opened.model.config
+    if observed_mask:
+        raise ValueError("--observed_mask: a ViT reads whole pictures; take --format onnx or torch-export.")
     if opened.head != ENCODER:
         raise ValueError(
             f"--format vit holds an encoder alone, but the head is {opened.head!r}: add --head {ENCODER}, or take --format onnx."
