@@ -550,6 +550,7 @@ def test_a_written_recipe_is_read_back_and_overridden(tmp_path: Path) -> None:
     assert changed.data.task == "regression" and changed.model["hidden_size"] == 32
 
 
+@pytest.mark.slow
 def test_script_on_two_processes_gives_what_one_gives_with_twice_the_batch(tmp_path: Path) -> None:
     # Rows that two processes cannot share evenly: what fills the last batch must not be scored.
     rows = {"train": 48, "valid": 17, "test": 21}

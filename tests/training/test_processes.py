@@ -130,7 +130,16 @@ def words_for_two(tmp_path: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def test_fsdp_trains_saves_resumes_and_its_model_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(["bert"], id="bert"),
+        pytest.param(["image", "text", "sma", "multimae", "sma_tied"], id="others", marks=pytest.mark.slow),
+    ],
+)
+def test_fsdp_trains_saves_resumes_and_its_model_loads(
+    names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Plain MAE, whose forward pass takes no gradient, and SMA, which scores with the first layer before it runs.
 
     Words are read off the embedding's table after its own forward.
@@ -150,6 +159,7 @@ def test_fsdp_trains_saves_resumes_and_its_model_loads(tmp_path: Path, monkeypat
     sma = {"model": SMA_MODEL, "picture_steps": 2}
     multimae = {"model": NO_KEY_BIAS | {"task_balancing": "uncertainty"}, "data": FEW_SCENES, "picture_steps": 2}
     cases = {"image": image, "text": text, "sma": sma, "multimae": multimae, **words_for_two(tmp_path)}
+    cases = {name: cases[name] for name in names}
     files = []
     for name, fields in cases.items():
         for steps in (2, 4):  # the second goes on where the first ended
@@ -194,7 +204,7 @@ def test_sigkill_while_a_checkpoint_is_written(
     assert without_time(resumed) == without_time(expected)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_a_signal_at_any_moment(number: signal.Signals, tmp_path: Path, resumed_at: Callable[[], list[int]]) -> None:
     """SIGTERM, to workers too, saves and exits with 0; SIGKILL leaves the last checkpoint. Both runs can be resumed."""
     recipe = make_recipe(tmp_path / "run", **SETTINGS, max_steps=10_000, num_workers=1)

@@ -62,6 +62,7 @@ def test_the_best_trial_is_trained_on_the_seeds(
     assert sorted(path.name for path in (tmp_path / "run" / "search").iterdir()) == ["trials.json", "trials.md"]
 
 
+@pytest.mark.slow
 def test_a_stopped_search_goes_on(tmp_path: Path, random_draws: None, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("whole", "stopped"):
         (tmp_path / name).mkdir()
