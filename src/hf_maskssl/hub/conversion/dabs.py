@@ -84,13 +84,13 @@ def convert_dabs(
         config = hf_maskssl.MetaMAEConfig(**(fields | config_fields))
     except StrictDataclassError as error:
         raise ValueError(f"the checkpoint's sizes and the arguments do not make a model: {error}") from error
+    return _loaded(state, config)
+
+
+def _loaded(state: State, config: hf_maskssl.MetaMAEConfig) -> Converted:
+    """The model with the file's weights, the fields that the file does not tell, and notes for its card."""
     model: PreTrainedModel = hf_maskssl.MetaMAEForPretraining(config)
     load_completely(model, dabs_weights(state, config.objective))
-    return _described(model, config)
-
-
-def _described(model: PreTrainedModel, config: hf_maskssl.MetaMAEConfig) -> Converted:
-    """The model with the fields that the file does not tell, and notes for its card."""
     geometry = ("num_channels", "patch_size", "image_size") if config.has_patches else ()
     names = ("objective", "modality", "num_attention_heads", "corruption_rate", *geometry)
     notes = ["It computes what DABS's released code computes (`dabs_as_released`)."]
