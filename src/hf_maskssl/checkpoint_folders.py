@@ -1,12 +1,18 @@
-"""Finding the folder of a checkpoint that a user names: on this machine, or on the Hub."""
+"""Finding the folder of a checkpoint that a user names, on this machine or on the Hub, and seeing what a model misses in it."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 from safetensors import SafetensorError, safe_open
 
 from .files import nearest_path
+from .terminal import no_load_report
+
+if TYPE_CHECKING:  # naming a folder takes no model
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
 
@@ -69,3 +75,38 @@ def check_checkpoint(folder: Path, field: str) -> None:
             raise ValueError(
                 f"{field} {str(folder)!r}: {file.name} is damaged ({error}); take another checkpoint, or save it again"
             ) from error
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model from a checkpoint, and what the checkpoint did not give it.
+
+    Attributes:
+        model: Model in float32.
+        missing: Names of weights that the checkpoint lacks, sorted; they are new.
+        reshaped: Names of weights that it has in another shape, sorted; they are new, too.
+    """
+
+    model: "PreTrainedModel"
+    missing: list[str]
+    reshaped: list[str]
+
+
+def load_listed(kind: Any, folder: str | Path, config: "PreTrainedConfig | None" = None) -> Loaded:
+    """Open a checkpoint, and list the weights that are new instead of printing a report of them.
+
+    Args:
+        kind: Model class, or an Auto class.
+        folder: Checkpoint folder.
+        config: Configuration of the model; None is the checkpoint's own, which its weights must fit.
+
+    Raises:
+        RuntimeError: Weights do not fit the checkpoint's own configuration.
+    """
+    fields = {} if config is None else {"config": config, "ignore_mismatched_sizes": True}
+    with no_load_report():
+        model, info = kind.from_pretrained(
+            folder, dtype="float32", output_loading_info=True, trust_remote_code=False, **fields
+        )
+    reshaped = [key if isinstance(key, str) else str(key[0]) for key in info["mismatched_keys"]]
+    return Loaded(model, sorted(map(str, info["missing_keys"])), sorted(reshaped))

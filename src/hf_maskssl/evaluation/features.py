@@ -18,10 +18,10 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from transformers import AutoModel, PreTrainedModel
 
+from ..checkpoint_folders import load_listed
 from ..data.tables.labels import IGNORED_LABEL
 from ..methods.optional_fields import takes_channels_last
 from ..models.layers import patchify
-from ..terminal import no_load_report
 
 Level = Literal["sequence", "token", "every_token"]
 Precision = Literal["no", "bf16"]
@@ -69,13 +69,11 @@ def load_encoder(folder: Path, device: str | torch.device = "cpu") -> PreTrained
 
     A warning names weights that are not there.
     """
-    with no_load_report():
-        encoder, info = AutoModel.from_pretrained(folder, trust_remote_code=False, output_loading_info=True)
-    lacking = sorted(str(name) for name in info["missing_keys"])
-    if lacking:
-        named = ", ".join(lacking[:NAMED_WEIGHTS])
-        logger.warning("%s lacks %d weights of its encoder, which are random: %s", folder, len(lacking), named)
-    return encoder.to(device)
+    loaded = load_listed(AutoModel, folder)
+    if loaded.missing:
+        named = ", ".join(loaded.missing[:NAMED_WEIGHTS])
+        logger.warning("%s lacks %d weights of its encoder, which are random: %s", folder, len(loaded.missing), named)
+    return loaded.model.to(device)  # type: ignore[arg-type]  # transformers wraps `to` in a way that hides its types
 
 
 @dataclass

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, PreTrainedModel
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
-from ...files import JsonObject, did_you_mean
+from ...checkpoint_folders import load_listed
+from ...files import did_you_mean
 from ...methods import Method, find_method
 
 ENCODER = "encoder"
@@ -63,23 +63,14 @@ def open_model(folder: Path, head: str | None = None) -> OpenedModel:
             f"--head: {method.model_type} has no head {wanted!r}{did_you_mean(wanted, heads)}; it has {list(heads)}, and "
             f"this checkpoint {_has(saved)}."
         )
-    loaded: tuple[PreTrainedModel, JsonObject] = heads[wanted].from_pretrained(  # type: ignore[assignment]  # by its options
-        folder,
-        config=config,
-        dtype=torch.float32,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,
-        trust_remote_code=False,
-    )
-    model, info = loaded
-    shapes = [key if isinstance(key, str) else str(key[0]) for key in info["mismatched_keys"]]
-    missing = sorted([*info["missing_keys"], *shapes])
+    loaded = load_listed(heads[wanted], folder, config)
+    missing = sorted([*loaded.missing, *loaded.reshaped])
     if missing:
         raise ValueError(
             f"--head {wanted}: {folder} holds no weights of it ({missing[0]} is missing); it has {_has(saved)}: "
             "fine-tune it first, or export what it has."
         )
-    return OpenedModel(model.eval().requires_grad_(False), wanted, method)
+    return OpenedModel(loaded.model.eval().requires_grad_(False), wanted, method)
 
 
 def saved_head(heads: Mapping[str, type[PreTrainedModel]], architectures: list[str] | None) -> str:

@@ -115,7 +115,8 @@ def _with_imports(imports: list[str], lines: list[str]) -> list[str]:
 def _input_lines(description: JsonView, config: PreTrainedConfig, processor: Processor) -> list[str]:
     """Lines that make `inputs` of two samples: raw values prepared where that is a line or two, otherwise prepared ones."""
     numeric = split_processor(processor)[0]
-    lines, entries = [], []
+    lines: list[str] = []
+    entries: list[str] = []
     named = [entry["name"] for entry in description["inputs"]]
     for entry in description["inputs"]:
         name, shape = entry["name"], [SIZES.get(size, size) for size in entry["shape"]]

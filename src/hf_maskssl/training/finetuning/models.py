@@ -18,6 +18,7 @@ from transformers import (
 )
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
+from ...checkpoint_folders import load_listed
 from ...data.arguments import DataArguments
 from ...data.multimodal.arguments import MultimodalArguments
 from ...data.preparation import build_processor
@@ -28,7 +29,6 @@ from ...methods import METHODS
 from ...models.configuration_multimae import MultiMAEConfig
 from ...models.image_processing_multimae import MultiMAEImageProcessor
 from ...recipes import build_config, own_fields
-from ...terminal import no_load_report
 from .scores import LabelUnit
 
 # Task -> Auto classes; the first that a configuration is registered with is taken.
@@ -172,24 +172,16 @@ def load_model(task: str, config: PreTrainedConfig, checkpoint: Path | None) -> 
     auto_class = head_class(task, config)
     if checkpoint is None:
         return auto_class.from_config(config)
-    with no_load_report():
-        model, info = auto_class.from_pretrained(
-            checkpoint,
-            config=config,
-            dtype=torch.float32,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-            trust_remote_code=False,
-        )
+    loaded = load_listed(auto_class, checkpoint, config)
+    model = loaded.model
     # The head is new, or belongs to another task. Any other weight left random would go unnoticed.
     own = f"{model.base_model_prefix}."
     kinds = ("projections", "class_embeddings")
     added = tuple(f"{own}embeddings.{kind}.{name}." for kind in kinds for name in new_inputs(config, checkpoint))
-    missing = sorted(name for name in info["missing_keys"] if name.startswith(own))
+    missing = [name for name in loaded.missing if name.startswith(own)]
     new = [name for name in missing if name.startswith(added)]
     missing = [name for name in missing if name not in new]
-    shapes = [key if isinstance(key, str) else str(key[0]) for key in info["mismatched_keys"]]
-    reshaped = sorted(name for name in shapes if name.startswith(own))
+    reshaped = [name for name in loaded.reshaped if name.startswith(own)]
     if missing or reshaped:
         raise ValueError(
             f"finetuning.checkpoint {checkpoint} does not fit the model: missing weights {missing[:5]}, other shapes "

@@ -3,19 +3,19 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from safetensors import safe_open
 from torch.nn import functional as F
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from ...checkpoint_folders import load_listed
 from ...data.kept_statistics import column_names, is_of_a_table
 from ...data.processors import Processor, split_processor
 from ...methods import find_method
 from ...methods.meanings import Meaning
 from ...models.task_balancing import TaskPretraining
-from ...terminal import no_load_report
 from .start_report import StartReport, StartWeight
 
 # Fields that decide what the layers of an encoder are, or what they compute. What reads the data may differ.
@@ -92,12 +92,8 @@ def take_weights(
     Raises:
         ValueError: Weights of the encoder's layers have other shapes, or nothing fits.
     """
-    with no_load_report():
-        loaded: Any = type(model).from_pretrained(  # transformers' annotation omits the pair
-            folder, dtype=torch.float32, output_loading_info=True
-        )
-    start, info = loaded
-    absent = set(info["missing_keys"])
+    loaded = load_listed(type(model), folder)
+    start, absent = loaded.model, set(loaded.missing)
     theirs: Weights = {name: value for name, value in start.state_dict().items() if name not in absent}
     report = StartReport(source, start.config.model_type)
     fitter = _Fitter(model, start.config, names, positions)
