@@ -97,7 +97,7 @@ class Conformance(ModelTesterMixin):  # type: ignore[misc]
 
     def _prepare_for_class(self, inputs_dict: Inputs, model_class: Any, return_labels: bool = False) -> Inputs:
         inputs = super()._prepare_for_class(inputs_dict, model_class, return_labels)
-        rows = len(inputs[model_class.main_input_name])
+        rows = len(inputs[next(iter(self.case.inputs(1)))])  # the main input is another one in another modality
         if self.draws and rows > BATCH_SIZE:  # the mixins fill a batch up with any numbers
             inputs |= self.case.draws[model_class.__name__](rows)
         labels = self.case.labels.get(model_class.__name__)

@@ -8,7 +8,7 @@ from typing import Any
 from accelerate.state import PartialState
 from transformers import Trainer
 
-from hf_maskssl.training.finetuning.sweep import finetune_from_command_line
+from hf_maskssl.commands import run
 
 original = Trainer.training_step
 steps = [0]
@@ -24,4 +24,4 @@ def training_step(self: Trainer, *words: Any, **options: Any) -> Any:
 if __name__ == "__main__":
     Trainer.training_step = training_step
     assert len(sys.argv) == 2
-    finetune_from_command_line("")
+    run("finetune")

@@ -22,7 +22,7 @@ tries 20 draws of learning rate and decay before the seeds are trained.
 Writes results.json, results.md and the best model (for the task's Auto class,
 such as AutoModelForSequenceClassification, with its card) to output_dir. After
 an interruption, give the same command again: the seeds and learning rates that
-have ended are kept, the interrupted one starts anew from its first step.
+have ended are kept; one that was stopped goes on, a killed one starts anew.
 
 Runs on one device or data-parallel on several; not with FSDP or DeepSpeed.
 `hf-maskssl publish OUTPUT_DIR/model org/name` puts the model on the Hub."""

@@ -1,6 +1,7 @@
 """One run of fine-tuning: a seed with a learning rate, through transformers' Trainer."""
 
 import copy
+import dataclasses
 import logging
 import shutil
 import sys
@@ -231,8 +232,7 @@ class Trials:
             warmup_steps=args.warmup_ratio or args.warmup_steps,
             **self._schedule(),
             max_grad_norm=args.max_grad_norm or 0.0,
-            gradient_checkpointing=args.gradient_checkpointing,
-            gradient_checkpointing_kwargs={"use_reentrant": False},  # the other way wants inputs that have gradients
+            **self._recomputing(),
             torch_compile=args.torch_compile,
             bf16=args.mixed_precision == "bf16",
             fp16=args.mixed_precision == "fp16",
@@ -256,6 +256,13 @@ class Trials:
         # TrainingArguments replace "no" by the precision of `accelerate launch`, and no argument prevents it.
         training_args.mixed_precision = args.mixed_precision or launched_precision()
         return training_args
+
+    def _recomputing(self) -> JsonObject:
+        """Whether activations are recomputed, by the name that this version of transformers has for it."""
+        names = {field.name for field in dataclasses.fields(TrainingArguments)}
+        name = "activation_checkpointing" if "activation_checkpointing" in names else "gradient_checkpointing"
+        # The reentrant way wants inputs that have gradients.
+        return {name: self.args.gradient_checkpointing, f"{name}_kwargs": {"use_reentrant": False}}
 
     def _schedule(self) -> JsonObject:
         """The learning rate's schedule in transformers' terms."""
