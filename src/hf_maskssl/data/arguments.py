@@ -46,6 +46,8 @@ class DataArguments(ChosenSection):
         data_files: File, list of files or `{split: file or files}`. Environment variables such as `${HOME}` are expanded here,
             in `data_dir` and in `source`. For `"numpy"`: one or more `.npz` files whose arrays are the columns, or `.npy` files,
             one a column, named by their file name (`image.npy`, `label.npy`).
+        delimiter: Character between the cells of CSV files.
+        decimal: Character in front of the decimals of their numbers.
         streaming: Whether to read rows as they come (`IterableDataset`) instead of downloading and caching them first.
         train_split: Name of the training split.
         validation_split: Name of the validation split, or None.
@@ -84,6 +86,8 @@ class DataArguments(ChosenSection):
     revision: str | None = None
     data_dir: str | None = None
     data_files: DataFiles = None
+    delimiter: str = ","
+    decimal: str = "."
     streaming: bool = False
     train_split: str = "train"
     validation_split: str | None = None

@@ -9,17 +9,20 @@ from typing import TypeAlias
 import datasets
 from fsspec.core import split_protocol
 
+from ..checks import shown
 from ..files import JsonObject, JsonView, nearest_path
 from .arguments import LOCAL_SOURCES, DataArguments, data_arguments, is_hub_name
 from .builtin import SOURCES
 from .tables.columns import undecoded
-from .tables.files import FOLDER_ENDINGS, LinkedFiles, followed_links
+from .tables.csv_shape import shape_of_csv
+from .tables.files import FOLDER_ENDINGS, LinkedFiles, followed_links, reading_error
 from .tables.multimodal_folder import EXTENSIONS as PICTURE_ENDINGS
 from .tables.sources import AnyDataset, column_names, read_split
 
 # Ending of a file -> the source that reads it.
 READERS = {
     ".csv": "csv",
+    ".tsv": "csv",
     ".parquet": "parquet",
     ".json": "json",
     ".jsonl": "json",
@@ -29,6 +32,11 @@ READERS = {
     **dict.fromkeys(FOLDER_ENDINGS["imagefolder"], "imagefolder"),
     **dict.fromkeys(FOLDER_ENDINGS["audiofolder"], "audiofolder"),
 }
+# The same for errors: all endings of pictures and sounds are about a hundred.
+FILES_READ = (
+    "a table (.csv, .tsv, .parquet, .json, .jsonl, .npy, .npz), texts (.txt), pictures (.png, .jpg, .tif and others) or sounds "
+    "(.wav, .flac, .mp3 and others)"
+)
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 # Folders of aligned pictures, by which a folder of them is told from one of classes.
 MODALITY_NAMES = ("rgb", "depth", "semseg", "normals", "thermal", "infrared")
@@ -57,17 +65,43 @@ def source_values(data: str, kind: str | None = None) -> JsonObject:
     protocol, _ = split_protocol(data)
     path = Path(data).expanduser()
     if protocol not in (None, "file"):
-        return {"source": _reader([data], data), "data_files": data}
+        return _file_values(data, data)
     if path.is_dir():
         return _folder_values(path, kind)
     if path.is_file():
-        return {"source": _reader([path.name], data), "data_files": str(path)}
+        return _file_values(str(path), data)
     if is_hub_name(data) and data not in LOCAL_SOURCES and not path.suffix:
         return {"source": data}
     raise FileNotFoundError(
         f"DATA {data!r}: no such file or folder{nearest_path(path)}; expected one, a name on the Hub, or one of "
         f"{list(SOURCES)}"
     )
+
+
+def _file_values(path: str, data: str) -> JsonObject:
+    source = _reader([path], data)
+    return {"source": source, "data_files": path, **(_csv_values(path) if source == "csv" else {})}
+
+
+def _csv_values(path: str) -> JsonObject:
+    """What a recipe has to say of how a CSV file is written.
+
+    Raises:
+        ValueError: The file is not UTF-8, or has no line of names.
+    """
+    try:
+        shape = shape_of_csv(path)
+    except UnicodeDecodeError as error:
+        raise reading_error(f"DATA {path!r}", error) from error
+    if shape.lacks_names:
+        cells = ", ".join(shape.header[:4])
+        raise ValueError(
+            f"DATA {path!r}: the first line, {shown(cells)}, holds numbers and no names of columns: put a line of names in front"
+        )
+    written = {"delimiter": shape.delimiter, "decimal": shape.decimal}
+    return {
+        name: value for name, value in written.items() if value != DataArguments.__dataclass_fields__[name].default
+    }
 
 
 def _folder_values(folder: Path, kind: str | None) -> JsonObject:
@@ -82,10 +116,12 @@ def _folder_values(folder: Path, kind: str | None) -> JsonObject:
     names = [name for name in names if not name.startswith(".") and _ending(name) in READERS]
     source = _reader(names, str(folder)) if names else None
     if source is None:
-        raise ValueError(f"DATA {str(folder)!r}: the folder holds no file of {sorted(set(READERS))}")
+        raise ValueError(f"DATA {str(folder)!r}: the folder holds none of {FILES_READ}")
     if source == "numpy":
         return {"source": source, "data_files": sorted(str(folder / name) for name in names)}
-    return {"source": source, "data_dir": str(folder)}
+    found = {"source": source, "data_dir": str(folder)}
+    tables = sorted(folder / name for name in names if READERS[_ending(name)] == "csv") if source == "csv" else []
+    return found | (_csv_values(str(tables[0])) if tables and tables[0].is_file() else {})
 
 
 def _holds_pictures(folder: Path) -> bool:
@@ -103,7 +139,7 @@ def _reader(names: Sequence[str], data: str) -> str:
     """The source of the most frequent ending; files that describe others (metadata.csv) are few."""
     counts = Counter(READERS[_ending(name)] for name in names if _ending(name) in READERS)
     if not counts:
-        raise ValueError(f"DATA {data!r}: expected a file that ends with one of {sorted(set(READERS))}")
+        raise ValueError(f"DATA {data!r}: expected {FILES_READ}")
     return counts.most_common(1)[0][0]
 
 

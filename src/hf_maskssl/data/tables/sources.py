@@ -14,6 +14,7 @@ from ...files import nearest_path
 from ...recipes import nearest
 from ..arguments import LOCAL_SOURCES, DataArguments, DataFiles, expand_variables
 from ..builtin import SOURCES
+from .csv_shape import other_delimiter
 from .csv_words import with_words_kept
 from .files import (
     READING_ERRORS,
@@ -31,6 +32,7 @@ from .report import DataReport
 from .sound_folder import SoundFolder
 from .stream_errors import named_errors
 
+COMMON_CSV = {"sep": ",", "decimal": "."}
 PARQUET_BATCH_ROWS = 1000
 PICKLES = ("pandas",)  # readers of `datasets` that some of its versions run a file's code with
 
@@ -105,6 +107,10 @@ def _load(args: DataArguments, source: str, split: str, data_dir: str | None, da
         # Without a batch size, Parquet files without rows raise an error about that size.
         options["batch_size"] = PARQUET_BATCH_ROWS
 
+    written = {"sep": args.delimiter, "decimal": args.decimal}
+    if source == "csv" and written != COMMON_CSV:
+        options |= written
+
     def load(**more: Any) -> AnyDataset:
         with followed_links():
             if source == "audiofolder":
@@ -123,7 +129,13 @@ def _load(args: DataArguments, source: str, split: str, data_dir: str | None, da
             return named_errors(loaded, f"data.source {source!r}", _file_names(args), split)
         return loaded
 
-    return with_words_kept(load(), args, load) if source == "csv" else load()
+    if source != "csv":
+        return load()
+    rows = load()
+    other = other_delimiter(column_names(rows), args.delimiter)
+    if other is not None:
+        raise ValueError(other)
+    return with_words_kept(rows, args, load)
 
 
 def _place(args: DataArguments) -> str:

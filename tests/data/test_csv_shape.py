@@ -1,0 +1,97 @@
+"""CSV files as people write them: other delimiters, decimal commas, no line of names."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hf_maskssl.data import data_arguments
+from hf_maskssl.data.looking import first_look, source_values
+from hf_maskssl.data.tables.csv_shape import CsvShape, shape_of_csv
+from hf_maskssl.data.tables.sources import read_split
+
+ROWS = [("0.5", "-1.25", "a"), ("3", "4.5", "b, or c"), ("7.125", "8", "d")]
+
+
+def write(
+    path: Path, delimiter: str = ",", decimal: str = ".", names: tuple[str, ...] | None = ("x", "y z", "w")
+) -> Path:
+    quote = '"' if delimiter == "," else ""
+    lines = [
+        delimiter.join((one.replace(".", decimal), two.replace(".", decimal), quote + word + quote))
+        for one, two, word in ROWS
+    ]
+    path.write_text("\n".join([*([delimiter.join(names)] if names else []), *lines]) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "delimiter", "decimal", "fields"),
+    [
+        ("a.csv", ",", ".", {}),
+        ("a.csv", ";", ",", {"delimiter": ";", "decimal": ","}),
+        ("a.csv", ";", ".", {"delimiter": ";"}),
+        ("a.tsv", "\t", ".", {"delimiter": "\t"}),
+        ("a.csv", "|", ",", {"delimiter": "|", "decimal": ","}),
+    ],
+)
+def test_each_way_of_writing_gives_the_same_rows(
+    name: str, delimiter: str, decimal: str, fields: dict[str, str], tmp_path: Path
+) -> None:
+    path = write(tmp_path / name, delimiter, decimal)
+    values = source_values(str(path))
+    assert values == {"source": "csv", "data_files": str(path), **fields}
+    rows = first_look(values)
+    assert [list(row.values()) for row in rows] == [[float(one), float(two), word] for one, two, word in ROWS]
+
+
+def test_a_folder_and_a_compressed_file_are_looked_into(tmp_path: Path) -> None:
+    text = write(tmp_path / "plain.csv", ";", ",").read_bytes()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.csv").write_bytes(text)
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"\xef\xbb\xbf" + text))
+    for data in ("folder", "a.csv.gz"):
+        found = source_values(str(tmp_path / data))
+        assert (found["delimiter"], found["decimal"]) == (";", ",")
+        assert first_look(found)[0]["x"] == 0.5
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_a_recipe_with_the_wrong_delimiter_is_told_the_right_one(delimiter: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", delimiter, ",")
+    section: dict[str, Any] = {"source": "csv", "data_files": str(path), "kind": "tabular", "input_column": ["x"]}
+    with pytest.raises(ValueError, match="is one name where data.delimiter is") as raised:
+        read_split(data_arguments(**section), "train")
+    assert json.dumps(delimiter) in str(raised.value)
+    rows = read_split(data_arguments(**section, delimiter=delimiter, decimal=","), "train")
+    assert rows[0]["x"] == 0.5
+
+
+def test_a_column_with_a_semicolon_in_its_name_is_one_among_others(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", names=("x;y", "y", "w"))
+    assert shape_of_csv(str(path)) == CsvShape(",", ".", ("x;y", "y", "w"))
+    assert len(first_look(source_values(str(path))).column_names) == 3
+
+
+def test_a_file_without_names_is_refused_and_years_are_names(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", names=None)
+    with pytest.raises(ValueError, match="holds numbers and no names of columns: put a line of names in front"):
+        source_values(str(path))
+    years = write(tmp_path / "years.csv", names=("2001", "2002", "w"))
+    assert not shape_of_csv(str(years)).lacks_names
+
+
+def test_what_is_no_utf8_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("größe,y\n1,2\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="a.csv.* The file is not UTF-8: save it as UTF-8"):
+        source_values(str(path))
+
+
+def test_a_folder_without_files_to_read_says_what_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.xyz").write_text("x")
+    with pytest.raises(ValueError, match="holds none of a table .* or sounds") as raised:
+        source_values(str(tmp_path))
+    assert len(str(raised.value)) < 300
