@@ -14,6 +14,7 @@ import torch
 from kinds import CASES, ROWS, Made
 from transformers import AutoModel
 
+import hf_maskssl
 from forked import launch, run_script
 from hf_maskssl.data.preparation import prepare_data
 from hf_maskssl.data.processors import load_processor
@@ -285,3 +286,27 @@ def test_several_columns_of_text_are_listed(made: Get, tmp_path: Path) -> None:
         made("tokens"), tmp_path / "f.parquet", data=str(tmp_path / "two.csv"), overrides=["--input_column", "first"]
     )
     assert len(features(tmp_path / "f.parquet")) == 1
+
+
+def test_all_splits_of_a_folder_are_read(made: Get, tmp_path: Path) -> None:
+    it = made("tabular")
+    (tmp_path / "data").mkdir()
+    lines = Path(it.data).read_text().splitlines(keepends=True)
+    (tmp_path / "data" / "train.csv").write_text("".join(lines[:6]))
+    (tmp_path / "data" / "test.csv").write_text("".join(lines[:1] + lines[6:9]))
+    embed(it, tmp_path / "features.parquet", data=str(tmp_path / "data"))
+    found = pq.read_table(tmp_path / "features.parquet")
+    assert found["split"].to_pylist() == ["train"] * 5 + ["test"] * 3
+    embed(it, tmp_path / "whole.parquet")
+    np.testing.assert_allclose(matrix(found["embedding"]), features(tmp_path / "whole.parquet")[:8], atol=1e-6)
+    with pytest.raises(ValueError, match="has several splits, and an array has rows of one.* train_split='test'"):
+        hf_maskssl.embed(it.model, str(tmp_path / "data"))
+    assert len(hf_maskssl.embed(it.model, str(tmp_path / "data"), train_split="test")) == 3
+
+
+@pytest.mark.parametrize("output", ["features.parquet", "folder"])
+def test_data_that_do_not_fit_leave_nothing_behind(made: Get, tmp_path: Path, output: str) -> None:
+    (tmp_path / "other.csv").write_text("a,b\n1,x\n2,y\n")
+    with pytest.raises(ValueError, match="data.input_column: expected a column that kind 'series' reads"):
+        embed(made("series"), tmp_path / output, data=str(tmp_path / "other.csv"))
+    assert [path.name for path in tmp_path.iterdir()] == ["other.csv"]

@@ -15,6 +15,7 @@ from hf_maskssl.commands import main
 from hf_maskssl.commands.pretrain import is_data
 from hf_maskssl.data import build_config
 from hf_maskssl.data.kinds.guesses import Guess
+from hf_maskssl.data.looking import first_look, source_values, split_values
 from hf_maskssl.scripts import UserError
 from hf_maskssl.training import load_pretraining_recipe
 from hf_maskssl.training.own_data import SIZES, guessed, recipe_from_data, sections
@@ -165,3 +166,21 @@ def test_steps_fill_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ValueError, match="no memory"):
         recipe_from_data("x.csv", "failed")
     assert not Path("failed.yaml").exists()
+
+
+def test_the_splits_of_a_folder_are_named(tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        (tmp_path / f"{split}.csv").write_text("x,y\n" + "".join(f"{row},{row + 1}\n" for row in range(30)))
+    values = source_values(str(tmp_path))
+    assert (values["validation_split"], values["test_split"]) == ("validation", "test")
+    guess = guessed(first_look(values), values, None, None)
+    data = sections(guess, SIZES[0][1], "name", 30, 20)["data"]
+    assert data["test_split"] == "test" and "validation_fraction" not in data
+
+
+def test_splits_that_no_field_names_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    assert split_values(["train", "test", "unlabelled"], "here") == {"test_split": "test"}
+    assert "here: the splits ['unlabelled'] are not read" in caplog.text
+    assert split_values(["all"], "here") == {"train_split": "all"} and split_values([], "here") == {}
+    with pytest.raises(ValueError, match="has the splits .*'a', 'b'.*, none of which is 'train'"):
+        split_values(["a", "b"], "here")

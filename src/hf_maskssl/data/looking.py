@@ -1,5 +1,7 @@
 """A look at data that no recipe describes yet: where its rows are, and which of the columns could be what."""
 
+import json
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -15,9 +17,11 @@ from .arguments import LOCAL_SOURCES, DataArguments, data_arguments, is_hub_name
 from .builtin import SOURCES
 from .tables.columns import undecoded
 from .tables.csv_shape import shape_of_csv
-from .tables.files import FOLDER_ENDINGS, LinkedFiles, followed_links, reading_error
+from .tables.files import FOLDER_ENDINGS, LinkedFiles, as_pattern, followed_links, reading_error
 from .tables.multimodal_folder import EXTENSIONS as PICTURE_ENDINGS
 from .tables.sources import AnyDataset, column_names, read_split
+
+logger = logging.getLogger(__name__)
 
 # Ending of a file -> the source that reads it.
 READERS = {
@@ -37,6 +41,8 @@ FILES_READ = (
     "a table (.csv, .tsv, .parquet, .json, .jsonl, .npy, .npz), texts (.txt), pictures (.png, .jpg, .tif and others) or sounds "
     "(.wav, .flac, .mp3 and others)"
 )
+SAVED_SPLITS = "dataset_dict.json"
+TRAIN, VALIDATION_NAMES, TEST_NAMES = "train", ("validation", "valid", "val", "dev"), ("test",)
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 # Folders of aligned pictures, by which a folder of them is told from one of classes.
 MODALITY_NAMES = ("rgb", "depth", "semseg", "normals", "thermal", "infrared")
@@ -105,7 +111,10 @@ def _csv_values(path: str) -> JsonObject:
 
 
 def _folder_values(folder: Path, kind: str | None) -> JsonObject:
-    if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+    if (folder / SAVED_SPLITS).is_file():
+        names = json.loads((folder / SAVED_SPLITS).read_text(encoding="utf-8"))["splits"]
+        return {"source": str(folder), **split_values(names, str(folder))}
+    if (folder / "state.json").is_file():
         return {"source": str(folder)}
     below = [one for one in folder.iterdir() if one.is_dir()]
     named = [one for one in below if one.name in MODALITY_NAMES and _holds_pictures(one)]
@@ -119,9 +128,38 @@ def _folder_values(folder: Path, kind: str | None) -> JsonObject:
         raise ValueError(f"DATA {str(folder)!r}: the folder holds none of {FILES_READ}")
     if source == "numpy":
         return {"source": source, "data_files": sorted(str(folder / name) for name in names)}
-    found = {"source": source, "data_dir": str(folder)}
+    with followed_links():
+        files = datasets.load_dataset_builder(source, data_dir=as_pattern(str(folder))).config.data_files
+    found = {"source": source, "data_dir": str(folder), **split_values(list(map(str, files or ())), str(folder))}
     tables = sorted(folder / name for name in names if READERS[_ending(name)] == "csv") if source == "csv" else []
     return found | (_csv_values(str(tables[0])) if tables and tables[0].is_file() else {})
+
+
+def split_values(names: Sequence[str], data: str) -> JsonObject:
+    """The fields of a data section that name the splits of data; what no field can name is said to be left out.
+
+    Args:
+        names: Names of the splits that there are.
+        data: Name of the data, for the remark.
+
+    Raises:
+        ValueError: There are several splits, none of which is for training.
+    """
+    if len(names) == 1:
+        return {} if names[0] == TRAIN else {"train_split": names[0]}
+    if names and TRAIN not in names:
+        raise ValueError(
+            f"DATA {data!r} has the splits {list(names)}, none of which is {TRAIN!r}: write a recipe that names them"
+        )
+    found: JsonObject = {}
+    for field, usual in (("validation_split", VALIDATION_NAMES), ("test_split", TEST_NAMES)):
+        split = next((name for name in names if name in usual), None)
+        if split is not None:
+            found[field] = split
+    left = [name for name in names if name not in (TRAIN, *found.values())]
+    if left:
+        logger.warning("%s: the splits %s are not read; a recipe can name them", data, left)
+    return found
 
 
 def _holds_pictures(folder: Path) -> bool:

@@ -115,6 +115,12 @@ def _prepared(
     """Prepared rows and their collator, one block after the other."""
     if isinstance(data, str | Path):
         values = {**source_values(str(data), encoder.kind), **fields}
+        more = [values[name] for name in ("validation_split", "test_split") if values.get(name) is not None]
+        if more and "train_split" not in fields:
+            raise ValueError(
+                f"data {str(data)!r} has several splits, and an array has rows of one: name it by train_split={more[-1]!r}, "
+                f"or train_split={values.get('train_split', 'train')!r}"
+            )
         source = RowSource(section_of(completed_values(values, encoder)), encoder, splits=["train"])
         for reason, count in source.report.splits["train"].left_out.items():
             if not reason.startswith("data.max_"):

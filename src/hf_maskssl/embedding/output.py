@@ -151,8 +151,8 @@ class Output:
         self.folder.child(REPORT).remove()
 
     def remove_folder(self) -> None:
-        """Remove the empty folder of shards that have become one file."""
-        if self.is_file and self.folder.exists():
+        """Remove the folder of shards where it is empty: they have become one file, or none was begun."""
+        if self.folder.exists() and not self.folder.names():
             self.folder.remove_folder()
 
 

@@ -81,10 +81,12 @@ def embed_to(args: EmbedArguments) -> EmbedReport | None:
     output = Output(args.output)
     state = launched_state()
     told_by_main(state, lambda: output.check(args.overwrite))
-    with _locked(output.folder, state):
-        report = _embed_to(args, output, state)
-    if state.is_main_process:
-        output.remove_folder()
+    try:
+        with _locked(output.folder, state):
+            report = _embed_to(args, output, state)
+    finally:
+        if state.is_main_process:
+            output.remove_folder()
     return None if report is None else dataclasses.replace(report, seconds=time.monotonic() - began)
 
 

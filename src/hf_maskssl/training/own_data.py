@@ -201,7 +201,7 @@ def sections(guess: Guess, size: Size, name: str, rows: int | None, steps: int) 
     if "decoder_hidden_size" in CONFIG_MAPPING[model["model_type"]].__dataclass_fields__:
         model |= {"decoder_hidden_size": size.width, "decoder_num_hidden_layers": 2}
         model |= {"decoder_num_attention_heads": size.heads, "decoder_intermediate_size": 2 * size.width}
-    data = {**guess.data, "validation_fraction": 0.1}
+    data = {**guess.data, **({} if "validation_split" in guess.data else {"validation_fraction": 0.1})}
     every = max(1, steps // 5)
     training: JsonObject = {
         "output_dir": f"outputs/{name}",
