@@ -169,9 +169,11 @@ def test_steps_fill_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_splits_of_a_folder_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "rows"
+    folder.mkdir()
     for split in ("train", "val", "test"):
-        (tmp_path / f"{split}.csv").write_text("x,y\n" + "".join(f"{row},{row + 1}\n" for row in range(30)))
-    values = source_values(str(tmp_path))
+        (folder / f"{split}.csv").write_text("x,y\n" + "".join(f"{row},{row + 1}\n" for row in range(30)))
+    values = source_values(str(folder))
     assert (values["validation_split"], values["test_split"]) == ("validation", "test")
     guess = guessed(first_look(values), values, None, None)
     data = sections(guess, SIZES[0][1], "name", 30, 20)["data"]
