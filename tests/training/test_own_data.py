@@ -172,7 +172,7 @@ def test_the_splits_of_a_folder_are_named(tmp_path: Path) -> None:
     folder = tmp_path / "rows"
     folder.mkdir()
     for split in ("train", "val", "test"):
-        (folder / f"{split}.csv").write_text("x,y\n" + "".join(f"{row},{row + 1}\n" for row in range(30)))
+        (folder / f"{split}.csv").write_text("u,v,w\n" + "".join(f"{row},{row + 1},{row * 2}\n" for row in range(30)))
     values = source_values(str(folder))
     assert (values["validation_split"], values["test_split"]) == ("validation", "test")
     guess = guessed(first_look(values), values, None, None)
