@@ -6,6 +6,7 @@ difference: `SIZES["sma"] | MODALITIES["sma"]["image"] | {"num_latents": 4}`.
 
 from typing import Any
 
+import torch
 from transformers import AutoConfig, PreTrainedConfig
 
 import hf_maskssl  # noqa: F401  (registers the methods)
@@ -37,11 +38,14 @@ SIZES: dict[str, Fields] = {
 # The latents of a Perceiver IO encoder.
 LATENTS: Fields = {"encoder_type": "cross_attention", "num_latents": 5, "embedding_size": 12}
 TOKENS: Fields = {"modality": "tokens", "vocab_size": 7, "max_position_embeddings": 9}
+# A table of numbers and categories.
+MIXED: Fields = {"modality": "series", "series_length": 6, "num_channels": 1, "category_counts": [0, 3, 0, 2, 4, 0]}
 MODALITIES: dict[str, dict[str, Fields]] = {
     "metamae": {
         "tokens": TOKENS,
         "series": {"modality": "series", "series_length": 12, "num_channels": 3, "patch_size": 2},
         "tabular": {"modality": "series", "series_length": 6, "num_channels": 1, "patch_size": 1},
+        "mixed": {**MIXED, "patch_size": 1},
         "image": {"modality": "image", "image_size": [4, 6], "num_channels": 5, "patch_size": [2, 3]},
         "vision_language": {
             "modality": "vision_language",
@@ -55,6 +59,7 @@ MODALITIES: dict[str, dict[str, Fields]] = {
     "sma": {
         "tokens": {"modality": "tokens", "vocab_size": 11, "max_position_embeddings": 12},
         "series": {"modality": "series", "series_length": 10, "num_channels": 3},
+        "mixed": MIXED,
         "image": {"modality": "image", "image_size": [4, 6], "num_channels": 2},
     },
 }
@@ -69,6 +74,16 @@ SCENES: dict[str, Fields] = {"rgb": RGB, "depth": DEPTH, "semseg": SEMSEG, "norm
 def section(model_type: str, **changes: Any) -> Fields:
     """The `model` section of a recipe."""
     return {"model_type": model_type, **SIZES[model_type], **changes}
+
+
+def with_classes(values: torch.Tensor, config: PreTrainedConfig) -> torch.Tensor:
+    """Values whose first axis counts rows and one other columns, with a class number in each column of categories."""
+    values = values.clone()
+    for column, count in enumerate(config.category_counts or []):
+        if count:
+            place = (slice(None), 0, column) if values.shape[1] == 1 else (slice(None), column, 0)
+            values[place] = (values[place] * 1000).round().abs() % count
+    return values
 
 
 def config(model_type: str, **changes: Any) -> PreTrainedConfig:

@@ -16,7 +16,7 @@ SMALL: dict[str, Any] = SIZES["metamae"] | {
 }
 MODALITIES = tiny_models.MODALITIES["metamae"]
 # Tokens with padding, and values that are missing, behave differently enough to be cases of their own.
-HOLED_CASES = ["holed_series", "holed_tabular", "holed_image"]
+HOLED_CASES = ["holed_series", "holed_tabular", "holed_mixed", "holed_image"]
 CASES = [*MODALITIES, "padded_tokens", *HOLED_CASES]
 
 
@@ -34,7 +34,8 @@ def make_batch(case: str, batch_size: int = 4, seed: int = 0) -> dict[str, torch
     config = small_config(case)
     batch: dict[str, torch.Tensor] = {}
     if config.modality == "series":
-        batch["input_values"] = torch.randn(batch_size, config.num_channels, config.series_length, generator=generator)
+        values = torch.randn(batch_size, config.num_channels, config.series_length, generator=generator)
+        batch["input_values"] = tiny_models.with_classes(values, config)
     if config.modality in ("image", "vision_language"):
         batch["pixel_values"] = torch.randn(batch_size, config.num_channels, *config.image_size, generator=generator)
     if config.has_tokens:

@@ -32,7 +32,7 @@ MODALITIES = tiny_models.MODALITIES["sma"]
 CASES = [f"{encoder}-{modality}" for encoder in ENCODERS for modality in MODALITIES]
 PADDED_CASES = ["padded-self-tokens", "padded-cross-tokens", "padded-self-series", "padded-cross-series"]
 # Values are missing: whole tokens, and some channels of others.
-HOLED_CASES = ["holed-self-series", "holed-cross-image"]
+HOLED_CASES = ["holed-self-series", "holed-self-mixed", "holed-cross-image"]
 
 
 def small_config(case: str, **changes: Any) -> SMAConfig:
@@ -53,7 +53,8 @@ def make_batch(case: str, batch_size: int = 4, seed: int = 0) -> dict[str, torch
     if config.modality == "tokens":
         batch["input_ids"] = torch.randint(0, config.vocab_size, (batch_size, length), generator=generator)
     elif config.modality == "series":
-        batch["input_values"] = torch.randn(batch_size, length, config.num_channels, generator=generator)
+        values = torch.randn(batch_size, length, config.num_channels, generator=generator)
+        batch["input_values"] = tiny_models.with_classes(values, config)
     else:
         shape = (batch_size, config.num_channels, *config.image_size)
         batch["pixel_values"] = torch.randn(shape, generator=generator)

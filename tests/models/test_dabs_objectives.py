@@ -60,7 +60,11 @@ class Slow:
         for row in range(self.batch_size):
             own = []
             for place in range(self.length):
-                if place < self.num_patches:
+                counts = model.config.category_counts or [0] * self.num_patches
+                if place < self.num_patches and counts[place]:
+                    number = sum(counts[:place]) + int(self.tokens.patches[row, place, 0])
+                    own.append(embeddings.category_embeddings.weight[number])
+                elif place < self.num_patches:
                     projection = embeddings.patch_projection
                     own.append(projection.weight @ self.tokens.patches[row, place] + projection.bias)
                 else:

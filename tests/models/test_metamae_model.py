@@ -12,6 +12,7 @@ from hf_maskssl import MetaMAEForSequenceClassification, MetaMAEForTokenClassifi
 from hf_maskssl.models.layers import patchify, sincos_positions, unpatchify
 
 PLAIN_MAE: dict[str, Any] = {"num_adaptation_steps": 0, "contrastive_weight": 0.0}
+TABLE: dict[str, Any] = {"modality": "series", "series_length": 3, "num_channels": 1, "patch_size": 1}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     (
         {"modality": "series", "series_length": 10, "patch_size": 3},
@@ -33,6 +34,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"image_size": 8, "decoder_num_hidden_layers": -1}, "decoder_num_hidden_layers"),
     ({"image_size": 8, "masking": "span"}, "masking='span' needs modality 'tokens' or 'series', got 'image'"),
     ({"image_size": 8, "mean_span_length": 0.5}, "`mean_span_length` must be at least 1"),
+    ({"image_size": 8, "category_counts": [2, 3]}, "`category_counts` is for tables.*got 'image', 3"),
+    (TABLE | {"category_counts": [0, 3]}, "one number per column, series_length=3, got 2"),
+    (TABLE | {"category_counts": [0, 3, 1]}, "got 1 for column 2: a column of one category says nothing"),
+    (TABLE | {"category_counts": [0, 0, 0]}, "is 0 for every column: set it to None"),
+    (TABLE | {"category_counts": [0, 3, 2], "patch_size": 3}, "`category_counts` is for tables.*'series', 1, 3"),
+    (TABLE | {"category_counts": [0, 3, 2], "objective": "mae"}, "objective='mae' predicts numbers and words only"),
 ]
 BAD_INPUTS: Refusals = [
     ("series", {"input_values": torch.randn(2, 4, 12)}, r"num_channels=3.*got 4"),
@@ -44,6 +51,9 @@ BAD_INPUTS: Refusals = [
     ("series", {"input_values": torch.randn(2, 3, 12), "attention_mask": torch.ones(2, 5)}, "one entry per patch"),
     ("series", {"pixel_values": torch.randn(2, 3, 4, 4)}, "takes input_values"),
     ("series", {}, "none of them"),
+    ("mixed", {"input_values": torch.ones(2, 1, 5)}, "must have the 6 columns of `category_counts`, got 5"),
+    ("mixed", {"input_values": 3 * torch.ones(2, 1, 6)}, "has 3 in row 0, column 1, .* a class number from 0 to 2"),
+    ("mixed", {"input_values": 0.5 * torch.ones(2, 1, 6)}, "has 0.5 in row 0, column 1, which holds categories"),
     ("image", {"pixel_values": torch.randn(2, 5, 6, 4)}, r"image_size=\[4, 6\].*\[6, 4\]"),
     ("tokens", {"input_ids": torch.tensor([[0, 7]])}, r"vocab_size=7.*0 to 7"),
     ("tokens", {"input_ids": torch.tensor([[0, -1]])}, "vocab_size=7"),

@@ -45,12 +45,17 @@ def slow_loss(model: MetaMAEForPretraining, batch: dict, draws: dict) -> dict[st
 
     def discrepancies(values: torch.Tensor) -> torch.Tensor:
         table = model.metamae.embeddings.token_embeddings.weight if config.has_tokens else None
-        patch_predictions, logits = model.decoder(values, mask, table)
+        patch_predictions, logits, category_logits = model.decoder(values, mask, table)
+        counts = config.category_counts or [0] * num_patches
         rows = []
         for row in range(batch_size):
             parts = []
             for place in range(num_tokens):
-                if place < num_patches:
+                if place < num_patches and counts[place]:
+                    own = category_logits[row, sum(counts[:place]) : sum(counts[: place + 1])]
+                    value = int(tokens.patches[row, place, 0])
+                    parts.append(-(own[value] - own.exp().sum().log()) / math.log(counts[place]))
+                elif place < num_patches:
                     error = patch_predictions[row, place] - tokens.patches[row, place]
                     if tokens.observed is not None and real[row, place]:
                         error = error[tokens.observed[row, place]]
@@ -234,7 +239,9 @@ def test_masked_content_reaches_the_prediction_only_through_the_support_set(case
         grid, patch = model.config.grid_shape, model.config.patch_shape
         index = [place] if len(grid) == 1 else list(divmod(place, grid[1]))
         window = tuple(slice(i * p, (i + 1) * p) for i, p in zip(index, patch, strict=True))
-        changed[name][(0, slice(None), *window)] += 3.0
+        count = (model.config.category_counts or [0] * num_patches)[place]
+        values = changed[name][(0, slice(None), *window)]
+        changed[name][(0, slice(None), *window)] = (values + 1) % count if count else values + 3.0
     second = model(**changed, **draws)
     for left, right in (
         (first.patch_predictions, second.patch_predictions),

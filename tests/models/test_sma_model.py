@@ -15,6 +15,7 @@ from hf_maskssl.models.layers import drop_path
 
 ALL = [*CASES, *PADDED_CASES, *HOLED_CASES]
 TOKENS = {"modality": "tokens", "vocab_size": 5, "max_position_embeddings": 20}
+TABLE: dict[str, Any] = {"modality": "series", "series_length": 3, "num_channels": 1, "num_masked_per_query": 1}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"modality": "tokens", "max_position_embeddings": 8}, "needs a positive `vocab_size`"),
     (TOKENS | {"padded_query_count": True}, "`padded_query_count` needs encoder_type 'cross_attention'"),
@@ -49,6 +50,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (TOKENS | {"decoder_v_channels": 8, "decoder_query_residual": True}, "`decoder_query_residual` adds queries"),
     (TOKENS | {"decoder_v_channels": 8, "tie_word_embeddings": True}, "`tie_word_embeddings` reads tokens"),
     (TOKENS | {"drop_path_rate": 1.5}, "`drop_path_rate` is a probability"),
+    (TOKENS | {"category_counts": [2, 3]}, "`category_counts` is for tables.*got 'tokens'"),
+    (TABLE | {"category_counts": [0, 3, -1]}, "`category_counts` must be 0 .* or at least 2, got -1 for column 2"),
+    (TABLE | {"category_counts": [0, 3, 2], "target_std": 2.0}, "`target_std` would change class numbers"),
+    (TABLE | {"category_counts": [0, 3, 2], "target_clip": 2.0}, "`target_clip` would change class numbers"),
 ]
 BAD_INPUTS: Refusals = [
     ("self-tokens", {}, "An SMA of modality 'tokens' takes input_ids, got none of them"),
@@ -68,6 +73,7 @@ BAD_INPUTS: Refusals = [
         {"input_values": torch.full((2, 5, 3), torch.nan)},
         r"finite, found NaN or infinity in rows \[0, 1\]",
     ),
+    ("self-mixed", {"input_values": -torch.ones(2, 6, 1)}, "has -1 in row 0, column 1, .* a class number from 0 to 2"),
     ("cross-image", {"pixel_values": torch.rand(2, 2, 6, 4)}, r"must have image_size=\[4, 6\], got \[6, 4\]"),
     (
         "self-tokens",

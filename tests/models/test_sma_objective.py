@@ -74,6 +74,15 @@ def slow_loss(model: SMAForMaskedModeling, batch: dict[str, torch.Tensor], mask:
         vectors = (
             encoder.embeddings.token_embeddings(raw) if config.has_tokens else encoder.embeddings.value_projection(raw)
         )
+        counts = config.category_counts or [0] * len(raw)
+        firsts = [sum(counts[:place]) for place in range(len(raw))]
+        words = encoder.embeddings.category_embeddings
+        vectors = torch.stack(
+            [
+                words.weight[firsts[place] + int(raw[place])] if count else vectors[place]
+                for place, count in enumerate(counts)
+            ]
+        )
         embedded = encoder.embeddings.norm(vectors + table)
         everything = is_real(batch)
         real = torch.ones(len(raw), dtype=torch.bool) if everything is None else everything[row]
@@ -97,7 +106,11 @@ def slow_loss(model: SMAForMaskedModeling, batch: dict[str, torch.Tensor], mask:
                 output = state @ encoder.embeddings.token_embeddings.weight.T + decoder.output.bias
             else:
                 output = decoder.output(state)
-            if config.has_tokens:
+            if counts[place]:
+                head, rows = decoder.category_head, slice(firsts[place], firsts[place] + counts[place])
+                logits = state[0] @ head.weight[rows].T + head.bias[rows]
+                losses.append(-logits.log_softmax(-1)[int(raw[place])] / math.log(counts[place]))
+            elif config.has_tokens:
                 losses.append(-output.log_softmax(-1)[0, raw[place]])
             else:
                 target = raw[place]

@@ -3,20 +3,23 @@
 import torch
 from transformers import PreTrainedConfig
 
-from .optional_fields import takes_channels_last
+from .optional_fields import category_counts, takes_channels_last
 
 BATCH_SIZE = 2
 
 
 def signal_and_tokens(config: PreTrainedConfig) -> dict[str, torch.Tensor]:
     """The entries that the configuration's modality has: `input_values` (2, C, T) or `pixel_values` (2, C, H, W), float32, and
-    `input_ids`, `attention_mask` (2, N), int64.
+    `input_ids`, `attention_mask` (2, N), int64. Columns of categories hold class numbers.
     """
     generator = torch.Generator().manual_seed(0)
     inputs = {}
     if config.has_patches:
         name = "input_values" if config.modality == "series" else "pixel_values"
         signal = torch.randn(BATCH_SIZE, config.num_channels, *config.signal_shape, generator=generator)
+        for column, count in enumerate(category_counts(config) or []):
+            if count:
+                signal[:, 0, column] = torch.randint(count, (BATCH_SIZE,), generator=generator).float()
         is_channels_last = config.modality == "series" and takes_channels_last(config)
         inputs[name] = signal.transpose(1, 2).contiguous() if is_channels_last else signal
     if config.has_tokens:

@@ -10,12 +10,13 @@ class Meaning:
 
     Attributes:
         kind: Kind of the weight. "positions": a row for each place of a grid, or for each column of a table; it can be
-            interpolated. "places": a row for each place in a text. "words": a row for each entry of the vocabulary. "values":
-            numbers of the input or the output themselves.
+            interpolated. "places": a row for each place in a text. "words": a row for each entry of the vocabulary.
+            "categories": a row for each category of each column of a table, column after column. "values": numbers of the input
+            or the output themselves.
         of: Facts that both models must have alike; otherwise nothing can be taken, whatever the shapes.
-        grid: Grid on which positions lie.
+        grid: Grid on which positions lie; of categories the number of each column's, 0 for numbers.
     """
 
-    kind: Literal["positions", "places", "words", "values"]
+    kind: Literal["positions", "places", "words", "categories", "values"]
     of: tuple[object, ...] = ()
     grid: tuple[int, ...] = ()

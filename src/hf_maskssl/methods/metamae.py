@@ -73,6 +73,8 @@ def describe(config: MetaMAEConfig) -> Description:
 
 def weight_meaning(config: MetaMAEConfig, name: str) -> Meaning | None:
     """Projections of patches, the table of words, learned positions, and what an objective of DABS predicts."""
+    if "category_" in name:
+        return Meaning("categories", grid=tuple(config.category_counts or []))
     if name.endswith("token_embeddings.weight"):
         return Meaning("words")
     if "patch_projection." in name or "patch_head." in name:

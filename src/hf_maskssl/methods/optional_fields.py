@@ -44,6 +44,11 @@ def word_tasks(config: PreTrainedConfig) -> list[str]:
     return list(_said(config, "tasks", None) or [])
 
 
+def category_counts(config: PreTrainedConfig) -> list[int] | None:
+    """The number of categories of each column of a table, 0 for numbers; None where a model reads numbers alone."""
+    return _said(config, "category_counts", None)
+
+
 def target_moments(config: PreTrainedConfig) -> tuple[Any, Any]:  # numbers, or nested lists of them
     """Mean and standard deviation by which a model's targets are standardised."""
     mean, std = _said(config, "target_mean", None), _said(config, "target_std", None)

@@ -55,6 +55,8 @@ def weight_meaning(config: SMAConfig, name: str) -> Meaning | None:
         return Meaning(kind, (config.modality,), config.grid_shape or (config.num_tokens,))
     if "decoder.output." in name or name.endswith("token_embeddings.weight"):
         return Meaning("words") if config.has_tokens else Meaning("values", (config.modality, config.num_channels))
+    if "category_" in name:
+        return Meaning("categories", grid=tuple(config.category_counts or []))
     if "value_projection." in name:
         return Meaning("values", (config.modality, config.num_channels))
     return None

@@ -9,6 +9,7 @@ from transformers import PreTrainedConfig
 from .field_checks import (
     SizesAsPairs,
     check_at_least,
+    check_category_counts,
     check_heads,
     check_partly_observed,
     check_positive,
@@ -59,6 +60,8 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
         image_size: Height and width in pixels; one number for a square.
         num_channels: Channels of a series or an image.
         patch_size: Time steps of a series patch; height and width of an image patch, one number for a square.
+        category_counts: Number of categories of each column of a table that holds numbers and categories, 0 for numbers; None
+            for numbers alone. `input_values` then has class numbers, 0 to count - 1, in columns of categories.
         hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: The encoder (Table 7).
         head_dim: Width of a head of the encoder; None is `hidden_size / num_attention_heads`.
         position_embeddings: Positions of the encoder. "sincos": fixed, and the class token has none. "learned": a table for the
@@ -119,6 +122,7 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
     patch_size: int | list[int] | tuple[int, ...] = 4
     pad_token_id: int | None = None
     partly_observed_embedding: bool = False
+    category_counts: list[int] | None = None
 
     hidden_size: int = 256
     num_hidden_layers: int = 12
@@ -238,6 +242,7 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
                 raise ValueError(f"modality='{self.modality}' needs a positive `{name}`, got {value}.")
         values = math.prod(self.patch_shape) * self.num_channels if self.has_patches else 1
         check_partly_observed(self, values)
+        check_category_counts(self, math.prod(self.patch_shape))
         if not self.has_patches:
             return
         if len(self.signal_shape) != len(self.patch_shape):
@@ -291,6 +296,11 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
             raise ValueError(f"masking='span' needs modality 'tokens' or 'series', got '{self.modality}'.")
         if self.gap_ratio > 0 and self.modality != "series":
             raise ValueError(f"`gap_ratio` makes gaps in series, but modality is '{self.modality}': set it to 0.")
+        if self.objective == "mae" and self.category_counts is not None:
+            raise ValueError(
+                "objective='mae' predicts numbers and words only, but `category_counts` is set: use objective 'metamae', which "
+                "with num_adaptation_steps=0 and contrastive_weight=0 is a masked auto-encoder too."
+            )
         if self.objective != "metamae":
             if self.objective == "shed" and self.num_tokens < 2:
                 raise ValueError(f"objective='shed' shuffles tokens, got {self.num_tokens}: use smaller patches.")

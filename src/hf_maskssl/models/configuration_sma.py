@@ -9,6 +9,7 @@ from transformers import PreTrainedConfig
 from .field_checks import (
     SizesAsPairs,
     check_at_least,
+    check_category_counts,
     check_heads,
     check_partly_observed,
     check_positive,
@@ -48,6 +49,8 @@ class SMAConfig(SizesAsPairs, PreTrainedConfig):
         num_channels: Values per time step or pixel (the paper's d_raw).
         partly_observed_embedding: Whether tokens of which some channels are missing (`observed_mask`) get a learned embedding
             added, beside zeros in place of what is missing.
+        category_counts: Number of categories of each column of a table that holds numbers and categories, 0 for numbers; None
+            for numbers alone. `input_values` then has class numbers, 0 to count - 1, in columns of categories.
         encoder_type: "self_attention": the embedded inputs are their own queries (chemistry, physics).
             "cross_attention": `num_latents` learned queries read the input once (Perceiver IO; proteins, text, images).
         num_latents: Number l of learned latents of a cross-attention encoder.
@@ -122,6 +125,7 @@ class SMAConfig(SizesAsPairs, PreTrainedConfig):
     num_channels: int = 1
     pad_token_id: int | None = None
     partly_observed_embedding: bool = False
+    category_counts: list[int] | None = None
 
     encoder_type: Literal["self_attention", "cross_attention"] = "self_attention"
     num_latents: int = 256
@@ -271,11 +275,17 @@ class SMAConfig(SizesAsPairs, PreTrainedConfig):
         if self.modality == "image" and len(self.signal_shape) != 2:
             raise ValueError(f"`image_size` must be a height and a width, or one number, got {self.image_size}.")
         check_partly_observed(self, 1 if self.has_tokens else self.num_channels)
+        check_category_counts(self)
         for name, numbers in (("target_mean", self.target_mean), ("target_std", self.target_std)):
             if numbers is not None and self.has_tokens:
                 raise ValueError(f"`{name}` standardises continuous targets; modality 'tokens' has none: remove it.")
+            if numbers is not None and self.category_counts is not None:
+                raise ValueError(f"`{name}` would change class numbers, but `category_counts` is set: remove it.")
             if isinstance(numbers, list) and len(numbers) != self.num_channels:
                 raise ValueError(f"`{name}` must have one number per channel, {self.num_channels}, got {numbers}.")
+
+        if self.target_clip is not None and self.category_counts is not None:
+            raise ValueError("`target_clip` would change class numbers, but `category_counts` is set: remove it.")
 
     def validate_widths(self) -> None:
         _check_widths(self)

@@ -108,6 +108,38 @@ def check_partly_observed(config: PreTrainedConfig, values_per_token: int) -> No
         )
 
 
+def check_category_counts(config: PreTrainedConfig, patch_size: int = 1) -> None:
+    """Refuse numbers of categories that do not fit the table.
+
+    Args:
+        config: Configuration with `category_counts`, `modality`, `series_length` and `num_channels`.
+        patch_size: Number of values in a token.
+
+    Raises:
+        ValueError: Another modality, several values in a token, another number of columns, or a column of one category.
+    """
+    counts = config.category_counts
+    if counts is None:
+        return
+    if config.modality != "series" or config.num_channels != 1 or patch_size != 1:
+        raise ValueError(
+            "`category_counts` is for tables, whose columns are tokens of one value: modality 'series', num_channels 1, "
+            f"patch_size 1; got '{config.modality}', {config.num_channels}, {patch_size}."
+        )
+    if len(counts) != config.series_length:
+        raise ValueError(
+            f"`category_counts` must have one number per column, series_length={config.series_length}, got {len(counts)}."
+        )
+    for column, count in enumerate(counts):
+        if count < 0 or count == 1:
+            raise ValueError(
+                f"`category_counts` must be 0 (a column of numbers) or at least 2, got {count} for column {column}: a column "
+                "of one category says nothing, leave it out."
+            )
+    if not any(counts):
+        raise ValueError("`category_counts` is 0 for every column: set it to None, which reads numbers alone.")
+
+
 def _numbers(config: PreTrainedConfig, name: str) -> list[float]:
     """A field's numbers; none where it is None."""
     value: object = _value(config, name)

@@ -1,11 +1,13 @@
 """MetaMAE's embeddings, decoder, projector and position tables (Jang et al. 2023)."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .category_columns import CategoryEmbeddings, CategoryHead, check_categories
 from .configuration_metamae import MetaMAEConfig
 from .distributed import SyncBatchNorm1d
 from .dropout import Dropout
@@ -15,8 +17,19 @@ from .masking import TokenMask, gather_tokens
 from .observed_values import add_partly_observed, fill_missing, with_observed
 from .tokenized_input import TokenizedInput
 
-# Patch predictions (B, N_patches, P) and token logits (B, N_tokens, V); None where the modality has none.
-Predictions = tuple[torch.Tensor | None, torch.Tensor | None]
+
+class Predictions(NamedTuple):
+    """What a decoder says of its tokens; None where the modality has none.
+
+    Attributes:
+        patches: (B, N_patches, P).
+        tokens: (B, N_tokens, V) logits.
+        categories: (B, sum of `category_counts`) logits.
+    """
+
+    patches: torch.Tensor | None = None
+    tokens: torch.Tensor | None = None
+    categories: torch.Tensor | None = None
 
 
 INPUT_NAMES = {
@@ -40,6 +53,9 @@ class MetaMAEEmbeddings(nn.Module):
             self.patch_projection = nn.Linear(patch_dim, config.hidden_size)
         if config.has_tokens:
             self.token_embeddings = nn.Embedding(int(config.vocab_size or 0), config.hidden_size)
+        self.category_embeddings: CategoryEmbeddings | None = None
+        if config.category_counts is not None:
+            self.category_embeddings = CategoryEmbeddings(config.category_counts, config.hidden_size)
         marks = config.partly_observed_embedding
         self.partly_observed = nn.Parameter(torch.zeros(config.hidden_size)) if marks else None
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
@@ -68,6 +84,9 @@ class MetaMAEEmbeddings(nn.Module):
             signal, is_observed = fill_missing(name, given[name], observed_mask)
             patches = patchify(self._check_signal(signal), config.patch_shape)
             is_observed = None if is_observed is None else patchify(is_observed, config.patch_shape)
+            if config.category_counts is not None:
+                observed = None if is_observed is None else is_observed[..., 0]
+                check_categories(patches[..., 0], config.category_counts, observed)
         else:
             check_no_observed_mask(observed_mask, f"A MetaMAE of modality '{config.modality}'")
         if input_ids is not None:
@@ -83,11 +102,16 @@ class MetaMAEEmbeddings(nn.Module):
         """(B, N, D), every token before its position is added."""
         parts = []
         if tokens.patches is not None:
-            projected = self.patch_projection(tokens.patches.to(self.cls_token.dtype))
+            projected = self._project(tokens.patches)
             parts.append(add_partly_observed(projected, tokens, self.partly_observed))
         if tokens.ids is not None:
             parts.append(self.token_embeddings(tokens.ids))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def _project(self, patches: torch.Tensor, ids: torch.Tensor | None = None) -> torch.Tensor:
+        """(B, K, P) patches, all or those at `ids`, as (B, K, D); categories by their table."""
+        projected = self.patch_projection(patches.to(self.cls_token.dtype))
+        return projected if self.category_embeddings is None else self.category_embeddings(patches, projected, ids)
 
     def forward(
         self,
@@ -106,7 +130,7 @@ class MetaMAEEmbeddings(nn.Module):
         cls_token, positions = self._class_and_positions(tokens.shape[1])
         if embedded is None and tokens.ids is None and tokens.patches is not None and ids_keep is not None:
             # Project only visible tokens: at a mask ratio of 0.85 most of the projection would be thrown away.
-            embedded = self.patch_projection(gather_tokens(tokens.patches, ids_keep).to(self.cls_token.dtype))
+            embedded = self._project(gather_tokens(tokens.patches, ids_keep), ids_keep)
             embedded = add_partly_observed(embedded, tokens, self.partly_observed, ids_keep)
             embedded = embedded + gather_tokens(positions, ids_keep)
         else:
@@ -176,6 +200,9 @@ class MetaMAEDecoder(nn.Module):
         )
         if config.has_patches:
             self.patch_head = nn.Linear(width, math.prod(config.patch_shape) * config.num_channels)
+        self.category_head: CategoryHead | None = None
+        if config.category_counts is not None:
+            self.category_head = CategoryHead(width, config.category_counts)
         if config.has_tokens and config.decoder_num_hidden_layers:
             self.token_head = nn.Linear(width, config.hidden_size)
 
@@ -194,24 +221,23 @@ class MetaMAEDecoder(nn.Module):
             mask: Split of the tokens into visible ones, which the latents stand for, and masked ones.
             token_table: (V, D), the input embedding table that reads words off (tied).
             differentiable_twice: Whether to use operations whose second derivative is cheap.
-            ids: (B, M) positions to predict, of a sequence of one kind; None predicts all.
-
-        Returns:
-            Patch predictions (B, N_patches, P) or None, and logits (B, N_tokens, V) or None.
+            ids: (B, M) positions to predict, of a sequence of one kind without categories; None predicts all.
         """
         if len(self.layers):
             hidden_states = self._decode(latents, mask, differentiable_twice, ids)
         else:
             hidden_states = latents[:, 1:] if ids is None else gather_tokens(latents, ids + 1)
         num_patches = hidden_states.shape[1] if token_table is None else self.config.num_patches
-        patch_predictions = token_logits = None
+        patch_predictions = token_logits = category_logits = None
         if self.config.has_patches:
             states = hidden_states[:, :num_patches]
-            patch_predictions = self.patch_head(states if len(self.layers) else F.relu(states))
+            states = states if len(self.layers) else F.relu(states)
+            patch_predictions = self.patch_head(states)
+            category_logits = None if self.category_head is None else self.category_head(states)
         if token_table is not None:
             states = hidden_states[:, num_patches:]
             token_logits = (self.token_head(states) if len(self.layers) else states) @ token_table.to(states.dtype).T
-        return patch_predictions, token_logits
+        return Predictions(patch_predictions, token_logits, category_logits)
 
     def _decode(
         self, latents: torch.Tensor, mask: TokenMask, differentiable_twice: bool, ids: torch.Tensor | None

@@ -7,6 +7,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 
+from .category_columns import CategoryHead
 from .configuration_sma import SMAConfig
 from .guided_masking import attention_per_query, attention_received
 from .layers import CrossAttention, FusedLinear, Mlp, drop_path, is_here
@@ -152,6 +153,9 @@ class SMADecoder(nn.Module):
         )
         self.output_norm = nn.LayerNorm(width, eps=config.embedding_layer_norm_eps)
         self.output = nn.Linear(width, config.output_size)
+        self.category_head: CategoryHead | None = None
+        if config.category_counts is not None:
+            self.category_head = CategoryHead(width, config.category_counts)
 
     def forward(
         self,
@@ -160,7 +164,7 @@ class SMADecoder(nn.Module):
         positions: torch.Tensor,
         is_scored: torch.Tensor,
         ids: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Predict the content of positions.
 
         Args:
@@ -168,13 +172,14 @@ class SMADecoder(nn.Module):
             latents_mask: Mask of the kernel over them, or None.
             positions: (1, N, E), the queries of the positions: from the table in `positions`, or from the encoder's.
             is_scored: (B, N) bool, the positions that enter the loss: there the mask token is added.
-            ids: (B, M), the positions to predict, scored ones; None predicts all.
+            ids: (B, M), the positions to predict, scored ones; None predicts all, as tables with categories need it.
 
         Returns:
-            (B, M or N, V or C).
+            (B, M or N, V or C), and logits (B, sum of `category_counts`) where there are columns of categories.
         """
         queries = positions
         if self.mask_token is not None:
             queries = queries + (self.mask_token if ids is not None else is_scored.unsqueeze(-1) * self.mask_token)
         hidden_states = self.layer(queries, self.norm(latents), latents_mask, ids)
-        return self.output(self.output_norm(hidden_states))
+        states = self.output_norm(hidden_states)
+        return self.output(states), None if self.category_head is None else self.category_head(states)

@@ -21,6 +21,7 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
+from .category_columns import CategoryEmbeddings, category_offsets
 from .configuration_metamae import MetaMAEConfig
 from .dabs_objectives import DABSInput, DABSObjective, corrupted_token_table
 from .distributed import all_gather, mean_over_scored, world_size
@@ -73,9 +74,11 @@ class MetaMAEForPretrainingOutput(ModelOutput):
         loss: Scalar, Eq. 5, or the loss of another objective.
         loss_parts: Detached scalars: `reconstruction` (Eq. 2, after adaptation), `support` (the inner loss before the
             first adaptation step), `contrastive` (Eq. 3, unweighted); with vision and language also
-            `reconstruction_patches` and `reconstruction_tokens`. Of other objectives `reconstruction`, `contrastive` or
-            `detection`, and `accuracy` of what was found or detected.
+            `reconstruction_patches` and `reconstruction_tokens`, with categories `reconstruction_numbers` and
+            `reconstruction_categories`, of which `reconstruction` is the mean over columns. Of other objectives
+            `reconstruction`, `contrastive` or `detection`, and `accuracy` of what was found or detected.
         patch_predictions: (B, N_patches, P) values of every patch, channel fastest; None without patches.
+            Of a column of categories the number of the most probable one.
         token_logits: (B, N_tokens, V); None without tokens.
         mask: (B, N) int64, 1 = hidden from the encoder and scored by the loss; image patches first, then tokens. With "shed"
             1 = shuffled; None with "emix".
@@ -88,6 +91,7 @@ class MetaMAEForPretrainingOutput(ModelOutput):
         detection_logits: (B, N, 2) with "shed": a token's own embedding, or another's.
         predicted_embeddings: (B, N, D) with "capri".
         projections, mixed_projections: (B, projector_output_size) of samples and of mixed samples, with "emix".
+        category_logits: (B, sum of `category_counts`), column after column; None without columns of categories.
     """
 
     loss: torch.Tensor | None = None
@@ -104,6 +108,7 @@ class MetaMAEForPretrainingOutput(ModelOutput):
     predicted_embeddings: torch.Tensor | None = None
     projections: torch.Tensor | None = None
     mixed_projections: torch.Tensor | None = None
+    category_logits: torch.Tensor | None = None
 
 
 class MetaMAEPreTrainedModel(ModelRules, PreTrainedModel):
@@ -143,6 +148,10 @@ class MetaMAEPreTrainedModel(ModelRules, PreTrainedModel):
                 init.normal_(module.learned_positions, std=std)
             else:
                 init.copy_(module.positions, position_table(self.config, self.config.hidden_size))
+        elif isinstance(module, CategoryEmbeddings):  # as a projection of one number
+            bound = math.sqrt(6 / (1 + module.weight.shape[1]))
+            init.uniform_(module.weight, -bound, bound)
+            init.copy_(module.offsets, category_offsets(module.counts))
         elif isinstance(module, DABSObjective):
             init.copy_(module.counts, corrupted_token_table(self.config))
         elif isinstance(module, MetaMAEDecoder):
@@ -355,17 +364,21 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
             loss_parts = self._reconstruction_losses(tokens, predictions, mask.is_masked)
             loss_parts |= {} if support_loss is None else {"support": support_loss}
             loss = self._add_contrastive(loss_parts, latents, adapted, mask)
+        patch_predictions = predictions.patches
+        if decoder.category_head is not None and patch_predictions is not None and predictions.categories is not None:
+            patch_predictions = decoder.category_head.with_classes(patch_predictions, predictions.categories)
         return MetaMAEForPretrainingOutput(
             loss=loss if return_loss else None,
             loss_parts={name: part.detach() for name, part in loss_parts.items()} if return_loss else None,
-            patch_predictions=predictions[0],
-            token_logits=predictions[1],
+            patch_predictions=patch_predictions,
+            token_logits=predictions.tokens,
             mask=mask.is_masked.long(),
             support_mask=None if support is None else support.long(),
             latents=latents,
             adapted_latents=adapted if config.num_adaptation_steps else None,
             hidden_states=encoded.hidden_states,
             attentions=encoded.attentions,
+            category_logits=predictions.categories,
         )
 
     def _corrupt_and_predict(
@@ -465,7 +478,8 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
         second_order = torch.is_grad_enabled() and not self.config.first_order
         ids = None
         # A mask made for the attention interface has a row for every query, so padding without a second derivative decodes all.
-        if self.config.modality != "vision_language" and (second_order or tokens.attention_mask is None):
+        is_of_one_kind = self.config.modality != "vision_language" and self.config.category_counts is None
+        if is_of_one_kind and (second_order or tokens.attention_mask is None):
             # Only the support set's predictions enter the inner loss: at high mask ratios that is a small part of all.
             neighbours = 2 * max(1, len(self.config.grid_shape))
             ids = scored_first(support, limit=min(support.shape[1], num_visible * (1 + neighbours)))
@@ -491,9 +505,14 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
     ) -> dict[str, torch.Tensor]:
         """Mean discrepancy over the scored tokens of all processes (Eq. 1), and beside it, of two kinds of token, each one's.
 
-        Squared error averaged over a patch's observed values, cross-entropy for ids; `is_scored` is (B, N) bool.
+        Squared error averaged over a patch's observed values, cross-entropy for ids, both for the columns of a table with
+        categories (`CategoryHead.losses`); `is_scored` is (B, N) bool.
         """
-        patch_predictions, token_logits = predictions
+        patch_predictions, token_logits, category_logits = predictions
+        head = None if self.decoder is None else self.decoder.category_head
+        if head is not None and patch_predictions is not None and category_logits is not None:
+            assert tokens.patches is not None  # a table
+            return head.mean_losses(patch_predictions, category_logits, tokens.patches, is_scored)
         losses = {}
         num_patches = 0
         if tokens.patches is not None and patch_predictions is not None:

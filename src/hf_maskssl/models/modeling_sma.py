@@ -18,6 +18,7 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
+from .category_columns import CategoryEmbeddings, category_offsets, check_categories
 from .configuration_sma import SMAConfig
 from .distributed import mean_over_scored
 from .dropout import Dropout
@@ -55,15 +56,19 @@ class SMAForMaskedModelingOutput(ModelOutput):
 
     Attributes:
         loss: Scalar, the reconstruction loss over masked positions (section 4.2).
-        loss_parts: Detached scalars: `reconstruction`.
+        loss_parts: Detached scalars: `reconstruction`; with categories also `reconstruction_numbers` and
+            `reconstruction_categories`, of which it is the mean over columns.
         logits: (B, M, V) of the positions `masked_ids`; None for continuous inputs.
-        predictions: (B, M, C) values of the positions `masked_ids`, standardised as the targets are; None for tokens.
+        predictions: (B, M, C) values of the positions `masked_ids`, standardised as the targets are; None for tokens. Of a
+            column of categories the number of the most probable one.
         masked_ids: (B, M) int64, the positions that were predicted. Rows with fewer masked tokens than M carry further
             positions, which `mask` marks 0 and the loss leaves out.
         mask: (B, N) int64, 1 = hidden from the encoder and scored by the loss.
         query_mask: (B, L) int64, 1 = a query of the set R; None when the mask does not come from attention.
         latents: (B, L, D) the encoder's output: latents (cross-attention) or visible tokens in their order.
         hidden_states, attentions: Outputs of the encoder's layers, when asked for.
+        category_logits: (B, sum of `category_counts`), column after column; None without columns of categories, with which
+            all positions are predicted.
     """
 
     loss: torch.Tensor | None = None
@@ -76,6 +81,7 @@ class SMAForMaskedModelingOutput(ModelOutput):
     latents: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
+    category_logits: torch.Tensor | None = None
 
 
 @dataclass
@@ -100,6 +106,9 @@ class SMAEmbeddings(nn.Module):
             self.token_embeddings = nn.Embedding(int(config.vocab_size or 0), width)
         else:
             self.value_projection = nn.Linear(config.num_channels, width)
+        self.category_embeddings: CategoryEmbeddings | None = None
+        if config.category_counts is not None:
+            self.category_embeddings = CategoryEmbeddings(config.category_counts, width)
         self.partly_observed = nn.Parameter(torch.zeros(width)) if config.partly_observed_embedding else None
         self.position_embeddings = nn.Embedding(config.num_tokens, width)
         self.norm = nn.LayerNorm(width, eps=config.embedding_layer_norm_eps)
@@ -129,6 +138,9 @@ class SMAEmbeddings(nn.Module):
                     f"`input_values` must have 1 to series_length={config.num_tokens} tokens, got {values.shape[1]}: "
                     "crop them."
                 )
+            if config.category_counts is not None:
+                observed = None if is_observed is None else is_observed[..., 0]
+                check_categories(values[..., 0], config.category_counts, observed)
         else:
             pixel_values, is_observed = fill_missing("pixel_values", pixel_values, observed_mask)
             signal = check_signal("pixel_values", pixel_values, config.num_channels, ("height", "width"))
@@ -156,6 +168,8 @@ class SMAEmbeddings(nn.Module):
         else:
             embedded = self.value_projection(tokens.patches.to(positions.dtype))  # type: ignore[union-attr]
             embedded = add_partly_observed(embedded, tokens, self.partly_observed)
+        if self.category_embeddings is not None and tokens.patches is not None:
+            embedded = self.category_embeddings(tokens.patches, embedded, ids)
         return self.dropout(self.norm(embedded + positions))
 
 
@@ -187,6 +201,9 @@ class SMAPreTrainedModel(ModelRules, PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, SMAEmbeddings) and module.partly_observed is not None:
             init.normal_(module.partly_observed, std=std)
+        elif isinstance(module, CategoryEmbeddings):
+            init.normal_(module.weight, std=std)
+            init.copy_(module.offsets, category_offsets(module.counts))
         elif isinstance(module, SMAModel) and module.latents is not None:
             init.normal_(module.latents, std=std)
         elif isinstance(module, SMADecoder) and module.mask_token is not None:
@@ -421,14 +438,22 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
         keep_mask = is_visible.gather(1, ids_keep) if is_given or is_real is not None else None
         encoded = self.sma(tokens=tokens, ids_keep=ids_keep, keep_mask=keep_mask, return_dict=True, **kwargs)
         is_scored = is_masked if not self.config.reconstruct_visible else is_masked | is_visible
-        predict_all = predict_all or self.config.reconstruct_visible
+        predict_all = predict_all or self.config.reconstruct_visible or self.config.category_counts is not None
         ids = None if predict_all else scored_first(is_masked, limit=num_tokens if is_given else num_masked)
-        predictions = self._decode(encoded.last_hidden_state, keep_mask, is_scored, ids)
-        loss = self._reconstruction_loss(tokens, predictions, is_scored, ids)
+        predictions, category_logits = self._decode(encoded.last_hidden_state, keep_mask, is_scored, ids)
+        head = self.decoder.category_head
+        if head is None or category_logits is None:
+            loss = self._reconstruction_loss(tokens, predictions, is_scored, ids)
+            loss_parts = {"reconstruction": loss}
+        else:
+            assert tokens.patches is not None  # a table
+            loss_parts = head.mean_losses(predictions, category_logits, tokens.patches, is_scored)
+            loss = loss_parts["reconstruction"]
+            predictions = head.with_classes(predictions, category_logits)
         everything = torch.arange(num_tokens, device=is_masked.device).expand_as(is_masked)
         return SMAForMaskedModelingOutput(
             loss=loss if return_loss else None,
-            loss_parts={"reconstruction": loss.detach()} if return_loss else None,
+            loss_parts={name: part.detach() for name, part in loss_parts.items()} if return_loss else None,
             logits=predictions if self.config.has_tokens else None,
             predictions=None if self.config.has_tokens else predictions,
             masked_ids=everything if ids is None else ids,
@@ -437,6 +462,7 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
             latents=encoded.last_hidden_state,
             hidden_states=encoded.hidden_states,
             attentions=encoded.attentions,
+            category_logits=category_logits,
         )
 
     @torch.no_grad()

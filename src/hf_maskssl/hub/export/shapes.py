@@ -207,8 +207,12 @@ def _may_miss(name: str, config: PreTrainedConfig) -> bool:
 
 
 def _varied(name: str, value: torch.Tensor) -> torch.Tensor:
-    """A third row, other than the first two; a mask, whose ones lead, is that of the last row."""
-    return value[-1:] if name == "attention_mask" else value[:1].roll(1, dims=-1)
+    """A third row, whose values are those of the first two in turn; a mask, whose ones lead, is that of the last row."""
+    if name == "attention_mask":
+        return value[-1:]
+    first, second = value[0].flatten(), value[1].flatten()
+    is_first = torch.arange(len(first), device=value.device) % 2 == 0
+    return torch.where(is_first, first, second).reshape(value[:1].shape)
 
 
 def _is_table(processor: Processor) -> bool:
