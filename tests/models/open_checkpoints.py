@@ -41,6 +41,10 @@ def prepare(path: Path, remote: dict[str, bool]) -> tuple[dict[str, Any], list[s
         processors.append(AutoFeatureExtractor.from_pretrained(path, **remote))
         shape = (2, 2000) if path.name == "spectrogram" else (2, 3, 20)
         inputs |= processors[-1](random.random(shape), return_tensors="pt")
+    if path.name.endswith("mixed"):
+        processors.append(AutoFeatureExtractor.from_pretrained(path, **remote))
+        rows = [[0.5, "y", -1.0, True, 4, 0.1], [None, "unheard of", 2.0, False, 1, 0.3]]
+        inputs |= processors[-1](rows, return_tensors="pt")
     if path.name.startswith("pos") or path.name.endswith(("tokens", "pairs", "bytes")):
         processors.append(AutoTokenizer.from_pretrained(path, **remote))
         words = ["ACCGT", "GT"]

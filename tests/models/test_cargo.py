@@ -23,7 +23,7 @@ from hf_maskssl.models.image_processing_multimae import MultiMAEImageProcessor
 MODELS = Path(hf_maskssl.__file__).resolve().parent / "models"
 FILES = sorted(path for path in MODELS.glob("*.py") if path.name != "__init__.py")
 ALLOWED = {"torch", "transformers"}
-PROCESSOR_FILES = ("feature_extraction_", "image_processing_", "standardization")
+PROCESSOR_FILES = ("feature_extraction_", "image_processing_", "standardization", "table_values")
 OUTSIDE_WORLD = {"open", "exec", "eval", "compile", "__import__", "print"}
 NETWORK_MODULES = {"socket", "urllib", "http", "ftplib", "subprocess", "requests", "shutil", "tempfile", "pickle"}
 FILE_METHODS = {"read_text", "write_text", "read_bytes", "write_bytes", "unlink", "mkdir"}
@@ -116,6 +116,7 @@ Fields = dict[str, Any]
 METAMAE: dict[str, Fields] = {
     "image": {"modality": "image", "image_size": [8, 12], "num_channels": 2, "patch_size": 4},
     "series": {"modality": "series", "series_length": 20, "num_channels": 3, "patch_size": 5},
+    "mixed": tiny_models.MODALITIES["metamae"]["mixed"],
     "spectrogram": {"modality": "image", "image_size": [8, 8], "num_channels": 1, "patch_size": 2},
     "tokens": {"modality": "tokens", "vocab_size": 8, "max_position_embeddings": 10},
     "emix-series": {
@@ -138,6 +139,7 @@ METAMAE: dict[str, Fields] = {
 SMA: dict[str, Fields] = {
     "sma-image": {"modality": "image", "image_size": [8, 12], "num_channels": 2, "encoder_type": "cross_attention"},
     "sma-series": {"modality": "series", "series_length": 20, "num_channels": 3},
+    "sma-mixed": tiny_models.MIXED,
     "sma-tokens": METAMAE["tokens"],
     "sma-bytes": {**tiny_models.LATENTS, "modality": "tokens", "vocab_size": 262, "max_position_embeddings": 12},
 }
@@ -172,6 +174,11 @@ def save_processor(name: str, folder: Path) -> None:
         statistics = {"standardize": "dataset", "mean": [0.0, 1.0, 2.0], "std": [1.0, 2.0, 3.0]}
         statistics["channels_last"] = name == "sma-series"
         hf_maskssl.SeriesFeatureExtractor(3, 20, **statistics).save_pretrained(folder)
+    if name.endswith("mixed"):
+        categories = [None, ["x", "y", "z"], None, [False, True], [1, 2, 3, 4], None]
+        settings: Fields = {"statistics_axis": "feature", "feature_names": list("abcdef"), "categories": categories}
+        settings["channels_last"] = name == "sma-mixed"
+        hf_maskssl.SeriesFeatureExtractor(1, 6, **settings).save_pretrained(folder)
     if name == "spectrogram":
         statistics = {"standardize": "dataset", "mean": [-40.0], "std": [20.0]}
         hf_maskssl.SpectrogramFeatureExtractor(8000, num_mel_bins=8, num_frames=8, **statistics).save_pretrained(

@@ -12,7 +12,7 @@ on values that were hidden on purpose.
 import argparse
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +70,32 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def error_lines(errors: Sequence[ImputationError]) -> list[str]:
-    """A table of the errors, at most 80 columns wide."""
-    if not errors:
+    """A table of the errors of numbers and one of those of categories, at most 80 columns wide."""
+    numbers = [(one.name, one.rmse, one.rmse_of_mean, one.values) for one in errors if one.rmse is not None]
+    categories = [
+        (one.name, one.wrong, one.wrong_of_most_frequent, one.values) for one in errors if one.wrong is not None
+    ]
+    return [
+        *_table("rmse", "of the mean", numbers, lambda value: f"{value:.4g}"),
+        *_table("wrong", "of the commonest", categories, lambda value: f"{100 * value:.1f} %"),
+    ]
+
+
+def _table(
+    measure: str,
+    compared: str,
+    rows: Sequence[tuple[str, float | None, float | None, int]],
+    words: Callable[[float], str],
+) -> list[str]:
+    """Name, error, error of what it is compared with, and number of values, a line each; nothing without rows."""
+    if not rows:
         return []
-    width = min(30, max(7, *(len(error.name) for error in errors)))
-    lines = [f"{'':{width}} {'rmse':>14} {'of the mean':>14} {'values':>10}"]
-    for error in errors:
-        name = error.name if len(error.name) <= width else f"{error.name[: width - 3]}..."
-        lines.append(f"{name:{width}} {error.rmse:>14.4g} {error.rmse_of_mean:>14.4g} {error.values:>10,}")
+    width = min(30, max(7, *(len(name) for name, *_ in rows)))
+    lines = [f"{'':{width}} {measure:>14} {compared:>16} {'values':>10}"]
+    for name, own, other, values in rows:
+        short = name if len(name) <= width else f"{name[: width - 3]}..."
+        errors = ["" if one is None else words(one) for one in (own, other)]
+        lines.append(f"{short:{width}} {errors[0]:>14} {errors[1]:>16} {values:>10,}")
     return lines
 
 

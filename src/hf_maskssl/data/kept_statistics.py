@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from ..models.feature_extraction_series import SeriesFeatureExtractor
 from ..models.image_processing_array import ArrayImageProcessor
 from ..models.image_processing_multimae import MultiMAEImageProcessor
+from ..models.table_values import Category
 from .processors import ImageTextProcessor, NumericProcessor, Processor, split_processor
 
 Statistics = dict[str, tuple[float, float]]  # name of a column or channel -> mean and standard deviation
@@ -97,6 +98,14 @@ def is_of_a_table(processor: Processor) -> bool:
 def column_names(processor: Processor) -> list[str] | None:
     """The names of a table's columns in the order of its features; None where they have none."""
     return processor.feature_names if isinstance(processor, SeriesFeatureExtractor) else None
+
+
+def categories_of(processor: Processor) -> dict[str, list[Category]]:
+    """Feature of a table -> its categories in the order of their numbers; those of numbers are left out."""
+    if not isinstance(processor, SeriesFeatureExtractor) or processor.categories is None:
+        return {}
+    named = zip(processor.feature_names or [], processor.categories, strict=True)
+    return {name: categories for name, categories in named if categories is not None}
 
 
 def columns_in_order(columns: Sequence[str], former: Sequence[str]) -> list[str]:

@@ -202,7 +202,7 @@ class RawRows:
     def __init__(self, encoder: Encoder, first: Row = None, fields: JsonView | None = None) -> None:
         self.encoder, self.fields = encoder, dict(fields or {})
         processor = encoder.processor
-        self.names = processor.feature_names if isinstance(processor, SeriesFeatureExtractor) else None
+        self.names = processor.column_names if isinstance(processor, SeriesFeatureExtractor) else None
         self._prepare: dict[tuple[str, ...], Prepare] = {}
         self._collator: BatchCollator | None = None
         if first is not None:

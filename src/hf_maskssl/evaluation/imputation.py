@@ -3,7 +3,7 @@
 import inspect
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,6 +15,7 @@ from ..methods.optional_fields import takes_channels_last, target_moments
 from ..models.feature_extraction_series import SeriesFeatureExtractor
 from ..models.layers import patchify, unpatchify
 from ..models.pretraining import pretraining_hooks
+from ..models.table_values import Cell, Table, rows_of_table
 from .features import evaluation_mode
 
 if TYPE_CHECKING:
@@ -32,15 +33,19 @@ class ImputationError:
 
     Attributes:
         name: Name of the feature, or number of the channel.
-        rmse: Root of the mean squared error, in the data's units.
+        rmse: Root of the mean squared error, in the data's units; None for categories.
         rmse_of_mean: The same of the mean of all observed values, for comparison.
         values: Number of hidden values.
+        wrong: Share of hidden categories for which another one was predicted; None for numbers.
+        wrong_of_most_frequent: The same of the most frequent of all observed categories, for comparison.
     """
 
     name: str
-    rmse: float
-    rmse_of_mean: float
+    rmse: float | None
+    rmse_of_mean: float | None
     values: int
+    wrong: float | None = None
+    wrong_of_most_frequent: float | None = None
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,8 @@ class Imputed:
     """Data without missing values.
 
     Attributes:
-        data: The data in the form in which they came, float64 where values were filled in. Rows of which nothing was observed
-            stay without values.
+        data: The data in the form in which they came, float64 where values were filled in, categories in the data's own words.
+            Rows of which nothing was observed stay without values, as do dates; a category that training did not have stays.
         was_missing: (n, C, T) bool, True = a value that was missing.
         errors: Errors on values hidden on purpose, one a feature or channel; empty where none could be hidden.
     """
@@ -76,7 +81,8 @@ def impute(
     Args:
         model: Pre-training model of tables or series, or its folder or Hub name.
         data: Rows with NaN, None or the processor's `invalid_value` for what is missing: a DataFrame with the columns that the
-            model was trained on, or arrays (n, C, T), or (n, T) where C is 1.
+            model was trained on, or arrays (n, C, T), or (n, T) where C is 1; of a table with categories also rows as lists of
+            cells or as {column: cell}.
         processor: Processor of the checkpoint; None loads it from `model`, which then names one.
         hidden_share: Share of the observed tokens that are hidden, in a second pass, to measure the error; 0 measures none.
         seed: Seed of that choice.
@@ -91,10 +97,9 @@ def impute(
         raise ValueError(f"hidden_share: expected a share of 0 to below 1, got {hidden_share}")
     samples = _samples(data, processor)
     scaled = np.stack([processor.scaled_values(sample) for sample in samples])
-    was_missing = np.isnan(scaled)
-    # The numbers that are no holes stay as they are, though a scale has multiplied them.
-    filled = np.where(was_missing, np.nan, scaled / processor.scale)
-    kept = np.flatnonzero(~was_missing.all(axis=(1, 2)))
+    is_hole = np.isnan(scaled)  # to the model
+    raw = processor.unscaled_values(scaled)
+    kept = np.flatnonzero(~is_hole.all(axis=(1, 2)))
     if len(kept) < len(samples):
         logger.warning(
             "%d of %d rows have nothing that was observed and stay as they are", len(samples) - len(kept), len(samples)
@@ -102,12 +107,14 @@ def impute(
     if not len(kept):
         raise ValueError(f"data: all {len(samples)} rows have nothing that was observed")
     rows = _Rows(model, processor, [samples[int(row)] for row in kept], batch_size)
-    filled[kept] = np.where(was_missing[kept], rows.predicted(rows.nothing()), filled[kept])
+    was_missing = is_hole & ~_unseen(samples, processor)
+    filled = raw.copy()
+    filled[kept] = np.where(was_missing[kept], rows.predicted(rows.nothing()), raw[kept])
     errors = []
     if hidden_share:
         hidden = _to_hide(rows.observed(), hidden_share, seed)
-        is_scored = _spread(model, hidden, rows.prepared).numpy() & ~was_missing[kept]
-        errors = _errors(rows.predicted(hidden), scaled[kept] / processor.scale, is_scored, processor)
+        is_scored = _spread(model, hidden, rows.prepared).numpy() & ~is_hole[kept]
+        errors = _errors(rows.predicted(hidden), raw[kept], is_scored, processor)
     return Imputed(_like(data, filled, was_missing, processor), was_missing, errors)
 
 
@@ -161,28 +168,68 @@ def _loaded(
 
 def _samples(data: Data, processor: SeriesFeatureExtractor) -> Sequence[Any]:
     """The raw samples, one a row."""
-    columns = getattr(data, "columns", None)
-    if columns is not None:
-        names = processor.feature_names or list(columns)
-        lacking = [name for name in names if name not in columns]
+    if isinstance(data, Table):
+        names = processor.column_names or list(data.columns)
+        lacking = [name for name in names if name not in data.columns]
         if lacking:
             raise ValueError(
-                f"data: the model was trained on the columns {names}, of which {lacking} are not there: {list(columns)}"
+                f"data: the model was trained on the columns {names}, of which {lacking} are not there: {list(data.columns)}"
             )
-        data = data[names].to_numpy(dtype=np.float64, na_value=np.nan)  # type: ignore[union-attr, call-overload]
+        if processor.reads_cells:
+            data = rows_of_table(data, names)
+        else:
+            data = data[names].to_numpy(dtype=np.float64, na_value=np.nan)  # type: ignore[index]
     if not len(data):
         raise ValueError("data: expected at least one row, got none")
     return data  # type: ignore[return-value]
 
 
+def _unseen(samples: Sequence[Any], processor: SeriesFeatureExtractor) -> np.ndarray:
+    """(n, 1, T) bool, the categories that are there, though training did not have them; False for series."""
+    names = processor.feature_names or []
+    if processor.categories is None:
+        return np.zeros(1, dtype=bool)
+    flags = np.zeros((len(samples), 1, len(names)), dtype=bool)
+    for row, sample in enumerate(samples):
+        for name in processor.unseen(sample):
+            flags[row, 0, names.index(name)] = True
+    return flags
+
+
 def _like(data: Data, filled: np.ndarray, was_missing: np.ndarray, processor: SeriesFeatureExtractor) -> Any:
-    """Filled values (n, C, T) in the form of the data; columns of a table that lacked nothing are left as they are."""
-    columns = getattr(data, "columns", None)
-    if columns is not None:
-        names = processor.feature_names or list(columns)
-        holed = np.flatnonzero(was_missing.any(axis=(0, 1)))
-        return data.assign(**{names[place]: filled[:, 0, place] for place in holed})  # type: ignore[union-attr]
-    return filled.reshape(np.shape(data))
+    """Filled values (n, C, T) in the form of the data; what was there is left as it is."""
+    if isinstance(data, Table):
+        names = processor.feature_names or list(data.columns)
+        holed = [int(place) for place in np.flatnonzero(was_missing.any(axis=(0, 1))) if names[place] in data.columns]
+        table: Any = data  # of pandas, as far as we know
+        columns = {}
+        for place in holed:
+            column, is_hole = table[names[place]], was_missing[:, 0, place]
+            cells = _cells(filled[:, 0, place], place, processor)
+            if processor.is_category(place) and not isinstance(column.dtype, np.dtype):  # of pandas' own types
+                column = column.astype(object)
+            columns[names[place]] = column.where(~is_hole, cells)
+        return table.assign(**columns)
+    if not processor.reads_cells:
+        return filled.reshape(np.shape(data))
+    return [_filled_row(row, filled[number, 0], was_missing[number, 0], processor) for number, row in enumerate(data)]
+
+
+def _cells(values: np.ndarray, feature: int, processor: SeriesFeatureExtractor) -> list[Cell]:
+    """(n,) values of a feature as cells."""
+    if not processor.is_category(feature):
+        return values.tolist()
+    return [processor.category_of(feature, value) for value in values.tolist()]
+
+
+def _filled_row(row: Any, values: np.ndarray, was_missing: np.ndarray, processor: SeriesFeatureExtractor) -> Any:
+    """A row of cells, a list or {column: cell}, with values (T,) in its holes."""
+    columns = processor.column_names or []
+    filled = dict(row) if isinstance(row, Mapping) else dict(zip(columns, row, strict=True))
+    for place, name in enumerate(processor.feature_names or []):
+        if was_missing[place] and name in filled:
+            filled[name] = _cells(values[place : place + 1], place, processor)[0]
+    return filled if isinstance(row, Mapping) else list(filled.values())
 
 
 def _errors(
@@ -195,12 +242,20 @@ def _errors(
     errors = []
     for place, name in enumerate(names):
         own_found, own_raw, own_scored = (np.take(part, place, axis) for part in (found, raw, is_scored))
-        if not own_scored.any():
+        values = int(own_scored.sum())
+        if not values:
+            continue
+        if axis == 2 and processor.is_category(place):
+            classes, counts = np.unique(own_raw[~np.isnan(own_raw)], return_counts=True)
+            shares = [
+                float((guess != own_raw)[own_scored].mean()) for guess in (own_found, classes[int(counts.argmax())])
+            ]
+            errors.append(ImputationError(name, None, None, values, *shares))
             continue
         mean = np.nanmean(own_raw)
         squares = [((guess - own_raw) ** 2)[own_scored].mean() for guess in (own_found, mean)]
         rmse, rmse_of_mean = (float(np.sqrt(square)) for square in squares)
-        errors.append(ImputationError(name, rmse, rmse_of_mean, int(own_scored.sum())))
+        errors.append(ImputationError(name, rmse, rmse_of_mean, values))
     return errors
 
 

@@ -72,8 +72,7 @@ def widget_examples(
     if numeric is None and tokenizer is not None and task != "regression" and len(data.input_columns()) == 1:
         return [{"text": example_texts(tokenizer, config, data)[0]}]
     if task is not None and isinstance(numeric, SeriesFeatureExtractor) and numeric.feature_names and numeric.mean:
-        rounded = [[float(f"{mean:.4g}")] for mean in numeric.mean]
-        return [{"structuredData": dict(zip(numeric.feature_names, rounded, strict=True))}]
+        return [{"structuredData": {name: [cell] for name, cell in numeric.typical_row().items()}}]
     return []
 
 

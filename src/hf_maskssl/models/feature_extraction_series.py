@@ -1,7 +1,7 @@
 """Feature extractor for multi-channel series and tabular rows."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from transformers import BatchFeature
@@ -17,10 +17,29 @@ from .standardization import (
     unstandardize,
     without_invalid,
 )
+from .table_values import (
+    DATE_PARTS,
+    UNSEEN,
+    Category,
+    Cell,
+    RowReader,
+    Table,
+    category_numbers,
+    normal_scores,
+    rows_of_table,
+    undo_normal_scores,
+)
+
+# A sample: numbers, the cells of a row, or a row by the names of its columns. A batch: several, a table, or its columns by name.
+Sample: TypeAlias = Numbers | Sequence[Cell] | Mapping[str, Cell]
+Batch: TypeAlias = Sample | Sequence[Sample] | Table | Mapping[str, Sequence[Cell]]
 
 
 class SeriesFeatureExtractor(FeatureExtractionMixin):
     """Turns series (channels x time steps) and tabular rows (one channel, one step per feature) into `input_values`.
+
+    A table may hold categories, which become class numbers (those that training did not have are missing), and dates, which
+    become numbers.
 
     Args:
         num_channels: Channels C of a series; 1 for tabular rows.
@@ -33,9 +52,14 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
         feature_names: Names of a table's columns in the order the model was trained on.
         channels_last: Whether to give (T, C), one token per time step, instead of (C, T). Samples go in as (C, T) either way.
         invalid_value: Raw value that says that none was measured, as NaN and None always do.
+        categories: Categories of each feature in the order of their class numbers, words, whole numbers or booleans; None for a
+            feature of numbers, and None in place of the list for a table of numbers alone.
+        quantiles: Ascending values of each feature at evenly spaced shares of the training rows, by which it becomes the
+            normal score of its rank before it is standardised (scikit-learn's `QuantileTransformer`); None as in `categories`.
+        date_parts: Column of dates -> its parts among `DATE_PARTS`, whose features are named `column.part`; None without dates.
 
     Raises:
-        ValueError: Statistics or names that do not fit the shape.
+        ValueError: Statistics, names or categories that do not fit the shape.
     """
 
     model_input_names = ["input_values", "observed_mask"]
@@ -52,6 +76,9 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
         feature_names: Sequence[str] | None = None,
         channels_last: bool = False,
         invalid_value: float | None = None,
+        categories: Sequence[Sequence[Category] | None] | None = None,
+        quantiles: Sequence[Sequence[float] | None] | None = None,
+        date_parts: Mapping[str, Sequence[str]] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -69,13 +96,74 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
         self.feature_names = None if feature_names is None else list(feature_names)
         self.channels_last = channels_last
         self.invalid_value = invalid_value
+        self.categories = None if categories is None else [None if one is None else list(one) for one in categories]
+        self.quantiles = None if quantiles is None else [None if one is None else list(one) for one in quantiles]
+        self.date_parts = None if date_parts is None else {name: list(parts) for name, parts in date_parts.items()}
+        self._check_columns()
+        numbers = zip(self.feature_names or [], self.categories or [], strict=False)
+        self._reader = RowReader(
+            self.column_names or [],
+            self.date_parts or {},
+            {name: category_numbers(one) for name, one in numbers if one is not None},
+            self.invalid_value,
+        )
+        if self.mean is not None and self.std is not None:  # class numbers are left as they are
+            self.mean = [0.0 if self.is_category(place) else value for place, value in enumerate(self.mean)]
+            self.std = [1.0 if self.is_category(place) else value for place, value in enumerate(self.std)]
 
-    def __call__(self, series: Numbers, return_tensors: str | TensorType | None = None) -> BatchFeature:
+    def _check_columns(self) -> None:
+        if not self.reads_cells:
+            return
+        if self.feature_names is None or self.statistics_axis != "feature" or self.num_channels != 1:
+            raise ValueError(
+                "categories, quantiles and date_parts are of a table: they need feature_names, statistics_axis 'feature' and "
+                "num_channels 1"
+            )
+        if self.standardize == "sample":
+            raise ValueError(
+                "standardize 'sample' takes the mean of a row, whose columns are of several kinds here: use 'dataset'"
+            )
+        for name, values in (("categories", self.categories), ("quantiles", self.quantiles)):
+            if values is not None and len(values) != self.series_length:
+                raise ValueError(
+                    f"{name}: expected an entry for each of {self.series_length} features, got {len(values)}"
+                )
+        for column, parts in (self.date_parts or {}).items():
+            names = [f"{column}.{part}" for part in parts]
+            if not set(parts) <= set(DATE_PARTS) or not set(names) <= set(self.feature_names):
+                raise ValueError(
+                    f"date_parts: expected for {column!r} some of {list(DATE_PARTS)} whose features {names} are among "
+                    f"feature_names {self.feature_names}"
+                )
+
+    @property
+    def reads_cells(self) -> bool:
+        """Whether a row holds more than numbers, or numbers that are transformed by columns."""
+        return self.categories is not None or self.quantiles is not None or self.date_parts is not None
+
+    @property
+    def column_names(self) -> list[str] | None:
+        """Names of the raw columns of a table in their order; a date is one column of several features."""
+        if self.feature_names is None or self.date_parts is None:
+            return self.feature_names
+        column_of = {f"{name}.{part}": name for name, parts in self.date_parts.items() for part in parts}
+        return list(dict.fromkeys(column_of.get(name, name) for name in self.feature_names))
+
+    def is_category(self, feature: int) -> bool:
+        """Whether a feature holds class numbers."""
+        return self.categories is not None and self.categories[feature] is not None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings, as JSON keeps them."""
+        return {name: value for name, value in super().to_dict().items() if name != "_reader"}
+
+    def __call__(self, series: Batch, return_tensors: str | TensorType | None = None) -> BatchFeature:
         """Prepare one sample or a batch.
 
         Args:
             series: One sample, (C, T) or (T,) when C is 1; or a batch: a sequence of samples or a (B, C, T) array,
-                also (B, T) when C is 1. NaN and None are missing values.
+                also (B, T) when C is 1. Of a table also a pandas DataFrame, {column: cells}, rows as {column: cell}, or lists
+                of cells. NaN and None are missing values.
             return_tensors: `"pt"` or `"np"` for one tensor, None for a list of arrays.
 
         Returns:
@@ -90,7 +178,7 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
             raise ValueError("series: expected at least one sample, got an empty batch")
         return BatchFeature(as_model_inputs("input_values", samples), tensor_type=return_tensors)
 
-    def prepare_sample(self, sample: Numbers) -> np.ndarray:
+    def prepare_sample(self, sample: Sample) -> np.ndarray:
         """One sample, (C, T) or (T,) when C is 1, as a scaled and standardised float32 array, NaN = missing.
 
         Returns:
@@ -104,12 +192,13 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
         values = standardize(values, self.standardize, self.mean, self.std, axis).astype(np.float32)
         return np.ascontiguousarray(values.T) if self.channels_last else values
 
-    def scaled_values(self, sample: Numbers) -> np.ndarray:
+    def scaled_values(self, sample: Sample) -> np.ndarray:
         """(C, T) float64 before standardising, in either layout: the values whose mean and standard deviation are measured.
 
         Missing ones are NaN.
         """
-        values = self._as_array(sample)
+        holds_cells = self.reads_cells or isinstance(sample, Mapping)
+        values = self._reader.numbers_of(sample) if holds_cells else self._as_array(sample)
         channels, length = values.shape
         if values.shape == (self.series_length, self.num_channels) != (self.num_channels, self.series_length):
             raise ValueError(
@@ -122,15 +211,20 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
             raise ValueError(
                 f"expected {self.series_length} steps (series_length), got {length}: cut or resample the series"
             )
-        values = without_invalid(values, self.invalid_value)
+        classes = np.where(values == UNSEEN, np.nan, values)
+        values = self._by_kind(classes, without_invalid(values, self.invalid_value))
         if np.isinf(values).any():
             channel, step = np.argwhere(np.isinf(values))[0]
             raise ValueError(
                 f"{self.place_of(channel, step)} is {values[channel, step]}: make it NaN (missing), or drop the sample"
             )
-        return values * self.scale
+        values = self._by_kind(classes, values * self.scale)
+        for place, quantiles in enumerate(self.quantiles or []):
+            if quantiles is not None:
+                values[:, place] = normal_scores(values[:, place], quantiles)
+        return values
 
-    def raw_values(self, values: np.ndarray, sample: Numbers) -> np.ndarray:
+    def raw_values(self, values: np.ndarray, sample: Sample) -> np.ndarray:
         """Undo `prepare_sample`, as of predictions.
 
         Args:
@@ -138,13 +232,53 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
             sample: The raw sample that they belong to.
 
         Returns:
-            (C, T) float64 in the units of raw samples.
+            (C, T) float64 in the units of raw samples, class numbers in columns of categories (`category_of`).
         """
         values = np.asarray(values, dtype=np.float64)
         axis = 0 if self.statistics_axis == "channel" else 1
         scaled = self.scaled_values(sample)
         values = values.T if self.channels_last else values
-        return unstandardize(values, self.standardize, self.mean, self.std, axis, scaled) / self.scale
+        return self.unscaled_values(unstandardize(values, self.standardize, self.mean, self.std, axis, scaled))
+
+    def _by_kind(self, classes: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """(..., T) `classes` in columns of categories and `numbers` in the others."""
+        if self.categories is None:
+            return numbers
+        return np.where([one is not None for one in self.categories], classes, numbers)
+
+    def unscaled_values(self, values: np.ndarray) -> np.ndarray:
+        """Undo what `scaled_values` does to numbers, (..., C, T)."""
+        values = np.array(values, dtype=np.float64)
+        for place, quantiles in enumerate(self.quantiles or []):
+            if quantiles is not None:
+                flat = undo_normal_scores(values[..., place].ravel(), quantiles)
+                values[..., place] = flat.reshape(values[..., place].shape)
+        return self._by_kind(values, values / self.scale)
+
+    def category_of(self, feature: int, number: float) -> Category | None:
+        """The category of a class number in the data's own words; None for NaN."""
+        categories = (self.categories or [])[feature]
+        assert categories is not None  # of a feature of categories
+        return None if number != number else categories[min(max(round(number), 0), len(categories) - 1)]
+
+    def typical_row(self) -> dict[str, Cell]:
+        """Column -> a cell of it, for examples: the mean of numbers, to four digits, and the first category."""
+        row: dict[str, Cell] = {}
+        for feature, name in enumerate(self.feature_names or []):
+            mean = np.full((1, self.series_length), 0.0 if self.mean is None else self.mean[feature])
+            categories = None if self.categories is None else self.categories[feature]
+            row[name] = categories[0] if categories else float(f"{self.unscaled_values(mean)[0, feature]:.4g}")
+        for column in self.date_parts or {}:
+            row[column] = "2026-01-31"
+        return {name: row[name] for name in self.column_names or []}
+
+    def unseen(self, sample: Sample) -> list[str]:
+        """Names of the columns of a row whose category training did not have, which makes it missing."""
+        if self.categories is None or self.feature_names is None:
+            return []
+        values = self._reader.numbers_of(sample)[0]
+        flags = [self.is_category(place) and value == UNSEEN for place, value in enumerate(values)]
+        return [name for name, flag in zip(self.feature_names, flags, strict=True) if flag]
 
     def place_of(self, channel: int, step: int) -> str:
         """The name of a value's feature, or its channel and step, for messages."""
@@ -155,7 +289,7 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
         places = np.argwhere(np.isnan(self.scaled_values(sample)))
         return self.place_of(*places[0].tolist()) if len(places) else None
 
-    def _as_array(self, sample: Numbers) -> np.ndarray:
+    def _as_array(self, sample: object) -> np.ndarray:
         try:
             values = np.asarray(sample, dtype=np.float64)
         except (TypeError, ValueError) as error:
@@ -168,15 +302,24 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
             )
         return values
 
-    def _as_batch(self, series: Numbers) -> Sequence[Numbers]:
+    def _as_batch(self, series: Batch) -> Sequence[Sample]:
+        if isinstance(series, Mapping | Table):
+            if self.column_names is None:
+                raise ValueError("the model's columns have no names: give rows as lists of their numbers")
+            if not isinstance(series, Mapping):
+                return rows_of_table(series, self.column_names)
+            columns = {name: cells for name, cells in series.items() if isinstance(cells, Array | list)}
+            return rows_of_table(columns, self.column_names) if len(columns) == len(series) else [series]
         dimensions = _depth(series)
         # With one channel a matrix is a batch of rows, unless it is the one row itself.
         is_sample = dimensions == 1 or (dimensions == 2 and self.num_channels != 1)
         return [series] if is_sample or isinstance(series, float | int) else [*series]
 
 
-def _depth(values: Numbers) -> int:
+def _depth(values: object) -> int:
     """The number of levels of sequence, judged by the first entries only (the batch may be ragged)."""
     if isinstance(values, Array):
         return int(values.ndim)
+    if isinstance(values, Mapping):  # a row by the names of its columns
+        return 1
     return 1 + _depth(values[0]) if isinstance(values, Sequence) and len(values) and not isinstance(values, str) else 0

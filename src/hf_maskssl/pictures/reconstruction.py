@@ -323,6 +323,8 @@ def undo_standardization(values: np.ndarray, processor: object) -> np.ndarray:
         shape = [1] * values.ndim
         shape[-1 if _is_by_feature(processor) else 1] = -1
         values = values * np.reshape(processor.std, shape) + np.reshape(processor.mean, shape)
+    if isinstance(processor, SeriesFeatureExtractor) and processor.reads_cells:
+        return processor.unscaled_values(values)
     if values.ndim == 3 and processor.standardize != "sample":
         values = values / processor.scale
     return values

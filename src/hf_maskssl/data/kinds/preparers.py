@@ -83,6 +83,16 @@ class ArrayInput(NumericInput):
         return values if len(self.columns) > 1 or np.ndim(values[0]) == 0 else values[0]
 
 
+class TableInput(ArrayInput):
+    """A row of a table whose cells are not all numbers: one column for each, as Python has its values."""
+
+    def read(self, values: list[Raw]) -> Raw:
+        return values
+
+    def opened(self, dataset: AnyDataset) -> AnyDataset:
+        return dataset
+
+
 class ImageInput(NumericInput):
     """Images or arrays of pixels."""
 

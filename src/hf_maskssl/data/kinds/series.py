@@ -61,6 +61,9 @@ class SeriesInputs(NumericKind[Arguments]):
         if not isinstance(processor, SeriesFeatureExtractor):
             return super().example(processor, config, args, task)
         channels, length = processor.num_channels, processor.series_length
+        if processor.reads_cells:
+            lines = (f"rows = [{processor.typical_row()}] * 2  # a cell for each column",)
+            return Example((), {"processor": "AutoFeatureExtractor"}, lines, '**processor(rows, return_tensors="pt")')
         if processor.statistics_axis == "feature":
             return arrays(
                 "rows", f"rows = np.random.rand(2, {length})  # {length} features each", "AutoFeatureExtractor"

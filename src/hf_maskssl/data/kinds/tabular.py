@@ -1,4 +1,4 @@
-"""Kind "tabular": one number per feature."""
+"""Kind "tabular": a number or a category for each feature."""
 
 import dataclasses
 import logging
@@ -11,21 +11,33 @@ import pyarrow.compute as pc
 from datasets import Dataset
 from transformers import PreTrainedConfig
 
+from ...checks import AT_LEAST_1, Range
 from ...files import JsonObject, JsonView
+from ...methods.optional_fields import category_counts
 from ...models.feature_extraction_series import SeriesFeatureExtractor
-from ..kept_statistics import column_names, columns_in_order
+from ..kept_statistics import columns_in_order
 from ..looking import columns_of, is_feature, is_list_of_numbers
 from ..processors import Processor
-from ..tables.columns import left_out_words, numeric_columns
+from ..tables.columns import INDEX_COLUMN, left_out_words, numeric_columns
 from ..tables.empty_rows import Inputs, number_columns, observed_values
 from ..tables.preparing import RawSplit
 from ..tables.report import DataReport
 from ..tables.sources import AnyDataset
 from ..tables.sources import column_names as columns_of_rows
+from ..tables.table_columns import holds_categories, unseen_categories
 from .guesses import NUMBERS, Guess, first_rows, metamae
 from .numeric import NumericArguments
-from .preparers import ArrayInput, NumericInput, SampleProcessor
+from .preparers import ArrayInput, NumericInput, SampleProcessor, TableInput
 from .series import SeriesInputs, is_of_table, takes_channels_last
+from .table_features import (
+    AUTO,
+    Features,
+    check_counts,
+    common_categories,
+    find_features,
+    guess_categories,
+    named_categories,
+)
 
 # Names of columns that count rows.
 ROW_NAMES = ("id", "index", "row", "row_id", "unnamed: 0")
@@ -40,12 +52,62 @@ class TabularArguments(NumericArguments):
     """Arguments of tables.
 
     `input_column` is a list of columns, one per feature, one column that holds a list of all features, or None for every
-    numeric column but those of the label and of `split_column`.
+    numeric column but those of the label and of `split_column`, and the columns of categories and dates.
+
+    Attributes:
+        category_columns: Names of the columns that hold categories: words, booleans, or whole numbers that are no amounts.
+            `"auto"` means every column of words or booleans, and is what None means where the model reads categories; otherwise
+            None means no column.
+        max_categories: Largest number of categories of a column.
+        date_columns: Names of the columns that hold dates, which become numbers: year, month, day, weekday, and the hour where
+            there are times of the day.
+        quantile_columns: Names of the columns of numbers with heavy tails, which become the normal scores of their ranks among
+            the training rows.
     """
 
     kind: str = "tabular"
+    category_columns: str | list[str] | None = None
+    max_categories: int = 1000
+    date_columns: list[str] | None = None
+    quantile_columns: list[str] | None = None
 
     INPUT_FORMS: ClassVar[tuple[type, ...]] = (str, list, type(None))
+    RANGES: ClassVar[dict[str, Range]] = {**NumericArguments.RANGES, "max_categories": AT_LEAST_1}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.category_columns, str) and self.category_columns != AUTO:
+            raise ValueError(
+                f"data.category_columns: expected a list of columns or {AUTO!r}, got {self.category_columns!r}"
+            )
+        if isinstance(self.input_column, str) and (special := self.special_columns()):
+            raise ValueError(
+                f"data.input_column is the one column {self.input_column!r}, but categories, dates and heavy tails are "
+                f"columns of their own: {special}"
+            )
+        for name, columns in self._special().items():
+            others = [one for other, given in self._special().items() if other != name for one in given]
+            for column in columns:
+                if isinstance(self.input_column, list) and column not in self.input_column:
+                    raise ValueError(f"data.{name}: {column!r} is not among data.input_column {self.input_column}")
+                if column in others:
+                    raise ValueError(
+                        f"data.{name}: {column!r} is named as another kind of column, too: keep one of them"
+                    )
+
+    def _special(self) -> dict[str, list[str]]:
+        return {
+            "category_columns": named_categories(self.category_columns),
+            "date_columns": self.date_columns or [],
+            "quantile_columns": self.quantile_columns or [],
+        }
+
+    def special_columns(self) -> list[str]:
+        """The columns that the recipe names as others than plain numbers."""
+        return [column for columns in self._special().values() for column in columns]
+
+    def columns_read(self) -> list[str]:
+        return list(dict.fromkeys([*super().columns_read(), *self.special_columns()]))
 
 
 class TabularKind(SeriesInputs[TabularArguments]):
@@ -62,7 +124,7 @@ class TabularKind(SeriesInputs[TabularArguments]):
 
     def find_input(self, rows: AnyDataset, config: PreTrainedConfig, processor: Processor) -> JsonObject:
         """None where the columns are those that the model was trained on, or the one column that holds lists."""
-        names = processor.feature_names if isinstance(processor, SeriesFeatureExtractor) else None
+        names = raw_columns(processor)
         if names is None:
             return super().find_input(rows, config, processor)
         present = columns_of_rows(rows)
@@ -74,6 +136,28 @@ class TabularKind(SeriesInputs[TabularArguments]):
             )
         return {"input_column": None}
 
+    def fields_of_processor(self, processor: Processor) -> JsonObject:
+        """The columns that are no plain numbers."""
+        if not isinstance(processor, SeriesFeatureExtractor) or not processor.reads_cells:
+            return {}
+        names = processor.feature_names or []
+        categories = [name for place, name in enumerate(names) if processor.is_category(place)]
+        return {"category_columns": categories, "date_columns": list(processor.date_parts or {})}
+
+    def completed(
+        self, args: TabularArguments, config: PreTrainedConfig, for_pretraining: bool = False
+    ) -> TabularArguments:
+        """Where the model reads categories, columns of words and booleans are columns of them."""
+        args = super().completed(args, config, for_pretraining)
+        reads_categories = category_counts(config) is not None and not isinstance(args.input_column, str)
+        if args.category_columns is None and reads_categories:
+            return dataclasses.replace(args, category_columns=AUTO)
+        return args
+
+    def columns(self, args: TabularArguments, config: PreTrainedConfig) -> list[tuple[str, str | None]]:
+        special = [(field, column) for field, columns in args._special().items() for column in columns]
+        return [*super().columns(args, config), *special]
+
     def name_input(
         self, columns: list[str], config: PreTrainedConfig, known: JsonView, is_unnamed: bool
     ) -> JsonObject:
@@ -81,21 +165,35 @@ class TabularKind(SeriesInputs[TabularArguments]):
         return {"input_column": columns[0]} if is_unnamed else {}
 
     def guess(self, rows: AnyDataset, label: str | None) -> Guess | None:
-        """Columns of numbers, without those that count rows; or one column of lists, where nothing else holds numbers."""
+        """Columns of numbers and categories, without those that count rows; or one column of lists, where nothing else holds
+        numbers.
+        """
         lists = [name for name in columns_of(rows, is_list_of_numbers) if name != label]
         numbers = [name for name in columns_of(rows, is_feature) if name != label]
         if len(lists) == 1 and not numbers:
             length = len(first_rows(rows, 1)[0][lists[0]])
             return self._guess(f"lists of {length} numbers", {"input_column": lists[0]}, length, [])
-        if len(numbers) < FEWEST_GUESSED:
+        counts = guess_categories(rows, label)
+        if len(set(numbers) | set(counts)) < FEWEST_GUESSED:
             return None
-        columns, left_out = numeric_columns(rows, {} if label is None else {"label_column": label})
+        without = {} if label is None else {"label_column": label}
+        columns, left_out = numeric_columns(rows, without, also=counts)
         read = [name for name in columns if name.lower() not in ROW_NAMES]
         dropped = [*left_out, *(name for name in columns if name not in read)]
         dropped = [name for name in dropped if name != label]
-        remark = f"left out: the columns {', '.join(dropped)}; --data.input_column names those to read"
-        data: JsonObject = {} if len(read) == len(columns) else {"input_column": read}
-        return self._guess(f"{len(read)} columns of numbers", data, len(read), [remark] if dropped else [])
+        remarks = (
+            [f"left out: the columns {', '.join(dropped)}; --data.input_column names those to read"] if dropped else []
+        )
+        data: JsonObject = {} if len(read) == len(columns) and not counts else {"input_column": read}
+        if not counts:
+            return self._guess(f"{len(read)} columns of numbers", data, len(read), remarks)
+        categories = [name for name in read if name in counts]
+        words = ", ".join(f"{name} ({counts[name]})" for name in categories)
+        remarks.append(f"categories: {words}; --data.category_columns")
+        reason = f"{len(read) - len(categories)} columns of numbers and {len(categories)} of categories"
+        guess = self._guess(reason, {**data, "category_columns": categories}, len(read), remarks)
+        guess.model["category_counts"] = [counts.get(name, 0) for name in read]
+        return guess
 
     def _guess(self, reason: str, data: JsonObject, features: int, remarks: list[str]) -> Guess:
         size = {"series_length": features, "num_channels": 1, "patch_size": 1}
@@ -108,22 +206,25 @@ class TabularKind(SeriesInputs[TabularArguments]):
 
     def ordered_as(self, args: TabularArguments, former: Processor, train_split: AnyDataset) -> TabularArguments:
         """Columns that the recipe does not list stand where the former processor had them."""
-        known = column_names(former)
+        known = raw_columns(former)
         if args.input_column is not None or known is None:
             return args
         columns = feature_columns(args, None, train_split)
         return dataclasses.replace(args, input_column=columns_in_order(columns, known))
 
     def unmeasured(self, args: TabularArguments, config: PreTrainedConfig, train_split: AnyDataset) -> SampleProcessor:
+        args = self.completed(args, config)
         columns = feature_columns(args, None, train_split)
         is_one_list = isinstance(args.input_column, str)
-        left_out = {} if args.input_column is not None else numeric_columns(train_split, _no_features(args))[1]
-        if not is_one_list and len(columns) != config.series_length:
+        left_out = {} if args.input_column is not None else _features(args, train_split)[1]
+        found = Features(columns) if is_one_list else find_features(args, columns, train_split)
+        if not is_one_list and len(found.names) != config.series_length:
             raise ValueError(
-                f"model.series_length is {config.series_length}, but there are {len(columns)} feature columns: "
-                f"{list(columns)}; set model.series_length to {len(columns)} or list other columns in data.input_column"
-                f"{left_out_words(left_out)}"
+                f"model.series_length is {config.series_length}, but there are {len(found.names)} feature columns: "
+                f"{list(found.names)}; set model.series_length to {len(found.names)} or list other columns in "
+                f"data.input_column{left_out_words(left_out)}"
             )
+        check_counts(found, config)
         return SeriesFeatureExtractor(
             1,
             config.series_length,
@@ -131,19 +232,25 @@ class TabularKind(SeriesInputs[TabularArguments]):
             standardize=args.standardize,
             channels_last=takes_channels_last(config),
             statistics_axis="feature",
-            feature_names=None if is_one_list else columns,
+            feature_names=None if is_one_list else found.names,
             invalid_value=args.invalid_value,
+            categories=found.categories,
+            quantiles=found.quantiles,
+            date_parts=found.date_parts,
         )
 
     def numeric_input(
         self, args: TabularArguments, processor: SampleProcessor, train_split: AnyDataset
     ) -> NumericInput:
-        return ArrayInput(
-            self.input_name, feature_columns(args, processor, train_split), processor, missing=args.missing
-        )
+        reads_cells = isinstance(processor, SeriesFeatureExtractor) and processor.reads_cells
+        columns = feature_columns(args, processor, train_split)
+        return (TableInput if reads_cells else ArrayInput)(self.input_name, columns, processor, missing=args.missing)
 
     def measured_names(self, numeric: NumericInput, count: int) -> Sequence[str | int]:
         """Names of the columns, where each feature has one."""
+        processor = numeric.processor
+        if isinstance(processor, SeriesFeatureExtractor) and processor.feature_names is not None:
+            return processor.feature_names
         return numeric.columns if len(numeric.columns) > 1 else range(count)
 
     def describe_rows(
@@ -159,11 +266,12 @@ class TabularKind(SeriesInputs[TabularArguments]):
                     observed, _ = observed_values(split.rows, number_columns([feature], args.invalid_value))
                     if count := int((observed == 0).sum()):
                         report.splits[name].missing[feature] = count
+        self._describe_categories(splits, args, processor, report)
         if train.features is None:
             return
         named = _no_features(args)
         if args.input_column is None:
-            left_out = numeric_columns(train, named)[1]
+            left_out = _features(args, train)[1]
         else:
             left_out = dict.fromkeys(train.features, "data.input_column does not name it")
         report.features_left_out = {
@@ -177,13 +285,48 @@ class TabularKind(SeriesInputs[TabularArguments]):
         if isinstance(train, Dataset):
             _warn_of_row_numbers(train, report.features)
 
+    def _describe_categories(
+        self, splits: Mapping[str, RawSplit], args: TabularArguments, processor: Processor, report: DataReport
+    ) -> None:
+        """Add how many categories columns have, and how many rows have one that training did not have, which a warning says."""
+        known = common_categories(args, processor, report.features or [], splits["train"].rows)
+        report.categories = {name: len(categories) for name, categories in known.items()}
+        for name, split in splits.items():
+            if not known or not isinstance(split.rows, Dataset):
+                continue
+            found = unseen_categories(split.rows, known, known)
+            report.splits[name].unseen = found
+            for column, count in found.items():
+                logger.warning(
+                    "%s split: %d of %d rows have in column %r a category that training did not have, which is missing",
+                    name,
+                    count,
+                    len(split.rows),
+                    column,
+                )
+
     def row_inputs(self, rows: AnyDataset, args: TabularArguments) -> Inputs:
         if args.input_column is not None or args.missing == "error" or not isinstance(rows, Dataset):
             return self.inputs(args)
-        return [number_columns(numeric_columns(rows, _no_features(args))[0], args.invalid_value)]
+        return [number_columns(_features(args, rows)[0], args.invalid_value)]
 
     def input_words(self, args: TabularArguments) -> str:
-        return super().input_words(args) or "every numeric column but the label"
+        kinds = "column of numbers or categories" if args.category_columns else "numeric column"
+        return super().input_words(args) or f"every {kinds} but the label"
+
+
+def raw_columns(processor: Processor) -> list[str] | None:
+    """Names of the raw columns of a table that a processor prepares; None without names."""
+    return processor.column_names if isinstance(processor, SeriesFeatureExtractor) else None
+
+
+def _features(args: TabularArguments, rows: AnyDataset) -> tuple[list[str], dict[str, str]]:
+    """The features where the recipe lists none, and why other columns are none."""
+    named = _no_features(args)
+    also = {*(args.date_columns or []), *named_categories(args.category_columns)}
+    if args.category_columns == AUTO:
+        also |= {name for name in columns_of(rows, holds_categories) if not INDEX_COLUMN.fullmatch(name)}
+    return numeric_columns(rows, named, also)
 
 
 def _no_features(args: TabularArguments) -> dict[str, str | None]:
@@ -214,12 +357,19 @@ def feature_columns(args: TabularArguments, processor: Processor, train_split: A
     """The raw columns of the features, in the order the processor was made for.
 
     Raises:
-        ValueError: A label is among the features.
+        ValueError: A label is among the features, or a column that the processor was made for is not there.
     """
     if args.input_column is not None:
         return tuple(args.input_columns())
-    columns = tuple(processor.feature_names or ()) if isinstance(processor, SeriesFeatureExtractor) else ()
-    columns = columns or tuple(numeric_columns(train_split, _no_features(args))[0])
+    columns = tuple(raw_columns(processor) or ())
+    if columns and train_split.column_names:
+        missing = [name for name in columns if name not in train_split.column_names]
+        if missing:
+            raise ValueError(
+                f"data: the checkpoint was trained on the columns {list(columns)}, of which {missing} are not there; the columns "
+                f"are {train_split.column_names}"
+            )
+    columns = columns or tuple(_features(args, train_split)[0])
     if args.label_column in columns:
         raise ValueError(
             f"data.label_column: the checkpoint was pre-trained with the label column {args.label_column!r} among its features "

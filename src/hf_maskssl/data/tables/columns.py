@@ -1,7 +1,7 @@
 """Columns of raw data: which there are, which hold numbers, and files left as bytes."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import datasets
 
@@ -33,12 +33,15 @@ def require_columns(dataset: AnyDataset, wanted: Iterable[tuple[str, str | None]
             )
 
 
-def numeric_columns(dataset: AnyDataset, without: Mapping[str, str | None]) -> tuple[list[str], dict[str, str]]:
+def numeric_columns(
+    dataset: AnyDataset, without: Mapping[str, str | None], also: Collection[str] = ()
+) -> tuple[list[str], dict[str, str]]:
     """Columns with one number per row, in order, which are the features of a table whose recipe names none.
 
     Args:
         dataset: Any split.
         without: Field of the recipe -> column that is no feature.
+        also: Further columns that are features, whatever they hold.
 
     Returns:
         The features; and of every other column the reason why it is none.
@@ -54,6 +57,8 @@ def numeric_columns(dataset: AnyDataset, without: Mapping[str, str | None]) -> t
     for name, feature in dataset.features.items():
         if name in fields:
             left_out[name] = f"it is data.{fields[name]}"
+        elif name in also:
+            found.append(name)
         elif not isinstance(feature, datasets.Value):
             left_out[name] = f"it holds {type(feature).__name__}, not one number per row"
         elif not _is_number(feature.dtype):
@@ -81,7 +86,8 @@ def left_out_words(left_out: Mapping[str, str]) -> str:
 def _type_advice(dtype: str) -> str:
     if dtype.startswith("decimal"):
         return " as NumPy has them: store it as float64"
-    return "; a word among its numbers makes a column of strings" if dtype == "string" else ""
+    words = "; a word among its numbers makes a column of strings, and data.category_columns reads words as categories"
+    return words if dtype == "string" else ""
 
 
 def _is_number(dtype: str) -> bool:

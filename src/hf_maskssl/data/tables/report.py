@@ -22,6 +22,7 @@ class SplitReport:
         classes: Class -> rows (or tokens) that have it; None without classes.
         missing: Column -> rows without a value; columns that lack none are left out.
         missing_share: Share of the values of the input that are missing; None where none is, or they cannot be counted.
+        unseen: Column -> rows with a category that training did not have, which counts as missing.
     """
 
     rows: int | None = None
@@ -29,6 +30,7 @@ class SplitReport:
     classes: dict[str, int] | None = None
     missing: dict[str, int] = field(default_factory=dict)
     missing_share: float | None = None
+    unseen: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -43,6 +45,7 @@ class DataReport:
         columns_left_out: Columns of the training split that are not read; those of a table are in `features_left_out`.
         features: Columns that are the features of a table; None for other kinds.
         features_left_out: Column -> why it is no feature.
+        categories: Feature that holds categories -> their number in the training split.
         files_left_out: Ending -> files of a folder that its reader does not take.
     """
 
@@ -53,6 +56,7 @@ class DataReport:
     columns_left_out: list[str] = field(default_factory=list)
     features: list[str] | None = None
     features_left_out: dict[str, str] = field(default_factory=dict)
+    categories: dict[str, int] = field(default_factory=dict)
     files_left_out: dict[str, int] = field(default_factory=dict)
 
     def leave_out(self, split: str, rows: int, reason: str) -> None:
@@ -77,11 +81,15 @@ class DataReport:
                 found.append(f"  values missing: {share_words(split.missing_share)}")
             if split.missing:
                 found.append(f"  rows without a value: {count_words(split.missing, split.rows)}")
+            if split.unseen:
+                found.append(f"  categories that training lacks: {count_words(split.unseen, split.rows)}")
         if self.features is None and self.columns:
             unread = f"; not read: {', '.join(self.columns_left_out)}" if self.columns_left_out else ""
             found.append(f"columns: {', '.join(self.columns)}{unread}")
         if self.features is not None:
             found.append(f"features ({len(self.features)}): {', '.join(self.features)}")
+        if self.categories:
+            found.append(f"  categories: {count_words(self.categories)}")
         found += [f"  no feature: {name!r}, {reason}" for name, reason in self.features_left_out.items()]
         if self.files_left_out:
             found.append(f"files not read, by ending: {count_words(self.files_left_out)}")

@@ -1,7 +1,7 @@
 """The weights of a checkpoint of this package for a new model of the same method, whose inputs may be others."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -11,10 +11,11 @@ from torch.nn import functional as F
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from ...checkpoint_folders import load_listed
-from ...data.kept_statistics import column_names, is_of_a_table
+from ...data.kept_statistics import categories_of, column_names, is_of_a_table
 from ...data.processors import Processor, split_processor
 from ...methods import find_method
 from ...methods.meanings import Meaning
+from ...models.table_values import Category
 from ...models.task_balancing import TaskPretraining
 from .start_report import StartReport, StartWeight
 
@@ -40,6 +41,7 @@ class Names:
     Attributes:
         words, former_words: Word -> its id; None without a tokenizer.
         columns, former_columns: Columns of a table; None without names.
+        categories, former_categories: Column of a table -> its categories in the order of their numbers.
         is_table: Whether the data are a table, whose features have no neighbours to interpolate between.
     """
 
@@ -47,6 +49,8 @@ class Names:
     former_words: Mapping[str, int] | None = None
     columns: Sequence[str] | None = None
     former_columns: Sequence[str] | None = None
+    categories: Mapping[str, Sequence[Category]] = field(default_factory=dict)
+    former_categories: Mapping[str, Sequence[Category]] = field(default_factory=dict)
     is_table: bool = False
 
 
@@ -58,6 +62,8 @@ def names_of(processor: Processor, former: Processor) -> Names:
         None if former_words is None else former_words.get_vocab(),
         column_names(processor),
         column_names(former),
+        categories_of(processor),
+        categories_of(former),
         is_of_a_table(processor),
     )
 
@@ -223,6 +229,9 @@ class _Fitter:
         elif mine.kind == "positions" and names.is_table:
             if names.columns is not None and names.former_columns is not None:
                 ours, before = names.columns, names.former_columns
+        elif mine.kind == "categories":
+            ours = _by_column(names.columns, names.categories, mine.grid)
+            before = _by_column(names.former_columns, names.former_categories, theirs.grid)
         elif mine.kind not in ("words", "places"):
             return None
         place = {name: row for row, name in enumerate(before) if name is not None and row < len(former)}
@@ -241,6 +250,18 @@ class _Fitter:
         other = None if former.shape == own.shape else list(former.shape)
         report.matched.append(StartWeight(name, list(own.shape), other, note))
         return value
+
+
+def _by_column(
+    columns: Sequence[str] | None, categories: Mapping[str, Sequence[Category]], counts: Sequence[int]
+) -> list[tuple[str, Category] | None]:
+    """Column and category of every row of a table of all columns' categories; None where the data have none for it."""
+    rows: list[tuple[str, Category] | None] = []
+    for number, count in enumerate(counts):
+        column = "" if columns is None else columns[number]
+        known = [(column, category) for category in categories.get(column, [])][:count]
+        rows += [*known, *[None] * (count - len(known))]
+    return rows
 
 
 def _by_id(words: Mapping[str, int]) -> list[str | None]:
