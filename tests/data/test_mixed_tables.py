@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from data_configs import series_config
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 
 from hf_maskssl.data import prepare_data
 from hf_maskssl.data.arguments import data_arguments
 from hf_maskssl.data.kinds import find_kind
 from hf_maskssl.data.tables.table_columns import count_categories
+from hf_maskssl.evaluation.baselines import read_raw_inputs
 
 NAN = float("nan")
 
@@ -208,6 +209,19 @@ def test_a_checkpoint_of_other_columns_names_them(tmp_path: Path) -> None:
     other = section(tmp_path, frame.rename(columns={"colour": "color"}))
     with pytest.raises(ValueError, match=r"trained on the columns .* of which \['colour'\] are not there; .*'color'"):
         prepare_data(other, model, processor)
+
+
+def test_raw_inputs_of_a_plain_model_have_a_column_for_each_category(tmp_path: Path) -> None:
+    frame = table().drop(columns="day")
+    frame.loc[3, "colour"] = None
+    prepared = prepare_data(section(tmp_path, frame), config([0, 3, 2, 0, 0]))
+    assert not isinstance(prepared.train, IterableDataset)
+    found = read_raw_inputs(prepared.train, prepared, "classification")
+    values = prepared.train.arrays()["input_values"][:, 0]
+    assert found.values is not None and found.values.shape == (40, 1 + 3 + 2 + 2)
+    words = frame["colour"].fillna("none").to_numpy()
+    np.testing.assert_array_equal(found.values[:, 1:4], words[:, None] == np.array(["blue", "green", "red"]))
+    np.testing.assert_array_equal(found.values[:, [0, 6, 7]], values[:, [0, 3, 4]])
 
 
 def test_streams_have_the_categories_of_their_first_rows(tmp_path: Path) -> None:

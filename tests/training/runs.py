@@ -151,6 +151,22 @@ def write_holes(path: Path) -> dict[str, Any]:
     return {"source": "csv", "data_files": str(path), "kind": "tabular", "label_column": "label", "scale": 1.0}
 
 
+MIXED_MODEL: dict[str, Any] = {**TABLE_MODEL, "num_channels": 1, "category_counts": [0, 3, 0, 2, 4, 0]}
+
+
+def write_mixed(path: Path) -> dict[str, Any]:
+    """A table of 42 rows of numbers and categories, with holes, and the data section that reads it."""
+    random = np.random.default_rng(0)
+    table = pd.DataFrame(random.normal(size=(42, 6)).round(4), columns=list("abcdef"))
+    table["b"] = random.permutation(["low", "mid", "high"] * 14)
+    table["d"] = random.permutation([True, False] * 21).astype(object)
+    table["e"] = random.permutation([1, 2, 3, 5] * 11)[:42]
+    table = table.mask(random.random(table.shape) < 0.1)
+    table.assign(label=np.arange(42) % 2).to_csv(path, index=False)
+    found = {"source": "csv", "data_files": str(path), "kind": "tabular", "label_column": "label", "scale": 1.0}
+    return {**found, "category_columns": ["b", "d", "e"]}
+
+
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     """What a finished run, or one of its checkpoints, holds."""
     return load_file(folder / "model.safetensors")

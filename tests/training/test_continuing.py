@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, AutoModelForSequenceClassification, set_seed
 
 import tiny_models
+from hf_maskssl import SeriesFeatureExtractor
 from hf_maskssl.data.kept_statistics import columns_in_order
 from hf_maskssl.data.text.tokenizers import build_character_tokenizer
 from hf_maskssl.hub.cards import write_model_card
@@ -154,6 +155,37 @@ def test_words_keep_their_rows(tmp_path: Path) -> None:
     positions = (one.sma.embeddings.position_embeddings.weight for one in (model, former))
     assert torch.equal(next(positions)[:12], next(positions))
     assert not report.new and len(report.matched) == 4
+
+
+@pytest.mark.parametrize("model_type", ["metamae", "sma"])
+def test_categories_keep_their_rows_by_column_and_word(model_type: str, tmp_path: Path) -> None:
+    """A word of one column is none of another; a new word and the room for words that the data lack stay new."""
+    shape = {name: value for name, value in MODALITIES[model_type]["mixed"].items() if name != "category_counts"}
+    tables = [
+        (["x", "y", "n", "m"], [["a", "b", "c"], ["b", "q"], None, None], [3, 2, 0, 0]),
+        (["y", "n", "x", "m"], [["q", "z", "b"], None, ["c", "a"], None], [3, 0, 3, 0]),
+    ]
+    processors = [
+        SeriesFeatureExtractor(*(1, 4), statistics_axis="feature", feature_names=names, categories=categories)
+        for names, categories, _ in tables
+    ]
+    fields = [shape | {"series_length": 4, "category_counts": counts} for _, _, counts in tables]
+    former = saved(tmp_path, model_type, **fields[0])
+    processors[0].save_pretrained(tmp_path)
+    model = fresh(model_type, seed=1, **fields[1])
+    parts = [
+        lambda one: one.base_model.embeddings.category_embeddings.weight,
+        lambda one: one.decoder.category_head.weight,
+        lambda one: one.decoder.category_head.bias,
+    ]
+    new = [part(model).clone() for part in parts]
+    report = begin(tmp_path, model, processors[1])
+    for part, before in zip(parts, new, strict=True):
+        theirs = part(former)
+        # Rows: y q, y z, y b; x c, x a, and one that is no word.
+        expected = torch.stack([theirs[4], before[1], theirs[3], theirs[2], theirs[0], before[5]])
+        assert torch.equal(part(model), expected)
+    assert {weight.note for weight in report.matched if "category" in weight.name} == {"4 of 6 rows"}
 
 
 def test_longer_bert_with_more_words(tmp_path: Path) -> None:

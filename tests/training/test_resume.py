@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from runs import (
+    MIXED_MODEL,
     PLAIN_MAE,
     TABLE_MODEL,
     TEXT_MODEL,
@@ -24,6 +25,7 @@ from runs import (
     weights,
     without_time,
     write_holes,
+    write_mixed,
     write_text,
 )
 from transformers import AutoModel
@@ -41,6 +43,7 @@ CASES: dict[str, dict[str, Any]] = {
     "workers": {"num_workers": 2, "gradient_accumulation_steps": 2},
     "ragged_tokens": {"model": TEXT_MODEL | DROPOUT, "data": "text", "lr_scheduler_type": "linear"},
     "holed_table": {"model": TABLE_MODEL | DROPOUT, "data": "holes", "gradient_accumulation_steps": 2},
+    "mixed_table": {"model": MIXED_MODEL | DROPOUT, "data": "mixed", "gradient_accumulation_steps": 2},
 }
 
 
@@ -54,6 +57,8 @@ def recipe_of(case: str, tmp_path: Path, name: str, **changes: Any) -> Pretraini
         fields["data"] = write_text(Path(TEXTS.name) / "text.txt")
     if fields.get("data") == "holes":
         fields["data"] = write_holes(Path(TEXTS.name) / "table.csv")
+    if fields.get("data") == "mixed":
+        fields["data"] = write_mixed(Path(TEXTS.name) / "mixed.csv")
     settings = {"max_steps": 12, "save_steps": 3, "logging_steps": 5, "batch_size": 4}
     return make_recipe(tmp_path / name, **(settings | fields | changes))
 

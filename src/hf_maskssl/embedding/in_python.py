@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from datasets import Dataset, IterableDataset
 from torch.utils.data import Dataset as TorchDataset
 from transformers import PreTrainedModel
@@ -153,7 +154,10 @@ def rows_of(encoder: Encoder, data: Data, fields: JsonView) -> tuple[ChosenRows,
         ValueError: Data that do not fit the model.
     """
     if isinstance(data, pd.DataFrame):
-        data = Dataset.from_pandas(data, preserve_index=False)
+        try:
+            data = Dataset.from_pandas(data, preserve_index=False)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise ValueError(f"data: {' '.join(map(str, error.args))}: give a column cells of one type") from error
     if isinstance(data, IterableDataset):
         data = Dataset.from_list(list(data), features=data.features)
     if isinstance(data, Dataset):

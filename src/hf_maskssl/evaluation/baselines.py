@@ -19,6 +19,7 @@ from ..data.tables.labels import IGNORED_LABEL
 from ..data.tables.preparing import PreparedSplit, plain_rows
 from ..extras import missing_extra
 from ..models.feature_extraction_series import SeriesFeatureExtractor
+from ..models.table_values import Category
 from .arguments import ProbeArguments
 from .features import MEMORY_LIMIT, RowStore, draw_indices, level_of_task
 from .probe import ProbeRun, Table, column_statistics, exact_linear_model, score_predictions, select_few, standardise
@@ -364,11 +365,29 @@ def _numbers(batch: Mapping[str, Any], prepared: PreparedData) -> tuple[np.ndarr
         processor = prepared.processor
         if isinstance(processor, SeriesFeatureExtractor) and processor.channels_last and series.ndim == 3:
             series = series.transpose(1, 2)
+        if isinstance(processor, SeriesFeatureExtractor) and processor.categories is not None:
+            return _table_columns(batch, processor.categories), ", categories as columns of 0 and 1"
         block = -(-series[0].numel() // MAX_COLUMNS)
         if block > 1:
             series = F.avg_pool1d(series, block, ceil_mode=True)
         return series.flatten(1).numpy(), "" if block == 1 else f", means of {block} time steps"
     return None, ""
+
+
+def _table_columns(batch: Mapping[str, Any], categories: Sequence[Sequence[Category] | None]) -> np.ndarray:
+    """(B, D) float32: columns of numbers as they are, of categories a column of 0 and 1 for each; 0 where a value is missing."""
+    values = batch["input_values"].float().flatten(1)  # (B, T), one channel
+    observed = (
+        batch["observed_mask"].flatten(1) if "observed_mask" in batch else torch.ones_like(values, dtype=torch.bool)
+    )
+    columns = []
+    for feature, known in enumerate(categories):
+        own = values[:, feature]
+        if known is None:
+            columns.append(own[:, None])
+        else:
+            columns.append(F.one_hot(own.long(), len(known)) * observed[:, feature, None])
+    return torch.cat([column.float() for column in columns], dim=1).numpy()
 
 
 def _block_means(pictures: torch.Tensor, limit: int) -> tuple[torch.Tensor, int]:

@@ -204,11 +204,14 @@ def _like(data: Data, filled: np.ndarray, was_missing: np.ndarray, processor: Se
         table: Any = data  # of pandas, as far as we know
         columns = {}
         for place in holed:
-            column, is_hole = table[names[place]], was_missing[:, 0, place]
-            cells = _cells(filled[:, 0, place], place, processor)
-            if processor.is_category(place) and not isinstance(column.dtype, np.dtype):  # of pandas' own types
-                column = column.astype(object)
-            columns[names[place]] = column.where(~is_hole, cells)
+            column, is_hole, values = table[names[place]], was_missing[:, 0, place], filled[:, 0, place]
+            if not processor.is_category(place):
+                columns[names[place]] = column.where(~is_hole, values)
+                continue
+            cells = np.array(_cells(values, place, processor), dtype=object)
+            whole = column.astype(object).where(~is_hole, cells)
+            # pandas' own categories may lack the word.
+            columns[names[place]] = whole if str(column.dtype) == "category" else whole.astype(column.dtype)
         return table.assign(**columns)
     if not processor.reads_cells:
         return filled.reshape(np.shape(data))

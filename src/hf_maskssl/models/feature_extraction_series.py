@@ -1,12 +1,13 @@
 """Feature extractor for multi-channel series and tabular rows."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 from transformers import BatchFeature
 from transformers.feature_extraction_utils import FeatureExtractionMixin
-from transformers.utils import TensorType
+from transformers.utils import TensorType, logging
 
 from .standardization import (
     Array,
@@ -29,6 +30,8 @@ from .table_values import (
     rows_of_table,
     undo_normal_scores,
 )
+
+logger = logging.get_logger(__name__)
 
 # A sample: numbers, the cells of a row, or a row by the names of its columns. A batch: several, a table, or its columns by name.
 Sample: TypeAlias = Numbers | Sequence[Cell] | Mapping[str, Cell]
@@ -173,9 +176,17 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
         Raises:
             ValueError: A sample of another shape, infinite values, or a sample in which everything is missing.
         """
-        samples = [self.prepare_sample(sample) for sample in self._as_batch(series)]
+        raw = self._as_batch(series)
+        samples = [self.prepare_sample(sample) for sample in raw]
         if not samples:
             raise ValueError("series: expected at least one sample, got an empty batch")
+        unseen = Counter(name for sample in raw for name in self.unseen(sample))
+        if unseen:
+            logger.warning(
+                "categories that training did not have are missing values, by column: %s, of %d rows",
+                dict(unseen),
+                len(raw),
+            )
         return BatchFeature(as_model_inputs("input_values", samples), tensor_type=return_tensors)
 
     def prepare_sample(self, sample: Sample) -> np.ndarray:

@@ -15,16 +15,17 @@ from ...checks import AT_LEAST_1, Range
 from ...files import JsonObject, JsonView
 from ...methods.optional_fields import category_counts
 from ...models.feature_extraction_series import SeriesFeatureExtractor
-from ..kept_statistics import columns_in_order
+from ..kept_statistics import categories_of, columns_in_order
 from ..looking import columns_of, is_feature, is_list_of_numbers
 from ..processors import Processor
 from ..tables.columns import INDEX_COLUMN, left_out_words, numeric_columns
 from ..tables.empty_rows import Inputs, number_columns, observed_values
-from ..tables.preparing import RawSplit
+from ..tables.preparing import PreparedSplit, RawSplit
 from ..tables.report import DataReport
 from ..tables.sources import AnyDataset
 from ..tables.sources import column_names as columns_of_rows
 from ..tables.table_columns import holds_categories, unseen_categories
+from .base import Fitted, Summary
 from .guesses import NUMBERS, Guess, first_rows, metamae
 from .numeric import NumericArguments
 from .preparers import ArrayInput, NumericInput, SampleProcessor, TableInput
@@ -161,8 +162,9 @@ class TabularKind(SeriesInputs[TabularArguments]):
     def name_input(
         self, columns: list[str], config: PreTrainedConfig, known: JsonView, is_unnamed: bool
     ) -> JsonObject:
-        """Numbers without names are in the order of training."""
-        return {"input_column": columns[0]} if is_unnamed else {}
+        """Cells without names are in the order of training."""
+        unnamed: JsonObject = {"input_column": columns[0], "category_columns": None, "date_columns": None}
+        return unnamed if is_unnamed else {}
 
     def guess(self, rows: AnyDataset, label: str | None) -> Guess | None:
         """Columns of numbers and categories, without those that count rows; or one column of lists, where nothing else holds
@@ -217,6 +219,11 @@ class TabularKind(SeriesInputs[TabularArguments]):
         columns = feature_columns(args, None, train_split)
         is_one_list = isinstance(args.input_column, str)
         left_out = {} if args.input_column is not None else _features(args, train_split)[1]
+        if is_one_list and category_counts(config) is not None:
+            raise ValueError(
+                f"model.category_counts is of columns with names, but data.input_column is the one column {args.input_column!r}: "
+                "list the columns, or remove model.category_counts"
+            )
         found = Features(columns) if is_one_list else find_features(args, columns, train_split)
         if not is_one_list and len(found.names) != config.series_length:
             raise ValueError(
@@ -224,7 +231,8 @@ class TabularKind(SeriesInputs[TabularArguments]):
                 f"{list(found.names)}; set model.series_length to {len(found.names)} or list other columns in "
                 f"data.input_column{left_out_words(left_out)}"
             )
-        check_counts(found, config)
+        if not is_one_list:
+            check_counts(found, config)
         return SeriesFeatureExtractor(
             1,
             config.series_length,
@@ -288,27 +296,40 @@ class TabularKind(SeriesInputs[TabularArguments]):
     def _describe_categories(
         self, splits: Mapping[str, RawSplit], args: TabularArguments, processor: Processor, report: DataReport
     ) -> None:
-        """Add how many categories columns have, and how many rows have one that training did not have, which a warning says."""
+        """Add how many categories columns have, and how many rows have one that training did not have."""
         known = common_categories(args, processor, report.features or [], splits["train"].rows)
         report.categories = {name: len(categories) for name, categories in known.items()}
         for name, split in splits.items():
             if not known or not isinstance(split.rows, Dataset):
                 continue
-            found = unseen_categories(split.rows, known, known)
-            report.splits[name].unseen = found
-            for column, count in found.items():
-                logger.warning(
-                    "%s split: %d of %d rows have in column %r a category that training did not have, which is missing",
-                    name,
-                    count,
-                    len(split.rows),
-                    column,
-                )
+            report.splits[name].unseen = unseen_categories(split.rows, known)
+
+    def rows(self, split: RawSplit, args: TabularArguments, config: PreTrainedConfig, fitted: Fitted) -> PreparedSplit:
+        """The rows; a warning counts those with a category that training did not have."""
+        for column, count in unseen_categories(split.rows, categories_of(fitted.processor)).items():
+            logger.warning(
+                "%s split: %d of %d rows have in column %r a category that training did not have, which is missing",
+                split.name,
+                count,
+                len(split.rows),
+                column,
+            )
+        return super().rows(split, args, config, fitted)
 
     def row_inputs(self, rows: AnyDataset, args: TabularArguments) -> Inputs:
         if args.input_column is not None or args.missing == "error" or not isinstance(rows, Dataset):
             return self.inputs(args)
         return [number_columns(_features(args, rows)[0], args.invalid_value)]
+
+    def summary(self, args: TabularArguments, config: PreTrainedConfig | None) -> Summary:
+        given = args.category_columns
+        named = {
+            "columns of categories": ["all of words or booleans"] if given == AUTO else named_categories(given),
+            "columns of dates": args.date_columns or [],
+            "columns as normal scores of their ranks": args.quantile_columns or [],
+        }
+        words = [(name, ", ".join(columns) or None) for name, columns in named.items()]
+        return [*super().summary(args, config), *words]
 
     def input_words(self, args: TabularArguments) -> str:
         kinds = "column of numbers or categories" if args.category_columns else "numeric column"

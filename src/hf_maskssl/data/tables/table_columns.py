@@ -1,6 +1,6 @@
 """Columns of a table that hold categories, dates or heavy tails: which they are, and what the training rows have in them."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 
 import datasets
@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from datasets import Dataset
 
 from ...extras import missing_extra
-from ...models.table_values import DATE_PARTS, Category, category_key, date_of, is_missing, number_of
+from ...models.table_values import DATE_PARTS, Category, category_key, category_numbers, date_of, is_missing, number_of
 from .sources import AnyDataset
 from .statistics import STATISTICS_ROWS
 
@@ -155,15 +155,15 @@ def find_quantiles(rows: AnyDataset, column: str, scale: float, invalid_value: f
     return found
 
 
-def unseen_categories(
-    rows: AnyDataset, known: Mapping[str, Sequence[Category]], columns: Collection[str]
-) -> dict[str, int]:
+def unseen_categories(rows: AnyDataset, known: Mapping[str, Sequence[Category]]) -> dict[str, int]:
     """Column -> rows whose category is none of the known ones; columns that have none are left out. A stream is not counted."""
     found: dict[str, int] = {}
-    if not isinstance(rows, Dataset):
+    if not isinstance(rows, Dataset) or not len(rows):
         return found
-    for column in columns:
-        keys = {category_key(category) for category in known[column]}
+    for column, categories in known.items():
+        if column not in rows.column_names:
+            continue
+        keys = category_numbers(categories)
         count = sum(
             number for value, number in count_categories(rows, column).items() if category_key(value) not in keys
         )
