@@ -23,6 +23,8 @@ from hf_maskssl.commands.fields import (
 )
 from hf_maskssl.data.arguments import ARGUMENTS, DataArguments
 from hf_maskssl.methods import METHODS
+from hf_maskssl.preparing.catalogue import DATA_SETS
+from hf_maskssl.preparing.pages import how_to_get
 
 ROOT = Path(__file__).resolve().parent.parent
 WIDTH = 80
@@ -103,6 +105,30 @@ def help_of(verb: str) -> str:
     return printed.getvalue()
 
 
+# ---- data sets -----------------------------------------------------------------------------------------------------------
+
+
+def data_sets() -> str:
+    """The papers' data sets: a table of all, and what each is made from."""
+    rows = ["| name | rows | classes | papers' numbers | option |", "|---|---|---|---|---|"]
+    parts = []
+    for name, record in DATA_SETS.items():
+        counts = " + ".join("?" if count is None else f"{count:,}" for count in record.rows.values())
+        classes = " / ".join(dict.fromkeys(f"{count:,}" for count in record.labels.values())) or "-"
+        scored = [use for use in record.uses if use.command != "pretrain"] or record.uses
+        numbers = "; ".join(markdown(use.expected) for use in scored)
+        rows.append(f"| `{name}` | {counts} | {classes} | {numbers} | `{how_to_get(record)}` |")
+        files = "\n".join(f"- `{line}`" for line in record.layout)
+        text = [
+            f"### {name}",
+            f"{markdown(record.title)}. {markdown(record.paper)}. Licence: {markdown(record.licence)}.",
+        ]
+        text += [f"Source: <{record.source}>", files, f"{markdown(record.splits)}.", markdown(record.note)]
+        text += ["Documented: " + ", ".join(f"<{address}>" for address in record.documented)]
+        parts += [one for one in text if one]
+    return "\n\n".join(["\n".join(rows), *parts])
+
+
 # ---- API ---------------------------------------------------------------------------------------------------------------
 
 # Module -> what its names are for.
@@ -146,6 +172,7 @@ def text_below_title(name: str) -> str:
 PARTS: dict[str, Callable[[], str]] = {
     "fields": fields,
     "commands": commands,
+    "data_sets": data_sets,
     "api": api,
     "changelog": lambda: text_below_title("CHANGELOG.md"),
     "security": lambda: text_below_title("SECURITY.md"),

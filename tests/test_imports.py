@@ -21,6 +21,7 @@ ORDER = [
     "methods",
     "",
     "data",
+    "preparing",
     "annotation",
     "evaluation",
     "pictures",

@@ -12,6 +12,7 @@ from ..version import __version__
 # Verb -> (module:function below the package, what it does), in the order of a project.
 VERBS = {
     "recipes": ("commands.recipes:main", "list, show or copy the recipes of the package"),
+    "data": ("commands.data:main", "prepare the papers' data sets from their releases"),
     "fields": ("commands.fields:main", "list the fields of a recipe: type, default, meaning"),
     "describe": ("commands.describe:main", "describe a recipe's data, and what its run will need"),
     "tokenizer": ("commands.tokenizer:main", "train a WordPiece tokenizer"),

@@ -1,0 +1,241 @@
+"""From the files of a release to Parquet, checks of the counts, and recipes that read what was written."""
+
+import logging
+import shutil
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import yaml
+
+from ..files import JsonObject, incomplete_folder, replace_folder, write_json
+from ..recipes import read_yaml
+from ..terminal import PATIENCE, MovingLine, counted
+from ..version import __version__
+from .raw import RawFolder
+from .record import PaperData, Rows, Use, use_fields
+from .writing import SplitFile
+
+REPORT_FILE = "prepared.json"
+# What readers raise for a file that is not what its name says: of ours, of Arrow, pandas, NumPy, and Python's struct.
+UNREADABLE = (ValueError, LookupError, OSError, EOFError, struct.error, pa.ArrowException)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Prepared:
+    """What a preparation has written.
+
+    Attributes:
+        folder: Folder with a Parquet file for each split, the recipes and the report.
+        rows: Split -> number of rows.
+        classes: Column of labels -> number of classes over all splits.
+        differences: What differs from the whole release, a sentence each.
+        recipes: Uses whose recipe was written.
+    """
+
+    folder: Path
+    rows: dict[str, int] = field(default_factory=dict)
+    classes: dict[str, int] = field(default_factory=dict)
+    differences: list[str] = field(default_factory=list)
+    recipes: list[tuple[Use, Path]] = field(default_factory=list)
+
+
+def prepare(
+    record: PaperData,
+    roots: tuple[Path, ...],
+    folder: Path,
+    *,
+    partial: bool = False,
+    max_rows: int | None = None,
+    keeps_paths: bool = False,
+    overwrite: bool = False,
+) -> Prepared:
+    """Write a data set as Parquet, with the paper's splits and a recipe for each use.
+
+    The folder gets its name when all is written; before that it lies beside it under a name that ends with `.incomplete`.
+
+    Args:
+        record: Data set.
+        roots: Folders with the files of the release.
+        folder: Folder to write.
+        partial: Whether rows whose file is missing are left out, where a list of the release names files.
+        max_rows: Largest number of rows of each split, for a trial.
+        keeps_paths: Whether pictures and sounds stay where they are, and only their paths are written.
+        overwrite: Whether an earlier preparation in a folder of that name is replaced.
+
+    Raises:
+        FileNotFoundError: A file of the release is missing.
+        FileExistsError: The folder exists, and is none of an earlier preparation or is not to be replaced.
+        ValueError: A file is not what the release has, or a split is left without rows.
+    """
+    for root in roots:
+        if not root.is_dir():
+            raise FileNotFoundError(f"--raw {root}: no such folder. It holds the files of {record.source}, unpacked")
+    _refuse_existing(folder, overwrite)
+    raw = RawFolder(roots, record.name, record.source, partial, max_rows)
+    unfinished = incomplete_folder(folder.resolve())
+    try:
+        prepared = _write_splits(record, raw, unfinished, keeps_paths or record.keeps_paths)
+        prepared.folder = folder
+        prepared.differences = list(_differences(record, prepared, raw))
+        prepared.recipes = [(use, folder / use.file) for use in record.uses]
+        for use in record.uses:
+            (unfinished / use.file).write_text(_recipe_text(record, use, folder.resolve()), encoding="utf-8")
+        write_json(unfinished / REPORT_FILE, _report(record, prepared, raw, max_rows))
+        _refuse_existing(folder, overwrite)
+        replace_folder(unfinished, folder.resolve())
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    for difference in prepared.differences:
+        logger.warning("%s: %s", record.name, difference)
+    return prepared
+
+
+def _refuse_existing(folder: Path, overwrite: bool) -> None:
+    """Only what an earlier preparation has written is replaced: a folder of that name may hold the release."""
+    if not folder.exists():
+        return
+    if not overwrite:
+        raise FileExistsError(f"--output_dir {folder} exists already: name another folder, or add --overwrite")
+    if not (folder / REPORT_FILE).is_file():
+        raise FileExistsError(
+            f"--output_dir {folder} was not written by a preparation (it has no {REPORT_FILE}), so it is not replaced: "
+            "name another folder"
+        )
+
+
+def _write_splits(record: PaperData, raw: RawFolder, folder: Path, keeps_paths: bool) -> Prepared:
+    """Write every split; the counts."""
+    files = {
+        split: SplitFile(folder / f"{split}.parquet", record.columns, list(record.labels), keeps_paths)
+        for split in record.rows
+    }
+    total = sum(min(count or 0, raw.max_rows or count or 0) for count in record.rows.values())
+    try:
+        with MovingLine("row", total, delay=PATIENCE) as line:
+            for split, content in _named_errors(record, raw):
+                line.update(_write(files[split], content, raw.max_rows))
+    finally:
+        for file in files.values():
+            file.close()
+    empty = [split for split, file in files.items() if not file.rows]
+    if empty:
+        raise ValueError(
+            f"--raw {raw.roots[0]}: no row for {' and '.join(empty)} of {record.name}: is the release whole? "
+            f"{record.source}"
+        )
+    classes = {name: len({value for file in files.values() for value in file.values[name]}) for name in record.labels}
+    return Prepared(folder, {split: file.rows for split, file in files.items()}, classes)
+
+
+def _write(file: SplitFile, content: Mapping[str, object] | pa.RecordBatch, max_rows: int | None) -> int:
+    """Write a row or a batch as far as `max_rows` lets; the number of rows written."""
+    room = None if max_rows is None else max_rows - file.rows
+    if room is not None and room <= 0:
+        return 0
+    before = file.rows
+    if isinstance(content, pa.RecordBatch):
+        file.add_batch(content if room is None else content.slice(0, room))
+    else:
+        file.add(content)
+    return file.rows - before
+
+
+def _named_errors(record: PaperData, raw: RawFolder) -> Iterator[Rows]:
+    """The rows of a reader, whose errors name the file that was being read.
+
+    Raises:
+        ValueError: A file is not what the release has.
+    """
+    try:
+        yield from record.read(raw)
+    except FileNotFoundError:
+        raise
+    except UNREADABLE as error:
+        words = f"{error}" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
+        where = str(raw.current or raw.roots[0])
+        place = "" if where in words else f"{where}: "
+        raise ValueError(f"--raw: {place}not what {record.name} is released as ({record.source}): {words}") from error
+
+
+def _differences(record: PaperData, prepared: Prepared, raw: RawFolder) -> Iterator[str]:
+    """What of the counts is not as in the whole release, a sentence each."""
+    if raw.left_out:
+        yield f"left out are {counted(raw.left_out, 'row')} without a file (--partial)"
+    if raw.max_rows is not None:
+        yield f"at most {raw.max_rows:,} rows of each split are taken (--max_rows): no number of a paper compares"
+        return
+    for split, expected in record.rows.items():
+        if expected is not None and prepared.rows[split] != expected:
+            yield f"{split} has {counted(prepared.rows[split], 'row')}, the whole release gives {expected:,}"
+    for name, expected in record.labels.items():
+        if prepared.classes[name] != expected:
+            yield f"{name} has {counted(prepared.classes[name], 'class')}, the whole release has {expected:,}"
+
+
+def _recipe_text(record: PaperData, use: Use, folder: Path) -> str:
+    """A recipe of the package, pointed to the prepared files, as YAML."""
+    sections = read_yaml(use.recipe)
+    wanted = {"pretrain": ("model", "data", "probe", "training"), "probe": ("data", "probe")}
+    kept: JsonObject = {name: sections[name] for name in wanted.get(use.command, sections) if name in sections}
+    data = {**kept["data"], **use_fields(use, record, folder)}
+    kept["data"] = {name: value for name, value in data.items() if value is not None}
+    changes = {"probe": use.probe, "finetuning": use.finetuning}
+    if "finetuning" in kept:  # recipes of several data sets are one in the package
+        changes["finetuning"] = {"output_dir": f"outputs/finetune_{record.name}", **use.finetuning}
+    for name, fields in changes.items():
+        if fields:
+            kept[name] = {**kept.get(name, {}), **fields}
+    head = [
+        f"# {record.title}.",
+        "#",
+        f"# The recipe {use.recipe} of hf_maskssl {__version__}, which reads the files beside this one.",
+        f"# Launch:   {' '.join(command_of(record, use, folder / use.file))}",
+        f"# Expected: {use.expected}",
+        f"# Source:   {record.source}",
+    ]
+    return "\n".join(head) + "\n\n" + yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, width=120)
+
+
+def command_of(record: PaperData, use: Use, path: Path | str) -> list[str]:
+    """The command line that runs a written recipe: its words, an option with its value as one.
+
+    Args:
+        record: Data set.
+        use: Recipe in question.
+        path: Path of the written recipe.
+    """
+    if use.command != "probe":
+        return ["hf-maskssl", use.command, str(path)]
+    output = f"--output outputs/{use.name or use.command}_{record.name}"
+    return ["hf-maskssl", "probe", checkpoint_of(use), str(path), output]
+
+
+def checkpoint_of(use: Use) -> str:
+    """The folder of the checkpoint that a probe looks at: what the recipe it follows has trained."""
+    sections = read_yaml(use.recipe)
+    folder: str = sections.get("training", {}).get("output_dir", f"outputs/{use.recipe}")
+    return folder
+
+
+def _report(record: PaperData, prepared: Prepared, raw: RawFolder, max_rows: int | None) -> JsonObject:
+    return {
+        "name": record.name,
+        "title": record.title,
+        "source": record.source,
+        "licence": record.licence,
+        "splits": record.splits,
+        "note": record.note,
+        "raw": [str(root.resolve()) for root in raw.roots],
+        "rows": prepared.rows,
+        "classes": prepared.classes,
+        "differences": prepared.differences,
+        "max_rows": max_rows,
+        "recipes": {use.file: use.expected for use in record.uses},
+        "version": __version__,
+    }

@@ -1,0 +1,154 @@
+"""The folder of an original release: files are found wherever its archive was unpacked, and missing ones are named."""
+
+import difflib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..checks import shown
+from ..files import INCOMPLETE
+
+# Folders below the one given in which a release's files are looked for, as archives bring folders of their own.
+DEPTHS = ("", "*/", "*/*/", "*/*/*/")
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z")
+MOST_NAMED = 8  # files that an error lists
+
+
+@dataclass(frozen=True)
+class Media:
+    """A picture or sound that is a file of the release."""
+
+    path: Path
+
+
+@dataclass
+class RawFolder:
+    """The files of a release.
+
+    Attributes:
+        roots: Folders to look in; several after a download of several archives.
+        name: Name of the data set, for errors.
+        source: Address of the release, for errors.
+        partial: Whether files that a list of the release names may be missing.
+        max_rows: Largest number of rows of a split, for readers that draw rows.
+        left_out: Number of rows whose file is missing.
+        current: File that is being read, for errors.
+    """
+
+    roots: tuple[Path, ...]
+    name: str = "the data set"
+    source: str = ""
+    partial: bool = False
+    max_rows: int | None = None
+    left_out: int = 0
+    current: Path | None = field(default=None, repr=False)
+
+    def find(self, *names: str) -> Path:
+        """The file or folder of the first of some names that is there.
+
+        Args:
+            *names: Paths as the release has them; the first is the one that errors name.
+
+        Raises:
+            FileNotFoundError: None is there; the error names what was found, the nearest name and the source.
+        """
+        for name in names:
+            found = next(self._places(name), None)
+            if found is not None:
+                self.current = found
+                return found
+        raise FileNotFoundError(self._missing(names))
+
+    def base(self, name: str) -> Path:
+        """The folder below which a path of the release lies: of "data/test.csv" the one that holds `data`."""
+        found = self.find(name)
+        return found.parents[len(Path(name).parts) - 1]
+
+    def every(self, pattern: str) -> list[Path]:
+        """The files of a pattern such as "train/*.tfrecord", sorted.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
+        for root in self.roots:
+            for depth in DEPTHS:
+                found = [path for path in sorted(root.glob(depth + pattern)) if not _is_unfinished(path)]
+                if found:
+                    self.current = found[0]
+                    return found
+        raise FileNotFoundError(self._missing([pattern]))
+
+    def listed(self, path: Path, why: Path) -> Media | None:
+        """A file that a list of the release names.
+
+        Args:
+            path: Path of the file.
+            why: Path of the list, for the error.
+
+        Returns:
+            The file, or None where it is missing and `partial` is set.
+
+        Raises:
+            FileNotFoundError: It is missing.
+        """
+        if path.is_file():
+            return Media(path)
+        if not self.partial:
+            near = difflib.get_close_matches(path.name, _names(path.parent), n=1) if path.parent.is_dir() else []
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise FileNotFoundError(
+                f"--raw: {path}, which {why.name} lists, is not there{hint}. Unpack the whole release ({self.source}), or "
+                "leave out rows whose files are missing: --partial"
+            )
+        self.left_out += 1
+        return None
+
+    def _places(self, name: str) -> Iterator[Path]:
+        for root in self.roots:
+            for depth in DEPTHS:
+                found = [root / name] if not depth else sorted(root.glob(depth + name))
+                yield from (path for path in found if path.exists() and not _is_unfinished(path))
+
+    def _missing(self, names: Iterable[str]) -> str:
+        names = list(names)
+        roots = " and ".join(str(root) for root in self.roots)
+        there = sorted({name for root in self.roots for name in _names(root)})
+        wanted = {part for name in names for part in Path(name).parts}
+        near = [match for part in sorted(wanted) for match in difflib.get_close_matches(part, there, n=1)]
+        archives = [name for name in there if name.lower().endswith(ARCHIVES)]
+        found = ", ".join(there[:MOST_NAMED]) + (
+            f" and {len(there) - MOST_NAMED} more" if len(there) > MOST_NAMED else ""
+        )
+        parts = [f"--raw {roots}: {self.name} needs {' or '.join(names)}, which is not there"]
+        parts.append(f"there {'is' if len(there) == 1 else 'are'} {found}" if there else "the folder is empty")
+        if near:
+            parts.append(f"is {near[0]!r} the one, under another name?")
+        elif archives:
+            parts.append(f"unpack {archives[0]} first")
+        return "; ".join(parts) + f". Get it from {self.source} (`hf-maskssl data show {self.name}` says the layout)"
+
+
+def _is_unfinished(path: Path) -> bool:
+    """Whether a path is part of what a preparation is writing, which may be beside the release."""
+    return any(part.endswith(INCOMPLETE) for part in path.parts)
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in folder.iterdir() if not _is_unfinished(path))
+    except OSError:
+        return []
+
+
+def wanted_columns(path: Path, found: Iterable[str], wanted: Iterable[str]) -> None:
+    """Refuse a table that lacks columns.
+
+    Raises:
+        ValueError: Naming the file, the column and what is there.
+    """
+    found = list(found)
+    for name in wanted:
+        if name not in found:
+            near = difflib.get_close_matches(name, found, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ValueError(f"{path}: no column {name!r}{hint}; it has {shown(found)}")

@@ -1,0 +1,371 @@
+"""Every data set from a release in miniature to Parquet, and through the recipes that were written."""
+
+import dataclasses
+import json
+import logging
+import string
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from miniatures import MINIATURES, Counts
+
+from hf_maskssl.data.arguments import DataArguments
+from hf_maskssl.data.preparation import prepare_data
+from hf_maskssl.data.tables.splits import read_splits
+from hf_maskssl.data.text.tokenizers import build_character_tokenizer
+from hf_maskssl.evaluation.arguments import ProbeArguments
+from hf_maskssl.preparing.catalogue import DATA_SETS
+from hf_maskssl.preparing.prepare import REPORT_FILE, Prepared, prepare
+from hf_maskssl.recipes import build_config, load_recipe, recipe_names
+from hf_maskssl.training import PretrainingArguments
+from hf_maskssl.training.finetuning.arguments import load_finetuning_recipe
+
+pytestmark = pytest.mark.usefixtures("private_cache")
+SECTIONS = {"model": dict, "data": DataArguments, "probe": ProbeArguments, "training": PretrainingArguments}
+NEEDS = {"eurosat": "tifffile", "wafer_map": "h5py", "bbbp": "rdkit"}
+# Readers that draw as many rows as they are asked for.
+DRAWN = {"pamap2": 12}
+# Shape of a sample of Table 16, and what the model gets it as.
+SHAPES = {
+    "pamap2": ("input_values", (52, 320)),
+    "higgs": ("input_values", (1, 28)),
+    "genomics": ("input_ids", (250,)),
+    "eurosat": ("pixel_values", (13, 64, 64)),
+    "wafer_map": ("pixel_values", (3, 32, 32)),
+    "cifar10": ("pixel_values", (3, 32, 32)),
+    "aircraft": ("pixel_values", (3, 32, 32)),
+    "traffic_sign": ("pixel_values", (3, 32, 32)),
+    "audio_mnist": ("pixel_values", (1, 224, 224)),
+    "librispeech": ("pixel_values", (1, 224, 224)),
+    "mscoco": ("pixel_values", (3, 224, 224)),
+    "vqa": ("pixel_values", (3, 224, 224)),
+}
+
+
+def prepared_miniature(name: str, folder: Path) -> tuple[Prepared, Counts]:
+    pytest.importorskip(NEEDS.get(name, "numpy"))
+    expected = MINIATURES[name](folder / "raw")
+    prepared = prepare(DATA_SETS[name], (folder / "raw",), folder / name, max_rows=DRAWN.get(name))
+    return prepared, expected
+
+
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> str:
+    """In the place of BERT's, which is on the Hub."""
+    letters = string.ascii_letters + string.digits + " ?[]"
+    build_character_tokenizer(letters, 32).save_pretrained(tmp_path / "tokenizer")
+    return str(tmp_path / "tokenizer")
+
+
+def test_every_data_set_has_a_miniature() -> None:
+    assert set(MINIATURES) == set(DATA_SETS)
+
+
+def test_table_16_is_whole() -> None:
+    """MetaMAE's Table 16, copied a second time: data set -> number of classes; what differs is a note of the record."""
+    table: dict[str, int | None] = {
+        **{"pamap2": 12, "higgs": 2, "eurosat": 10, "genomics": 10, "genomics_ood": 60, "pfam": 623, "scop": 1195},
+        **{"secondary_structure": None, "stability": None, "fluorescence": None, "audio_mnist": 10},
+        **{"google_speech": 36, "voxceleb1": 1251, "wafer_map": 9, "imagenet32": 1000, "cifar10": 10, "cub": 200},
+        **{"vgg_flowers": 102, "dtd": 47, "traffic_sign": 43, "aircraft": 100, "mscoco": 80, "vqa": 2},
+        **{"mismatched_caption": 2},
+    }
+    for name, classes in table.items():
+        assert list(DATA_SETS[name].labels.values())[:1] == ([] if classes is None else [classes]), name
+    assert dict(DATA_SETS["fluent_speech"].labels) == {"action": 6, "object": 14, "location": 4}
+    assert "librispeech" in DATA_SETS and "102" in DATA_SETS["aircraft"].note
+
+
+@pytest.mark.parametrize("record", DATA_SETS.values(), ids=lambda record: record.name)
+def test_record_is_whole(record: object) -> None:
+    assert isinstance(record, type(DATA_SETS["higgs"]))
+    assert record.uses and record.layout and record.splits and record.documented
+    assert {use.recipe for use in record.uses} <= set(recipe_names())
+    assert len({use.file for use in record.uses}) == len(record.uses)
+    assert set(record.labels) <= set(record.columns)
+
+
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_release_becomes_splits_and_recipes(name: str, tmp_path: Path, tokenizer: str) -> None:
+    prepared, expected = prepared_miniature(name, tmp_path)
+    record, folder = DATA_SETS[name], tmp_path / name
+    assert prepared.rows == expected
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        [*(f"{split}.parquet" for split in record.rows), *(use.file for use in record.uses), REPORT_FILE]
+    )
+    assert [path for path in tmp_path.iterdir() if path.name.endswith(".incomplete")] == []
+    assert json.loads((folder / REPORT_FILE).read_text())["rows"] == expected
+    for split, rows in expected.items():
+        table = pq.read_table(folder / f"{split}.parquet")
+        assert table.num_rows == rows and table.column_names == list(record.columns)
+    for use in record.uses:
+        path = folder / use.file
+        assert use.expected in path.read_text(encoding="utf-8")
+        if use.command == "finetune":
+            # A handful of molecules cannot be cut by scaffolds.
+            data = dataclasses.replace(load_finetuning_recipe(path, []).data, split="given")
+            rows = next(iter(read_splits(data).values()))
+            assert rows.column_names is not None and data.label_column in rows.column_names
+            continue
+        sections = load_recipe(path, (), SECTIONS)
+        data = dataclasses.replace(sections["data"], max_train_samples=4, max_test_samples=4)
+        if "tokenizer" in data.__dataclass_fields__ and data.tokenizer is not None:
+            data = dataclasses.replace(data, tokenizer=tokenizer)
+        model = load_recipe(use.recipe)["model"]
+        if name in ("mscoco", "mismatched_caption", "vqa"):
+            model["vocab_size"] = 72
+        ready = prepare_data(data, build_config(model))
+        batch = ready.collator([ready.train[row] for row in range(2)])
+        if name in SHAPES:
+            key, shape = SHAPES[name]
+            assert tuple(batch[key].shape) == (2, *shape)
+        if use.command == "probe":
+            assert "labels" in batch and ready.test is not None
+
+
+# What the papers' splits are
+
+
+def column(folder: Path, split: str, name: str) -> list[object]:
+    values: list[object] = pq.read_table(folder / f"{split}.parquet", columns=[name]).column(name).to_pylist()
+    return values
+
+
+def test_windows_are_of_one_activity_of_the_splits_subjects(tmp_path: Path) -> None:
+    prepared_miniature("pamap2", tmp_path)
+    classes = {split: set(column(tmp_path / "pamap2", split, "label")) for split in ("train", "test")}
+    # Subject 101's activity is the sixth of the list in the miniature, and so on.
+    assert classes["train"] <= {subject % 12 for subject in (101, 102, 103, 104, 107, 108, 109)}
+    assert classes["test"] <= {105 % 12, 106 % 12} and len(classes["train"]) > 2
+    series = np.array(column(tmp_path / "pamap2", "train", "series"))
+    assert series.shape == (12, 52, 320) and np.isfinite(series).all()
+
+
+def test_higgs_is_cut_as_dabs_does(tmp_path: Path) -> None:
+    prepared_miniature("higgs", tmp_path)
+    rows = {
+        split: [round(cells[0]) for cells in column(tmp_path / "higgs", split, "inputs")]  # type: ignore[index]
+        for split in ("train", "probe", "test")
+    }
+    order = np.random.RandomState(42).permutation(180)
+    assert sorted(rows["train"]) == sorted(order[:162].tolist())
+    order = np.random.RandomState(42).permutation(20) + 180
+    assert sorted(rows["probe"]) == sorted(order[:18].tolist()) and sorted(rows["test"]) == sorted(order[18:].tolist())
+    labels = column(tmp_path / "higgs", "train", "label")
+    assert [row % 2 for row in rows["train"]] == labels
+
+
+def test_the_last_rows_are_the_test(tmp_path: Path) -> None:
+    prepared_miniature("year", tmp_path)
+    assert sorted(round(value) for value in column(tmp_path / "year", "test", "timbre_01")) == list(range(90, 100))  # type: ignore[call-overload]
+    together = [
+        round(value)  # type: ignore[call-overload]
+        for split in ("train", "valid", "test")
+        for value in column(tmp_path / "year", split, "timbre_01")
+    ]
+    assert sorted(together) == list(range(100))
+
+
+def test_bases_are_letters(tmp_path: Path) -> None:
+    from miniatures import bases
+
+    prepared_miniature("genomics", tmp_path)
+    known = {"".join("ACGT"[base] for base in bases(row)): row % 10 for row in range(30)}
+    for split in ("train", "probe", "test"):
+        sequences = column(tmp_path / "genomics", split, "sequence")
+        labels = column(tmp_path / "genomics", split, "label")
+        assert [known[str(sequence)] for sequence in sequences] == labels
+
+
+def test_padding_is_the_fourth_class(tmp_path: Path) -> None:
+    prepared_miniature("secondary_structure", tmp_path)
+    table = pq.read_table(tmp_path / "secondary_structure" / "train.parquet").to_pylist()
+    assert {len(row["padded"]) for row in table} == {len(row["ss4"]) for row in table} == {128}
+    assert table[0]["ss4"] == table[0]["ss3"] + [3] * 98 and table[0]["padded"].endswith("X" * 98)
+    assert table[1]["ss4"] == table[1]["ss3"][:128] and len(table[1]["primary"]) == 130
+    assert table[0]["mask"] == [1] * 29 + [0]
+
+
+def test_speakers_are_cut_one_by_one(tmp_path: Path) -> None:
+    prepared_miniature("librispeech", tmp_path)
+    counts = {split: Counter(column(tmp_path / "librispeech", split, "speaker_id")) for split in ("probe", "test")}
+    assert counts == {"probe": Counter({84: 4, 1272: 4}), "test": Counter({84: 1, 1272: 1})}
+
+
+def test_test_files_are_not_trained_on(tmp_path: Path) -> None:
+    prepared_miniature("google_speech", tmp_path)
+    tested = column(tmp_path / "google_speech", "test", "label")
+    trained = Counter(column(tmp_path / "google_speech", "train", "label"))
+    assert sorted(map(str, tested)) == ["no", "yes"]
+    assert trained == Counter({"yes": 2, "no": 2, "_background_noise_": 3})
+
+
+def test_flowers_are_cut_as_dabs_does(tmp_path: Path) -> None:
+    prepared_miniature("vgg_flowers", tmp_path)
+    random = np.random.RandomState(42)
+    expected = []
+    for label, files in ((1, [0, 2, 4, 6, 8]), (0, [1, 3, 5, 7, 9])):
+        order = np.arange(5)
+        random.shuffle(order)
+        expected += [(f"image_{files[place] + 1:05d}.jpg", label) for place in order[4:]]
+    rows = pq.read_table(tmp_path / "vgg_flowers" / "test.parquet").to_pylist()
+    assert sorted((row["image"]["path"], row["label"]) for row in rows) == sorted(expected)
+
+
+def test_planes_are_cut_to_their_boxes(tmp_path: Path) -> None:
+    import datasets
+
+    prepared_miniature("aircraft", tmp_path)
+    rows = datasets.load_dataset("parquet", data_files=str(tmp_path / "aircraft" / "train.parquet"), split="train")
+    assert rows[0]["image"].size == (4, 5) and rows[0]["label"] == "Boeing 707-320"
+
+
+def test_wafers_are_drawn_in_matlabs_order(tmp_path: Path) -> None:
+    import datasets
+
+    prepared_miniature("wafer_map", tmp_path)
+    rows = datasets.load_dataset("parquet", data_files=str(tmp_path / "wafer_map" / "probe.parquet"), split="train")
+    assert set(rows["label"]) <= {"none", "edge-ring", "loc"}
+    picture = np.asarray(rows[0]["image"])
+    assert picture.shape[0] == 5 and set(np.unique(picture)) <= {0, 127, 255}
+    assert set(column(tmp_path / "wafer_map", "train", "label")) == {None}
+
+
+def test_half_of_the_captions_are_another_pictures(tmp_path: Path) -> None:
+    prepared_miniature("mismatched_caption", tmp_path)
+    rows = pq.read_table(tmp_path / "mismatched_caption" / "train.parquet").to_pylist()
+    for row in rows:
+        image = int(Path(row["image"]["path"]).stem)
+        assert row["image"]["bytes"] is None and Path(row["image"]["path"]).is_file()
+        if row["label"] == 1:
+            assert row["caption"] == f"last {image}"
+    assert 0 < sum(row["label"] for row in rows) < len(rows)
+    assert sorted(row["caption"] for row in rows) == sorted(f"last {image}" for image in range(1, 9))
+
+
+def test_half_of_the_answers_are_wrong(tmp_path: Path) -> None:
+    prepared_miniature("vqa", tmp_path)
+    rows = pq.read_table(tmp_path / "vqa" / "train.parquet").to_pylist()
+    assert all((row["text"] == "Is it? [SEP] yes") == (row["label"] == 1) for row in rows)
+    assert {row["label"] for row in rows} == {0, 1}
+
+
+def test_a_task_without_a_label_is_a_gap(tmp_path: Path) -> None:
+    prepared_miniature("tox21", tmp_path)
+    values = column(tmp_path / "tox21", "train", "NR-AR")
+    assert values == [None, 1, 0, 1, 0, None]
+
+
+# Counts, options, mistakes
+
+
+def test_a_whole_release_has_no_difference(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    expected = MINIATURES["cub"](tmp_path / "raw")
+    record = dataclasses.replace(DATA_SETS["cub"], rows=expected, labels={"label": 2})
+    assert prepare(record, (tmp_path / "raw",), tmp_path / "whole").differences == []
+    assert caplog.text == ""
+    with caplog.at_level(logging.WARNING):
+        found = prepare(DATA_SETS["cub"], (tmp_path / "raw",), tmp_path / "less").differences
+    assert found == [
+        "train has 4 rows, the whole release gives 5,994",
+        "test has 2 rows, the whole release gives 5,794",
+        "label has 2 classes, the whole release has 200",
+    ]
+    assert "cub: train has 4 rows" in caplog.text
+
+
+def test_a_missing_file_is_an_error_or_a_row_less(tmp_path: Path) -> None:
+    MINIATURES["cub"](tmp_path)
+    lost = tmp_path / "CUB_200_2011" / "images" / "001.Bird_0" / "Bird_2.jpg"
+    lost.rename(lost.with_name("Bird_22.jpg"))
+    with pytest.raises(
+        FileNotFoundError, match=r"Bird_2.jpg, which images.txt lists, is not there .*'Bird_22.jpg'.*--partial"
+    ):
+        prepare(DATA_SETS["cub"], (tmp_path,), tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["CUB_200_2011"]
+    prepared = prepare(DATA_SETS["cub"], (tmp_path,), tmp_path / "out", partial=True)
+    assert prepared.rows == {"train": 3, "test": 2}
+    assert prepared.differences[0] == "left out are 1 row without a file (--partial)"
+
+
+def test_no_more_rows_than_asked_for(tmp_path: Path) -> None:
+    MINIATURES["higgs"](tmp_path)
+    prepared = prepare(DATA_SETS["higgs"], (tmp_path,), tmp_path / "out", max_rows=5)
+    assert prepared.rows == {"train": 5, "probe": 5, "test": 2}
+    assert len(prepared.differences) == 1 and "--max_rows" in prepared.differences[0]
+
+
+def test_paths_in_place_of_bytes(tmp_path: Path) -> None:
+    MINIATURES["dtd"](tmp_path)
+    prepare(DATA_SETS["dtd"], (tmp_path,), tmp_path / "out", keeps_paths=True)
+    cells = column(tmp_path / "out", "test", "image")
+    expected = tmp_path.resolve() / "dtd" / "images" / "banded" / "banded_test1.jpg"
+    assert cells[0] == {"bytes": None, "path": str(expected)}
+
+
+def test_a_folder_that_exists_is_kept(tmp_path: Path) -> None:
+    MINIATURES["dtd"](tmp_path)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(FileExistsError, match="--output_dir .*out exists already"):
+        prepare(DATA_SETS["dtd"], (tmp_path,), tmp_path / "out")
+    with pytest.raises(FileExistsError, match="was not written by a preparation"):
+        prepare(DATA_SETS["dtd"], (tmp_path / "dtd",), tmp_path / "dtd", overwrite=True)
+    assert (tmp_path / "dtd" / "labels").is_dir()
+    prepare(DATA_SETS["dtd"], (tmp_path,), tmp_path / "first")
+    prepare(DATA_SETS["dtd"], (tmp_path,), tmp_path / "first", max_rows=1, overwrite=True)
+    assert pq.read_table(tmp_path / "first" / "train.parquet").num_rows == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dtd", "first", "out"]
+
+
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_an_empty_folder_is_one_error(name: str, tmp_path: Path) -> None:
+    pytest.importorskip(NEEDS.get(name, "numpy"))
+    with pytest.raises(FileNotFoundError, match=f"{name} needs .*the folder is empty.*Get it from http"):
+        prepare(DATA_SETS[name], (tmp_path,), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def breakages() -> Iterator[tuple[str, str, bytes, str]]:
+    """(data set, file, its content, what the error says)."""
+    yield (
+        "pamap2",
+        "PAMAP2_Dataset/Protocol/subject101.dat",
+        b"1 2 3\n4 5 6\n",
+        "subject101.dat.*expected 54 columns, got 3",
+    )
+    yield "higgs", "HIGGS.csv.gz", b"not packed", "HIGGS.csv.gz.*not what higgs is released as"
+    yield "year", "YearPredictionMSD.txt", b"2001,1,2\n", "expected the label and 90 features, got 3 columns"
+    yield "genomics", "llr/before_2011_in_tr/before_2011_in_tr-00000-of-00002.tfrecord", b"abcd", "cut, or no TFRecord"
+    yield "scop", "remote_homology/remote_homology_train.json", b'[{"primary": "AC"', "cut, or no JSON of records"
+    yield (
+        "scop",
+        "remote_homology/remote_homology_train.json",
+        b'[{"primary": "A", "fold_lable": 1}]',
+        "'fold_label'.*'fold_lable'",
+    )
+    yield (
+        "stability",
+        "stability/stability_train.json",
+        b'[{"primary": "A", "stability_score": []}]',
+        "a list of one, got",
+    )
+    yield "cifar10", "cifar-10-batches-bin/data_batch_1.bin", bytes(3000), "data_batch_1.bin.*the file is cut"
+    yield "imagenet32", "val_data.npz", b"PK", "val_data.npz"
+    yield "aircraft", "fgvc-aircraft-2013b/data/images/0034309.jpg", b"no picture", "not what aircraft is released as"
+    yield "mscoco", "annotations/captions_train2017.json", b"[]", "an object with the list 'annotations'"
+    yield "hiv", "HIV.csv", b"smiles,active\nCC,1\n", "no column 'HIV_active'"
+    yield "fluent_speech", "fluent_speech_commands_dataset/data/train_data.csv", b"path,act\n", "no column 'action'"
+
+
+@pytest.mark.parametrize(("name", "file", "content", "message"), breakages())
+def test_a_broken_file_is_named(name: str, file: str, content: bytes, message: str, tmp_path: Path) -> None:
+    MINIATURES[name](tmp_path)
+    assert (tmp_path / file).is_file()
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        prepare(DATA_SETS[name], (tmp_path,), tmp_path / "out", max_rows=4)
+    assert not (tmp_path / "out").exists()
