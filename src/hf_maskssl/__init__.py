@@ -45,6 +45,7 @@ _PUBLIC = {
     "MultiMAEForImageClassification": "models.modeling_multimae_heads",
     "MultiMAEForSemanticSegmentation": "models.modeling_multimae_heads",
     "MultiMAEForDepthEstimation": "models.modeling_multimae_heads",
+    "MultiMAEForDenseRegression": "models.modeling_multimae_heads",
     "PoSMinimaxBertConfig": "models.configuration_pos_minimax_bert",
     "PoSMinimaxBertModel": "models.modeling_pos_minimax_bert",
     "PoSMinimaxBertForPreTraining": "models.modeling_pos_minimax_bert",

@@ -31,7 +31,10 @@ globals().update(
             num_tokens=NUM_TOKENS,
             encoded={"": 1 + NUM_TOKENS, "MultiMAEForPretraining": 1 + NUM_VISIBLE},  # behind the global token
             draws={"MultiMAEForPretraining": draws},
-            labels={"MultiMAEForDepthEstimation": lambda size: {"labels": torch.full((size, 16, 16), 0.7)}},
+            labels={
+                "MultiMAEForDepthEstimation": lambda size: {"labels": torch.full((size, 16, 16), 0.7)},
+                "MultiMAEForDenseRegression": lambda size: {"labels": torch.full((size, 2, 16, 16), 0.7)},
+            },
         )
     )
 )

@@ -14,6 +14,7 @@ from transformers import (
     AutoConfig,
     AutoModelForDepthEstimation,
     AutoModelForImageClassification,
+    AutoModelForImageToImage,
     AutoModelForSemanticSegmentation,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -561,6 +562,7 @@ def test_card_of_a_finetuned_model(tmp_path: Path, make_run: Any, monkeypatch: p
         ("multimae_rgb", "classification", AutoModelForImageClassification, (2,)),
         ("multimae", "semantic_segmentation", AutoModelForSemanticSegmentation, (2, 8, 8)),
         ("multimae", "depth_estimation", AutoModelForDepthEstimation, (2, 16, 16)),
+        ("multimae", "dense_regression", AutoModelForImageToImage, (2, 3, 16, 16)),
     ],
 )
 def test_snippets_of_finetuned_models_run(
@@ -572,7 +574,8 @@ def test_snippets_of_finetuned_models_run(
     config = AutoConfig.from_pretrained(folder, num_labels=1 if task == "regression" else 3, **small)
     auto_class.from_config(config).save_pretrained(folder)
     for _, code in loading_snippets(folder, config, PLACEHOLDER, recipe.data, task):
-        result = run_snippet(code, folder, {"regression": "values", "depth_estimation": "depth"}.get(task, "classes"))
+        names = {"regression": "values", "dense_regression": "values", "depth_estimation": "depth"}
+        result = run_snippet(code, folder, names.get(task, "classes"))
         assert result.shape == shape and auto_class.__name__ in code
 
 

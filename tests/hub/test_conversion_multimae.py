@@ -12,7 +12,13 @@ import pytest
 import torch
 from transformers import AutoImageProcessor, AutoModel, AutoModelForPreTraining
 
-from hf_maskssl import scripts
+from hf_maskssl import (
+    MultiMAEForDenseRegression,
+    MultiMAEForDepthEstimation,
+    MultiMAEForImageClassification,
+    MultiMAEForSemanticSegmentation,
+    scripts,
+)
 from hf_maskssl.hub import conversion
 from hf_maskssl.hub.load_checkpoint import arguments_of
 from hf_maskssl.methods import find_method
@@ -222,6 +228,125 @@ def test_example_inputs_fit(released: Path) -> None:
 
 
 # ---- refused ------------------------------------------------------------------------------------------------------
+
+
+# ---- fine-tuned checkpoints ---------------------------------------------------------------------------------------
+
+
+def convolution(name: str, rows: int, columns: int, size: int, bias: bool = True) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {f"{name}.weight": (rows, columns, size, size)}
+    return shapes | ({f"{name}.bias": (rows,)} if bias else {})
+
+
+def linear(name: str, rows: int, columns: int, bias: bool = True) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (rows, columns)} | ({f"{name}.bias": (rows,)} if bias else {})
+
+
+def dpt(outputs: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """A DPT head with maps of 4, 5, 6 and 7 channels and a fusion of 8, without the tensors that it holds twice."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for number, channels in enumerate((4, 5, 6, 7), 1):
+        shapes |= convolution(f"act_{number}_postprocess.0", channels, WIDTH, 1)
+        if number != 3:
+            shapes |= convolution(f"act_{number}_postprocess.1", channels, channels, {1: 4, 2: 2, 4: 3}[number])
+        shapes |= convolution(f"scratch.layer{number}_rn", 8, channels, 3, bias=False)
+        shapes |= convolution(f"scratch.refinenet{number}.out_conv", 8, 8, 1)
+        for unit in (1, 2):
+            for layer in (1, 2):
+                shapes |= convolution(f"scratch.refinenet{number}.resConfUnit{unit}.conv{layer}", 8, 8, 3)
+    return shapes | outputs
+
+
+NORM = {"weight": (WIDTH,), "bias": (WIDTH,)}
+VALUES = convolution("head.0", 4, 8, 3) | convolution("head.2", 32, 4, 3)
+FINE_TUNED: dict[str, tuple[str, Any, dict[str, tuple[int, ...]]]] = {
+    "segmenter": (
+        "semseg",
+        MultiMAEForSemanticSegmentation,
+        {"cls_emb": (1, 3, 12), "mask_norm.weight": (3,), "mask_norm.bias": (3,)}
+        | {"decoder_norm.weight": (12,), "decoder_norm.bias": (12,)}
+        | linear("proj_dec", 12, WIDTH)
+        | linear("patch_proj", 12, 12, bias=False)
+        | linear("classes_proj", 12, 12, bias=False)
+        | block("blocks.0.", 12),
+    ),
+    "convnext": (
+        "semseg",
+        MultiMAEForSemanticSegmentation,
+        linear("proj_dec", 24, WIDTH)
+        | convolution("final_layer", 3, 6, 1)
+        | {"blocks.0.dwconv.weight": (6, 1, 7, 7), "blocks.0.dwconv.bias": (6,)}
+        | {"blocks.0.norm.weight": (6,), "blocks.0.norm.bias": (6,)}
+        | linear("blocks.0.pwconv1", 24, 6)
+        | linear("blocks.0.pwconv2", 6, 24),
+    ),
+    "linear": (
+        "cls",
+        MultiMAEForImageClassification,
+        {f"norm.{name}": shape for name, shape in NORM.items()} | linear("head", 3, WIDTH),
+    ),
+    "depth": ("depth", MultiMAEForDepthEstimation, dpt(VALUES | convolution("head.4", 1, 32, 1))),
+    "normals": ("normal", MultiMAEForDenseRegression, dpt(VALUES | convolution("head.4", 3, 32, 1))),
+    "dpt_classes": (
+        "semseg",
+        MultiMAEForSemanticSegmentation,
+        dpt(convolution("head.0", 8, 8, 3, bias=False) | convolution("head.4", 3, 8, 1)),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FINE_TUNED)
+def test_fine_tuned_checkpoints_become_the_model_of_their_head(kind: str, tmp_path: Path) -> None:
+    task, model_class, shapes = FINE_TUNED[kind]
+    draw = torch.Generator().manual_seed(2)
+    head = {name: 0.2 * torch.randn(shape, generator=draw) for name, shape in shapes.items()}
+    if kind in ("depth", "normals", "dpt_classes"):  # as their modules hold them
+        head |= {
+            f"act_postprocess.{int(name[4]) - 1}{name[17:]}": head[name] for name in [*head] if name[:4] == "act_"
+        }
+        head |= {
+            f"scratch.layer_rn.{number}.weight": head[f"scratch.layer{number + 1}_rn.weight"] for number in range(4)
+        }
+    state = authors_state(["rgb"], []) | {f"output_adapters.{task}.{name}": value for name, value in head.items()}
+    options = ["--num_attention_heads", "2", "--num_visible_tokens", "3"]
+    options += ["--segmenter_num_attention_heads", "2"] if kind == "segmenter" else []
+    folder = convert(tmp_path, {"model": state}, *options)
+    model, info = model_class.from_pretrained(folder, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    assert ("segmenter_num_attention_heads" in (folder / "README.md").read_text()) == (kind == "segmenter")
+    # Every number of the head has its place, but for what its coarsest map never uses.
+    ours = torch.cat(
+        [values.flatten() for name, values in model.named_parameters() if not name.startswith("multimae")]
+    )
+    unused = ("act_postprocess", "scratch.layer_rn", "scratch.refinenet4.resConfUnit1")
+    theirs = torch.cat([values.flatten() for name, values in head.items() if not name.startswith(unused)])
+    assert torch.equal(ours.sort().values, theirs.sort().values)
+    output = model(pixel_values=example()["rgb"])
+    assert output[0].isfinite().all()
+    if kind == "segmenter":
+        assert torch.equal(model.segmentation_head.class_tokens, head["cls_emb"])
+        assert torch.equal(model.segmentation_head.layers[0].attention.qkv.weight, head["blocks.0.attn.qkv.weight"])
+    if kind == "depth":
+        fusion = model.depth_head.fusion
+        assert torch.equal(
+            fusion[1].residual_layer2.convolution1.weight, head["scratch.refinenet2.resConfUnit2.conv1.weight"]
+        )
+
+
+def test_the_inputs_of_a_head_come_from_the_files_arguments(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, model_class, shapes = FINE_TUNED["convnext"]
+    head = {f"output_adapters.semseg.{name}": torch.ones(shape) for name, shape in shapes.items()}
+    state = authors_state(["rgb", "depth"], []) | head
+    options = ["--num_attention_heads", "2", "--num_visible_tokens", "3"]
+    settings = argparse.Namespace(decoder_main_tasks=["depth"])
+    model = model_class.from_pretrained(convert(tmp_path / "named", {"model": state, "args": settings}, *options))
+    assert model.config.head_modalities == ["depth"]
+    settings = argparse.Namespace(decoder_main_tasks="rgb-depth")
+    (tmp_path / "wrong").mkdir()
+    text = refusal(tmp_path / "wrong", {"model": state, "args": settings}, capsys, *options)
+    assert "the head reads 1 of the inputs ['rgb', 'depth']" in text
 
 
 def refusal(tmp_path: Path, content: Any, capsys: pytest.CaptureFixture[str], *options: str) -> str:

@@ -207,6 +207,7 @@ class ContractBehaviours(ABC):
             }
             outputs = {
                 "MultiMAEForDepthEstimation": "predicted_depth",
+                "MultiMAEForDenseRegression": "reconstruction",
                 "PoSMinimaxBertForQuestionAnswering": "start_logits",
             }
             check_export(model, given, outputs.get(head.kind.__name__, "logits"))

@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoModel, AutoModelForPreTraining, AutoTokenizer
 
 HEADS = ["AutoModelForSequenceClassification", "AutoModelForTokenClassification"]
-IMAGE_HEADS = ["AutoModelForImageClassification", "AutoModelForSemanticSegmentation", "AutoModelForDepthEstimation"]
+DENSE_HEADS = ["AutoModelForSemanticSegmentation", "AutoModelForDepthEstimation", "AutoModelForImageToImage"]
+IMAGE_HEADS = ["AutoModelForImageClassification", *DENSE_HEADS]
 TEXT_HEADS = [*HEADS, "AutoModelForQuestionAnswering", "AutoModelForMultipleChoice", "AutoModelForMaskedLM"]
 HEADS_OF = {"multimae": IMAGE_HEADS, "pos": TEXT_HEADS}
 
@@ -69,7 +70,7 @@ def open_head(auto_class: str, path: Path, inputs: dict[str, Any], remote: dict[
     if auto_class.endswith("MultipleChoice"):
         inputs = {name: value[None] for name, value in inputs.items()}
     outputs = head.eval()(**inputs)
-    names = ("logits", "predicted_depth", "start_logits")
+    names = ("logits", "predicted_depth", "reconstruction", "start_logits")
     return next(outputs[name] for name in names if name in outputs), sorted(info["missing_keys"])
 
 

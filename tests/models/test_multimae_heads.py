@@ -5,29 +5,48 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from multimae_cases import SMALL
 from torch import nn
-from transformers import AutoModelForDepthEstimation, AutoModelForImageClassification, AutoModelForSemanticSegmentation
+from transformers import (
+    AutoModelForDepthEstimation,
+    AutoModelForImageClassification,
+    AutoModelForImageToImage,
+    AutoModelForSemanticSegmentation,
+)
 
 from hf_maskssl import (
     MultiMAEConfig,
+    MultiMAEForDenseRegression,
     MultiMAEForDepthEstimation,
     MultiMAEForImageClassification,
     MultiMAEForPretraining,
     MultiMAEForSemanticSegmentation,
     MultiMAEModel,
 )
-from hf_maskssl.models.dense_heads import ConvNextHead, DPTHead, reverse_huber_loss
+from hf_maskssl.models.dense_heads import (
+    ConvNextHead,
+    DPTClassHead,
+    DPTHead,
+    DPTRegressionHead,
+    LinearHead,
+    SegmenterHead,
+    dense_regression_loss,
+    reverse_huber_loss,
+)
 from hf_maskssl.models.layers import enable_checkpointing
 from tiny_models import DEPTH, RGB, SEMSEG
 
 CLASSES = 3
-DENSE = [MultiMAEForSemanticSegmentation, MultiMAEForDepthEstimation]
+DENSE = [MultiMAEForSemanticSegmentation, MultiMAEForDepthEstimation, MultiMAEForDenseRegression]
+# Every head of a segmentation but the default one.
+SEGMENTATION_HEADS = ["segmenter", "linear", "dpt"]
 MODELS = [MultiMAEForImageClassification, *DENSE]
 AUTO = {
     MultiMAEForImageClassification: AutoModelForImageClassification,
     MultiMAEForSemanticSegmentation: AutoModelForSemanticSegmentation,
     MultiMAEForDepthEstimation: AutoModelForDepthEstimation,
+    MultiMAEForDenseRegression: AutoModelForImageToImage,
 }
 
 
@@ -64,11 +83,13 @@ def make_labels(kind: Any, batch_size: int = 2, height: int = 16, width: int = 2
     # Maps that a head can learn: vertical stripes, a different one for every sample.
     columns = (torch.arange(width) // 8 + torch.arange(batch_size)[:, None]) % CLASSES
     stripes = columns[:, None].expand(-1, height, -1).clone()
+    if kind is MultiMAEForDenseRegression:  # of one value a class
+        return torch.stack([stripes == number for number in range(CLASSES)], dim=1).float()
     return stripes if kind is MultiMAEForSemanticSegmentation else 1.0 + stripes.float()
 
 
 def prediction(output: Any) -> torch.Tensor:
-    return output.logits if "logits" in output else output.predicted_depth
+    return next(output[name] for name in ("logits", "predicted_depth", "reconstruction") if name in output)
 
 
 # The heads by themselves
@@ -149,6 +170,122 @@ def test_dpt_head_is_the_one_of_the_paper() -> None:
     torch.testing.assert_close(head(tokens, (2, 4), (32, 64)), expected)
 
 
+def slow_segmenter(head: SegmenterHead, tokens: torch.Tensor, grid: tuple[int, int], heads: int) -> torch.Tensor:
+    """Segmenter's mask transformer written out, sample by sample and head by head."""
+
+    def norm(values: torch.Tensor, layer: nn.LayerNorm) -> torch.Tensor:
+        centred = values - values.mean(-1, keepdim=True)
+        return centred / (centred.square().mean(-1, keepdim=True) + 1e-6).sqrt() * layer.weight + layer.bias
+
+    maps = []
+    for sample in tokens:
+        x = torch.cat([sample @ head.projection.weight.T + head.projection.bias, head.class_tokens[0]])
+        for layer in head.layers:
+            fused = layer.attention.qkv
+            query, key, value = (norm(x, layer.attention_norm) @ fused.weight.T + fused.bias).chunk(3, dim=-1)
+            width = query.shape[-1] // heads
+            parts = []
+            for number in range(heads):
+                own = slice(number * width, (number + 1) * width)
+                weights = (query[:, own] @ key[:, own].T / width**0.5).softmax(-1)
+                parts.append(weights @ value[:, own])
+            x = x + layer.attention.output(torch.cat(parts, -1))
+            x = x + layer.mlp.down(nn.functional.gelu(layer.mlp.up(norm(x, layer.mlp_norm))))
+        x = norm(x, head.norm)
+        patches = x[: len(sample)] @ head.patch_projection.weight.T
+        classes = x[len(sample) :] @ head.class_projection.weight.T
+        cosines = (patches @ classes.T) / (patches.norm(dim=1)[:, None] * classes.norm(dim=1)[None])
+        maps.append(norm(cosines, head.mask_norm).reshape(*grid, -1).movedim(-1, 0))
+    return torch.stack(maps)
+
+
+def test_segmenter_head_is_the_one_of_the_paper() -> None:
+    torch.manual_seed(0)
+    config = small_config(segmenter_num_layers=3, segmenter_hidden_size=12, segmenter_num_attention_heads=3)
+    head = SegmenterHead(config, 6, CLASSES).double().eval()
+    with torch.no_grad():
+        for values in head.parameters():
+            values.add_(0.3 * torch.randn_like(values))
+    tokens = torch.randn(2, 6, 6, dtype=torch.float64)
+    logits, expected = head(tokens, (2, 3)), slow_segmenter(head, tokens, (2, 3), 3)
+    assert logits.shape == (2, CLASSES, 2, 3)
+    torch.testing.assert_close(logits, expected, rtol=1e-10, atol=1e-10)
+    assert head.patch_projection.bias is None and head.class_projection.bias is None
+    assert [layer.drop_path_rate for layer in head.layers] == pytest.approx([0.0, 0.05, 0.1])  # as the encoder's
+    names, values = zip(*head.named_parameters(), strict=True)
+    gradients = [torch.autograd.grad(output.square().sum(), values) for output in (logits, expected)]
+    for name, found, wanted in zip(names, *gradients, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-8, msg=name)
+
+
+def test_segmenter_head_begins_as_the_authors_do() -> None:
+    """Truncated normal weights of 0.02; biases of zero."""
+    torch.manual_seed(0)
+    sizes = {"segmenter_hidden_size": 96, "segmenter_num_attention_heads": 4, "segmentation_head": "segmenter"}
+    head = small_model(MultiMAEForSemanticSegmentation, **sizes).segmentation_head
+    for name, values in head.named_parameters():
+        if "norm" in name:
+            assert torch.equal(values, torch.ones_like(values) * ("weight" in name)), name
+        elif name.endswith("bias"):
+            assert not values.any(), name
+        else:
+            assert 0.017 < values.std() < 0.023, name
+
+
+def test_linear_head_is_a_layer_on_every_token() -> None:
+    head = LinearHead(6, CLASSES)
+    tokens = torch.randn(2, 6, 6)
+    logits = head(tokens, (2, 3))
+    assert logits.shape == (2, CLASSES, 2, 3)
+    torch.testing.assert_close(logits[1, :, 1, 0], head.classifier(tokens[1, 3]))
+
+
+def test_dpt_head_of_classes_is_the_one_of_the_paper() -> None:
+    """On DPT's own body: 3 x 3 without bias, ReLU, dropout, 1 x 1, then twice as large with corners aligned."""
+    torch.manual_seed(0)
+    head = DPTClassHead(6, 8, (4, 5, 6, 7), CLASSES, 0.5).eval()
+    layers = [torch.randn(2, 8, 6) for _ in range(4)]
+    hidden = nn.functional.conv2d(head.fused(layers, (2, 4)), head.output_in.weight, padding=1).relu()
+    logits = nn.functional.conv2d(hidden, head.classifier.weight, head.classifier.bias)
+    expected = nn.functional.interpolate(logits, scale_factor=2, mode="bilinear", align_corners=True)
+    assert head.output_in.bias is None and not [name for name, _ in head.named_buffers()]  # no batch norm
+    torch.testing.assert_close(head(layers, (2, 4), (32, 64)), expected)
+    assert not torch.equal(head.train()(layers, (2, 4), (32, 64)), expected)
+
+
+def test_dpt_head_of_several_values_has_the_depth_head_for_each() -> None:
+    torch.manual_seed(0)
+    several, one = DPTRegressionHead(6, 8, (4, 5, 6, 7), 3), DPTHead(6, 8, (4, 5, 6, 7))
+    layers = [torch.randn(2, 8, 6) for _ in range(4)]
+    values = several(layers, (2, 4), (32, 64))
+    assert values.shape == (2, 3, 32, 64)
+    weights = several.state_dict()
+    for channel in range(3):
+        own = {name: each[channel, None] if "output_out" in name else each for name, each in weights.items()}
+        one.load_state_dict(own)
+        torch.testing.assert_close(one(layers, (2, 4), (32, 64)), values[:, channel])
+
+
+# The losses of values
+
+
+@pytest.mark.parametrize("squared", [False, True])
+def test_dense_regression_loss_is_the_mean_over_what_is_known(squared: bool) -> None:
+    draw = torch.Generator().manual_seed(0)
+    target = torch.randn(2, 3, 2, 4, generator=draw, dtype=torch.float64)
+    target[0, :, 0, 0], target[1, 2, 1, 1], target[1, 0, 0, 2] = float("nan"), float("nan"), float("inf")
+    values = torch.randn(2, 3, 2, 4, generator=draw, dtype=torch.float64, requires_grad=True)
+    loss = dense_regression_loss(values, target, squared)
+    pairs = zip(values.flatten().tolist(), target.flatten().tolist(), strict=True)
+    errors = [abs(value - goal) ** (2 if squared else 1) for value, goal in pairs if abs(goal) < float("inf")]
+    assert loss.item() == pytest.approx(sum(errors) / len(errors)) and len(errors) == 48 - 5
+    loss.backward()
+    assert torch.equal(values.grad == 0, ~target.isfinite()) and values.grad.isfinite().all()
+    nothing = dense_regression_loss(values, torch.full_like(target, float("nan")), squared)
+    nothing.backward()
+    assert nothing.item() == 0
+
+
 # The reverse Huber loss
 
 
@@ -202,6 +339,7 @@ def test_two_sizes_of_input(kind: Any) -> None:
             MultiMAEForImageClassification: (2, CLASSES),
             MultiMAEForSemanticSegmentation: (2, CLASSES, height // 8 * 2, width // 8 * 2),
             MultiMAEForDepthEstimation: (2, height, width),
+            MultiMAEForDenseRegression: (2, CLASSES, height, width),
         }
         assert prediction(output).shape == expected[kind]
         assert output.loss.shape == () and torch.isfinite(output.loss) and output.hidden_states is None
@@ -214,6 +352,66 @@ def test_every_parameter_gets_a_gradient(kind: Any, final_norm: bool) -> None:
     enable_checkpointing(model)
     model(inputs=make_inputs(), labels=make_labels(kind)).loss.backward()
     assert not [name for name, values in model.named_parameters() if values.grad is None or not values.grad.any()]
+
+
+def head_fields(head: str) -> dict[str, Any]:
+    sizes = {"segmenter_hidden_size": 16, "segmenter_num_attention_heads": 2, "segmenter_intermediate_size": 32}
+    return {"segmentation_head": head, "segmentation_dropout": 0.0} | sizes
+
+
+@pytest.mark.parametrize("head", SEGMENTATION_HEADS)
+def test_heads_of_a_segmentation(head: str, tmp_path: Path) -> None:
+    """Sizes, gradients, a round trip, and an encoder's checkpoint opened with the head."""
+    model = small_model(MultiMAEForSemanticSegmentation, **head_fields(head))
+    for height, width in ((16, 24), (32, 16)):
+        batch = {"inputs": make_inputs(2, height, width)}
+        batch["labels"] = make_labels(MultiMAEForSemanticSegmentation, 2, height, width)
+        output = model(**batch)
+        patch = 1 if head == "dpt" else 8
+        assert output.logits.shape == (2, CLASSES, height // patch, width // patch) and output.hidden_states is None
+        assert output.loss.isfinite() and len(model(**batch, output_hidden_states=True).hidden_states) == 1 + len(
+            model.multimae.layers
+        )
+    enable_checkpointing(model.train())
+    model(**batch).loss.backward()
+    assert not [name for name, values in model.named_parameters() if values.grad is None or not values.grad.any()]
+    model.eval().save_pretrained(tmp_path / "head")
+    again, info = AutoModelForSemanticSegmentation.from_pretrained(tmp_path / "head", output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    torch.testing.assert_close(again.eval()(**batch).logits, model(**batch).logits)
+    small_model(MultiMAEForPretraining).save_pretrained(tmp_path / "encoder")
+    opened, info = MultiMAEForSemanticSegmentation.from_pretrained(
+        tmp_path / "encoder", output_loading_info=True, num_labels=CLASSES, **head_fields(head)
+    )
+    assert info["missing_keys"] and all(name.startswith("segmentation_head.") for name in info["missing_keys"])
+    assert not info["unexpected_keys"] and all(values.isfinite().all() for values in opened.parameters())
+
+
+@pytest.mark.parametrize("head", SEGMENTATION_HEADS)
+def test_a_head_of_a_segmentation_learns_four_samples(head: str) -> None:
+    model = small_model(MultiMAEForSemanticSegmentation, depth_hidden_size=16, **head_fields(head)).train()
+    batch = {"inputs": make_inputs(4), "labels": make_labels(MultiMAEForSemanticSegmentation, 4)}
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(30):
+        loss = model(**batch).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    # Three tokens a row cannot draw sharp stripes: their logits are interpolated.
+    assert losses[-1] < (0.25 if head == "dpt" else 0.8) * losses[0], losses[::5]
+
+
+def test_a_dense_regression_takes_its_channels_and_its_loss_from_the_configuration() -> None:
+    inputs, labels = make_inputs(), make_labels(MultiMAEForDenseRegression)
+    labels[0, :, :4] = float("nan")
+    for loss, function in (("l1", nn.functional.l1_loss), ("mse", nn.functional.mse_loss)):
+        output = small_model(MultiMAEForDenseRegression, dense_regression_loss=loss)(inputs=inputs, labels=labels)
+        is_known = labels.isfinite()
+        torch.testing.assert_close(output.loss, function(output.reconstruction[is_known], labels[is_known]))
+    edges = small_model(MultiMAEForDenseRegression, num_labels=1)(inputs=inputs, labels=labels[:, 0])
+    assert edges.reconstruction.shape == (2, 1, 16, 24) and edges.loss.isfinite()
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -282,7 +480,8 @@ def test_loss_falls_on_four_samples(kind: Any) -> None:
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.25 * losses[0], losses[::5]
+    share = 0.55 if kind is MultiMAEForDenseRegression else 0.25  # an absolute error falls at one pace
+    assert losses[-1] < share * losses[0], losses[::5]
 
 
 # Saving and loading
@@ -305,7 +504,7 @@ def test_pretrained_weights_enter_a_head(kind: Any, tmp_path: Path) -> None:
     pretrained = small_model(MultiMAEForPretraining, task_balancing="uncertainty")
     pretrained.save_pretrained(tmp_path)
     head, info = kind.from_pretrained(tmp_path, output_loading_info=True)
-    names = ("classifier_norm.", "classifier.", "segmentation_head.", "depth_head.")
+    names = ("classifier_norm.", "classifier.", "segmentation_head.", "depth_head.", "regression_head.")
     assert info["missing_keys"] and all(name.startswith(names) for name in info["missing_keys"])
     assert not info["unexpected_keys"]
     for name, values in head.named_parameters():
@@ -343,6 +542,12 @@ def test_refused_labels_and_settings() -> None:
         segmentation(inputs=inputs, labels=torch.zeros(2, 16, 24))
     with pytest.raises(ValueError, match=r"floating point of the shape \(2, 16, 24\)"):
         depth(inputs=inputs, labels=torch.ones(2, 8, 12))
+    regression = small_model(MultiMAEForDenseRegression)
+    for labels in (torch.ones(2, 16, 24), torch.ones(2, 3, 8, 12), torch.ones(2, 3, 16, 24, dtype=torch.int64)):
+        with pytest.raises(ValueError, match=r"floating point of the shape \(2, 3, 16, 24\): num_labels=3 values"):
+            regression(inputs=inputs, labels=labels)
+    with pytest.raises(StrictDataclassError, match="`segmenter_hidden_size` must be a positive multiple of"):
+        small_config(segmenter_hidden_size=9)
     with pytest.raises(ValueError, match="at least 2 classes, got 1"):
         small_model(MultiMAEForSemanticSegmentation, num_labels=1)
     modalities = {"rgb": RGB, "depth": DEPTH | {"patch_size": 4}}

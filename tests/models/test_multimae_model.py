@@ -21,6 +21,7 @@ from test_multimae_configuration import REFUSED
 from torch.nn import functional as F
 
 from hf_maskssl import (
+    MultiMAEForDenseRegression,
     MultiMAEForDepthEstimation,
     MultiMAEForImageClassification,
     MultiMAEForPretraining,
@@ -128,12 +129,17 @@ class TestMultiMAE(ModelBehaviours):
             }
         }
         classifier = MultiMAEForImageClassification
+        segmenter = fields | {"num_labels": 3, "segmentation_head": "segmenter", "segmenter_drop_path_rate": 0.0}
         return [
             Head(classifier, "paper", fields | {"num_labels": 3}, torch.tensor([0, 1, 2, 1]), batch),
             Head(classifier, "paper", fields | {"num_labels": 1}, torch.tensor([0.5, 1.5, -1.0, 2.0]), batch),
             Head(classifier, "paper", fields | {"num_labels": 3}, torch.eye(3)[[0, 1, 1, 2]], batch),
             Head(MultiMAEForSemanticSegmentation, "paper", fields | {"num_labels": 3}, (9 * maps).long() % 3, batch),
+            Head(MultiMAEForSemanticSegmentation, "paper", segmenter, (9 * maps).long() % 3, batch),
             Head(MultiMAEForDepthEstimation, "paper", fields, maps, batch),
+            Head(
+                MultiMAEForDenseRegression, "paper", fields | {"num_labels": 2}, torch.stack([maps, -maps], 1), batch
+            ),
         ]
 
 

@@ -24,6 +24,7 @@ TASK_PIPELINES = {
     "token_classification": "token-classification",
     "semantic_segmentation": "image-segmentation",
     "depth_estimation": "depth-estimation",
+    "dense_regression": "image-to-image",
 }
 # Names of metrics on the Hub, where they differ from those here.
 HUB_METRICS = {

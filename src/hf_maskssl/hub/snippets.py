@@ -20,6 +20,7 @@ AUTO_CLASSES = {
     "token_classification": "AutoModelForTokenClassification",
     "semantic_segmentation": "AutoModelForSemanticSegmentation",
     "depth_estimation": "AutoModelForDepthEstimation",
+    "dense_regression": "AutoModelForImageToImage",
 }
 WITH_PACKAGE = "With the package hf_maskssl installed"
 WITHOUT_PACKAGE = "Without it, by the code in the repository (read it first: it will run on your machine)"
@@ -150,6 +151,9 @@ def _model_lines(example: Example, config: PreTrainedConfig, task: str | None) -
         return "encoder", "AutoModel", _features(example, config)
     if task == "depth_estimation":
         line = f"depth = model({example.inputs}).predicted_depth  # (2, height, width), in the labels' unit"
+        return "model", AUTO_CLASSES[task], (line,)
+    if task == "dense_regression":
+        line = f"values = model({example.inputs}).reconstruction  # (2, {config.num_labels}, height, width), in the labels' unit"
         return "model", AUTO_CLASSES[task], (line,)
     outputs = f"model({example.inputs}).logits"
     if task == "semantic_segmentation":

@@ -6,6 +6,7 @@ from transformers import (
     AutoModel,
     AutoModelForDepthEstimation,
     AutoModelForImageClassification,
+    AutoModelForImageToImage,
     AutoModelForPreTraining,
     AutoModelForSemanticSegmentation,
 )
@@ -13,6 +14,7 @@ from transformers import (
 from ..models.configuration_multimae import MultiMAEConfig
 from ..models.modeling_multimae import MultiMAEForPretraining, MultiMAEModel
 from ..models.modeling_multimae_heads import (
+    MultiMAEForDenseRegression,
     MultiMAEForDepthEstimation,
     MultiMAEForImageClassification,
     MultiMAEForSemanticSegmentation,
@@ -86,6 +88,7 @@ METHOD = Method(
         AutoModelForImageClassification: MultiMAEForImageClassification,
         AutoModelForSemanticSegmentation: MultiMAEForSemanticSegmentation,
         AutoModelForDepthEstimation: MultiMAEForDepthEstimation,
+        AutoModelForImageToImage: MultiMAEForDenseRegression,
     },
     describe=describe,
     example_inputs=aligned_images,

@@ -25,6 +25,7 @@ AUTO_MAP = {
     "AutoModelForImageClassification": "modeling_multimae_heads.MultiMAEForImageClassification",
     "AutoModelForSemanticSegmentation": "modeling_multimae_heads.MultiMAEForSemanticSegmentation",
     "AutoModelForDepthEstimation": "modeling_multimae_heads.MultiMAEForDepthEstimation",
+    "AutoModelForImageToImage": "modeling_multimae_heads.MultiMAEForDenseRegression",
 }
 
 # The paper's: rgb, depth, COCO's 133 panoptic classes at a quarter of the resolution, and per-patch standardised rgb as a
@@ -130,10 +131,16 @@ class MultiMAEConfig(SizesAsPairs, PreTrainedConfig):
         head_modalities: Input modalities that a segmentation or depth head reads the encoded tokens of; None is every
             one. A classifier reads all tokens that are there.
         classifier_pooling: "mean" of all encoded tokens, or the first "global" token.
+        segmentation_head: Head of a segmentation: "convnext" (MultiMAE's), "segmenter" (Segmenter's mask transformer),
+            "linear" (a linear layer on each token) or "dpt" (DPT's for classes, with the `depth_*` sizes).
+        segmentation_dropout: Probability of dropout before the classifier of the head "dpt".
+        segmenter_hidden_size, segmenter_num_layers, segmenter_num_attention_heads, segmenter_intermediate_size,
+            segmenter_drop_path_rate: Sizes of the Segmenter head's layers, and stochastic depth of the last of them.
         segmentation_hidden_size, segmentation_cells_per_token, segmentation_num_layers: Sizes of the ConvNeXt head: the
             width that each token is projected to, into how many cells it is then cut (a square number: 16 makes 4 x 4 cells of
             6144 / 16 = 384 channels), and the blocks.
-        depth_layers: Layers (counted from 0) whose outputs the DPT head reads, four; None is the paper's 2, 5, 8, 11
+        dense_regression_loss: Loss of a dense regression, whose channels are `num_labels`: "l1", as on Taskonomy, or "mse".
+        depth_layers: Layers (counted from 0) whose outputs the DPT heads read, four; None is the paper's 2, 5, 8, 11
             or, for another depth, evenly spaced ones.
         depth_hidden_size: Number of channels of the DPT head's fusion.
         depth_reassemble_sizes: Numbers of channels of its four resolutions, finest first.
@@ -181,9 +188,17 @@ class MultiMAEConfig(SizesAsPairs, PreTrainedConfig):
     head_modalities: list[str] | tuple[str, ...] | None = None
     classifier_pooling: Literal["mean", "global"] = "mean"
     classifier_dropout: float | int = 0.0
+    segmentation_head: Literal["convnext", "segmenter", "linear", "dpt"] = "convnext"
     segmentation_hidden_size: int = 6144
     segmentation_cells_per_token: int = 16
     segmentation_num_layers: int = 4
+    segmentation_dropout: float | int = 0.1
+    segmenter_hidden_size: int = 768
+    segmenter_num_layers: int = 2
+    segmenter_num_attention_heads: int = 12
+    segmenter_intermediate_size: int = 3072
+    segmenter_drop_path_rate: float | int = 0.1
+    dense_regression_loss: Literal["l1", "mse"] = "l1"
     depth_layers: list[int] | tuple[int, ...] | None = None
     depth_hidden_size: int = 256
     depth_reassemble_sizes: list[int] | tuple[int, ...] = (96, 192, 384, 768)
@@ -321,14 +336,16 @@ class MultiMAEConfig(SizesAsPairs, PreTrainedConfig):
                     f"`{part}hidden_size` must be a multiple of 4 for two-dimensional sine-cosine positions, got {width}."
                 )
         check_at_least(self, 1, "num_hidden_layers", "intermediate_size", "decoder_intermediate_size")
+        check_heads(self, "segmenter_hidden_size", "segmenter_num_attention_heads")
         check_at_least(self, 1, "segmentation_hidden_size", "depth_hidden_size", "depth_reassemble_sizes")
+        check_at_least(self, 1, "segmenter_intermediate_size", "segmenter_num_layers")
         check_at_least(self, 0, "decoder_num_hidden_layers", "num_global_tokens", "segmentation_num_layers")
         check_at_least(self, 0, "initializer_range")
         check_positive(self, "layer_norm_eps")
 
     def validate_probabilities(self) -> None:
         names = ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate", "classifier_dropout")
-        check_probabilities(self, *names)
+        check_probabilities(self, *names, "segmentation_dropout", "segmenter_drop_path_rate")
 
     def validate_masking(self) -> None:
         if not 0 < self.num_visible_tokens < self.num_tokens:

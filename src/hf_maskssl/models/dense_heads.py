@@ -1,6 +1,6 @@
-"""Heads that turn the tokens of a Vision Transformer into a map of the image, and the loss of depth maps.
+"""Heads that turn the tokens of a Vision Transformer into a map of the image, and the losses of depth and other maps.
 
-Both are built from the blocks of transformers' own ConvNeXt and DPT models, which have the same structure as those of
+Those of ConvNeXt and DPT are built from the blocks of transformers' own models, which have the same structure as those of
 MultiMAE's transfers (Bachmann et al. 2022, https://arxiv.org/abs/2204.01678, supplementary).
 """
 
@@ -11,13 +11,16 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn import functional as F
+from transformers import PreTrainedConfig
+from transformers import initialization as init
 from transformers.models.convnext.configuration_convnext import ConvNextConfig
 from transformers.models.convnext.modeling_convnext import ConvNextLayer
 from transformers.models.dpt.configuration_dpt import DPTConfig
 from transformers.models.dpt.modeling_dpt import DPTFeatureFusionLayer, DPTReassembleLayer
 
 from .distributed import mean_over_scored, world_size
-from .layers import linear_in_full_precision, unpatchify
+from .dropout import Dropout
+from .layers import TransformerLayer, linear_in_full_precision, unpatchify
 
 REASSEMBLE_FACTORS = (4, 2, 1, 0.5)  # finest first
 OUTPUT_CHANNELS = 32  # of the last layer but one of `DPTHead`
@@ -69,8 +72,82 @@ class ConvNextHead(nn.Module):
         return self.classifier(cells)
 
 
-class DPTHead(nn.Module):
-    """Dense prediction head of DPT (Ranftl et al. 2021) with one output channel.
+class LinearHead(nn.Module):
+    """The linear decoder of Segmenter (Strudel et al. 2021, section 3.2): a linear layer on every token.
+
+    Args:
+        in_channels: Channels of a token; several modalities' tokens are concatenated on channels.
+        num_labels: Classes.
+    """
+
+    def __init__(self, in_channels: int, num_labels: int) -> None:
+        super().__init__()
+        self.classifier = nn.Linear(in_channels, num_labels)
+
+    def forward(self, tokens: torch.Tensor, grid_shape: tuple[int, int]) -> torch.Tensor:
+        """Logits (B, num_labels, rows, columns) of tokens (B, rows * columns, in_channels), row-major."""
+        logits = linear_in_full_precision(self.classifier, tokens)
+        return logits.transpose(1, 2).unflatten(2, grid_shape)
+
+
+class SegmenterHead(nn.Module):
+    """The mask transformer of Segmenter (Strudel et al. 2021, section 3.2), as MultiMAE's code has it.
+
+    Tokens are projected, and a learned token for each class is put behind them; Transformer layers and a layer norm see all.
+    Logits are the cosines of a patch's and the classes' projections, layer-normalised over the classes.
+
+    Args:
+        config: The model's configuration, for what all of its Transformer layers share and for the `segmenter_*` fields.
+        in_channels: Channels of a token; several modalities' tokens are concatenated on channels.
+        num_labels: Classes.
+    """
+
+    def __init__(self, config: PreTrainedConfig, in_channels: int, num_labels: int) -> None:
+        super().__init__()
+        width, num_layers, eps = config.segmenter_hidden_size, config.segmenter_num_layers, config.layer_norm_eps
+        self.projection = nn.Linear(in_channels, width)
+        self.class_tokens = nn.Parameter(torch.zeros(1, num_labels, width))
+        self.layers = nn.ModuleList(
+            TransformerLayer(
+                config,
+                width,
+                config.segmenter_num_attention_heads,
+                config.segmenter_intermediate_size,
+                drop_path_rate=config.segmenter_drop_path_rate * layer / max(1, num_layers - 1),
+            )
+            for layer in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(width, eps=eps)
+        self.patch_projection = nn.Linear(width, width, bias=False)
+        self.class_projection = nn.Linear(width, width, bias=False)
+        self.mask_norm = nn.LayerNorm(num_labels, eps=eps)
+
+    @torch.no_grad()
+    def init_weights(self, std: float) -> None:
+        """Truncated normal class tokens and linear layers, biases of zeros, as the authors' code has it."""
+        init.trunc_normal_(self.class_tokens, std=std)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                init.trunc_normal_(module.weight, std=std)
+                if module.bias is not None:
+                    init.zeros_(module.bias)
+
+    def forward(self, tokens: torch.Tensor, grid_shape: tuple[int, int]) -> torch.Tensor:
+        """Logits (B, num_labels, rows, columns) of tokens (B, rows * columns, in_channels), row-major."""
+        classes = self.class_tokens.expand(tokens.shape[0], -1, -1)
+        states = torch.cat([self.projection(tokens), classes], dim=1)
+        for layer in self.layers:
+            states = layer(states)
+        states = self.norm(states)
+        num_patches = tokens.shape[1]
+        patches = F.normalize(self.patch_projection(states[:, :num_patches]), dim=-1)
+        classes = F.normalize(self.class_projection(states[:, num_patches:]), dim=-1)
+        masks = self.mask_norm(patches @ classes.transpose(1, 2))
+        return masks.transpose(1, 2).unflatten(2, grid_shape)
+
+
+class DPTMaps(nn.Module):
+    """The body of DPT (Ranftl et al. 2021), which its heads have in common.
 
     The tokens of four layers become maps of 4, 2, 1 and 1/2 times their grid, which are fused from coarse to fine. A
     grid with an odd side works as in transformers' DPT: finer maps are resized to what the coarser grew to.
@@ -102,14 +179,38 @@ class DPTHead(nn.Module):
         self.fusion = nn.ModuleList(DPTFeatureFusionLayer(config) for _ in reassemble_sizes)
         # The coarsest map has no other to be fused with; a parameter without a gradient would stop DistributedDataParallel.
         self.fusion[-1].residual_layer1 = nn.Identity()
+
+    def fused(self, layers: Sequence[torch.Tensor], grid_shape: tuple[int, int]) -> torch.Tensor:
+        """(B, hidden_size, height, width) of four layers' tokens, as the heads take them; 8 times the grid where it is even."""
+        fused = None
+        for stage in reversed(range(len(self.fusion))):
+            grid = layers[stage].transpose(1, 2).unflatten(2, grid_shape)
+            finer = self.projections[stage](self.reassemble[stage](grid))
+            fused = self.fusion[stage](finer) if fused is None else self.fusion[stage](fused, finer)
+        assert fused is not None  # there are four stages
+        return fused
+
+
+class DPTRegressionHead(DPTMaps):
+    """Dense prediction head of DPT for values: any number of channels.
+
+    Args:
+        in_channels, hidden_size, reassemble_sizes: Sizes of `DPTMaps`.
+        num_channels: Values of a pixel.
+    """
+
+    def __init__(
+        self, in_channels: int, hidden_size: int, reassemble_sizes: Sequence[int], num_channels: int = 1
+    ) -> None:
+        super().__init__(in_channels, hidden_size, reassemble_sizes)
         self.output_in = nn.Conv2d(hidden_size, hidden_size // 2, kernel_size=3, padding=1)
         self.output_mid = nn.Conv2d(hidden_size // 2, OUTPUT_CHANNELS, kernel_size=3, padding=1)
-        self.output_out = nn.Conv2d(OUTPUT_CHANNELS, 1, kernel_size=1)
+        self.output_out = nn.Conv2d(OUTPUT_CHANNELS, num_channels, kernel_size=1)
 
     def forward(
         self, layers: Sequence[torch.Tensor], grid_shape: tuple[int, int], image_size: tuple[int, int]
     ) -> torch.Tensor:
-        """The head's value for every pixel.
+        """The head's values for every pixel.
 
         Args:
             layers: Four of (B, rows * columns, in_channels), row-major tokens, those of the first layer first.
@@ -117,17 +218,68 @@ class DPTHead(nn.Module):
             image_size: Height and width of the output; a power of two per token loses nothing.
 
         Returns:
-            (B, height, width), of any sign.
+            (B, num_channels, height, width), of any sign.
         """
-        fused = None
-        for stage in reversed(range(len(self.fusion))):
-            grid = layers[stage].transpose(1, 2).unflatten(2, grid_shape)
-            finer = self.projections[stage](self.reassemble[stage](grid))
-            fused = self.fusion[stage](finer) if fused is None else self.fusion[stage](fused, finer)
-        values = self.output_in(fused)
+        values = self.output_in(self.fused(layers, grid_shape))
         values = F.interpolate(values, size=image_size, mode="bilinear", align_corners=True)
         values = F.relu(self.output_mid(values))
-        return linear_in_full_precision(self.output_out, values).squeeze(1)  # type: ignore[arg-type]  # a 1x1 convolution
+        return linear_in_full_precision(self.output_out, values)  # type: ignore[arg-type]  # a 1x1 convolution
+
+
+class DPTHead(DPTRegressionHead):
+    """`DPTRegressionHead` of one channel, which `forward` gives as (B, height, width): the depth head."""
+
+    def __init__(self, in_channels: int, hidden_size: int, reassemble_sizes: Sequence[int]) -> None:
+        super().__init__(in_channels, hidden_size, reassemble_sizes)
+
+    def forward(
+        self, layers: Sequence[torch.Tensor], grid_shape: tuple[int, int], image_size: tuple[int, int]
+    ) -> torch.Tensor:
+        """(B, height, width), see `DPTRegressionHead.forward`."""
+        return super().forward(layers, grid_shape, image_size).squeeze(1)
+
+
+class DPTClassHead(DPTMaps):
+    """Dense prediction head of DPT for classes, without batch norm, as MultiMAE's code has it.
+
+    Args:
+        in_channels, hidden_size, reassemble_sizes: Sizes of `DPTMaps`.
+        num_labels: Classes.
+        dropout: Probability of dropout before the classifier.
+    """
+
+    def __init__(
+        self, in_channels: int, hidden_size: int, reassemble_sizes: Sequence[int], num_labels: int, dropout: float
+    ) -> None:
+        super().__init__(in_channels, hidden_size, reassemble_sizes)
+        self.output_in = nn.Conv2d(hidden_size, hidden_size, kernel_size=3, padding=1, bias=False)
+        self.dropout = Dropout(dropout)
+        self.classifier = nn.Conv2d(hidden_size, num_labels, kernel_size=1)
+
+    def forward(
+        self, layers: Sequence[torch.Tensor], grid_shape: tuple[int, int], image_size: tuple[int, int]
+    ) -> torch.Tensor:
+        """Logits (B, num_labels, height, width) of every pixel; arguments as in `DPTRegressionHead.forward`."""
+        values = self.dropout(F.relu(self.output_in(self.fused(layers, grid_shape))))
+        logits = linear_in_full_precision(self.classifier, values)  # type: ignore[arg-type]  # a 1x1 convolution
+        return F.interpolate(logits, size=image_size, mode="bilinear", align_corners=True)
+
+
+def dense_regression_loss(prediction: torch.Tensor, target: torch.Tensor, squared: bool = False) -> torch.Tensor:
+    """Mean absolute, or squared, error over the known values of all processes, as MultiMAE's Taskonomy transfers have it.
+
+    Args:
+        prediction: (B, C, H, W) float.
+        target: (B, C, H, W); values that are NaN or infinite are not known and have no gradient.
+        squared: Whether errors are squared.
+
+    Returns:
+        A scalar whose average over processes is the loss; 0 where no value is known.
+    """
+    is_known = torch.isfinite(target)
+    # Unknown values are replaced before the difference: 0 * NaN is NaN in the backward pass, too.
+    error = (prediction - target.to(prediction.dtype).masked_fill(~is_known, 0.0)).masked_fill(~is_known, 0.0)
+    return mean_over_scored(error.pow(2) if squared else error.abs(), is_known)
 
 
 def reverse_huber_loss(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

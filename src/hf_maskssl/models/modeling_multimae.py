@@ -217,6 +217,7 @@ class MultiMAEModel(MultiMAEPreTrainedModel):
         r"^classifier",
         r"^segmentation_head\.",
         r"^depth_head\.",
+        r"^regression_head\.",
     ]
 
     def __init__(self, config: MultiMAEConfig) -> None:

@@ -1,4 +1,4 @@
-"""MultiMAE's transfers (section 4): the encoder with a new head for classification, segmentation or depth."""
+"""MultiMAE's transfers (section 4): the encoder with a new head for classification, segmentation, depth or other maps."""
 
 import math
 from typing import Any
@@ -7,13 +7,28 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import initialization as init
-from transformers.modeling_outputs import DepthEstimatorOutput, ImageClassifierOutput, SemanticSegmenterOutput
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPooling,
+    DepthEstimatorOutput,
+    ImageClassifierOutput,
+    ImageSuperResolutionOutput,
+    SemanticSegmenterOutput,
+)
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_multimae import MultiMAEConfig
-from .dense_heads import ConvNextHead, DPTHead, reverse_huber_loss
+from .dense_heads import (
+    ConvNextHead,
+    DPTClassHead,
+    DPTHead,
+    DPTRegressionHead,
+    LinearHead,
+    SegmenterHead,
+    dense_regression_loss,
+    reverse_huber_loss,
+)
 from .distributed import global_mean_denominator, with_all_parameters
 from .head_losses import sequence_classification_loss
 from .input_checks import values_are_readable
@@ -47,6 +62,8 @@ class MultiMAEHead(MultiMAEPreTrainedModel):
             if module.bias is not None:
                 bound = math.prod(module.weight.shape[1:]) ** -0.5
                 init.uniform_(module.bias, -bound, bound)
+        elif isinstance(module, SegmenterHead):
+            module.init_weights(self.config.initializer_range)
         else:
             super()._init_weights(module)
 
@@ -161,22 +178,49 @@ class MultiMAEDenseHead(MultiMAEHead):
         """Rows and columns of the tokens that the head reads."""
         return (images.image_size[0] // self.patch_size[0], images.image_size[1] // self.patch_size[1])
 
+    def _encode_layers(
+        self, images: ModalityPatches, **kwargs: Unpack[TransformersKwargs]
+    ) -> tuple[BaseModelOutputWithPooling, list[torch.Tensor]]:
+        """The encoder's output, with the hidden states that the caller asks for, and four layers' tokens for a DPT head."""
+        settings: dict[str, Any] = dict(kwargs)
+        wanted = settings.pop("output_hidden_states", None)
+        outputs = self.multimae(images=images, output_hidden_states=True, return_dict=True, **settings)
+        # `hidden_states` are the embeddings, then every layer's output; the last one has passed the final norm, if any.
+        states = [outputs.hidden_states[1 + layer] for layer in self.config.depth_layer_ids()]
+        layers = [self._head_tokens(state, images) for state in states]
+        keep = self.config.output_hidden_states if wanted is None else wanted
+        outputs.hidden_states = selected_states(outputs.hidden_states, keep)
+        return outputs, layers
+
 
 class MultiMAEForSemanticSegmentation(MultiMAEDenseHead):
-    """The ConvNeXt head on the last layer's tokens."""
+    """The head that `segmentation_head` names: on the last layer's tokens, or DPT's on those of four layers."""
 
     def __init__(self, config: MultiMAEConfig) -> None:
         super().__init__(config)
         if self.num_labels < 2:
             raise ValueError(f"Semantic segmentation needs `num_labels` of at least 2 classes, got {self.num_labels}.")
-        self.segmentation_head = ConvNextHead(
-            self.head_channels,
+        self.segmentation_head = self._new_head()
+        # As for depth: a DPT head needs the layers' outputs.
+        self._can_compile_fullgraph = config.segmentation_head != "dpt"
+        self.post_init()
+
+    def _new_head(self) -> nn.Module:
+        config, channels = self.config, self.head_channels
+        if config.segmentation_head == "segmenter":
+            return SegmenterHead(config, channels, self.num_labels)
+        if config.segmentation_head == "linear":
+            return LinearHead(channels, self.num_labels)
+        if config.segmentation_head == "dpt":
+            sizes, dropout = config.depth_reassemble_sizes, config.segmentation_dropout
+            return DPTClassHead(channels, config.depth_hidden_size, sizes, self.num_labels, dropout)
+        return ConvNextHead(
+            channels,
             config.segmentation_hidden_size,
             config.segmentation_cells_per_token,
             config.segmentation_num_layers,
             self.num_labels,
         )
-        self.post_init()
 
     @can_return_tuple
     def forward(
@@ -196,15 +240,21 @@ class MultiMAEForSemanticSegmentation(MultiMAEDenseHead):
             labels: (B, H, W) int64 class ids, `semantic_loss_ignore_index` where there is none, of any resolution.
 
         Returns:
-            `logits` (B, num_labels, h, w) at the head's resolution, a quarter of the image's by default. `loss`: the
-            cross entropy of logits resized to the labels, averaged over the labelled pixels of all processes.
+            `logits` (B, num_labels, h, w) at the head's resolution: a quarter of the image's by default, the tokens' grid for
+            "segmenter" and "linear", the image's for "dpt". `loss`: the cross entropy of logits resized to the labels,
+            averaged over the labelled pixels of all processes.
 
         Raises:
             ValueError: One of the `head_modalities` is missing, or labels have another shape, type or range.
         """
         images = self._cut(inputs, pixel_values, presence, observed_mask)
-        outputs = self.multimae(images=images, return_dict=True, **kwargs)
-        logits = self.segmentation_head(self._head_tokens(outputs.last_hidden_state, images), self._grid_shape(images))
+        if self.config.segmentation_head == "dpt":
+            outputs, layers = self._encode_layers(images, **kwargs)
+            logits = self.segmentation_head(layers, self._grid_shape(images), images.image_size)
+        else:
+            outputs = self.multimae(images=images, return_dict=True, **kwargs)
+            tokens = self._head_tokens(outputs.last_hidden_state, images)
+            logits = self.segmentation_head(tokens, self._grid_shape(images))
         loss = None if labels is None else self._reach_all(self._loss(logits, labels), images)
         return SemanticSegmenterOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
@@ -266,20 +316,11 @@ class MultiMAEForDepthEstimation(MultiMAEDenseHead):
             ValueError: One of the `head_modalities` is missing, or labels have another shape or type.
         """
         images = self._cut(inputs, pixel_values, presence, observed_mask)
-        settings: dict[str, Any] = dict(kwargs)
-        wanted = settings.pop("output_hidden_states", None)
-        outputs = self.multimae(images=images, output_hidden_states=True, return_dict=True, **settings)
-        # `hidden_states` are the embeddings, then every layer's output; the last one has passed the final norm, if any.
-        states = [outputs.hidden_states[1 + layer] for layer in self.config.depth_layer_ids()]
-        layers = [self._head_tokens(state, images) for state in states]
+        outputs, layers = self._encode_layers(images, **kwargs)
         depth = self.depth_head(layers, self._grid_shape(images), images.image_size)
         loss = None if labels is None else self._reach_all(self._loss(depth, labels), images)
-        keep = self.config.output_hidden_states if wanted is None else wanted
         return DepthEstimatorOutput(
-            loss=loss,
-            predicted_depth=depth,
-            hidden_states=selected_states(outputs.hidden_states, keep),
-            attentions=outputs.attentions,
+            loss=loss, predicted_depth=depth, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
 
     def _loss(self, depth: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -289,6 +330,67 @@ class MultiMAEForDepthEstimation(MultiMAEDenseHead):
                 f"{tuple(labels.shape)}: resize or convert them."
             )
         return reverse_huber_loss(*at_least_float32(depth, labels))
+
+
+class MultiMAEForDenseRegression(MultiMAEDenseHead):
+    """The DPT head on four layers' tokens with `num_labels` values for every pixel, such as the three of normals.
+
+    With the loss that the paper has on Taskonomy (section 4.1): the mean absolute error of what is known.
+    """
+
+    # As for depth.
+    _can_compile_fullgraph = False
+
+    def __init__(self, config: MultiMAEConfig) -> None:
+        super().__init__(config)
+        sizes = config.depth_reassemble_sizes
+        self.regression_head = DPTRegressionHead(
+            self.head_channels, config.depth_hidden_size, sizes, max(1, self.num_labels)
+        )
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        inputs: Images | None = None,
+        pixel_values: torch.Tensor | None = None,
+        presence: Images | None = None,
+        labels: torch.Tensor | None = None,
+        observed_mask: Images | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> ImageSuperResolutionOutput:
+        """Predict `num_labels` values for every pixel.
+
+        Args:
+            inputs, pixel_values, presence, observed_mask: Inputs of `MultiMAEModel.forward`; all `head_modalities` are needed,
+                more may be given. Where a sample lacks one of them, or a patch of it, the head reads zeros.
+            labels: (B, num_labels, H, W) float at the image's size, or (B, H, W) of one value; NaN where it is not known.
+
+        Returns:
+            `reconstruction` (B, num_labels, H, W), `loss` (`dense_regression_loss`).
+
+        Raises:
+            ValueError: One of the `head_modalities` is missing, or labels have another shape or type.
+        """
+        images = self._cut(inputs, pixel_values, presence, observed_mask)
+        outputs, layers = self._encode_layers(images, **kwargs)
+        values = self.regression_head(layers, self._grid_shape(images), images.image_size)
+        loss = None if labels is None else self._reach_all(self._loss(values, labels), images)
+        return ImageSuperResolutionOutput(
+            loss=loss, reconstruction=values, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+    def _loss(self, values: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        if labels.dim() == 3:
+            labels = labels.unsqueeze(1)
+        if labels.shape != values.shape or not labels.is_floating_point():
+            raise ValueError(
+                f"`labels` must be floating point of the shape {tuple(values.shape)}: num_labels={values.shape[1]} values for "
+                f"every pixel of the image; got {labels.dtype} of {tuple(labels.shape)}: resize or convert them."
+            )
+        squared = self.config.dense_regression_loss == "mse"
+        values, labels = at_least_float32(values, labels)
+        return dense_regression_loss(values, labels, squared)
 
 
 def selected_states(states: tuple[torch.Tensor, ...], wanted: bool | int | list[int] | None) -> tuple[Any, ...] | None:

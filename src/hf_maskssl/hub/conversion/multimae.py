@@ -1,5 +1,5 @@
 """Checkpoints of EPFL-VILAB/MultiMAE into models of this package: their training checkpoints, the released weights
-("multimae", "multivit") and the rgb path in timm's names ("timm")."""
+("multimae", "multivit"), the rgb path in timm's names ("timm"), and fine-tuned checkpoints with one head."""
 
 import argparse
 import math
@@ -18,6 +18,7 @@ from ...models.configuration_multimae import Modality
 from ...models.image_processing_multimae import MultiMAEImageProcessor
 from ...models.layers import sincos_positions
 from .metamae import BLOCK_NAMES
+from .multimae_heads import ConvertedHead, take_head
 from .official_files import Converted, State, load_completely, read_file, rename_weight, weights_in
 
 # Configuration fields that the weights do not determine; a training checkpoint's `args` do.
@@ -26,6 +27,7 @@ NOT_IN_WEIGHTS = {
     "decoder_num_attention_heads": "number of heads of the decoders (default: the file's, else 8)",
     "num_visible_tokens": "number of visible tokens in pre-training (default: the file's, else 98)",
     "dirichlet_alpha": "concentration of the Dirichlet distribution in pre-training (default: the file's, else 1)",
+    "segmenter_num_attention_heads": "number of heads of a fine-tuned checkpoint's Segmenter head (default: 12)",
 }
 HEADS_OF_WIDTH = {768: 12, 1024: 16}
 # Modalities with fixed names in the authors' code: (loss, stride).
@@ -64,7 +66,7 @@ KNOWN_KEYS = re.compile(
 
 
 def convert_file(checkpoint: Path, **fields: Any) -> Converted:
-    """A file of the authors as `MultiMAEForPretraining`, or as `MultiMAEModel` where it has no decoders.
+    """A file of the authors as `MultiMAEForPretraining`, as the model of its head, or as `MultiMAEModel` where it has neither.
 
     Sizes are read off the tensors; objective and numbers of heads off the `args` of a training checkpoint.
 
@@ -80,7 +82,7 @@ def convert_file(checkpoint: Path, **fields: Any) -> Converted:
     settings: dict[str, Any] = {}
     if isinstance(content, dict) and isinstance(content.get("args"), argparse.Namespace):
         settings = dict(vars(content["args"]))
-    state = from_timm(weights_in(content, checkpoint))
+    state, head = take_head(from_timm(weights_in(content, checkpoint)), settings)
     _check_keys(state)
     _check_settings(settings)
     state, notes = without_padding_class(state)
@@ -91,8 +93,12 @@ def convert_file(checkpoint: Path, **fields: Any) -> Converted:
     defaults |= {} if heads is None else {"num_attention_heads": heads}
     if log_variances is not None:
         stored["task_balancing"] = "uncertainty"
-    model = _fill({**defaults, **_sizes(state), **stored, **fields}, state, log_variances)
-    assumed = {name: vars(model.config)[name] for name in NOT_IN_WEIGHTS if name not in stored}
+    own = {} if head is None else head.fields
+    model = _fill({**defaults, **_sizes(state), **stored, **own, **fields}, state, log_variances, head)
+    unsaid = [name for name in NOT_IN_WEIGHTS if name not in stored]
+    if own.get("segmentation_head") != "segmenter":
+        unsaid.remove("segmenter_num_attention_heads")
+    assumed = {name: vars(model.config)[name] for name in unsaid}
     processor = _processor(model.config, settings)
     if processor is not None:
         notes.append("The file holds no processor: the one beside it prepares images as the authors' code does.")
@@ -111,7 +117,9 @@ def _processor(config: PreTrainedConfig, settings: dict[str, Any]) -> MultiMAEIm
     return MultiMAEImageProcessor(modalities, config.image_size, ignore_index=config.semantic_loss_ignore_index)
 
 
-def _fill(fields: dict[str, Any], state: State, log_variances: torch.Tensor | None) -> PreTrainedModel:
+def _fill(
+    fields: dict[str, Any], state: State, log_variances: torch.Tensor | None, head: ConvertedHead | None
+) -> PreTrainedModel:
     """The model of these fields with these weights."""
     if "num_attention_heads" not in fields:
         raise ValueError(
@@ -123,13 +131,20 @@ def _fill(fields: dict[str, Any], state: State, log_variances: torch.Tensor | No
     except StrictDataclassError as error:
         raise ValueError(f"the checkpoint's sizes and the arguments do not make a MultiMAE: {error}") from error
     weights = rename(state, config)
+    if head is not None:
+        weights |= head.state()
+        converted = head.model_class(config)
+        load_completely(converted, weights)
+        return converted
+    model: PreTrainedModel
     if _names(state, "output_adapters"):
-        model = hf_maskssl.MultiMAEForPretraining(config)
+        pretraining = hf_maskssl.MultiMAEForPretraining(config)
         if log_variances is not None:
             tasks = _names(state, "output_adapters")
-            weights["balancer.rule.log_variances"] = _in_order(log_variances, tasks, list(model.decoders))
+            weights["balancer.rule.log_variances"] = _in_order(log_variances, tasks, list(pretraining.decoders))
         # The rest of a balancer's state starts as in a new run.
-        weights = {k: v for k, v in model.state_dict().items() if k.startswith("balancer.")} | weights
+        weights = {k: v for k, v in pretraining.state_dict().items() if k.startswith("balancer.")} | weights
+        model = pretraining
     else:
         model = hf_maskssl.MultiMAEModel(config)
         weights = {name.removeprefix("multimae."): value for name, value in weights.items()}
@@ -171,12 +186,6 @@ def _check_keys(state: State) -> None:
         raise ValueError(
             "not a MultiMAE checkpoint: expected global_tokens, input_adapters.* and encoder.* (or timm's cls_token, "
             f"pos_embed, patch_embed.* and blocks.*), got {sorted(state)[:5]}."
-        )
-    heads = [task for task in _names(state, "output_adapters") if f"output_adapters.{task}.mask_token" not in state]
-    if heads:
-        raise ValueError(
-            f"this is a fine-tuned checkpoint: its output_adapters {heads} are heads. Only pre-training checkpoints "
-            "are converted: convert the one it was made from and fine-tune that."
         )
     if any(re.match(r"input_adapters\.\w+\.proj\.\d", name) for name in state):
         raise ValueError(

@@ -189,6 +189,8 @@ def _output_lines(description: JsonView, config: PreTrainedConfig, name: str) ->
         return _feature_lines(description, config, outputs)
     if "predicted_depth" in outputs:
         return [f'depth = {name}["predicted_depth"]  # in the labels\' unit', "print(depth.shape)"]
+    if "reconstruction" in outputs:
+        return [f'values = {name}["reconstruction"]  # in the labels\' unit', "print(values.shape)"]
     if "start_logits" in outputs:
         return [
             f'starts, ends = {name}["start_logits"].argmax(-1), {name}["end_logits"].argmax(-1)',
