@@ -18,6 +18,7 @@ from hf_maskssl.pictures.finetuning import (
     draw_confusion,
     draw_depth_maps,
     draw_validation,
+    draw_value_maps,
     merge_classes,
 )
 from hf_maskssl.pictures.modalities import class_color
@@ -148,3 +149,25 @@ def test_nothing_to_draw_is_said(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="depth is known"):
         draw_depth_maps([MapSample("row 0", {}, np.zeros((2, 2)), np.ones((2, 2)))], tmp_path / "a.png")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_maps_of_values(channels: int, tmp_path: Path, figures: list[Figure]) -> None:
+    picture = np.full((8, 12, 3), 0.5)
+    true = np.stack([np.linspace(-1, 1, 96).reshape(8, 12)] * channels)
+    true[0, 0, 0], true[-1, -1, -1] = -1.0, 1.0
+    holes = np.where(np.arange(12) < 6, np.nan, true)
+    samples = [MapSample("row 0", {"rgb": picture}, true, true + 9), MapSample("row 1", {"rgb": picture}, holes, true)]
+    assert is_picture(draw_value_maps(samples, tmp_path / "v.png", "title", "normal"))
+    cells = [np.asarray(axes.images[0].get_array())[..., :3] for axes in figures[0].axes[:6]]
+    assert np.allclose(cells[4][:, :6], finetuning_pictures.UNKNOWN_COLOR) and np.array_equal(
+        cells[4][:, 6:], cells[5][:, 6:]
+    )
+    # What lies beyond the scale has the colour of its end.
+    assert np.ptp(cells[2].reshape(-1, 3), axis=0).max() == 0
+    if channels == 2:
+        assert not cells[1][..., 2].any()
+    if channels >= 3:
+        assert cells[1][0, 1, 0] == pytest.approx((true[0, 0, 1] + 1) / 2)
+    with pytest.raises(ValueError, match="some value that is known"):
+        draw_value_maps([MapSample("row 0", {}, np.full((1, 2, 2), np.nan), np.ones((1, 2, 2)))], tmp_path / "a.png")

@@ -129,7 +129,7 @@ def test_two_class_scores_refuse_a_third_class(name: str, words: str) -> None:
 
 def test_rmse_is_in_the_labels_unit_and_lower_is_better() -> None:
     assert compute("rmse", [1.0, 2.0, 3.0], [1.0, 4.0, 6.0]) == pytest.approx(math.sqrt((0 + 4 + 9) / 3))
-    assert LOWER_IS_BETTER == {"rmse"}
+    assert LOWER_IS_BETTER == {"rmse", "l1"}
 
 
 def test_outputs_of_a_head_are_scored_by_every_metric_of_the_task() -> None:
@@ -176,7 +176,7 @@ def test_metrics_combine_as_any_others_do() -> None:
 
 
 def test_every_metric_is_a_script_or_a_running_sum() -> None:
-    assert set(METRICS) == {*SCRIPTS, "mean_iou", "delta_1"}
+    assert set(METRICS) == {*SCRIPTS, "mean_iou", "delta_1", "l1"}
 
 
 def test_unknown_metric_names_the_known_ones() -> None:
@@ -227,7 +227,9 @@ def test_ignored_class_is_an_option() -> None:
     assert scores.compute() == {"mean_iou": 1.0}
     with pytest.raises(ValueError, match=r"from 0, got -1; .*reference 255 \(ignore_index\)"):
         ClassMapScores().add(said, true)
-    with pytest.raises(ValueError, match="expected semantic_segmentation or depth_estimation, got 'regression'"):
+    with pytest.raises(
+        ValueError, match="expected semantic_segmentation, depth_estimation or dense_regression, got 'regression'"
+    ):
         map_scores("regression")
 
 
@@ -269,3 +271,20 @@ def test_maps_without_labels_have_no_score(make: type[ClassMapScores | DepthMapS
 def test_dense_tasks_have_their_metrics() -> None:
     assert metrics_of_outputs("semantic_segmentation", 7) == ("mean_iou",)
     assert metrics_of_outputs("depth_estimation", 1) == ("delta_1", "rmse")
+
+
+def test_scores_of_values_are_means_over_what_is_known() -> None:
+    draw = np.random.default_rng(0)
+    true, said = draw.normal(size=(2, 3, 2, 4)), draw.normal(size=(2, 3, 2, 4))
+    true[0, :, 0, 0], true[1, 2, 1, 1] = np.nan, np.nan
+    whole, parts = map_scores("dense_regression"), map_scores("dense_regression")
+    whole.add(said, true)
+    for row in range(2):
+        parts.add(said[row : row + 1], true[row : row + 1])
+    errors = np.array([a - b for a, b in zip(said.ravel(), true.ravel(), strict=True) if b == b])
+    assert len(errors) == 44 and parts.compute() == pytest.approx(whole.compute())
+    assert whole.compute() == pytest.approx({"l1": np.abs(errors).mean(), "rmse": np.sqrt((errors**2).mean())})
+    with pytest.raises(ValueError, match="no value that is known"):
+        map_scores("dense_regression").compute()
+    with pytest.raises(ValueError, match="give equal ones"):
+        whole.add(said[:, :2], true)

@@ -21,7 +21,12 @@ MULTIMAE = tiny_models.section(
     depth_reassemble_sizes=[4, 8, 8, 8],
 )
 RGB_ALONE = {"modalities": {"rgb": RGB}}
-LABELS = {"semantic_segmentation": "semseg", "depth_estimation": "depth", "classification": "label"}
+LABELS = {
+    "semantic_segmentation": "semseg",
+    "depth_estimation": "depth",
+    "dense_regression": "depth",
+    "classification": "label",
+}
 SCENES: dict[str, Any] = {
     "source": "scenes",
     "kind": "multimodal",

@@ -29,6 +29,8 @@ MAX_ROWS = 200  # training rows that pixels are drawn from
 MAX_PIXELS = 20_000  # labelled training pixels that a model is fitted to
 WINDOW = 3  # pixels around a pixel that the linear model sees, in each direction of every continuous modality
 MAX_ITERATIONS = 500
+# Tasks whose labels are values, and their constant answer.
+VALUES = {"depth_estimation": "mean depth", "dense_regression": "mean of each channel"}
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ def dense_baseline_scores(
 
     Args:
         prepared: Data with labels and a held-out split.
-        task: "semantic_segmentation" or "depth_estimation".
+        task: "semantic_segmentation", "depth_estimation" or "dense_regression".
         ignore_index: Class of unlabelled pixels.
         seed: Seed of the draw.
 
@@ -61,8 +63,8 @@ def dense_baseline_scores(
         raise ValueError("data.test_split: baselines need rows to be scored on; set it or data.validation_split")
     scores = {name: map_scores(task, ignore_index) for name in ("constant", "raw")}
     features, labels = _training_pixels(prepared, task, ignore_index, seed)
-    if task == "depth_estimation":
-        constant = np.float64(labels.mean())
+    if task in VALUES:
+        constant = labels.mean(axis=0, dtype=np.float64)
     else:
         values, counts = np.unique(labels, return_counts=True)
         constant = values[counts.argmax()]
@@ -70,14 +72,14 @@ def dense_baseline_scores(
     for number in range(len(held_out)):
         batch = prepared.collator([held_out[number]])
         true = batch["labels"].numpy()
-        said = np.full(true.shape, constant)
+        said = _as_maps(np.broadcast_to(constant, (true.shape[-2] * true.shape[-1], *constant.shape)), true.shape)
         scores["constant"].add(said, true)
         if model is not None:
-            said = model.predict(pixel_features(batch, prepared.collator)[0]).reshape(true.shape)
+            said = _as_maps(model.predict(pixel_features(batch, prepared.collator)[0]), true.shape)
         scores["raw"].add(said, true)
-    kind = "ridge regression" if task == "depth_estimation" else "logistic regression"
+    kind = "ridge regression" if task in VALUES else "logistic regression"
     what = {
-        "constant": "mean depth" if task == "depth_estimation" else "most frequent class",
+        "constant": VALUES.get(task, "most frequent class"),
         "raw": f"{kind} on {features.shape[1]} numbers of the pixel's surroundings, of {len(labels):,} training pixels",
     }
     is_sound = {"constant": True, "raw": converged}
@@ -91,7 +93,8 @@ def pixel_features(batch: Mapping[str, Any], collator: BatchCollator) -> np.ndar
     """Numbers that the linear model sees of every pixel.
 
     Args:
-        batch: `inputs` as `MultimodalCollator` gives them, perhaps `presence`, and `labels` (B, H, W). Inputs of another
+        batch: `inputs` as `MultimodalCollator` gives them, perhaps `presence`, and `labels` (B, H, W) or
+            (B, C, H, W). Inputs of another
             size are resized to the labels', to the nearest pixel.
         collator: `num_classes` of a `MultimodalCollator` says which inputs are class maps.
 
@@ -99,7 +102,8 @@ def pixel_features(batch: Mapping[str, Any], collator: BatchCollator) -> np.ndar
         (B, H W, D) float32; zeros stand for a modality that the row lacks.
     """
     num_classes = collator.num_classes if isinstance(collator, MultimodalCollator) else {}
-    count, height, width = batch["labels"].shape
+    count = len(batch["labels"])
+    height, width = batch["labels"].shape[-2:]
     parts = []
     for name, values in batch["inputs"].items():
         if name in num_classes:
@@ -118,8 +122,13 @@ def pixel_features(batch: Mapping[str, Any], collator: BatchCollator) -> np.ndar
     return torch.cat([*parts, place.expand(count, -1, -1)], dim=1).transpose(1, 2).numpy()
 
 
+def _as_maps(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Values of one picture's pixels, (H W,) or (H W, C) -> `shape`, (1, H, W) or (1, C, H, W)."""
+    return (values if values.ndim == 1 else values.T).reshape(shape)
+
+
 def _training_pixels(prepared: PreparedData, task: str, ignore_index: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features (n, D) and labels (n,) of drawn pixels."""
+    """Features (n, D) and labels (n,), or (n, C) of values, of drawn pixels."""
     rows = plain_rows(prepared.train)
     generator = np.random.default_rng(seed)
     chosen = np.sort(generator.permutation(len(rows))[:MAX_ROWS])
@@ -127,8 +136,13 @@ def _training_pixels(prepared: PreparedData, task: str, ignore_index: int, seed:
     features, labels = [], []
     for number in chosen.tolist():
         batch = prepared.collator([rows[number]])
-        true = batch["labels"].numpy().reshape(-1)
-        is_labelled = known_depth(true) if task == "depth_estimation" else true != ignore_index
+        true = batch["labels"].numpy()[0]
+        if task == "dense_regression":
+            true = true.reshape(len(true), -1).T
+            is_labelled = np.isfinite(true).all(axis=1)
+        else:
+            true = true.reshape(-1)
+            is_labelled = known_depth(true) if task == "depth_estimation" else true != ignore_index
         places = np.flatnonzero(is_labelled)
         places = generator.permutation(places)[:quota]
         features.append(pixel_features(batch, prepared.collator)[0][places])
@@ -142,7 +156,7 @@ def _training_pixels(prepared: PreparedData, task: str, ignore_index: int, seed:
 
 def _fit(features: np.ndarray, labels: np.ndarray, task: str) -> tuple[Pipeline | None, bool]:
     """A fitted model, None where there is one class only and nothing to fit; and whether its solver has converged."""
-    if task == "depth_estimation":
+    if task in VALUES:
         return make_pipeline(StandardScaler(), Ridge()).fit(features, labels), True
     if len(np.unique(labels)) < 2:
         return None, True

@@ -31,6 +31,8 @@ OTHER_STYLES = {"other": ("#b9b9b9", "-"), "baseline": (INPUT_COLOR, ":")}
 UNKNOWN_COLOR = (0.82, 0.82, 0.82)
 MAX_RANGES = 1000  # rows beyond which the range over the runs is not drawn
 MAP_SIZE = 1.45  # inches
+DEPTH_COLORS, VALUE_COLORS = "magma", "viridis"  # colour scales of maps
+TONES = ("red", "green", "blue")  # of the channels of maps of several values
 MAX_LEGEND_CLASSES = 24
 
 
@@ -58,8 +60,8 @@ class MapSample:
     Attributes:
         title: Name of the row, "row 12".
         inputs: Input name -> picture (H, W, 3) in [0, 1].
-        true: (H, W) classes or depth.
-        said: (H, W) the same, predicted.
+        true: (H, W) classes or depth, or (C, H, W) values.
+        said: The same, predicted.
     """
 
     title: str
@@ -352,7 +354,7 @@ def draw_depth_maps(samples: Sequence[MapSample], path: str | Path, title: str =
     if not known.size:
         raise ValueError("samples: expected some pixel whose depth is known (above 0), got none")
     scale = Normalize(float(known.min()), float(known.max()), clip=True)
-    colors = colormaps["magma"]
+    colors = colormaps[DEPTH_COLORS]
     painted = []
     for sample in samples:
         is_known = known_depth(sample.true)
@@ -361,15 +363,74 @@ def draw_depth_maps(samples: Sequence[MapSample], path: str | Path, title: str =
             [np.where(is_known[..., None], true, np.array(UNKNOWN_COLOR)), colors(scale(sample.said))[..., :3]]
         )
     figure, grid = _draw_grid(samples, painted, title, legend_lines=2)
-    bar = figure.colorbar(
-        ScalarMappable(scale, colors), ax=grid, location="bottom", fraction=0.03, pad=0.01, shrink=0.8, extend="both"
-    )
-    bar.set_label(label, fontsize=8)
-    bar.ax.tick_params(labelsize=7)
+    _add_scale(figure, grid, scale, DEPTH_COLORS, label)
     if any(not known_depth(sample.true).all() for sample in samples):
         handles = [Patch(facecolor=UNKNOWN_COLOR, edgecolor="#888888", label="depth not known")]
         figure.legend(handles=handles, loc="outside lower right", fontsize=8, frameon=False)
     return save_figure(figure, path)
+
+
+def draw_value_maps(samples: Sequence[MapSample], path: str | Path, title: str = "", label: str = "values") -> Path:
+    """Draw rows of a dense regression: inputs, true and predicted values, all on one scale, that of the true values.
+
+    One channel is drawn by a colour scale, two or three as red, green and blue; of more the first three are shown.
+
+    Args:
+        samples: Rows, at least one with a known value; `true` and `said` are values (C, H, W), and `true` is NaN where the value
+            is not known, which is grey.
+        path: PNG, PDF or SVG file to write; its folder is made.
+        title: Title of the picture.
+        label: Name of the colour scale.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: No sample, or no known value.
+    """
+    _require_samples(samples)
+    known = np.concatenate([sample.true[np.isfinite(sample.true)] for sample in samples])
+    if not known.size:
+        raise ValueError("samples: expected some value that is known (not NaN), got none")
+    scale = Normalize(float(known.min()), float(known.max()), clip=True)
+    painted = []
+    for sample in samples:
+        is_known = np.isfinite(sample.true).all(axis=0)[..., None]
+        true = np.where(is_known, _paint_values(sample.true, scale), np.array(UNKNOWN_COLOR))
+        painted.append([true, _paint_values(sample.said, scale)])
+    figure, grid = _draw_grid(samples, painted, title, legend_lines=2)
+    handles: list[Patch] = []
+    channels = len(samples[0].true)
+    if channels == 1:
+        _add_scale(figure, grid, scale, VALUE_COLORS, label)
+    else:
+        ends = f"{label}: {known.min():.3g} is dark, {known.max():.3g} is bright"
+        tones = [Patch(facecolor=tone, edgecolor="#888888", label=f"channel {i}") for i, tone in enumerate(TONES)]
+        handles += [Patch(facecolor="none", edgecolor="none", label=ends), *tones[:channels]]
+    if any(not np.isfinite(sample.true).all() for sample in samples):
+        handles.append(Patch(facecolor=UNKNOWN_COLOR, edgecolor="#888888", label="not known"))
+    if channels > 1:
+        figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    elif handles:
+        figure.legend(handles=handles, loc="outside lower right", fontsize=8, frameon=False)
+    return save_figure(figure, path)
+
+
+def _paint_values(values: np.ndarray, scale: Normalize) -> np.ndarray:
+    """(C, H, W) values -> (H, W, 3) colours; what is not known has any."""
+    shares = np.asarray(scale(np.nan_to_num(values, nan=float(scale.vmin or 0.0))))
+    if len(shares) == 1:
+        return colormaps[VALUE_COLORS](shares[0])[..., :3]
+    padding = max(0, len(TONES) - len(shares))
+    return np.moveaxis(np.pad(shares[: len(TONES)], ((0, padding), (0, 0), (0, 0))), 0, -1)
+
+
+def _add_scale(figure: Figure, grid: np.ndarray, scale: Normalize, colors: str, label: str) -> None:
+    """A colour scale below all panels."""
+    mapping = ScalarMappable(scale, colormaps[colors])
+    bar = figure.colorbar(mapping, ax=grid, location="bottom", fraction=0.03, pad=0.01, shrink=0.8, extend="both")
+    bar.set_label(label, fontsize=8)
+    bar.ax.tick_params(labelsize=7)
 
 
 def _draw_grid(

@@ -17,10 +17,11 @@ METRICS_OF_OUTPUTS: dict[str, tuple[str, ...]] = {
     "token_classification": ("token_accuracy",),
     "semantic_segmentation": ("mean_iou",),
     "depth_estimation": ("delta_1", "rmse"),
+    "dense_regression": ("l1", "rmse"),
 }
 METRICS = tuple(dict.fromkeys(name for names in METRICS_OF_OUTPUTS.values() for name in names))
 TWO_CLASS_METRICS = frozenset({"f1", "roc_auc"})
-LOWER_IS_BETTER = frozenset({"rmse"})
+LOWER_IS_BETTER = frozenset({"rmse", "l1"})
 DELTA = 1.25
 
 
@@ -162,15 +163,55 @@ class DepthMapScores:
         return {"delta_1": self.hits / self.count, "rmse": float(np.sqrt(self.squares / self.count))}
 
 
-def map_scores(task: str, ignore_index: int = 255) -> ClassMapScores | DepthMapScores:
+@dataclass
+class ValueMapScores:
+    """Mean absolute error and RMSE of maps of values that are added batch by batch, over all values that are known.
+
+    (MultiMAE, section 4.1: the L1 losses on Taskonomy.)
+
+    Attributes:
+        distances: Sum of the absolute errors.
+        squares: Sum of the squared errors.
+        count: Number of values.
+    """
+
+    distances: float = 0.0
+    squares: float = 0.0
+    count: int = 0
+
+    def add(self, said: np.ndarray, true: np.ndarray) -> None:
+        """Count predicted and true values of one shape, such as (B, C, H, W).
+
+        Raises:
+            ValueError: The shapes differ.
+        """
+        said, true = _pixels(said, true, np.isfinite(true), np.float64)
+        self.distances += float(np.abs(said - true).sum())
+        self.squares += float(np.square(said - true).sum())
+        self.count += true.size
+
+    def compute(self) -> dict[str, float]:
+        """{"l1": 0 or more, "rmse": 0 or more} of all maps that were added.
+
+        Raises:
+            ValueError: No value was known.
+        """
+        if not self.count:
+            raise ValueError("references hold no value that is known, so there is nothing to score.")
+        return {"l1": self.distances / self.count, "rmse": float(np.sqrt(self.squares / self.count))}
+
+
+def map_scores(task: str, ignore_index: int = 255) -> ClassMapScores | DepthMapScores | ValueMapScores:
     """Running sums for the maps of a dense task; `ignore_index` is the class of pixels without one.
 
     Raises:
         ValueError: The task is not dense.
     """
-    if task not in ("semantic_segmentation", "depth_estimation"):
-        raise ValueError(f"task: expected semantic_segmentation or depth_estimation, got {task!r}")
-    return DepthMapScores() if task == "depth_estimation" else ClassMapScores(ignore_index)
+    if task == "semantic_segmentation":
+        return ClassMapScores(ignore_index)
+    if task not in ("depth_estimation", "dense_regression"):
+        raise ValueError(f"task: expected semantic_segmentation, depth_estimation or dense_regression, got {task!r}")
+    return DepthMapScores() if task == "depth_estimation" else ValueMapScores()
 
 
 def known_depth(depth: np.ndarray) -> np.ndarray:

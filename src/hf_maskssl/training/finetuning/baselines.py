@@ -101,7 +101,7 @@ class Baselines:
         return {"name": name, "title": title, "runs": runs, "scores": scores, "differences": differences}
 
     def _is_regression(self) -> bool:
-        return self.data.task in ("regression", "depth_estimation")
+        return self.data.task in ("regression", "depth_estimation", "dense_regression")
 
     def _simple_models(self) -> dict[str, list[JsonObject]]:
         """Runs of the models that are no networks, computed by the main process."""

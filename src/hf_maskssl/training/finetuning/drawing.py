@@ -22,6 +22,7 @@ from ...pictures.finetuning import (
     draw_confusion,
     draw_depth_maps,
     draw_validation,
+    draw_value_maps,
 )
 from ...pictures.modalities import Painter, Samples
 from .predictions import Predictions, confusion_of, load_predictions, predictions_path
@@ -164,13 +165,15 @@ class Drawing:
         for place, number in enumerate(self._numbers(predictions)):
             cells = {name: painter.target(name, place).pixels for name in batch["inputs"]}
             # A modality that the row lacks is not shown.
-            blank = np.ones((*predictions.true.shape[1:], 3))
+            blank = np.ones((*predictions.true.shape[-2:], 3))
             inputs = {name: blank if pixels is None else pixels for name, pixels in cells.items()}
             samples.append(MapSample(f"row {number}", inputs, predictions.true[place], predictions.said[place]))
         title = f"{self._title()}: {predictions.split} rows, seed {run.seed}"
         path = self._path("maps.png")
         if task == "depth_estimation":
             return draw_depth_maps(samples, path, title, "depth, in the labels' unit")
+        if task == "dense_regression":
+            return draw_value_maps(samples, path, title, f"{self.data_args.label_column}, in the labels' unit")
         names = self.data.label_names or [str(number) for number in range(self.results["num_labels"])]
         return draw_class_maps(samples, names, path, title, self.config.semantic_loss_ignore_index)
 

@@ -10,6 +10,7 @@ from transformers import (
     AutoConfig,
     AutoModelForDepthEstimation,
     AutoModelForImageClassification,
+    AutoModelForImageToImage,
     AutoModelForSemanticSegmentation,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -38,6 +39,7 @@ HEADS: dict[str, tuple[type[_BaseAutoModelClass], ...]] = {
     "token_classification": (AutoModelForTokenClassification,),
     "semantic_segmentation": (AutoModelForSemanticSegmentation,),
     "depth_estimation": (AutoModelForDepthEstimation,),
+    "dense_regression": (AutoModelForImageToImage,),
 }
 
 logger = logging.getLogger(__name__)

@@ -23,7 +23,8 @@ class Predictions:
     Attributes:
         split: "test", or "validation" where there is no test split.
         rows: (n,) positions in the split; for tokens one position for each labelled token.
-        said: (n,) predicted classes or values in the labels' own unit; for a dense task maps (n, H, W) of some rows.
+        said: (n,) predicted classes or values in the labels' own unit; for a dense task maps (n, H, W) of some rows, or
+            (n, C, H, W) of values.
         true: True labels in the same form.
         confusion: (L, L) int64 pixels of all rows, [true, predicted], only for segmentation.
     """

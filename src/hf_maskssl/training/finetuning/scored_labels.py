@@ -44,6 +44,8 @@ def _values(rows: FinetuningRows, task: str, ignore_index: int, enough: int) -> 
     for labels in _labels(rows):
         if task == "depth_estimation":
             labels = labels[known_depth(labels)]
+        elif task == "dense_regression":
+            labels = labels[np.isfinite(labels)]
         elif task == "semantic_segmentation":
             labels = labels[labels != ignore_index]
         elif task == "token_classification":

@@ -132,7 +132,7 @@ class MapScorer:
         return scores.compute()
 
     def kept_maps(self) -> tuple[np.ndarray, np.ndarray]:
-        """Predicted and true maps (rows, H, W) of `kept_rows` in the last pass."""
+        """Predicted and true maps (rows, H, W), or (rows, C, H, W) of values, of `kept_rows` in the last pass."""
         said, true = zip(*(self._kept[row] for row in self.kept_rows), strict=True)
         return np.stack(said), np.stack(true)
 
@@ -181,11 +181,17 @@ def predicted_depth_maps(outputs: Outputs, labels: torch.Tensor) -> torch.Tensor
     return _resized(head_outputs(outputs, labels)[:, None], labels)[:, 0]
 
 
+def predicted_value_maps(outputs: Outputs, labels: torch.Tensor) -> torch.Tensor:
+    """(B, C, H, W) float32 values at the labels' size."""
+    return _resized(head_outputs(outputs, labels), labels)
+
+
 # Functions by which Trainer reduces outputs before it gathers them; other tasks keep logits or values.
 PREDICTIONS: dict[str, Callable[[Outputs, torch.Tensor], torch.Tensor]] = {
     "token_classification": predicted_classes,
     "semantic_segmentation": predicted_class_maps,
     "depth_estimation": predicted_depth_maps,
+    "dense_regression": predicted_value_maps,
 }
 
 
