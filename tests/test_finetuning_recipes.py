@@ -57,6 +57,7 @@ READY = {
     "finetune_sma_year",
     "finetune_multimae_scenes_segmentation",
     "finetune_multimae_scenes_depth",
+    "finetune_multimae_taskonomy",
 }
 SCRIPTS = {"semantic_segmentation": "run_semantic_segmentation.py", "depth_estimation": "run_depth_estimation.py"}
 METRICS = {
@@ -302,7 +303,7 @@ def write_raw_data(args: DataArguments, folder: Path) -> DataArguments:
         return dataclasses.replace(args, scene_size=32, num_scenes=dict.fromkeys(args.num_scenes, PICTURES))
     if args.source == "multimodal_folder":
         for split in filter(None, (args.train_split, args.validation_split, args.test_split)):
-            write_pictures(folder / "pictures" / split)
+            write_pictures(folder / "pictures" / split, None if args.task == "classification" else args.label_column)
         return dataclasses.replace(args, data_dir=str(folder / "pictures"), num_proc=None)
     names = [name for name in (args.train_split, args.validation_split, args.test_split) if name is not None]
     files: Any = {}
@@ -316,8 +317,8 @@ def write_raw_data(args: DataArguments, folder: Path) -> DataArguments:
     )
 
 
-def write_pictures(root: Path) -> None:
-    """Colours, depth in millimetres and 40 classes, as `modality/class/name.png`."""
+def write_pictures(root: Path, label: str | None) -> None:
+    """Colours, depth in millimetres and 40 classes, as `modality/class/name.png`; and Taskonomy's maps to learn."""
     random = np.random.default_rng(0)
     for row in range(PICTURES):
         classes = random.integers(0, 41, size=(40, 48)).astype(np.uint8)
@@ -326,6 +327,9 @@ def write_pictures(root: Path) -> None:
             "depth": random.integers(0, 10_000, size=(40, 48)).astype(np.uint16),
             "semseg": np.where(classes == 40, np.uint8(255), classes),
         }
+        if label is not None and label not in pictures:
+            in_bytes = label in ("normal", "principal_curvature", "reshading")
+            pictures[label] = pictures["rgb"] if in_bytes else pictures["depth"]
         for modality, pixels in pictures.items():
             path = root / modality / f"class{row % 2}" / f"{row}.png"
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -385,8 +385,8 @@ def test_pretraining_needs_a_column_for_every_modality(
         ({"label_names": ["a"]}, "data.label_names is for task 'semantic_segmentation'"),
         ({"kind": "image", "input_column": {"rgb": "rgb"}}, "kind 'image' takes one column, got {'rgb'"),
         (
-            {"kind": "image", "input_column": "rgb", "augment": True},
-            "data.augment for kind 'image', which 'multimodal' has",
+            {"kind": "series", "input_column": "rgb", "augment": True},
+            "data.augment for kind 'series', which",
         ),
         ({"kind": "image", "input_column": "rgb", "task": "depth_estimation"}, "needs kind 'multimodal', got 'image'"),
         ({"source": "multimodal_folder", "data_files": None}, "'multimodal_folder' needs data.data_dir"),

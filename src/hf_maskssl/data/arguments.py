@@ -13,10 +13,17 @@ from .builtin import SOURCES, Source
 
 LOCAL_SOURCES = ("parquet", "csv", "json", "text", "numpy", "imagefolder", "audiofolder")
 
-Task = Literal["classification", "regression", "token_classification", "semantic_segmentation", "depth_estimation"]
+Task = Literal[
+    "classification",
+    "regression",
+    "token_classification",
+    "semantic_segmentation",
+    "depth_estimation",
+    "dense_regression",
+]
 DataFiles = str | list[str] | dict[str, str | list[str]] | None
 # Tasks whose label is a map as large as the picture.
-DENSE_TASKS = ("semantic_segmentation", "depth_estimation")
+DENSE_TASKS = ("semantic_segmentation", "depth_estimation", "dense_regression")
 DEFAULT_FRACTIONS = (0.8, 0.1, 0.1)
 DEFAULT_NUM_SCENES = {"train": 4000, "validation": 500, "test": 1000}
 DEFAULT_KIND = "image"

@@ -29,12 +29,21 @@ def sequence_classification_loss(
     Args:
         model: the head, whose `config.problem_type` is set where it is None.
         logits: (B, num_labels).
-        labels: (B,) class ids, (B,) or (B, 1) values, or (B, num_labels) values or labels.
+        labels: (B,) class ids, (B, num_labels) float shares of classes where `config.problem_type` says that a row has one class,
+            (B,) or (B, 1) values, or (B, num_labels) values or labels.
         kwargs: `num_items_in_batch`: number of labels of all accumulated batches and processes, without those of -100. Trainer
             leaves a real value of -100 out of the number too, although it is one: those of this batch are added again.
     """
-    loss = model.loss_function(labels=labels, pooled_logits=logits, config=model.config, **kwargs)
     num_items = kwargs.get("num_items_in_batch")
+    if (
+        model.config.problem_type == "single_label_classification"
+        and labels.shape == logits.shape
+        and labels.is_floating_point()
+    ):
+        # Mixed or smoothed labels. The sum over rows is divided by what Trainer counts: the rows of all accumulated batches.
+        total = F.cross_entropy(logits, labels.to(logits), reduction="sum")
+        return total / (len(labels) if num_items is None else torch.as_tensor(num_items, device=total.device))
+    loss = model.loss_function(labels=labels, pooled_logits=logits, config=model.config, **kwargs)
     if num_items is None or model.config.problem_type == "single_label_classification":
         return loss
     labels = labels.to(loss.device)

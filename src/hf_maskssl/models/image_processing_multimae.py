@@ -18,14 +18,19 @@ from transformers.utils import TensorType
 from .field_checks import SizesAsPairs
 from .image_processing_array import BIT_DEPTHS, RESAMPLING, Pictures
 from .image_processing_pictures import (
+    Changes,
     Raw,
     View,
     as_batch,
+    channels_of,
     check_class_ids,
     check_view,
     common_size,
     height_and_width,
+    jittered_view,
     nearest_pixels,
+    placed,
+    random_view,
     read_picture,
     resize_each,
     resized,
@@ -49,7 +54,7 @@ STANDARDIZE_MODES = ("none", "dataset", "robust")
 # The authors' robust standardisation: a tenth of the pixels is cut at either end; added to the variance of the rest.
 TRIMMED_SHARE = 0.1
 VARIANCE_EPSILON = 1e-6
-CROP_ATTEMPTS = 10
+COLOURS = "rgb"  # the modality whose colours may be changed
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +94,7 @@ class Picture:
     bit_depth: int | None
 
 
-# Channels of maps to learn, as `read_picture` takes them.
+# Channels of maps to learn, as `read_picture` takes them; those of values have any number.
 LABELS: dict[str, int | None] = {"classes": None, "depth": 1}
 
 
@@ -122,6 +127,8 @@ class MultiMAEImageProcessor(SizesAsPairs, BaseImageProcessor):
         crop_scale: Share of the picture's area that a random crop has, lowest and highest.
         crop_ratio: Width of such a crop over its height, where 1 is the ratio of `image_size`.
         flip_probability: Share of random views that are mirrored.
+        large_scale_jitter: Size of the picture in random views, lowest and highest, as a factor of the largest that fits into the
+            result whole; in place of crops by `crop_scale`. Padding is invalid, and has no class.
 
     Raises:
         ValueError: A field that is missing, unknown or cannot be, naming the modality.
@@ -138,6 +145,7 @@ class MultiMAEImageProcessor(SizesAsPairs, BaseImageProcessor):
         crop_scale: Sequence[float] = (0.2, 1.0),
         crop_ratio: Sequence[float] = (0.75, 4 / 3),
         flip_probability: float = 0.5,
+        large_scale_jitter: Sequence[float] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -156,6 +164,9 @@ class MultiMAEImageProcessor(SizesAsPairs, BaseImageProcessor):
             _check_range("crop_ratio", crop_ratio),
         )
         self.flip_probability = flip_probability
+        self.large_scale_jitter = (
+            None if large_scale_jitter is None else _check_range("large_scale_jitter", large_scale_jitter)
+        )
         if max(self.crop_scale) > 1 or not 0 < (1 if crop_fraction is None else crop_fraction) <= 1:
             raise ValueError(
                 f"crop_scale and crop_fraction are shares in (0, 1], got {self.crop_scale} and {crop_fraction}"
@@ -233,6 +244,7 @@ class MultiMAEImageProcessor(SizesAsPairs, BaseImageProcessor):
         generator: np.random.Generator | None = None,
         labels: Mapping[str, Pictures] | None = None,
         invalid: float = 0.0,
+        changes: Changes | None = None,
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """One sample, with the same view of all its pictures.
 
@@ -240,11 +252,14 @@ class MultiMAEImageProcessor(SizesAsPairs, BaseImageProcessor):
             sample: Modality -> picture.
             view: Part to show, in pixels of a picture of stride 1. None draws it, or else takes the whole or the middle.
             generator: Generator of the view where none is given.
-            labels: `"classes"` or `"depth"` -> map to learn, which is cut and mirrored in the same way.
+            labels: `"classes"`, `"depth"`, `"values"`, or `"normals"` (values whose channel 0 mirroring turns round) -> map to
+                learn, which is cut and mirrored in the same way.
             invalid: Value of invalid pixels in the result, 0 or NaN.
+            changes: Changes of the row's pictures: of the colours of rgb, and of the places of all.
 
         Returns:
-            Modality -> (C, h, w) float32 or (h, w) int64; and label -> (H, W) int64 classes, or float32 depth.
+            Modality -> (C, h, w) float32 or (h, w) int64; and label -> (H, W) int64 classes or float32 depth, or (C, H, W)
+            float32 values.
 
         Of class maps only the ids that the result is made of are converted and checked: an id out of range is refused if
         and only if it is used. Numbers that are not finite are refused wherever they lie in the picture.
@@ -258,14 +273,23 @@ class MultiMAEImageProcessor(SizesAsPairs, BaseImageProcessor):
             if name not in pictures:
                 raise ValueError(f"modality '{name}' is unknown: expected one of {list(pictures)}")
         raw = {name: _read(f"modality '{name}'", value, pictures[name]) for name, value in sample.items()}
-        raw_labels = {name: _read("the labels", value, LABELS[name]) for name, value in (labels or {}).items()}
+        raw_labels = {
+            name: _read("the labels", value, LABELS[name] if name in LABELS else channels_of(value))
+            for name, value in (labels or {}).items()
+        }
         strides = {name: pictures[name].stride for name in raw} | dict.fromkeys(raw_labels, 1)
         size = common_size({**raw, **raw_labels}, strides)
         if view is None:
             view = self.fixed_view(size) if generator is None else self.random_view(size, generator)
         check_view(view, size)
-        prepared = {name: self._prepare(pictures[name], values, view, size, invalid) for name, values in raw.items()}
-        return prepared, {name: self._prepare_label(name, values, view, size) for name, values in raw_labels.items()}
+        shown = view
+        prepared = {
+            name: self._prepare(pictures[name], values, shown, size, invalid, changes) for name, values in raw.items()
+        }
+        targets = {
+            name: self._prepare_label(name, values, shown, size, changes) for name, values in raw_labels.items()
+        }
+        return prepared, targets
 
     def fixed_view(self, size: tuple[int, int]) -> View:
         """The view without chance of a picture of (height, width)."""
@@ -277,22 +301,10 @@ class MultiMAEImageProcessor(SizesAsPairs, BaseImageProcessor):
         return View((height - box[0]) // 2, (width - box[1]) // 2, box[0], box[1])
 
     def random_view(self, size: tuple[int, int], generator: np.random.Generator) -> View:
-        """A random crop and flip, drawn as torchvision's `RandomResizedCrop` draws its."""
-        height, width = size
-        aspect = self.image_size[1] / self.image_size[0]
-        is_flipped = bool(generator.random() < self.flip_probability)
-        for _ in range(CROP_ATTEMPTS):
-            area = height * width * generator.uniform(self.crop_scale[0], self.crop_scale[1])
-            ratio = aspect * math.exp(generator.uniform(math.log(self.crop_ratio[0]), math.log(self.crop_ratio[1])))
-            box = (round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio)))
-            if 0 < box[0] <= height and 0 < box[1] <= width:
-                top = int(generator.integers(height - box[0] + 1))
-                left = int(generator.integers(width - box[1] + 1))
-                return View(top, left, box[0], box[1], is_flipped)
-        # The picture is too long for the ratios, so the view is its middle.
-        unit = min(height / self.image_size[0], width / self.image_size[1])
-        box = (max(1, round(unit * self.image_size[0])), max(1, round(unit * self.image_size[1])))
-        return View((height - box[0]) // 2, (width - box[1]) // 2, box[0], box[1], is_flipped)
+        """A random crop and flip (`random_view`), or a large-scale jitter where the processor has one (`jittered_view`)."""
+        if self.large_scale_jitter is not None:
+            return jittered_view(size, self.image_size, self.large_scale_jitter, self.flip_probability, generator)
+        return random_view(size, self.image_size, self.crop_scale, self.crop_ratio, self.flip_probability, generator)
 
     def scaled_values(self, name: str, value: Pictures) -> np.ndarray:
         """A picture of a continuous modality resized and scaled, (C, N) float64: only its valid pixels, whose mean and
@@ -346,12 +358,34 @@ class MultiMAEImageProcessor(SizesAsPairs, BaseImageProcessor):
         resized = resize_each(outputs.predicted_depth[:, None], target_sizes, "bicubic")
         return [{"predicted_depth": depth[0]} for depth in resized]
 
-    def _prepare(self, picture: Picture, raw: Raw, view: View, size: tuple[int, int], invalid: float) -> np.ndarray:
-        target = self._target(picture.stride)
-        if picture.channels is None:
-            where = f"modality '{picture.name}'"
-            return class_ids(where, raw, target, view, size, self.ignore_index, picture.num_classes)
+    def _prepare(
+        self, picture: Picture, raw: Raw, view: View, size: tuple[int, int], invalid: float, changes: Changes | None
+    ) -> np.ndarray:
+        def make(part: View, target: tuple[int, int]) -> np.ndarray:
+            if picture.channels is None:
+                where = f"modality '{picture.name}'"
+                ids = class_ids(where, raw, target, part, size, self.ignore_index, picture.num_classes)
+                return ids if changes is None else changes.classes(ids, self.ignore_index)
+            return self._values(picture, raw, part, size, target, invalid, changes)
+
+        fill = self.ignore_index if picture.channels is None else invalid
+        values = placed(view, size, self._target(picture.stride), make, fill)
+        return changes.erase(values) if changes is not None and picture.name == COLOURS else values
+
+    def _values(
+        self,
+        picture: Picture,
+        raw: Raw,
+        view: View,
+        size: tuple[int, int],
+        target: tuple[int, int],
+        invalid: float,
+        changes: Changes | None,
+    ) -> np.ndarray:
+        """(C, h, w) float32, scaled and standardised, of a view inside a continuous picture."""
         values, is_valid = scaled_pixels(picture, raw, target, view, size)
+        if changes is not None and picture.name == COLOURS:
+            values = _recoloured(picture, raw, values, changes)
         if picture.standardize == "robust":
             values = robustly_standardized(values, is_valid)
         elif picture.standardize == "dataset":
@@ -360,16 +394,34 @@ class MultiMAEImageProcessor(SizesAsPairs, BaseImageProcessor):
             mean, std = (np.array(numbers, dtype=np.float32) for numbers in (picture.mean, picture.std))
             values -= mean[:, None, None]
             values /= std[:, None, None]
+        if changes is not None and picture.name != COLOURS:
+            values[:, ~is_valid] = np.nan
+            values = changes.values(values)
+            is_valid = np.isfinite(values).all(axis=0)
         if not is_valid.all():
-            values[:, ~is_valid] = invalid
+            values = np.where(is_valid, values, np.float32(invalid))
         return values
 
-    def _prepare_label(self, name: str, raw: Raw, view: View, size: tuple[int, int]) -> np.ndarray:
+    def _prepare_label(
+        self, name: str, raw: Raw, view: View, size: tuple[int, int], changes: Changes | None
+    ) -> np.ndarray:
+        def classes(part: View, target: tuple[int, int]) -> np.ndarray:
+            ids = class_ids("the labels", raw, target, part, size, self.ignore_index)
+            return ids if changes is None else changes.classes(ids, self.ignore_index)
+
+        def numbers(part: View, target: tuple[int, int]) -> np.ndarray:
+            # Labels are not interpolated: between two objects that would invent depths.
+            pixels = nearest_pixels(raw, target, part, size)[0]
+            values = pixels.astype(np.float32)
+            values = values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0).copy()
+            if name == "normals" and part.is_flipped:
+                values[0] = (np.float32(255.0) if pixels.dtype == np.uint8 else np.float32(0.0)) - values[0]
+            return values if changes is None else changes.values(values)
+
         if name == "classes":
-            return class_ids("the labels", raw, self._target(1), view, size, self.ignore_index)
-        # Labels are not interpolated: between two objects that would invent depths.
-        depth = nearest_pixels(raw, self._target(1), view, size)[0].astype(np.float32)
-        return np.where(np.isfinite(depth), depth, np.float32(0.0))
+            return placed(view, size, self._target(1), classes, self.ignore_index)
+        values = placed(view, size, self._target(1), numbers, np.nan)
+        return np.where(np.isfinite(values[0]), values[0], np.float32(0.0)) if name == "depth" else values
 
     def _target(self, stride: int) -> tuple[int, int]:
         """(h, w) of a result."""
@@ -444,6 +496,24 @@ def _positive(where: str, field: str, value: object) -> int:
     if type(value) is not int or value < 1:
         raise ValueError(f"{where}: expected a positive integer `{field}`, got {value!r}")
     return value
+
+
+def _recoloured(picture: Picture, raw: Raw, values: np.ndarray, changes: Changes) -> np.ndarray:
+    """Scaled values (3, h, w) of a picture of bytes, changed as bytes.
+
+    Raises:
+        ValueError: The picture is not of bytes in three channels.
+    """
+    kind = "bytes" if isinstance(raw, Image.Image) or raw.dtype == np.uint8 else str(raw.dtype)
+    if picture.channels != 3 or kind != "bytes":
+        raise ValueError(
+            f"modality '{picture.name}': colours are changed in pictures of bytes in 3 channels, got {picture.channels} of "
+            f"{kind}: give bytes, or leave data.augmentation out"
+        )
+    # The values are whole numbers times the scale, but where an interpolation of arrays has left others.
+    pixels = np.clip(np.rint(values / np.float32(picture.scale)), 0, 255).astype(np.uint8)
+    changed = np.asarray(changes.colours(Image.fromarray(np.moveaxis(pixels, 0, -1))), dtype=np.float32)
+    return np.ascontiguousarray(np.moveaxis(changed, -1, 0)) * np.float32(picture.scale)
 
 
 def _read(where: str, value: Pictures, expected: Picture | int | None) -> Raw:

@@ -1,8 +1,9 @@
 """Pictures as callers give them, PIL images and arrays: reading them, the view of them, and resizing."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -14,18 +15,133 @@ from .standardization import Array
 
 # A raw picture: a PIL image of bytes in the mode of its channels, or an array (H, W, C).
 Raw: TypeAlias = Image.Image | np.ndarray
+CROP_ATTEMPTS = 10
 LARGEST_CLASS = 2**53  # above it float64, and above 2**63 int64, no longer hold every whole number
 
 
 @dataclass(frozen=True)
 class View:
-    """The visible part of a picture, in pixels, and whether it is mirrored left to right."""
+    """The visible part of a picture, in pixels, and whether it is mirrored left to right.
+
+    `is_padded` says that it may reach beyond the picture, where there is padding.
+    """
 
     top: int
     left: int
     height: int
     width: int
     is_flipped: bool = False
+    is_padded: bool = False
+
+
+class Changes(Protocol):
+    """What happens to the pictures of one row once they are cut and resized, such as augmentation."""
+
+    def colours(self, picture: Image.Image) -> Image.Image:
+        """A changed picture of mode RGB, of the same size."""
+
+    def values(self, values: np.ndarray) -> np.ndarray:
+        """Values (C, h, w) float32 moved as the colours are, NaN where nothing was."""
+
+    def classes(self, ids: np.ndarray, ignore_index: int) -> np.ndarray:
+        """Class ids (h, w) int64 moved as the colours are, `ignore_index` where nothing was."""
+
+    def erase(self, values: np.ndarray) -> np.ndarray:
+        """Standardised colours (C, h, w) with a part of them erased."""
+
+
+def random_view(
+    size: tuple[int, int],
+    target: Sequence[int],
+    crop_scale: Sequence[float],
+    crop_ratio: Sequence[float],
+    flip_probability: float,
+    generator: np.random.Generator,
+) -> View:
+    """A random crop and flip, drawn as torchvision's `RandomResizedCrop` draws its.
+
+    Args:
+        size: Height and width of the picture.
+        target: Height and width of the result.
+        crop_scale: Share of the picture's area, lowest and highest.
+        crop_ratio: Width over height, lowest and highest, where 1 is the ratio of `target`.
+        flip_probability: Probability that the view is mirrored.
+        generator: Generator of the draws.
+    """
+    height, width = size
+    aspect = target[1] / target[0]
+    is_flipped = bool(generator.random() < flip_probability)
+    for _ in range(CROP_ATTEMPTS):
+        area = height * width * generator.uniform(crop_scale[0], crop_scale[1])
+        ratio = aspect * math.exp(generator.uniform(math.log(crop_ratio[0]), math.log(crop_ratio[1])))
+        box = (round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio)))
+        if 0 < box[0] <= height and 0 < box[1] <= width:
+            top = int(generator.integers(height - box[0] + 1))
+            left = int(generator.integers(width - box[1] + 1))
+            return View(top, left, box[0], box[1], is_flipped)
+    # The picture is too long for the ratios, so the view is its middle.
+    unit = min(height / target[0], width / target[1])
+    box = (max(1, round(unit * target[0])), max(1, round(unit * target[1])))
+    return View((height - box[0]) // 2, (width - box[1]) // 2, box[0], box[1], is_flipped)
+
+
+def jittered_view(
+    size: tuple[int, int],
+    target: Sequence[int],
+    scale: Sequence[float],
+    flip_probability: float,
+    generator: np.random.Generator,
+) -> View:
+    """A view for large-scale jittering (Ghiasi et al. 2021), as MultiMAE's code has it.
+
+    The picture is brought to a random size, as a factor of the largest that fits into the result whole. What is smaller than
+    the result lies in its upper left corner, beside padding; of what is larger a random part is shown.
+
+    Args:
+        size: Height and width of the picture.
+        target: Height and width of the result.
+        scale: Factor, lowest and highest.
+        flip_probability: Probability that the view is mirrored; then padding lies to the left.
+        generator: Generator of the draws.
+    """
+    is_flipped = bool(generator.random() < flip_probability)
+    factor = float(generator.uniform(scale[0], scale[1]))
+    # Pixels of the picture for one of the result.
+    unit = max(length / goal for length, goal in zip(size, target, strict=True)) / factor
+    box = [max(1, round(unit * goal)) for goal in target]
+    start = [int(generator.integers(max(length - part, 0) + 1)) for length, part in zip(size, box, strict=True)]
+    return View(start[0], start[1], box[0], box[1], is_flipped, is_padded=True)
+
+
+def placed(
+    view: View,
+    size: tuple[int, int],
+    target: tuple[int, int],
+    make: Callable[[View, tuple[int, int]], np.ndarray],
+    fill: float,
+) -> np.ndarray:
+    """(..., h, w) of a view, whose part outside the picture is filled.
+
+    Args:
+        view: The view.
+        size: Height and width of the picture.
+        target: (h, w) of the result.
+        make: Function that prepares a view inside the picture, for a result of (h, w).
+        fill: Value of what is outside.
+    """
+    if not view.is_padded:
+        return make(view, target)
+    edges = []
+    for start, length, full, goal in zip((view.top, view.left), (view.height, view.width), size, target, strict=True):
+        last = min(full, start + length)
+        end = min(goal, max(1, round((last - start) / length * goal)))
+        edges.append((last - start, end))
+    (height, rows), (width, columns) = edges
+    inner = make(View(view.top, view.left, height, width, view.is_flipped), (rows, columns))
+    result = np.full((*inner.shape[:-2], *target), fill, dtype=inner.dtype)
+    first = target[1] - columns if view.is_flipped else 0
+    result[..., :rows, first : first + columns] = inner
+    return result
 
 
 def read_picture(value: Pictures, channels: int | None, bit_depth: int | None = None) -> Raw:
@@ -48,6 +164,20 @@ def read_picture(value: Pictures, channels: int | None, bit_depth: int | None = 
         picture = converted(value, channels)
         return picture if isinstance(picture, Image.Image) else picture[..., None]
     return _map_pixels(value, channels, bit_depth)
+
+
+def channels_of(value: Pictures) -> int:
+    """Channels of a PIL image or an array (H, W), (C, H, W) or (H, W, C), whose channels are taken to be fewer than its pixels.
+
+    Raises:
+        ValueError: No picture.
+    """
+    if isinstance(value, Image.Image):
+        return len(value.getbands())
+    shape = np.asarray(value).shape
+    if len(shape) not in (2, 3) or 0 in shape:
+        raise ValueError(f"expected a picture of shape (H, W), (C, H, W) or (H, W, C), got {shape}")
+    return 1 if len(shape) == 2 else int(min(shape[0], shape[-1]))
 
 
 def _map_pixels(picture: Image.Image, channels: int | None, bit_depth: int | None) -> Raw:
@@ -112,6 +242,8 @@ def common_size(raw: Mapping[str, Raw], strides: Mapping[str, int]) -> tuple[int
 def check_view(view: View, size: tuple[int, int]) -> None:
     height, width = size
     fits = 0 <= view.top <= view.top + view.height <= height and 0 <= view.left <= view.left + view.width <= width
+    if view.is_padded:
+        fits = 0 <= view.top < height and 0 <= view.left < width
     if not fits or view.height < 1 or view.width < 1:
         raise ValueError(f"{view} does not lie inside a picture of height {height} and width {width}")
 
@@ -163,16 +295,16 @@ def height_and_width(raw: Raw) -> tuple[int, int]:
 def nearest_pixels(
     raw: Raw, target: tuple[int, int], view: View, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The pixels of a map of one channel on which the centres of the result's pixels fall.
+    """The pixels of a map on which the centres of the result's pixels fall.
 
     Args:
-        raw: The map.
+        raw: The map, of one channel or several.
         target: (h, w) of the result.
         view: Part to show, in pixels of a picture of `size`.
         size: (height, width) of all pictures of the sample.
 
     Returns:
-        (h, w) of the map's own type, and the map's row (h,) and column (w,) of each.
+        (h, w), or (h, w, C) of several channels, of the map's own type, and the map's row (h,) and column (w,) of each.
     """
     own = height_and_width(raw)
     left, top, right, bottom = scaled_box(view, size, own)
@@ -181,7 +313,9 @@ def nearest_pixels(
     rows, columns = np.minimum(rows, own[0] - 1), np.minimum(columns, own[1] - 1)
     if view.is_flipped:
         columns = columns[::-1]
-    return np.asarray(raw).reshape(own).take(rows, axis=0).take(columns, axis=1), rows, columns
+    pixels = np.asarray(raw)
+    pixels = pixels if pixels.size > own[0] * own[1] else pixels.reshape(own)
+    return pixels.take(rows, axis=0).take(columns, axis=1), rows, columns
 
 
 def as_batch(images: Pictures, channels: int | None) -> Sequence[Pictures]:

@@ -1,21 +1,27 @@
 """Kind "image": images or arrays with any number of channels, such as satellite bands."""
 
 import statistics
-from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 from transformers import PreTrainedConfig
 
+from ...checks import ABOVE_0, SHARE, Range
 from ...files import JsonObject
 from ...models.image_processing_array import ArrayImageProcessor
 from ...terminal import counted
+from ..augmentation.arguments import Augmentation, augmentation_words, parse_augmentation
 from ..looking import columns_of, file_column, file_like_columns, is_picture_array
-from ..processors import Processor
+from ..processors import Processor, split_processor
 from ..tables.columns import undecoded
+from ..tables.draws import RowDraws
 from ..tables.picture_survey import surveyed_bit_depth
 from ..tables.pictures import read_image
+from ..tables.preparing import PreparedSplit, RawSplit, prepare_split
 from ..tables.sources import AnyDataset
+from .base import Fitted, Summary
+from .drawn_images import DrawnImagePreparer
 from .examples import Example, arrays
 from .guesses import FILES, Guess, first_rows, metamae, only_column
 from .numeric import NumericArguments, NumericKind
@@ -27,9 +33,44 @@ class ImageArguments(NumericArguments):
     """Arguments of images. `input_column` is one column of images, paths, or (H, W), (H, W, C) or (C, H, W) arrays.
 
     Relative paths start at the folder of the table that holds them, or else at the current directory.
+
+    Attributes:
+        augment: Whether to crop and mirror training rows at random, anew in every epoch; `cache` then has no meaning for them.
+            The draws depend on `split_seed`, the run's seed, the epoch and the row alone, so a resumed run draws the same.
+        crop_scale: Share of the picture's area that a random crop has, lowest and highest.
+        crop_ratio: Width of a random crop over its height, lowest and highest, where 1 is the ratio of the model's `image_size`.
+        flip_probability: Probability that a row is mirrored.
+        augmentation: What else changes training rows with `augment`: entries such as {rand_augment_magnitude: 9,
+            erasing_probability: 0.25} or {color_jitter: [0.4, 0.4, 0.2, 0.1], blur_probability: 0.1}, all of which
+            docs/finetuning.md lists. Colours are changed in pictures of bytes in three channels alone.
     """
 
     kind: str = "image"
+    augment: bool = False
+    crop_scale: list[float] = field(default_factory=lambda: [0.2, 1.0])
+    crop_ratio: list[float] = field(default_factory=lambda: [0.75, 4 / 3])
+    flip_probability: float = 0.5
+    augmentation: dict[str, Any] | None = None
+
+    RANGES: ClassVar[dict[str, Range]] = {
+        **NumericArguments.RANGES,
+        "crop_scale": Range(0, 1, excludes_low=True),
+        "crop_ratio": ABOVE_0,
+        "flip_probability": SHARE,
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("crop_scale", "crop_ratio"):
+            bounds = vars(self)[name]
+            if len(bounds) != 2 or bounds[0] > bounds[1]:
+                raise ValueError(f"data.{name}: expected two numbers, the lower first, got {bounds}")
+        parse_augmentation(self.augmentation, self.augment, jitters_scale=False)
+
+    @property
+    def augmentation_entries(self) -> Augmentation:
+        """`augmentation`, complete."""
+        return parse_augmentation(self.augmentation, self.augment, jitters_scale=False)
 
     @property
     def file_columns(self) -> list[str]:
@@ -77,6 +118,29 @@ class ImageKind(ImageInputs[ImageArguments]):
     modality = "image"
     arguments = ImageArguments
     pipelines = ("image-classification", None)
+
+    def rows(self, split: RawSplit, args: ImageArguments, config: PreTrainedConfig, fitted: Fitted) -> PreparedSplit:
+        """Prepared rows, those of training drawn anew in every epoch where they are augmented."""
+        if not args.augment or split.name != "train":
+            return super().rows(split, args, config, fitted)
+        processor = cast(SampleProcessor, split_processor(fitted.processor)[0])
+        preparer = DrawnImagePreparer(
+            numeric=self.numeric_input(args, processor, fitted.train_split),
+            label_column=args.label_column,
+            labels=fitted.labels,
+            split=split.name,
+            row_numbers=split.numbers,
+            draws=RowDraws(args.split_seed, args.streaming),
+            entries=args.augmentation_entries,
+            crop_scale=tuple(args.crop_scale),
+            crop_ratio=tuple(args.crop_ratio),
+            flip_probability=args.flip_probability,
+        )
+        return prepare_split(split.rows, preparer, args)
+
+    def summary(self, args: ImageArguments, config: PreTrainedConfig | None) -> Summary:
+        words = [("training pictures", augmentation_words(args))] if args.augment else []
+        return [*super().summary(args, config), *words]
 
     def guess(self, rows: AnyDataset, label: str | None) -> Guess | None:
         """Pictures in files or arrays of bytes: about 8 x 8 patches; larger pictures are brought down to 64 pixels."""

@@ -196,7 +196,7 @@ class RowPreparer(Preparer):
             values = [batch[name][place] for name in self.numeric.columns]
             try:
                 raw = self.numeric.read(values)
-                samples.append(prepare(raw))
+                samples.append(self.prepared_number(raw, indices[place], prepare))
                 if self.numeric.missing == "error" and np.isnan(samples[-1]).any():
                     first = self.numeric.processor.first_missing(raw)
                     raise ValueError(f"{first} is missing: fill or drop it, or set data.missing to 'mask'")
@@ -204,6 +204,10 @@ class RowPreparer(Preparer):
                 where = self._where(index, *self.numeric.columns)
                 raise ValueError(f"{where}: {with_files(error, values)}") from error
         return np.stack(samples)
+
+    def prepared_number(self, raw: Raw, index: int, prepare: Callable[[Raw], np.ndarray]) -> np.ndarray:
+        """The numeric input of the row with this number in the split, prepared; a class that draws changes it first."""
+        return prepare(raw)
 
     def scaled(self, axis: int) -> Callable[[Rows, Sequence[int]], np.ndarray]:
         """Batch and row numbers -> (K, n) values before they are standardised; `axis` of (rows, ...) is kept apart."""

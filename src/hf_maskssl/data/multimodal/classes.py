@@ -9,7 +9,7 @@ import numpy as np
 from datasets import Dataset, IterableDataset
 
 from ...models.image_processing_array import Pictures
-from ...models.image_processing_pictures import check_class_ids, read_picture
+from ...models.image_processing_pictures import channels_of, check_class_ids, read_picture
 from ..tables.caching import cached_map
 from ..tables.columns import undecoded
 from ..tables.labels import LabelSpace
@@ -56,6 +56,22 @@ class MapLabels(LabelSpace):
         if is_wrong.any():
             raise ValueError(unknown_class(column, int(values[is_wrong][0]), self.map_values, ignore_index))
         return np.where(is_known, places, ignore_index)
+
+
+@dataclass(frozen=True)
+class ValueLabels(LabelSpace):
+    """Label space of maps of values.
+
+    Attributes:
+        channels: Number of values of a pixel.
+    """
+
+    channels: int = 1
+
+    @property
+    def num_labels(self) -> int:
+        """Number of outputs of a head for each pixel."""
+        return self.channels
 
 
 def unknown_class(column: str, value: int, known: Sequence[int], ignore_index: int) -> str:
@@ -123,6 +139,8 @@ def measure_label_maps(args: MultimodalArguments, ignore_index: int, train_split
     if args.task == "depth_estimation":
         return LabelSpace("depth_estimation")
     column = str(args.label_column)
+    if args.task == "dense_regression":
+        return ValueLabels("dense_regression", channels=args.label_channels or _channels(column, train_split))
     known = None if args.builtin is None else args.builtin.class_names.get(column)
     if args.label_names is None and known is not None:
         return _named(known)
@@ -150,6 +168,23 @@ def measure_label_maps(args: MultimodalArguments, ignore_index: int, train_split
         )
     _tell(column, pixels, space, ignore_index, is_binary)
     return space
+
+
+def _channels(column: str, train_split: AnyDataset) -> int:
+    """Channels of the first map of a split.
+
+    Raises:
+        ValueError: It cannot be read, or a stream, whose first row is not to be taken from it.
+    """
+    if isinstance(train_split, IterableDataset):
+        raise ValueError(
+            "data.label_channels: a stream's first map is not read beforehand; say how many channels maps have"
+        )
+    value = train_split[0][column]
+    try:
+        return channels_of(read_map(value))
+    except ValueError as error:
+        raise ValueError(f"{row_place('train', 0, column)}: {with_files(error, [value])}") from error
 
 
 def _named(names: Sequence[str]) -> MapLabels:

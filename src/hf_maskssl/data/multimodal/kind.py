@@ -7,6 +7,7 @@ from transformers import PreTrainedConfig
 
 from ...files import JsonObject, JsonView
 from ...models.image_processing_multimae import MultiMAEImageProcessor
+from ..augmentation.arguments import augmentation_words
 from ..kept_statistics import KeptStatistics, keep_statistics
 from ..kinds.base import Fitted, Kind, Summary
 from ..kinds.examples import Example
@@ -120,7 +121,10 @@ class MultimodalKind(Kind[MultimodalArguments]):
             labels=fitted.labels,
             label_scale=1.0 if args.label_scale is None else args.label_scale,
             label_invalid_value=args.label_invalid_value,
+            label_clip=None if args.label_clip is None else tuple(args.label_clip),
+            label_flips_x=args.label_flips_x,
             allow_missing=args.allow_missing,
+            entries=args.augmentation_entries,
             augmentation=RowDraws(args.split_seed, args.streaming) if is_drawn else None,
             split=split.name,
             row_numbers=split.numbers,
@@ -138,9 +142,7 @@ class MultimodalKind(Kind[MultimodalArguments]):
         """The augmentation of training rows, which changes all pictures of a row alike."""
         if not args.augment:
             return []
-        low, high = (f"{share:.0%}" for share in args.crop_scale)
-        words = f"random crops of {low} to {high} of their area, mirrored with probability {args.flip_probability:g}"
-        return [("training pictures", words)]
+        return [("training pictures", augmentation_words(args))]
 
     def input_words(self, args: MultimodalArguments) -> str:
         if not isinstance(args.input_column, dict):

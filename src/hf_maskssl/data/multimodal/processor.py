@@ -128,6 +128,7 @@ def fitted_processor(
         crop_scale=args.crop_scale,
         crop_ratio=args.crop_ratio,
         flip_probability=args.flip_probability,
+        large_scale_jitter=args.augmentation_entries.large_scale_jitter,
     )
 
 

@@ -12,6 +12,8 @@ from datasets import Dataset
 
 from ...models.image_processing_array import Pictures
 from ...models.image_processing_multimae import MultiMAEImageProcessor
+from ..augmentation.arguments import Augmentation
+from ..augmentation.rows import draw_changes
 from ..tables.draws import RowDraws
 from ..tables.labels import LabelSpace
 from ..tables.pictures import read_map
@@ -21,11 +23,11 @@ from ..tables.rows import Column, Rows
 from ..tables.sources import AnyDataset
 from ..text.texts import row_place
 from .checks import MULTIMODAL_VERSION, missing_words
-from .classes import MapLabels
+from .classes import MapLabels, ValueLabels
 
 # Beginnings of the keys of a prepared row.
 INPUT, PRESENCE = "inputs.", "presence."
-LABEL_MAPS = {"semantic_segmentation": "classes", "depth_estimation": "depth"}
+LABEL_MAPS = {"semantic_segmentation": "classes", "depth_estimation": "depth", "dense_regression": "values"}
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,13 @@ class MultimodalPreparer(Preparer):
         processor: Processor of the pictures.
         label_column: Name of the column that holds the label; None leaves labels out.
         labels: Label space, which makes numbers of labels.
-        label_scale: Factor that depth maps to learn are multiplied by.
-        label_invalid_value: Raw value of pixels whose depth is not known.
+        label_scale: Factor that depth maps or values to learn are multiplied by.
+        label_invalid_value: Raw value of pixels whose depth or values are not known.
+        label_clip: Lowest and highest of the values to learn, to which scaled ones are clipped; None clips none.
+        label_flips_x: Whether mirroring turns the first channel of the values to learn round.
         allow_missing: Whether rows may lack modalities.
         augmentation: Random numbers of the views; None gives all rows `processor.fixed_view`.
+        entries: What else changes rows that are augmented.
         split: Name of the split, for errors.
         row_numbers: Number that each row had before some were left out, for errors; None where none were.
     """
@@ -51,8 +56,11 @@ class MultimodalPreparer(Preparer):
     labels: LabelSpace | None = None
     label_scale: float = 1.0
     label_invalid_value: float | None = None
+    label_clip: tuple[float, ...] | None = None
+    label_flips_x: bool = False
     allow_missing: bool = False
     augmentation: RowDraws | None = None
+    entries: Augmentation = Augmentation()
     split: str = "train"
     row_numbers: np.ndarray | None = None
 
@@ -132,13 +140,17 @@ class MultimodalPreparer(Preparer):
         task = "classification" if self.labels is None else self.labels.task
         maps = {}
         if self.label_column is not None and task in LABEL_MAPS:
-            maps[LABEL_MAPS[task]] = self._read(batch[self.label_column][place], index, self.label_column)
+            name = "normals" if self.label_flips_x else LABEL_MAPS[task]
+            maps[name] = self._read(batch[self.label_column][place], index, self.label_column)
         generator = None
         if self.augmentation is not None:
             content = map(np.asarray, sample.values()) if self.augmentation.is_stream else ()
             generator = self.augmentation.generator(index, *content)
+        changes = None
+        if generator is not None and self.entries.changes_rows:
+            changes = draw_changes(self.entries, generator.spawn(1)[0])  # views are drawn as without changes
         try:
-            inputs, label_maps = self.processor.prepare_row(sample, None, generator, maps, invalid=np.nan)
+            inputs, label_maps = self.processor.prepare_row(sample, None, generator, maps, np.nan, changes)
             labels = self._labels(batch, place, label_maps)
         except ValueError as error:
             values = [batch[column][place] for column in self.used_columns]
@@ -164,11 +176,26 @@ class MultimodalPreparer(Preparer):
             if self.label_invalid_value is not None:
                 depth = np.where(depth == np.float32(self.label_invalid_value), np.float32(0.0), depth)
             return {"labels": depth * np.float32(self.label_scale)}
+        if isinstance(self.labels, ValueLabels):
+            (values,) = maps.values()
+            return {"labels": self._values(values, self.labels.channels)}
         if "classes" in maps:
             assert isinstance(self.labels, MapLabels)  # as `measure_label_maps` gives it
             return {"labels": self.labels.numbers(maps["classes"], self.processor.ignore_index, self.label_column)}
         dtype = np.float32 if self.labels.task == "regression" else np.int64
         return {"labels": np.asarray(self.labels.encode(batch[self.label_column][place]), dtype=dtype)}
+
+    def _values(self, values: np.ndarray, channels: int) -> np.ndarray:
+        """(C, H, W) raw values -> (channels, H, W) float32 in the labels' unit, NaN where they are not known."""
+        if len(values) < channels:
+            raise ValueError(f"the map {self.label_column!r} has {len(values)} channels, expected {channels}")
+        is_known = np.isfinite(values)
+        if self.label_invalid_value is not None:
+            is_known &= ~(values == np.float32(self.label_invalid_value)).all(axis=0)
+        values = values[:channels] * np.float32(self.label_scale)
+        if self.label_clip is not None:
+            values = np.clip(values, np.float32(self.label_clip[0]), np.float32(self.label_clip[1]))
+        return np.where(is_known[:channels], values, np.float32(np.nan))
 
     @staticmethod
     def _stored(values: np.ndarray) -> np.ndarray:
@@ -193,9 +220,15 @@ class MultimodalPreparer(Preparer):
                 "version": MULTIMODAL_VERSION,
                 "columns": [dict(self.columns), self.label_column, self.allow_missing],
                 "depth_labels": [self.label_scale, self.label_invalid_value],
+                "value_labels": [
+                    self.label_clip,
+                    self.label_flips_x,
+                    self.labels.channels if isinstance(self.labels, ValueLabels) else None,
+                ],
                 "processor": self.processor.to_json_string(),
                 "labels": None if self.labels is None else [self.labels.task, self.labels.names],
                 "map_values": self.labels.map_values if isinstance(self.labels, MapLabels) else None,
+                "entries": None if self.augmentation is None else dataclasses.asdict(self.entries),
                 "seed": None if self.augmentation is None else self.augmentation.seed,
             },
             sort_keys=True,

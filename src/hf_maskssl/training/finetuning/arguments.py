@@ -7,12 +7,13 @@ from typing import ClassVar, Literal
 
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
-from ...checks import ABOVE_0, AT_LEAST_0, AT_LEAST_1, SEED, SHARE_BELOW_1, Range, check_numbers, check_seeds
+from ...checks import ABOVE_0, AT_LEAST_0, AT_LEAST_1, SEED, SHARE, SHARE_BELOW_1, Range, check_numbers, check_seeds
 from ...data.arguments import DataArguments
 from ...evaluation.metrics import METRICS, metrics_of_outputs
 from ...files import JsonObject
 from ...recipes import load_recipe
 from .adapter_types import check_adapter
+from .mixing import Mixing
 from .search_space import parse_space
 
 
@@ -64,6 +65,13 @@ class FinetuningArguments:
             "spearman", "token_accuracy", "mean_iou" or "delta_1", by the task.
         standardize_labels: Whether a regression learns labels with mean 0 and standard deviation 1 over its training rows.
             Scores, and the model that is kept, are in the labels' own unit either way.
+        mixup: Concentration of the Beta distribution from which the share of one of two rows is drawn that a training batch's
+            pictures and labels are mixed of (Zhang et al. 2018), such as 0.8; 0 means no mixup.
+        cutmix: Concentration of that of cutmix (Yun et al. 2019), where a rectangle is taken from another row, such as 1.0; 0
+            means no cutmix.
+        mixing_probability: Probability that a batch is mixed.
+        mixing_switch: Probability of cutmix, not mixup, where both are set.
+        label_smoothing: Share of every training label that is spread evenly over all classes.
         labelled_samples: Number of rows to train on, drawn by the seed; None means all.
         mixed_precision: "no", "bf16" or "fp16", whatever `accelerate launch` says; None means what that says.
         num_workers: Number of processes that load batches.
@@ -118,6 +126,11 @@ class FinetuningArguments:
     early_stopping_patience: int = 0
     metric: str | None = None
     standardize_labels: bool = True
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    mixing_probability: float = 1.0
+    mixing_switch: float = 0.5
+    label_smoothing: float = 0.0
     labelled_samples: int | None = None
     mixed_precision: Literal["no", "bf16", "fp16"] | None = None
     num_workers: int = 0
@@ -139,6 +152,9 @@ class FinetuningArguments:
         **dict.fromkeys(("early_stopping_patience", "num_workers", "search_trials"), AT_LEAST_0),
         **dict.fromkeys(("num_train_epochs", "max_grad_norm", "labelled_samples", "adam_epsilon"), ABOVE_0),
         **dict.fromkeys(("warmup_ratio", "adam_beta1", "adam_beta2"), SHARE_BELOW_1),
+        **dict.fromkeys(("mixup", "cutmix"), AT_LEAST_0),
+        **dict.fromkeys(("mixing_probability", "mixing_switch"), SHARE),
+        "label_smoothing": SHARE_BELOW_1,
         "layer_decay": Range(0, 1, excludes_low=True),
         "learning_rate": ABOVE_0,
         "min_learning_rate": AT_LEAST_0,
@@ -245,6 +261,13 @@ class FinetuningArguments:
             raise ValueError(
                 "finetuning.push_to_hub uploads a whole model: set merge_adapter to true, which merges finetuning.peft into it."
             )
+
+    def mixing(self, num_labels: int) -> Mixing | None:
+        """How training batches are mixed, None where they are left as they are."""
+        if not (self.mixup or self.cutmix or self.label_smoothing):
+            return None
+        shares = (self.mixing_probability, self.mixing_switch, self.label_smoothing)
+        return Mixing(self.mixup, self.cutmix, *shares, num_labels)
 
     @property
     def learning_rates(self) -> list[float]:

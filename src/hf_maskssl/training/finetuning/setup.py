@@ -86,7 +86,13 @@ class FinetuningSetup:
         if isinstance(self.data.train, IterableDataset):
             raise ValueError("data.streaming: fine-tuning draws its rows in random order; set it to false.")
         self._check_frozen()
-        if self.task not in ("regression", "depth_estimation") and self.num_labels < 2:
+        for name in ("mixup", "cutmix", "label_smoothing"):
+            if vars(self.args)[name] and self.task != "classification":
+                raise ValueError(
+                    f"finetuning.{name}={vars(self.args)[name]} mixes classes of rows, but data.task is {self.task!r}: leave it "
+                    "out."
+                )
+        if self.task not in ("regression", "depth_estimation", "dense_regression") and self.num_labels < 2:
             raise ValueError(f"data.label_column: expected at least two classes, found {self.data.label_names}.")
         wanted = self.args.labelled_samples
         if wanted is not None and wanted > len(self.data.train):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.data_loader import DataLoaderAdapter
@@ -18,6 +18,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from ...files import JsonObject, write_json
 from ..pretraining.checkpoints import find_damage, write_manifest
 from ..pretraining.signals import PatientWorkers, StopSignals
+from .mixing import Mixing
 
 if TYPE_CHECKING:
     from .results import Run
@@ -38,9 +39,28 @@ class StoppableTrainer(Trainer):
 
     Attributes:
         patience: Behaviour of the workers at a signal; `end` is called when the run is over.
+        mixing: How batches of training are mixed; None leaves them.
     """
 
     patience: PatientWorkers
+    mixing: Mixing | None = None
+    _mixed: tuple[int, int] = (-1, 0)  # the step of the last batch, and its number within the step
+
+    def training_step(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, torch.Tensor | Any],
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        """Trainer's step, on a mixed batch; the draws depend on the seed, the step, the batch in it and the process."""
+        if self.mixing is not None:
+            step, number = (
+                self.state.global_step,
+                self._mixed[1] + 1 if self._mixed[0] == self.state.global_step else 0,
+            )
+            self._mixed = (step, number)
+            inputs = self.mixing(inputs, [self.args.seed, step, number, self.args.process_index])
+        return super().training_step(model, inputs, num_items_in_batch)
 
     def get_train_dataloader(self) -> DataLoader:
         return self._patient(super().get_train_dataloader())

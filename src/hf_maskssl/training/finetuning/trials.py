@@ -191,6 +191,7 @@ class Trials:
             optimizer_cls_and_kwargs=None if rows is None else self._optimizer(model, args),
         )
         trainer.patience = PatientWorkers()
+        trainer.mixing = self.args.mixing(self.setup.num_labels)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(EpochTeller(rows))
         if self.task == "regression":

@@ -1,0 +1,1 @@
+"""Augmentation of training pictures: colours and shapes, drawn by row, epoch and seed."""
