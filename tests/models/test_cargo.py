@@ -260,7 +260,7 @@ def test_encoder_of_a_pretraining_checkpoint_is_complete(loaded: dict[str, Any],
     assert all(key.startswith(left) for key in report["unexpected_keys"])
     assert report["whole"] == []
     if name in MULTIMAE:
-        parts = [{"classifier", "classifier_norm"}, {"segmentation_head"}, {"depth_head"}]
+        parts = [{"classifier", "classifier_norm"}, {"segmentation_head"}, {"depth_head"}, {"regression_head"}]
         assert [{key.split(".")[0] for key in report[head]} for head in IMAGE_HEADS] == parts
         return
     if name in POS:

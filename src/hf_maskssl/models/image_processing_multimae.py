@@ -384,7 +384,7 @@ class MultiMAEImageProcessor(SizesAsPairs, BaseImageProcessor):
     ) -> np.ndarray:
         """(C, h, w) float32, scaled and standardised, of a view inside a continuous picture."""
         values, is_valid = scaled_pixels(picture, raw, target, view, size)
-        if changes is not None and picture.name == COLOURS:
+        if changes is not None and changes.changes_colours and picture.name == COLOURS:
             values = _recoloured(picture, raw, values, changes)
         if picture.standardize == "robust":
             values = robustly_standardized(values, is_valid)

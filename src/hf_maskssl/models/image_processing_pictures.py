@@ -37,6 +37,10 @@ class View:
 class Changes(Protocol):
     """What happens to the pictures of one row once they are cut and resized, such as augmentation."""
 
+    @property
+    def changes_colours(self) -> bool:
+        """Whether `colours` changes anything, for which it needs bytes."""
+
     def colours(self, picture: Image.Image) -> Image.Image:
         """A changed picture of mode RGB, of the same size."""
 

@@ -126,7 +126,7 @@ def parse_augmentation(entries: Mapping[str, object] | None, allowed: bool, jitt
                 f"data.augmentation: unknown entry {name!r}{did_you_mean(name, fields)}; known are {list(fields)}"
             )
         kind = fields[name].type
-        expected = kind.__name__ if kind in (bool, int, float) else str(kind)  # type: ignore[union-attr]  # a type, not its name
+        expected = kind.__name__ if kind in (bool, int, float) else str(kind)
         if not _fits(value, expected):
             raise ValueError(f"data.augmentation.{name}: expected {expected}, got {value!r}")
     if not allowed:

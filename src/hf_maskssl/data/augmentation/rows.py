@@ -28,6 +28,11 @@ class RowChanges:
     erased: tuple[tuple[float, float], ...] = ()
     seed: int = 0
 
+    @property
+    def changes_colours(self) -> bool:
+        """Whether there is any operation."""
+        return bool(self.operations)
+
     def colours(self, picture: Image.Image) -> Image.Image:
         """A changed picture of mode RGB, of the same size."""
         for operation in self.operations:

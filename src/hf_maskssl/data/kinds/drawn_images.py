@@ -56,7 +56,7 @@ class DrawnImagePreparer(RowPreparer):
         shown = self._shown(raw, processor, generator)
         if changes is None:
             return prepare(shown)
-        if changes.operations:
+        if changes.changes_colours:
             shown = recoloured(shown, processor, changes)
         return changes.erase(prepare(shown))
 
