@@ -169,6 +169,20 @@ def write_captioned() -> None:
     )
 
 
+def write_customers() -> None:
+    random = np.random.default_rng(0)
+    columns = {
+        "age": random.integers(18, 90, 60),
+        "plan": random.choice(["basic", "gold", "silver"], 60),
+        "income": np.exp(random.normal(10.0, 1.0, 60)).round(),
+        "active": random.choice([True, False], 60),
+        "region": random.choice(list("NESWC"), 60),
+        "joined": [f"2026-{1 + row % 12:02}-{1 + row % 28:02}" for row in range(60)],
+        "churned": random.choice(["yes", "no"], 60),
+    }
+    pd.DataFrame(columns).mask(random.random((60, 7)) < [0.1] * 5 + [0.0] * 2).to_csv("customers.csv", index=False)
+
+
 # Page -> what writes the data of its first recipe, and what the test changes of that.
 GUIDES: dict[str, tuple[Callable[[], None], list[str]]] = {
     "tabular": (write_wine, []),
@@ -195,13 +209,14 @@ def test_every_kind_has_a_guide() -> None:
     assert set(GUIDES) == {path.stem for path in (ROOT / "docs" / "data").glob("*.md")} - {"prepare"}
 
 
-@pytest.mark.parametrize("page", GUIDES)
+@pytest.mark.parametrize("page", [*GUIDES, "mixed"])
 def test_the_recipe_of_a_guide_takes_a_step(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-    write, changes = GUIDES[page]
+    write, changes = GUIDES.get(page, (write_customers, []))
     write()
-    text = next(text for text in blocks(read(f"docs/data/{page}.md"), "yaml") if "model:" in text)
+    texts = blocks(read(f"docs/data/{page if page in GUIDES else 'tabular'}.md"), "yaml")
+    text = next(text for text in texts if "model:" in text and ("category_counts" in text or page != "mixed"))
     Path("recipe.yaml").write_text(text, encoding="utf-8")
     decoder = SMALL_DECODER if "metamae" in text or "multimae" in text else []
     recipe = load_pretraining_recipe("recipe.yaml", [*SMALL, *decoder, *changes])

@@ -27,6 +27,7 @@ from scipy.io import wavfile
 from transformers import AutoModelForPreTraining, PreTrainedModel
 
 from hf_maskssl.data.arguments import LOCAL_SOURCES, DataArguments
+from hf_maskssl.data.kinds.tabular import TabularArguments
 from hf_maskssl.data.kinds.tokens import TokenArguments
 from hf_maskssl.data.kinds.vision_language import VisionLanguageArguments
 from hf_maskssl.data.masked_text.arguments import MaskedTextArguments
@@ -85,7 +86,7 @@ MULTIMAE_RUNS = {
     "multimae_minimax_imagenets50": ("minimax", 64_431, 800),
 }
 READY = {"digits", "spoken_digits", "higgs_small", "japanese_vowels", "basic_motions", "protein_corpus", "own_data"}
-READY |= {"secondary_structure", "fluorescence", "clothing64"}
+READY |= {"secondary_structure", "fluorescence", "clothing64", "mixed_own_data"}
 READY |= {"sma_higgs_shared", "sma_smiles_corpus", "sma_protein_corpus", "sma_brown", "sma_clothing64", "sma_own_data"}
 READY |= {"multimae_scenes", "multimae_own_data", "multimae_add_modality"}
 READY |= {"pos_bert_wikibooks", "pos_bert_brown", "pos_bert_pydoc", "pos_bert_own_data"}
@@ -453,6 +454,10 @@ def raw_columns(args: DataArguments, config: Any, seed: int) -> dict[str, Any]:
         columns[column] = ["".join(random.choice(letters, length)) for length in lengths]
     elif args.kind == "tabular" and column is None:
         columns = {f"f{number}": random.normal(size=ROWS) for number in range(config.series_length)}
+    elif isinstance(args, TabularArguments) and isinstance(column, list):
+        columns = {name: np.exp(random.normal(size=ROWS)) for name in column}
+        columns |= {name: [f"word {row % 2}" for row in range(ROWS)] for name in args.category_columns or ()}
+        columns |= {name: [f"2026-01-{1 + row % 28:02}" for row in range(ROWS)] for name in args.date_columns or ()}
     elif args.kind == "tabular":
         columns[column] = random.normal(size=(ROWS, config.series_length))
     elif args.kind == "series":

@@ -159,6 +159,7 @@ def test_heavy_tails_are_transformed_before_they_are_standardised() -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
+        ([np.ones(2), "red", True, 4, "2020-05-17"], r"column 'weight': expected a number, got '\[1. 1.\]' .ndarray"),
         (["heavy", "red", True, 4, "2020-05-17"], "column 'weight': expected a number, got 'heavy' .str"),
         ([1.0, ["red"], True, 4, "2020-05-17"], "column 'colour': expected a word, a boolean or a whole number, got"),
         ([1.0, "red", True, 4, "yesterday"], "column 'born': expected a date such as 2026-11-27 .* got 'yesterday'"),

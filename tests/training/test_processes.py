@@ -12,6 +12,7 @@ import yaml
 from dense_runs import MULTIMAE, SCENES
 from runs import (
     LABELLED,
+    MIXED_MODEL,
     PLAIN_MAE,
     SMA_MODEL,
     SMA_TEXT_MODEL,
@@ -26,6 +27,7 @@ from runs import (
     weights,
     without_time,
     write_holes,
+    write_mixed,
     write_recipe,
     write_text,
 )
@@ -90,6 +92,7 @@ def recipes_for_two(tmp_path: Path) -> dict[str, dict[str, Any]]:
             "probe": {"every_steps": 4, "max_samples": 20, "k": 3},
             "eval_steps": 4,
         },
+        "mixed_table": {**every, "model": MIXED_MODEL, "data": write_mixed(tmp_path / "mixed.csv")},
         # Crops follow epoch and row; losses and weights are those of both processes and both accumulated batches.
         "multimae": {
             **every,

@@ -62,6 +62,8 @@ def rows_of_table(table: Table | Mapping[str, Sequence[Cell] | Array], columns: 
 
 def is_missing(value: Cell) -> bool:
     """Whether a cell holds nothing: None, NaN, a time that is none, or a text of which nothing is seen."""
+    if isinstance(value, Array | list):  # no cell of a table, as its reader will say
+        return False
     return value is None or value != value or (isinstance(value, str) and not value.strip())
 
 
