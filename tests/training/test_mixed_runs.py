@@ -36,7 +36,7 @@ def test_from_pretraining_to_words(model: dict[str, Any], tmp_path: Path) -> Non
     folder = tmp_path / "pretrained"
     _, state = train(make_recipe(folder, model=model, data=data, probe={"every_steps": 3, "k": 3}, max_steps=3))
     assert all(np.isfinite(list(entry.values())).all() for entry in state.history)
-    assert {"train/reconstruction_numbers", "train/reconstruction_categories"} <= set().union(*state.history)
+    assert {"train/numbers", "train/categories"} <= set().union(*state.history)
     report = json.loads((folder / "data_report.json").read_text())
     assert report["categories"] == {"b": 3, "d": 2, "e": 4}
     assert AutoModelForPreTraining.from_pretrained(folder).config.category_counts == [0, 3, 0, 2, 4, 0]

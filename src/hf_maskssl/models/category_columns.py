@@ -144,14 +144,14 @@ class CategoryHead(nn.Linear):
         self, predicted: torch.Tensor, logits: torch.Tensor, values: torch.Tensor, is_scored: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """`reconstruction`, the mean of `losses` over the entries of all processes that `is_scored` (B, N) marks True, and
-        beside it those of numbers and of categories alone: `reconstruction_numbers`, `reconstruction_categories`.
+        beside it those of numbers and of categories alone: `numbers`, `categories`.
         """
         kinds = self.losses(predicted, logits, values)
         scored = is_scored[:, self.numbers], is_scored[:, self.categories]
         found = {"reconstruction": mean_over_scored(torch.cat(kinds, dim=1), torch.cat(scored, dim=1))}
         for name, losses, flags in zip(("numbers", "categories"), kinds, scored, strict=True):
             if losses.shape[1]:
-                found[f"reconstruction_{name}"] = mean_over_scored(losses, flags)
+                found[name] = mean_over_scored(losses, flags)
         return found
 
     @torch.no_grad()

@@ -74,8 +74,8 @@ class MetaMAEForPretrainingOutput(ModelOutput):
         loss: Scalar, Eq. 5, or the loss of another objective.
         loss_parts: Detached scalars: `reconstruction` (Eq. 2, after adaptation), `support` (the inner loss before the
             first adaptation step), `contrastive` (Eq. 3, unweighted); with vision and language also
-            `reconstruction_patches` and `reconstruction_tokens`, with categories `reconstruction_numbers` and
-            `reconstruction_categories`, of which `reconstruction` is the mean over columns. Of other objectives
+            `reconstruction_patches` and `reconstruction_tokens`, with categories `numbers` and
+            `categories`, of which `reconstruction` is the mean over columns. Of other objectives
             `reconstruction`, `contrastive` or `detection`, and `accuracy` of what was found or detected.
         patch_predictions: (B, N_patches, P) values of every patch, channel fastest; None without patches.
             Of a column of categories the number of the most probable one.

@@ -56,8 +56,8 @@ class SMAForMaskedModelingOutput(ModelOutput):
 
     Attributes:
         loss: Scalar, the reconstruction loss over masked positions (section 4.2).
-        loss_parts: Detached scalars: `reconstruction`; with categories also `reconstruction_numbers` and
-            `reconstruction_categories`, of which it is the mean over columns.
+        loss_parts: Detached scalars: `reconstruction`; with categories also `numbers` and
+            `categories`, of which it is the mean over columns.
         logits: (B, M, V) of the positions `masked_ids`; None for continuous inputs.
         predictions: (B, M, C) values of the positions `masked_ids`, standardised as the targets are; None for tokens. Of a
             column of categories the number of the most probable one.

@@ -3,7 +3,7 @@
 import inspect
 import math
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from ..models.feature_extraction_series import SeriesFeatureExtractor
 from ..models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from ..models.layers import patchify, unpatchify
 from ..models.pretraining import pretraining_hooks
+from ..models.table_values import Category
 from .figures import INPUT_COLOR, PREDICTION_COLOR, grid_axes, new_figure, save_figure, style_small
 
 RIGHT_COLOR, WRONG_COLOR = "#9fdcc4", "#f6b89a"
@@ -315,9 +316,12 @@ class Pair(Protocol):
 
 
 def undo_standardization(values: np.ndarray, processor: object) -> np.ndarray:
-    """Values in the data's own units, where the processor can restore them (with `standardize: sample` it cannot)."""
+    """Values in the data's own units, where the processor can restore them (with `standardize: sample` it cannot).
+
+    Those of a table with categories stay standardised: incomes and classes have no common axis.
+    """
     processor = image_part(processor)
-    if not isinstance(processor, Standardizing):
+    if not isinstance(processor, Standardizing) or _categories(processor) is not None:
         return values
     if processor.standardize == "dataset" and processor.mean is not None and processor.std is not None:
         shape = [1] * values.ndim
@@ -466,6 +470,7 @@ def _draw_columns(picture: Reconstruction, processor: object) -> Figure:
     samples, _, features = picture.values.shape
     given = processor.feature_names if isinstance(processor, SeriesFeatureExtractor) else None
     names = given or [str(number) for number in range(features)]
+    categories = _categories(processor)
     columns = 1 if features > 16 or samples == 1 else 2
     rows = math.ceil(samples / columns)
     figure = new_figure(max(6.5, 0.32 * features) * columns, 0.9 + 1.55 * rows)
@@ -473,6 +478,8 @@ def _draw_columns(picture: Reconstruction, processor: object) -> Figure:
         is_hidden, places = picture.is_hidden[sample], np.arange(features)
         truth, guess = picture.values[sample, 0], picture.filled[sample, 0]
         shade_spans(axes, is_hidden)
+        if categories is not None:
+            truth, guess = _draw_words(axes, truth, np.where(is_hidden, guess, np.nan), categories)
         axes.vlines(places[is_hidden], truth[is_hidden], guess[is_hidden], color=PREDICTION_COLOR, lw=1.0)
         axes.scatter(places, truth, s=18, color=INPUT_COLOR, zorder=3)
         axes.scatter(places[is_hidden], guess[is_hidden], s=26, marker="D", color=PREDICTION_COLOR, zorder=4)
@@ -490,6 +497,40 @@ def _draw_columns(picture: Reconstruction, processor: object) -> Figure:
     figure.align_ylabels()
     figure.legend(handles=handles, loc="outside upper center", ncols=3, fontsize=9, frameon=False)
     return figure
+
+
+def _categories(processor: object) -> Sequence[Sequence[Category] | None] | None:
+    """The categories of a table's columns; None where it holds numbers alone."""
+    return processor.categories if isinstance(processor, SeriesFeatureExtractor) else None
+
+
+def _draw_words(
+    axes: Axes, truth: np.ndarray, guess: np.ndarray, categories: Sequence[Sequence[Category] | None]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Write the words of categories beside their markers.
+
+    Args:
+        axes: Axes of a sample.
+        truth: (T,) values, class numbers in columns of categories; NaN where nothing is.
+        guess: (T,) predictions of masked columns, NaN elsewhere.
+        categories: Categories of each column, None for numbers.
+
+    Returns:
+        Both with the heights of markers: those of classes are spread over -1 to 1.
+    """
+    heights = np.stack([truth, guess]).astype(np.float64)
+    for place, known in enumerate(categories):
+        if known is None:
+            continue
+        classes = heights[:, place].copy()
+        heights[:, place] = 2 * classes / max(1, len(known) - 1) - 1
+        for number, color in ((0, INPUT_COLOR), (1, PREDICTION_COLOR)):
+            if np.isnan(classes[number]) or (number == 1 and classes[0] == classes[1]):
+                continue
+            word = str(known[min(int(classes[number]), len(known) - 1)])
+            at, offset = (place, heights[number, place]), (5, -2)
+            axes.annotate(word, at, offset, textcoords="offset points", fontsize=6, color=color, clip_on=False)
+    return heights[0], heights[1]
 
 
 def shade_spans(axes: Axes, is_hidden: np.ndarray) -> None:

@@ -9,7 +9,7 @@ from transformers import PreTrainedConfig
 
 from ...methods.optional_fields import category_counts
 from ...models.feature_extraction_series import SeriesFeatureExtractor
-from ...models.table_values import Category
+from ...models.table_values import Category, date_of
 from ..kept_statistics import categories_of
 from ..looking import columns_of
 from ..processors import Processor
@@ -133,7 +133,7 @@ def common_categories(
 
 
 def guess_categories(rows: AnyDataset, label: str | None) -> dict[str, int]:
-    """Columns of words and booleans that hold categories, with their numbers, where no recipe says so."""
+    """Columns of words and booleans that hold categories, with their numbers, where no recipe says so; dates are none."""
     if not isinstance(rows, Dataset):
         return {}
     found = {}
@@ -142,6 +142,13 @@ def guess_categories(rows: AnyDataset, label: str | None) -> dict[str, int]:
             continue
         counts = count_categories(rows, name)
         most = min(MOST_GUESSED, sum(counts.values()) // ROWS_OF_A_CATEGORY)
-        if 2 <= len(counts) <= most:
+        if 2 <= len(counts) <= most and not all(map(_is_date, counts)):
             found[name] = len(counts)
     return found
+
+
+def _is_date(category: Category) -> bool:
+    try:
+        return bool(date_of(category))
+    except ValueError:
+        return False
