@@ -120,6 +120,25 @@ def write_sensors() -> None:
     pd.DataFrame({"series": [[list(channel) for channel in row] for row in series]}).to_parquet("sensors.parquet")
 
 
+def write_logger() -> None:
+    """Series of unequal length, one row a time step, whose state changes."""
+    parts = []
+    for machine in range(6):
+        steps = np.arange(70 + 20 * machine)
+        parts.append(
+            pd.DataFrame(
+                {
+                    "machine": f"m{machine}",
+                    "time": 0.5 * steps,
+                    "current": np.sin(steps / (2 + machine)),
+                    "speed": np.cos(steps / (2 + machine)),
+                    "state": np.where(steps < 40, "cold", "warm"),
+                }
+            ).drop(index=[3, 17])
+        )
+    pd.concat(parts).to_csv("logger.csv", index=False)
+
+
 def write_pictures() -> None:
     for row in range(24):
         folder = Path("pictures", "ab"[row % 2])
@@ -216,7 +235,14 @@ def test_the_recipe_of_a_guide_takes_a_step(page: str, tmp_path: Path, monkeypat
     write, changes = GUIDES.get(page, (write_customers, []))
     write()
     texts = blocks(read(f"docs/data/{page if page in GUIDES else 'tabular'}.md"), "yaml")
-    text = next(text for text in texts if "model:" in text and ("category_counts" in text or page != "mixed"))
+    texts = [text for text in texts if "model:" in text and ("category_counts" in text or page != "mixed")]
+    take_a_step(texts[0], changes)
+    if page == "series":
+        write_logger()
+        take_a_step(texts[1], [])
+
+
+def take_a_step(text: str, changes: list[str]) -> None:
     Path("recipe.yaml").write_text(text, encoding="utf-8")
     decoder = SMALL_DECODER if "metamae" in text or "multimae" in text else []
     recipe = load_pretraining_recipe("recipe.yaml", [*SMALL, *decoder, *changes])

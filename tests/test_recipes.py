@@ -86,6 +86,7 @@ MULTIMAE_RUNS = {
     "multimae_minimax_imagenets50": ("minimax", 64_431, 800),
 }
 READY = {"digits", "spoken_digits", "higgs_small", "japanese_vowels", "basic_motions", "protein_corpus", "own_data"}
+READY |= {"own_data_logger", "own_data_cells", "own_data_wide"}
 READY |= {"secondary_structure", "fluorescence", "clothing64", "mixed_own_data"}
 READY |= {"sma_higgs_shared", "sma_smiles_corpus", "sma_protein_corpus", "sma_brown", "sma_clothing64", "sma_own_data"}
 READY |= {"multimae_scenes", "multimae_own_data", "multimae_add_modality"}
@@ -432,7 +433,10 @@ def write_file(source: str, stem: Path, columns: dict[str, Any]) -> str | list[s
         file = stem.with_suffix(".txt")
         file.write_text("\n\n".join(columns["text"]), encoding="utf-8")  # blank lines end documents
     elif source == "csv":
-        pa_csv.write_csv(pa.table(columns), file)
+        cells = {
+            name: [json.dumps(one) if isinstance(one, list) else one for one in columns[name]] for name in columns
+        }
+        pa_csv.write_csv(pa.table(cells), file)
     else:
         assert source == "parquet"
         pq.write_table(pa.table(columns), file)

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForPreTraining
 
 import tiny_models
-from hf_maskssl import SeriesFeatureExtractor
+from hf_maskssl import SeriesFeatureExtractor, impute
 from hf_maskssl.commands import main
 from hf_maskssl.commands.impute import error_lines
 from hf_maskssl.evaluation.imputation import ImputationError
@@ -106,3 +106,33 @@ def test_long_names_fit_the_page() -> None:
     lines = error_lines([ImputationError("x" * 90, 1.0, 2.0, 3), ImputationError("y", 0.5, 1e-9, 1_000_000)])
     assert max(map(len, lines)) <= 80 and lines[1].startswith("x" * 27 + "...")
     assert error_lines([]) == []
+
+
+def test_a_loggers_table_is_filled_by_its_series(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    config = tiny_models.config("metamae", modality="series", series_length=12, num_channels=2, patch_size=2)
+    AutoModelForPreTraining.from_config(config).save_pretrained(tmp_path / "model")
+    SeriesFeatureExtractor(2, 12, channel_names=["x", "y"]).save_pretrained(tmp_path / "model")
+    random = np.random.default_rng(0)
+    rows = pd.DataFrame({"run": ["b", "a"] * 40, "time": np.repeat(0.5 * np.arange(40), 2)})
+    rows = rows.assign(x=random.normal(size=80), note="n", y=random.normal(size=80)).drop(index=[10, 33])
+    rows.iloc[5, 2], rows.iloc[60, 4] = np.nan, np.nan
+    rows.to_csv(tmp_path / "log.csv", index=False)
+    call(monkeypatch, tmp_path / "model", tmp_path / "log.csv")
+    assert "2 of 156 values were missing" in capsys.readouterr().out
+    filled, raw = pd.read_csv(tmp_path / "log.imputed.csv"), pd.read_csv(tmp_path / "log.csv")
+    assert not filled.isna().any(axis=None)
+    pd.testing.assert_frame_equal(filled.where(raw.notna()), raw)
+    report = json.loads((tmp_path / "log.imputed.csv.json").read_text())
+    assert [error["name"] for error in report["errors"]] == ["x", "y"]
+    # By hand: the value is in the first part of series a.
+    own = raw[raw["run"] == "a"].reset_index(drop=True)
+    steps = (own["time"] / 0.5).round().astype(int)
+    part = np.full((2, 40), np.nan)
+    part[:, steps] = own[["x", "y"]].to_numpy().T
+    alone = impute(tmp_path / "model", [part[:, :12]], hidden_share=0.0).data
+    place = np.flatnonzero(np.isnan(raw["x"]))[0]
+    assert raw["run"][place] == "a"
+    assert filled["x"][place] == pytest.approx(np.asarray(alone)[0, 0, int(raw["time"][place] / 0.5)], rel=1e-4)

@@ -163,3 +163,28 @@ def test_rows_of_which_nothing_was_observed_stay_as_they_are(
     assert "1 of 31 rows have nothing that was observed and stay as they are" in caplog.text
     pd.testing.assert_frame_equal(found.data.iloc[:30], whole.data)
     assert found.data.iloc[30][FEATURES].isna().all()
+
+
+@pytest.mark.parametrize("method", ["metamae", "sma"])
+def test_padding_is_not_filled_in(method: str) -> None:
+    """A short series gets what it gets where a model reads no more steps, and nobody predicts what is behind its end."""
+    fields = {"patch_size": 2} if method == "metamae" else {}
+    long, short = model_of(method, 12, 2, **fields), model_of(method, 7 + (method == "metamae"), 2, **fields)
+    own = short.state_dict()
+    for name, value in own.items():
+        own[name] = long.state_dict()[name][tuple(slice(0, size) for size in value.shape)]
+    short.load_state_dict(own)
+    sample = np.random.default_rng(0).normal(size=(2, short.config.series_length - (method == "metamae")))
+    sample[0, 2] = NAN
+
+    def filled(model: Any, samples: Any) -> Any:
+        return impute(
+            model, samples, SeriesFeatureExtractor(2, model.config.series_length, channels_last=method == "sma")
+        )
+
+    whole = np.random.default_rng(1).normal(size=(2, 12))
+    found, alone = filled(long, [sample, whole]), filled(short, [sample])
+    assert [one.shape for one in found.data] == [sample.shape, whole.shape]
+    assert found.was_missing.sum() == 1 and np.isfinite(found.data[0]).all()
+    np.testing.assert_allclose(found.data[0], np.asarray(alone.data)[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(found.data[1], whole)

@@ -186,3 +186,53 @@ def test_splits_that_no_field_names_are_told(caplog: pytest.LogCaptureFixture) -
     assert split_values(["all"], "here") == {"train_split": "all"} and split_values([], "here") == {}
     with pytest.raises(ValueError, match="has the splits .*'a', 'b'.*, none of which is 'train'"):
         split_values(["a", "b"], "here")
+
+
+# Series of several shapes
+
+
+def logged(lengths: list[int], **more: Any) -> Dataset:
+    """A logger's table: one row a time step, groups one behind the other."""
+    runs = [f"r{number}" for number, length in enumerate(lengths) for _ in range(length)]
+    times = [0.1 * step for length in lengths for step in range(length)]
+    return columns(run=runs, time=times, x=numbers(len(runs)), z=numbers(len(runs)), **more)
+
+
+def test_a_table_with_times_is_a_loggers() -> None:
+    lengths = [40, 50, 60] * 10
+    guess = guess_of(logged(lengths, label=[step % 2 for length in lengths for step in range(length)]))
+    assert guess.data["kind"] == "series" and guess.data["input_column"] == ["x", "z"] and "window" not in guess.data
+    assert (guess.data["group_column"], guess.data["time_column"], guess.rows) == ("run", "time", 30)
+    assert (guess.data["label_column"], guess.data["window_label"]) == ("label", "majority")
+    assert (guess.model["num_channels"], guess.model["series_length"], guess.model["patch_size"]) == (2, 60, 2)
+    said = "\n".join(guess.remarks)
+    assert "kind: series, from one row a time step: times in 'time', 30 series by 'run'; --kind sets another" in said
+    assert "series: 2 channels, 40 to 60 time steps, padded to 60, 30 patches" in said
+
+
+def test_long_and_few_series_are_read_by_windows() -> None:
+    guess = guess_of(logged([3000, 40]))
+    assert (guess.data["window"], guess.model["series_length"], guess.model["patch_size"]) == (32, 32, 1)
+    assert guess.rows == 94 + 2 and "read by 96 windows of 32" in "\n".join(guess.remarks)
+    alone = guess_of(logged([3000]).remove_columns("run"))
+    assert "group_column" not in alone.data and alone.data["window"] == 32
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"time": [1.0] * 60}, {"time": list(RANDOM.random(60))}, {"time": list(RANDOM.random(60).cumsum() ** 4)}],
+    ids=["equal", "unsorted", "irregular"],
+)
+def test_other_tables_with_times_are_tables(change: dict[str, Any]) -> None:
+    rows = logged([60]).remove_columns(["run", *change])
+    guess = guess_of(columns(**rows.to_dict(), **change))
+    assert guess.data["kind"] == "tabular"
+
+
+def test_lists_of_unequal_length_and_wide_tables() -> None:
+    guess = guess_of(columns(s=[numbers(length) for length in (30, 64, 41)] * 10))
+    assert (guess.model["series_length"], guess.model["patch_size"], guess.rows) == (64, 2, 30)
+    wide = columns(**{f"t{step}": numbers(5) for step in range(12)}, other=numbers(5))
+    assert guess_of(wide).data["kind"] == "tabular"
+    guess = guess_of(wide, "series")
+    assert guess.data["input_column"] == [f"t{step}" for step in range(12)] and guess.model["series_length"] == 12

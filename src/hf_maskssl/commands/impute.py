@@ -4,9 +4,10 @@
 
 CHECKPOINT is a folder or a Hub name of a pre-trained MetaMAE or SMA of tables
 or series. DATA is a CSV or Parquet table with the columns that it was trained
-on, or an array (n, channels, steps) in an .npy file; NaN and empty cells are
-missing. FILE is written in the same form, categories in the data's own words,
-beside it FILE.json with the errors on values that were hidden on purpose.
+on, of a logger one row a time step, or an array (n, channels, steps) in an
+.npy file; NaN and empty cells are missing. FILE is written in the same form,
+categories in the data's own words, beside it FILE.json with the errors on
+values that were hidden on purpose.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from ..checkpoint_folders import checkpoint_folder
 from ..data.arguments import data_arguments
 from ..data.tables.splits import read_splits
 from ..evaluation.imputation import ImputationError, impute
+from ..evaluation.logger_imputation import impute_logger, is_of_logger
 from ..files import nearest_path, write_json, write_whole
 from ..scripts import OneLineErrors
 
@@ -43,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
         default=0.1,
         help="share of the values that are hidden to measure the error; default: %(default)s",
     )
+    parser.add_argument("--group_column", help="column of a logger's table that tells its series apart")
+    parser.add_argument("--time_column", help="column of a logger's table with the time of each row")
     parser.add_argument("--seed", type=int, default=0, help="seed of the hidden values; default: %(default)s")
     parser.add_argument("--batch_size", type=int, default=256, help="number of rows at a time; default: %(default)s")
     options = parser.parse_args(argv)
@@ -55,7 +59,11 @@ def main(argv: Sequence[str] | None = None) -> Path:
         raise ValueError(f"--batch_size: expected at least 1, got {options.batch_size}")
     data = _read(options.data)
     folder = checkpoint_folder(options.checkpoint, "CHECKPOINT")
-    found = impute(folder, data, hidden_share=options.hidden_share, seed=options.seed, batch_size=options.batch_size)
+    settings = {"hidden_share": options.hidden_share, "seed": options.seed, "batch_size": options.batch_size}
+    if options.data.suffix in TABLES and is_of_logger(folder, list(data.columns)):
+        found = impute_logger(folder, data, options.group_column, options.time_column, **settings)
+    else:
+        found = impute(folder, data, **settings)
     write_whole(output, lambda path: _write(found.data, path, output.suffix))
     report = output.with_name(f"{output.name}.json")
     missing = int(found.was_missing.sum())

@@ -5,11 +5,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ..checks import AT_LEAST_1, SEED, SHARE, SHARE_BELOW_1, Range, check_numbers
 from ..recipes import ChosenSection, build_section, nearest
 from .builtin import SOURCES, Source
+
+if TYPE_CHECKING:  # datasets takes long to import
+    from datasets import Dataset
+
+    from .tables.sources import AnyDataset
 
 LOCAL_SOURCES = ("parquet", "csv", "json", "text", "numpy", "imagefolder", "audiofolder")
 
@@ -203,6 +208,27 @@ class DataArguments(ChosenSection):
     def reads_lines(self) -> bool:
         """Whether rows are the lines of text files, where a blank one ends a document."""
         return self.source == "text"
+
+    @property
+    def reads_lists(self) -> bool:
+        """Whether cells of CSV files that are JSON lists of numbers are read as lists, not as texts."""
+        return False
+
+    def assembled(self, rows: "AnyDataset", split: str) -> "AnyDataset":
+        """The rows of a split as samples: a kind whose samples lie in several rows each joins them here.
+
+        Args:
+            rows: Rows as they come.
+            split: Name of the split, for errors.
+
+        Raises:
+            ValueError: They cannot be joined.
+        """
+        return rows
+
+    def cut_in_time(self, rows: "Dataset") -> "tuple[Dataset, Dataset] | None":
+        """Training and validation as parts in time of one long sample, where `validation_fraction` finds but that; else None."""
+        return None
 
     @property
     def may_lack_columns(self) -> bool:

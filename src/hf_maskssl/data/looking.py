@@ -18,6 +18,7 @@ from .builtin import SOURCES
 from .tables.columns import undecoded
 from .tables.csv_shape import shape_of_csv
 from .tables.files import FOLDER_ENDINGS, LinkedFiles, as_pattern, followed_links, reading_error
+from .tables.json_cells import with_lists_read
 from .tables.multimodal_folder import EXTENSIONS as PICTURE_ENDINGS
 from .tables.sources import AnyDataset, column_names, read_split
 
@@ -192,7 +193,8 @@ def first_look(values: JsonView) -> AnyDataset:
     look: DataArguments = data_arguments(
         **{"source": "digits", **common, "kind": "multimodal", "drop_missing_labels": False}
     )
-    return read_split(look, look.train_split)
+    rows = read_split(look, look.train_split)
+    return with_lists_read(rows) if look.source == "csv" else rows
 
 
 def columns_of(rows: AnyDataset, test: Callable[[Feature], bool]) -> list[str]:

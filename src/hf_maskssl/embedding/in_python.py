@@ -18,9 +18,9 @@ from ..data.kinds import Kind, find_kind
 from ..data.kinds.base import Fitted
 from ..data.looking import source_values
 from ..data.processors import Processor
-from ..data.tables.preparing import RawSplit
+from ..data.tables.preparing import RawSplit, plain_rows
 from ..data.tables.rows import ChosenRows, Rows, TransformedRows
-from ..evaluation.features import MEMORY_LIMIT, Features, Precision, RowStore, extract_features
+from ..evaluation.features import MEMORY_LIMIT, Features, Precision, RowStore, extract_features, pooled_windows
 from ..files import JsonObject, JsonView
 from ..models.feature_extraction_series import SeriesFeatureExtractor
 from ..recipes import nearest
@@ -68,7 +68,8 @@ def embed(
         fields: Fields of a recipe's data section, such as `input_column="text"` or `sampling_rate=16_000`.
 
     Returns:
-        (rows, D) float32; with `tokens` one array (tokens, D) for each row.
+        (rows, D) float32; with `tokens` one array (tokens, D) for each row. Where series are read by windows (`window`), rows are
+        series, or with `pool_windows=False` or `tokens` windows.
 
     Raises:
         ValueError: Data that do not fit the model, or rows without input, which would leave gaps.
@@ -79,18 +80,17 @@ def embed(
     network = encoder.model if tokens else encoder.pooled(pooling)
     found: list[Features] = []
     for rows, collator in _prepared(encoder, data, fields):
-        found.append(
-            extract_features(
-                network,
-                rows,
-                collator,
-                batch_size=batch_size,
-                level="every_token" if tokens else "sequence",
-                device=device,
-                num_workers=num_workers,
-                precision=chosen_precision(precision, device),
-            )
+        part = extract_features(
+            network,
+            rows,
+            collator,
+            batch_size=batch_size,
+            level="every_token" if tokens else "sequence",
+            device=device,
+            num_workers=num_workers,
+            precision=chosen_precision(precision, device),
         )
+        found.append(part if tokens else pooled_windows(part, rows))
     if not tokens:
         return _joined([one.values for one in found])
     return [part for one in found for part in _by_sample(one)]
@@ -165,6 +165,10 @@ def rows_of(encoder: Encoder, data: Data, fields: JsonView) -> tuple[ChosenRows,
     assert not isinstance(data, str | Path)  # names have been read
     if len(data) == 0:
         raise ValueError("data: expected at least one row, got none")
+    if "window" in fields:  # by which one row becomes several
+        values = {INPUT: list(data)} if not isinstance(data[0], Mapping) else RawRows(encoder).columns(data)
+        columns = {} if isinstance(data[0], Mapping) else {"input_column": INPUT}
+        return _of_dataset(encoder, Dataset.from_dict(values), {**columns, **fields})
     raw = RawRows(encoder, data[0], fields)
     return InMemoryRows(raw.columns(data), len(data), raw.prepare), raw.collator
 
@@ -175,10 +179,13 @@ def _of_dataset(encoder: Encoder, data: Dataset, fields: JsonView) -> tuple[Chos
         values |= find_kind(encoder.kind).find_input(data, encoder.config, encoder.processor)
         values |= fields
     kind, args, fitted = _fitted(encoder, values)
+    joined = args.assembled(data, "train")
+    assert isinstance(joined, Dataset)
+    data = joined
     split = kind.usable(data, args, encoder.config, "train")
     _refuse_gaps(len(data) - len(split.rows), split.reason)
     rows = kind.rows(split, args, encoder.config, dataclasses.replace(fitted, train_split=data))
-    return cast(ChosenRows, rows), kind.collator(args, encoder.config, fitted.processor)
+    return cast(ChosenRows, plain_rows(rows)), kind.collator(args, encoder.config, fitted.processor)
 
 
 def _fitted(encoder: Encoder, values: JsonView) -> tuple[Kind[Any], DataArguments, Fitted]:

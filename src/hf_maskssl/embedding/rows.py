@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import datasets
 import numpy as np
@@ -13,16 +13,19 @@ from datasets import Dataset, DatasetInfo, IterableDataset
 from ..data.arguments import DENSE_TASKS, DataArguments, data_arguments
 from ..data.kinds import Kind, find_kind
 from ..data.kinds.base import Fitted
+from ..data.kinds.series import SeriesArguments
 from ..data.masked_text.arguments import MaskedTextArguments
 from ..data.multimodal.arguments import MultimodalArguments
 from ..data.tables.columns import require_columns
 from ..data.tables.empty_rows import check_text, empty_reason, empty_rows
 from ..data.tables.labels import describe_split
-from ..data.tables.preparing import RawSplit
+from ..data.tables.loggers import label_rule
+from ..data.tables.preparing import RawSplit, plain_rows
 from ..data.tables.report import DataReport
 from ..data.tables.rows import ChosenRows
 from ..data.tables.sources import AnyDataset, column_names
 from ..data.tables.splits import read_splits
+from ..data.tables.windows import LabelOfSteps, WindowedRows, labels_of_windows
 from ..files import JsonObject
 from ..recipes import nearest
 from .encoders import Encoder
@@ -30,7 +33,8 @@ from .sources import label_column
 
 # Columns of every table of features.
 ROW, SPLIT, TOKEN, EMBEDDING, PATH = "row", "split", "token", "embedding", "path"
-OWN_COLUMNS = (ROW, SPLIT, TOKEN, EMBEDDING)
+WINDOW_START = "window_start"  # of windows that are rows: the step of the series with which they begin
+OWN_COLUMNS = (ROW, SPLIT, TOKEN, EMBEDDING, WINDOW_START)
 # What has no meaning without labels and training, where a kind has it.
 PLAIN: JsonObject = {
     "label_column": None,
@@ -43,6 +47,7 @@ PLAIN: JsonObject = {
     "label_names": None,
     "label_scale": None,
     "label_invalid_value": None,
+    "window_label": "row",
 }
 
 
@@ -56,6 +61,7 @@ class Shard:
         rows: Prepared rows.
         first: `index` of the first of them; the others follow.
         carried: Columns that go along, one row each: `row`, `split`, ids, labels and what else was asked for.
+        owners: (windows,) int64, the place in `carried` of the row of each prepared window; None where rows are read whole.
         left_out: Reason -> rows of a stream that were left out; others were left out before.
     """
 
@@ -64,6 +70,7 @@ class Shard:
     rows: ChosenRows
     first: int
     carried: pa.Table
+    owners: np.ndarray | None = None
     left_out: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -109,6 +116,7 @@ class RowSource:
         encoder: The encoder that reads the rows.
         keep: Further columns that go along, ids among them.
         splits: Names of the splits to read; None means all.
+        tokens: Whether the features of each token are wanted, which are not pooled over windows.
 
     Attributes:
         report: Counts of the rows that are used and left out.
@@ -120,9 +128,17 @@ class RowSource:
     """
 
     def __init__(
-        self, args: DataArguments, encoder: Encoder, keep: Sequence[str] = (), splits: Sequence[str] | None = None
+        self,
+        args: DataArguments,
+        encoder: Encoder,
+        keep: Sequence[str] = (),
+        splits: Sequence[str] | None = None,
+        tokens: bool = False,
     ) -> None:
-        self.encoder = encoder
+        self.encoder, self.gives_tokens = encoder, tokens
+        self.window_labels: tuple[str, LabelOfSteps] | None = None
+        if isinstance(args, SeriesArguments) and args.labels_windows and args.label_column is not None:
+            self.window_labels = (args.label_column, label_rule(args.window_label))
         find_kind(args.kind).check_model(args, encoder.config)
         self.args = for_inference(args, encoder)
         self.kind: Kind[Any] = find_kind(self.args.kind)
@@ -168,18 +184,31 @@ class RowSource:
                 yield make(number) if is_mine and found not in done else found
 
     def _of_rows(self, split: RawSplit, shard_rows: int) -> Iterator[Any]:
-        rows: Any = self.kind.rows(split, self.args, self.encoder.config, self.fitted)
+        rows: Any = plain_rows(self.kind.rows(split, self.args, self.encoder.config, self.fitted))
         for start in range(0, len(split.rows), shard_rows):
             chosen = np.arange(start, min(start + shard_rows, len(split.rows)))
             numbers = chosen if split.numbers is None else split.numbers[chosen]
 
             def make(number: int, chosen: np.ndarray = chosen, numbers: np.ndarray = numbers) -> Shard:
-                raw = split.rows.select(chosen)
-                return Shard(
-                    split.name, number, rows.select(chosen), int(chosen[0]), self._carry(raw, split.name, numbers)
-                )
+                carried = self._carry(split.rows.select(chosen), split.name, numbers)
+                if isinstance(rows, WindowedRows):
+                    return self._of_windows(split.name, number, rows, chosen, carried)
+                return Shard(split.name, number, rows.select(chosen), int(chosen[0]), carried)
 
             yield make
+
+    def _of_windows(self, split: str, number: int, rows: WindowedRows, chosen: np.ndarray, carried: pa.Table) -> Shard:
+        """The windows of some rows; where they are not pooled, what goes along is that of each window."""
+        own = rows.of_rows(int(chosen[0]), int(chosen[-1]) + 1)
+        first, owners = int(np.searchsorted(rows.owners, chosen[0])), own.chosen_owners - int(chosen[0])
+        if rows.windows.is_pooled and not self.gives_tokens:
+            return Shard(split, number, own, first, carried, owners)
+        carried = carried.take(pa.array(owners)).append_column(WINDOW_START, pa.array(own.chosen_starts))
+        labels = self.window_labels
+        if labels is not None and labels[0] in carried.column_names:
+            values = labels_of_windows(own, cast(Dataset, self.splits[split].rows), *labels)
+            carried = carried.set_column(carried.column_names.index(labels[0]), labels[0], pa.array(values))
+        return Shard(split, number, own, first, carried)
 
     def _of_stream(self, split: RawSplit, shard_rows: int) -> Iterator[Any]:
         start = 0
@@ -202,7 +231,7 @@ class RowSource:
         usable = RawSplit(split.name, raw, numbers)
         rows: Any = self.kind.rows(usable, self.args, self.encoder.config, self.fitted)
         left_out = {empty_reason(inputs): int(empty.sum())} if empty.any() else {}
-        return Shard(split.name, number, rows, 0, self._carry(raw, split.name, numbers), left_out)
+        return Shard(split.name, number, rows, 0, self._carry(raw, split.name, numbers), None, left_out)
 
     def _carry(self, raw: Dataset, split: str, numbers: np.ndarray) -> pa.Table:
         """The columns that go along: `row`, `split`, those asked for, and the path of a file."""

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from ..data.arguments import DataArguments
 from ..data.looking import source_values
 from ..data.tables.report import DataReport
+from ..data.tables.windows import means_of_rows
 from ..evaluation.features import Features, Precision, extract_features
 from ..files import JsonObject
 from ..launch import launched_state
@@ -95,7 +96,7 @@ def _embed_to(args: EmbedArguments, output: Output, state: PartialState) -> Embe
     encoder = load_encoder(args.model, device=device)
     with state.main_process_first():  # whose cache the others read
         section = data_section(args, encoder)
-        source = RowSource(section, encoder, args.carried, args.splits)
+        source = RowSource(section, encoder, args.carried, args.splits, args.tokens)
     precision = chosen_precision(args.precision, device)
     settings = _settings(args, encoder, source, section, precision)
     told_by_main(state, lambda: output.begin(settings, args.overwrite, UNSPOKEN))
@@ -150,6 +151,8 @@ def write_one(
         found = embedded(shard, encoder, source, args, device, precision)
     else:  # all were left out
         found = Features(np.zeros((0, _width(encoder)), dtype=np.float32), np.zeros(0, dtype=np.int64))
+    if shard.owners is not None and not args.tokens:
+        found = Features(means_of_rows(found.values, shard.owners), None)
     samples = found.required_labels() - shard.first if args.tokens else None
     write_shard(place, shard.carried, found.values, samples, {"rows": len(found), "left_out": shard.left_out})
 

@@ -17,11 +17,12 @@ from ..data.multimodal.collator import MultimodalCollator
 from ..data.preparation import PreparedData
 from ..data.tables.labels import IGNORED_LABEL
 from ..data.tables.preparing import PreparedSplit, plain_rows
+from ..data.tables.windows import WindowedRows
 from ..extras import missing_extra
 from ..models.feature_extraction_series import SeriesFeatureExtractor
 from ..models.table_values import Category
 from .arguments import ProbeArguments
-from .features import MEMORY_LIMIT, RowStore, draw_indices, level_of_task
+from .features import MEMORY_LIMIT, Features, RowStore, draw_indices, level_of_task, pooled_windows
 from .probe import ProbeRun, Table, column_statistics, exact_linear_model, score_predictions, select_few, standardise
 
 try:
@@ -202,6 +203,9 @@ def read_raw_inputs(split: PreparedSplit, prepared: PreparedData, task: str) -> 
                 tokens += _real_tokens(batch)
         if not labels:
             raise ValueError("there are no raw inputs to read: the split is empty")
+        if isinstance(split, WindowedRows) and split.windows.is_pooled and len(store):
+            pooled = pooled_windows(Features(store.finish(), np.concatenate(labels)), split)
+            return RawInputs(pooled.required_labels(), pooled.values, note=note)
         return RawInputs(
             np.concatenate(labels),
             store.finish() if len(store) else None,

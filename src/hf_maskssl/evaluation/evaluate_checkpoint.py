@@ -21,6 +21,7 @@ from ..checkpoint_folders import checkpoint_folder
 from ..data.arguments import DataArguments
 from ..data.preparation import PreparedData, prepare_data
 from ..data.processors import load_processor, split_processor
+from ..data.tables.windows import WindowedRows
 from ..data.text.texts import describe_tokenizer
 from ..files import JsonObject, write_json
 from ..locks import FolderLock
@@ -38,7 +39,7 @@ from .baselines import (
     tokens_of_samples,
     untrained_encoder,
 )
-from .features import Features, extract_features, level_of_task, load_encoder
+from .features import Features, extract_features, level_of_task, load_encoder, pooled_windows, save_features
 from .metrics import load_metric
 from .probe import ProbeRun, run_knn_probe, run_linear_probe
 from .reports import markdown_table, text_table
@@ -264,18 +265,23 @@ def features_of_splits(
     features_dir: Path | None,
 ) -> dict[str, Features]:
     """Split -> an encoder's features of it; kept in `features_dir` where there is one."""
-    return {
-        name: extract_features(
+    found = {}
+    for name, split in probed_splits(prepared).items():
+        output = None if features_dir is None else features_dir / f"{name}.npy"
+        is_pooled = isinstance(split, WindowedRows) and split.windows.is_pooled
+        features = extract_features(
             encoder,
             split,
             prepared.collator,
             batch_size=args.batch_size,
             level=level_of_task(task),
             device=device,
-            output=None if features_dir is None else features_dir / f"{name}.npy",
+            output=None if is_pooled else output,
         )
-        for name, split in probed_splits(prepared).items()
-    }
+        found[name] = pooled_windows(features, split)
+        if is_pooled and output is not None:
+            save_features(found[name], output)
+    return found
 
 
 def summarise(measured: Sequence[Measurement]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from transformers import AutoModel, PreTrainedModel
 
 from ..checkpoint_folders import load_listed
 from ..data.tables.labels import IGNORED_LABEL
+from ..data.tables.windows import WindowedRows, means_of_rows
 from ..methods.optional_fields import takes_channels_last
 from ..models.layers import patchify
 
@@ -179,6 +180,30 @@ def extract_features(
         if len(values) == 0:
             raise ValueError("there are no features to extract: the data set is empty or no token has a label")
         return Features(values.finish(), labels.finish() if len(labels) else None)
+
+
+def save_features(features: Features, output: Path) -> None:
+    """Write features and their labels as `extract_features` does."""
+    for path, values in ((output, features.values), (labels_path(output), features.labels)):
+        if path is not None and values is not None:
+            with RowStore(path, 0) as store:
+                store.append(values)
+                store.finish()
+
+
+def pooled_windows(features: Features, rows: object) -> Features:
+    """The features of windows as those of their rows, the mean over the windows of each, with the label of its first.
+
+    Args:
+        features: One row for each window.
+        rows: What they are of; where it is not windows to be pooled, features stay as they are.
+    """
+    if not isinstance(rows, WindowedRows) or not rows.windows.is_pooled:
+        return features
+    owners = rows.chosen_owners[: len(features)]
+    values = means_of_rows(features.values, owners)
+    first = np.flatnonzero(np.diff(owners, prepend=-1))
+    return Features(values, None if features.labels is None else features.labels[first])
 
 
 def _encoded(

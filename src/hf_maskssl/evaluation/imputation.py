@@ -97,6 +97,8 @@ def impute(
         raise ValueError(f"hidden_share: expected a share of 0 to below 1, got {hidden_share}")
     samples = _samples(data, processor)
     scaled = np.stack([processor.scaled_values(sample) for sample in samples])
+    lengths = np.array([processor.unpadded_values(sample).shape[1] for sample in samples])
+    is_padding = np.broadcast_to(np.arange(scaled.shape[2]) >= lengths[:, None, None], scaled.shape)
     is_hole = np.isnan(scaled)  # to the model
     raw = processor.unscaled_values(scaled)
     kept = np.flatnonzero(~is_hole.all(axis=(1, 2)))
@@ -106,8 +108,8 @@ def impute(
         )
     if not len(kept):
         raise ValueError(f"data: all {len(samples)} rows have nothing that was observed")
-    rows = _Rows(model, processor, [samples[int(row)] for row in kept], batch_size)
-    was_missing = is_hole & ~_unseen(samples, processor)
+    rows = _Rows(model, processor, [samples[int(row)] for row in kept], is_padding[kept], batch_size)
+    was_missing = is_hole & ~is_padding & ~_unseen(samples, processor)
     filled = raw.copy()
     filled[kept] = np.where(was_missing[kept], rows.predicted(rows.nothing()), raw[kept])
     errors = []
@@ -115,17 +117,24 @@ def impute(
         hidden = _to_hide(rows.observed(), hidden_share, seed)
         is_scored = _spread(model, hidden, rows.prepared).numpy() & ~is_hole[kept]
         errors = _errors(rows.predicted(hidden), raw[kept], is_scored, processor)
-    return Imputed(_like(data, filled, was_missing, processor), was_missing, errors)
+    return Imputed(_like(data, filled, was_missing, lengths, processor), was_missing, errors)
 
 
 class _Rows:
     """Rows of which something was observed, prepared for the model."""
 
     def __init__(
-        self, model: PreTrainedModel, processor: SeriesFeatureExtractor, samples: Sequence[Any], batch_size: int
+        self,
+        model: PreTrainedModel,
+        processor: SeriesFeatureExtractor,
+        samples: Sequence[Any],
+        is_padding: np.ndarray,
+        batch_size: int,
     ) -> None:
         self.model, self.processor, self.samples, self.batch_size = model, processor, samples, batch_size
         self.prepared = torch.from_numpy(np.stack([processor.prepare_sample(sample) for sample in samples]))
+        padding = torch.from_numpy(np.ascontiguousarray(is_padding))  # (n, C, T)
+        self.padding = patchify(padding, model.config.patch_shape)
 
     def observed(self) -> torch.Tensor:
         """(n, N, P) bool, the values of each token that were observed."""
@@ -137,7 +146,7 @@ class _Rows:
 
     def predicted(self, hidden: torch.Tensor) -> np.ndarray:
         """(n, C, T) float64 predictions in the data's units, with the tokens `hidden` (n, N) masked beside those with holes."""
-        found = _predictions(self.model, self.prepared, hidden, self.batch_size)
+        found = _predictions(self.model, self.prepared, self.padding, hidden, self.batch_size)
         values = zip(found, self.samples, strict=True)
         return np.stack([self.processor.raw_values(own, sample) for own, sample in values])
 
@@ -196,8 +205,13 @@ def _unseen(samples: Sequence[Any], processor: SeriesFeatureExtractor) -> np.nda
     return flags
 
 
-def _like(data: Data, filled: np.ndarray, was_missing: np.ndarray, processor: SeriesFeatureExtractor) -> Any:
-    """Filled values (n, C, T) in the form of the data; what was there is left as it is."""
+def _like(
+    data: Data, filled: np.ndarray, was_missing: np.ndarray, lengths: np.ndarray, processor: SeriesFeatureExtractor
+) -> Any:
+    """Filled values (n, C, T) in the form of the data; what was there is left as it is.
+
+    Shorter series come without their padding: where lengths differ, as a list of arrays.
+    """
     if isinstance(data, Table):
         names = processor.feature_names or list(data.columns)
         holed = [int(place) for place in np.flatnonzero(was_missing.any(axis=(0, 1))) if names[place] in data.columns]
@@ -213,8 +227,12 @@ def _like(data: Data, filled: np.ndarray, was_missing: np.ndarray, processor: Se
             # pandas' own categories may lack the word.
             columns[names[place]] = whole if str(column.dtype) == "category" else whole.astype(column.dtype)
         return table.assign(**columns)
+    if not processor.reads_cells and (lengths == lengths[0]).all():
+        return filled[..., : lengths[0]].reshape(np.shape(data))
     if not processor.reads_cells:
-        return filled.reshape(np.shape(data))
+        shapes = [np.shape(sample) for sample in data]
+        rows = zip(filled, lengths, shapes, strict=True)
+        return [values[:, :length].reshape(shape) for values, length, shape in rows]
     return [_filled_row(row, filled[number, 0], was_missing[number, 0], processor) for number, row in enumerate(data)]
 
 
@@ -290,17 +308,22 @@ def _to_hide(observed: torch.Tensor, share: float, seed: int) -> torch.Tensor:
     return (complete & (draws < share)).scatter(1, kept, False)
 
 
-def _predictions(model: PreTrainedModel, prepared: torch.Tensor, hidden: torch.Tensor, batch_size: int) -> np.ndarray:
-    """Predictions of every value, (n, ...) in the layout of `prepared`, with incomplete tokens and `hidden` ones masked."""
+def _predictions(
+    model: PreTrainedModel, prepared: torch.Tensor, padding: torch.Tensor, hidden: torch.Tensor, batch_size: int
+) -> np.ndarray:
+    """Predictions of every value, (n, ...) in the layout of `prepared`, with incomplete tokens and `hidden` ones masked.
+
+    Nobody asks for `padding`, (n, N, P) bool: a token of nothing else is absent.
+    """
     observed = _observed_patches(model, prepared)
-    is_masked = hidden | ~observed.all(-1)
+    is_masked = hidden | ~(observed | padding).all(-1)
     # Something must be read: of a row without a complete token the fullest one, in part.
-    blind = is_masked.all(1, keepdim=True)
+    blind = (is_masked | padding.all(-1)).all(1, keepdim=True)
     fullest = torch.zeros_like(is_masked).scatter(1, observed.sum(-1).argmax(1, keepdim=True), True)
     is_masked &= ~(blind & fullest)
     mean, std = target_moments(model.config)
     found = torch.zeros_like(prepared)
-    visible = (~is_masked).sum(1)
+    visible = (~is_masked & ~padding.all(-1)).sum(1)
     with evaluation_mode(model), torch.no_grad():
         # Rows of one number of visible tokens go together: MetaMAE's adaptation follows the mean number of a batch.
         for number in visible.unique().tolist():

@@ -42,11 +42,12 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
     """Turns series (channels x time steps) and tabular rows (one channel, one step per feature) into `input_values`.
 
     A table may hold categories, which become class numbers (those that training did not have are missing), and dates, which
-    become numbers.
+    become numbers. A series shorter than `series_length` is padded at its end with steps that were not observed; a longer one
+    is an error.
 
     Args:
         num_channels: Channels C of a series; 1 for tabular rows.
-        series_length: Time steps T of a series, or features of a row.
+        series_length: Time steps T of the longest series, or features of a row.
         scale: Raw values are multiplied by this first.
         standardize: `"dataset"` (by `mean` and `std`), `"sample"` (per channel, by the sample's own) or `"none"`.
         mean: Means for `"dataset"`: one number per channel, or per feature when `statistics_axis` is `"feature"`.
@@ -60,6 +61,7 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
         quantiles: Ascending values of each feature at evenly spaced shares of the training rows, by which it becomes the
             normal score of its rank before it is standardised (scikit-learn's `QuantileTransformer`); None as in `categories`.
         date_parts: Column of dates -> its parts among `DATE_PARTS`, whose features are named `column.part`; None without dates.
+        channel_names: Names of the channels of a series, where each was a column of a table.
 
     Raises:
         ValueError: Statistics, names or categories that do not fit the shape.
@@ -82,6 +84,7 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
         categories: Sequence[Sequence[Category] | None] | None = None,
         quantiles: Sequence[Sequence[float] | None] | None = None,
         date_parts: Mapping[str, Sequence[str]] | None = None,
+        channel_names: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -102,6 +105,9 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
         self.categories = None if categories is None else [None if one is None else list(one) for one in categories]
         self.quantiles = None if quantiles is None else [None if one is None else list(one) for one in quantiles]
         self.date_parts = None if date_parts is None else {name: list(parts) for name, parts in date_parts.items()}
+        if channel_names is not None and len(channel_names) != num_channels:
+            raise ValueError(f"channel_names: expected {num_channels} names, got {len(channel_names)}")
+        self.channel_names = None if channel_names is None else list(channel_names)
         self._check_columns()
         numbers = zip(self.feature_names or [], self.categories or [], strict=False)
         self._reader = RowReader(
@@ -170,8 +176,8 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
             return_tensors: `"pt"` or `"np"` for one tensor, None for a list of arrays.
 
         Returns:
-            `input_values`, (B, C, T) float32, or (B, T, C) under `channels_last`; and where values are missing,
-            `observed_mask`, bool of the same shape, True = observed.
+            `input_values`, (B, C, T) float32, or (B, T, C) under `channels_last`; and where values are missing or padded,
+            `observed_mask`, bool of the same shape, True = observed. The models make the attention mask of their tokens of it.
 
         Raises:
             ValueError: A sample of another shape, infinite values, or a sample in which everything is missing.
@@ -190,7 +196,7 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
         return BatchFeature(as_model_inputs("input_values", samples), tensor_type=return_tensors)
 
     def prepare_sample(self, sample: Sample) -> np.ndarray:
-        """One sample, (C, T) or (T,) when C is 1, as a scaled and standardised float32 array, NaN = missing.
+        """One sample, (C, T) or (T,) when C is 1, as a scaled and standardised float32 array, NaN = missing or padding.
 
         Returns:
             (C, T), or (T, C) under `channels_last`.
@@ -206,19 +212,33 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
     def scaled_values(self, sample: Sample) -> np.ndarray:
         """(C, T) float64 before standardising, in either layout: the values whose mean and standard deviation are measured.
 
-        Missing ones are NaN.
+        Missing ones, and the steps behind the end of a shorter series, are NaN.
         """
+        values = self.unpadded_values(sample)
+        length = values.shape[1]
+        if length == self.series_length:
+            return values
+        if length > self.series_length:
+            raise ValueError(
+                f"the series has {length} steps, more than the {self.series_length} of series_length: raise it, cut the "
+                "series, or read long series by windows (data.window)"
+            )
+        return np.pad(values, ((0, 0), (0, self.series_length - length)), constant_values=np.nan)
+
+    def unpadded_values(self, sample: Sample) -> np.ndarray:
+        """(C, L) float64 as `scaled_values` gives them, of a series of any length L, without padding."""
         holds_cells = self.reads_cells or isinstance(sample, Mapping)
         values = self._reader.numbers_of(sample) if holds_cells else self._as_array(sample)
         channels, length = values.shape
-        if values.shape == (self.series_length, self.num_channels) != (self.num_channels, self.series_length):
+        if channels != self.num_channels and length == self.num_channels and channels <= self.series_length:
             raise ValueError(
                 f"got {channels} channels of {length} steps although the model has {self.num_channels} channels of "
                 f"{self.series_length} steps: the sample looks like time x channels, transpose it"
             )
         if channels != self.num_channels:
             raise ValueError(f"expected {self.num_channels} channels (num_channels), got {channels}")
-        if length != self.series_length:
+        is_series = self.statistics_axis == "channel"
+        if length == 0 or (not is_series and length != self.series_length):
             raise ValueError(
                 f"expected {self.series_length} steps (series_length), got {length}: cut or resample the series"
             )
@@ -296,8 +316,8 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
         return self.feature_names[step] if self.feature_names else f"channel {channel}, step {step}"
 
     def first_missing(self, sample: Numbers) -> str | None:
-        """The place of the first missing value of a sample, for messages; None where nothing is missing."""
-        places = np.argwhere(np.isnan(self.scaled_values(sample)))
+        """The place of the first missing value of a sample, for messages; None where nothing is missing but padding."""
+        places = np.argwhere(np.isnan(self.unpadded_values(sample)))
         return self.place_of(*places[0].tolist()) if len(places) else None
 
     def _as_array(self, sample: object) -> np.ndarray:

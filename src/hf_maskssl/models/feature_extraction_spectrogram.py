@@ -24,8 +24,8 @@ def unit_range(samples: np.ndarray) -> np.ndarray:
 class SpectrogramFeatureExtractor(FeatureExtractionMixin):
     """Waveform -> log-mel spectrogram in decibels as a one-channel picture, lowest mel band first.
 
-    The picture covers `(num_frames - 1) * hop_length + frame_length` samples: shorter waveforms are padded with
-    silence at the end, longer ones cropped there.
+    The picture covers `(num_frames - 1) * hop_length + frame_length` samples: shorter waveforms are padded at the end, with
+    silence or with missing frames (`padding`), longer ones cropped there.
 
     Args:
         sampling_rate: Samples per second.
@@ -44,6 +44,8 @@ class SpectrogramFeatureExtractor(FeatureExtractionMixin):
         unit_integers: Whether arrays of integers, as readers of sound files give them, are brought to [-1, 1) first
             (`unit_range`), as the files that it was made for were. False takes integers as they are.
         invalid_value: Raw sample that says that none was recorded, as NaN always does. A frame with such a sample is missing.
+        padding: Filling behind the end of a shorter waveform: `"silence"`, or `"mask"`, by which frames that begin there are
+            missing.
 
     Raises:
         ValueError: Sizes that cannot be, or statistics that do not fit.
@@ -68,6 +70,7 @@ class SpectrogramFeatureExtractor(FeatureExtractionMixin):
         std: Sequence[float] | None = None,
         unit_integers: bool = False,
         invalid_value: float | None = None,
+        padding: str = "silence",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -97,6 +100,9 @@ class SpectrogramFeatureExtractor(FeatureExtractionMixin):
         self.mean, self.std = check_statistics(standardize, mean, std, 1)
         self.unit_integers = unit_integers
         self.invalid_value = invalid_value
+        if padding not in ("silence", "mask"):
+            raise ValueError(f"padding: expected 'silence' or 'mask', got {padding!r}")
+        self.padding = padding
         # `to_dict` of the base class leaves these two out of the saved file.
         self.window = window_function(self.frame_length, "hann")
         self.mel_filters = mel_filter_bank(
@@ -182,6 +188,7 @@ class SpectrogramFeatureExtractor(FeatureExtractionMixin):
                 f"sample {place} of the waveform is {waveform[place]}: make it NaN (missing), or drop the sound"
             )
         waveform = waveform[: self.num_samples] * self.scale
+        num_real = -(-waveform.size // self.hop_length)  # frames that begin before the end
         waveform = np.pad(waveform, (0, self.num_samples - waveform.size))
         is_missing = np.isnan(waveform)
         waveform = np.where(is_missing, 0.0, waveform) if is_missing.any() else waveform
@@ -200,6 +207,8 @@ class SpectrogramFeatureExtractor(FeatureExtractionMixin):
         picture = log_mel[None].astype(np.float64)
         if is_missing.any():
             picture[..., self._frames_of(is_missing)] = np.nan
+        if self.padding == "mask":
+            picture[..., num_real:] = np.nan
         return picture
 
     def _frames_of(self, samples: np.ndarray) -> np.ndarray:
@@ -208,6 +217,7 @@ class SpectrogramFeatureExtractor(FeatureExtractionMixin):
         return np.asarray(frames.any(axis=1))
 
     def first_missing(self, sample: Numbers) -> str | None:
-        """The place of the first missing frame of a waveform, for messages; None where nothing is missing."""
-        places = np.argwhere(np.isnan(self.scaled_values(sample)))
+        """The place of the first missing frame of a waveform, for messages; None where nothing is missing but padding."""
+        num_real = -(-min(np.asarray(sample).size, self.num_samples) // self.hop_length)
+        places = np.argwhere(np.isnan(self.scaled_values(sample)[..., :num_real]))
         return f"frame {places[:, 2].min()}" if len(places) else None

@@ -11,6 +11,7 @@ from ..data.masked_text.rows import MaskedTextRows
 from ..data.preparation import PreparedData
 from ..data.tables.preparing import Preparer
 from ..data.tables.rows import PreparedRows, TransformedRows
+from ..data.tables.windows import WindowedRows
 
 if TYPE_CHECKING:
     from .finetuning.scores import FinetuningRows
@@ -52,6 +53,8 @@ def rows_digest(rows: "FinetuningRows", most_bytes: int | None = None) -> str:
     if isinstance(rows, TransformedRows):
         assert isinstance(rows.prepare, Preparer)
         digest.update(f"{rows.dataset._fingerprint} {rows.prepare.description()}".encode())
+        if isinstance(rows, WindowedRows):
+            digest.update(repr((rows.windows.size, rows.windows.stride, rows.windows.label_column)).encode())
         return digest.hexdigest()
     if not isinstance(rows, PreparedRows | MaskedTextRows):  # rows of another package's kind
         for number in range(len(rows)):

@@ -125,7 +125,7 @@ def _describe_pretraining(recipe: PretrainingRecipe, steps: int) -> Description:
     per_step = args.batch_size * args.gradient_accumulation_steps
     with torch.device("meta"):
         model = _model_words(config, AutoModelForPreTraining.from_config(config))
-    rows = report.splits["train"].rows
+    rows = report.splits["train"].windows or report.splits["train"].rows
     epochs = None if rows is None else args.max_steps * per_step / rows
     measured = None
     if steps:

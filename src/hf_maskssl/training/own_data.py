@@ -81,7 +81,7 @@ def recipe_from_data(
         values = source_values(data, kind)
         rows = first_look(values)
         guess = guessed(rows, values, kind, label_column)
-    count = rows.num_rows if isinstance(rows, Dataset) else None
+    count = guess.rows or (rows.num_rows if isinstance(rows, Dataset) else None)
     say("\n".join(guess.remarks))
     fitting = next(size for most, size in SIZES if most is None or (count is not None and count <= most))
 
@@ -175,14 +175,17 @@ def _type_name(feature: object) -> str:
 def _add_label(guess: Guess, rows: AnyDataset, label: str | None, is_named: bool) -> None:
     if label is None:
         return
-    found = first_rows(undecoded(rows, column_names(rows)), LABELS_LOOKED_AT)
+    looked_at = undecoded(rows.select_columns([label]), [label])
+    if isinstance(looked_at, Dataset) and guess.with_label:  # labels of a logger's steps, of which many are alike
+        looked_at = looked_at.select(range(0, len(looked_at), -(-len(looked_at) // LABELS_LOOKED_AT)))
+    found = first_rows(looked_at, LABELS_LOOKED_AT)
     values = [row[label] for row in found if row[label] is not None]
     is_number = bool(values) and isinstance(values[0], float) and any(value != int(value) for value in values)
     distinct = len(set(map(str, values)))
     if is_number:
-        guess.data |= {"label_column": label, "task": "regression"}
+        guess.data |= {"label_column": label, "task": "regression", **guess.with_label}
     elif 2 <= distinct <= MOST_CLASSES:
-        guess.data["label_column"] = label
+        guess.data |= {"label_column": label, **guess.with_label}
     elif is_named:
         raise ValueError(f"--label_column {label}: {distinct} different values in {len(values)} rows are no classes")
     else:

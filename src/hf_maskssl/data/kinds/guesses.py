@@ -9,8 +9,9 @@ from ..tables.rows import Row
 from ..tables.sources import AnyDataset, column_names
 
 LOOKED_AT = 200  # rows that sizes are taken from
-# How sure a kind is of data by the types of their columns: files are nothing else, numbers may be much.
-FILES, ARRAYS, TEXTS, NUMBERS = 3, 2, 1, 0
+# How sure a kind is of data by the types of their columns: files are nothing else, numbers may be much,
+# and time steps only where somebody says so.
+FILES, ARRAYS, TEXTS, NUMBERS, STEPS = 3, 2, 1, 0, -1
 
 
 @dataclass
@@ -24,6 +25,8 @@ class Guess:
         model: Fields of the model section, without those of its size.
         batch_size: Number of rows of a step.
         weight_decay: Weight decay of the package's small recipes of such data.
+        rows: Number of training rows, where it is not that of the data's rows.
+        with_label: Fields of the data section that go with a column of labels, where one is read.
         remarks: Sentences for the user, each with the field that changes what it says.
     """
 
@@ -33,6 +36,8 @@ class Guess:
     model: JsonObject
     batch_size: int = 128
     weight_decay: float = 1e-4
+    rows: int | None = None
+    with_label: JsonObject = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
 

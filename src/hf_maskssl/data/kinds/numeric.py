@@ -53,6 +53,10 @@ class NumericArguments(DataArguments):
         if self.scale == 0.0:
             raise ValueError("data.scale: expected a number other than 0, which would erase the input")
 
+    @property
+    def reads_lists(self) -> bool:
+        return True
+
 
 Arguments = TypeVar("Arguments", bound=NumericArguments)
 
@@ -103,10 +107,13 @@ class NumericKind(Kind[Arguments]):
         return processor
 
     def rows(self, split: RawSplit, args: Arguments, config: PreTrainedConfig, fitted: Fitted) -> PreparedSplit:
+        return prepare_split(split.rows, self.preparer(split, args, fitted), args)
+
+    def preparer(self, split: RawSplit, args: Arguments, fitted: Fitted) -> RowPreparer:
+        """What prepares the rows of a split."""
         processor = cast(SampleProcessor, split_processor(fitted.processor)[0])  # `fitted_processor` has checked it
         numeric = self.numeric_input(args, processor, fitted.train_split)
-        preparer = RowPreparer(numeric, None, args.label_column, None, fitted.labels, split.name, split.numbers)
-        return prepare_split(split.rows, preparer, args)
+        return RowPreparer(numeric, None, args.label_column, None, fitted.labels, split.name, split.numbers)
 
     def collator(self, args: Arguments, config: PreTrainedConfig, processor: Processor) -> BatchCollator:
         # A list of columns has no single name; the row's number then leads to the value.
@@ -150,7 +157,7 @@ class NumericKind(Kind[Arguments]):
         preparer = RowPreparer(numeric)
         axis = self.statistics_axis
         moments = MomentsOfBatch(preparer, preparer.scaled(axis), f"{preparer.description()} {axis}")
-        found = measured_moments(moments, args, train_split)
+        found = self.moments(moments, args, train_split)
         if found is None:
             raise ValueError(f"data.input_column {list(numeric.columns)}: the training split holds no value")
         mean, std = found
@@ -165,6 +172,12 @@ class NumericKind(Kind[Arguments]):
         settings = {**processor.to_dict(), "mean": mean.tolist(), "std": std.tolist()}
         settings = {name: value for name, value in settings.items() if not name.endswith("_type")}
         return type(processor)(**settings)
+
+    def moments(
+        self, measure: MomentsOfBatch, args: Arguments, train_split: AnyDataset
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """What `measured_moments` gives."""
+        return measured_moments(measure, args, train_split)
 
     def measured_names(self, numeric: NumericInput, count: int) -> Sequence[str | int]:
         """Names, for messages, of the entries with a mean of their own: numbers of channels."""

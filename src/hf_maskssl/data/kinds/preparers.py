@@ -1,9 +1,11 @@
 """Preparation of raw rows of one input for the model: numbers, texts, and their labels."""
 
 import json
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
@@ -25,6 +27,9 @@ from ..text.unknown import count_token, warn_of_unknown
 
 # Part of every cache key: raise it when prepared values change, so that old caches are not taken for new ones.
 PREPARATION_VERSION = 4
+NAMED_CUTS = 3  # sounds that are cut, at the most, that a process warns of
+
+logger = logging.getLogger(__name__)
 
 
 SampleProcessor: TypeAlias = SeriesFeatureExtractor | SpectrogramFeatureExtractor | ArrayImageProcessor
@@ -100,15 +105,37 @@ class ImageInput(NumericInput):
         return read_image(values[0])
 
 
+@cache
+def _tell_of_cut(words: str) -> None:
+    """Warn of a sound that is cut, once for each length."""
+    if _tell_of_cut.cache_info().currsize < NAMED_CUTS:
+        logger.warning("%s: its end is left out; data.longer 'error' refuses such sounds", words)
+
+
 @dataclass(frozen=True)
 class WaveformInput(NumericInput):
-    """Sounds; `sampling_rate` is that of waveforms that are plain numbers."""
+    """Sounds.
+
+    Attributes:
+        sampling_rate: Samples per second of waveforms that are plain numbers.
+        refuses_longer: Whether a sound that the picture does not cover is an error; otherwise its end is left out.
+    """
 
     sampling_rate: int = 0
+    refuses_longer: bool = False
 
     def read(self, values: list[Raw]) -> Raw:
         processor = cast(SpectrogramFeatureExtractor, self.processor)
-        return read_waveform(values[0], self.sampling_rate, processor.sampling_rate)
+        waveform = read_waveform(values[0], self.sampling_rate, processor.sampling_rate)
+        if len(waveform) > processor.num_samples:
+            words = (
+                f"the sound has {len(waveform):,} samples, the picture covers {processor.num_samples:,} (model.image_size, "
+                "data.hop_length)"
+            )
+            if self.refuses_longer:
+                raise ValueError(f"{words}: make it wider, cut the sound, or set data.longer to 'cut'")
+            _tell_of_cut(words)
+        return waveform
 
 
 @dataclass(frozen=True)
@@ -171,7 +198,7 @@ class RowPreparer(Preparer):
         ids: list[np.ndarray] = []
         full_lengths: list[int] = []
         if self.numeric is not None:
-            prepared[self.numeric.name] = self.numbers(batch, indices, self.numeric.processor.prepare_sample)
+            prepared[self.numeric.name] = np.stack(self.numbers(batch, indices, self.numeric.processor.prepare_sample))
         if self.texts is not None:
             texts = self.texts(batch, self.named(indices))
             ids, full_lengths = texts.ids, texts.full_lengths
@@ -184,8 +211,8 @@ class RowPreparer(Preparer):
         prepared["index"] = np.asarray(indices, dtype=np.int64)
         return prepared
 
-    def numbers(self, batch: Rows, indices: Sequence[int], prepare: Callable[[Raw], np.ndarray]) -> np.ndarray:
-        """The numeric input of each row, prepared by `prepare` and stacked.
+    def numbers(self, batch: Rows, indices: Sequence[int], prepare: Callable[[Raw], np.ndarray]) -> list[np.ndarray]:
+        """The numeric input of each row, prepared by `prepare`.
 
         Raises:
             ValueError: A value that cannot be prepared, naming split, row and column.
@@ -199,23 +226,34 @@ class RowPreparer(Preparer):
                 samples.append(self.prepared_number(raw, indices[place], prepare))
                 if self.numeric.missing == "error" and np.isnan(samples[-1]).any():
                     first = self.numeric.processor.first_missing(raw)
-                    raise ValueError(f"{first} is missing: fill or drop it, or set data.missing to 'mask'")
+                    if first is not None:  # else there is nothing but padding
+                        raise ValueError(f"{first} is missing: fill or drop it, or set data.missing to 'mask'")
             except ValueError as error:
                 where = self._where(index, *self.numeric.columns)
                 raise ValueError(f"{where}: {with_files(error, values)}") from error
-        return np.stack(samples)
+        return samples
 
     def prepared_number(self, raw: Raw, index: int, prepare: Callable[[Raw], np.ndarray]) -> np.ndarray:
         """The numeric input of the row with this number in the split, prepared; a class that draws changes it first."""
         return prepare(raw)
 
     def scaled(self, axis: int) -> Callable[[Rows, Sequence[int]], np.ndarray]:
-        """Batch and row numbers -> (K, n) values before they are standardised; `axis` of (rows, ...) is kept apart."""
+        """Batch and row numbers -> (K, n) values before they are standardised; `axis` of (rows, ...) is kept apart.
+
+        Series are not padded for it, and may be of any length.
+        """
 
         def values(batch: Rows, indices: Sequence[int]) -> np.ndarray:
             assert self.numeric is not None
-            found = self.numbers(batch, indices, self.numeric.processor.scaled_values)
-            return np.moveaxis(found, axis, 0).reshape(found.shape[axis], -1)
+            processor = self.numeric.processor
+            if isinstance(processor, SeriesFeatureExtractor):
+                found = self.numbers(batch, indices, processor.unpadded_values)
+                if len({one.shape for one in found}) > 1:  # of series alone; K are the channels
+                    return np.concatenate(found, axis=1)
+            else:
+                found = self.numbers(batch, indices, processor.scaled_values)
+            stacked = np.stack(found)
+            return np.moveaxis(stacked, axis, 0).reshape(stacked.shape[axis], -1)
 
         return values
 

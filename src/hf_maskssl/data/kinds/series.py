@@ -1,33 +1,169 @@
 """Kind "series": channels x time steps, such as sensors and motion capture."""
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
 import numpy as np
+from datasets import Dataset
 from transformers import PreTrainedConfig
 
+from ...checks import ABOVE_0, AT_LEAST_1, Range
+from ...files import JsonObject
 from ...methods.optional_fields import takes_channels_last
 from ...models.feature_extraction_series import SeriesFeatureExtractor
 from ...terminal import counted
-from ..looking import columns_of, is_array
+from ..looking import columns_of, is_array, is_feature, usual_label
 from ..processors import Processor
+from ..tables.draws import RowDraws
+from ..tables.loggers import LabelRule, LoggerTable, Resampling, cut_in_time, label_rule, read_logger
+from ..tables.preparing import PreparedSplit, RawSplit
+from ..tables.report import DataReport
 from ..tables.sources import AnyDataset
+from ..tables.statistics import MomentsOfBatch, moments_of_parts
+from ..tables.windows import SeriesReader, WindowedRows, Windows, window_starts
+from .base import Fitted, Summary
 from .examples import Example, arrays
-from .guesses import ARRAYS, Guess, first_rows, metamae
+from .guesses import ARRAYS, STEPS, Guess, first_rows, metamae
 from .numeric import NumericArguments, NumericKind
 from .preparers import ArrayInput, NumericInput, SampleProcessor
+from .series_guesses import WANTED_TOKENS, find_logger, remarks_by_lengths, sizes_by_lengths, step_columns
 
 
 @dataclass
 class SeriesArguments(NumericArguments):
-    """Arguments of time series. `input_column` is one column of (C, T) or (T,) values, or a list of one per channel."""
+    """Arguments of time series. `input_column` is one column of (C, T) or (T,) values, or a list of one per channel.
+
+    Series may be of different length. Those shorter than `model.series_length` are padded at their end; longer ones are an
+    error, or are read by windows. A logger's table, with one row a time step, has `time_column`, `group_column` or both;
+    `input_column` then lists its columns of channels.
+
+    Attributes:
+        window: Number of steps of the windows by which long series are read, at most `model.series_length`; a shorter series is
+            one window, which is padded. In training windows begin anywhere in their series, anew in every epoch, as many as
+            there are by `stride`. None reads whole series.
+        stride: Number of steps from one window to the next; None means `window`. The last one ends where the series ends.
+        pool_windows: Whether the features of a series' windows become one row, their mean, in embedding and probing; otherwise
+            each window is a row.
+        group_column: Name of the column of a logger's table that tells the series apart; None where all rows are one series.
+        time_column: Name of the column of a logger's table with the time of each row: numbers, dates, or texts such as
+            2024-05-01T12:00:00. They must rise within a series. None means equal steps without a gap.
+        sampling_period: Time from one step to the next, in the units of `time_column`, of dates in seconds; rows further apart
+            leave missing steps between them. None means the median.
+        resample: Rule by which several rates become one: "none" takes each row as a step; "mean" takes the mean of the rows of
+            each period; "linear" interpolates each channel at every period, but not across its gaps.
+        window_label: Rule by which a logger's labels, one a time step, become that of a window, or where windows are pooled, or
+            there are none, of the series: "row" wants one that does not change; "majority" takes the most frequent; "last"
+            the last; "mean" the mean of numbers.
+    """
 
     kind: str = "series"
+    window: int | None = None
+    stride: int | None = None
+    pool_windows: bool = True
+    group_column: str | None = None
+    time_column: str | None = None
+    sampling_period: float | None = None
+    resample: Resampling = "none"
+    window_label: LabelRule = "row"
 
     INPUT_FORMS: ClassVar[tuple[type, ...]] = (str, list)
+    RANGES: ClassVar[dict[str, Range]] = {
+        **NumericArguments.RANGES,
+        **dict.fromkeys(("window", "stride"), AT_LEAST_1),
+        "sampling_period": ABOVE_0,
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_windows()
+        self._check_logger()
+
+    @property
+    def is_logger(self) -> bool:
+        """Whether a row of the data is one time step."""
+        return self.group_column is not None or self.time_column is not None
+
+    @property
+    def labels_windows(self) -> bool:
+        """Whether each window gets a label from those of its steps."""
+        return self.window is not None and not self.pool_windows and self.window_label != "row"
+
+    def assembled(self, rows: AnyDataset, split: str) -> AnyDataset:
+        """One series a row, of a logger's table by groups."""
+        if not self.is_logger:
+            return rows
+        assert isinstance(rows, Dataset)  # streams are refused
+        table = LoggerTable(
+            channels=tuple(self.input_columns()),
+            group=self.group_column,
+            time=self.time_column,
+            period=self.sampling_period,
+            resampling=self.resample,
+            label=self.label_column,
+            label_rule=self.window_label,
+            keeps_labels=self.labels_windows,
+        )
+        return read_logger(rows, table, split)
+
+    def cut_in_time(self, rows: Dataset) -> tuple[Dataset, Dataset] | None:
+        """The one series of a logger, its last steps held out."""
+        if not self.is_logger or len(rows) != 1:
+            return None
+        steps = [*self.input_columns(), *([self.label_column] if self.labels_windows and self.label_column else [])]
+        return cut_in_time(rows, steps, self.validation_fraction)
+
+    def _check_windows(self) -> None:
+        if self.window is None:
+            if self.stride is not None:
+                raise ValueError(
+                    f"data.stride is {self.stride} without data.window, the steps of a window: set it, too"
+                )
+            return
+        if self.stride is not None and self.stride > self.window:
+            raise ValueError(
+                f"data.stride {self.stride} is more than data.window {self.window}, so steps between windows would never be "
+                f"read: set it to at most {self.window}"
+            )
+        if self.streaming:
+            raise ValueError(
+                "data.window: a stream cannot be read by windows, whose number nobody knows; set data.streaming to false"
+            )
+
+    def _check_logger(self) -> None:
+        if self.streaming and self.is_logger:
+            raise ValueError(
+                "data.streaming: a logger's table (data.group_column, data.time_column) is read whole, to join its rows to "
+                "series; set data.streaming to false"
+            )
+        for name, value, plain in (
+            ("sampling_period", self.sampling_period, None),
+            ("resample", self.resample, "none"),
+        ):
+            if value != plain and self.time_column is None:
+                raise ValueError(
+                    f"data.{name} is {value!r} without data.time_column, the column of the times: set it, too"
+                )
+        for name, column in (("group_column", self.group_column), ("time_column", self.time_column)):
+            if column in self.input_columns():
+                raise ValueError(
+                    f"data.{name}: {column!r} is also an input column ({self.input_columns()}): take it out of them"
+                )
+        if self.window_label == "row":
+            return
+        if not self.is_logger or self.label_column is None:
+            raise ValueError(
+                f"data.window_label is {self.window_label!r}, which needs a label for each time step: data.label_column of a "
+                "logger's table (data.group_column, data.time_column)"
+            )
+        if (self.window_label == "mean") != (self.task == "regression") and self.window_label != "last":
+            fitting = "mean or last" if self.task == "regression" else "majority or last"
+            raise ValueError(
+                f"data.window_label is {self.window_label!r} with data.task {self.task!r}: expected {fitting}"
+            )
 
 
-WANTED_TOKENS = 32  # of a guessed model
 Arguments = TypeVar("Arguments", bound=NumericArguments)
 
 
@@ -82,26 +218,90 @@ class SeriesKind(SeriesInputs[SeriesArguments]):
     def reads(self, config: PreTrainedConfig, processor: Processor) -> bool:
         return super().reads(config, processor) and not is_of_table(processor)
 
+    def find_input(self, rows: AnyDataset, config: PreTrainedConfig, processor: Processor) -> JsonObject:
+        """The one column of lists; or the columns of a logger's table, by the channels that the model was trained on."""
+        names = processor.channel_names if isinstance(processor, SeriesFeatureExtractor) else None
+        if not columns_of(rows, is_array):
+            found = find_logger(rows, None if names else usual_label(rows), names)
+            if found is not None and len(found.channels) == config.num_channels:
+                is_long = bool(found.lengths.max() > config.series_length)
+                return {**found.fields, **({"window": config.series_length} if is_long else {})}
+        return super().find_input(rows, config, processor)
+
     def guess(self, rows: AnyDataset, label: str | None) -> Guess | None:
-        """One column of (T,) or (C, T) lists: patches that divide the length into about 32 tokens where that goes."""
+        """One column of (T,) or (C, T) lists, in patches of which a series has about 32; or a logger's table."""
         columns = [name for name in columns_of(rows, is_array) if name != label]
-        shapes = [np.shape(row[columns[0]]) for row in first_rows(rows)] if len(columns) == 1 else []
-        shape = shapes[0] if shapes else ()
+        if not columns:
+            return self._guess_of_logger(rows, label)
+        cells = [row[columns[0]] for row in first_rows(rows)] if len(columns) == 1 else []
+        first = next((cell for cell in cells if cell is not None and len(cell)), None)
+        shape = () if first is None else np.shape(first)
         if len(shape) not in (1, 2):
             return None
-        channels, length = (1, shape[0]) if len(shape) == 1 else shape
-        divisors = [one for one in range(1, length + 1) if length % one == 0]
-        patch = min(divisors, key=lambda one: abs(length / one - WANTED_TOKENS))
-        size = {"series_length": length, "num_channels": channels, "patch_size": patch}
-        return Guess(
-            ARRAYS,
-            f"lists of numbers in {columns[0]!r}",
-            {"input_column": columns[0]},
-            {"modality": self.modality, **size, **metamae(0.75)},
-            remarks=[f"series: {counted(channels, 'channel')}, {length} time steps, {length // patch} patches"],
-        )
+        channels = 1 if first is None or len(shape) == 1 else len(first)
+        lengths = self._lengths(rows, columns)
+        lengths = lengths[lengths > 0]  # empty rows are left out
+        found = {"input_column": columns[0]}
+        if lengths.min() == lengths.max():
+            length = int(lengths[0])
+            divisors = [one for one in range(1, length + 1) if length % one == 0]
+            patch = min(divisors, key=lambda one: abs(length / one - WANTED_TOKENS))
+            size: JsonObject = {"series_length": length, "num_channels": channels, "patch_size": patch}
+            remark = f"series: {counted(channels, 'channel')}, {length} time steps, {length // patch} patches"
+            return self._guess(f"lists of numbers in {columns[0]!r}", found, size, [remark])
+        size, data, count = sizes_by_lengths(lengths)
+        size = {"series_length": size["series_length"], "num_channels": channels, "patch_size": size["patch_size"]}
+        remarks = remarks_by_lengths(lengths, size, data, count)
+        guess = self._guess(f"lists of numbers in {columns[0]!r}", {**found, **data}, size, remarks)
+        return dataclasses.replace(guess, rows=count)
+
+    def _guess(self, reason: str, data: JsonObject, size: JsonObject, remarks: list[str]) -> Guess:
+        return Guess(ARRAYS, reason, data, {"modality": self.modality, **size, **metamae(0.75)}, remarks=remarks)
+
+    def _guess_of_logger(self, rows: AnyDataset, label: str | None) -> Guess | None:
+        found = find_logger(rows, label)
+        if found is None:
+            return self._guess_of_wide(rows, label)
+        lengths = found.lengths
+        sizes, data, count = sizes_by_lengths(lengths)
+        size: JsonObject = {**sizes, "num_channels": len(found.channels)}
+        remarks = [f"channels: {', '.join(found.channels)}; --data.input_column names others"]
+        remarks += remarks_by_lengths(lengths, size, data, count)
+        guess = self._guess(found.reason, {**found.fields, **data}, size, remarks)
+        changes = label is not None and label not in found.joined.column_names
+        rule: JsonObject = {"window_label": "majority", **({"pool_windows": False} if "window" in data else {})}
+        return dataclasses.replace(guess, rows=count, with_label=rule if changes else {})
+
+    def _guess_of_wide(self, rows: AnyDataset, label: str | None) -> Guess | None:
+        """Numbered columns, one a time step, of a series of one channel; tables have such columns, too, and come first."""
+        steps = step_columns([name for name in columns_of(rows, is_feature) if name != label])
+        if not steps:
+            return None
+        patch = max(1, round(len(steps) / WANTED_TOKENS))
+        patch = next(one for one in range(patch, 0, -1) if len(steps) % one == 0)
+        size: JsonObject = {"series_length": len(steps), "num_channels": 1, "patch_size": patch}
+        remark = f"series: 1 channel, {len(steps)} time steps, {len(steps) // patch} patches"
+        reason = f"one column a time step, {steps[0]!r} to {steps[-1]!r}"
+        return dataclasses.replace(self._guess(reason, {"input_column": steps}, size, [remark]), certainty=STEPS)
+
+    @staticmethod
+    def _lengths(rows: AnyDataset, columns: list[str]) -> np.ndarray:
+        """(rows,) int64, the steps of each series; of a stream those of the first rows."""
+        if isinstance(rows, Dataset):
+            return SeriesReader(rows, columns).lengths()
+        cells = [row[columns[0]] for row in first_rows(rows)]
+        return np.array([len(cell[0]) if np.ndim(cell[0]) else len(cell) for cell in cells if cell])
+
+    def check_model(self, args: SeriesArguments, config: PreTrainedConfig, for_pretraining: bool = False) -> None:
+        super().check_model(args, config, for_pretraining)
+        if args.window is not None and args.window > config.series_length:
+            raise ValueError(
+                f"data.window {args.window} is more than model.series_length {config.series_length}, the steps that the model "
+                "reads: make one of them as large as the other"
+            )
 
     def unmeasured(self, args: SeriesArguments, config: PreTrainedConfig, train_split: AnyDataset) -> SampleProcessor:
+        channels = args.input_column if isinstance(args.input_column, list) else []
         return SeriesFeatureExtractor(
             config.num_channels,
             config.series_length,
@@ -109,7 +309,68 @@ class SeriesKind(SeriesInputs[SeriesArguments]):
             standardize=args.standardize,
             channels_last=takes_channels_last(config),
             invalid_value=args.invalid_value,
+            channel_names=channels
+            if len(channels) == config.num_channels
+            else None,  # a wide table has a column a step
         )
+
+    def moments(
+        self, measure: MomentsOfBatch, args: SeriesArguments, train_split: AnyDataset
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Of long series by parts without overlap, so that none is ever whole in memory."""
+        if args.window is None or not isinstance(train_split, Dataset):
+            return super().moments(measure, args, train_split)
+        return moments_of_parts(measure, self._windows(args), train_split, args.split_seed)
+
+    def rows(self, split: RawSplit, args: SeriesArguments, config: PreTrainedConfig, fitted: Fitted) -> PreparedSplit:
+        if args.window is None:
+            return super().rows(split, args, config, fitted)
+        assert isinstance(split.rows, Dataset)  # streams are refused
+        preparer = self.preparer(split, args, fitted)
+        draws = RowDraws(args.split_seed) if split.name == "train" else None
+        used = split.rows.select_columns(preparer.used_columns)
+        return WindowedRows(used, preparer, self._windows(args), draws, split.name)
+
+    @staticmethod
+    def _windows(args: SeriesArguments) -> Windows:
+        assert args.window is not None
+        label = args.label_column if args.labels_windows else None
+        rule = label_rule(args.window_label) if label is not None else None
+        stride = args.window if args.stride is None else args.stride
+        return Windows(tuple(args.input_columns()), args.window, stride, args.pool_windows, label, rule)
+
+    def describe_rows(
+        self, splits: Mapping[str, RawSplit], args: SeriesArguments, processor: Processor, report: DataReport
+    ) -> None:
+        """Add the lengths, where they differ, and the windows."""
+        super().describe_rows(splits, args, processor, report)
+        for name, split in splits.items():
+            if not isinstance(split.rows, Dataset) or not len(split.rows):
+                continue
+            if not set(args.input_columns()) <= set(columns_of(split.rows, is_array)):
+                continue  # a wide table
+            lengths = SeriesReader(split.rows, args.input_columns(), name).lengths()
+            if args.window is not None or lengths.min() != lengths.max():
+                report.splits[name].lengths = [int(lengths.min()), int(np.median(lengths)), int(lengths.max())]
+            if args.window is not None:
+                windows = self._windows(args)
+                counts = [len(window_starts(int(one), windows.size, windows.stride)) for one in lengths]
+                report.splits[name].windows = sum(counts)
+                report.splits[name].shorter = int((lengths < args.window).sum())
+
+    def summary(self, args: SeriesArguments, config: PreTrainedConfig | None) -> Summary:
+        """How a logger's rows are joined and long series are read."""
+        window = None if args.window is None else f"{args.window} steps, every {args.stride or args.window}"
+        pooled = None if window is None else "their mean" if args.pool_windows else "one row each"
+        return [
+            *super().summary(args, config),
+            ("series told apart by", args.group_column),
+            ("times in", args.time_column),
+            ("sampling period", args.sampling_period or (None if args.time_column is None else "the median step")),
+            ("rates brought to one by", None if args.resample == "none" else args.resample),
+            ("windows", window),
+            ("features of windows", pooled),
+        ]
 
     def numeric_input(
         self, args: SeriesArguments, processor: SampleProcessor, train_split: AnyDataset

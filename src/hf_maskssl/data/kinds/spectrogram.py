@@ -3,7 +3,7 @@
 import math
 import statistics
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from transformers import PreTrainedConfig
 
@@ -35,10 +35,13 @@ class SpectrogramArguments(NumericArguments):
         frame_length: Number of samples in a frame; None means 25 ms.
         hop_length: Number of samples between frames; None means 10 ms. The model's `image_size` is
             `[mel bands, frames]`, so it covers `(frames - 1) * hop_length + frame_length` samples: shorter
-            sounds are padded with silence, longer ones cropped at the end.
+            sounds are padded (`padding`), longer ones cropped at the end, of which a warning tells, or refused (`longer`).
         fft_length: Number of samples of a Fourier transform; None means the next power of two from `frame_length`.
         min_frequency: Lower edge of the lowest mel band, in Hz.
         max_frequency: Upper edge of the highest mel band; None means half the sampling rate.
+        padding: Filling behind the end of a shorter sound: "silence", which the model reads and predicts, or "mask", by which
+            nothing is there, as of missing values.
+        longer: Rule for longer sounds: "cut" leaves out their end, "error" refuses them.
     """
 
     kind: str = "spectrogram"
@@ -48,6 +51,8 @@ class SpectrogramArguments(NumericArguments):
     fft_length: int | None = None
     min_frequency: float = 0.0
     max_frequency: float | None = None
+    padding: Literal["silence", "mask"] = "silence"
+    longer: Literal["cut", "error"] = "cut"
 
     RANGES: ClassVar[dict[str, Range]] = {
         **NumericArguments.RANGES,
@@ -100,6 +105,7 @@ class SpectrogramKind(NumericKind[SpectrogramArguments]):
             standardize=args.standardize,
             unit_integers=is_column_of_files(train_split, str(args.input_column)),
             invalid_value=args.invalid_value,
+            padding=args.padding,
         )
 
     def numeric_input(
@@ -111,6 +117,7 @@ class SpectrogramKind(NumericKind[SpectrogramArguments]):
             processor,
             sampling_rate=args.sampling_rate or 0,
             missing=args.missing,
+            refuses_longer=args.longer == "error",
         )
 
     def fields_of_processor(self, processor: Processor) -> JsonObject:
@@ -133,6 +140,8 @@ class SpectrogramKind(NumericKind[SpectrogramArguments]):
         seconds = statistics.median(len(samples) / its_rate for samples, its_rate in sounds)
         # Powers of two near 32 ms and half of it; so many frames as cover most sounds, up to 128.
         frame = 2 ** round(math.log2(0.032 * rate))
+        lengths = [len(samples) / its_rate for samples, its_rate in sounds]
+        padding: JsonObject = {"padding": "mask"} if (max(lengths) - min(lengths)) * rate > frame else {}
         frames = int(min(128, max(32, 8 * round(seconds * rate / (frame // 2) / 8))))
         bands = 32 if rate <= 8000 else 64
         covered = (frames - 1) * (frame // 2) / rate
@@ -140,7 +149,13 @@ class SpectrogramKind(NumericKind[SpectrogramArguments]):
         return Guess(
             FILES,
             f"sounds in {column!r}",
-            {"input_column": column, "sampling_rate": rate, "frame_length": frame, "hop_length": frame // 2},
+            {
+                "input_column": column,
+                "sampling_rate": rate,
+                "frame_length": frame,
+                "hop_length": frame // 2,
+                **padding,
+            },
             {"modality": self.modality, **size, **metamae(0.75)},
             batch_size=64,
             remarks=[f"sounds: {rate:,} Hz, {seconds:.2g} s by their median; the first {covered:.2g} s are read"],

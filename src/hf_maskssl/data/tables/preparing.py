@@ -18,6 +18,7 @@ from .draws import DrawnByEpoch, remember_drawn
 from .empty_rows import Inputs, WithoutEmpty, empty_reason, empty_rows
 from .rows import Column, PreparedRows, Rows, TransformedRows, to_table
 from .sources import AnyDataset, column_names
+from .windows import WindowedRows
 
 PreparedSplit: TypeAlias = PreparedRows | TransformedRows | IterableDataset
 NAMED_ROWS = 5
@@ -180,6 +181,8 @@ def prepare_split(dataset: AnyDataset, preparer: Preparer, args: DataArguments) 
 
 def plain_rows(split: PreparedSplit) -> PreparedSplit:
     """The same rows with nothing drawn at random, as in validation and test; probes and pictures read these."""
+    if isinstance(split, WindowedRows):
+        return split.fixed()
     if isinstance(split, TransformedRows) and isinstance(split.prepare, Preparer) and split.prepare.is_drawn:
         return TransformedRows(split.dataset, split.prepare.fixed(), split.chosen)
     return split

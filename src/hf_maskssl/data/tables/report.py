@@ -23,6 +23,9 @@ class SplitReport:
         missing: Column -> rows without a value; columns that lack none are left out.
         missing_share: Share of the values of the input that are missing; None where none is, or they cannot be counted.
         unseen: Column -> rows with a category that training did not have, which counts as missing.
+        lengths: Steps of the shortest, the median and the longest series; None where all are equally long, or of other kinds.
+        windows: Windows by which long series are read; None where they are read whole.
+        shorter: Series that are shorter than a window, which is padded then.
     """
 
     rows: int | None = None
@@ -31,6 +34,20 @@ class SplitReport:
     missing: dict[str, int] = field(default_factory=dict)
     missing_share: float | None = None
     unseen: dict[str, int] = field(default_factory=dict)
+    lengths: list[int] | None = None
+    windows: int | None = None
+    shorter: int = 0
+
+    def series_lines(self) -> list[str]:
+        """Lengths and windows of series in words; empty for other kinds."""
+        found = []
+        if self.lengths is not None:
+            shortest, median, longest = self.lengths
+            found.append(f"  steps: {shortest:,} to {longest:,}, median {median:,}")
+        if self.windows is not None:
+            padded = f"; {self.shorter:,} shorter series are padded" if self.shorter else ""
+            found.append(f"  windows: {self.windows:,}{padded}")
+        return found
 
 
 @dataclass
@@ -77,6 +94,7 @@ class DataReport:
             found += [f"  left out: {count:,} rows, {reason}" for reason, count in split.left_out.items()]
             if split.classes is not None:
                 found.append(f"  {len(split.classes)} classes: {count_words(split.classes)}")
+            found += split.series_lines()
             if split.missing_share is not None:
                 found.append(f"  values missing: {share_words(split.missing_share)}")
             if split.missing:

@@ -26,6 +26,7 @@ from .files import (
     reading_error,
     unread_endings,
 )
+from .json_cells import with_lists_read
 from .multimodal_folder import read_multimodal_folder
 from .numpy_files import read_numpy
 from .report import DataReport
@@ -135,7 +136,8 @@ def _load(args: DataArguments, source: str, split: str, data_dir: str | None, da
     other = other_delimiter(column_names(rows), args.delimiter)
     if other is not None:
         raise ValueError(other)
-    return with_words_kept(rows, args, load)
+    rows = with_words_kept(rows, args, load)
+    return with_lists_read(rows, args.input_columns(), split) if args.reads_lists else rows
 
 
 def _place(args: DataArguments) -> str:

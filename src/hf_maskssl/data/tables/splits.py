@@ -50,6 +50,7 @@ def read_splits(args: DataArguments, report: DataReport | None = None) -> dict[s
     }
     for role, split in splits.items():
         _refuse_empty(split, role, names[role] or args.train_split, args)
+    splits = {role: args.assembled(split, role) for role, split in splits.items()}
     if args.drop_missing_labels:
         splits = {role: drop_missing_labels(split, args, role, report) for role, split in splits.items()}
     if args.split != "given":
@@ -61,7 +62,9 @@ def read_splits(args: DataArguments, report: DataReport | None = None) -> dict[s
             )
         return dict(cut)
     if args.validation_fraction:
-        splits["train"], splits["validation"] = _cut(splits["train"], args.validation_fraction, args.split_seed)
+        cut_steps = args.cut_in_time(splits["train"])
+        cut_rows = cut_steps or _cut(splits["train"], args.validation_fraction, args.split_seed)
+        splits["train"], splits["validation"] = cut_rows
     return splits
 
 

@@ -14,6 +14,7 @@ from ...data.collators import BatchCollator
 from ...data.preparation import PreparedData
 from ...data.tables.preparing import Preparer
 from ...data.tables.rows import PreparedRows, TransformedRows
+from ...data.tables.windows import WindowedRows
 
 # Bytes that a training split may take on the device.
 MAX_BYTES = 2**30
@@ -166,7 +167,11 @@ def _kept_rows(prepared: PreparedData) -> PreparedRows | TransformedRows:
     if type(prepared.collator) is BatchCollator:
         if isinstance(dataset, PreparedRows):
             return dataset
-        if isinstance(dataset, TransformedRows) and isinstance(dataset.prepare, Preparer):
+        if isinstance(dataset, WindowedRows):
+            reason = (
+                "Windows of series (data.window) begin elsewhere in each pass, so what would be kept is used once."
+            )
+        elif isinstance(dataset, TransformedRows) and isinstance(dataset.prepare, Preparer):
             if not dataset.prepare.is_drawn:
                 return dataset
     if isinstance(dataset, IterableDataset):
