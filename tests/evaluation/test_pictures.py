@@ -138,33 +138,6 @@ def test_predictions_stand_at_masked_places_only() -> None:
 
 
 @pytest.mark.parametrize("fields", [{}, LATENTS])
-@pytest.mark.parametrize("method", ["metamae", "sma"])
-def test_words_stand_beside_the_markers_of_categories(method: str, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    fields = tiny_models.MODALITIES[method]["mixed"] | {"mask_ratio": 0.5, "num_masked_per_query": 1}
-    if method == "metamae":
-        del fields["num_masked_per_query"]
-    model = AutoModelForPreTraining.from_config(tiny_models.config(method, **fields))
-    processor = SeriesFeatureExtractor(
-        *(1, 6),
-        statistics_axis="feature",
-        feature_names=["size", "plan", "income", "sold", "legs", "b"],
-        categories=[None, ["basic", "gold", "silver"], None, [False, True], [2, 4, 6, 8], None],
-        channels_last=method == "sma",
-    )
-    rows = [[0.5, "gold", -1.0, True, 4, 0.1], [None, "basic", 2.0, False, None, 0.3]]
-    batch = dict(processor(rows, return_tensors="pt"))
-    picture = reconstruct(model, batch, processor)
-    assert picture.values is not None
-    figure = pictures._draw_columns(picture, processor)
-    for row, axes in zip(rows, figure.axes, strict=True):
-        texts = [text.get_text() for text in axes.texts]
-        assert [word for word in map(str, (row[1], row[3], row[4])) if word != "None" and word not in texts] == []
-        assert set(texts) <= {"basic", "gold", "silver", "False", "True", "2", "4", "6", "8"}
-        assert all(abs(text.xy[1]) <= 1.0 for text in axes.texts)
-    assert draw_reconstruction(model, batch, tmp_path / "words.png", processor) == tmp_path / "words.png"
-
-
 @pytest.mark.parametrize("name", ["sma_rgb", "sma_series", "sma_tabular"])
 def test_positions_of_sma_are_filled_with_its_predictions(name: str, fields: dict[str, Any]) -> None:
     """Also with standardised targets: the picture is in the input's units."""
@@ -236,6 +209,33 @@ def test_standardisation_is_undone_in_the_datas_own_units() -> None:
     values = reconstruct(make_model("series"), batch, processor).values
     assert values is not None
     np.testing.assert_allclose(values, raw, rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["metamae", "sma"])
+def test_words_stand_beside_the_markers_of_categories(method: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    fields = tiny_models.MODALITIES[method]["mixed"] | {"mask_ratio": 0.5, "num_masked_per_query": 1}
+    if method == "metamae":
+        del fields["num_masked_per_query"]
+    model = AutoModelForPreTraining.from_config(tiny_models.config(method, **fields))
+    processor = SeriesFeatureExtractor(
+        *(1, 6),
+        statistics_axis="feature",
+        feature_names=["size", "plan", "income", "sold", "legs", "b"],
+        categories=[None, ["basic", "gold", "silver"], None, [False, True], [2, 4, 6, 8], None],
+        channels_last=method == "sma",
+    )
+    rows = [[0.5, "gold", -1.0, True, 4, 0.1], [None, "basic", 2.0, False, None, 0.3]]
+    batch = dict(processor(rows, return_tensors="pt"))
+    picture = reconstruct(model, batch, processor)
+    assert picture.values is not None
+    figure = pictures._draw_columns(picture, processor)
+    for row, axes in zip(rows, figure.axes, strict=True):
+        texts = [text.get_text() for text in axes.texts]
+        assert [word for word in map(str, (row[1], row[3], row[4])) if word != "None" and word not in texts] == []
+        assert set(texts) <= {"basic", "gold", "silver", "False", "True", "2", "4", "6", "8"}
+        assert all(abs(text.xy[1]) <= 1.0 for text in axes.texts)
+    assert draw_reconstruction(model, batch, tmp_path / "words.png", processor) == tmp_path / "words.png"
 
 
 def test_features_of_a_row_have_their_own_mean() -> None:
