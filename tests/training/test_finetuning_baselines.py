@@ -18,6 +18,7 @@ from test_finetuning import pretrained
 
 from hf_maskssl.evaluation.dense_baselines import dense_baseline_scores, pixel_features
 from hf_maskssl.evaluation.metrics import load_metric, score_outputs
+from hf_maskssl.training.finetuning import drawing
 from hf_maskssl.training.finetuning.predictions import load_predictions, map_rows, predictions_path
 from hf_maskssl.training.finetuning.results import Run
 from hf_maskssl.training.finetuning.sweep import Finetuner, finetune
@@ -207,6 +208,43 @@ def test_dense_runs_are_drawn_and_compared(task: str, tmp_path: Path) -> None:
     headline = results["metric"]
     raw, constant = (models[name]["scores"][headline]["mean"] for name in ("raw", "constant"))
     assert (constant > raw > 0) if task == "dense_regression" else (raw > constant > 0)
+
+
+def test_maps_of_other_runs_are_drawn_beside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another learning rate on the same rows, and a folder that holds nothing."""
+    folder = pretrained_multimae(tmp_path / "start")
+    fields: dict[str, Any] = {"checkpoint": str(folder), "inputs": ["rgb"], "max_steps": 1}
+    finetune(make_dense(tmp_path / "other", "semantic_segmentation", {}, **fields))
+    drawn: list[Any] = []
+    monkeypatch.setattr(
+        drawing, "draw_class_maps", lambda samples, *args: drawn.extend(samples) or tmp_path / "run" / "a"
+    )
+    compared = {"fast": str(tmp_path / "other" / "run"), "none": str(tmp_path / "nothing")}
+    fields |= {"learning_rate": 1e-2, "compare_with": compared}
+    finetune(make_dense(tmp_path, "semantic_segmentation", {}, **fields))
+    stored = load_predictions(predictions_path(tmp_path / "other" / "run", Run(1e-3, 0)))
+    assert stored is not None and len(drawn) == 6
+    for place, sample in enumerate(drawn):
+        assert list(sample.others) == ["fast"] and np.array_equal(sample.others["fast"], stored.said[place])
+    assert "(none) holds no predictions of the rows that are drawn here" in caplog.text
+
+
+def test_runs_of_an_earlier_version_are_not_repeated(tmp_path: Path) -> None:
+    """Fields that it did not have are at their defaults."""
+    recipe = make_dense(tmp_path, "semantic_segmentation", inputs=["rgb"], max_steps=1)
+    first = finetune(recipe)
+    path = tmp_path / "run" / "runs" / "recipe.json"
+    stored = json.loads(path.read_text())
+    for name in ("finetuning.mixup", "finetuning.label_smoothing", "data.label_channels", "data.augmentation"):
+        del stored[name]
+    path.write_text(json.dumps(stored))
+    assert finetune(recipe)["runs"] == first["runs"]
+    del stored["finetuning.weight_decay"]
+    path.write_text(json.dumps(stored | {"finetuning.mixup": 0.5}))
+    with pytest.raises(ValueError, match=r"finetuning.mixup was 0.5, is now 0.0"):
+        finetune(recipe)
 
 
 def test_dense_baselines_see_the_pixel_and_its_place(tmp_path: Path) -> None:

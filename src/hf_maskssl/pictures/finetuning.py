@@ -62,12 +62,14 @@ class MapSample:
         inputs: Input name -> picture (H, W, 3) in [0, 1].
         true: (H, W) classes or depth, or (C, H, W) values.
         said: The same, predicted.
+        others: Name -> the same, predicted by another run.
     """
 
     title: str
     inputs: Mapping[str, np.ndarray] = field(default_factory=dict)
     true: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     said: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    others: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def draw_confusion(
@@ -310,7 +312,7 @@ def draw_class_maps(
     _require_samples(samples)
     drawn = np.zeros(len(class_names), dtype=np.int64)
     for sample in samples:
-        for classes in (sample.true, sample.said):
+        for classes in (sample.true, sample.said, *sample.others.values()):
             known = classes[(classes != ignore_index) & (classes >= 0) & (classes < len(class_names))]
             drawn += np.bincount(known.reshape(-1).astype(np.int64), minlength=len(class_names))
     most = np.argsort(-drawn, kind="stable")[:MAX_LEGEND_CLASSES]
@@ -324,7 +326,8 @@ def draw_class_maps(
     if omitted:
         handles.append(Patch(facecolor="none", edgecolor="none", label=f"and {omitted} more"))
     painted = [
-        [_paint_classes(sample.true, ignore_index), _paint_classes(sample.said, ignore_index)] for sample in samples
+        [_paint_classes(classes, ignore_index) for classes in (sample.true, sample.said, *sample.others.values())]
+        for sample in samples
     ]
     figure, _ = _draw_grid(samples, painted, title, legend_lines=-(-len(handles) // 5))
     figure.legend(handles=handles, loc="outside lower center", ncols=5, fontsize=8, frameon=False)
@@ -360,7 +363,10 @@ def draw_depth_maps(samples: Sequence[MapSample], path: str | Path, title: str =
         is_known = known_depth(sample.true)
         true = colors(scale(np.where(is_known, sample.true, known.min())))[..., :3]
         painted.append(
-            [np.where(is_known[..., None], true, np.array(UNKNOWN_COLOR)), colors(scale(sample.said))[..., :3]]
+            [
+                np.where(is_known[..., None], true, np.array(UNKNOWN_COLOR)),
+                *(colors(scale(depth))[..., :3] for depth in (sample.said, *sample.others.values())),
+            ]
         )
     figure, grid = _draw_grid(samples, painted, title, legend_lines=2)
     _add_scale(figure, grid, scale, DEPTH_COLORS, label)
@@ -397,7 +403,7 @@ def draw_value_maps(samples: Sequence[MapSample], path: str | Path, title: str =
     for sample in samples:
         is_known = np.isfinite(sample.true).all(axis=0)[..., None]
         true = np.where(is_known, _paint_values(sample.true, scale), np.array(UNKNOWN_COLOR))
-        painted.append([true, _paint_values(sample.said, scale)])
+        painted.append([true, *(_paint_values(values, scale) for values in (sample.said, *sample.others.values()))])
     figure, grid = _draw_grid(samples, painted, title, legend_lines=2)
     handles: list[Patch] = []
     channels = len(samples[0].true)
@@ -437,7 +443,7 @@ def _draw_grid(
     samples: Sequence[MapSample], painted: Sequence[Sequence[np.ndarray]], title: str, legend_lines: int
 ) -> tuple[Figure, np.ndarray]:
     """A grid with a row for each sample and columns for inputs, truth and prediction."""
-    columns = [*samples[0].inputs, "true", "predicted"]
+    columns = [*samples[0].inputs, "true", "predicted", *samples[0].others]
     height, width = painted[0][0].shape[:2]
     cell_width = MAP_SIZE * min(max(width / height, 1.0), 2.0)
     cell_height = cell_width * min(height / width, 2.0)

@@ -90,6 +90,9 @@ class FinetuningArguments:
         search: Ranges of the search by field, [low, high], [low, high, log] or {choices: [...]}: {learning_rate: [1e-5, 1e-3,
             log], weight_decay: [0, 0.1]}. None means a tenth to ten times the learning rate, a weight decay of 0 to 0.1 and a
             warm-up of up to a fifth of the steps.
+        compare_with: Table of name -> `output_dir` of other runs on the same rows, whose predictions the picture of a dense
+            task's maps shows beside this run's, such as {uncertainty: outputs/a, gradnorm: outputs/b} (the minimax paper's
+            Figure 3). None compares none.
         baselines: Whether to score baselines beside the runs, on the same rows: the same training without
             pre-training (the same seeds, and the same learning rates to choose from; in `output_dir`/from_scratch), the most
             frequent class or the mean label, and a plain model on the raw inputs. Differences are paired by seed.
@@ -144,6 +147,7 @@ class FinetuningArguments:
     save_model: bool = True
     search_trials: int = 0
     search: JsonObject | None = None
+    compare_with: dict[str, str] | None = None
     baselines: bool = False
 
     RANGES: ClassVar[dict[str, Range]] = {

@@ -1,8 +1,9 @@
 """Pictures and outliers of fine-tuning runs, made from stored results: a later call can make them again."""
 
+import json
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ class Drawing:
         data_args: The recipe's data section, for the text of outliers.
         config: Configuration of the model.
         results: Results in the form of results.json; of the baselines only the runs without pre-training are drawn.
+        compared: Name -> `output_dir` of other runs on the same rows, whose maps are drawn beside.
     """
 
     folder: Path
@@ -52,6 +54,7 @@ class Drawing:
     data_args: DataArguments
     config: PreTrainedConfig
     results: JsonView
+    compared: Mapping[str, Path] = field(default_factory=dict)
 
     def draw(self) -> JsonObject:
         """Draw every picture that the stored runs allow, into `output_dir`/pictures, and name a regression's outliers.
@@ -161,13 +164,17 @@ class Drawing:
         painter = Painter(
             self.config, Samples(batch["inputs"], batch.get("presence") or {}), self.data.processor, None
         )
+        others = self._compared_maps(predictions)
         samples = []
         for place, number in enumerate(self._numbers(predictions)):
             cells = {name: painter.target(name, place).pixels for name in batch["inputs"]}
             # A modality that the row lacks is not shown.
             blank = np.ones((*predictions.true.shape[-2:], 3))
             inputs = {name: blank if pixels is None else pixels for name, pixels in cells.items()}
-            samples.append(MapSample(f"row {number}", inputs, predictions.true[place], predictions.said[place]))
+            beside = {name: maps[place] for name, maps in others.items()}
+            samples.append(
+                MapSample(f"row {number}", inputs, predictions.true[place], predictions.said[place], beside)
+            )
         title = f"{self._title()}: {predictions.split} rows, seed {run.seed}"
         path = self._path("maps.png")
         if task == "depth_estimation":
@@ -176,6 +183,25 @@ class Drawing:
             return draw_value_maps(samples, path, title, f"{self.data_args.label_column}, in the labels' unit")
         names = self.data.label_names or [str(number) for number in range(self.results["num_labels"])]
         return draw_class_maps(samples, names, path, title, self.config.semantic_loss_ignore_index)
+
+    def _compared_maps(self, own: Predictions) -> dict[str, np.ndarray]:
+        """The maps that other runs predict for the same rows; a warning names runs that have none."""
+        found: dict[str, np.ndarray] = {}
+        for name, folder in self.compared.items():
+            results = folder / "results.json"
+            stored: JsonObject = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else {"runs": []}
+            kept = stored.get("model") or next(iter(stored["runs"]), None)
+            run = None if kept is None else Run(kept["learning_rate"], kept["seed"])
+            other = None if run is None else load_predictions(predictions_path(folder, run))
+            if other is None or other.true.shape != own.true.shape or not _are_equal(other.true, own.true):
+                logger.warning(
+                    "finetuning.compare_with: %s (%s) holds no predictions of the rows that are drawn here, so it is left out",
+                    folder,
+                    name,
+                )
+                continue
+            found[name] = other.said
+        return found
 
     def _title(self) -> str:
         return self.folder.resolve().name
@@ -220,6 +246,10 @@ class Drawing:
             return [None] * len(numbers)
         chosen = rows.select(numbers).select_columns(columns)
         return [" / ".join(str(row[name]) for name in columns) for row in chosen]
+
+
+def _are_equal(first: np.ndarray, second: np.ndarray) -> bool:
+    return bool(np.array_equal(np.nan_to_num(first, nan=-1.0), np.nan_to_num(second, nan=-1.0)))
 
 
 def _mean_of_runs(stored: Sequence[Predictions]) -> np.ndarray:

@@ -4,9 +4,9 @@ import dataclasses
 import json
 
 from ...data.arguments import fields_of_kinds
-from ...files import JsonObject
+from ...files import JsonObject, JsonView
 from ..digests import rows_digest, weights_digest
-from .arguments import FinetuningRecipe
+from .arguments import FinetuningArguments, FinetuningRecipe
 from .setup import FinetuningSetup, launched_precision
 
 # Fields that may change between two calls without changing a run's result.
@@ -21,12 +21,21 @@ IMMATERIAL |= {
     "search_trials",
     "quiet",
     "json_log",
+    "compare_with",
 }
 
 
 def recipe_sections(recipe: FinetuningRecipe) -> dict[str, JsonObject]:
     """The recipe's sections but for the model's, as plain dictionaries."""
     return {"data": dataclasses.asdict(recipe.data), "finetuning": dataclasses.asdict(recipe.finetuning)}
+
+
+def with_defaults(stored: JsonView, material: JsonView) -> JsonObject:
+    """Stored material fields, with the defaults of those that the version which wrote them did not have."""
+    defaults = {f"data.{name}": value for name, value in fields_of_kinds().items()}
+    defaults |= {f"finetuning.{name}": value for name, value in dataclasses.asdict(FinetuningArguments()).items()}
+    known: JsonObject = json.loads(json.dumps({name: defaults[name] for name in material if name in defaults}))
+    return known | dict(stored)
 
 
 def material_fields(setup: FinetuningSetup, recipe: FinetuningRecipe) -> JsonObject:

@@ -27,7 +27,7 @@ from .arguments import FinetuningRecipe, load_finetuning_recipe
 from .baselines import Baselines
 from .console import say_end, say_start, terminal_report
 from .drawing import PICTURES, Drawing
-from .material import material_fields, recipe_sections
+from .material import material_fields, recipe_sections, with_defaults
 from .results import Run, read_runs, summarise, write_results
 from .search import search
 from .setup import FinetuningSetup
@@ -193,6 +193,7 @@ class Finetuner:
         path = self.folder / "runs" / "recipe.json"
         material = self.material
         stored = self.setup.broadcast(json.loads(path.read_text(encoding="utf-8")) if path.is_file() else material)
+        stored = with_defaults(stored, material)
         changed = [name for name in {**stored, **material} if stored.get(name) != material.get(name)]
         # Another trial may have become the best since: runs with the values of the former one are of no use.
         chosen_anew = {f"finetuning.{name}" for name in (self.searched or {"best": {}})["best"]}
@@ -236,7 +237,8 @@ class Finetuner:
         """Draw the pictures on the main process; every process gets the result."""
         found: JsonObject = {}
         if self.state.is_main_process:
-            found = Drawing(self.folder, self.data, self.recipe.data, self.config, results).draw()
+            compared = {name: Path(folder) for name, folder in (self.args.compare_with or {}).items()}
+            found = Drawing(self.folder, self.data, self.recipe.data, self.config, results, compared).draw()
         return self.setup.broadcast(found)
 
     def _best_rate(self, records: Mapping[Run, JsonObject]) -> float:
