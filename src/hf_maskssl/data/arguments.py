@@ -378,11 +378,18 @@ def fields_of_kinds() -> dict[str, Any]:
     kinds mean nothing.
     """
     common = {entry.name for entry in fields(DataArguments)}
+    return {name: value for name, value in default_fields().items() if name not in common}
+
+
+def default_fields() -> dict[str, Any]:
+    """Field -> its default value, for the fields of all kinds, the common ones with their own defaults.
+
+    What an earlier version has stored lacks the fields that have come since: they are at these values.
+    """
     return {
         entry.name: entry.default_factory() if entry.default_factory is not MISSING else entry.default
-        for arguments in ARGUMENTS.values()
+        for arguments in (*ARGUMENTS.values(), DataArguments)
         for entry in fields(arguments)
-        if entry.name not in common
     }
 
 

@@ -134,8 +134,8 @@ class MultiMAEConfig(SizesAsPairs, PreTrainedConfig):
         segmentation_head: Head of a segmentation: "convnext" (MultiMAE's), "segmenter" (Segmenter's mask transformer),
             "linear" (a linear layer on each token) or "dpt" (DPT's for classes, with the `depth_*` sizes).
         segmentation_dropout: Probability of dropout before the classifier of the head "dpt".
-        segmenter_hidden_size, segmenter_num_layers, segmenter_num_attention_heads, segmenter_intermediate_size,
-            segmenter_drop_path_rate: Sizes of the Segmenter head's layers, and stochastic depth of the last of them.
+        segmenter_hidden_size, segmenter_num_layers, segmenter_num_attention_heads: Sizes of the Segmenter head.
+        segmenter_intermediate_size, segmenter_drop_path_rate: Width of its feed-forward layers, and stochastic depth of the last.
         segmentation_hidden_size, segmentation_cells_per_token, segmentation_num_layers: Sizes of the ConvNeXt head: the
             width that each token is projected to, into how many cells it is then cut (a square number: 16 makes 4 x 4 cells of
             6144 / 16 = 384 channels), and the blocks.

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 
-from ...data.arguments import fields_of_kinds
+from ...data.arguments import default_fields, fields_of_kinds
 from ...files import JsonObject, JsonView
 from ..digests import rows_digest, weights_digest
 from .arguments import FinetuningArguments, FinetuningRecipe
@@ -32,7 +32,7 @@ def recipe_sections(recipe: FinetuningRecipe) -> dict[str, JsonObject]:
 
 def with_defaults(stored: JsonView, material: JsonView) -> JsonObject:
     """Stored material fields, with the defaults of those that the version which wrote them did not have."""
-    defaults = {f"data.{name}": value for name, value in fields_of_kinds().items()}
+    defaults = {f"data.{name}": value for name, value in default_fields().items()}
     defaults |= {f"finetuning.{name}": value for name, value in dataclasses.asdict(FinetuningArguments()).items()}
     known: JsonObject = json.loads(json.dumps({name: defaults[name] for name in material if name in defaults}))
     return known | dict(stored)

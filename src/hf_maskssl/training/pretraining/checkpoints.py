@@ -11,7 +11,7 @@ from pathlib import Path
 
 from transformers import PreTrainedConfig
 
-from ...data.arguments import fields_of_kinds
+from ...data.arguments import default_fields
 from ...files import JsonObject, incomplete_folder, remove_folder, remove_incomplete, replace_folder
 from ...recipes import own_fields
 
@@ -195,7 +195,7 @@ def warn_of_changed_data(folder: Path, former: Mapping[str, str], now: Mapping[s
         former, now: Field -> its value as JSON.
     """
     # A field that one of them does not name, as that version or kind has none, has its default.
-    unsaid = {name: json.dumps(value, default=str) for name, value in fields_of_kinds().items()}
+    unsaid = {name: json.dumps(value, default=str) for name, value in default_fields().items()}
     changed = [
         name
         for name in sorted({*former, *now})
