@@ -386,9 +386,10 @@ def default_fields() -> dict[str, Any]:
 
     What an earlier version has stored lacks the fields that have come since: they are at these values.
     """
+    classes: list[type[DataArguments]] = [*ARGUMENTS.values(), DataArguments]
     return {
         entry.name: entry.default_factory() if entry.default_factory is not MISSING else entry.default
-        for arguments in (*ARGUMENTS.values(), DataArguments)
+        for arguments in classes
         for entry in fields(arguments)
     }
 
