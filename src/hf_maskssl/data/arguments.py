@@ -188,7 +188,7 @@ class DataArguments(ChosenSection):
         self._check_splits()
         self._check_cut()
         self._check_columns()
-        self._check_scenes()
+        _check_scenes(self)
 
     @property
     def builtin(self) -> Source | None:
@@ -336,14 +336,15 @@ class DataArguments(ChosenSection):
         """Field -> the column that it names, for the fields that name columns of labels."""
         return {"label_column": self.label_column}
 
-    def _check_scenes(self) -> None:
-        size = [self.scene_size] * 2 if isinstance(self.scene_size, int) else self.scene_size
-        if len(size) != 2 or min(size) < 8:
-            raise ValueError(f"data.scene_size: expected one number or [height, width], at least 8, got {size}")
-        if set(self.num_scenes) - set(DEFAULT_NUM_SCENES) or min(self.num_scenes.values(), default=1) < 1:
-            raise ValueError(
-                f"data.num_scenes: expected positive numbers for some of {list(DEFAULT_NUM_SCENES)}, got {self.num_scenes}"
-            )
+
+def _check_scenes(args: DataArguments) -> None:
+    size = [args.scene_size] * 2 if isinstance(args.scene_size, int) else args.scene_size
+    if len(size) != 2 or min(size) < 8:
+        raise ValueError(f"data.scene_size: expected one number or [height, width], at least 8, got {size}")
+    if set(args.num_scenes) - set(DEFAULT_NUM_SCENES) or min(args.num_scenes.values(), default=1) < 1:
+        raise ValueError(
+            f"data.num_scenes: expected positive numbers for some of {list(DEFAULT_NUM_SCENES)}, got {args.num_scenes}"
+        )
 
 
 def data_arguments(source: str = "digits", **values: object) -> Any:

@@ -126,7 +126,6 @@ class SMAConfig(SizesAsPairs, PreTrainedConfig):
     pad_token_id: int | None = None
     partly_observed_embedding: bool = False
     category_counts: list[int] | None = None
-
     encoder_type: Literal["self_attention", "cross_attention"] = "self_attention"
     num_latents: int = 256
     hidden_size: int = 768

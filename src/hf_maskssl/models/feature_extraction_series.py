@@ -228,7 +228,11 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
     def unpadded_values(self, sample: Sample) -> np.ndarray:
         """(C, L) float64 as `scaled_values` gives them, of a series of any length L, without padding."""
         holds_cells = self.reads_cells or isinstance(sample, Mapping)
-        values = self._reader.numbers_of(sample) if holds_cells else self._as_array(sample)
+        values = (
+            self._reader.numbers_of(sample)
+            if holds_cells
+            else _as_array(sample, self.num_channels, self.series_length)
+        )
         channels, length = values.shape
         if channels != self.num_channels and length == self.num_channels and channels <= self.series_length:
             raise ValueError(
@@ -320,19 +324,6 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
         places = np.argwhere(np.isnan(self.unpadded_values(sample)))
         return self.place_of(*places[0].tolist()) if len(places) else None
 
-    def _as_array(self, sample: object) -> np.ndarray:
-        try:
-            values = np.asarray(sample, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"expected numbers, every channel equally long: {error}") from error
-        if values.ndim == 1 and self.num_channels == 1:
-            values = values[None, :]
-        if values.ndim != 2:
-            raise ValueError(
-                f"expected a sample of shape ({self.num_channels}, {self.series_length}), got {values.shape}"
-            )
-        return values
-
     def _as_batch(self, series: Batch) -> Sequence[Sample]:
         if isinstance(series, Mapping | Table):
             if self.column_names is None:
@@ -345,6 +336,18 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
         # With one channel a matrix is a batch of rows, unless it is the one row itself.
         is_sample = dimensions == 1 or (dimensions == 2 and self.num_channels != 1)
         return [series] if is_sample or isinstance(series, float | int) else [*series]
+
+
+def _as_array(sample: object, num_channels: int, series_length: int) -> np.ndarray:
+    try:
+        values = np.asarray(sample, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"expected numbers, every channel equally long: {error}") from error
+    if values.ndim == 1 and num_channels == 1:
+        values = values[None, :]
+    if values.ndim != 2:
+        raise ValueError(f"expected a sample of shape ({num_channels}, {series_length}), got {values.shape}")
+    return values
 
 
 def _depth(values: object) -> int:

@@ -94,8 +94,7 @@ class SpectrogramFeatureExtractor(FeatureExtractionMixin):
                 f"min_frequency {self.min_frequency} and max_frequency {self.max_frequency}: expected "
                 f"0 <= min < max <= half of sampling_rate {sampling_rate}"
             )
-        self.db_range = db_range
-        self.scale = scale
+        self.db_range, self.scale = db_range, scale
         self.standardize = standardize
         self.mean, self.std = check_statistics(standardize, mean, std, 1)
         self.unit_integers = unit_integers

@@ -366,41 +366,11 @@ class MultiMAEImageProcessor(SizesAsPairs, BaseImageProcessor):
                 where = f"modality '{picture.name}'"
                 ids = class_ids(where, raw, target, part, size, self.ignore_index, picture.num_classes)
                 return ids if changes is None else changes.classes(ids, self.ignore_index)
-            return self._values(picture, raw, part, size, target, invalid, changes)
+            return _continuous_values(picture, raw, part, size, target, invalid, changes)
 
         fill = self.ignore_index if picture.channels is None else invalid
         values = placed(view, size, self._target(picture.stride), make, fill)
         return changes.erase(values) if changes is not None and picture.name == COLOURS else values
-
-    def _values(
-        self,
-        picture: Picture,
-        raw: Raw,
-        view: View,
-        size: tuple[int, int],
-        target: tuple[int, int],
-        invalid: float,
-        changes: Changes | None,
-    ) -> np.ndarray:
-        """(C, h, w) float32, scaled and standardised, of a view inside a continuous picture."""
-        values, is_valid = scaled_pixels(picture, raw, target, view, size)
-        if changes is not None and changes.changes_colours and picture.name == COLOURS:
-            values = _recoloured(picture, raw, values, changes)
-        if picture.standardize == "robust":
-            values = robustly_standardized(values, is_valid)
-        elif picture.standardize == "dataset":
-            if picture.mean is None or picture.std is None:
-                raise ValueError(f"modality '{picture.name}': standardize 'dataset' needs its `mean` and `std`")
-            mean, std = (np.array(numbers, dtype=np.float32) for numbers in (picture.mean, picture.std))
-            values -= mean[:, None, None]
-            values /= std[:, None, None]
-        if changes is not None and picture.name != COLOURS:
-            values[:, ~is_valid] = np.nan
-            values = changes.values(values)
-            is_valid = np.isfinite(values).all(axis=0)
-        if not is_valid.all():
-            values = np.where(is_valid, values, np.float32(invalid))
-        return values
 
     def _prepare_label(
         self, name: str, raw: Raw, view: View, size: tuple[int, int], changes: Changes | None
@@ -426,6 +396,36 @@ class MultiMAEImageProcessor(SizesAsPairs, BaseImageProcessor):
     def _target(self, stride: int) -> tuple[int, int]:
         """(h, w) of a result."""
         return (self.image_size[0] // stride, self.image_size[1] // stride)
+
+
+def _continuous_values(
+    picture: Picture,
+    raw: Raw,
+    view: View,
+    size: tuple[int, int],
+    target: tuple[int, int],
+    invalid: float,
+    changes: Changes | None,
+) -> np.ndarray:
+    """(C, h, w) float32, scaled and standardised, of a view inside a continuous picture."""
+    values, is_valid = scaled_pixels(picture, raw, target, view, size)
+    if changes is not None and changes.changes_colours and picture.name == COLOURS:
+        values = _recoloured(picture, raw, values, changes)
+    if picture.standardize == "robust":
+        values = robustly_standardized(values, is_valid)
+    elif picture.standardize == "dataset":
+        if picture.mean is None or picture.std is None:
+            raise ValueError(f"modality '{picture.name}': standardize 'dataset' needs its `mean` and `std`")
+        mean, std = (np.array(numbers, dtype=np.float32) for numbers in (picture.mean, picture.std))
+        values -= mean[:, None, None]
+        values /= std[:, None, None]
+    if changes is not None and picture.name != COLOURS:
+        values[:, ~is_valid] = np.nan
+        values = changes.values(values)
+        is_valid = np.isfinite(values).all(axis=0)
+    if not is_valid.all():
+        values = np.where(is_valid, values, np.float32(invalid))
+    return values
 
 
 def _kept_fields(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -56,19 +56,15 @@ class SMAForMaskedModelingOutput(ModelOutput):
 
     Attributes:
         loss: Scalar, the reconstruction loss over masked positions (section 4.2).
-        loss_parts: Detached scalars: `reconstruction`; with categories also `numbers` and
-            `categories`, of which it is the mean over columns.
+        loss_parts: Detached `reconstruction`, of tables with categories the mean over columns of `numbers` and `categories`.
         logits: (B, M, V) of the positions `masked_ids`; None for continuous inputs.
-        predictions: (B, M, C) values of the positions `masked_ids`, standardised as the targets are; None for tokens. Of a
-            column of categories the number of the most probable one.
-        masked_ids: (B, M) int64, the positions that were predicted. Rows with fewer masked tokens than M carry further
-            positions, which `mask` marks 0 and the loss leaves out.
+        predictions: (B, M, C) values at `masked_ids`, standardised as the targets, or the likeliest category; None for tokens.
+        masked_ids: (B, M) int64, the predicted positions. Rows with fewer carry others, which `mask` marks 0 and no loss scores.
         mask: (B, N) int64, 1 = hidden from the encoder and scored by the loss.
         query_mask: (B, L) int64, 1 = a query of the set R; None when the mask does not come from attention.
         latents: (B, L, D) the encoder's output: latents (cross-attention) or visible tokens in their order.
         hidden_states, attentions: Outputs of the encoder's layers, when asked for.
-        category_logits: (B, sum of `category_counts`), column after column; None without columns of categories, with which
-            all positions are predicted.
+        category_logits: (B, sum of `category_counts`), column after column; None without. With them all positions are predicted.
     """
 
     loss: torch.Tensor | None = None
@@ -434,29 +430,21 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
         num_tokens, is_real, num_masked = tokens.shape[1], tokens.is_real, self.num_masked[tokens.shape[1]]
         is_visible = ~is_masked if is_real is None else ~is_masked & is_real
         ids_keep = scored_first(is_visible, limit=num_tokens if is_given else num_tokens - num_masked)
-        # Else every sample has as many masked tokens.
-        keep_mask = is_visible.gather(1, ids_keep) if is_given or is_real is not None else None
+        keep_mask = (
+            is_visible.gather(1, ids_keep) if is_given or is_real is not None else None
+        )  # else all keep as many
         encoded = self.sma(tokens=tokens, ids_keep=ids_keep, keep_mask=keep_mask, return_dict=True, **kwargs)
         is_scored = is_masked if not self.config.reconstruct_visible else is_masked | is_visible
         predict_all = predict_all or self.config.reconstruct_visible or self.config.category_counts is not None
         ids = None if predict_all else scored_first(is_masked, limit=num_tokens if is_given else num_masked)
         predictions, category_logits = self._decode(encoded.last_hidden_state, keep_mask, is_scored, ids)
-        head = self.decoder.category_head
-        if head is None or category_logits is None:
-            loss = self._reconstruction_loss(tokens, predictions, is_scored, ids)
-            loss_parts = {"reconstruction": loss}
-        else:
-            assert tokens.patches is not None  # a table
-            loss_parts = head.mean_losses(predictions, category_logits, tokens.patches, is_scored)
-            loss = loss_parts["reconstruction"]
-            predictions = head.with_classes(predictions, category_logits)
-        everything = torch.arange(num_tokens, device=is_masked.device).expand_as(is_masked)
+        predictions, loss_parts = self._score(tokens, predictions, category_logits, is_scored, ids)
         return SMAForMaskedModelingOutput(
-            loss=loss if return_loss else None,
+            loss=loss_parts["reconstruction"] if return_loss else None,
             loss_parts={name: part.detach() for name, part in loss_parts.items()} if return_loss else None,
             logits=predictions if self.config.has_tokens else None,
             predictions=None if self.config.has_tokens else predictions,
-            masked_ids=everything if ids is None else ids,
+            masked_ids=torch.arange(num_tokens, device=is_masked.device).expand_as(is_masked) if ids is None else ids,
             mask=is_masked.long(),
             query_mask=None if chosen is None else chosen.mask.long(),
             latents=encoded.last_hidden_state,
@@ -464,6 +452,22 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
             attentions=encoded.attentions,
             category_logits=category_logits,
         )
+
+    def _score(
+        self,
+        tokens: TokenizedInput,
+        predictions: torch.Tensor,
+        category_logits: torch.Tensor | None,
+        is_scored: torch.Tensor,
+        ids: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The predictions, with classes in columns of categories, and the losses by name; "reconstruction" is the whole."""
+        head = self.decoder.category_head
+        if head is None or category_logits is None:
+            return predictions, {"reconstruction": self._reconstruction_loss(tokens, predictions, is_scored, ids)}
+        assert tokens.patches is not None  # a table
+        losses = head.mean_losses(predictions, category_logits, tokens.patches, is_scored)
+        return head.with_classes(predictions, category_logits), losses
 
     @torch.no_grad()
     def sample_mask(

@@ -69,16 +69,9 @@ def read_logger(rows: Dataset, table: LoggerTable, split: str, tells: bool = Tru
         ValueError: A column that is not there or holds no numbers, a group or a time that is missing, times that decrease or
             come twice, steps far shorter than the period, a label that changes, or groups of one row each.
     """
-    require_columns(
-        rows,
-        [
-            *(("input_column", name) for name in table.channels),
-            ("group_column", table.group),
-            ("time_column", table.time),
-            ("label_column", table.label),
-        ],
-        split,
-    )
+    named: list[tuple[str, str | None]] = [("input_column", name) for name in table.channels]
+    named += [("group_column", table.group), ("time_column", table.time), ("label_column", table.label)]
+    require_columns(rows, named, split)
     source = rows.with_format("arrow")[:]
     groups = _groups(source, table, split)
     if len(rows) > 1 and table.group is not None and all(len(group) == 1 for group in groups):

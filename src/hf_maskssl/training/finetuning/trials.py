@@ -233,7 +233,7 @@ class Trials:
             warmup_steps=args.warmup_ratio or args.warmup_steps,
             **self._schedule(),
             max_grad_norm=args.max_grad_norm or 0.0,
-            **self._recomputing(),
+            **_recomputing(args.gradient_checkpointing),
             torch_compile=args.torch_compile,
             bf16=args.mixed_precision == "bf16",
             fp16=args.mixed_precision == "fp16",
@@ -257,13 +257,6 @@ class Trials:
         # TrainingArguments replace "no" by the precision of `accelerate launch`, and no argument prevents it.
         training_args.mixed_precision = args.mixed_precision or launched_precision()
         return training_args
-
-    def _recomputing(self) -> JsonObject:
-        """Whether activations are recomputed, by the name that this version of transformers has for it."""
-        names = {field.name for field in dataclasses.fields(TrainingArguments)}
-        name = "activation_checkpointing" if "activation_checkpointing" in names else "gradient_checkpointing"
-        # The reentrant way wants inputs that have gradients.
-        return {name: self.args.gradient_checkpointing, f"{name}_kwargs": {"use_reentrant": False}}
 
     def _schedule(self) -> JsonObject:
         """The learning rate's schedule in transformers' terms."""
@@ -382,3 +375,11 @@ def finish_wandb(trainer: Trainer) -> None:
     wandb: Any = sys.modules.get("wandb")
     if "wandb" in (trainer.args.report_to or []) and wandb is not None and wandb.run is not None:
         wandb.finish()
+
+
+def _recomputing(is_wanted: bool) -> JsonObject:
+    """Whether activations are recomputed, by the name that this version of transformers has for it."""
+    names = {field.name for field in dataclasses.fields(TrainingArguments)}
+    name = "activation_checkpointing" if "activation_checkpointing" in names else "gradient_checkpointing"
+    # The reentrant way wants inputs that have gradients.
+    return {name: is_wanted, f"{name}_kwargs": {"use_reentrant": False}}
