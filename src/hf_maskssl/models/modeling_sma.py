@@ -430,9 +430,7 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
         num_tokens, is_real, num_masked = tokens.shape[1], tokens.is_real, self.num_masked[tokens.shape[1]]
         is_visible = ~is_masked if is_real is None else ~is_masked & is_real
         ids_keep = scored_first(is_visible, limit=num_tokens if is_given else num_tokens - num_masked)
-        keep_mask = (
-            is_visible.gather(1, ids_keep) if is_given or is_real is not None else None
-        )  # else all keep as many
+        keep_mask = is_visible.gather(1, ids_keep) if is_given or is_real is not None else None  # equal else
         encoded = self.sma(tokens=tokens, ids_keep=ids_keep, keep_mask=keep_mask, return_dict=True, **kwargs)
         is_scored = is_masked if not self.config.reconstruct_visible else is_masked | is_visible
         predict_all = predict_all or self.config.reconstruct_visible or self.config.category_counts is not None
