@@ -105,7 +105,7 @@ def test_rows_may_lack_modalities(made: Get) -> None:
         ("tokens", ["acgt", ""], "drop empty rows"),
         ("tokens", [{"x": "a", "y": "c"}], r"rows have the columns \['x', 'y'\]: say which is the input"),
         ("vision_language", ["acgt"], "expected dicts such as"),
-        ("series", [np.zeros((3, 11))], "expected 12 steps"),
+        ("series", [np.zeros((3, 13))], "has 13 steps, more than the 12"),
     ],
 )
 def test_rows_that_do_not_fit_are_named(made: Get, kind: str, rows: Any, message: str) -> None:

@@ -187,10 +187,12 @@ def permuted(batch: dict[str, torch.Tensor], order: torch.Tensor) -> dict[str, t
     }
 
 
+# Which columns hold categories is fixed by the configuration.
+PERMUTED_CASES = [case for case in (*CASES, *PADDED_CASES, *HOLED_CASES) if "mixed" not in case]
+
+
 @settings(max_examples=20, deadline=None)
-@given(
-    seed=st.integers(0, 2**16), case=st.sampled_from([*CASES, *PADDED_CASES, *HOLED_CASES]), is_random=st.booleans()
-)
+@given(seed=st.integers(0, 2**16), case=st.sampled_from(PERMUTED_CASES), is_random=st.booleans())
 def test_a_consistent_permutation_of_positions_changes_nothing(seed: int, case: str, is_random: bool) -> None:
     """Domain-agnostic in the sense of Eq. 1: same loss and gradients, mask and table permuted along."""
     generator = torch.Generator().manual_seed(seed)
