@@ -118,19 +118,10 @@ VALUED = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("case", "name", "kind"),
-    [
-        pytest.param(
-            *each, kind, marks=[] if (each[0], kind) == ("metamae series", "torch-export") else pytest.mark.slow
-        )
-        for each in VALUED
-        for kind in ("torch-export", "onnx")
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize(("case", "name"), VALUED)
 def test_values_may_be_missing_in_an_export(case: str, name: str, kind: Any, tmp_path: Path) -> None:
-    if kind == "onnx":
-        pytest.importorskip("onnxruntime")
     model = save_model(tmp_path / "model", case)
     found = export(str(tmp_path / "model"), tmp_path / "out", ExportOptions(kind, observed_mask=True))
     assert found["check"]["largest_difference"] < 1e-5

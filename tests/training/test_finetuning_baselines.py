@@ -185,7 +185,14 @@ def test_few_labels_are_those_of_the_seed_and_random_weights_are_said(tmp_path: 
     assert "always the mean label" in report and "fine-tuned minus it, rmse" in report
 
 
-@pytest.mark.parametrize("task", ["semantic_segmentation", "depth_estimation", "dense_regression"])
+@pytest.mark.parametrize(
+    "task",
+    [
+        "semantic_segmentation",
+        pytest.param("depth_estimation", marks=pytest.mark.slow),
+        pytest.param("dense_regression", marks=pytest.mark.slow),
+    ],
+)
 def test_dense_runs_are_drawn_and_compared(task: str, tmp_path: Path) -> None:
     folder = pretrained_multimae(tmp_path / "start")
     data = {"label_scale": 0.001} if task == "dense_regression" else {}

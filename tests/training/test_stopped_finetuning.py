@@ -49,7 +49,13 @@ def recipe_of(case: str, folder: Path) -> FinetuningRecipe:
 
 @pytest.mark.parametrize(
     ("case", "step"),
-    [("classification", 8), ("accumulated", 13), ("by_steps", 4), ("workers", 3), ("segmentation", 3)],
+    [
+        ("classification", 8),
+        pytest.param("accumulated", 13, marks=pytest.mark.slow),
+        pytest.param("by_steps", 4, marks=pytest.mark.slow),
+        pytest.param("workers", 3, marks=pytest.mark.slow),
+        pytest.param("segmentation", 3, marks=pytest.mark.slow),
+    ],
 )
 def test_a_stopped_run_goes_on_to_the_same_end(
     case: str, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blank_pictures: None
