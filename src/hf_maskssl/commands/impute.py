@@ -12,25 +12,15 @@ values that were hidden on purpose.
 
 import argparse
 import dataclasses
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from ..checkpoint_folders import checkpoint_folder
-from ..data.arguments import data_arguments
-from ..data.tables.splits import read_splits
 from ..evaluation.imputation import ImputationError, impute
+from ..evaluation.imputation_files import HoledFile
 from ..evaluation.logger_imputation import impute_logger, is_of_logger
-from ..files import nearest_path, write_json, write_whole
+from ..files import write_json, write_whole
 from ..scripts import OneLineErrors
-
-TABLES = {".csv": "csv", ".parquet": "parquet"}
-ARRAY = ".npy"
-
-logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
@@ -57,14 +47,14 @@ def main(argv: Sequence[str] | None = None) -> Path:
         )
     if options.batch_size < 1:
         raise ValueError(f"--batch_size: expected at least 1, got {options.batch_size}")
-    data = _read(options.data)
+    source = HoledFile.read(options.data)
     folder = checkpoint_folder(options.checkpoint, "CHECKPOINT")
     settings = {"hidden_share": options.hidden_share, "seed": options.seed, "batch_size": options.batch_size}
-    if options.data.suffix in TABLES and is_of_logger(folder, list(data.columns)):
-        found = impute_logger(folder, data, options.group_column, options.time_column, **settings)
+    if source.is_table and is_of_logger(folder, list(source.data.columns)):
+        found = impute_logger(folder, source.data, options.group_column, options.time_column, **settings)
     else:
-        found = impute(folder, data, **settings)
-    write_whole(output, lambda path: _write(found.data, path, output.suffix))
+        found = impute(folder, source.data, **settings)
+    write_whole(output, lambda path: source.write(found.data, path))
     report = output.with_name(f"{output.name}.json")
     missing = int(found.was_missing.sum())
     errors = [dataclasses.asdict(error) for error in found.errors]
@@ -105,30 +95,3 @@ def _table(
         errors = ["" if one is None else words(one) for one in (own, other)]
         lines.append(f"{short:{width}} {errors[0]:>14} {errors[1]:>16} {values:>10,}")
     return lines
-
-
-def _read(path: Path) -> Any:
-    """A table as a DataFrame, or an array.
-
-    Raises:
-        ValueError: No such file, another ending, or one that cannot be read.
-    """
-    if path.suffix not in (*TABLES, ARRAY):
-        raise ValueError(f"DATA {path}: expected a file that ends in {', '.join((*TABLES, ARRAY))}")
-    if not path.is_file():
-        raise ValueError(f"DATA {path}: no such file{nearest_path(path)}")
-    if path.suffix in TABLES:
-        rows = read_splits(data_arguments(TABLES[path.suffix], data_files=str(path), kind="tabular"))["train"]
-        return rows.to_pandas()
-    args = data_arguments("numpy", data_files=str(path), kind="series", input_column=path.stem)
-    return np.asarray(read_splits(args)["train"].with_format("numpy", dtype=np.float64)[:][path.stem])
-
-
-def _write(data: Any, path: Path, ending: str) -> None:
-    if ending == ARRAY:
-        with open(path, "wb") as file:
-            np.save(file, data)
-    elif ending == ".csv":
-        data.to_csv(path, index=False)
-    else:
-        data.to_parquet(path, index=False)
