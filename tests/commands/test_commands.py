@@ -149,6 +149,7 @@ def test_doctor_names_versions_and_extras(monkeypatch: pytest.MonkeyPatch, capsy
     assert all(word in printed for word in ("hf_maskssl ", "Python ", "torch ", "device:", "cache of models:"))
 
 
+@pytest.mark.slow
 def test_a_reader_that_stops_ends_the_command_quietly() -> None:
     command = f"{sys.executable} -m hf_maskssl fields training | head -1"
     result = subprocess.run(

@@ -586,6 +586,7 @@ def test_large_sets_are_measured_on_a_sample(
     assert processor.mean == [4.5]
 
 
+@pytest.mark.slow
 def test_rows_are_prepared_once_and_found_again_by_other_processes(tmp_path: Path, cache_folder: Path) -> None:
     np.savez(tmp_path / "train.npz", image=np.random.default_rng(0).normal(size=(9, 1, 4, 4)), label=np.arange(9))
     program = (

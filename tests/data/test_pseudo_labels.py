@@ -200,6 +200,7 @@ def run_and_die(args: PseudoLabelArguments) -> int:
     return os.waitpid(child, 0)[1]
 
 
+@pytest.mark.slow
 def test_killed_run_is_finished_by_two_processes(
     arguments: Callable[..., PseudoLabelArguments], caplog: pytest.LogCaptureFixture
 ) -> None:

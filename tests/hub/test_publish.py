@@ -315,6 +315,7 @@ def test_folder_without_processor_is_published_with_a_note(
 # ---- loading both ways, for real ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_finetuned_model_loads_both_ways_and_is_published(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Pre-training checkpoints of every method do so in tests/models/test_cargo.py."""
     folder = finetune_digits(tmp_path)

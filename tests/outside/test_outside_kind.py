@@ -40,6 +40,7 @@ RECIPE: dict[str, dict[str, Any]] = {
 SCRIPT = WALK + 'run(str(examples / "run_pretrain.py"), "recipe.yaml", "--data.separatr", ",")\n'
 
 
+@pytest.mark.slow
 def test_a_ninth_kind_goes_the_whole_way(tmp_path: Path) -> None:
     environment = install(tmp_path, "toy_kind", "[hf_maskssl.kinds]\nnumbers = toy_kind.kind:KIND\n")
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))

@@ -54,6 +54,7 @@ def test_a_fifth_method_goes_the_whole_way(installed: dict[str, str], tmp_path: 
     assert (tmp_path / "probe" / "result.json").exists()
 
 
+@pytest.mark.slow
 def test_a_method_that_cannot_be_loaded_is_named(installed: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "site" / "toy_method" / "method.py").write_text("METHOD = 'toy'\n")
     command = [sys.executable, "-c", "import hf_maskssl; hf_maskssl.MetaMAEConfig()"]

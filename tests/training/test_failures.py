@@ -217,6 +217,7 @@ def test_a_signal_saves_and_stops(
     assert state.step == 4 and not state.interrupted
 
 
+@pytest.mark.slow
 def test_an_error_in_a_worker_process_ends_the_run(tmp_path: Path) -> None:
     """Workers ignore SIGTERM while a run lasts: nothing may wait for them to die of it."""
     rows = [f"{row},{row % 7},{'' if row == 30 else row % 3}" for row in range(42)]

@@ -38,6 +38,7 @@ def trials_of(folder: Path) -> list[dict[str, Any]]:
     return json.loads((folder / "run" / "search" / "trials.json").read_text())["trials"]
 
 
+@pytest.mark.slow
 def test_the_best_trial_is_trained_on_the_seeds(
     tmp_path: Path, random_draws: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

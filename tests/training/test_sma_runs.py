@@ -63,6 +63,7 @@ def test_a_resumed_run_finds_its_place_in_the_schedule(
     assert without_time(found) == without_time(expected)
 
 
+@pytest.mark.slow
 def test_reconstruction_is_learnt(tmp_path: Path) -> None:
     """Well below what the mean of each pixel, known without looking at the others, would give."""
     model = SMA_MODEL | {"masking": "random", "mask_ratio": 0.3, "hidden_size": 32, "initializer_range": 0.1}
