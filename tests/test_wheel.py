@@ -17,6 +17,8 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[1]
 MINUTES = "0.3"
 FIVE_MINUTES = 300
+# With the sources on the path, pip takes the package for installed.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "HF_MASKSSL_SHARED")}
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +35,12 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copy(ROOT / name, folder / "source" / name, follow_symlinks=False)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
     build = ["wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", str(folder), str(folder / "source")]
-    subprocess.run([*pip, *build], check=True)
+    subprocess.run([*pip, *build], check=True, env=ENVIRONMENT)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "environment")], check=True)
     python = folder / "environment" / "bin" / "python"
     (wheel,) = folder.glob("*.whl")
-    subprocess.run([*pip, "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)], check=True)
+    install = [*pip, "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)]
+    subprocess.run(install, check=True, env=ENVIRONMENT)
     installed = Path(sysconfig.get_path("purelib", vars={"base": str(folder / "environment")}))
     # A line of a .pth file is a folder whose own .pth files are not read, such as that of an editable install.
     (installed / "needed.pth").write_text(sysconfig.get_path("purelib") + "\n")
@@ -69,10 +72,7 @@ def write_texts(folder: Path) -> str:
 @pytest.mark.parametrize("write", [write_table, write_pictures, write_texts])
 def test_from_a_file_to_features(write: object, command: Path, tmp_path: Path) -> None:
     data = write(tmp_path)  # type: ignore[operator]
-    environment = {
-        name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "HF_MASKSSL_SHARED")
-    }
-    environment |= {"HF_HOME": str(tmp_path / "cache"), "COLUMNS": "80"}
+    environment = ENVIRONMENT | {"HF_HOME": str(tmp_path / "cache"), "COLUMNS": "80"}
     started = time.perf_counter()
     name = data.partition(".")[0]
 
@@ -94,5 +94,7 @@ def test_from_a_file_to_features(write: object, command: Path, tmp_path: Path) -
 
 
 def test_the_wheel_holds_the_recipes(command: Path, tmp_path: Path) -> None:
-    result = subprocess.run([command, "recipes"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [command, "recipes"], cwd=tmp_path, capture_output=True, text=True, check=True, env=ENVIRONMENT
+    )
     assert "  digits " in result.stdout
