@@ -201,7 +201,7 @@ class MultiMAEForSemanticSegmentation(MultiMAEDenseHead):
         if self.num_labels < 2:
             raise ValueError(f"Semantic segmentation needs `num_labels` of at least 2 classes, got {self.num_labels}.")
         self.segmentation_head = self._new_head()
-        # As for depth: a DPT head needs the layers' outputs.
+        # A DPT head reads the layers' outputs, whose hooks the compiler does not follow.
         self._can_compile_fullgraph = config.segmentation_head != "dpt"
         self.post_init()
 
@@ -338,7 +338,7 @@ class MultiMAEForDenseRegression(MultiMAEDenseHead):
     With the loss that the paper has on Taskonomy (section 4.1): the mean absolute error of what is known.
     """
 
-    # As for depth.
+    # transformers installs its hooks for the layers' outputs under a lock, which the compiler does not follow.
     _can_compile_fullgraph = False
 
     def __init__(self, config: MultiMAEConfig) -> None:

@@ -120,6 +120,16 @@ class _Series:
     name: str
 
 
+def _require_all(values: pa.ChunkedArray, column: str, what: str, split: str) -> None:
+    """Refuse a column in which rows have no value."""
+    missing = np.flatnonzero(pc.is_null(values, nan_is_null=True).to_numpy())
+    if len(missing):
+        raise ValueError(
+            f"{split} split, row {missing[0]}, column {column!r}: the {what} is missing in {len(missing)} rows: fill it, or drop "
+            "them"
+        )
+
+
 def _groups(source: pa.Table, table: LoggerTable, split: str) -> list[np.ndarray]:
     """The rows of each group, in the order of the file; groups in the order in which they begin."""
     if table.group is None:
@@ -127,14 +137,7 @@ def _groups(source: pa.Table, table: LoggerTable, split: str) -> list[np.ndarray
     values = source[table.group]
     if pa.types.is_nested(values.type):
         raise ValueError(f"data.group_column {table.group!r}: it holds {values.type}, expected one value a row")
-    missing = np.flatnonzero(
-        np.asarray(pc.is_null(values, nan_is_null=True).to_numpy(zero_copy_only=False), dtype=bool)
-    )
-    if len(missing):
-        raise ValueError(
-            f"{split} split, row {missing[0]}, column {table.group!r}: the group is missing in {len(missing)} rows: fill it, "
-            "or drop them"
-        )
+    _require_all(values, table.group, "group", split)
     codes = pc.dictionary_encode(values.combine_chunks()).indices.to_numpy()
     order = np.argsort(codes, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
@@ -145,14 +148,7 @@ def _times(source: pa.Table, table: LoggerTable, groups: Sequence[np.ndarray], s
     if table.time is None:
         return None
     values = source[table.time]
-    missing = np.flatnonzero(
-        np.asarray(pc.is_null(values, nan_is_null=True).to_numpy(zero_copy_only=False), dtype=bool)
-    )
-    if len(missing):
-        raise ValueError(
-            f"{split} split, row {missing[0]}, column {table.time!r}: the time is missing in {len(missing)} rows: fill it, or "
-            "drop them"
-        )
+    _require_all(values, table.time, "time", split)
     clock = clock_of(values)
     if clock is None:
         raise ValueError(
