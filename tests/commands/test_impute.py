@@ -136,3 +136,11 @@ def test_a_loggers_table_is_filled_by_its_series(
     place = np.flatnonzero(np.isnan(raw["x"]))[0]
     assert raw["run"][place] == "a"
     assert filled["x"][place] == pytest.approx(np.asarray(alone)[0, 0, int(raw["time"][place] / 0.5)], rel=1e-4)
+
+
+def test_columns_of_a_logger_are_refused_for_another_table(
+    checkpoint: Path, table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table.to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(UserError, match="--group_column: DATA has not all the channels of a logger's table"):
+        call(monkeypatch, checkpoint, tmp_path / "t.csv", "--group_column", "note")

@@ -1,8 +1,10 @@
 """Every data set from a release in miniature to Parquet, and through the recipes that were written."""
 
 import dataclasses
+import gzip
 import json
 import logging
+import shlex
 import string
 from collections import Counter
 from collections.abc import Iterator
@@ -19,7 +21,7 @@ from hf_maskssl.data.tables.splits import read_splits
 from hf_maskssl.data.text.tokenizers import build_character_tokenizer
 from hf_maskssl.evaluation.arguments import ProbeArguments
 from hf_maskssl.preparing.catalogue import DATA_SETS
-from hf_maskssl.preparing.prepare import REPORT_FILE, Prepared, prepare
+from hf_maskssl.preparing.prepare import REPORT_FILE, Prepared, command_of, prepare
 from hf_maskssl.preparing.record import PaperData
 from hf_maskssl.recipes import build_config, load_recipe, recipe_names
 from hf_maskssl.training import PretrainingArguments
@@ -329,6 +331,11 @@ def test_an_empty_folder_is_one_error(name: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+HIGGS_WITHOUT_LABEL = gzip.compress(
+    "".join(",".join(["" if row == 3 else "1.0", *["0.5"] * 28]) + "\n" for row in range(10)).encode()
+)
+
+
 def breakages() -> Iterator[tuple[str, str, bytes, str]]:
     """(data set, file, its content, what the error says)."""
     yield (
@@ -357,6 +364,16 @@ def breakages() -> Iterator[tuple[str, str, bytes, str]]:
     yield "imagenet32", "val_data.npz", b"PK", "val_data.npz"
     yield "aircraft", "fgvc-aircraft-2013b/data/images/0034309.jpg", b"no picture", "not what aircraft is released as"
     yield "mscoco", "annotations/captions_train2017.json", b"[]", "an object with the list 'annotations'"
+    yield "imagenet32", "train_data_batch_1.npz", b"PK\x03\x04cut", "train_data_batch_1.npz.*not what imagenet32"
+    yield "bace", "bace.csv", b"CID,mol,Class\nb\n", "bace.csv.*not what bace is released as"
+    yield "bace", "bace.csv", b"CID,mol,Class\nb,CC,0.7\n", "bace.csv.*expected a class, a whole number, got '0.7'"
+    yield "higgs", "HIGGS.csv.gz", HIGGS_WITHOUT_LABEL, "row 3: the label, in the first column, is empty"
+    yield (
+        "scop",
+        "remote_homology/remote_homology_train.json",
+        b'[{"primary": ["A"], "fold_label": 1}]',
+        "not what scop is released as .*: train split, column 'primary': expected string",
+    )
     yield "hiv", "HIV.csv", b"smiles,active\nCC,1\n", "no column 'HIV_active'"
     yield "fluent_speech", "fluent_speech_commands_dataset/data/train_data.csv", b"path,act\n", "no column 'action'"
 
@@ -369,3 +386,55 @@ def test_a_broken_file_is_named(name: str, file: str, content: bytes, message: s
     with pytest.raises(ValueError, match=message):
         prepare(DATA_SETS[name], (tmp_path,), tmp_path / "out", max_rows=4)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("outside", ["../../secret.txt", "{folder}/secret.txt"])
+def test_a_list_brings_in_no_file_from_outside_the_release(outside: str, tmp_path: Path) -> None:
+    MINIATURES["dtd"](tmp_path / "raw")
+    (tmp_path / "secret.txt").write_text("secret")
+    (tmp_path / "raw" / "dtd" / "labels" / "train1.txt").write_text(outside.format(folder=tmp_path) + "\n")
+    with pytest.raises(ValueError, match="train1.txt lists .*, which lies outside the release"):
+        prepare(DATA_SETS["dtd"], (tmp_path / "raw" / "dtd",), tmp_path / "out", partial=True)
+
+
+def test_a_linked_folder_belongs_to_the_release(tmp_path: Path) -> None:
+    MINIATURES["dtd"](tmp_path / "elsewhere")
+    (tmp_path / "raw").mkdir()
+    for name in ("labels", "images"):
+        (tmp_path / "raw" / name).symlink_to(tmp_path / "elsewhere" / "dtd" / name)
+    assert prepare(DATA_SETS["dtd"], (tmp_path / "raw",), tmp_path / "out").rows["test"]
+
+
+def test_what_no_preparation_wrote_is_not_replaced(tmp_path: Path) -> None:
+    MINIATURES["dtd"](tmp_path / "out" / "raw")
+    with pytest.raises(FileExistsError, match="exists already"):
+        prepare(DATA_SETS["dtd"], (tmp_path / "out" / "raw",), tmp_path / "out")
+    prepare(DATA_SETS["dtd"], (tmp_path / "out" / "raw",), tmp_path / "written")
+    (tmp_path / "written" / "model.bin").write_text("weights")
+    with pytest.raises(FileExistsError, match=r"holds \['model.bin'\], which no preparation of dtd wrote"):
+        prepare(DATA_SETS["dtd"], (tmp_path / "out" / "raw",), tmp_path / "written", overwrite=True)
+    assert (tmp_path / "written" / "model.bin").read_text() == "weights"
+
+
+def test_archives_of_one_release_may_lie_side_by_side(tmp_path: Path) -> None:
+    MINIATURES["voxceleb1"](tmp_path / "raw")
+    whole = prepare(DATA_SETS["voxceleb1"], (tmp_path / "raw",), tmp_path / "whole").rows
+    wav = next((tmp_path / "raw").rglob("wav"))
+    speakers = sorted(wav.iterdir())
+    (tmp_path / "raw" / "second" / "wav").mkdir(parents=True)
+    speakers[0].rename(tmp_path / "raw" / "second" / "wav" / speakers[0].name)
+    assert prepare(DATA_SETS["voxceleb1"], (tmp_path / "raw",), tmp_path / "cut").rows == whole
+
+
+def test_commands_are_quoted_for_a_shell(tmp_path: Path) -> None:
+    MINIATURES["dtd"](tmp_path / "raw")
+    prepared = prepare(DATA_SETS["dtd"], (tmp_path / "raw",), tmp_path / "my sets")
+    for use, path in prepared.recipes:
+        assert str(path) in shlex.split(" ".join(command_of(DATA_SETS["dtd"], use, path)))
+        launch = next(line for line in path.read_text().splitlines() if line.startswith("# Launch:"))
+        assert str(path.resolve()) in shlex.split(launch.partition(":")[2])
+
+
+def test_downloads_are_encrypted() -> None:
+    addresses = [address for record in DATA_SETS.values() for address in record.downloads]
+    assert addresses and [address for address in addresses if not address.startswith("https://")] == []

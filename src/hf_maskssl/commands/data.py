@@ -92,9 +92,11 @@ def report_lines(record: PaperData, prepared: Prepared) -> list[str]:
     lines = [f"Written: {prepared.folder}", f"rows: {rows}"]
     if classes:
         lines.append(f"classes: {classes}")
-    if not prepared.differences:
-        lines.append("Counts are those of the whole release." if record.total else "")
+    compared = [split for split, expected in record.rows.items() if expected is not None]
+    if not prepared.differences and compared:
+        which = "Counts" if len(compared) == len(record.rows) else f"Counts of {', '.join(compared)}"
+        lines.append(f"{which} are those of the whole release.")
     lines.append("Next:")
     for use, path in prepared.recipes:
         lines += [shell_line(command_of(record, use, path)), f"    # {use.expected}"]
-    return [line for line in lines if line]
+    return lines

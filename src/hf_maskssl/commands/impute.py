@@ -53,6 +53,12 @@ def main(argv: Sequence[str] | None = None) -> Path:
     if source.is_table and is_of_logger(folder, list(source.data.columns)):
         found = impute_logger(folder, source.data, options.group_column, options.time_column, **settings)
     else:
+        for name in ("group_column", "time_column"):
+            if getattr(options, name) is not None:
+                raise ValueError(
+                    f"--{name}: DATA has not all the channels of a logger's table that CHECKPOINT was trained on, or it was "
+                    "trained on other data: leave it out, or name the checkpoint of that table"
+                )
         found = impute(folder, source.data, **settings)
     write_whole(output, lambda path: source.write(found.data, path))
     report = output.with_name(f"{output.name}.json")

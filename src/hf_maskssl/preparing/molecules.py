@@ -26,7 +26,11 @@ def table_of(names: tuple[str, ...], smiles: str, labels: Mapping[str, str], is_
 
     def read(raw: RawFolder) -> Iterator[Rows]:
         path = raw.find(*names)
-        opened = gzip.open(path, "rt", encoding="utf-8", newline="") if path.suffix == ".gz" else path.open(newline="")
+        opened = (
+            gzip.open(path, "rt", encoding="utf-8", newline="")
+            if path.suffix == ".gz"
+            else path.open(encoding="utf-8", newline="")
+        )
         with opened as lines:
             table = csv.DictReader(lines)
             wanted_columns(path, table.fieldnames or (), (smiles, *labels.values()))
@@ -43,4 +47,7 @@ def _label(text: str | None, is_class: bool) -> int | float | None:
     """A label; None where the task has none for the molecule."""
     if text is None or not text.strip() or math.isnan(float(text)):
         return None
-    return int(float(text)) if is_class else float(text)
+    number = float(text)
+    if is_class and number != int(number):
+        raise ValueError(f"expected a class, a whole number, got {text!r}")
+    return int(number) if is_class else number

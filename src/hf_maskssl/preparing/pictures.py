@@ -68,7 +68,7 @@ def vgg_flowers(raw: RawFolder) -> Iterator[Rows]:
     try:
         from scipy.io import loadmat
     except ImportError as error:
-        raise missing_extra("Reading imagelabels.mat", "train", error) from error
+        raise missing_extra("Reading imagelabels.mat", "prepare", error) from error
     path = raw.find("imagelabels.mat")
     labels = loadmat(path)["labels"].ravel().tolist()
     folder = raw.find("jpg")
@@ -126,8 +126,8 @@ def eurosat(raw: RawFolder) -> Iterator[Rows]:
             yield Rows(split, {"image": _bands(file), "label": file.parent.name})
 
 
-def _bands(path: Path) -> list[list[list[int]]]:
-    """The numbers of a picture of 13 bands, 64 x 64 x 13."""
+def _bands(path: Path) -> np.ndarray:
+    """A picture of 13 bands, (64, 64, 13) uint16."""
     try:
         from tifffile import imread
     except ImportError as error:
@@ -137,8 +137,7 @@ def _bands(path: Path) -> list[list[list[int]]]:
         raise ValueError(f"expected {BANDS} bands, got shape {pixels.shape}: is it the release of all bands?")
     if pixels.shape[-1] != BANDS:
         pixels = np.moveaxis(pixels, 0, -1)
-    numbers: list[list[list[int]]] = pixels.tolist()
-    return numbers
+    return np.ascontiguousarray(pixels)
 
 
 def _png(colours: np.ndarray) -> bytes:

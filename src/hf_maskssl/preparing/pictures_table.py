@@ -7,7 +7,7 @@ from .numbers_table import DABS, METAMAE, PROBE
 from .record import ColumnKind, PaperData, Use
 
 COCO = "https://cocodataset.org/#download"
-COCO_FILES = "http://images.cocodataset.org"
+COCO_FILES = "https://s3.amazonaws.com/images.cocodataset.org"
 TEST = {"train_split": "train", "test_split": "test"}
 CAPTIONS: Mapping[str, ColumnKind] = {"image": "image", "caption": "string", "label": "int"}
 COCO_LAYOUT = (
@@ -71,7 +71,6 @@ PICTURES = (
                 {**PROBE, "label_column": "label"},
             ),
         ),
-        downloads=("http://mirlab.org/dataSet/public/MIR-WM811K.zip",),
     ),
     PaperData(
         name="imagenet32",

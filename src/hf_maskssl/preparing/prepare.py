@@ -1,26 +1,35 @@
 """From the files of a release to Parquet, checks of the counts, and recipes that read what was written."""
 
+import csv
 import logging
+import shlex
 import shutil
 import struct
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 import yaml
 
+from ..checks import shown
 from ..files import JsonObject, incomplete_folder, replace_folder, write_json
 from ..recipes import read_yaml
 from ..terminal import PATIENCE, MovingLine, counted
 from ..version import __version__
 from .raw import RawFolder
-from .record import PaperData, Rows, Use, use_fields
-from .writing import SplitFile
+from .record import PaperData, Use, use_fields
+from .writing import SplitFile, WrongCell
 
 REPORT_FILE = "prepared.json"
-# What readers raise for a file that is not what its name says: of ours, of Arrow, pandas, NumPy, and Python's struct.
-UNREADABLE = (ValueError, LookupError, OSError, EOFError, struct.error, pa.ArrowException)
+# What readers raise for a file that is not what its name says: of ours, of Arrow, pandas, NumPy, and Python's own.
+UNREADABLE = (
+    *(ValueError, LookupError, OSError, EOFError, TypeError, AttributeError, pa.ArrowException),
+    *(struct.error, zlib.error, csv.Error, zipfile.BadZipFile),
+)
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +84,7 @@ def prepare(
     for root in roots:
         if not root.is_dir():
             raise FileNotFoundError(f"--raw {root}: no such folder. It holds the files of {record.source}, unpacked")
-    _refuse_existing(folder, overwrite)
+    _refuse_existing(record, folder, overwrite)
     raw = RawFolder(roots, record.name, record.source, partial, max_rows)
     unfinished = incomplete_folder(folder.resolve())
     try:
@@ -86,7 +95,7 @@ def prepare(
         for use in record.uses:
             (unfinished / use.file).write_text(_recipe_text(record, use, folder.resolve()), encoding="utf-8")
         write_json(unfinished / REPORT_FILE, _report(record, prepared, raw, max_rows))
-        _refuse_existing(folder, overwrite)
+        _refuse_existing(record, folder, overwrite)
         replace_folder(unfinished, folder.resolve())
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -96,7 +105,7 @@ def prepare(
     return prepared
 
 
-def _refuse_existing(folder: Path, overwrite: bool) -> None:
+def _refuse_existing(record: PaperData, folder: Path, overwrite: bool) -> None:
     """Only what an earlier preparation has written is replaced: a folder of that name may hold the release."""
     if not folder.exists():
         return
@@ -106,6 +115,13 @@ def _refuse_existing(folder: Path, overwrite: bool) -> None:
         raise FileExistsError(
             f"--output_dir {folder} was not written by a preparation (it has no {REPORT_FILE}), so it is not replaced: "
             "name another folder"
+        )
+    own = {REPORT_FILE, *(f"{split}.parquet" for split in record.rows), *(use.file for use in record.uses)}
+    foreign = sorted(path.name for path in folder.iterdir() if path.name not in own)
+    if foreign:
+        raise FileExistsError(
+            f"--output_dir {folder} holds {shown(foreign)}, which no preparation of {record.name} wrote, so it is not replaced: "
+            "move that away, or name another folder"
         )
 
 
@@ -118,8 +134,13 @@ def _write_splits(record: PaperData, raw: RawFolder, folder: Path, keeps_paths: 
     total = sum(min(count or 0, raw.max_rows or count or 0) for count in record.rows.values())
     try:
         with MovingLine("row", total, delay=PATIENCE) as line:
-            for split, content in _named_errors(record, raw):
-                line.update(_write(files[split], content, raw.max_rows))
+            with _named_errors(record, raw):
+                for split, content in record.read(raw):
+                    line.update(_write(files[split], content, raw.max_rows))
+                    if raw.max_rows is not None and all(file.rows >= raw.max_rows for file in files.values()):
+                        break
+                for file in files.values():
+                    file.flush()
     finally:
         for file in files.values():
             file.close()
@@ -146,16 +167,21 @@ def _write(file: SplitFile, content: Mapping[str, object] | pa.RecordBatch, max_
     return file.rows - before
 
 
-def _named_errors(record: PaperData, raw: RawFolder) -> Iterator[Rows]:
-    """The rows of a reader, whose errors name the file that was being read.
+@contextmanager
+def _named_errors(record: PaperData, raw: RawFolder) -> Iterator[None]:
+    """Errors of a reader, and of the writing of what it gives, name the file that was being read.
 
     Raises:
         ValueError: A file is not what the release has.
     """
     try:
-        yield from record.read(raw)
-    except FileNotFoundError:
+        yield
+    except (FileNotFoundError, PermissionError):
         raise
+    except WrongCell as error:
+        raise ValueError(
+            f"--raw {raw.roots[0]}: not what {record.name} is released as ({record.source}): {error}"
+        ) from error
     except UNREADABLE as error:
         words = f"{error}" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
         where = str(raw.current or raw.roots[0])
@@ -168,7 +194,10 @@ def _differences(record: PaperData, prepared: Prepared, raw: RawFolder) -> Itera
     if raw.left_out:
         yield f"left out are {counted(raw.left_out, 'row')} without a file (--partial)"
     if raw.max_rows is not None:
-        yield f"at most {raw.max_rows:,} rows of each split are taken (--max_rows): no number of a paper compares"
+        yield (
+            f"the first {raw.max_rows:,} rows of each split are taken (--max_rows): no number of a paper compares, and of files "
+            "sorted by class some classes may be missing"
+        )
         return
     for split, expected in record.rows.items():
         if expected is not None and prepared.rows[split] != expected:
@@ -211,9 +240,9 @@ def command_of(record: PaperData, use: Use, path: Path | str) -> list[str]:
         path: Path of the written recipe.
     """
     if use.command != "probe":
-        return ["hf-maskssl", use.command, str(path)]
+        return ["hf-maskssl", use.command, shlex.quote(str(path))]
     output = f"--output outputs/{use.name or use.command}_{record.name}"
-    return ["hf-maskssl", "probe", checkpoint_of(use), str(path), output]
+    return ["hf-maskssl", "probe", shlex.quote(checkpoint_of(use)), shlex.quote(str(path)), output]
 
 
 def checkpoint_of(use: Use) -> str:

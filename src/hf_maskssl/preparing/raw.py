@@ -1,6 +1,7 @@
 """The folder of an original release: files are found wherever its archive was unpacked, and missing ones are named."""
 
 import difflib
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +60,15 @@ class RawFolder:
                 return found
         raise FileNotFoundError(self._missing(names))
 
+    def find_all(self, name: str) -> list[Path]:
+        """All files or folders of a name, as several archives bring each its own.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
+        self.find(name)
+        return list(dict.fromkeys(self._places(name)))
+
     def base(self, name: str) -> Path:
         """The folder below which a path of the release lies: of "data/test.csv" the one that holds `data`."""
         found = self.find(name)
@@ -90,7 +100,14 @@ class RawFolder:
 
         Raises:
             FileNotFoundError: It is missing.
+            ValueError: It lies outside the release: a list must not bring in other files of this machine.
         """
+        # By the path as it is written: what is linked into the release belongs to it.
+        if not any(Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root)) for root in self.roots):
+            raise ValueError(
+                f"{why.name} lists {shown(str(path))}, which lies outside the release: expected files below "
+                f"{self.roots[0]}; fetch the release anew"
+            )
         if path.is_file():
             return Media(path)
         if not self.partial:

@@ -6,7 +6,7 @@ from .numbers_table import DABS, METAMAE, PROBE
 from .record import PaperData, Use
 
 TAPE = "https://github.com/songlab-cal/tape"
-TAPE_FILES = "http://s3.amazonaws.com/songlabdata/proteindata/data_raw_pytorch"
+TAPE_FILES = "https://s3.amazonaws.com/songlabdata/proteindata/data_raw_pytorch"
 GENOMICS = "https://github.com/google-research/google-research/tree/master/genomics_ood"
 CATALOG = "https://www.tensorflow.org/datasets/catalog/genomics_ood"
 VALID: JsonView = {"validation_split": None, "test_split": "valid"}

@@ -68,10 +68,11 @@ def google_speech(raw: RawFolder) -> Iterator[Rows]:
 def voxceleb1(raw: RawFolder) -> Iterator[Rows]:
     """1,251 speakers; parts 1 and 2 of iden_split.txt train, part 3 is the test."""
     path = raw.find("iden_split.txt")
-    folder = raw.find("wav")
+    folders = raw.find_all("wav")  # one of each archive, or one of both
     raw.current = path
     for line in path.read_text(encoding="utf-8").splitlines():
         part, _, name = line.strip().partition(" ")
+        folder = next((one for one in folders if (one / name).is_file()), folders[0])
         if name and (file := raw.listed(folder / name, path)) is not None:
             split = {"1": "train", "2": "train", "3": "test"}[part]
             yield Rows(split, {"audio": file, "label": name.partition("/")[0]})

@@ -103,7 +103,7 @@ SPEECH = (
         uses=(Use("probe", "metamae_librispeech", "46.8 % accuracy (MetaMAE, Table 2)", LABELLED),),
         note="The authors' code takes the test files out of training by names that end with a line break, so that they stay in; "
         "here they are out: expect less.",
-        downloads=("http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz",),
+        downloads=("https://storage.googleapis.com/download.tensorflow.org/data/speech_commands_v0.02.tar.gz",),
     ),
     PaperData(
         name="voxceleb1",

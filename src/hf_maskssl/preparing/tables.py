@@ -88,6 +88,9 @@ def _cut_batches(raw: RawFolder, name: str, features: int, splits: Sequence[str]
     start = 0
     for batch in _batches(raw, name, features):
         values = np.stack([column.to_numpy(zero_copy_only=False) for column in batch.columns], axis=1)
+        unlabelled = np.flatnonzero(~np.isfinite(values[:, 0].astype(np.float64)))
+        if len(unlabelled):
+            raise ValueError(f"row {start + int(unlabelled[0])}: the label, in the first column, is empty")
         own = codes[start : start + len(values)]
         start += len(values)
         for code, split in enumerate(names):

@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import datasets
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import List, Value
+from datasets.features.features import list_of_np_array_to_pyarrow_listarray
 
 from .raw import Media
 from .record import Cell, ColumnKind
@@ -29,6 +31,10 @@ FEATURES: Mapping[ColumnKind, object] = {
 }
 
 
+class WrongCell(ValueError):
+    """A cell that is not of its column's type. Rows are held for a while, so the file that is being read may be a later one."""
+
+
 class SplitFile:
     """The Parquet file of a split.
 
@@ -42,7 +48,7 @@ class SplitFile:
     def __init__(
         self, path: Path, columns: Mapping[str, ColumnKind], labels: Sequence[str], keeps_paths: bool = False
     ) -> None:
-        self.columns, self.keeps_paths = columns, keeps_paths
+        self.split, self.columns, self.keeps_paths = path.stem, columns, keeps_paths
         features = datasets.Features({name: FEATURES[kind] for name, kind in columns.items()})
         schema = features.arrow_schema
         self.schema: pa.Schema = schema
@@ -61,11 +67,11 @@ class SplitFile:
         self._buffer.append(whole)
         self.rows += 1
         if len(self._buffer) >= GROUP_ROWS or self._bytes >= GROUP_BYTES:
-            self._flush()
+            self.flush()
 
     def add_batch(self, batch: pa.RecordBatch) -> None:
         """Write a batch, whose columns are cast to the file's types."""
-        self._flush()
+        self.flush()
         table = pa.Table.from_batches([batch]).select(list(self.columns)).cast(self.schema)
         for name, counter in self.values.items():
             for entry in pc.value_counts(table.column(name)).to_pylist():
@@ -76,10 +82,12 @@ class SplitFile:
 
     def close(self) -> None:
         """Write what is left. A split without rows is a file with columns and no rows."""
-        self._flush()
+        self.flush()
         self._writer.close()
 
     def _cell(self, value: Cell, kind: ColumnKind) -> Cell:
+        if isinstance(value, np.ndarray):
+            self._bytes += value.nbytes
         if kind not in ("image", "sound") or value is None:
             return value
         if isinstance(value, Media) and self.keeps_paths:
@@ -89,7 +97,22 @@ class SplitFile:
         self._bytes += len(content)
         return {"bytes": content, "path": value.path.name if isinstance(value, Media) else None}
 
-    def _flush(self) -> None:
-        if self._buffer:
-            self._writer.write_table(pa.Table.from_pylist(self._buffer, schema=self.schema))
-            self._buffer, self._bytes = [], 0
+    def flush(self) -> None:
+        """Write the rows that are held.
+
+        Raises:
+            WrongCell: A cell is not of its column's type.
+        """
+        buffer, self._buffer, self._bytes = self._buffer, [], 0
+        if buffer:
+            columns = [self._column(name, [row[name] for row in buffer]) for name in self.columns]
+            self._writer.write_table(pa.Table.from_arrays(columns, schema=self.schema))
+
+    def _column(self, name: str, values: list[Cell]) -> pa.Array:
+        kind = self.schema.field(name).type
+        try:
+            if isinstance(values[0], np.ndarray):  # lists of Python's numbers would take twenty times the memory
+                return list_of_np_array_to_pyarrow_listarray(values).cast(kind)
+            return pa.array(values, type=kind)
+        except (pa.ArrowException, TypeError) as error:
+            raise WrongCell(f"{self.split} split, column {name!r}: expected {kind}: {error}") from error
