@@ -35,11 +35,11 @@ def whole_files(folder: Path) -> dict[str, bytes]:
     content = {path.name: path.read_bytes() for path in folder.iterdir()}
     content |= {"a.csv": csv, "a.jsonl": lines, "a.json": json.dumps(table.to_pylist()).encode(), "a.txt": csv}
     return content | {
-        "a.csv.gz": gzip.compress(csv),
-        "a.jsonl.gz": gzip.compress(lines),
+        "a.csv.gz": gzip.compress(csv, mtime=0),
+        "a.jsonl.gz": gzip.compress(lines, mtime=0),
         "a.jsonl.xz": lzma.compress(lines),
         "a.jsonl.bz2": bz2.compress(lines),
-        "a.txt.gz": gzip.compress(csv),
+        "a.txt.gz": gzip.compress(csv, mtime=0),
     }
 
 
