@@ -362,11 +362,24 @@ def test_values_to_learn_are_cut_moved_and_scaled(write_parquet: Callable[..., s
         "crop_ratio": [1.0, 1.0],
     }
     mirrored: Any = prepare_data(data_arguments("parquet", **fields, **views, label_flips_x=True), config())
+    assert np.isnan(mirrored.train[0]["labels"][:, 0, -1]).all()  # what is not known stays so
     found = mirrored.train[0]["labels"][:, 1:]
     np.testing.assert_allclose(found[1:], expected[1:, 1:, ::-1], rtol=1e-6)
     np.testing.assert_allclose(found[0], 1 - expected[0, 1:, ::-1], atol=1e-6)
     with pytest.raises(ValueError, match=r"row 0, .*the map 'normal' has 3 channels, expected 4"):
         prepare_data(data_arguments("parquet", **fields, label_channels=4), config()).train[0]  # type: ignore[index]
+
+
+def test_rand_augment_turns_no_input_of_directions(write_parquet: Callable[..., str]) -> None:
+    pictures = columns(3)
+    path = write_parquet("train", rgb=pictures["rgb"], normals=pictures["rgb"])
+    shared = {"data_files": path, "kind": "multimodal", "augment": True}
+    shared |= {"input_column": {"rgb": "rgb", "normals": "normals"}}
+    turns = {"rand_augment_magnitude": 9}
+    normals = {"kind": "continuous", "num_channels": 3, "stride": 1}
+    both = config(modalities={"rgb": normals, "normals": normals})
+    with pytest.raises(ValueError, match=r"the modalities \['normals'\] hold \(flips_x\): leave RandAugment out"):
+        prepare_data(data_arguments("parquet", **shared, augmentation=turns), both)
 
 
 @pytest.mark.parametrize(

@@ -207,6 +207,46 @@ def test_statistics_of_long_series_count_every_value_once(
     assert (split.rows, split.lengths, split.windows, split.shorter) == (3, [7, 33, 50], 15 + 1 + 9, 1)
 
 
+@pytest.mark.parametrize("missing", [None, -999.0])
+def test_windows_of_a_gap_are_left_out(
+    missing: float | None, write_parquet: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = [float(step) for step in range(1, 41)]
+    holed = [*whole[:10], *[missing] * 20, *whole[30:]]
+    path = write_parquet("train", x=[whole, holed], y=[whole, holed])
+    args = data_arguments(
+        "parquet",
+        data_files=path,
+        kind="series",
+        input_column=["x", "y"],
+        window=8,
+        standardize="none",
+        invalid_value=missing,
+    )
+    with caplog.at_level("WARNING"):
+        rows = windowed(prepare_data(args, series_config(2, 8)))
+    assert rows.owners.tolist() == [0] * 5 + [1] * 4 and rows.starts[5:].tolist() == [0, 8, 24, 32]
+    assert "train split: 1 window, no step of which was observed, left out" in caplog.text
+    split = prepare_data(args, series_config(2, 8)).report.splits["train"]
+    assert (split.windows, split.windows_left_out) == (9, {"no step of which was observed": 1})
+    for epoch in range(30):
+        rows.set_epoch(epoch, 0)
+        assert all(np.isfinite(rows[number]["input_values"]).any() for number in range(9))
+    fixed = rows.fixed()
+    assert [np.nanmin(fixed[number]["input_values"]) for number in range(5, 9)] == [1, 9, 31, 33]
+
+
+@pytest.mark.parametrize("steps", [{"x": [[1.0, 2.0], [1.0]]}, {"x": [1.0, 2.0], "y": [1.0]}])
+def test_channels_that_are_not_equally_long_are_named(
+    steps: dict[str, Any], write_parquet: Callable[..., str]
+) -> None:
+    first = {name: [[0.0] * 9] * 2 if isinstance(cell[0], list) else [0.0] * 9 for name, cell in steps.items()}
+    path = write_parquet("train", **{name: [first[name], cell] for name, cell in steps.items()})
+    args = data_arguments("parquet", data_files=path, kind="series", input_column=list(steps), window=4)
+    with pytest.raises(ValueError, match=r"train split, row 1.*must be equally long, got the steps .*2.*1"):
+        prepare_data(args, series_config(2, 4))
+
+
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=6), st.integers(0, 2**31))
 def test_features_of_windows_become_those_of_rows(counts: list[int], seed: int) -> None:
     owners = np.repeat(np.arange(len(counts)), counts)
@@ -352,6 +392,26 @@ def test_labels_of_steps_become_that_of_a_window_or_a_series(tmp_path: Path) -> 
         ValueError, match="the label changes within group 'a', from 'cold' to 'warm': set data.window_label"
     ):
         labels()
+
+
+def test_windows_without_a_label_are_left_out_or_refused(tmp_path: Path) -> None:
+    frame = logger_rows({"a": list(range(20)), "b": list(range(8))})
+    frame["label"] = [None] * 8 + ["cold"] * 12 + ["warm"] * 8
+    frame.to_csv(tmp_path / "log.csv", index=False)
+    common = {"group_column": "who", "time_column": "when", "label_column": "label", "window_label": "majority"}
+    common |= {"data_files": str(tmp_path / "log.csv"), "kind": "series", "input_column": ["x"]}
+    args = data_arguments("csv", **common, window=8, pool_windows=False)
+    message = "row 0, column 'label': none of the steps 0 to 7, a window, has a label: .*data.drop_missing_labels"
+    with pytest.raises(ValueError, match=message):
+        prepare_data(args, series_config(1, 8))
+    args = data_arguments("csv", **common, window=8, pool_windows=False, drop_missing_labels=True)
+    data = prepare_data(args, series_config(1, 8))
+    rows = windowed(data)
+    assert rows.owners.tolist() == [0, 0, 1] and rows.starts.tolist() == [8, 12, 0]
+    assert data.report.splits["train"].windows_left_out == {"no step of which has a label": 1}
+    for epoch in range(20):
+        rows.set_epoch(epoch, 0)
+        assert [int(rows[number]["labels"]) for number in range(3)] == [0, 0, 1]
 
 
 def test_one_series_is_cut_in_time(tmp_path: Path) -> None:

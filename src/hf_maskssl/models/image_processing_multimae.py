@@ -245,6 +245,7 @@ class MultiMAEImageProcessor(SizesAsPairs, BaseImageProcessor):
         labels: Mapping[str, Pictures] | None = None,
         invalid: float = 0.0,
         changes: Changes | None = None,
+        label_invalid: float | None = None,
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """One sample, with the same view of all its pictures.
 
@@ -256,6 +257,8 @@ class MultiMAEImageProcessor(SizesAsPairs, BaseImageProcessor):
                 learn, which is cut and mirrored in the same way.
             invalid: Value of invalid pixels in the result, 0 or NaN.
             changes: Changes of the row's pictures: of the colours of rgb, and of the places of all.
+            label_invalid: Raw value of the pixels of a map of numbers that are not known: 0 in depth, NaN in others. None
+                where there is none.
 
         Returns:
             Modality -> (C, h, w) float32 or (h, w) int64; and label -> (H, W) int64 classes or float32 depth, or (C, H, W)
@@ -282,12 +285,12 @@ class MultiMAEImageProcessor(SizesAsPairs, BaseImageProcessor):
         if view is None:
             view = self.fixed_view(size) if generator is None else self.random_view(size, generator)
         check_view(view, size)
-        shown = view
         prepared = {
-            name: self._prepare(pictures[name], values, shown, size, invalid, changes) for name, values in raw.items()
+            name: self._prepare(pictures[name], values, view, size, invalid, changes) for name, values in raw.items()
         }
         targets = {
-            name: self._prepare_label(name, values, shown, size, changes) for name, values in raw_labels.items()
+            name: self._prepare_label(name, values, view, size, changes, label_invalid)
+            for name, values in raw_labels.items()
         }
         return prepared, targets
 
@@ -373,7 +376,13 @@ class MultiMAEImageProcessor(SizesAsPairs, BaseImageProcessor):
         return changes.erase(values) if changes is not None and picture.name == COLOURS else values
 
     def _prepare_label(
-        self, name: str, raw: Raw, view: View, size: tuple[int, int], changes: Changes | None
+        self,
+        name: str,
+        raw: Raw,
+        view: View,
+        size: tuple[int, int],
+        changes: Changes | None,
+        label_invalid: float | None,
     ) -> np.ndarray:
         def classes(part: View, target: tuple[int, int]) -> np.ndarray:
             ids = class_ids("the labels", raw, target, part, size, self.ignore_index)
@@ -384,6 +393,8 @@ class MultiMAEImageProcessor(SizesAsPairs, BaseImageProcessor):
             pixels = nearest_pixels(raw, target, part, size)[0]
             values = pixels.astype(np.float32)
             values = values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0).copy()
+            if label_invalid is not None:  # before anything changes the values
+                values[:, (values == np.float32(label_invalid)).all(axis=0)] = np.nan
             if name == "normals" and part.is_flipped:
                 values[0] = (np.float32(255.0) if pixels.dtype == np.uint8 else np.float32(0.0)) - values[0]
             return values if changes is None else changes.values(values)

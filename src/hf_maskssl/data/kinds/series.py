@@ -22,7 +22,7 @@ from ..tables.preparing import PreparedSplit, RawSplit
 from ..tables.report import DataReport
 from ..tables.sources import AnyDataset
 from ..tables.statistics import MomentsOfBatch, moments_of_parts
-from ..tables.windows import SeriesReader, WindowedRows, Windows, window_starts
+from ..tables.windows import SeriesReader, WindowedRows, Windows, cut_windows
 from .base import Fitted, Summary
 from .examples import Example, arrays
 from .guesses import ARRAYS, STEPS, Guess, first_rows, metamae
@@ -337,7 +337,16 @@ class SeriesKind(SeriesInputs[SeriesArguments]):
         label = args.label_column if args.labels_windows else None
         rule = label_rule(args.window_label) if label is not None else None
         stride = args.window if args.stride is None else args.stride
-        return Windows(tuple(args.input_columns()), args.window, stride, args.pool_windows, label, rule)
+        return Windows(
+            tuple(args.input_columns()),
+            args.window,
+            stride,
+            args.pool_windows,
+            label,
+            rule,
+            args.invalid_value,
+            args.drop_missing_labels,
+        )
 
     def describe_rows(
         self, splits: Mapping[str, RawSplit], args: SeriesArguments, processor: Processor, report: DataReport
@@ -353,9 +362,9 @@ class SeriesKind(SeriesInputs[SeriesArguments]):
             if args.window is not None or lengths.min() != lengths.max():
                 report.splits[name].lengths = [int(lengths.min()), int(np.median(lengths)), int(lengths.max())]
             if args.window is not None:
-                windows = self._windows(args)
-                counts = [len(window_starts(int(one), windows.size, windows.stride)) for one in lengths]
-                report.splits[name].windows = sum(counts)
+                cut = cut_windows(split.rows, self._windows(args), name)
+                report.splits[name].windows = len(cut.starts)
+                report.splits[name].windows_left_out = cut.left_out
                 report.splits[name].shorter = int((lengths < args.window).sum())
 
     def summary(self, args: SeriesArguments, config: PreTrainedConfig | None) -> Summary:

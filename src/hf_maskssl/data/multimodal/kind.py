@@ -114,9 +114,16 @@ class MultimodalKind(Kind[MultimodalArguments]):
         self, split: RawSplit, args: MultimodalArguments, config: PreTrainedConfig, fitted: Fitted
     ) -> PreparedSplit:
         is_drawn = args.augment and split.name == "train"
+        columns, processor = modality_columns(args, config), require_multimodal(fitted.processor)
+        turned = [name for name in columns if processor.pictures()[name].flips_x]
+        if turned and args.augmentation_entries.rand_augment_magnitude is not None:
+            raise ValueError(
+                "data.augmentation.rand_augment_magnitude turns pictures, but not the directions in them, which the modalities "
+                f"{turned} hold (flips_x): leave RandAugment out"
+            )
         preparer = MultimodalPreparer(
-            columns=modality_columns(args, config),
-            processor=require_multimodal(fitted.processor),
+            columns=columns,
+            processor=processor,
             label_column=args.label_column,
             labels=fitted.labels,
             label_scale=1.0 if args.label_scale is None else args.label_scale,

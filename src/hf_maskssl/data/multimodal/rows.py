@@ -150,7 +150,9 @@ class MultimodalPreparer(Preparer):
         if generator is not None and self.entries.changes_rows:
             changes = draw_changes(self.entries, generator.spawn(1)[0])  # views are drawn as without changes
         try:
-            inputs, label_maps = self.processor.prepare_row(sample, None, generator, maps, np.nan, changes)
+            inputs, label_maps = self.processor.prepare_row(
+                sample, None, generator, maps, np.nan, changes, self.label_invalid_value
+            )
             labels = self._labels(batch, place, label_maps)
         except ValueError as error:
             values = [batch[column][place] for column in self.used_columns]
@@ -172,10 +174,7 @@ class MultimodalPreparer(Preparer):
         if self.labels is None or self.label_column is None:
             return {}
         if "depth" in maps:
-            depth = maps["depth"]
-            if self.label_invalid_value is not None:
-                depth = np.where(depth == np.float32(self.label_invalid_value), np.float32(0.0), depth)
-            return {"labels": depth * np.float32(self.label_scale)}
+            return {"labels": maps["depth"] * np.float32(self.label_scale)}
         if isinstance(self.labels, ValueLabels):
             (values,) = maps.values()
             return {"labels": self._values(values, self.labels.channels)}
@@ -189,13 +188,10 @@ class MultimodalPreparer(Preparer):
         """(C, H, W) raw values -> (channels, H, W) float32 in the labels' unit, NaN where they are not known."""
         if len(values) < channels:
             raise ValueError(f"the map {self.label_column!r} has {len(values)} channels, expected {channels}")
-        is_known = np.isfinite(values)
-        if self.label_invalid_value is not None:
-            is_known &= ~(values == np.float32(self.label_invalid_value)).all(axis=0)
         values = values[:channels] * np.float32(self.label_scale)
         if self.label_clip is not None:
             values = np.clip(values, np.float32(self.label_clip[0]), np.float32(self.label_clip[1]))
-        return np.where(is_known[:channels], values, np.float32(np.nan))
+        return np.where(np.isfinite(values), values, np.float32(np.nan))
 
     @staticmethod
     def _stored(values: np.ndarray) -> np.ndarray:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ...terminal import counted
+
 REPORT_FILE = "data_report.json"  # beside the run
 NAMED_CLASSES = 20
 
@@ -25,6 +27,7 @@ class SplitReport:
         unseen: Column -> rows with a category that training did not have, which counts as missing.
         lengths: Steps of the shortest, the median and the longest series; None where all are equally long, or of other kinds.
         windows: Windows by which long series are read; None where they are read whole.
+        windows_left_out: Reason -> windows that were left out for it.
         shorter: Series that are shorter than a window, which is padded then.
     """
 
@@ -36,6 +39,7 @@ class SplitReport:
     unseen: dict[str, int] = field(default_factory=dict)
     lengths: list[int] | None = None
     windows: int | None = None
+    windows_left_out: dict[str, int] = field(default_factory=dict)
     shorter: int = 0
 
     def series_lines(self) -> list[str]:
@@ -47,6 +51,9 @@ class SplitReport:
         if self.windows is not None:
             padded = f"; {self.shorter:,} shorter series are padded" if self.shorter else ""
             found.append(f"  windows: {self.windows:,}{padded}")
+            found += [
+                f"  left out: {counted(count, 'window')}, {reason}" for reason, count in self.windows_left_out.items()
+            ]
         return found
 
 
