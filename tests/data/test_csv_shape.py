@@ -95,3 +95,39 @@ def test_a_folder_without_files_to_read_says_what_is_read(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="holds none of a table .* or sounds") as raised:
         source_values(str(tmp_path))
     assert len(str(raised.value)) < 300
+
+
+def test_a_cell_longer_than_the_csv_module_takes_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    long = json.dumps(list(range(60_000)))
+    path.write_text(f'x;series\n1,5;"{long}"\n2,5;"[1]"\n')
+    assert shape_of_csv(str(path)) == CsvShape(";", ",", ("x", "series"))
+
+
+def test_commas_between_thousands_are_no_decimals(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("x;y\n1,250;0.5\n2,500;1.5\n")
+    assert shape_of_csv(str(path)).decimal == "."
+
+
+def test_one_column_that_the_recipe_names_is_no_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text; of a report\nall is well\n")
+    args = data_arguments(
+        source="csv", data_files=str(path), kind="masked_text", tokenizer="t", input_column="text; of a report"
+    )
+    assert read_split(args, "train").num_rows == 1  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"delimiter": ";;"}, "data.delimiter: expected one character, got ';;'"),
+        ({"decimal": ""}, "data.decimal: expected one character, got ''"),
+        ({"delimiter": ",", "decimal": ","}, "data.delimiter and data.decimal are both ','"),
+        ({"source": "parquet", "delimiter": ";"}, "data.delimiter is ';' with data.source 'parquet'.*only for csv"),
+    ],
+)
+def test_characters_that_cut_no_file_are_refused(fields: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        data_arguments(**{"source": "csv", "data_files": "a", "kind": "tabular", "input_column": ["x"], **fields})

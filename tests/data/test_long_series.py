@@ -512,6 +512,13 @@ def test_json_cells_are_series(mode: dict[str, Any], channels: int, tmp_path: Pa
         np.testing.assert_allclose(found, np.atleast_2d(one), rtol=1e-6)
 
 
+def test_a_first_cell_without_entries_does_not_hide_the_others(tmp_path: Path) -> None:
+    pd.DataFrame({"s": ["[]", " [ ] ", "[1, 2]", "[3, 4]"]}).to_csv(tmp_path / "a.csv", index=False)
+    args = data_arguments("csv", data_files=str(tmp_path / "a.csv"), kind="series", input_column="s")
+    data = prepare_data(args, series_config(1, 2))
+    assert len(data.train) == 2 and data.report.splits["train"].left_out == {"nothing in column 's'": 2}
+
+
 def test_a_cell_that_is_no_list_is_named(tmp_path: Path) -> None:
     pd.DataFrame({"s": ["[1, 2]", "[1, 2", "[3, 4]"]}).to_csv(tmp_path / "a.csv", index=False)
     args = data_arguments("csv", data_files=str(tmp_path / "a.csv"), kind="series", input_column="s")

@@ -182,3 +182,9 @@ def make(kind: str, folder: Path) -> Made:
     AutoModelForPreTraining.from_config(config).save_pretrained(folder / "model")
     prepared.processor.save_pretrained(folder / "model")  # type: ignore[union-attr]
     return Made(str(folder / "model"), str(data), args)
+
+
+def assert_same_features(found: Any, expected: Any) -> None:
+    """Equal but for rounding in single precision, which is that of the largest of the numbers that were added up."""
+    expected = np.asarray(expected)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 * max(1.0, float(np.abs(expected).max())))

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from kinds import CASES, ROWS, Made
+from kinds import CASES, ROWS, Made, assert_same_features
 from transformers import AutoModel
 
 import hf_maskssl
@@ -60,7 +60,7 @@ def test_features_are_those_of_the_encoder(made: Get, tmp_path: Path, kind: str)
     it = made(kind)
     report = embed(it, tmp_path / "features.parquet", shard_rows=5)
     _, expected = by_hand(it)
-    np.testing.assert_allclose(features(tmp_path / "features.parquet"), expected, atol=2e-6)
+    assert_same_features(features(tmp_path / "features.parquet"), expected)
     table = pq.read_table(tmp_path / "features.parquet")
     assert table["row"].to_pylist() == list(range(ROWS)) and set(table["split"].to_pylist()) == {"train"}
     assert (report.rows, report.width) == expected.shape and report.done_before == 0
@@ -73,7 +73,7 @@ def test_features_of_tokens(made: Get, tmp_path: Path, kind: str) -> None:
     embed(it, tmp_path / "tokens.parquet", shard_rows=5, tokens=True)
     expected, _ = by_hand(it)
     table = pq.read_table(tmp_path / "tokens.parquet")
-    np.testing.assert_allclose(matrix(table["embedding"]), torch.cat(expected).numpy(), atol=2e-6)
+    assert_same_features(matrix(table["embedding"]), torch.cat(expected).numpy())
     places = [(row, token) for row, one in enumerate(expected) for token in range(len(one))]
     assert list(zip(table["row"].to_pylist(), table["token"].to_pylist(), strict=True)) == places
     lengths = {len(one) for one in expected}
@@ -92,7 +92,7 @@ def test_masked_text_becomes_texts_framed_as_in_training(made: Get, tmp_path: Pa
             model(**tokenizer(line, return_tensors="pt", truncation=True, max_length=12)).last_hidden_state[0].mean(0)
             for line in lines
         ]
-    np.testing.assert_allclose(features(tmp_path / "features.parquet"), torch.stack(expected).numpy(), atol=2e-6)
+    assert_same_features(features(tmp_path / "features.parquet"), torch.stack(expected).numpy())
     table = pq.read_table(tmp_path / "features.parquet")
     assert table["row"].to_pylist() == list(range(0, 2 * ROWS, 2))
     assert list(report.data.splits["train"].left_out.values()) == [ROWS - 1]
@@ -104,7 +104,7 @@ def test_pooling_is_a_choice(made: Get, tmp_path: Path) -> None:
     model = AutoModel.from_pretrained(it.model).eval()
     first = load_processor(it.model)(Path(it.data).read_text().split("\n")[0], return_tensors="pt")
     with torch.no_grad():
-        np.testing.assert_allclose(features(tmp_path / "own.parquet")[:1], model(**first).pooler_output, atol=2e-6)
+        assert_same_features(features(tmp_path / "own.parquet")[:1], model(**first).pooler_output)
 
 
 def test_a_recipe_gives_its_splits_and_labels(made: Get, tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_stream_gives_the_same(made: Get, tmp_path: Path) -> None:
     numbers = [*range(ROWS), ROWS + 2]
     assert whole.columns["row"].to_pylist() == stream.columns["row"].to_pylist() == numbers
     # A batch of a stream ends with its shard, where a row was left out: padding and so the last digit differ.
-    np.testing.assert_allclose(stream.values, whole.values, atol=2e-6)
+    assert_same_features(stream.values, whole.values)
     report = json.loads((tmp_path / "stream" / "embedding.json").read_text())
     assert report["complete"] and report["rows"] == ROWS + 1 and list(report["left_out_of_stream"].values()) == [2]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from datasets import Dataset, load_dataset
-from kinds import CASES, Made
+from kinds import CASES, Made, assert_same_features
 from PIL import Image
 from scipy.io import wavfile
 from transformers import AutoModel, AutoModelForPreTraining
@@ -51,7 +51,7 @@ def test_rows_of_this_process_are_those_of_the_files(made: Get, kind: str) -> No
         return
     files = hf_maskssl.embed(it.model, it.data, device="cpu", batch_size=4)
     # A picture's path is in the order of its class folder; PNG keeps 8 and 16 bit as they are.
-    np.testing.assert_allclose(found, files, atol=2e-6)
+    assert_same_features(found, files)
 
 
 def test_tables_arrays_and_data_sets(made: Get) -> None:
@@ -84,7 +84,7 @@ def test_tokens_are_a_list_of_arrays(made: Get) -> None:
     found = hf_maskssl.embed(it.model, texts, tokens=True, batch_size=3)
     assert [one.shape for one in found] == [(len(text), 16) for text in texts]
     alone = hf_maskssl.embed(it.model, texts[6:7], tokens=True)
-    np.testing.assert_allclose(found[6], alone[0], atol=2e-6)
+    assert_same_features(found[6], alone[0])
 
 
 def test_rows_may_lack_modalities(made: Get) -> None:
@@ -92,8 +92,8 @@ def test_rows_may_lack_modalities(made: Get) -> None:
     rows = raw_rows("multimodal", it.data)[:3]
     rows[1] = {"rgb": rows[1]["rgb"]}
     found = hf_maskssl.embed(it.model, rows)
-    np.testing.assert_allclose(found[1:2], hf_maskssl.embed(it.model, rows[1:2]), atol=2e-6)
-    np.testing.assert_allclose(found[1:2], hf_maskssl.embed(it.model, [rows[1]["rgb"]]), atol=2e-6)
+    assert_same_features(found[1:2], hf_maskssl.embed(it.model, rows[1:2]))
+    assert_same_features(found[1:2], hf_maskssl.embed(it.model, [rows[1]["rgb"]]))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from kinds import CASES, Made
+from kinds import CASES, Made, assert_same_features
 from PIL import Image
 from test_in_python import raw_rows
 from transformers import AutoModel, pipeline
@@ -22,12 +22,12 @@ def test_every_kind_of_row(made: Get, kind: str) -> None:
     rows = raw_rows(kind, it.data)[:4]
     extractor = pipeline(TASK, model=it.model, device="cpu")
     expected = hf_maskssl.embed(it.model, rows)
-    np.testing.assert_allclose([extractor(row) for row in rows], expected, atol=2e-6)
+    assert_same_features([extractor(row) for row in rows], expected)
     batched = extractor(rows, batch_size=3, return_tensors=True)
-    np.testing.assert_allclose(torch.stack(batched), expected, atol=2e-6)
+    assert_same_features(torch.stack(batched), expected)
     tokens = extractor(rows, batch_size=3, tokens=True, return_tensors=True)
     for found, alone in zip(tokens, hf_maskssl.embed(it.model, rows, tokens=True), strict=True):
-        np.testing.assert_allclose(found, alone, atol=2e-6)
+        assert_same_features(found, alone)
 
 
 def test_a_model_of_this_process_with_its_tokenizer(made: Get) -> None:
@@ -37,16 +37,16 @@ def test_a_model_of_this_process_with_its_tokenizer(made: Get) -> None:
     model, tokenizer = AutoModel.from_pretrained(it.model), AutoTokenizer.from_pretrained(it.model)
     model.name_or_path = ""
     found = pipeline(TASK, model=model, tokenizer=tokenizer, device="cpu")("acgt")
-    np.testing.assert_allclose(found, hf_maskssl.embed(it.model, ["acgt"])[0], atol=2e-6)
+    assert_same_features(found, hf_maskssl.embed(it.model, ["acgt"])[0])
 
 
 def test_transformers_own_pipelines(made: Get) -> None:
     """Text: every token, of tokenizers that add nothing the model does not expect. Pictures: of one modality."""
     words = made("masked_text")
     found = np.array(pipeline("feature-extraction", model=words.model, device="cpu")("a b c"))
-    np.testing.assert_allclose(found[0], hf_maskssl.embed(words.model, ["a b c"], tokens=True)[0], atol=2e-6)
+    assert_same_features(found[0], hf_maskssl.embed(words.model, ["a b c"], tokens=True)[0])
     image = made("image")
     path = sorted(raw.filename for raw in raw_rows("image", image.data))[0]  # type: ignore[attr-defined]
     extractor = pipeline("image-feature-extraction", model=image.model, device="cpu")
     found = np.array(extractor(path, pool=True))
-    np.testing.assert_allclose(found[0], hf_maskssl.embed(image.model, [Image.open(path)])[0], atol=2e-6)
+    assert_same_features(found[0], hf_maskssl.embed(image.model, [Image.open(path)])[0])

@@ -188,6 +188,7 @@ class DataArguments(ChosenSection):
         self._check_splits()
         self._check_cut()
         self._check_columns()
+        _check_csv(self)
         _check_scenes(self)
 
     @property
@@ -335,6 +336,18 @@ class DataArguments(ChosenSection):
     def label_columns(self) -> dict[str, str | None]:
         """Field -> the column that it names, for the fields that name columns of labels."""
         return {"label_column": self.label_column}
+
+
+def _check_csv(args: DataArguments) -> None:
+    """Refuse characters that cut no CSV file, and those of other sources."""
+    written = {"delimiter": args.delimiter, "decimal": args.decimal}
+    for name, value in written.items():
+        if len(value) != 1:
+            raise ValueError(f"data.{name}: expected one character, got {value!r}")
+        if args.source != "csv" and value != getattr(DataArguments, name):
+            raise ValueError(f"data.{name} is {value!r} with data.source {args.source!r}: it is only for csv; remove it")
+    if args.delimiter == args.decimal:
+        raise ValueError(f"data.delimiter and data.decimal are both {args.decimal!r}: expected two characters")
 
 
 def _check_scenes(args: DataArguments) -> None:

@@ -13,7 +13,9 @@ COMMA, POINT = ",", "."
 DELIMITERS = (COMMA, ";", "\t", "|")
 NAMES = {COMMA: "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
 LINES = 50  # first lines, which tell
+CHARACTERS = 100_000  # of a line that are looked at: the csv module refuses longer cells
 DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+([eE][-+]?\d+)?\s*")
+DECIMAL_POINT = re.compile(r"\s*[-+]?\d*\.\d+([eE][-+]?\d+)?\s*")
 MEASURED = re.compile(r"\s*(-\d+|[-+]?\d*[.,]\d+)([eE][-+]?\d+)?\s*")
 
 
@@ -54,7 +56,9 @@ def shape_of_csv(path: str) -> CsvShape:
     header = lines[:1]
     delimiter = max(DELIMITERS, key=lambda one: len(_cells(header, one)))
     cells = _cells(lines[1:], delimiter)
-    decimal = COMMA if delimiter != COMMA and any(map(DECIMAL_COMMA.fullmatch, cells)) else POINT
+    # Beside decimal points a comma stands between thousands.
+    has_commas = any(map(DECIMAL_COMMA.fullmatch, cells)) and not any(map(DECIMAL_POINT.fullmatch, cells))
+    decimal = COMMA if delimiter != COMMA and has_commas else POINT
     return CsvShape(delimiter, decimal, tuple(_cells(header, delimiter)))
 
 
@@ -76,4 +80,6 @@ def other_delimiter(columns: Sequence[str], delimiter: str) -> str | None:
 
 
 def _cells(lines: Sequence[str], delimiter: str) -> list[str]:
-    return [cell for row in csv.reader(lines, delimiter=delimiter) for cell in row]
+    """The cells of lines, each taken by itself: a quote that a line leaves open ends with it."""
+    shortened = ([line[:CHARACTERS]] for line in lines)
+    return [cell for line in shortened for row in csv.reader(line, delimiter=delimiter) for cell in row]

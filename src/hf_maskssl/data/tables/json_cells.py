@@ -31,7 +31,7 @@ def with_lists_read(
     found: dict[str, int] = {}
     for row in rows.take(LOOKED_AT):
         for name in columns or list(row):
-            if name not in found and isinstance(value := row.get(name), str):
+            if name not in found and isinstance(value := row.get(name), str) and not _is_empty(value):
                 found[name] = _depth(value)
     lists = ListsRead({name: depth for name, depth in found.items() if depth}, split)
     if not lists.columns:
@@ -71,12 +71,17 @@ class ListsRead:
     def _read(self, name: str, cell: object, index: int) -> object:
         if cell is None:
             return None
-        if cell != "[]" and (not isinstance(cell, str) or _depth(cell) != self.columns[name]):
+        if not isinstance(cell, str) or not (_is_empty(cell) or _depth(cell) == self.columns[name]):
             raise ValueError(
                 f"{self.split} split, row {index}, column {name!r}: expected {WORDS[self.columns[name]]}, as in the rows before, "
                 f"got {cell!r:.60}"
             )
-        return json.loads(str(cell))
+        return json.loads(cell)
+
+
+def _is_empty(text: str) -> bool:
+    """Whether a cell is a list without an entry, which tells nothing of the others."""
+    return text.strip().startswith("[") and not text.strip("[] \t\r\n")
 
 
 def _depth(text: str) -> int:

@@ -133,8 +133,9 @@ def _load(args: DataArguments, source: str, split: str, data_dir: str | None, da
     if source != "csv":
         return load()
     rows = load()
+    named = {*args.input_columns(), *args.label_columns().values()}
     other = other_delimiter(column_names(rows), args.delimiter)
-    if other is not None:
+    if other is not None and not named & set(column_names(rows)):
         raise ValueError(other)
     rows = with_words_kept(rows, args, load)
     return with_lists_read(rows, args.input_columns(), split) if args.reads_lists else rows
