@@ -1,5 +1,6 @@
 """Series of unequal length, windows of long ones, loggers' tables and JSON cells: against slow, obvious references."""
 
+import dataclasses
 import json
 import pickle
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from data_configs import channels_last, image_config, series_config
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModel
@@ -392,6 +393,17 @@ def test_labels_of_steps_become_that_of_a_window_or_a_series(tmp_path: Path) -> 
         ValueError, match="the label changes within group 'a', from 'cold' to 'warm': set data.window_label"
     ):
         labels()
+
+
+def test_names_of_classes_stay() -> None:
+    names = ["rest", "walk", "fall"]
+    frame = logger_rows({"a": list(range(20))}).assign(label=[0] * 8 + [2] * 12)
+    rows = Dataset.from_pandas(frame, preserve_index=False).cast_column("label", ClassLabel(names=names))
+    table = LoggerTable(("x",), "who", "when", label="label", label_rule="majority")
+    assert read_logger(rows, table, "train").features["label"].names == names
+    kept = read_logger(rows, dataclasses.replace(table, keeps_labels=True), "train")
+    assert kept.features["label"].feature.names == names
+    assert [part.features for part in cut_in_time(kept, ["x", "label"], 0.2)] == [kept.features] * 2
 
 
 def test_windows_without_a_label_are_left_out_or_refused(tmp_path: Path) -> None:

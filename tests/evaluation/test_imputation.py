@@ -63,6 +63,17 @@ def test_what_is_missing_is_what_the_model_predicts_of_masked_features(method: s
     np.testing.assert_allclose(found.data.iloc[4][["c", "d", "e"]].astype(float), expected[2:5], rtol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["Int64", "double[pyarrow]", "object"])
+def test_holes_of_columns_of_any_type_are_filled(dtype: str, table: pd.DataFrame) -> None:
+    model, processor = model_of("metamae", 6, patch_size=1), table_processor("metamae")
+    table[FEATURES] = table[FEATURES].round()
+    typed = table.assign(c=table["c"].astype(dtype), d=table["d"].astype(dtype))
+    found = impute(model, typed, processor).data
+    plain = impute(model, table, processor).data
+    assert (found["c"].dtype == object) == (dtype == "object")
+    np.testing.assert_array_equal(found[FEATURES].to_numpy(dtype=float), plain[FEATURES].to_numpy())
+
+
 def test_a_model_that_learnt_the_data_is_better_than_their_means(table: pd.DataFrame, tmp_path: Path) -> None:
     """Every feature is the same number: an error of a fraction of the mean's, and the estimate is the truth's."""
     generator = np.random.default_rng(0)

@@ -345,7 +345,9 @@ def _check_csv(args: DataArguments) -> None:
         if len(value) != 1:
             raise ValueError(f"data.{name}: expected one character, got {value!r}")
         if args.source != "csv" and value != getattr(DataArguments, name):
-            raise ValueError(f"data.{name} is {value!r} with data.source {args.source!r}: it is only for csv; remove it")
+            raise ValueError(
+                f"data.{name} is {value!r} with data.source {args.source!r}: it is only for csv; remove it"
+            )
     if args.delimiter == args.decimal:
         raise ValueError(f"data.delimiter and data.decimal are both {args.decimal!r}: expected two characters")
 

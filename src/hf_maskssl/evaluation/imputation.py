@@ -220,7 +220,7 @@ def _like(
         for place in holed:
             column, is_hole, values = table[names[place]], was_missing[:, 0, place], filled[:, 0, place]
             if not processor.is_category(place):
-                columns[names[place]] = column.where(~is_hole, values)
+                columns[names[place]] = _with_numbers(column, is_hole, values)
                 continue
             cells = np.array(_cells(values, place, processor), dtype=object)
             whole = column.astype(object).where(~is_hole, cells)
@@ -234,6 +234,15 @@ def _like(
         rows = zip(filled, lengths, shapes, strict=True)
         return [values[:, :length].reshape(shape) for values, length, shape in rows]
     return [_filled_row(row, filled[number, 0], was_missing[number, 0], processor) for number, row in enumerate(data)]
+
+
+def _with_numbers(column: Any, is_hole: np.ndarray, values: np.ndarray) -> Any:
+    """A pandas Series with numbers (n,) in its holes (n,): float64, or objects where it held texts or objects."""
+    if isinstance(column.dtype, np.dtype) and column.dtype != object:
+        return column.where(~is_hole, values)
+    # Nullable whole numbers and columns of Arrow take no fraction.
+    whole = column.astype(object).where(~is_hole, values)
+    return whole.astype(np.float64) if column.dtype.kind in "biuf" else whole
 
 
 def _cells(values: np.ndarray, feature: int, processor: SeriesFeatureExtractor) -> list[Cell]:

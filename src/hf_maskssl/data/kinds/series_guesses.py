@@ -15,6 +15,7 @@ from ..looking import columns_of, is_feature
 from ..tables.columns import INDEX_COLUMN
 from ..tables.loggers import LoggerTable, clock_of, read_logger
 from ..tables.windows import SeriesReader, window_starts
+from .guesses import ROW_NAMES
 
 # Names that a column of times, of the series that a row belongs to, and of row numbers usually has.
 TIME_NAMES = ("time", "timestamp", "datetime", "date", "t", "ts", "seconds", "elapsed", "time_s", "time_ms")
@@ -34,7 +35,6 @@ GROUP_NAMES = (
     ),
     *("trial", "run", "station", "site", "vehicle", "user", "episode", "id"),
 )
-ROW_NAMES = ("index", "row", "row_id", "unnamed: 0")
 FEWEST_ROWS = 20  # of a table whose times are taken for steps
 FEWEST_STEPS = 3  # numbered columns of a wide table
 REGULAR = 0.2  # steps so near to the median are regular ones; half of all must be

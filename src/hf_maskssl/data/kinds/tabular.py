@@ -26,7 +26,7 @@ from ..tables.sources import AnyDataset
 from ..tables.sources import column_names as columns_of_rows
 from ..tables.table_columns import holds_categories, unseen_categories
 from .base import Fitted, Summary
-from .guesses import NUMBERS, Guess, first_rows, metamae
+from .guesses import NUMBERS, ROW_NAMES, Guess, first_rows, metamae
 from .numeric import NumericArguments
 from .preparers import ArrayInput, NumericInput, SampleProcessor, TableInput
 from .series import SeriesInputs, is_of_table, takes_channels_last
@@ -40,8 +40,6 @@ from .table_features import (
     named_categories,
 )
 
-# Names of columns that count rows.
-ROW_NAMES = ("id", "index", "row", "row_id", "unnamed: 0")
 FEWEST_GUESSED = 2  # columns of numbers that make a table
 FEWEST_NUMBERED = 20  # rows of a table whose numbering is no chance
 
@@ -173,14 +171,17 @@ class TabularKind(SeriesInputs[TabularArguments]):
         lists = [name for name in columns_of(rows, is_list_of_numbers) if name != label]
         numbers = [name for name in columns_of(rows, is_feature) if name != label]
         if len(lists) == 1 and not numbers:
-            length = len(first_rows(rows, 1)[0][lists[0]])
+            lengths = [len(row[lists[0]]) for row in first_rows(rows) if row[lists[0]] is not None]
+            if not any(lengths):
+                return None
+            length = max(lengths)
             return self._guess(f"lists of {length} numbers", {"input_column": lists[0]}, length, [])
         counts = guess_categories(rows, label)
         if len(set(numbers) | set(counts)) < FEWEST_GUESSED:
             return None
         without = {} if label is None else {"label_column": label}
         columns, left_out = numeric_columns(rows, without, also=counts)
-        read = [name for name in columns if name.lower() not in ROW_NAMES]
+        read = [name for name in columns if name.lower() not in ("id", *ROW_NAMES)]
         dropped = [*left_out, *(name for name in columns if name not in read)]
         dropped = [name for name in dropped if name != label]
         remarks = (

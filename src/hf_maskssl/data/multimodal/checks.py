@@ -22,7 +22,7 @@ from .arguments import MultimodalArguments
 from .classes import ids_of_map
 
 # Part of every cache key: raise it when prepared values change, so that old caches are not taken for new ones.
-MULTIMODAL_VERSION = 4
+MULTIMODAL_VERSION = 5
 CHECK_ROWS = 32  # rows whose pictures are opened together
 UNREADABLE_SHARE = 0.01
 NAMED_ROWS = 5

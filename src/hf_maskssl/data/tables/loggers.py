@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset
+from datasets import Dataset, DatasetInfo, LargeList
 from datasets.fingerprint import Hasher
 
 from .columns import require_columns
@@ -104,8 +104,9 @@ def read_logger(rows: Dataset, table: LoggerTable, split: str, tells: bool = Tru
     found = Dataset(joined, fingerprint=fingerprint)
     kept = {name: feature for name, feature in features.items() if name in columns and found.features[name] != feature}
     for name, feature in kept.items():
-        if name not in channels and not (name == table.label and table.keeps_labels):
-            found = found.cast_column(name, feature)  # such as the names of classes
+        if name not in channels:  # such as the names of classes
+            is_kept = name == table.label and table.keeps_labels
+            found = found.cast_column(name, LargeList(feature) if is_kept else feature)
     if tells:
         _tell(found, table, period, split)
     return found
@@ -364,7 +365,8 @@ def cut_in_time(rows: Dataset, columns: Sequence[str], fraction: float) -> tuple
             whole = pa.LargeListArray.from_arrays(offsets, pa.concat_arrays(taken))
             table = table.set_column(table.column_names.index(name), name, whole)
         fingerprint = Hasher.hash([rows._fingerprint, fraction, number])
-        parts.append(Dataset(table.replace_schema_metadata(), fingerprint=fingerprint))
+        info = DatasetInfo(features=rows.features)
+        parts.append(Dataset(table.replace_schema_metadata(), info=info, fingerprint=fingerprint))
     logger.info(
         "one series: its last %d of %d steps are the validation split", int((lengths - cuts)[0]), int(lengths[0])
     )
