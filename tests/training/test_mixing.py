@@ -122,3 +122,9 @@ def test_runs_are_mixed_and_repeat(tmp_path: Path) -> None:
         ValueError, match=r"finetuning.mixup=0.5 mixes classes of rows, but data.task is 'depth_estimation'"
     ):
         Finetuner(recipe)
+
+
+def test_rows_that_lack_modalities_are_not_mixed(tmp_path: Path) -> None:
+    recipe = make_dense(tmp_path, "classification", None, {"allow_missing": True}, inputs=["rgb"], cutmix=1.0)
+    with pytest.raises(ValueError, match=r"rows of this data lack values or modalities .*: leave mixing out"):
+        Finetuner(recipe)

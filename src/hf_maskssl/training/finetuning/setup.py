@@ -92,6 +92,13 @@ class FinetuningSetup:
                     f"finetuning.{name}={vars(self.args)[name]} mixes classes of rows, but data.task is {self.task!r}: leave it "
                     "out."
                 )
+        train = self.data.report.splits.get("train")
+        lacks = self.recipe.data.may_lack_columns or (train is not None and train.missing_share is not None)
+        if lacks and (self.args.mixup or self.args.cutmix):
+            raise ValueError(
+                "finetuning.mixup and finetuning.cutmix mix whole pictures, but rows of this data lack values or modalities "
+                "(data.allow_missing, data.invalid_value, NaN): leave mixing out."
+            )
         if self.task not in ("regression", "depth_estimation", "dense_regression") and self.num_labels < 2:
             raise ValueError(f"data.label_column: expected at least two classes, found {self.data.label_names}.")
         wanted = self.args.labelled_samples
