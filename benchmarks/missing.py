@@ -190,7 +190,9 @@ def trees(rows: dict[str, Rows], categories: np.ndarray, seed: int) -> float:
     """Test accuracy of gradient boosting on the holed raw rows."""
     flat = {split: part.values.reshape(len(part.values), -1) for split, part in rows.items()}
     flags = categories if len(categories) == flat["train"].shape[1] else None
-    model = HistGradientBoostingClassifier(categorical_features=flags, random_state=seed)
+    # scikit-learn's 20 rows a leaf leave a set of 40 rows without a single cut.
+    leaf = max(1, min(20, len(flat["train"]) // 20))
+    model = HistGradientBoostingClassifier(min_samples_leaf=leaf, categorical_features=flags, random_state=seed)
     model.fit(flat["train"], rows["train"].labels)
     return float(model.score(flat["test"], rows["test"].labels))
 
