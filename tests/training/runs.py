@@ -167,6 +167,22 @@ def write_mixed(path: Path) -> dict[str, Any]:
     return {**found, "category_columns": ["b", "d", "e"]}
 
 
+def write_long(path: Path) -> dict[str, Any]:
+    """Seven series with a gap, and the data section that reads them by windows of six steps."""
+    random = np.random.default_rng(0)
+    rows = [random.normal(size=length).round(4).tolist() for length in (40, 6, 25, 3, 31, 18, 50)]
+    rows[0][10:22] = [float("nan")] * 12
+    pd.DataFrame({"s": rows}).to_parquet(path)
+    return {
+        "source": "parquet",
+        "data_files": str(path),
+        "kind": "series",
+        "input_column": "s",
+        "window": 6,
+        "scale": 1.0,
+    }
+
+
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     """What a finished run, or one of its checkpoints, holds."""
     return load_file(folder / "model.safetensors")

@@ -1,5 +1,6 @@
 """Real processes: two of them in step, and one that is killed."""
 
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -60,7 +61,9 @@ def assert_one_run(folder: Path, state: RunState, expected: Path) -> None:
     for name, value in weights(expected).items():
         torch.testing.assert_close(weights(folder)[name], value, rtol=1e-3, atol=2e-4)
     first, second = (torch.load(folder / f"process-{process}.pt") for process in (0, 1))
-    assert_same_weights({key.removeprefix("module."): part for key, part in first.items()}, weights(folder))
+    named = {key.removeprefix("module."): part for key, part in first.items()}
+    # A tied weight has a second name in memory.
+    assert_same_weights({key: named[key] for key in weights(folder)}, weights(folder))
     if second:  # FSDP gathers the weights on the main process alone
         assert_same_weights(first, second)
 
@@ -235,31 +238,55 @@ def test_a_signal_at_any_moment(number: signal.Signals, tmp_path: Path, resumed_
     assert_same_weights(weights(tmp_path / "run"), weights(tmp_path / "whole"))
 
 
-@pytest.mark.slow
-def test_two_processes_go_on_from_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With another length, where new and interpolated weights must be the same on both, and most others are frozen."""
-    train(make_recipe(tmp_path / "first", model=SMA_MODEL | {"image_size": [8, 8]}, max_steps=2))
-    more = {
-        "model": SMA_MODEL | {"decoder_mask_token": True, "decoder_shared_positions": False},
-        "init_from": str(tmp_path / "first"),
-        "max_steps": 6,
+def begun_for_two(tmp_path: Path) -> dict[str, dict[str, Any]]:
+    """A run of each method that begins from another's weights, most of them with another input."""
+    train(make_recipe(tmp_path / "digits", {"image_size": [8, 8]}, max_steps=2))
+    train(make_recipe(tmp_path / "sma", SMA_MODEL | {"image_size": [8, 8]}, max_steps=2))
+    rgb = NO_KEY_BIAS | {"modalities": {"rgb": RGB}}
+    train(make_recipe(tmp_path / "rgb", rgb, FEW_SCENES | {"input_column": {"rgb": "rgb"}}, max_steps=2))
+    sentences = write_sentences(tmp_path, {"train": 12})
+    bert = BERT_MODEL | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    train(make_recipe(tmp_path / "bert", bert, sentences, max_steps=2))
+    every: dict[str, Any] = {"max_steps": 4, "save_steps": 2}
+    more = SMA_MODEL | {"decoder_mask_token": True, "decoder_shared_positions": False}
+    added = {"model": NO_KEY_BIAS, "data": FEW_SCENES, "init_freeze": True}
+    begun: dict[str, dict[str, Any]] = {
+        "digits": {},
+        "sma": {"model": more},
+        "rgb": added,
+        "bert": {"model": bert | {"max_position_embeddings": 64}, "data": sentences},
     }
-    scenes: dict[str, Any] = {"data": FEW_SCENES, "max_steps": 4}
-    train(make_recipe(tmp_path / "rgb", model=NO_KEY_BIAS | {"modalities": {"rgb": RGB}}, **without_depth(scenes)))
-    added = scenes | {"model": NO_KEY_BIAS, "init_from": str(tmp_path / "rgb"), "init_freeze": True}
-    cases = {"grown": more, "added": added}
-    files = [
-        write_recipe(make_recipe(tmp_path / name, **case), tmp_path / f"{name}.yaml") for name, case in cases.items()
-    ]
-    launch(EXAMPLES / "accelerate" / "two_cpu_processes.yaml", [str(FOLDER / "launched.py"), *map(str, files)])
+    return {name: {**every, **fields, "init_from": str(tmp_path / name)} for name, fields in begun.items()}
+
+
+def test_two_processes_begin_from_a_checkpoint_and_are_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New and interpolated weights are the same on both; a resumed run does not need what it began from."""
+    cases = begun_for_two(tmp_path)
+    config, script = EXAMPLES / "accelerate" / "two_cpu_processes.yaml", str(FOLDER / "launched.py")
+
+    def run(ending: str, **changes: Any) -> None:
+        files = []
+        for name, fields in cases.items():
+            recipe = make_recipe(tmp_path / f"{name}-{ending}", **fields, **changes)
+            files.append(str(write_recipe(recipe, tmp_path / f"{name}-{ending}.yaml")))
+        launch(config, [script, *files])
+
+    run("two")
+    monkeypatch.setattr(MetaMAEForPretraining, "_draw", draws_of_the_sample)
     monkeypatch.setattr(SMAForMaskedModeling, "_choose_queries", queries_of_the_sample)
     monkeypatch.setattr(MultiMAEForPretraining, "_draw_visible", tokens_of_the_sample)
     for name, fields in cases.items():
         _, state = train(make_recipe(tmp_path / f"{name}-alone", **fields, batch_size=8))
-        assert_one_run(tmp_path / name, state, tmp_path / f"{name}-alone")
-    before, after = weights(tmp_path / "rgb"), weights(tmp_path / "added")
+        assert_one_run(tmp_path / f"{name}-two", state, tmp_path / f"{name}-alone")
+    before, after = weights(tmp_path / "rgb"), weights(tmp_path / "rgb-two")
     assert_same_weights({key: after[key] for key in before}, before)
-
-
-def without_depth(fields: dict[str, Any]) -> dict[str, Any]:
-    return fields | {"data": fields["data"] | {"input_column": {"rgb": "rgb"}}}
+    for name in cases:
+        shutil.copytree(tmp_path / f"{name}-two", tmp_path / f"{name}-again")
+        shutil.rmtree(tmp_path / f"{name}-again" / "checkpoint-00000004")
+        shutil.rmtree(tmp_path / name)
+    run("again", resume=True)
+    for name in cases:
+        assert RunState(**checkpoints.read_state(tmp_path / f"{name}-again")).step == 4
+        assert_same_weights(weights(tmp_path / f"{name}-again"), weights(tmp_path / f"{name}-two"))

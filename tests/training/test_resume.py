@@ -25,6 +25,7 @@ from runs import (
     weights,
     without_time,
     write_holes,
+    write_long,
     write_mixed,
     write_text,
 )
@@ -44,10 +45,12 @@ CASES: dict[str, dict[str, Any]] = {
     "ragged_tokens": {"model": TEXT_MODEL | DROPOUT, "data": "text", "lr_scheduler_type": "linear"},
     "holed_table": {"model": TABLE_MODEL | DROPOUT, "data": "holes", "gradient_accumulation_steps": 2},
     "mixed_table": {"model": MIXED_MODEL | DROPOUT, "data": "mixed", "gradient_accumulation_steps": 2},
+    "windows": {"model": TABLE_MODEL | DROPOUT, "data": "long", "num_workers": 1},
 }
 
 
 TEXTS = tempfile.TemporaryDirectory()  # whose path a run's state names
+LONG = functools.cache(write_long)  # rows that are read anew each time are known by the time of their file
 PLAIN_RUN: dict[str, Any] = {"model": PLAIN_MAE, "max_steps": 6, "save_steps": 2, "save_total_limit": 3}
 
 
@@ -59,6 +62,8 @@ def recipe_of(case: str, tmp_path: Path, name: str, **changes: Any) -> Pretraini
         fields["data"] = write_holes(Path(TEXTS.name) / "table.csv")
     if fields.get("data") == "mixed":
         fields["data"] = write_mixed(Path(TEXTS.name) / "mixed.csv")
+    if fields.get("data") == "long":
+        fields["data"] = LONG(Path(TEXTS.name) / "long.parquet")
     settings = {"max_steps": 12, "save_steps": 3, "logging_steps": 5, "batch_size": 4}
     return make_recipe(tmp_path / name, **(settings | fields | changes))
 
