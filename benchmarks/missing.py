@@ -42,6 +42,7 @@ PATTERNS = ("single", "blocks")
 VARIANTS = {"mask": "masked", "mean": "means in the holes", "trees": "HistGradientBoosting"}
 FILLERS = {"model": "the model", "mean": "means", "neighbours": "5 nearest rows", "iterative": "IterativeImputer"}
 MEAN_BLOCK = 4  # columns or time steps
+BATCH_SIZES = {"higgs_small": 128, "mixed": 128, "japanese_vowels": 40, "basic_motions": 40}
 MOST_ITERATIVE = 64  # columns of IterativeImputer, whose time grows with their square
 MIXED_ROWS = {"train": 3000, "test": 1000}
 NUMBERS, CATEGORIES = ("a", "b", "c", "d", "income"), ("plan", "region", "active", "colour")
@@ -132,7 +133,8 @@ def frame_of(values: np.ndarray, labels: np.ndarray, is_mixed: bool) -> pd.DataF
 def recipe_of(name: str, folder: Path, steps: int, seed: int) -> PretrainingRecipe:
     """The recipe of a set, on the files of a folder; that of the mixed table is higgs_small's with its columns."""
     settings: dict[str, Any] = {"training.seed": seed, "training.output_dir": folder / "run"}
-    settings |= {"training.max_steps": steps, "training.warmup_steps": steps // 10, "training.batch_size": 40}
+    settings |= {"training.max_steps": steps, "training.warmup_steps": steps // 10}
+    settings |= {"training.batch_size": BATCH_SIZES[name]}
     settings |= {"training.save_steps": 0, "training.picture_steps": 0, "training.quiet": "true"}
     settings |= {"training.logging_steps": max(1, steps // 5), "probe.every_steps": 0}
     settings |= {"data.data_dir": folder, "data.cache": "false"}
@@ -316,10 +318,10 @@ def main() -> None:
     os.environ.setdefault("HF_MASKSSL_SHARED", str(ROOT.parent / "shared"))
     RUNS.mkdir(parents=True, exist_ok=True)
     if not options.tables_only:
-        for seed in options.seeds:
-            for name in options.sets:
-                for share in options.shares:
-                    for pattern in options.patterns if share else ("single",):
+        for pattern, share in [(one, share) for one in options.patterns for share in options.shares]:
+            if share or pattern == "single":  # nothing removed is the same in both
+                for seed in options.seeds:
+                    for name in options.sets:
                         measure(name, share, pattern, seed, options.steps)
     write_tables()
 
