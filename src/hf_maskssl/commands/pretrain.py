@@ -31,7 +31,7 @@ from ..hub.publish import publish
 from ..recipes import RECIPE_ENDINGS, recipe_names
 from ..scripts import OneLineErrors, recipe_words
 from ..terminal import wrapped
-from ..training import load_pretraining_recipe, pretrain
+from ..training import load_pretraining_recipe, pretrain, with_mask_ratio
 from ..training.own_data import recipe_from_data
 
 DEFAULT_MINUTES = 10.0
@@ -42,7 +42,7 @@ def main() -> None:
     path, overrides = recipe_words(str(__doc__))
     if is_data(path):
         path, overrides = written_recipe(path, overrides)
-    recipe = load_pretraining_recipe(path, overrides)
+    recipe = with_mask_ratio(load_pretraining_recipe(path, overrides))
     state = pretrain(recipe, write_card=write_model_card)
     repo_id = recipe.training.hub_model_id
     if recipe.training.push_to_hub and repo_id and not state.interrupted and PartialState().is_main_process:

@@ -12,6 +12,7 @@ except ImportError as error:
 
 from .pretraining.arguments import PretrainingArguments, PretrainingRecipe, load_pretraining_recipe
 from .pretraining.loop import Pretrainer, pretrain
+from .pretraining.mask_ratio import with_mask_ratio
 from .pretraining.state import NonFiniteLossError, RunState
 from .pretraining.watching import OnlineProbe, Watcher, recipe_watchers
 
@@ -26,4 +27,5 @@ __all__ = [
     "load_pretraining_recipe",
     "pretrain",
     "recipe_watchers",
+    "with_mask_ratio",
 ]

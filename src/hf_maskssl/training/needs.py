@@ -35,6 +35,7 @@ from .finetuning.trials import Trials
 from .pretraining.arguments import PretrainingRecipe, load_pretraining_recipe
 from .pretraining.console import device_words, number
 from .pretraining.loop import Pretrainer
+from .pretraining.mask_ratio import with_default_ratio
 
 # Training rows that are prepared for some steps, at least: classes are looked for, and texts may be joined to a sequence.
 FEWEST_ROWS, TEXTS_OF_A_SEQUENCE = 256, 64
@@ -120,6 +121,7 @@ def describe(path: str | Path, overrides: Sequence[str] = (), steps: int = 3) ->
 
 
 def _describe_pretraining(recipe: PretrainingRecipe, steps: int) -> Description:
+    recipe = with_default_ratio(recipe)
     config, args = build_config(recipe.model), recipe.training
     report = read_data(recipe.data, config, complete=True).report
     per_step = args.batch_size * args.gradient_accumulation_steps

@@ -67,6 +67,8 @@ class PretrainingArguments:
             serves all batches, and their masks are drawn at that length.
         logging_steps: Number of steps between two lines of the log and the trackers, which hold means over these steps.
         eval_steps: Number of steps between two validation losses; 0 means never.
+        auto_mask_steps: Number of steps of the first short runs by which `model.mask_ratio: auto` chooses a ratio
+            (`training.pretraining.mask_ratio`); the later ones take twice as many, and four times.
         eval_batches: Largest number of batches that a validation loss is taken from.
         save_steps: Number of steps between two checkpoints; 0 means one checkpoint, at the end.
         save_total_limit: Number of checkpoints to keep, beside the best one.
@@ -111,6 +113,7 @@ class PretrainingArguments:
     data_on_device: bool = False
     logging_steps: int = 50
     eval_steps: int = 0
+    auto_mask_steps: int = 100
     eval_batches: int = 20
     save_steps: int = 5000
     save_total_limit: int = 2
@@ -127,7 +130,9 @@ class PretrainingArguments:
 
     RANGES: ClassVar[dict[str, Range]] = {
         **dict.fromkeys(("max_steps", "batch_size", "gradient_accumulation_steps"), AT_LEAST_1),
-        **dict.fromkeys(("logging_steps", "eval_batches", "save_total_limit", "shuffle_buffer"), AT_LEAST_1),
+        **dict.fromkeys(
+            ("logging_steps", "eval_batches", "auto_mask_steps", "save_total_limit", "shuffle_buffer"), AT_LEAST_1
+        ),
         **dict.fromkeys(("warmup_steps", "eval_steps", "save_steps", "picture_steps", "num_workers"), AT_LEAST_0),
         **dict.fromkeys(("learning_rate", "max_grad_norm", "adam_epsilon"), ABOVE_0),
         **dict.fromkeys(("adam_beta1", "adam_beta2"), SHARE_BELOW_1),

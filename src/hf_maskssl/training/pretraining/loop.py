@@ -85,6 +85,11 @@ class Pretrainer:
         write_card: CardWriter | None = None,
         watchers: Sequence[Watcher] | None = None,
     ) -> None:
+        if recipe.model.get("mask_ratio") == "auto":
+            raise ValueError(
+                "model.mask_ratio: auto is chosen by hf_maskssl.training.with_mask_ratio(recipe), as hf-maskssl pretrain does, "
+                "before the run"
+            )
         self.recipe = recipe
         self.args: PretrainingArguments = recipe.training
         self.write_card = write_card
