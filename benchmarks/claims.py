@@ -29,7 +29,7 @@ import datasets
 import torch
 from common import RESULTS, ROOT
 from evidence.claim import Claim, load_claims
-from evidence.execute import DONE, InterruptedRun, execute, pretrain
+from evidence.execute import InterruptedRun, execute, pretrain
 from evidence.runs import Run, plan_run, read_results
 from evidence.schedule import Candidate, Schedule
 from evidence.slices import write_slices
@@ -39,6 +39,7 @@ from filelock import FileLock, Timeout
 import hf_maskssl
 from hf_maskssl.evaluation.reports import markdown_table
 from hf_maskssl.scripts import OneLineErrors, run_script
+from hf_maskssl.training.sweeps.encoders import DONE
 
 CLAIMS = Path(__file__).resolve().parent / "claims"
 RUNS = RESULTS / "claims"

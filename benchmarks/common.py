@@ -1,4 +1,4 @@
-"""What the benchmarks share: where results lie, what the machine is called, means over seeds, grouped bars."""
+"""What the benchmarks share: where results lie, what the machine is called, means over seeds."""
 
 import dataclasses
 import json
@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.axes import Axes
 
-from hf_maskssl.evaluation.statistics import mean_interval
+from hf_maskssl.evaluation.statistics import Interval, interval_of
 from hf_maskssl.files import write_json
 from hf_maskssl.training import Pretrainer, PretrainingRecipe
 
@@ -79,26 +78,9 @@ def pretrain_once(recipe: PretrainingRecipe, notes: Mapping[str, Any]) -> tuple[
     return folder, record
 
 
-def interval(values: Sequence[float], factor: float = 100) -> dict[str, float | None] | None:
+def interval(values: Sequence[float], factor: float = 100) -> Interval | None:
     """Mean and 95 % half width over seeds, in per cent unless `factor` says otherwise; None where no run has ended."""
-    if not values:
-        return None
-    mean, half_width = mean_interval([factor * value for value in values])
-    return {"mean": mean, "half_width": half_width}
-
-
-def grouped_bars(
-    axes: Axes, labels: Sequence[str], bars: Mapping[str, Sequence[dict[str, float | None] | None]]
-) -> None:
-    """A group of bars for each label, one bar for each title, with intervals; a missing cell leaves a gap."""
-    width = 0.8 / len(bars)
-    for number, (title, cells) in enumerate(bars.items()):
-        places = [place + (number - (len(bars) - 1) / 2) * width for place in range(len(labels))]
-        means = [float("nan") if cell is None or cell["mean"] is None else cell["mean"] for cell in cells]
-        errors = [float("nan") if cell is None else cell["half_width"] or float("nan") for cell in cells]
-        axes.bar(places, means, width, yerr=errors, label=title, capsize=2)
-    axes.set_xticks(range(len(labels)), labels)
-    axes.spines[["top", "right"]].set_visible(False)
+    return interval_of(values, factor)
 
 
 def synchronize(device: str) -> None:

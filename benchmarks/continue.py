@@ -17,12 +17,13 @@ from typing import Any
 
 import datasets
 import torch
-from common import RECIPES, RESULTS, ROOT, grouped_bars, interval, read_runs
+from common import RECIPES, RESULTS, ROOT, interval, read_runs
 from matplotlib.figure import Figure
 
 from hf_maskssl.evaluation.features import extract_features
 from hf_maskssl.evaluation.probe import linear_probe
 from hf_maskssl.files import write_json
+from hf_maskssl.pictures.figures import grouped_bars
 from hf_maskssl.training import Pretrainer, RunState, load_pretraining_recipe
 
 RUNS = RESULTS / "continue"

@@ -18,7 +18,7 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
-from common import RECIPES, RESULTS, ROOT, grouped_bars, interval, read_runs
+from common import RECIPES, RESULTS, ROOT, interval, read_runs
 from matplotlib.figure import Figure
 from transformers import AutoModelForPreTraining
 
@@ -28,6 +28,7 @@ from hf_maskssl.evaluation.online import draw_rows
 from hf_maskssl.evaluation.probe import knn_probe, linear_probe
 from hf_maskssl.evaluation.statistics import rankme
 from hf_maskssl.files import write_json
+from hf_maskssl.pictures.figures import grouped_bars
 from hf_maskssl.training import Pretrainer, PretrainingRecipe, load_pretraining_recipe
 
 RUNS = RESULTS / "metamae_probe"

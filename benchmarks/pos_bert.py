@@ -26,7 +26,7 @@ from typing import Any
 
 import datasets
 import torch
-from common import RECIPES, RESULTS, ROOT, device_name, grouped_bars, interval, pretrain_once, read_runs
+from common import RECIPES, RESULTS, ROOT, device_name, interval, pretrain_once, read_runs
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from transformers import AutoModelForPreTraining
@@ -40,6 +40,7 @@ from hf_maskssl.evaluation.masked_losses import masked_losses
 from hf_maskssl.evaluation.reports import markdown_table
 from hf_maskssl.files import write_json
 from hf_maskssl.models.configuration_pos_minimax_bert import NEXT_SENTENCE, PARTS_OF_SPEECH
+from hf_maskssl.pictures.figures import grouped_bars
 from hf_maskssl.training import PretrainingRecipe, load_pretraining_recipe
 from hf_maskssl.training.finetuning.arguments import FinetuningArguments, FinetuningRecipe
 from hf_maskssl.training.finetuning.sweep import finetune

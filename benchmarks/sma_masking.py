@@ -20,7 +20,7 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
-from common import RECIPES, RESULTS, ROOT, device_name, grouped_bars, interval, read_runs, synchronize
+from common import RECIPES, RESULTS, ROOT, device_name, interval, read_runs, synchronize
 from matplotlib.figure import Figure
 from step_time import METHODS, read_results
 
@@ -29,6 +29,7 @@ from hf_maskssl.evaluation.reports import markdown_table
 from hf_maskssl.files import write_json
 from hf_maskssl.models.guided_masking import top_attention_overlap
 from hf_maskssl.models.modeling_sma import ChosenQueries, SMAForMaskedModeling
+from hf_maskssl.pictures.figures import grouped_bars
 from hf_maskssl.training import Pretrainer, load_pretraining_recipe
 
 NAME = "sma_masking"

@@ -23,13 +23,14 @@ from typing import Any
 
 import datasets
 import torch
-from common import RECIPES, RESULTS, ROOT, device_name, grouped_bars, interval, pretrain_once, read_runs
+from common import RECIPES, RESULTS, ROOT, device_name, interval, pretrain_once, read_runs
 from matplotlib.figure import Figure
 
 from hf_maskssl.data.arguments import data_arguments
 from hf_maskssl.evaluation.metrics import LOWER_IS_BETTER
 from hf_maskssl.evaluation.reports import markdown_table
 from hf_maskssl.files import write_json
+from hf_maskssl.pictures.figures import grouped_bars
 from hf_maskssl.training import PretrainingRecipe, load_pretraining_recipe
 from hf_maskssl.training.finetuning.arguments import FinetuningArguments, FinetuningRecipe
 from hf_maskssl.training.finetuning.sweep import finetune

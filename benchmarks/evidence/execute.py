@@ -1,45 +1,27 @@
 """One run from its settings to its file: pre-train the encoder unless it is there, measure, write."""
 
-import json
-import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from common import device_name, synchronize
+from common import device_name
 from transformers import AutoModelForPreTraining
 
 from hf_maskssl.data import build_config, prepare_data
 from hf_maskssl.files import write_json
-from hf_maskssl.training import OnlineProbe, Pretrainer
-from hf_maskssl.training import pretrain as pretrain_run
+from hf_maskssl.training.sweeps.encoders import pretrain_encoder
 
 from .claim import Claim, Settings
 from .measures import Measured, measure
-from .runs import NOT_SETTINGS, Plan, Run, commit, plan_run, with_settings
+from .runs import Plan, Run, commit, plan_run, with_settings
 
 CURVE_POINTS = 8  # of the validation accuracy over steps, beside that of the untrained encoder
-DONE = "pretraining.json"
 
 
 class InterruptedRun(Exception):
     """The run was asked to stop; it goes on from its checkpoint."""
-
-
-class TimedProbe(OnlineProbe):
-    """An online probe that notes how long the run has trained, without the time for which it was watched."""
-
-    seconds_watched = 0.0
-
-    def look(self, run: Pretrainer) -> dict[str, float]:
-        """As `OnlineProbe`, and `seconds`."""
-        synchronize(run.accelerator.device.type)
-        started = time.perf_counter()
-        values = super().look(run) | {"seconds": run.state.seconds - self.seconds_watched}
-        self.seconds_watched += time.perf_counter() - started
-        return values
 
 
 def execute(
@@ -94,49 +76,25 @@ def execute(
 
 def pretrain(plan: Plan, claim: Claim, folder: Path, device: str, speed: Settings) -> tuple[Path, dict[str, Any]]:
     """The folder of an encoder, pre-trained now unless it is there, and what became of its training."""
-    if not (folder / DONE).is_file():
-        steps = plan.pretraining.training.max_steps
-        has_labels = claim.measure == "probe" and plan.pretraining.data.label_column is not None
-        fields = {
-            "training.output_dir": str(folder),
-            "training.resume": True,
-            "training.save_steps": max(1, steps // 5),
-            "training.save_total_limit": 1,
-            "training.logging_steps": max(1, steps // 100),
-            "training.eval_steps": 0,
-            "training.picture_steps": 0,
-            "probe.every_steps": max(1, steps // CURVE_POINTS) if has_labels else 0,
-        }
-        recipe = with_settings(plan.pretraining, fields | {f"training.{name}": value for name, value in speed.items()})
-        probe = TimedProbe(recipe.probe.every_steps)
-        state = pretrain_run(recipe, watchers=[probe] if probe.every else [])
-        if state.interrupted:
-            raise InterruptedRun(f"stopped at step {state.step} of {steps}")
-        curve = [
-            {"step": entry["step"], "seconds": entry["seconds"], "score": next(iter(_linear(entry).values()))}
-            for entry in state.history
-            if "seconds" in entry
-        ]
-        losses = [entry for entry in state.history if "train/loss" in entry]
-        record = {
-            "encoder_digest": plan.encoder_digest,
-            "device_name": device_name(device, torch.get_num_threads()),
-            "steps": state.step,
-            "passes": state.epoch,
-            "seconds": round(state.seconds - probe.seconds_watched, 1),
-            "losses": {name: value for name, value in losses[-1].items() if name.startswith("train/")},
-            "loss_curve": [[entry["step"], entry["train/loss"]] for entry in losses[:: max(1, len(losses) // 20)]],
-            "curve": curve,
-            "training": {
-                name: getattr(recipe.training, name)
-                for name in ("batch_size", "learning_rate", "weight_decay", "warmup_steps", "lr_scheduler_type")
-                if name not in NOT_SETTINGS["training"]
-            },
-        }
-        for path in folder.glob("checkpoint-*"):  # the finished model lies beside them
-            shutil.rmtree(path)
-        write_json(folder / DONE, record)
-    return folder, json.loads((folder / DONE).read_text(encoding="utf-8"))
+    has_labels = claim.measure == "probe" and plan.pretraining.data.label_column is not None
+    steps = plan.pretraining.training.max_steps
+    fields = {
+        "training.output_dir": str(folder),
+        "training.save_steps": max(1, steps // 5),
+        "training.logging_steps": max(1, steps // 100),
+        "training.eval_steps": 0,
+    }
+    recipe = with_settings(plan.pretraining, fields | {f"training.{name}": value for name, value in speed.items()})
+    names = ("batch_size", "learning_rate", "weight_decay", "warmup_steps", "lr_scheduler_type")
+    notes = {
+        "encoder_digest": plan.encoder_digest,
+        "device_name": device_name(device, torch.get_num_threads()),
+        "training": {name: getattr(recipe.training, name) for name in names},
+    }
+    record = pretrain_encoder(recipe, CURVE_POINTS if has_labels else 0, notes)
+    if record is None:
+        raise InterruptedRun(f"{folder}: stopped before step {steps}")
+    return folder, record
 
 
 def untrained(plan: Plan, folder: Path) -> Path:
@@ -150,7 +108,3 @@ def untrained(plan: Plan, folder: Path) -> Path:
             prepared.processor.save_pretrained(folder)
         model.save_pretrained(folder)
     return folder
-
-
-def _linear(entry: dict[str, float]) -> dict[str, float]:
-    return {name: value for name, value in entry.items() if name.startswith("probe/linear_")}

@@ -1,48 +1,24 @@
 """A run: one arm of a claim on one data set with one seed; what it is made of, and the file that holds its result."""
 
 import dataclasses
-import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hf_maskssl.data.arguments import DEFAULT_KIND, data_arguments
+from hf_maskssl.data.arguments import data_arguments
 from hf_maskssl.training import PretrainingRecipe, load_pretraining_recipe
+from hf_maskssl.training.digests import encoder_settings, portable, settings_digest
 from hf_maskssl.training.finetuning.arguments import FinetuningArguments, FinetuningRecipe
 
 from .claim import Claim, Settings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RECIPES = ROOT / "examples" / "recipes"
-# Fields that do not change what a run gives, beyond the order of floating-point sums.
-NOT_SETTINGS = {
-    "training": {
-        "output_dir",
-        "resume",
-        "save_steps",
-        "save_total_limit",
-        "logging_steps",
-        "num_workers",
-        "pin_memory",
-        "report_to",
-        "project_name",
-        "picture_steps",
-        "eval_steps",
-        "eval_batches",
-        "push_to_hub",
-        "hub_model_id",
-        "hub_private",
-        "torch_compile",
-        "mixed_precision",
-        "cuda_graphs",
-        "data_on_device",
-        "tf32",
-    },
-}
+# Environment variables that hold folders of data, which differ between machines.
+PLACES = ("HF_MASKSSL_SHARED", "HF_MASKSSL_CLAIMS_DATA")
 # Raised when the way in which encoders are measured changes: older runs are stale then.
 MEASURE_VERSIONS = {"probe": 1, "finetune": 1, "modality_losses": 1, "word_losses": 1}
 
@@ -122,7 +98,7 @@ def plan_run(claim: Claim, run: Run, chosen: Settings) -> Plan:
         data = data_set.finetuning["data"] | drawn
         finetuning = {**data_set.finetuning, "data": data, "finetuning": fields | {"seeds": [run.seed]}}
     is_pretrained = arm.start == "pretrained"
-    of_encoder = encoder_settings(recipe, is_pretrained)
+    of_encoder = encoder_settings(recipe, is_pretrained, PLACES)
     everything = {
         "revision": claim.revision,
         "measure": claim.measure,
@@ -131,9 +107,11 @@ def plan_run(claim: Claim, run: Run, chosen: Settings) -> Plan:
         "encoder": of_encoder,
         "measured_by": MEASURE_VERSIONS[claim.measure],
         "metric": recipe.probe.metric,
-        "finetuning": portable(finetuning),
+        "finetuning": portable(finetuning, PLACES),
     }
-    return Plan(recipe, is_pretrained, finetuning, digest_of(everything), digest_of([claim.revision, of_encoder]))
+    return Plan(
+        recipe, is_pretrained, finetuning, settings_digest(everything), settings_digest([claim.revision, of_encoder])
+    )
 
 
 def with_settings(recipe: PretrainingRecipe, settings: Settings) -> PretrainingRecipe:
@@ -162,48 +140,6 @@ def finetuning_recipe(plan: Plan, checkpoint: Path, output: Path) -> FinetuningR
     fields |= {"checkpoint": str(checkpoint), "from_scratch": not plan.is_pretrained}
     model = dict(plan.finetuning.get("model", {}))
     return FinetuningRecipe(model, data_arguments(**plan.finetuning["data"]), FinetuningArguments(**fields))
-
-
-def encoder_settings(recipe: PretrainingRecipe, is_pretrained: bool) -> dict[str, Any]:
-    """What an encoder depends on."""
-    data = changed_fields(recipe.data)
-    if recipe.data.kind != DEFAULT_KIND:
-        data["kind"] = recipe.data.kind  # the default of its own class
-    settings: dict[str, Any] = {"model": portable(recipe.model), "data": data}
-    settings["seed"] = recipe.training.seed
-    if is_pretrained:
-        settings["training"] = changed_fields(recipe.training, without=NOT_SETTINGS["training"])
-    return settings
-
-
-def changed_fields(arguments: Any, without: set[str] | None = None) -> dict[str, Any]:
-    """Fields that differ from their defaults: one that a later version adds then leaves digests as they are."""
-    found = {}
-    for field in dataclasses.fields(arguments):
-        default = field.default_factory() if callable(field.default_factory) else field.default
-        value = getattr(arguments, field.name)
-        if field.name not in (without or ()) and value != default:
-            found[field.name] = portable(value)
-    return found
-
-
-def portable(value: Any) -> Any:
-    """The value as JSON gives it back, without the places of data, which differ between machines."""
-    if isinstance(value, Mapping):
-        return {str(name): portable(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [portable(entry) for entry in value]
-    if isinstance(value, str):
-        for name in ("HF_MASKSSL_SHARED", "HF_MASKSSL_CLAIMS_DATA"):
-            place = os.environ.get(name)
-            if place and value.startswith(place):
-                return f"${{{name}}}" + value[len(place) :]
-    return value
-
-
-def digest_of(value: Any) -> str:
-    """Twelve hexadecimal digits."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def read_results(folder: Path) -> dict[Path, dict[str, Any]]:

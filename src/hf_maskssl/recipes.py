@@ -90,17 +90,46 @@ def load_recipe(
             that fits no field or several, or a file that is not YAML.
         FileNotFoundError: No such file.
     """
+    return build_recipe(read_yaml(path), path, overrides, sections, primary)
+
+
+def build_recipe(
+    content: JsonView,
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    sections: Mapping[str, type] | None = None,
+    primary: str | None = None,
+) -> JsonObject:
+    """`load_recipe` of the content of a file.
+
+    Args:
+        content: Section name -> field -> value.
+        path: Name of the recipe, for errors.
+        overrides, sections, primary: As of `load_recipe`, like what is returned and raised.
+    """
     sections = dict(sections or {"model": dict})
-    raw = read_yaml(path)
-    for name in raw:
+    values = _values_of_sections(content, path, sections)
+    for section, field, value in _parse_overrides(overrides, sections, values, primary):
+        values[section][field] = value
+    return {name: build_section(name, kind, values[name]) for name, kind in sections.items()}
+
+
+def override_fields(
+    path: str | Path, overrides: Sequence[str], sections: Mapping[str, type], primary: str | None = None
+) -> JsonObject:
+    """`section.field` -> value of command-line words; arguments and errors as of `load_recipe`."""
+    values = _values_of_sections(read_yaml(path), path, sections)
+    found = _parse_overrides(overrides, sections, values, primary)
+    return {f"{section}.{field}": value for section, field, value in found}
+
+
+def _values_of_sections(content: JsonView, path: str | Path, sections: Iterable[str]) -> dict[str, JsonObject]:
+    for name in content:
         if name not in KNOWN_SECTIONS:
             raise ValueError(
                 f"{path}: unknown section {name!r}{nearest(name, KNOWN_SECTIONS)}; known: {list(KNOWN_SECTIONS)}"
             )
-    values = {name: _section_values(path, name, raw.get(name)) for name in sections}
-    for section, field, value in _parse_overrides(overrides, sections, values, primary):
-        values[section][field] = value
-    return {name: build_section(name, kind, values[name]) for name, kind in sections.items()}
+    return {name: _section_values(path, name, content.get(name)) for name in sections}
 
 
 def recipe_folder() -> Path:
@@ -151,14 +180,14 @@ def read_yaml(path: str | Path) -> JsonObject:
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=RecipeLoader)
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        raise ValueError(f"recipe {path} is not readable YAML: {_yaml_reason(error)}") from error
+        raise ValueError(f"recipe {path} is not readable YAML: {yaml_reason(error)}") from error
     if not isinstance(content, dict):
         came = "an empty file" if content is None else shown(content)
         raise ValueError(f"recipe {path}: expected sections such as 'model:' and 'data:', got {came}")
     return content
 
 
-def _yaml_reason(error: Exception) -> str:
+def yaml_reason(error: Exception) -> str:
     """What a YAML reader objects to, with what to do about it where that is known."""
     reason = " ".join(str(error).split())
     if isinstance(error, UnicodeDecodeError):

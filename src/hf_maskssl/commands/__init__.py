@@ -23,6 +23,7 @@ VERBS = {
     "finetune": ("commands.finetune:main", "fine-tune an encoder over several seeds"),
     "segment": ("commands.finetune:segment", "fine-tune to name the class of every pixel"),
     "depth": ("commands.finetune:depth", "fine-tune to estimate the depth of every pixel"),
+    "sweep": ("commands.sweep:main", "run a grid or a list of changes to a recipe"),
     "embed": ("commands.embed:main", "write the features of data, a row each"),
     "neighbors": ("commands.neighbors:main", "find the nearest rows of features"),
     "map": ("commands.map:main", "draw features as points, coloured by a column"),

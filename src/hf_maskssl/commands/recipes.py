@@ -2,6 +2,7 @@
 
 import shutil
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..recipes import find_recipe, read_yaml, recipe_folder, recipe_names
@@ -57,7 +58,14 @@ def list_recipes() -> None:
         groups.setdefault(command, []).append((name, title))
     for command, rows in groups.items():
         print(f"{command}:")
-        width = max(len(name) for name, _ in rows)
-        for name, title in rows:
-            print(textwrap.shorten(title, WIDTH, initial_indent=f"  {name:{width}}  ", placeholder=" ..."))
+        print("\n".join(titled_lines(rows)))
     print("\n`hf-maskssl recipes show NAME` prints one, `recipes copy NAME` copies it.")
+
+
+def titled_lines(rows: Sequence[tuple[str, str]]) -> list[str]:
+    """A line of at most 80 columns for each (name, title)."""
+    width = max(len(name) for name, _ in rows)
+    return [
+        textwrap.shorten(title, WIDTH, initial_indent=f"  {name:{width}}  ", placeholder=" ...")
+        for name, title in rows
+    ]

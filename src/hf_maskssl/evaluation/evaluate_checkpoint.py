@@ -43,7 +43,7 @@ from .features import Features, extract_features, level_of_task, load_encoder, p
 from .metrics import load_metric
 from .probe import ProbeRun, run_knn_probe, run_linear_probe
 from .reports import markdown_table, text_table
-from .statistics import bootstrap_interval, mean_interval, paired_accuracy_interval, paired_interval, rankme
+from .statistics import bootstrap_interval, interval_of, paired_accuracy_interval, paired_interval, rankme
 
 PROBES = {"linear": "linear probe", "knn": "kNN"}
 PROBE_COLORS = {"linear": "#0072B2", "knn": "#D55E00"}  # Okabe and Ito's palette
@@ -297,7 +297,7 @@ def summarise(measured: Sequence[Measurement]) -> dict[str, Any]:
     columns = ["model", *(f"{title}, {metric} (%)" for title in PROBES.values()), "RankMe", "runs"]
     rows = []
     for arm in [*(one.arm for one in measured), *_baseline_arms(measured)]:
-        scores = [_percent([run.scores[metric] for run in arm.runs(probe)]) for probe in PROBES]
+        scores = [interval_of([run.scores[metric] for run in arm.runs(probe)], 100) for probe in PROBES]
         rows.append([arm.name, *scores, arm.rankme, len(arm.linear)])
     return {"columns": columns, "rows": rows}
 
@@ -318,13 +318,6 @@ def _baseline_arms(measured: Sequence[Measurement]) -> list[Arm]:
 
 def _same_scores(first: Arm, second: Arm) -> bool:
     return all(first.scores(probe) == second.scores(probe) for probe in PROBES)
-
-
-def _percent(scores: Sequence[float]) -> dict[str, float | None] | None:
-    if not scores:
-        return None
-    mean, half_width = mean_interval([100 * score for score in scores])
-    return {"mean": mean, "half_width": half_width}
 
 
 def compare(measured: Sequence[Measurement]) -> list[dict[str, Any]]:

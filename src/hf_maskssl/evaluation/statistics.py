@@ -15,6 +15,7 @@ except ImportError as error:
 RANKME_MAX_ROWS = 25_600  # the sample size Garrido et al. 2023 find sufficient
 BOOTSTRAP_RESAMPLES = 1000
 RANKME_EPSILON = 1e-7  # their constant for float32 features
+Interval = dict[str, float | None]  # {"mean", "half_width"}, a cell of tables (`evaluation.reports`)
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float | None]:
@@ -39,6 +40,13 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
     if len(scores) == 1:
         return mean, None
     return mean, float(stats.t.ppf((1 + confidence) / 2, len(scores) - 1) * stats.sem(scores))
+
+
+def interval_of(values: Sequence[float], factor: float = 1.0) -> Interval | None:
+    """`mean_interval` of the values times `factor` as {"mean", "half_width"}; None where there is no value."""
+    if not values:
+        return None
+    return dict(zip(("mean", "half_width"), mean_interval([factor * value for value in values]), strict=True))
 
 
 def paired_interval(

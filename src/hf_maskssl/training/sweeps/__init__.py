@@ -1,0 +1,1 @@
+"""Sweeps: the runs of a grid or a list of changes to a recipe, with one table and one plot."""

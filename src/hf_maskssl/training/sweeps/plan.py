@@ -1,0 +1,223 @@
+"""The runs of a sweep: every setting of every recipe with every seed, checked before the first one begins."""
+
+import copy
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...data.arguments import DataArguments
+from ...evaluation.arguments import ProbeArguments
+from ...files import JsonObject, JsonView
+from ...recipes import KNOWN_SECTIONS, build_config, build_recipe, nearest, override_fields, read_yaml
+from ..digests import changed_fields, encoder_settings, portable, settings_digest
+from ..finetuning.arguments import FinetuningArguments, FinetuningRecipe
+from ..finetuning.material import IMMATERIAL
+from ..pretraining.arguments import PretrainingArguments, PretrainingRecipe
+from .sweep_file import Setting, Sweep
+
+# Raised when the way in which runs are made or measured changes: runs of before are not looked at then.
+VERSION = 1
+PRETRAINING = {"model": dict, "data": DataArguments, "probe": ProbeArguments, "training": PretrainingArguments}
+FINETUNING = {"model": dict, "data": DataArguments, "finetuning": FinetuningArguments}
+# Where runs pre-train and fine-tune: what stands in front of a field of the second recipe's sections but `finetuning`.
+DOWNSTREAM = "finetune."
+CHECKPOINTS_OF_A_RUN = 5
+LONGEST_NAME = 60  # characters of a setting in the name of its folder
+# A sweep keeps scores, not models, and compares its settings with each other.
+_QUIET_FINETUNING = {"finetuning.save_model": False, "finetuning.baselines": False}
+
+
+@dataclass(frozen=True, eq=False)  # two runs are never the same, and their sections cannot be hashed
+class SweepRun:
+    """One setting of one recipe with one seed.
+
+    Attributes:
+        setting: The setting.
+        recipe: Name or path of the recipe, as the sweep has it.
+        seed: Seed of weights, order of the data, masks, probes and fine-tuning.
+        verbs: Names of what it does.
+        pretraining: Sections of the run's pre-training; None where it does not pre-train.
+        finetuning: Sections of its fine-tuning; None where it does not fine-tune.
+        digest: Digits of everything that its scores depend on.
+        encoder_digest: Digits of what its encoder depends on; None without pre-training. Runs that differ in
+            fine-tuning alone share an encoder.
+    """
+
+    setting: Setting
+    recipe: str
+    seed: int
+    verbs: tuple[str, ...]
+    pretraining: JsonObject | None
+    finetuning: JsonObject | None
+    digest: str
+    encoder_digest: str | None
+
+    @property
+    def title(self) -> str:
+        """Words for people."""
+        return f"{self.setting.name}, {Path(self.recipe).stem}, seed {self.seed}"
+
+    def folder(self, output: Path) -> Path:
+        """Folder of its files; another one where something else is run under the same name."""
+        words = re.sub(r"[^\w.=-]+", "_", f"{Path(self.recipe).stem}-{self.setting.name}")[:LONGEST_NAME]
+        return output / "runs" / f"{words}-seed_{self.seed}-{self.digest}"
+
+    def encoder_folder(self, output: Path) -> Path:
+        """Folder of its encoder."""
+        return output / "encoders" / str(self.encoder_digest)
+
+
+def plan_runs(sweep: Sweep) -> list[SweepRun]:
+    """All runs, seed by seed, so that a sweep which is stopped has all settings; each is checked by the classes of its sections.
+
+    Raises:
+        ValueError: A field that no section knows (with the nearest known name), or a value that it does not take; the
+            message names the setting.
+        FileNotFoundError: No such recipe.
+    """
+    runs = []
+    for seed in sweep.seeds:
+        for name in sweep.recipes:
+            for setting in sweep.settings():
+                try:
+                    runs.append(_plan(sweep, name, setting, seed))
+                except ValueError as error:
+                    raise ValueError(f"{setting.name}, recipe {name}: {error}") from error
+    return runs
+
+
+def command_line_overrides(sweep: Sweep, words: Sequence[str]) -> JsonObject:
+    """`--field value` of the command line as overrides of a sweep.
+
+    Args:
+        sweep: The sweep; the fields are those of its first recipe, with `--finetuning.field`, `--finetune.data.field` and
+            `--finetune.model.field` those of its recipe of fine-tuning.
+        words: Words of the command line.
+
+    Returns:
+        `section.field` -> value.
+
+    Raises:
+        ValueError: A word that fits no field, or several.
+    """
+    first = sweep.recipes[0]
+    if "pretrain" not in sweep.verbs:
+        return override_fields(first, words, FINETUNING, "finetuning")
+    groups: dict[bool, list[str]] = {False: [], True: []}
+    is_downstream = False
+    for word in words:
+        if word.startswith("--"):
+            is_downstream = word.startswith(("--finetuning.", f"--{DOWNSTREAM}"))
+        groups[is_downstream].append(word.replace(f"--{DOWNSTREAM}", "--", 1) if is_downstream else word)
+    found = override_fields(first, groups[False], PRETRAINING, "training")
+    if groups[True]:
+        if sweep.finetune_recipe is None:
+            raise ValueError(f"override {groups[True][0]}: this sweep does not fine-tune; its verbs are {sweep.verbs}")
+        downstream = override_fields(sweep.finetune_recipe, groups[True], FINETUNING, "finetuning")
+        found |= {
+            name if name.startswith("finetuning.") else DOWNSTREAM + name: downstream[name] for name in downstream
+        }
+    return found
+
+
+def _plan(sweep: Sweep, name: str, setting: Setting, seed: int) -> SweepRun:
+    overrides = {**sweep.overrides, **setting.overrides}
+    if "pretrain" not in sweep.verbs:
+        sections = with_overrides(read_yaml(name), {**_QUIET_FINETUNING, **overrides, "finetuning.seeds": [seed]})
+        recipe = checked_finetuning(sections, name)
+        settings = _finetuning_settings(recipe) | {"checkpoint": portable(recipe.finetuning.checkpoint)}
+        digest = settings_digest([VERSION, sweep.verbs, settings, portable(setting.overrides)])
+        return SweepRun(setting, name, seed, tuple(sweep.verbs), None, sections, digest, None)
+    upstream = {field: value for field, value in overrides.items() if not _is_downstream(field)}
+    # Baselines are the same for every setting; who wants them names them.
+    upstream = {"probe.baselines": False, **upstream, "training.seed": seed, "probe.seeds": [seed]}
+    sections = with_overrides(read_yaml(name), upstream)
+    recipe = checked_pretraining(sections, name)
+    if "training.save_steps" not in upstream:
+        sections["training"]["save_steps"] = max(1, recipe.training.max_steps // CHECKPOINTS_OF_A_RUN)
+    # What a setting changes counts even where it is a field that does not change an encoder, such as a precision.
+    own = {field: value for field, value in setting.overrides.items() if field in upstream and "probe." not in field}
+    encoder = [VERSION, encoder_settings(recipe), portable(own), sweep.curve_points]
+    everything = {"encoder": encoder, "probe": changed_fields(recipe.probe)}
+    downstream = None
+    if sweep.finetune_recipe is not None:
+        changes = {field.removeprefix(DOWNSTREAM): overrides[field] for field in overrides if _is_downstream(field)}
+        changes = {**_QUIET_FINETUNING, **changes, "finetuning.seeds": [seed]}
+        downstream = with_overrides(read_yaml(sweep.finetune_recipe), changes)
+        checked = checked_finetuning(downstream, sweep.finetune_recipe, recipe.model)
+        everything["finetuning"] = _finetuning_settings(checked)
+    digest = settings_digest([VERSION, sweep.verbs, everything, portable(setting.overrides)])
+    return SweepRun(setting, name, seed, tuple(sweep.verbs), sections, downstream, digest, settings_digest(encoder))
+
+
+def _is_downstream(field: str) -> bool:
+    return field.startswith(("finetuning.", DOWNSTREAM))
+
+
+def with_overrides(sections: JsonView, overrides: JsonView) -> JsonObject:
+    """A recipe's sections with `section.field` -> value; a further name reaches into a field that holds a table.
+
+    Raises:
+        ValueError: A name without a section, or one that reaches into what is no table.
+    """
+    changed = copy.deepcopy(dict(sections))
+    for name, value in overrides.items():
+        section, _, field = name.partition(".")
+        if not field or section not in KNOWN_SECTIONS:
+            raise ValueError(
+                f"override {name!r}: expected section.field with a section of {list(KNOWN_SECTIONS)}"
+                f"{nearest(section, KNOWN_SECTIONS)}"
+            )
+        place = changed.setdefault(section, {})
+        *within, last = field.split(".")
+        for position, step in enumerate(within):
+            reached = ".".join([section, *within[: position + 1]])
+            if not isinstance(place.get(step), dict):
+                known = [key for key, entry in place.items() if isinstance(entry, dict)]
+                raise ValueError(f"override {name!r}: {reached} is no table of this recipe{nearest(step, known)}")
+            place = place[step]
+        place[last] = copy.deepcopy(value)
+    return changed
+
+
+def checked_pretraining(sections: JsonView, name: str = "recipe") -> PretrainingRecipe:
+    """The recipe of pre-training that sections make; the model's configuration is built, so that each field is known.
+
+    Args:
+        sections: Section -> field -> value.
+        name: Name of the recipe, for errors.
+
+    Raises:
+        ValueError: As `load_recipe` and `build_config`.
+    """
+    recipe = PretrainingRecipe(**build_recipe(sections, name, (), PRETRAINING))
+    build_config(recipe.model)
+    return recipe
+
+
+def checked_finetuning(sections: JsonView, name: str = "recipe", encoder: JsonView | None = None) -> FinetuningRecipe:
+    """The recipe of fine-tuning that sections make.
+
+    Args:
+        sections: Section -> field -> value.
+        name: Name of the recipe, for errors.
+        encoder: The model section of the pre-training before it, to which its own is added; None where there is none.
+
+    Raises:
+        ValueError: As `load_recipe` and `build_config`.
+    """
+    recipe = FinetuningRecipe(**build_recipe(sections, name, (), FINETUNING))
+    if encoder is not None:
+        build_config({**encoder, **recipe.model})
+    return recipe
+
+
+def _finetuning_settings(recipe: FinetuningRecipe) -> JsonObject:
+    """What fine-tuning of an encoder depends on."""
+    without = (IMMATERIAL | {"checkpoint"}) - {"learning_rate", "seeds", "search", "search_trials"}
+    return {
+        "model": portable(recipe.model),
+        "data": changed_fields(recipe.data) | {"kind": recipe.data.kind},
+        "finetuning": changed_fields(recipe.finetuning, without),
+    }
