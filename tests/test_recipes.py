@@ -89,6 +89,7 @@ READY = {"digits", "spoken_digits", "higgs_small", "japanese_vowels", "basic_mot
 READY |= {"own_data_logger", "own_data_cells", "own_data_wide"}
 READY |= {"secondary_structure", "fluorescence", "clothing64", "mixed_own_data"}
 READY |= {"sma_higgs_shared", "sma_smiles_corpus", "sma_protein_corpus", "sma_brown", "sma_clothing64", "sma_own_data"}
+READY |= {"sma_digits"}
 READY |= {"multimae_scenes", "multimae_own_data", "multimae_add_modality"}
 READY |= {"pos_bert_wikibooks", "pos_bert_brown", "pos_bert_pydoc", "pos_bert_own_data"}
 # Overrides that recipes name in their heads, such as those of random masking.

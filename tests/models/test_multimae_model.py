@@ -7,6 +7,7 @@ import multimae_cases
 import pytest
 import torch
 from contract_behaviours import Head, check_export
+from huggingface_hub.errors import StrictDataclassError
 from model_behaviours import ModelBehaviours, look_at_nothing, step
 from multimae_cases import (
     CASES,
@@ -379,6 +380,22 @@ def test_more_visible_tokens_than_there_are() -> None:
     with pytest.raises(ValueError, match=r"only 3, of \['rgb', 'depth', 'semseg'\]"):
         small = make_batch("paper", image_size=[8, 8], num_visible_tokens=2)
         model(**small)
+
+
+def test_every_token_may_be_visible_where_no_input_is_predicted() -> None:
+    """Table 4b of the paper: depth and classes from whole colour images."""
+    rgb, depth = RGB | {"is_output": False}, DEPTH | {"is_input": False}
+    model = small_model("paper", modalities={"rgb": rgb, "depth": depth}, num_visible_tokens=6)
+    inputs = make_batch("paper")["inputs"]
+    outputs = model(inputs={"rgb": inputs["rgb"], "depth": inputs["depth"]}, predict_all=True)
+    assert not outputs.masks["rgb"].any() and list(outputs.predictions) == ["depth"]
+    # The loss is that of all pixels.
+    error = (outputs.predictions["depth"] - inputs["depth"]).abs().mean()
+    torch.testing.assert_close(outputs.loss_parts["depth"], error.detach())
+    with pytest.raises(StrictDataclassError, match="at most the 6 tokens"):
+        small_model("paper", modalities={"rgb": rgb, "depth": depth}, num_visible_tokens=7)
+    with pytest.raises(StrictDataclassError, match="below the 6 tokens"):
+        small_model("paper", modalities={"rgb": RGB, "depth": depth}, num_visible_tokens=6)
 
 
 def test_a_model_without_tasks_or_inputs_to_read() -> None:

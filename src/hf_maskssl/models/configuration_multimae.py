@@ -120,7 +120,8 @@ class MultiMAEConfig(SizesAsPairs, PreTrainedConfig):
             as in MAE, whose weights want it so.
         decoder_hidden_size, decoder_num_hidden_layers, decoder_num_attention_heads, decoder_intermediate_size: Sizes of
             every output's decoder; the layers are those after the cross-attention and its MLP.
-        num_visible_tokens: Tokens that the encoder sees of a sample in pre-training, of all modalities together.
+        num_visible_tokens: Tokens that the encoder sees of a sample in pre-training, of all modalities together; all of them only
+            where no output is an input (Table 4b's RGB to D).
         dirichlet_alpha: Concentration of the Dirichlet distribution that deals them out over the input modalities: one
             number (symmetric), or one per input modality by name.
         sample_modalities_uniformly: Whether to draw first, uniformly, which modalities are visible at all.
@@ -280,6 +281,12 @@ class MultiMAEConfig(SizesAsPairs, PreTrainedConfig):
         """Patches of all input modalities at `image_size`."""
         return sum(self.num_tokens_of(modality) for modality in self.inputs())
 
+    @property
+    def predicts_inputs(self) -> bool:
+        """Whether an output's pixels are an input's: then some tokens must stay hidden, so that there is something to predict."""
+        inputs = {modality.name for modality in self.inputs()}
+        return any(output.source in inputs for output in self.outputs())
+
     def alphas(self) -> list[float]:
         """The Dirichlet concentration of every input modality."""
         if isinstance(self.dirichlet_alpha, dict):
@@ -348,9 +355,10 @@ class MultiMAEConfig(SizesAsPairs, PreTrainedConfig):
         check_probabilities(self, *names, "segmentation_dropout", "segmenter_drop_path_rate")
 
     def validate_masking(self) -> None:
-        if not 0 < self.num_visible_tokens < self.num_tokens:
+        if not 0 < self.num_visible_tokens <= self.num_tokens - self.predicts_inputs:
+            bound = "below" if self.predicts_inputs else "at most"
             raise ValueError(
-                f"`num_visible_tokens` must be at least 1 and below the {self.num_tokens} tokens of all input modalities, "
+                f"`num_visible_tokens` must be at least 1 and {bound} the {self.num_tokens} tokens of all input modalities, "
                 f"got {self.num_visible_tokens}."
             )
         names = [modality.name for modality in self.inputs()]

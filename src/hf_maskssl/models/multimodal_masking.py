@@ -49,11 +49,11 @@ def draw_visible_tokens(
         proportions, noise, shuffle_noise: Draws of `MultiMAEForPretraining.forward`; drawn here when absent.
 
     Raises:
-        ValueError: Draws of another shape, or samples with no more tokens than are visible.
+        ValueError: Draws of another shape, or samples with too few tokens.
     """
     batch_size, sizes, device = images.batch_size, images.sizes, images.device
     is_present = images.is_present()  # (B, M)
-    _check_number(config.num_visible_tokens, images, is_present)
+    _check_number(config.num_visible_tokens, config.predicts_inputs, images, is_present)
     check_proportions(proportions, (batch_size, len(sizes)))
     shape = (batch_size, sum(sizes))
     for name, draw in (("noise", noise), ("shuffle_noise", shuffle_noise)):
@@ -69,19 +69,22 @@ def draw_visible_tokens(
     return deal_visible_tokens(proportions, noise, shuffle_noise, sizes, config.num_visible_tokens, is_present)
 
 
-def _check_number(wanted: int, images: ModalityPatches, is_present: torch.Tensor | None) -> None:
-    """Refuse samples with no more tokens than are visible: nothing would be left to predict."""
+def _check_number(
+    wanted: int, predicts_inputs: bool, images: ModalityPatches, is_present: torch.Tensor | None
+) -> None:
+    """Refuse samples with fewer tokens than are visible, or just as many where nothing would be left to predict."""
+    needed = wanted + predicts_inputs
     total = sum(images.sizes)
     rows: list[int] = []
     if is_present is not None and values_are_readable(is_present):
         there = (is_present * torch.tensor(images.sizes)).sum(1)  # (B,)
-        rows = torch.nonzero(there <= wanted).flatten().tolist()
+        rows = torch.nonzero(there < needed).flatten().tolist()
         total = int(there.min())
-    if total <= wanted:
+    if total < needed:
         where = f" in rows {rows[:8]} of the batch" if rows else ""
         raise ValueError(
-            f"`num_visible_tokens` {wanted} of the configuration must be below the number of tokens, but there are only "
-            f"{total}{where}, of {[grid.name for grid in images.grids]}: lower it, give larger images or drop them."
+            f"`num_visible_tokens` {wanted} of the configuration needs {needed} tokens, but there are only {total}{where}, of "
+            f"{[grid.name for grid in images.grids]}: lower it, give larger images or drop them."
         )
 
 

@@ -45,7 +45,7 @@ def draw_series(
         panels: Title of a panel -> its series, whose scores are those of the settings, in order.
         labels: Words for each setting.
         path: PNG, PDF or SVG file to write.
-        title: Title of the figure.
+        title: Title of the figure; may be empty.
         numbers: The settings as numbers, which makes lines; None makes bars.
         axis: Words under the axis of numbers.
 
@@ -53,7 +53,8 @@ def draw_series(
         The path.
     """
     figure = new_figure(5.0 * len(panels), 3.6)
-    figure.suptitle(title, fontsize=11)
+    if title:
+        figure.suptitle(title, fontsize=11)
     for axes, (name, series) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         if numbers is None:
             grouped_bars(axes, labels, {one.name: one.scores for one in series})
@@ -109,7 +110,7 @@ def draw_courses(courses: Sequence[Course], path: str | Path, title: str) -> Pat
     Args:
         courses: The settings.
         path: PNG, PDF or SVG file to write.
-        title: Title of the figure.
+        title: Title of the figure; may be empty.
 
     Returns:
         The path.

@@ -66,6 +66,15 @@ def read_config(fields: JsonView, checkpoint: Path | None) -> PreTrainedConfig:
             f"model.model_type is {fields['model_type']!r}, but finetuning.checkpoint {checkpoint} is of "
             f"{saved.model_type!r}: correct one of them."
         )
+    return changed_config(saved, fields)
+
+
+def changed_config(saved: PreTrainedConfig, fields: JsonView) -> PreTrainedConfig:
+    """An encoder's configuration with the changes of a `model` section, as `read_config` makes them.
+
+    Raises:
+        ValueError: An unknown or impossible field.
+    """
     own = own_fields(saved)
     changes = dict(fields)
     if "modalities" in own and isinstance(fields.get("modalities"), Mapping):

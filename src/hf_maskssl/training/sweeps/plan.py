@@ -13,6 +13,7 @@ from ...recipes import KNOWN_SECTIONS, build_config, build_recipe, nearest, over
 from ..digests import changed_fields, encoder_settings, portable, settings_digest
 from ..finetuning.arguments import FinetuningArguments, FinetuningRecipe
 from ..finetuning.material import IMMATERIAL
+from ..finetuning.models import changed_config, choose_inputs
 from ..pretraining.arguments import PretrainingArguments, PretrainingRecipe
 from .sweep_file import Setting, Sweep
 
@@ -122,7 +123,7 @@ def command_line_overrides(sweep: Sweep, words: Sequence[str]) -> JsonObject:
 
 
 def _plan(sweep: Sweep, name: str, setting: Setting, seed: int) -> SweepRun:
-    overrides = {**sweep.overrides, **setting.overrides}
+    overrides = {**sweep.common_overrides, **setting.overrides}
     if "pretrain" not in sweep.verbs:
         sections = with_overrides(read_yaml(name), {**_QUIET_FINETUNING, **overrides, "finetuning.seeds": [seed]})
         recipe = checked_finetuning(sections, name)
@@ -156,10 +157,13 @@ def _is_downstream(field: str) -> bool:
 
 
 def with_overrides(sections: JsonView, overrides: JsonView) -> JsonObject:
-    """A recipe's sections with `section.field` -> value; a further name reaches into a field that holds a table.
+    """A recipe's sections with `section.field` -> value.
+
+    A further name reaches into a field that holds a table, from which the value None removes an entry.
 
     Raises:
-        ValueError: A name without a section, or one that reaches into what is no table.
+        ValueError: A name without a section, one that reaches into what is no table, or one of an entry to remove that is not
+            there.
     """
     changed = copy.deepcopy(dict(sections))
     for name, value in overrides.items():
@@ -177,7 +181,12 @@ def with_overrides(sections: JsonView, overrides: JsonView) -> JsonObject:
                 known = [key for key, entry in place.items() if isinstance(entry, dict)]
                 raise ValueError(f"override {name!r}: {reached} is no table of this recipe{nearest(step, known)}")
             place = place[step]
-        place[last] = copy.deepcopy(value)
+        if within and value is None:
+            if last not in place:
+                raise ValueError(f"override {name!r}: there is no entry {last!r} to remove{nearest(last, place)}")
+            del place[last]
+        else:
+            place[last] = copy.deepcopy(value)
     return changed
 
 
@@ -209,7 +218,9 @@ def checked_finetuning(sections: JsonView, name: str = "recipe", encoder: JsonVi
     """
     recipe = FinetuningRecipe(**build_recipe(sections, name, (), FINETUNING))
     if encoder is not None:
-        build_config({**encoder, **recipe.model})
+        changes = {field: value for field, value in recipe.model.items() if field != "model_type"}
+        config = changed_config(build_config(encoder), changes)
+        choose_inputs(config, recipe.data, recipe.finetuning.inputs, recipe.model)
     return recipe
 
 

@@ -147,7 +147,7 @@ def build_table(sweep: Sweep, entries: Sequence[JsonView], names: Sequence[str])
         row += [] if paper is None else [values.get(setting.name) for values in paper.values.values()]
         ended = sum(len(entry["runs"]) for entry in own)
         every = len(sweep.seeds) * len(own)
-        row += [_mean_seconds(own), str(ended) if ended == every else f"{ended} of {every}"]
+        row += [_mean_seconds(own), ended if ended == every else f"{ended} of {every}"]
         rows.append(row)
     return {"columns": columns, "rows": rows}
 
@@ -186,7 +186,8 @@ def write_report(name: str, sweep: Sweep, collected: Sequence[Collected], output
         "finetune_recipe": sweep.finetune_recipe,
         "verbs": list(sweep.verbs),
         "seeds": sweep.seeds,
-        "overrides": sweep.overrides,
+        "overrides": sweep.common_overrides,
+        "reduced": sorted(sweep.reduced),
         "score": names[0] if names else None,
         "settings": entries,
         "paper": None if paper is None else {"source": paper.source, "what": paper.what, "values": paper.values},
@@ -204,7 +205,7 @@ def write_report(name: str, sweep: Sweep, collected: Sequence[Collected], output
 
 def markdown(name: str, sweep: Sweep, results: JsonView, has_picture: bool) -> str:
     """The page of the results."""
-    changes = ", ".join(f"{field} {value!r}" for field, value in sweep.overrides.items())
+    changes = ", ".join(f"{field} {value!r}" for field, value in sweep.common_overrides.items())
     recipes = ", ".join(
         f"`{recipe}`" for recipe in [*sweep.recipes, *([sweep.finetune_recipe] if sweep.finetune_recipe else [])]
     )
@@ -218,6 +219,8 @@ def markdown(name: str, sweep: Sweep, results: JsonView, has_picture: bool) -> s
         markdown_table(results["table"]["rows"], results["table"]["columns"]),
         "",
     ]
+    if sweep.reduced:
+        lines += [f"Reduced, so that it takes minutes: {', '.join(sweep.reduced)}; --recipe names other recipes.", ""]
     if results["paper"] is not None:
         lines += [
             f"The paper's numbers: {results['paper']['source']}, {results['paper']['what']}. They are of other data and sizes "
@@ -240,9 +243,8 @@ def markdown(name: str, sweep: Sweep, results: JsonView, has_picture: bool) -> s
 
 def draw(sweep: Sweep, entries: Sequence[JsonView], score: str, path: Path) -> None:
     """Draw curves over time where the sweep asks for them, else the leading score of each setting, beside the paper's."""
-    title = sweep.title or title_of(score)
     if sweep.curve_points:
-        draw_courses(_courses(sweep, entries), path, title)
+        draw_courses(_courses(sweep, entries), path, sweep.title)
         return
     settings, paper = sweep.settings(), sweep.paper_numbers()
     panels = {title_of(score): _series(sweep, settings, entries, score)}
@@ -253,7 +255,7 @@ def draw(sweep: Sweep, entries: Sequence[JsonView], score: str, path: Path) -> N
         panels,
         [setting.name if numbers is None else setting.values[0] for setting in settings],
         path,
-        title,
+        sweep.title,
         numbers,
         sweep.axes[0],
     )

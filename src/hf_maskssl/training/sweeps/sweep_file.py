@@ -64,7 +64,9 @@ class Sweep:
         seeds: Seeds of the runs: each setting is run once with each.
         overrides: `section.field` -> value, over the recipe, in all runs. Where runs pre-train and fine-tune, the sections of
             the recipe of fine-tuning are `finetuning`, `finetune.data` and `finetune.model`. A field that holds a table is
-            reached into by further names: `model.modalities.depth.loss`.
+            reached into by further names: `model.modalities.depth.loss`, and null removes an entry.
+        reduced: Overrides that make runs of the file's own recipe small; they do not hold where the command line names another
+            recipe.
         grid: `section.field` -> list of values; each combination is a setting.
         cases: A list of settings, each a table of its `name` and overrides; in place of a grid.
         score: Name of the score that the plot shows and that leads the table; None means the first one that a run has. Names
@@ -81,6 +83,7 @@ class Sweep:
     finetune_recipe: str | None = None
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     overrides: JsonObject = field(default_factory=dict)
+    reduced: JsonObject = field(default_factory=dict)
     grid: dict[str, list] | None = None  # type: ignore[type-arg]  # the values may be anything
     cases: list[dict] | None = None  # type: ignore[type-arg]
     score: str | None = None
@@ -116,6 +119,11 @@ class Sweep:
     def recipes(self) -> list[str]:
         """Names of the recipes."""
         return [self.recipe] if isinstance(self.recipe, str) else list(self.recipe)
+
+    @property
+    def common_overrides(self) -> JsonObject:
+        """The overrides of all runs."""
+        return {**self.reduced, **self.overrides}
 
     @property
     def axes(self) -> list[str]:
@@ -228,7 +236,8 @@ def load_sweep(sweep: str | Path, changes: JsonView | None = None) -> Sweep:
 
     Args:
         sweep: Path of a YAML file, or name of a sweep of the package.
-        changes: Field -> value, in place of the file's; `overrides` are added to the file's.
+        changes: Field -> value, in place of the file's; `overrides` are added to the file's, and with another `recipe` nothing is
+            reduced.
 
     Raises:
         ValueError: The file is no YAML, has an unknown field (with the nearest known name), or a value that does not fit.
@@ -242,10 +251,12 @@ def load_sweep(sweep: str | Path, changes: JsonView | None = None) -> Sweep:
     if not isinstance(content, dict):
         came = "an empty file" if content is None else shown(content)
         raise ValueError(f"sweep {path}: expected fields such as 'recipe:' and 'grid:', got {came}")
-    values = content | dict(changes or {})
-    for name in ("overrides",):
-        if isinstance(content.get(name), dict):
-            values[name] = content[name] | dict((changes or {}).get(name, {}))
+    changes = dict(changes or {})
+    values = content | changes
+    if isinstance(content.get("overrides"), dict):
+        values["overrides"] = content["overrides"] | changes.get("overrides", {})
+    if "recipe" in changes:
+        values.pop("reduced", None)
     if "recipe" not in values:
         raise ValueError(f"sweep {path}: recipe: missing; name a recipe of the package or a file")
     try:
