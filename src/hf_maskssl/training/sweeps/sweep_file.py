@@ -5,11 +5,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 import yaml
 
-from ...checks import AT_LEAST_0, SEED, Range, check_numbers, check_seeds, shown
+from ...checks import check_seeds, shown
 from ...files import JsonObject, JsonView, nearest_path
 from ...recipes import RecipeLoader, build_section, nearest, yaml_reason
 
@@ -90,8 +90,6 @@ class Sweep:
     curve_points: int = 0
     paper: JsonObject | None = None
 
-    RANGES: ClassVar[dict[str, Range]] = {"seeds": SEED, "curve_points": AT_LEAST_0}
-
     def __post_init__(self) -> None:
         """Refuse what cannot be run.
 
@@ -99,8 +97,8 @@ class Sweep:
             ValueError: Naming the field, what was expected and what came.
         """
         check_seeds("seeds", self.seeds)
-        # The numbers of recipes are checked with the recipes.
-        check_numbers("", _Numbers(self.seeds, self.curve_points), self.RANGES)
+        if self.curve_points < 0:
+            raise ValueError(f"curve_points: expected at least 0, got {self.curve_points}")
         _check_verbs(self.verbs, self.finetune_recipe)
         if not self.recipes:
             raise ValueError("recipe: expected a recipe or a list of some, got an empty list")
@@ -183,14 +181,6 @@ class Sweep:
                     raise ValueError(f"paper.values.{column}.{word}: expected a number, got {shown(value)}")
                 columns[column][names[word]] = None if value is None else float(value)
         return PaperNumbers(paper.source, paper.what, columns)
-
-
-@dataclass(frozen=True)
-class _Numbers:
-    """The numbers of a sweep that are its own."""
-
-    seeds: list[int]
-    curve_points: int
 
 
 def value_words(value: object) -> str:
