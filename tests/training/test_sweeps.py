@@ -164,6 +164,18 @@ def test_digests_tell_runs_apart_and_encoders_are_shared(tmp_path: Path) -> None
     assert {run.digest for run in longer}.isdisjoint({run.digest for run in runs})
 
 
+def test_probes_may_read_other_rows(tmp_path: Path) -> None:
+    probe = {"data": {"source": "digits", "kind": "image", "label_column": "label", "validation_fraction": 0.5}}
+    (tmp_path / "probe.yaml").write_text(yaml.safe_dump(probe | {"probe": {"k": 7}}))
+    path = str(tmp_path / "probe.yaml")
+    (run, _) = plan_runs(toy(tmp_path, {"probe_recipe": path, "overrides": TINY | {"probe.knn_max_samples": 50}}))
+    assert run.probing is not None and run.pretraining is not None
+    assert run.probing["data"] == probe["data"] and run.pretraining["data"]["test_split"] == "test"
+    assert run.probing["probe"] == {"k": 7, "knn_max_samples": 50, "baselines": False, "seeds": [0]}
+    with pytest.raises(ValueError, match="probe_recipe: expected one for each of the recipes"):
+        toy(tmp_path, {"probe_recipe": [path, path]})
+
+
 # Results
 
 

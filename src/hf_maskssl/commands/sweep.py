@@ -65,6 +65,7 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
     add("--dry_run", action="store_true", help="whether to list the runs alone")
     add("--output_dir", type=Path, metavar="FOLDER", help="folder of the results; default: outputs/NAME")
     add("--recipe", nargs="+", metavar="RECIPE", help="recipes in place of the file's")
+    add("--probe_recipe", nargs="+", metavar="RECIPE", help="recipes of the probes' data, one each")
     add("--finetune_recipe", metavar="RECIPE", help="recipe of fine-tuning in place of the file's")
     add("--seeds", nargs="+", type=int, metavar="N", help="seeds in place of the file's")
     add("--workers", type=int, default=1, metavar="N", help="number of runs at a time; default: %(default)s")
@@ -79,7 +80,7 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
 
 def changed_sweep(options: argparse.Namespace, words: list[str]) -> Sweep:
     """The sweep of the file, with what the command line changes."""
-    given = {"recipe": options.recipe, "finetune_recipe": options.finetune_recipe, "seeds": options.seeds}
+    given = {name: vars(options)[name] for name in ("recipe", "probe_recipe", "finetune_recipe", "seeds")}
     changes = {name: value for name, value in given.items() if value is not None}
     sweep = load_sweep(options.sweep, changes)
     return load_sweep(options.sweep, changes | {"overrides": command_line_overrides(sweep, words)}) if words else sweep

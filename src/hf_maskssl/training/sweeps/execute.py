@@ -18,6 +18,7 @@ from ...evaluation.arguments import ProbeArguments
 from ...evaluation.evaluate_checkpoint import evaluate_checkpoint
 from ...files import JsonObject, JsonView, write_json, write_whole
 from ...orphans import end_with_run
+from ...recipes import build_recipe
 from ...scripts import one_line
 from ...terminal import log_to_terminal, one_voice
 from ...version import __version__
@@ -26,7 +27,7 @@ from ..finetuning.arguments import FinetuningRecipe
 from ..finetuning.stopping import RunStopped
 from ..finetuning.sweep import finetune
 from .encoders import pretrain_encoder
-from .plan import SweepRun, checked_finetuning, checked_pretraining
+from .plan import PROBING, SweepRun, checked_finetuning, checked_pretraining
 
 RESULT, FAILURE, LOG = "result.json", "failure.json", "log.txt"
 STOPPED = 75  # exit code of a run that a signal has stopped, and that goes on when it is started again
@@ -66,8 +67,8 @@ def execute(run: SweepRun, output: Path, curve_points: int) -> JsonObject:
             raise RunInterrupted
         course = record
         scores |= {**record["losses"], **record["validation"]}
-        if "probe" in run.verbs:
-            found, names = probe_scores(run.encoder_folder(output), recipe.data, recipe.probe)
+        if run.probing is not None:
+            found, names = probe_scores(run.encoder_folder(output), **build_recipe(run.probing, "probe", (), PROBING))
             scores, headline = scores | found, headline + names
     if run.finetuning is not None:
         found, name = finetune_scores(run, output)
@@ -92,27 +93,27 @@ def execute(run: SweepRun, output: Path, curve_points: int) -> JsonObject:
 
 
 def write_recipes(run: SweepRun, output: Path) -> None:
-    """Write the run's recipes, by which `hf-maskssl pretrain` and `finetune` do the same, to its folder."""
-    for name, sections in (("pretrain.yaml", run.pretraining), ("finetune.yaml", run.finetuning)):
+    """Write the run's recipes, by which `hf-maskssl pretrain`, `probe` and `finetune` do the same, to its folder."""
+    for name, sections in (("pretrain", run.pretraining), ("probe", run.probing), ("finetune", run.finetuning)):
         if sections is not None:
             text = yaml.safe_dump(dict(sections), sort_keys=False, allow_unicode=True, width=110)
-            write_whole(run.folder(output) / name, lambda aside, text=text: aside.write_text(text, encoding="utf-8"))
+            write_whole(
+                run.folder(output) / f"{name}.yaml", lambda aside, text=text: aside.write_text(text, encoding="utf-8")
+            )
 
 
-def probe_scores(encoder: Path, data: DataArguments, args: ProbeArguments) -> tuple[dict[str, float], list[str]]:
+def probe_scores(encoder: Path, data: DataArguments, probe: ProbeArguments) -> tuple[dict[str, float], list[str]]:
     """ "probe/linear_METRIC" and "probe/knn_METRIC" of every metric of the task and "probe/rankme"; and the names of those of the
     headline metric."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    found = evaluate_checkpoint(str(encoder), data, args, device=device)
+    found = evaluate_checkpoint(str(encoder), data, probe, device=device)
     scores = {"probe/rankme": float(found["rankme"])}
-    for probe in PROBES:
-        (record,) = found[probe]  # of the run's one seed
+    for kind in PROBES:
+        (record,) = found[kind]  # of the run's one seed
         scores |= {
-            f"probe/{probe}_{name}": float(value)
-            for name, value in record.items()
-            if name not in ("seed", "converged")
+            f"probe/{kind}_{name}": float(value) for name, value in record.items() if name not in ("seed", "converged")
         }
-    return scores, [f"probe/{probe}_{found['metric']}" for probe in PROBES]
+    return scores, [f"probe/{kind}_{found['metric']}" for kind in PROBES]
 
 
 def finetune_scores(run: SweepRun, output: Path) -> tuple[dict[str, float], str]:

@@ -15,11 +15,12 @@ from ..finetuning.arguments import FinetuningArguments, FinetuningRecipe
 from ..finetuning.material import IMMATERIAL
 from ..finetuning.models import changed_config, choose_inputs
 from ..pretraining.arguments import PretrainingArguments, PretrainingRecipe
-from .sweep_file import Setting, Sweep
+from .sweep_file import Setting, Sweep, recipe_label
 
 # Raised when the way in which runs are made or measured changes: runs of before are not looked at then.
 VERSION = 1
 PRETRAINING = {"model": dict, "data": DataArguments, "probe": ProbeArguments, "training": PretrainingArguments}
+PROBING = {"data": DataArguments, "probe": ProbeArguments}
 FINETUNING = {"model": dict, "data": DataArguments, "finetuning": FinetuningArguments}
 # Where runs pre-train and fine-tune: what stands in front of a field of the second recipe's sections but `finetuning`.
 DOWNSTREAM = "finetune."
@@ -39,6 +40,7 @@ class SweepRun:
         seed: Seed of weights, order of the data, masks, probes and fine-tuning.
         verbs: Names of what it does.
         pretraining: Sections of the run's pre-training; None where it does not pre-train.
+        probing: Sections `data` and `probe` of its probes; None where it does not probe.
         finetuning: Sections of its fine-tuning; None where it does not fine-tune.
         digest: Digits of everything that its scores depend on.
         encoder_digest: Digits of what its encoder depends on; None without pre-training. Runs that differ in
@@ -50,6 +52,7 @@ class SweepRun:
     seed: int
     verbs: tuple[str, ...]
     pretraining: JsonObject | None
+    probing: JsonObject | None
     finetuning: JsonObject | None
     digest: str
     encoder_digest: str | None
@@ -57,11 +60,11 @@ class SweepRun:
     @property
     def title(self) -> str:
         """Words for people."""
-        return f"{self.setting.name}, {Path(self.recipe).stem}, seed {self.seed}"
+        return f"{self.setting.name}, {recipe_label(self.recipe)}, seed {self.seed}"
 
     def folder(self, output: Path) -> Path:
         """Folder of its files; another one where something else is run under the same name."""
-        words = re.sub(r"[^\w.=-]+", "_", f"{Path(self.recipe).stem}-{self.setting.name}")[:LONGEST_NAME]
+        words = re.sub(r"[^\w.=-]+", "_", f"{recipe_label(self.recipe)}-{self.setting.name}")[:LONGEST_NAME]
         return output / "runs" / f"{words}-seed_{self.seed}-{self.digest}"
 
     def encoder_folder(self, output: Path) -> Path:
@@ -129,7 +132,7 @@ def _plan(sweep: Sweep, name: str, setting: Setting, seed: int) -> SweepRun:
         recipe = checked_finetuning(sections, name)
         settings = _finetuning_settings(recipe) | {"checkpoint": portable(recipe.finetuning.checkpoint)}
         digest = settings_digest([VERSION, sweep.verbs, settings, portable(setting.overrides)])
-        return SweepRun(setting, name, seed, tuple(sweep.verbs), None, sections, digest, None)
+        return SweepRun(setting, name, seed, tuple(sweep.verbs), None, None, sections, digest, None)
     upstream = {field: value for field, value in overrides.items() if not _is_downstream(field)}
     # Baselines are the same for every setting; who wants them names them.
     upstream = {"probe.baselines": False, **upstream, "training.seed": seed, "probe.seeds": [seed]}
@@ -140,16 +143,26 @@ def _plan(sweep: Sweep, name: str, setting: Setting, seed: int) -> SweepRun:
     # What a setting changes counts even where it is a field that does not change an encoder, such as a precision.
     own = {field: value for field, value in setting.overrides.items() if field in upstream and "probe." not in field}
     encoder = [VERSION, encoder_settings(recipe), portable(own), sweep.curve_points]
-    everything = {"encoder": encoder, "probe": changed_fields(recipe.probe)}
+    everything: JsonObject = {"encoder": encoder, "probe": changed_fields(recipe.probe)}
+    probing = {section: sections.get(section, {}) for section in PROBING} if "probe" in sweep.verbs else None
+    if (probe_recipe := dict(zip(sweep.recipes, sweep.probe_recipes, strict=True))[name]) is not None:
+        of_probes = {field: value for field, value in upstream.items() if field.startswith("probe.")}
+        found = read_yaml(probe_recipe)
+        probing = with_overrides({section: found.get(section, {}) for section in PROBING}, of_probes)
+        checked = build_recipe(probing, probe_recipe, (), PROBING)
+        everything["probe"] = {section: changed_fields(checked[section]) for section in PROBING}
     downstream = None
     if sweep.finetune_recipe is not None:
         changes = {field.removeprefix(DOWNSTREAM): overrides[field] for field in overrides if _is_downstream(field)}
         changes = {**_QUIET_FINETUNING, **changes, "finetuning.seeds": [seed]}
         downstream = with_overrides(read_yaml(sweep.finetune_recipe), changes)
-        checked = checked_finetuning(downstream, sweep.finetune_recipe, recipe.model)
-        everything["finetuning"] = _finetuning_settings(checked)
+        everything["finetuning"] = _finetuning_settings(
+            checked_finetuning(downstream, sweep.finetune_recipe, recipe.model)
+        )
     digest = settings_digest([VERSION, sweep.verbs, everything, portable(setting.overrides)])
-    return SweepRun(setting, name, seed, tuple(sweep.verbs), sections, downstream, digest, settings_digest(encoder))
+    return SweepRun(
+        setting, name, seed, tuple(sweep.verbs), sections, probing, downstream, digest, settings_digest(encoder)
+    )
 
 
 def _is_downstream(field: str) -> bool:

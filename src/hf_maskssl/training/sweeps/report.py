@@ -11,7 +11,7 @@ from ...files import JsonObject, JsonView, write_json, write_whole
 from ...pictures.sweeps import Course, Series, draw_courses, draw_series
 from .execute import FAILURE, RESULT, stored
 from .plan import SweepRun
-from .sweep_file import PaperNumbers, Setting, Sweep
+from .sweep_file import PaperNumbers, Setting, Sweep, recipe_label
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def build_table(sweep: Sweep, entries: Sequence[JsonView], names: Sequence[str])
     several = len(sweep.recipes) > 1
     columns = [*sweep.axes]
     if several and names:
-        columns += [f"{Path(recipe).stem}, {title_of(names[0])}" for recipe in sweep.recipes]
+        columns += [f"{recipe_label(recipe)}, {title_of(names[0])}" for recipe in sweep.recipes]
     elif names:
         columns += [title_of(name) for name in names]
     has_difference = not several and bool(names) and len(settings) > 1 and len(sweep.seeds) > 1
@@ -265,7 +265,7 @@ def _series(sweep: Sweep, settings: Sequence[Setting], entries: Sequence[JsonVie
     found = []
     for recipe in sweep.recipes:
         own = {entry["setting"]: entry["scores"].get(score) for entry in entries if entry["recipe"] == recipe}
-        found.append(Series(Path(recipe).stem, [own[setting.name] for setting in settings]))
+        found.append(Series(recipe_label(recipe), [own[setting.name] for setting in settings]))
     return found
 
 
@@ -292,6 +292,6 @@ def _courses(sweep: Sweep, entries: Sequence[JsonView]) -> list[Course]:
             points = list(zip(*curves, strict=True))
             seconds = [sum(one["seconds"] for one in point) / len(point) for point in points]
             scores = [interval_of([one["score"] for one in point], 100) for point in points]
-            name = f"{Path(entry['recipe']).stem}, {entry['setting']}" if several else entry["setting"]
+            name = f"{recipe_label(entry['recipe'])}, {entry['setting']}" if several else entry["setting"]
             found.append(Course(name, seconds, scores))
     return found

@@ -61,6 +61,8 @@ class Sweep:
         verbs: Names of what each run does: "pretrain" and "probe"; "pretrain" and "finetune"; all three; "pretrain" alone; or
             "finetune" alone, with a recipe of fine-tuning.
         finetune_recipe: Path or name of the recipe of fine-tuning, where runs pre-train and fine-tune.
+        probe_recipe: Path or name of the recipe whose data are probed, by its section `probe`, where pre-training reads other
+            rows; a list means one for each of several recipes. None means the recipe itself.
         seeds: Seeds of the runs: each setting is run once with each.
         overrides: `section.field` -> value, over the recipe, in all runs. Where runs pre-train and fine-tune, the sections of
             the recipe of fine-tuning are `finetuning`, `finetune.data` and `finetune.model`. A field that holds a table is
@@ -81,6 +83,7 @@ class Sweep:
     notes: str = ""
     verbs: list[Verb] = field(default_factory=lambda: ["pretrain", "probe"])
     finetune_recipe: str | None = None
+    probe_recipe: str | list[str] | None = None
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     overrides: JsonObject = field(default_factory=dict)
     reduced: JsonObject = field(default_factory=dict)
@@ -104,6 +107,13 @@ class Sweep:
             raise ValueError("recipe: expected a recipe or a list of some, got an empty list")
         if len(set(self.recipes)) != len(self.recipes):
             raise ValueError(f"recipe: expected different recipes, got {self.recipes}")
+        if self.probe_recipe is not None and (
+            "probe" not in self.verbs or len(self.probe_recipes) != len(self.recipes)
+        ):
+            raise ValueError(
+                f"probe_recipe: expected one for each of the recipes {self.recipes}, and the verb probe, got "
+                f"{self.probe_recipe!r} with the verbs {self.verbs}"
+            )
         if (self.grid is None) == (self.cases is None):
             came = "neither" if self.grid is None else "both"
             raise ValueError(f"expected one of the fields 'grid' and 'cases', got {came}")
@@ -117,6 +127,13 @@ class Sweep:
     def recipes(self) -> list[str]:
         """Names of the recipes."""
         return [self.recipe] if isinstance(self.recipe, str) else list(self.recipe)
+
+    @property
+    def probe_recipes(self) -> list[str | None]:
+        """Names of the recipes of probes, one for each recipe."""
+        if self.probe_recipe is None:
+            return [None] * len(self.recipes)
+        return [self.probe_recipe] if isinstance(self.probe_recipe, str) else [*self.probe_recipe]
 
     @property
     def common_overrides(self) -> JsonObject:
@@ -181,6 +198,12 @@ class Sweep:
                     raise ValueError(f"paper.values.{column}.{word}: expected a number, got {shown(value)}")
                 columns[column][names[word]] = None if value is None else float(value)
         return PaperNumbers(paper.source, paper.what, columns)
+
+
+def recipe_label(recipe: str) -> str:
+    """A recipe's name in tables; of a path the last folder and the file, as in "pamap2/pretrain"."""
+    path = Path(recipe)
+    return path.stem if path.parent == Path() else f"{path.parent.name}/{path.stem}"
 
 
 def value_words(value: object) -> str:
