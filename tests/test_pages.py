@@ -23,9 +23,11 @@ from hf_maskssl.data.builtin import SOURCES
 from hf_maskssl.data.preparation import prepare_data
 from hf_maskssl.evaluation.arguments import ProbeArguments
 from hf_maskssl.methods import METHODS, papers
+from hf_maskssl.preparing.catalogue import DATA_SETS
 from hf_maskssl.recipes import build_config, recipe_names
 from hf_maskssl.training import PretrainingArguments, load_pretraining_recipe
 from hf_maskssl.training.finetuning.arguments import FinetuningArguments, load_finetuning_recipe
+from hf_maskssl.training.sweeps.sweep_file import sweep_names
 from hf_maskssl.version import __version__
 from test_docs import PACKAGE, PAGES, ROOT, UNFIT, blocks, check_first_step, commands, read
 
@@ -36,7 +38,7 @@ import generated  # noqa: E402
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", *PAGES)
 # Verbs whose command line takes any field of a recipe, too.
 WITH_FIELDS = {"pretrain", "describe", "probe", "finetune", "segment", "depth", "embed", "masks", "predict"}
-WITH_FIELDS |= {"tokenizer", "tag", "pseudo-label"}
+WITH_FIELDS |= {"tokenizer", "tag", "pseudo-label", "sweep"}
 RECIPE_FIRST = {"pretrain", "describe", "finetune", "segment", "depth"}
 
 
@@ -78,6 +80,10 @@ def mistakes(words: list[str]) -> list[str]:
         is_data = verb == "pretrain" and "--minutes" in rest
         if not re.search(r"[./]", name) and not is_data and name not in [*recipe_names(), *SOURCES]:
             found.append(f"no recipe {name}")
+    if verb == "sweep" and rest and not rest[0].startswith("--") and not re.search(r"[./]", rest[0]):
+        found += [f"no sweep {rest[0]}"] if rest[0] not in sweep_names() else []
+    if verb == "data" and len(rest) > 1:
+        found += [f"no data set {rest[1]}"] if rest[1] not in DATA_SETS else []
     return found
 
 
@@ -93,6 +99,8 @@ def test_commands_are_those_of_the_package(document: str) -> None:
         ("pretrain digit", "no recipe digit"),
         ("embed a b --outptu c", "embed has no --outptu"),
         ("masks a --recipe b", "no recipe b"),
+        ("sweep metamae_tabel6", "no sweep metamae_tabel6"),
+        ("data prepare pamap --download", "no data set pamap"),
     ],
 )
 def test_a_wrong_command_is_seen(command: str, mistake: str) -> None:
