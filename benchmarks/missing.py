@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 import torch
 from common import RECIPES, RESULTS, ROOT, interval, read_runs
+from matplotlib.figure import Figure
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401  (makes IterativeImputer known)
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
@@ -33,6 +34,7 @@ from hf_maskssl import impute
 from hf_maskssl.evaluation.features import extract_features
 from hf_maskssl.evaluation.probe import linear_probe
 from hf_maskssl.files import write_json
+from hf_maskssl.pictures.figures import grouped_bars
 from hf_maskssl.training import Pretrainer, PretrainingRecipe, load_pretraining_recipe
 
 RUNS = RESULTS / "missing"
@@ -271,7 +273,7 @@ def measure(name: str, share: int, pattern: str, seed: int, steps: int) -> None:
 
 
 def write_tables() -> None:
-    """benchmarks/results/missing.json from whatever runs have ended."""
+    """benchmarks/results/missing.json and .png from whatever runs have ended."""
     runs = read_runs(RUNS)
     keys = sorted({(run["data_set"], run["pattern"], run["share"], run["steps"]) for run in runs})
     accuracy, filling = [], []
@@ -303,6 +305,25 @@ def write_tables() -> None:
             "versions": {"torch": torch.__version__},
         },
     )
+    draw(accuracy)
+
+
+def draw(accuracy: list[list[Any]]) -> None:
+    """A panel for each set: bars of each pattern and share, one a variant; and a line of what complete rows give."""
+    names = [name for name in SETS if any(row[0] == name for row in accuracy)]
+    figure = Figure(figsize=(4.2 * len(names), 3.6), layout="constrained")
+    for panel, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        rows = sorted((row for row in accuracy if row[0] == name), key=lambda row: (row[2], PATTERNS.index(row[1])))
+        labels = ["complete" if not row[2] else f"{row[2]} %\n{row[1]}" for row in rows]
+        grouped_bars(panel, labels, {title: [row[5 + n] for row in rows] for n, title in enumerate(VARIANTS.values())})
+        if rows and not rows[0][2]:
+            panel.axhline(rows[0][5]["mean"], color="grey", linewidth=0.8, linestyle=":")
+        means = [cell["mean"] for row in rows for cell in row[5:8]]
+        panel.set_ylim(max(0.0, min(means) - 10), 101)
+        panel.set_title(f"{name}, {rows[0][4]} seeds", fontsize=10)
+    figure.supylabel("test accuracy (%)", fontsize=10)
+    figure.legend(*panel.get_legend_handles_labels(), ncols=3, loc="outside lower center", frameon=False)
+    figure.savefig(RESULTS / "missing.png", dpi=120)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from transformers import AutoModelForPreTraining
 
 import tiny_models
 from hf_maskssl import SeriesFeatureExtractor, impute
+from hf_maskssl.models.layers import unpatchify
 from hf_maskssl.models.standardization import standardize, unstandardize
 
 FEATURES = list("abcdef")
@@ -134,6 +135,39 @@ def test_series_are_filled_in_their_own_units(method: str, standardised: str) ->
     rows = SeriesFeatureExtractor(1, 8)
     flat = impute(model_of("metamae", 8, patch_size=1), np.where(is_missing, NAN, holed)[:2, 0], rows)
     assert flat.data.shape == (2, 8) and flat.was_missing.shape == (2, 1, 8)
+
+
+def test_a_patch_with_holes_is_read_when_others_are_predicted_and_never_for_itself() -> None:
+    model = model_of("metamae", 12, 2, patch_size=3)
+    processor = SeriesFeatureExtractor(2, 12, standardize="none")
+    series = np.random.default_rng(0).normal(size=(1, 2, 12))
+    holes = np.zeros(series.shape, dtype=bool)
+    holes[0, 0, [1, 4]] = holes[0, 1, 8] = True  # in three of four patches, which all have observed values
+
+    def filled(changed: tuple[int, int, int] | None = None) -> np.ndarray:
+        data = series.copy()
+        if changed is not None:
+            data[changed] += 3.0
+        found: np.ndarray = impute(model, np.where(holes, NAN, data), processor, hidden_share=0.0).data
+        return found
+
+    plain = filled()
+    own, other = filled((0, 1, 1)), filled((0, 1, 4))  # a value of the first patch, and one of the second
+    assert own[0, 0, 1] == pytest.approx(plain[0, 0, 1], abs=1e-6)
+    assert abs(own[0, 0, 4] - plain[0, 0, 4]) > 1e-5
+    assert other[0, 0, 4] == pytest.approx(plain[0, 0, 4], abs=1e-6)
+    assert abs(other[0, 0, 1] - plain[0, 0, 1]) > 1e-5
+    # By hand: the first patch masked, of the others what was observed.
+    values = torch.tensor(np.where(holes, NAN, series), dtype=torch.float32)
+    is_masked = torch.tensor([[True, False, False, False]])
+    observed = ~values.isnan()
+    observed[..., :3] = True  # what is masked is asked for
+    noise = torch.ones(1, 4)
+    found = model.eval()(
+        input_values=values.nan_to_num(), observed_mask=observed, is_masked=is_masked, nearby_noise=noise
+    )
+    expected = unpatchify(found.patch_predictions.detach(), model.config.patch_shape, (4,), 2)
+    assert plain[0, 0, 1] == pytest.approx(float(expected[0, 0, 1]), rel=1e-5)
 
 
 @pytest.mark.parametrize("mode", ["dataset", "sample", "none"])

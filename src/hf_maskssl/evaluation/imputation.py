@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 # Rows of a table, or (n, C, T), (n, T) where C is 1.
 Data: TypeAlias = "pd.DataFrame | np.ndarray | Sequence[Any]"
 
+# Passes by which tokens with some holes are masked: each is predicted from all others, whatever was observed of them.
+TURNS = 4
+SEEN = 1e-9  # weight of the prediction of a token that was seen
+
 logger = logging.getLogger(__name__)
 
 
@@ -75,8 +79,9 @@ def impute(
 ) -> Imputed:
     """Predict what is missing.
 
-    A token (a patch of a series, a feature of a table) in which anything is missing is masked, and predicted from the others of
-    its row, as in pre-training. Of a row that has no other, the fullest one is read in part.
+    A token (a patch of a series, a feature of a table) of which nothing was observed is masked, and predicted from the others of
+    its row, as in pre-training. Patches with some holes take turns: in each of four passes a quarter of them is masked, and what
+    was observed of the others is read. Of a row that has no other, the fullest one is read in part.
 
     Args:
         model: Pre-training model of tables or series, or its folder or Hub name.
@@ -145,7 +150,7 @@ class _Rows:
         return torch.zeros(self.observed().shape[:2], dtype=torch.bool)
 
     def predicted(self, hidden: torch.Tensor) -> np.ndarray:
-        """(n, C, T) float64 predictions in the data's units, with the tokens `hidden` (n, N) masked beside those with holes."""
+        """(n, C, T) float64 predictions in the data's units, with the tokens `hidden` (n, N) masked, too."""
         found = _predictions(self.model, self.prepared, self.padding, hidden, self.batch_size)
         values = zip(found, self.samples, strict=True)
         return np.stack([self.processor.raw_values(own, sample) for own, sample in values])
@@ -320,16 +325,33 @@ def _to_hide(observed: torch.Tensor, share: float, seed: int) -> torch.Tensor:
 def _predictions(
     model: PreTrainedModel, prepared: torch.Tensor, padding: torch.Tensor, hidden: torch.Tensor, batch_size: int
 ) -> np.ndarray:
-    """Predictions of every value, (n, ...) in the layout of `prepared`, with incomplete tokens and `hidden` ones masked.
+    """Predictions of every value, (n, ...) in the layout of `prepared`, with `hidden` tokens and those of which nothing was
+    observed masked, and those with some holes in turn.
 
     Nobody asks for `padding`, (n, N, P) bool: a token of nothing else is absent.
     """
     observed = _observed_patches(model, prepared)
-    is_masked = hidden | ~(observed | padding).all(-1)
-    # Something must be read: of a row without a complete token the fullest one, in part.
-    blind = (is_masked | padding.all(-1)).all(1, keepdim=True)
-    fullest = torch.zeros_like(is_masked).scatter(1, observed.sum(-1).argmax(1, keepdim=True), True)
-    is_masked &= ~(blind & fullest)
+    incomplete = ~(observed | padding).all(-1)
+    in_part = incomplete & observed.any(-1) & ~hidden
+    turns = torch.where(in_part, (in_part.cumsum(1) - 1) % TURNS, -1)  # neighbours have different ones
+    passes = [hidden | (incomplete & ~in_part) | (turns == turn) for turn in range(max(1, int(turns.max()) + 1))]
+    total, times = torch.zeros_like(prepared), torch.zeros_like(prepared)
+    for is_masked in passes:
+        # Something must be read: of a row without a token to see the fullest one, in part.
+        blind = (is_masked | padding.all(-1)).all(1, keepdim=True)
+        fullest = torch.zeros_like(is_masked).scatter(1, observed.sum(-1).argmax(1, keepdim=True), True)
+        is_masked = is_masked & ~(blind & fullest)
+        found = _one_pass(model, prepared, padding, is_masked, batch_size)
+        # The prediction of a token that was seen counts only where it is never masked.
+        weight = torch.where(_channels_first(model, _spread(model, is_masked, prepared)), 1.0, SEEN)
+        total, times = total + weight * found, times + weight
+    return (total / times).numpy()
+
+
+def _one_pass(
+    model: PreTrainedModel, prepared: torch.Tensor, padding: torch.Tensor, is_masked: torch.Tensor, batch_size: int
+) -> torch.Tensor:
+    """Predictions of every value, (n, ...) in the layout of `prepared`, with these tokens (n, N) masked."""
     mean, std = target_moments(model.config)
     found = torch.zeros_like(prepared)
     visible = (~is_masked & ~padding.all(-1)).sum(1)
@@ -342,7 +364,7 @@ def _predictions(
                 channels = _channels_first(model, prepared).shape[1]
                 whole = unpatchify(values, model.config.patch_shape, (values.shape[1],), channels)
                 found[rows] = _channels_first(model, whole)
-    return found.numpy()
+    return found
 
 
 def _forward(model: PreTrainedModel, values: torch.Tensor, is_masked: torch.Tensor) -> torch.Tensor:
