@@ -1,6 +1,6 @@
 """Missing values as masks against means in their place, in the same model, and holes filled in; paired by seed.
 
-    python benchmarks/missing.py [--sets higgs_small ...] [--shares 0 30 ...] [--seeds 0 1 2 3 4] [--steps 300] [--tables_only]
+    python benchmarks/missing.py [--sets higgs_small ...] [--shares 0 30 ...] [--seeds 0 1 2 3 4] [--steps 600] [--tables_only]
 
 Of each set a share of the values is removed, one by one ("single") or in runs of neighbouring columns or time steps ("blocks"),
 in the rows of pre-training, of the probe's training and of the test alike. The same model is then pre-trained and probed on
@@ -332,17 +332,17 @@ def main() -> None:
     parser.add_argument("--shares", nargs="+", type=int, choices=SHARES, default=SHARES)
     parser.add_argument("--patterns", nargs="+", choices=PATTERNS, default=PATTERNS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--tables_only", action="store_true", help="make the tables of the runs that have ended")
     options = parser.parse_args()
     datasets.disable_progress_bars()
     os.environ.setdefault("HF_MASKSSL_SHARED", str(ROOT.parent / "shared"))
     RUNS.mkdir(parents=True, exist_ok=True)
     if not options.tables_only:
-        for pattern, share in [(one, share) for one in options.patterns for share in options.shares]:
-            if share or pattern == "single":  # nothing removed is the same in both
-                for seed in options.seeds:
-                    for name in options.sets:
+        for pattern, seed in [(one, seed) for one in options.patterns for seed in options.seeds]:
+            for name in options.sets:
+                for share in options.shares:
+                    if share or pattern == "single":  # nothing removed is the same in both
                         measure(name, share, pattern, seed, options.steps)
     write_tables()
 
