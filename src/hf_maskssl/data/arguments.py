@@ -20,6 +20,7 @@ LOCAL_SOURCES = ("parquet", "csv", "json", "text", "numpy", "imagefolder", "audi
 
 Task = Literal[
     "classification",
+    "multi_label_classification",
     "regression",
     "token_classification",
     "semantic_segmentation",
@@ -29,6 +30,8 @@ Task = Literal[
 DataFiles = str | list[str] | dict[str, str | list[str]] | None
 # Tasks whose label is a map as large as the picture.
 DENSE_TASKS = ("semantic_segmentation", "depth_estimation", "dense_regression")
+# Tasks that several columns of labels may set.
+TASKS_OF_COLUMNS = ("multi_label_classification", "regression")
 DEFAULT_FRACTIONS = (0.8, 0.1, 0.1)
 DEFAULT_NUM_SCENES = {"train": 4000, "validation": 500, "test": 1000}
 DEFAULT_KIND = "image"
@@ -78,9 +81,12 @@ class DataArguments(ChosenSection):
         kind: Name of a `Kind`: what a row is. It decides which further fields there are (`data_arguments`).
         input_column: Name of the column that holds the input; some kinds take several, or none. The built-in digits and pydoc
             need no name.
-        label_column: Name of the column that holds the label; None means no labels, which pre-training does not need.
+        label_column: Name of the column that holds the label; None means no labels, which pre-training does not need. A list
+            of names is one column for each of several tasks: of 0 and 1 for task `"multi_label_classification"`, of numbers for
+            `"regression"`. Their cells may be null or NaN (of 0 and 1 also -100): such a gap is no target. Rows with gaps alone
+            are left out, with a warning that counts them.
         drop_missing_labels: Whether to leave out rows whose label is null or NaN, with a warning that counts them. Otherwise
-            they are an error.
+            they are an error. Several columns of labels need it not.
         task: Name of the task that the labels set; the kind decides which tasks there are.
         scene_size: Size of the pictures of `"scenes"` in pixels, one number for a square or [height, width].
         num_scenes: Number of scenes of each split of `"scenes"`.
@@ -111,7 +117,7 @@ class DataArguments(ChosenSection):
     split_column: str | None = None
     kind: str = DEFAULT_KIND
     input_column: str | list[str] | dict[str, str] | None = None
-    label_column: str | None = None
+    label_column: str | list[str] | None = None
     drop_missing_labels: bool = False
     task: Task = "classification"
     scene_size: int | list[int] = 64
@@ -124,7 +130,7 @@ class DataArguments(ChosenSection):
     cache: bool | None = None
 
     # The forms and defaults of the common fields. A kind with other ones sets them in its own class.
-    TASKS: ClassVar[tuple[str, ...]] = ("classification", "regression")
+    TASKS: ClassVar[tuple[str, ...]] = ("classification", "multi_label_classification", "regression")
     INPUT_FORMS: ClassVar[tuple[type, ...]] = (str,)  # types of `input_column`: str, list, dict, type(None)
     CACHES: ClassVar[bool] = True  # `cache` when it is left out
     RANGES: ClassVar[dict[str, Range]] = {
@@ -318,6 +324,7 @@ class DataArguments(ChosenSection):
         if self.task not in self.TASKS:
             others = [kind for kind, arguments in ARGUMENTS.items() if self.task in arguments.TASKS]
             raise ValueError(f"data.task {self.task!r} needs kind {' or '.join(map(repr, others))}, got {self.kind!r}")
+        self._check_targets()
         if self.drop_missing_labels and (self.streaming or self.label_column is None):
             raise ValueError(
                 f"data.drop_missing_labels is true with data.label_column {self.label_column!r} and data.streaming "
@@ -333,8 +340,36 @@ class DataArguments(ChosenSection):
         known = " or ".join(words for form, words in forms.items() if form in self.INPUT_FORMS)
         raise ValueError(f"data.input_column: kind {self.kind!r} takes {known}, got {self.input_column}")
 
+    def _check_targets(self) -> None:
+        if not isinstance(self.label_column, list):
+            if self.task == "multi_label_classification":
+                raise ValueError(
+                    f"data.label_column: task {self.task!r} takes a list of columns, one a task, got {self.label_column!r}; for "
+                    "one column of classes set data.task to 'classification'"
+                )
+            return
+        if self.task not in TASKS_OF_COLUMNS:
+            raise ValueError(
+                f"data.label_column {self.label_column}: several columns go with data.task {' or '.join(TASKS_OF_COLUMNS)}, "
+                f"got {self.task!r}"
+            )
+        if not self.label_column or len(set(self.label_column)) != len(self.label_column):
+            raise ValueError(f"data.label_column: expected different columns, at least one, got {self.label_column}")
+
+    def target_columns(self) -> list[str]:
+        """The columns whose values the task is to predict: those that `label_column` names; empty for None."""
+        return [self.label_column] if isinstance(self.label_column, str) else list(self.label_column or [])
+
+    def single_label_column(self) -> str | None:
+        """The one column of labels, None without; where a kind reads no more than one, several were refused."""
+        if isinstance(self.label_column, list):
+            raise ValueError(f"data.label_column: expected one column here, got {self.label_column}")
+        return self.label_column
+
     def label_columns(self) -> dict[str, str | None]:
         """Field -> the column that it names, for the fields that name columns of labels."""
+        if isinstance(self.label_column, list):
+            return {f"label_column[{place}]": column for place, column in enumerate(self.label_column)}
         return {"label_column": self.label_column}
 
 

@@ -37,7 +37,7 @@ class BatchCollator:
         Args:
             rows: Prepared rows with equal keys: `input_values` (C, T), or (T, C) for
                 models with `channels_last`, `pixel_values` (C, H, W), `input_ids` (N,), `token_type_ids` (N,),
-                `labels` (a number, or (N,)), `index` (row number).
+                `labels` (a number, (N,), or float (columns,)), `index` (row number).
 
         Returns:
             The tensors of those names: float32 values, int64 ids, segments, labels and index (regression: float32 labels),
@@ -128,12 +128,17 @@ class BatchCollator:
 
 
 def labels_and_index(rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-    """`labels` (B,) or (B, H, W), or for tokens padded to (B, N), and `index` (B,) int64, where rows have them."""
+    """`labels` (B,), (B, columns) float32 or (B, H, W), or for tokens padded to (B, N), and `index` (B,) int64, where rows have
+    them."""
     batch = {}
     if "labels" in rows[0]:
         labels = [np.asarray(row["labels"]) for row in rows]
-        is_per_token = labels[0].ndim == 1
-        batch["labels"] = _padded(labels, IGNORED_LABEL) if is_per_token else torch.from_numpy(np.stack(labels))
+        if labels[0].ndim != 1:
+            batch["labels"] = torch.from_numpy(np.stack(labels))
+        elif labels[0].dtype.kind == "f":  # of several columns; those of tokens are classes
+            batch["labels"] = torch.from_numpy(np.stack(labels).astype(np.float32, copy=False))
+        else:
+            batch["labels"] = _padded(labels, IGNORED_LABEL)
     if "index" in rows[0]:
         batch["index"] = torch.tensor([int(row["index"]) for row in rows])
     return batch

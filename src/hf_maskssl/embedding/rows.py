@@ -29,7 +29,7 @@ from ..data.tables.windows import LabelOfSteps, WindowedRows, labels_of_windows
 from ..files import JsonObject
 from ..recipes import nearest
 from .encoders import Encoder
-from .sources import label_column
+from .sources import carried_labels
 
 # Columns of every table of features.
 ROW, SPLIT, TOKEN, EMBEDDING, PATH = "row", "split", "token", "embedding", "path"
@@ -138,7 +138,7 @@ class RowSource:
         self.encoder, self.gives_tokens = encoder, tokens
         self.window_labels: tuple[str, LabelOfSteps] | None = None
         if isinstance(args, SeriesArguments) and args.labels_windows and args.label_column is not None:
-            self.window_labels = (args.label_column, label_rule(args.window_label))
+            self.window_labels = (str(args.single_label_column()), label_rule(args.window_label))
         find_kind(args.kind).check_model(args, encoder.config)
         self.args = for_inference(args, encoder)
         self.kind: Kind[Any] = find_kind(self.args.kind)
@@ -289,10 +289,9 @@ def _carried_columns(args: DataArguments, rows: AnyDataset, keep: Sequence[str])
         if name in OWN_COLUMNS:
             raise ValueError(f"--keep: {name!r} is a column of every table of features: rename that of the data")
     _require_kept(rows, keep, "train")
-    label = label_column(args, rows) if args.task not in DENSE_TASKS else None
-    if label is not None and (label in OWN_COLUMNS or label not in column_names(rows)):
-        label = None
-    return list(dict.fromkeys([*keep, *([label] if label is not None else [])]))
+    labels = carried_labels(args, rows) if args.task not in DENSE_TASKS else []
+    labels = [name for name in labels if name not in OWN_COLUMNS and name in column_names(rows)]
+    return list(dict.fromkeys([*keep, *labels]))
 
 
 def _require_kept(rows: AnyDataset, keep: Sequence[str], split: str) -> None:

@@ -37,9 +37,9 @@ def section_of(values: JsonView) -> DataArguments:
     return section
 
 
-def label_column(args: DataArguments, rows: AnyDataset) -> str | None:
-    """The column whose values come along as labels: the recipe's, or one that is named as labels are and is no input."""
+def carried_labels(args: DataArguments, rows: AnyDataset) -> list[str]:
+    """The columns whose values come along as labels: the recipe's, or one that is named as labels are and is no input."""
     if args.label_column is not None:
-        return args.label_column
+        return args.target_columns()
     label = usual_label(rows)
-    return None if label in args.columns_read() else label
+    return [] if label is None or label in args.columns_read() else [label]

@@ -21,7 +21,7 @@ def class_loss(logits: torch.Tensor, labels: torch.Tensor, **kwargs: Unpack[Tran
 def sequence_classification_loss(
     model: PreTrainedModel, logits: torch.Tensor, labels: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
 ) -> torch.Tensor:
-    """transformers' loss of (B, num_labels) logits by `config.problem_type`.
+    """transformers' loss of (B, num_labels) logits by `config.problem_type`; several labels at once may have gaps.
 
     transformers divides only the loss of classes by `num_items_in_batch`. The means of real values and of several labels at once
     are brought to that divisor here, so that accumulated batches make the step of one large batch.
@@ -30,24 +30,64 @@ def sequence_classification_loss(
         model: the head, whose `config.problem_type` is set where it is None.
         logits: (B, num_labels).
         labels: (B,) class ids, (B, num_labels) float shares of classes where `config.problem_type` says that a row has one class,
-            (B,) or (B, 1) values, or (B, num_labels) values or labels.
+            (B,) or (B, 1) values, or (B, num_labels) values or labels of several tasks (`several_labels_loss`).
         kwargs: `num_items_in_batch`: number of labels of all accumulated batches and processes, without those of -100. Trainer
             leaves a real value of -100 out of the number too, although it is one: those of this batch are added again.
     """
     num_items = kwargs.get("num_items_in_batch")
+    config = model.config
     if (
-        model.config.problem_type == "single_label_classification"
+        config.problem_type == "single_label_classification"
         and labels.shape == logits.shape
         and labels.is_floating_point()
     ):
         # Mixed or smoothed labels. The sum over rows is divided by what Trainer counts: the rows of all accumulated batches.
         total = F.cross_entropy(logits, labels.to(logits), reduction="sum")
         return total / (len(labels) if num_items is None else torch.as_tensor(num_items, device=total.device))
-    loss = model.loss_function(labels=labels, pooled_logits=logits, config=model.config, **kwargs)
-    if num_items is None or model.config.problem_type == "single_label_classification":
+    if config.problem_type is None and config.num_labels > 1 and labels.is_floating_point():
+        config.problem_type = "multi_label_classification"  # as transformers' loss would
+    are_classes = config.problem_type == "multi_label_classification"
+    if are_classes or (config.problem_type == "regression" and config.num_labels > 1):
+        return several_labels_loss(logits, labels, are_classes, num_items)
+    loss = model.loss_function(labels=labels, pooled_logits=logits, config=config, **kwargs)
+    if num_items is None or config.problem_type == "single_label_classification":
         return loss
     labels = labels.to(loss.device)
     return loss * (labels.numel() / (torch.as_tensor(num_items, device=loss.device) + (labels == IGNORED).sum()))
+
+
+def several_labels_loss(
+    logits: torch.Tensor, labels: torch.Tensor, are_classes: bool, num_items: torch.Tensor | int | None = None
+) -> torch.Tensor:
+    """Binary cross entropy, or squared error, of several tasks: the mean over the labels that are there, () in `logits`' dtype.
+
+    A label that is NaN is none, nor is one of -100 where labels are 0 and 1: whatever a gap holds, neither loss nor gradient
+    depends on it. (MoleculeNet, Wu et al. 2018, gives missing labels the weight 0.)
+
+    Args:
+        logits: (B, T) logits or values.
+        labels: (B, T) 0 and 1, or any values, with gaps.
+        are_classes: Whether labels are 0 and 1.
+        num_items: Number of labels of all accumulated batches and processes, which then divides the sum. Trainer counts all
+            but those of -100. A gap of NaN it counts as well, so that the loss is smaller by the share of gaps, in every batch
+            alike; gaps of -100 give the exact mean. Of values, those of -100 of this batch are added again.
+    """
+    labels = labels.to(logits).reshape(logits.shape)
+    is_there = ~labels.isnan()
+    if are_classes:
+        is_there &= labels != IGNORED
+    targets = labels.masked_fill(~is_there, 0.0)
+    if are_classes:
+        losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    else:
+        losses = F.mse_loss(logits, targets, reduction="none")
+    if num_items is None:
+        count = is_there.sum()
+    else:
+        count = torch.as_tensor(num_items, device=logits.device)
+        count = count if are_classes else count + (labels == IGNORED).sum()
+    # A batch of gaps alone gives 0.
+    return losses.masked_fill(~is_there, 0.0).sum() / count.clamp(min=1)
 
 
 def token_classification_loss(

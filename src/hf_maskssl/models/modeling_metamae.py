@@ -582,7 +582,7 @@ class MetaMAEForSequenceClassification(MetaMAEHead):
         observed_mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> SequenceClassifierOutput:
-        """`labels`: (B,) class ids, (B,) or (B, 1) values for a regression, (B, num_labels) for several labels at once."""
+        """`labels`: (B,) class ids, (B,) or (B, 1) values for a regression, (B, num_labels) for several at once, NaN in gaps."""
         inputs = (input_ids, input_values, pixel_values, attention_mask)
         outputs = self.metamae(*inputs, observed_mask=observed_mask, return_dict=True, **kwargs)
         logits = linear_in_full_precision(self.classifier, self.dropout(outputs.pooler_output))

@@ -95,7 +95,7 @@ class MultiMAEForImageClassification(MultiMAEHead):
 
         Args:
             inputs, pixel_values, presence, observed_mask: Inputs of `MultiMAEModel.forward`; what a sample lacks is not pooled.
-            labels: (B,) class ids, (B,) or (B, 1) values for a regression, (B, num_labels) for several labels at once.
+            labels: (B,) class ids, (B,) or (B, 1) values for a regression, (B, num_labels) for several at once, NaN in gaps.
 
         Returns:
             `loss` when there are labels, `logits` (B, num_labels).

@@ -637,7 +637,7 @@ class PoSMinimaxBertForSequenceClassification(PoSMinimaxBertHead, BertForSequenc
         labels: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> SequenceClassifierOutput:
-        """`labels`: (B,) class ids, (B,) or (B, 1) values for a regression, (B, num_labels) for several labels at once."""
+        """`labels`: (B,) class ids, (B,) or (B, 1) values for a regression, (B, num_labels) for several at once, NaN in gaps."""
         inputs = {"position_ids": position_ids, "inputs_embeds": inputs_embeds, "return_dict": True}
         outputs = super().forward(input_ids, attention_mask, token_type_ids, **inputs, **kwargs)
         if labels is not None:

@@ -619,7 +619,7 @@ class SMAForSequenceClassification(SMAPreTrainedModel):
         observed_mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> SequenceClassifierOutput:
-        """`labels`: (B,) class ids, (B,) or (B, 1) values for a regression, (B, num_labels) for several labels at once."""
+        """`labels`: (B,) class ids, (B,) or (B, 1) values for a regression, (B, num_labels) for several at once, NaN in gaps."""
         tokens = self.sma.embeddings.tokenize(input_ids, input_values, pixel_values, attention_mask, observed_mask)
         outputs = self.sma(tokens=tokens, return_dict=True, **kwargs)
         pooled = outputs.pooler_output

@@ -145,7 +145,7 @@ class RowPreparer(Preparer):
     Attributes:
         numeric: Numeric input, None without.
         texts: Preparer of the text or ids, None without.
-        label_column: Name of the column of labels; None leaves labels out.
+        label_column: Name of the column of labels, or names of several; None leaves labels out.
         label_mask_column: Name of the column that marks labels to ignore; None means that every label counts.
         labels: Label space, which makes numbers of labels.
         split: Name of the split, for errors.
@@ -154,7 +154,7 @@ class RowPreparer(Preparer):
 
     numeric: NumericInput | None = None
     texts: TextPreparer | None = None
-    label_column: str | None = None
+    label_column: str | list[str] | None = None
     label_mask_column: str | None = None
     labels: LabelSpace | None = None
     split: str = "train"
@@ -176,7 +176,8 @@ class RowPreparer(Preparer):
     def used_columns(self) -> list[str]:
         """Every raw column read."""
         inputs = [*(self.numeric.columns if self.numeric else ()), *(self.texts.columns if self.texts else ())]
-        named = [*inputs, self.label_column, self.label_mask_column]
+        labels = self.label_column if isinstance(self.label_column, list) else [self.label_column]
+        named = [*inputs, *labels, self.label_mask_column]
         return list(dict.fromkeys(name for name in named if name is not None))
 
     def __call__(self, batch: Rows, indices: Sequence[int]) -> dict[str, Column]:
@@ -189,7 +190,7 @@ class RowPreparer(Preparer):
         Returns:
             `input_values` (n, C, T), or (n, T, C) for models with `channels_last`, or `pixel_values` (n, C, H, W)
             float32, NaN where a value is missing, `input_ids` list of (N,) integer arrays, `token_type_ids` of framed texts,
-            `labels` (n,) int64 or float32 or list of (N,) int64 arrays, `index` (n,) int64.
+            `labels` (n,) int64 or float32, (n, columns) float32 or list of (N,) int64 arrays, `index` (n,) int64.
 
         Raises:
             ValueError: A value that cannot be prepared, naming split, row and column.
@@ -205,7 +206,12 @@ class RowPreparer(Preparer):
             prepared["input_ids"] = ids
             if texts.segments is not None:
                 prepared["token_type_ids"] = texts.segments
-        if self.labels is not None and self.label_column is not None:
+        if self.labels is not None and isinstance(self.label_column, list):
+            named = self.named(indices)
+            prepared["labels"] = self.labels.encode_columns(
+                batch, lambda place, column: self._where(named[place], column)
+            )
+        elif self.labels is not None and isinstance(self.label_column, str):
             labels = self._labels(self.labels, self.label_column, batch, indices, full_lengths)
             prepared["labels"] = self._token_labels(labels, ids) if ids and np.ndim(labels[0]) else labels
         prepared["index"] = np.asarray(indices, dtype=np.int64)

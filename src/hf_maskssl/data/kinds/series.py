@@ -101,7 +101,7 @@ class SeriesArguments(NumericArguments):
             time=self.time_column,
             period=self.sampling_period,
             resampling=self.resample,
-            label=self.label_column,
+            label=self.single_label_column(),
             label_rule=self.window_label,
             keeps_labels=self.labels_windows,
         )
@@ -111,7 +111,7 @@ class SeriesArguments(NumericArguments):
         """The one series of a logger, its last steps held out."""
         if not self.is_logger or len(rows) != 1:
             return None
-        steps = [*self.input_columns(), *([self.label_column] if self.labels_windows and self.label_column else [])]
+        steps = [*self.input_columns(), *(self.target_columns() if self.labels_windows else [])]
         return cut_in_time(rows, steps, self.validation_fraction)
 
     def _check_windows(self) -> None:
@@ -150,6 +150,11 @@ class SeriesArguments(NumericArguments):
                 raise ValueError(
                     f"data.{name}: {column!r} is also an input column ({self.input_columns()}): take it out of them"
                 )
+        if self.is_logger and isinstance(self.label_column, list):
+            raise ValueError(
+                f"data.label_column {self.label_column}: a logger's table (data.group_column, data.time_column) takes one column "
+                "of labels: name one of them"
+            )
         if self.window_label == "row":
             return
         if not self.is_logger or self.label_column is None:
@@ -334,7 +339,7 @@ class SeriesKind(SeriesInputs[SeriesArguments]):
     @staticmethod
     def _windows(args: SeriesArguments) -> Windows:
         assert args.window is not None
-        label = args.label_column if args.labels_windows else None
+        label = args.single_label_column() if args.labels_windows else None
         rule = label_rule(args.window_label) if label is not None else None
         stride = args.window if args.stride is None else args.stride
         return Windows(

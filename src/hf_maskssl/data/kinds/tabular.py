@@ -353,7 +353,7 @@ def _features(args: TabularArguments, rows: AnyDataset) -> tuple[list[str], dict
 
 def _no_features(args: TabularArguments) -> dict[str, str | None]:
     """Field of the recipe -> column that is no feature, where the recipe names none."""
-    return {"label_column": args.label_column, "split_column": args.split_column}
+    return {**args.label_columns(), "split_column": args.split_column}
 
 
 def _warn_of_row_numbers(rows: Dataset, columns: Sequence[str]) -> None:
@@ -392,9 +392,9 @@ def feature_columns(args: TabularArguments, processor: Processor, train_split: A
                 f"are {train_split.column_names}"
             )
     columns = columns or tuple(_features(args, train_split)[0])
-    if args.label_column in columns:
+    if read := [name for name in args.target_columns() if name in columns]:
         raise ValueError(
-            f"data.label_column: the checkpoint was pre-trained with the label column {args.label_column!r} among its features "
+            f"data.label_column: the checkpoint was pre-trained with the label column {read[0]!r} among its features "
             f"{list(columns)}, so it would read the answer: pre-train with data.label_column set to {args.label_column!r}"
         )
     return columns

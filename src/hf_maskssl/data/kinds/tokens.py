@@ -42,7 +42,7 @@ class TokenArguments(TextArguments):
     pack: bool = False
     label_mask_column: str | None = None
 
-    TASKS: ClassVar[tuple[str, ...]] = ("classification", "regression", "token_classification")
+    TASKS: ClassVar[tuple[str, ...]] = (*DataArguments.TASKS, "token_classification")
     INPUT_FORMS: ClassVar[tuple[type, ...]] = (str, list)
 
     def __post_init__(self) -> None:
@@ -63,7 +63,7 @@ class TokenArguments(TextArguments):
         self._check_pack()
 
     def label_columns(self) -> dict[str, str | None]:
-        return {"label_column": self.label_column, "label_mask_column": self.label_mask_column}
+        return {**super().label_columns(), "label_mask_column": self.label_mask_column}
 
     def _check_pack(self) -> None:
         if not self.pack:

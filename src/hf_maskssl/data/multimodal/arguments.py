@@ -70,7 +70,7 @@ class MultimodalArguments(DataArguments):
     allow_missing: bool = False
     verify_images: bool = True
 
-    TASKS: ClassVar[tuple[str, ...]] = ("classification", "regression", *DENSE_TASKS)
+    TASKS: ClassVar[tuple[str, ...]] = (*DataArguments.TASKS, *DENSE_TASKS)
     INPUT_FORMS: ClassVar[tuple[type, ...]] = (str, dict, type(None))
     CACHES: ClassVar[bool] = False
     RANGES: ClassVar[dict[str, Range]] = {
@@ -125,7 +125,7 @@ class MultimodalArguments(DataArguments):
     @property
     def label_maps(self) -> list[str]:
         """Names of the label columns whose values are maps as large as the picture."""
-        return [self.label_column] if self.task in DENSE_TASKS and self.label_column is not None else []
+        return self.target_columns() if self.task in DENSE_TASKS else []
 
     @property
     def file_columns(self) -> list[str]:

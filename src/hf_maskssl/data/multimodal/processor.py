@@ -36,9 +36,9 @@ def modality_columns(args: MultimodalArguments, config: PreTrainedConfig) -> dic
     for name in columns:
         if name not in known:
             raise ValueError(f"data.input_column: the model has no modality {name!r}; model.modalities has {known}")
-    if args.label_column in columns.values():
+    if read := [name for name in args.target_columns() if name in columns.values()]:
         raise ValueError(
-            f"data.label_column: {args.label_column!r} is also an input ({columns}), so the model would read the answer: "
+            f"data.label_column: {read[0]!r} is also an input ({columns}), so the model would read the answer: "
             "name the inputs without it in data.input_column"
         )
     return columns

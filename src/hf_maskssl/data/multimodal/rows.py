@@ -37,7 +37,7 @@ class MultimodalPreparer(Preparer):
     Attributes:
         columns: Modality -> column.
         processor: Processor of the pictures.
-        label_column: Name of the column that holds the label; None leaves labels out.
+        label_column: Name of the column that holds the label, or names of several; None leaves labels out.
         labels: Label space, which makes numbers of labels.
         label_scale: Factor that depth maps or values to learn are multiplied by.
         label_invalid_value: Raw value of pixels whose depth or values are not known.
@@ -52,7 +52,7 @@ class MultimodalPreparer(Preparer):
 
     columns: Mapping[str, str]
     processor: MultiMAEImageProcessor
-    label_column: str | None = None
+    label_column: str | list[str] | None = None
     labels: LabelSpace | None = None
     label_scale: float = 1.0
     label_invalid_value: float | None = None
@@ -67,7 +67,8 @@ class MultimodalPreparer(Preparer):
     @property
     def used_columns(self) -> list[str]:
         """Every raw column read."""
-        return list(dict.fromkeys([*self.columns.values(), *([self.label_column] if self.label_column else [])]))
+        labels = self.label_column if isinstance(self.label_column, list) else [self.label_column or ""]
+        return list(dict.fromkeys([*self.columns.values(), *filter(None, labels)]))
 
     def __call__(self, batch: Rows, indices: Sequence[int]) -> dict[str, Column]:
         """Prepare a batch.
@@ -78,8 +79,8 @@ class MultimodalPreparer(Preparer):
 
         Returns:
             `inputs.<modality>`: (n, C, h, w) float32, NaN where a pixel is invalid, or (n, h, w) int32 class ids;
-            `presence.<modality>` (n,) int8 where rows may lack some; `labels` (n,) or (n, H, W), int64 or float32; `index` (n,)
-            int64.
+            `presence.<modality>` (n,) int8 where rows may lack some; `labels` (n,), (n, columns) or (n, H, W), int64 or float32;
+            `index` (n,) int64.
 
         Raises:
             ValueError: A value that cannot be prepared, naming split, row and column.
@@ -139,7 +140,7 @@ class MultimodalPreparer(Preparer):
             raise ValueError(f"{self._where(index, *self.columns.values())}: the row has no modality at all: drop it")
         task = "classification" if self.labels is None else self.labels.task
         maps = {}
-        if self.label_column is not None and task in LABEL_MAPS:
+        if isinstance(self.label_column, str) and task in LABEL_MAPS:
             name = "normals" if self.label_flips_x else LABEL_MAPS[task]
             maps[name] = self._read(batch[self.label_column][place], index, self.label_column)
         generator = None
@@ -173,6 +174,9 @@ class MultimodalPreparer(Preparer):
     def _labels(self, batch: Rows, place: int, maps: Mapping[str, np.ndarray]) -> dict[str, Any]:
         if self.labels is None or self.label_column is None:
             return {}
+        if isinstance(self.label_column, list):
+            cells = {name: [batch[name][place]] for name in self.label_column}
+            return {"labels": self.labels.encode_columns(cells, lambda _, column: f"column {column!r}")[0]}
         if "depth" in maps:
             return {"labels": maps["depth"] * np.float32(self.label_scale)}
         if isinstance(self.labels, ValueLabels):

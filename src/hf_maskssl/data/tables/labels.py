@@ -3,7 +3,7 @@
 import bisect
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -16,10 +16,17 @@ from datasets import Dataset, IterableDataset
 
 from ..arguments import DENSE_TASKS, DataArguments, Task
 from .empty_rows import missing_values
+from .label_columns import (
+    IGNORED_LABEL,
+    MULTI_LABEL,
+    check_column_types,
+    encode_column,
+    rows_without_labels,
+    task_counts,
+)
 from .report import DataReport, SplitReport
 from .sources import AnyDataset
 
-IGNORED_LABEL = -100
 STREAM_ROWS = 10_000
 NAMED_ROWS = 5
 NAMED_IDS = 10
@@ -36,16 +43,21 @@ class LabelSpace:
         names: Names of the classes in the order of their ids; empty for real numbers.
         are_strings: Whether the column holds names; otherwise it holds ids.
         values: The id that the column has for each class, in rising order; empty where ids are 0, 1, 2, ...
+        columns: Names of the columns of labels where there are several, one a task; empty with a single one. They are then the
+            `names` as well.
     """
 
     task: Task
     names: tuple[str, ...] = ()
     are_strings: bool = False
     values: tuple[int, ...] = ()
+    columns: tuple[str, ...] = ()
 
     @property
     def num_labels(self) -> int:
-        """Number of outputs of a head: the number of classes, 1 for real numbers."""
+        """Number of outputs of a head: the number of classes or of columns, 1 for real numbers."""
+        if self.columns:
+            return len(self.columns)
         return 1 if self.task in ("regression", "depth_estimation") else len(self.names)
 
     def encode(self, value: object) -> int | float:
@@ -78,6 +90,30 @@ class LabelSpace:
         if int(value) != value or not 0 <= value < len(self.names):
             raise ValueError(f"label {value} is not one of the {len(self.names)} classes 0..{len(self.names) - 1}")
         return int(value)
+
+    def encode_columns(
+        self, cells: Mapping[str, Sequence[object] | np.ndarray], where: Callable[[int, str], str]
+    ) -> np.ndarray:
+        """Encode the labels of several columns.
+
+        Args:
+            cells: Column -> a cell for each row.
+            where: Place of a row and its column -> words for errors.
+
+        Returns:
+            (rows, columns) float32, see `encode_column`.
+
+        Raises:
+            ValueError: A cell that is neither a label nor empty.
+        """
+        found = []
+        for name in self.columns:
+
+            def place_of(place: int, column: str = name) -> str:
+                return where(place, column)
+
+            found.append(encode_column(cells[name], self.task, place_of))
+        return np.stack(found, axis=1)
 
     def encode_tokens(
         self, values: Sequence[str | float] | np.ndarray, mask: Sequence[int] | np.ndarray | None, length: int
@@ -130,6 +166,9 @@ def measure_labels(args: DataArguments, train_split: AnyDataset) -> LabelSpace |
     """
     if args.label_column is None or args.task in DENSE_TASKS:
         return None
+    if isinstance(args.label_column, list):
+        check_column_types(train_split, args.label_column)
+        return LabelSpace(args.task, tuple(args.label_column), columns=tuple(args.label_column))
     check_label_type(args, train_split)
     if args.task == "regression":
         return LabelSpace("regression")
@@ -163,7 +202,7 @@ def complete_classes(
         args: `label_column` is read.
         held_out: The other splits, streams left out.
     """
-    if space is None or not space.values or args.label_column is None:
+    if space is None or not space.values or not isinstance(args.label_column, str):
         return space
     ids, lowest, highest = set(space.values), min(space.values), max(space.values)
     for split in held_out:
@@ -236,8 +275,12 @@ def describe_split(
         return
     split.rows = len(rows)
     columns = [*args.columns_read(), *(column for column in args.label_columns().values() if column is not None)]
+    if labels is not None and labels.task == MULTI_LABEL:
+        split.tasks = task_counts(rows, labels.columns)
+        columns = [name for name in columns if name not in labels.columns]
+        _warn_of_untaught(split.tasks, name)
     split.missing = missing_values(rows, columns)
-    if labels is None or not labels.names or args.task in DENSE_TASKS or args.label_column is None:
+    if labels is None or not labels.names or args.task in DENSE_TASKS or not isinstance(args.label_column, str):
         return
     split.classes = class_counts(rows, args.label_column, labels)
     absent = [label for label, count in split.classes.items() if count == 0]
@@ -252,6 +295,19 @@ def describe_split(
         )
 
 
+def _warn_of_untaught(tasks: Mapping[str, Mapping[str, int]], split: str) -> None:
+    """Warn of tasks that the training split has no example of both classes for."""
+    one_sided = [name for name, counts in tasks.items() if not (counts["positive"] and counts["negative"])]
+    if one_sided and split == "train":
+        logger.warning(
+            "train split: %d of %d tasks have no rows of both classes, so nothing can be learnt of them: %s%s",
+            len(one_sided),
+            len(tasks),
+            one_sided[:NAMED_IDS],
+            " ..." if len(one_sided) > NAMED_IDS else "",
+        )
+
+
 def _is_whole(value: Any) -> bool:
     return isinstance(value, (int, float, Decimal)) and math.isfinite(value) and int(value) == value
 
@@ -259,7 +315,8 @@ def _is_whole(value: Any) -> bool:
 def drop_missing_labels(
     split: AnyDataset, args: DataArguments, role: str, report: DataReport | None = None
 ) -> AnyDataset:
-    """The rows of a split whose label is there; a warning counts the others. All rows stay where no label column is named.
+    """The rows of a split whose label, or one of several, is there; a warning counts the others. All rows stay where no label
+    column is named.
 
     Args:
         split: Raw rows; not a stream, whose rows cannot be counted beforehand.
@@ -267,12 +324,12 @@ def drop_missing_labels(
         role: Name of the split, for the warning.
         report: Report that counts them as well.
     """
-    missing = missing_labels(split, args.label_column)
+    missing = missing_labels(split, args)
     if len(missing) == 0 or isinstance(split, IterableDataset):
         return split
     logger.warning("%s; they are dropped", _missing_words(args, len(split), role, missing))
     if report is not None:
-        report.leave_out(role, len(missing), f"no label in column {args.label_column!r}")
+        report.leave_out(role, len(missing), f"no label in {_column_words(args)}")
     return split.select(np.setdiff1d(np.arange(len(split)), missing))
 
 
@@ -290,7 +347,7 @@ def refuse_missing_labels(
     Raises:
         ValueError: Labels are missing; the error names the column, the first rows and their number.
     """
-    missing = missing_labels(split, args.label_column)
+    missing = missing_labels(split, args)
     if len(missing):
         missing = missing if row_numbers is None else row_numbers[missing]
         raise ValueError(
@@ -299,8 +356,12 @@ def refuse_missing_labels(
         )
 
 
-def missing_labels(split: AnyDataset, column: str | None) -> np.ndarray:
-    """(n,) numbers of the rows whose label is null or NaN; none for streams and for columns that are not there."""
+def missing_labels(split: AnyDataset, args: DataArguments) -> np.ndarray:
+    """(n,) numbers of the rows whose label, or every one of several, is null or NaN; none for streams and for columns that are
+    not there."""
+    column = args.label_column
+    if isinstance(column, list):
+        return rows_without_labels(split, args)
     if not isinstance(split, Dataset) or column not in split.column_names:
         return np.zeros(0, dtype=np.int64)
     labels = split.select_columns([column]).with_format("arrow")[:].column(0)
@@ -308,10 +369,15 @@ def missing_labels(split: AnyDataset, column: str | None) -> np.ndarray:
 
 
 def _missing_words(args: DataArguments, total: int, role: str, rows: np.ndarray) -> str:
-    column = args.label_column
+    what = "every label is" if isinstance(args.label_column, list) else "the label is"
     note = " (in a CSV column of numbers, NA, null, None and the like are missing)" if args.source == "csv" else ""
     named = ", ".join(map(str, rows[:NAMED_ROWS])) + (", ..." if len(rows) > NAMED_ROWS else "")
-    return f"{role} split, row {named}, column {column!r}: the label is missing in {len(rows)} of {total} rows{note}"
+    return f"{role} split, row {named}, {_column_words(args)}: {what} missing in {len(rows)} of {total} rows{note}"
+
+
+def _column_words(args: DataArguments) -> str:
+    columns = args.target_columns()
+    return f"column {columns[0]!r}" if len(columns) == 1 else f"{len(columns)} columns {columns[0]!r}..{columns[-1]!r}"
 
 
 def _flat_labels(dataset: Dataset, column: str) -> pa.ChunkedArray:

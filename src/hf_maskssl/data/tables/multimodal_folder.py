@@ -88,8 +88,8 @@ def _modalities(base: Path, args: DataArguments) -> list[str]:
         wanted = [name for name in present if _files(base / name)]
     else:
         wanted = args.input_columns()
-        if args.task in DENSE_TASKS and args.label_column is not None:
-            wanted = [*wanted, args.label_column]
+        if args.task in DENSE_TASKS:
+            wanted = [*wanted, *args.target_columns()]
     absent = [name for name in wanted if name not in present]
     if absent:
         raise ValueError(f"data.data_dir {base}: no folder of the modalities {absent}; there are {present}")

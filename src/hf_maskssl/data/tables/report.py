@@ -22,6 +22,7 @@ class SplitReport:
         rows: Rows that are used; None of a stream, which is not counted.
         left_out: Reason -> rows that were left out for it.
         classes: Class -> rows (or tokens) that have it; None without classes.
+        tasks: Task of several columns of labels -> its rows that are positive, negative and missing; None without.
         missing: Column -> rows without a value; columns that lack none are left out.
         missing_share: Share of the values of the input that are missing; None where none is, or they cannot be counted.
         unseen: Column -> rows with a category that training did not have, which counts as missing.
@@ -34,6 +35,7 @@ class SplitReport:
     rows: int | None = None
     left_out: dict[str, int] = field(default_factory=dict)
     classes: dict[str, int] | None = None
+    tasks: dict[str, dict[str, int]] | None = None
     missing: dict[str, int] = field(default_factory=dict)
     missing_share: float | None = None
     unseen: dict[str, int] = field(default_factory=dict)
@@ -41,6 +43,15 @@ class SplitReport:
     windows: int | None = None
     windows_left_out: dict[str, int] = field(default_factory=dict)
     shorter: int = 0
+
+    def task_lines(self) -> list[str]:
+        """The labels of each of several tasks in words; empty with a single one."""
+        tasks = self.tasks or {}
+        found = [
+            f"  {name}: {', '.join(f'{count:,} {what}' for what, count in counts.items())}"
+            for name, counts in list(tasks.items())[:NAMED_CLASSES]
+        ]
+        return found + ([f"  ... ({len(tasks)} tasks in all)"] if len(tasks) > NAMED_CLASSES else [])
 
     def series_lines(self) -> list[str]:
         """Lengths and windows of series in words; empty for other kinds."""
@@ -101,6 +112,7 @@ class DataReport:
             found += [f"  left out: {count:,} rows, {reason}" for reason, count in split.left_out.items()]
             if split.classes is not None:
                 found.append(f"  {len(split.classes)} classes: {count_words(split.classes)}")
+            found += split.task_lines()
             found += split.series_lines()
             if split.missing_share is not None:
                 found.append(f"  values missing: {share_words(split.missing_share)}")

@@ -51,7 +51,7 @@ def read_splits(args: DataArguments, report: DataReport | None = None) -> dict[s
     for role, split in splits.items():
         _refuse_empty(split, role, names[role] or args.train_split, args)
     splits = {role: args.assembled(split, role) for role, split in splits.items()}
-    if args.drop_missing_labels:
+    if args.drop_missing_labels or isinstance(args.label_column, list):
         splits = {role: drop_missing_labels(split, args, role, report) for role, split in splits.items()}
     if args.split != "given":
         cut = cut_split(splits["train"], args)
