@@ -158,9 +158,7 @@ def test_adam_is_torch_adam_on_the_features_as_they_are() -> None:
     said = 10 * head(torch.from_numpy(test.values)).argmax(1).numpy()
     expected = (said == test.labels).mean()
     assert linear_probe(train, test, "classification", args, seed=5)["accuracy"] == pytest.approx(expected)
-    outputs, _ = probe._fit_adam(
-        train, test, probe._Targets(train.required_labels(), "classification"), args, 5, "cpu"
-    )
+    outputs, _ = probe._fit_adam(train, test, probe.Targets(train.required_labels(), "classification"), args, 5, "cpu")
     np.testing.assert_allclose(outputs, head(torch.from_numpy(test.values)).detach().numpy(), atol=1e-6)
 
 

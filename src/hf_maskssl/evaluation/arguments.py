@@ -8,11 +8,12 @@ from ..recipes import coerce
 
 Protocol = Literal["standard", "paper"]
 Solver = Literal["adam", "exact"]
-MetricName = Literal["accuracy", "weighted_f1", "spearman", "token_accuracy"]
+MetricName = Literal["accuracy", "weighted_f1", "mean_roc_auc", "spearman", "token_accuracy"]
 # MetaMAE paper, appendix A; the batch size is the data set's (Table 16).
 PAPER_PROTOCOL = {"solver": "adam", "num_epochs": 100, "learning_rate": 1e-4, "weight_decay": 1e-4}
 METRICS_OF_TASK: dict[str, tuple[MetricName, ...]] = {
     "classification": ("accuracy", "weighted_f1"),
+    "multi_label_classification": ("mean_roc_auc",),
     "regression": ("spearman",),
     "token_classification": ("token_accuracy",),
 }
@@ -40,8 +41,8 @@ class ProbeArguments:
         labels_per_class: Number of labelled rows of each class that the probes are trained on, drawn with the seed; None means
             all.
         metric: Name of the metric that tables and plots show and that chooses the regularisation: "accuracy" or "weighted_f1"
-            for classification, "spearman" for regression, "token_accuracy" for token classification; None means the first of
-            these.
+            for classification, "mean_roc_auc" for multi-label classification, "spearman" for regression, "token_accuracy" for
+            token classification; None means the first of these.
         seeds: Seeds of the runs, one run each; they draw the probe's initial weights, its batches and the few labels. The first
             also draws the weights of the untrained encoder that a checkpoint is compared with.
         baselines: Whether to measure a checkpoint's baselines too: the untrained encoder of its configuration, a

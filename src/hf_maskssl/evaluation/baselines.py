@@ -23,7 +23,17 @@ from ..models.feature_extraction_series import SeriesFeatureExtractor
 from ..models.table_values import Category
 from .arguments import ProbeArguments
 from .features import MEMORY_LIMIT, Features, RowStore, draw_indices, level_of_task, pooled_windows
-from .probe import ProbeRun, Table, column_statistics, exact_linear_model, score_predictions, select_few, standardise
+from .probe import (
+    ProbeRun,
+    Table,
+    column_statistics,
+    exact_linear_model,
+    refuse_few,
+    score_predictions,
+    select_few,
+    standardise,
+)
+from .probe_targets import means_of_columns
 
 try:
     from scipy import sparse
@@ -50,7 +60,8 @@ class RawInputs:
     """A split's inputs as the processor gives them, without any encoder.
 
     Attributes:
-        labels: (n,) int64 classes or float32 values; at token level one for each labelled token.
+        labels: (n,) int64 classes or float32 values, or (n, columns) float32 with gaps; at token level one for each labelled
+            token.
         values: (n, D) float32 numbers, or None where the input is tokens alone.
         tokens: Ids of the n samples, one array each, without padding; or None (at token level None: see `windows`).
         windows: (n, 2 K + 1) int64 ids around each labelled token, -1 beyond the ends and at padding; or None.
@@ -142,24 +153,29 @@ def majority(train_labels: np.ndarray, test_labels: np.ndarray, task: str) -> Pr
     first of equally frequent ones), or the mean of its values.
 
     Args:
-        train_labels: (n,) classes or values of the whole training split, also where a probe gets few labels.
-        test_labels: (m,) classes or values.
-        task: "classification", "regression" or "token_classification".
+        train_labels: (n,) classes or values of the whole training split, also where a probe gets few labels; of several columns
+            (n, columns), where the answer is the share of class 1, or the mean, of each.
+        test_labels: (m,) classes or values, or (m, columns).
+        task: Name of the task.
 
     Returns:
         The scores; Spearman's correlation of a constant is 0.
     """
-    if task == "regression":
-        answer = np.float64(train_labels.mean(dtype=np.float64))
+    if train_labels.ndim == 2:
+        answer = means_of_columns(train_labels, task)
+    elif task == "regression":
+        answer = np.asarray(train_labels.mean(dtype=np.float64))
     else:
         classes, counts = np.unique(train_labels, return_counts=True)
         answer = classes[counts.argmax()]
-    said = np.full(len(test_labels), answer)
+    said = np.full((len(test_labels), *np.shape(answer)), answer)
     return ProbeRun(score_predictions(said, test_labels, task), said)
 
 
 def majority_title(task: str) -> str:
     """Name of `majority` in tables."""
+    if task == "multi_label_classification":
+        return "each task's share of class 1"
     return "mean of the training split" if task == "regression" else "most frequent class"
 
 
@@ -248,8 +264,7 @@ def raw_inputs_probe(
     """
     num_rows = len(train)
     if args.labels_per_class is not None:
-        if task == "regression":
-            raise ValueError("probe.labels_per_class: a regression task has no classes to draw from; leave it out")
+        refuse_few(task, "probe.labels_per_class")
         train = train.select(select_few(train.labels, args.labels_per_class, seed))
         validation = None
         num_rows = len(train)

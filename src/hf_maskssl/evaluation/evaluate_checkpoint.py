@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from transformers import PreTrainedConfig
 
 from ..checkpoint_folders import checkpoint_folder
+from ..checks import shown
 from ..data.arguments import DataArguments
 from ..data.preparation import PreparedData, prepare_data
 from ..data.processors import load_processor, split_processor
@@ -40,7 +41,7 @@ from .baselines import (
     untrained_encoder,
 )
 from .features import Features, extract_features, level_of_task, load_encoder, pooled_windows, save_features
-from .metrics import load_metric
+from .metrics import load_metric, score_columns, tasks_left_out
 from .probe import ProbeRun, run_knn_probe, run_linear_probe
 from .reports import markdown_table, text_table
 from .statistics import bootstrap_interval, interval_of, paired_accuracy_interval, paired_interval, rankme
@@ -95,7 +96,7 @@ class Measurement:
         result: Result of `evaluate_checkpoint`.
         arm: Probes of the checkpoint.
         baselines: Baselines that it is compared with; empty where they are switched off.
-        labels: (m,) the test rows' true classes or values.
+        labels: True classes or values (m,) of the test rows, or (m, columns) with gaps.
         tokens_of_samples: (samples,) labelled tokens of each test sample; None where each row is a sample.
     """
 
@@ -120,7 +121,8 @@ def evaluate_checkpoint(
         {"model", "task", "metric", "test_split", "rows": {split: feature rows}, "rankme": of the test features,
         "linear": [{"seed", metric: score, ..., "converged"}, ...], "knn": the same, "baselines": {"untrained": {"what",
         "linear", "knn", "rankme"}, "raw_inputs": {"what", "linear"}, "majority": {"what", "linear"}}, which is empty where
-        `probe_args.baselines` is false, "data": what is left of the data and what was left out (`DataReport`)}. A probe that
+        `probe_args.baselines` is false, "data": what is left of the data and what was left out (`DataReport`)}, and of several
+        tasks "tasks_left_out", those without test rows of both classes, which no ROC-AUC scores. A probe that
         no seed would change, such as the exact solver with all labels, is run with the first seed alone: an interval over
         copies would be a lie.
     """
@@ -175,6 +177,8 @@ def measure_checkpoint(
             known[key] = _measure_baselines(config, prepared, task, probe_args, device)
         baselines = known[key]
     result = _result(model, task, metric, arm, features, baselines) | {"data": prepared.report.to_json()}
+    if task == "multi_label_classification":
+        result["tasks_left_out"] = tasks_left_out(test.required_labels(), prepared.label_names or [])
     counts = None
     if level_of_task(task) == "token":
         counts = tokens_of_samples(held_out(probed_splits(prepared))[0], prepared)
@@ -357,7 +361,7 @@ def _difference(one: Measurement, first: Arm, other: Measurement, second: Arm, p
         mean, half_width = paired_interval(scores[0], scores[1])
         width = half_width or 0.0
         return {"difference": mean, "low": mean - width, "high": mean + width, "over": OVER_SEEDS}
-    if not np.array_equal(one.labels, other.labels) or max(map(len, runs)) > 1:
+    if not np.array_equal(one.labels, other.labels, equal_nan=one.labels.dtype.kind == "f") or max(map(len, runs)) > 1:
         mean = float(np.mean(scores[1]) - np.mean(scores[0]))
         return {"difference": mean, "low": None, "high": None, "over": "no pairs: other test rows or seeds"}
     said = [each[0].predictions for each in runs]
@@ -379,6 +383,13 @@ def _bootstrap_difference(metric: str, one: Measurement, said: Sequence[np.ndarr
         gains = (said[1] == one.labels).astype(np.float64) - (said[0] == one.labels)
         gained = np.add.reduceat(gains, ends[:-1])
         return bootstrap_interval(lambda drawn: float(gained[drawn].sum() / counts[drawn].sum()), len(counts))
+    if one.labels.ndim == 2:
+
+        def column_difference(drawn: np.ndarray) -> float:
+            first, second = (score_columns(each[drawn], one.labels[drawn], [metric])[metric] for each in said)
+            return second - first
+
+        return bootstrap_interval(column_difference, len(one.labels))
     # The metric's own formula: `compute` writes its inputs to Arrow first, which takes many times as long.
     formula = load_metric(metric)._compute
 
@@ -421,6 +432,10 @@ def _signed(difference: dict[str, Any] | None) -> str | None:
 def notes(measured: Sequence[Measurement], differences: Sequence[dict[str, Any]]) -> list[str]:
     """Sentences that belong below the tables: what the intervals are, and which probes have not converged."""
     lines = []
+    if left_out := measured[0].result.get("tasks_left_out"):
+        lines.append(
+            f"The mean ROC-AUC leaves out {len(left_out)} tasks, which have no test rows of both classes: {shown(left_out)}."
+        )
     ways = dict.fromkeys(pair[probe]["over"] for pair in differences for probe in PROBES if pair[probe] is not None)
     if ways:
         lines.append(f"Differences: second minus first in points, 95 % intervals {'; '.join(ways)}.")

@@ -83,7 +83,7 @@ class Features:
 
     Attributes:
         values: (n, D) float32; a read-only memory map when they are on disk.
-        labels: (n,) int64 classes or float32 values; None when the data has no labels.
+        labels: (n,) int64 classes or float32 values, or (n, columns) float32 with gaps; None when the data has no labels.
     """
 
     values: np.ndarray
@@ -92,7 +92,7 @@ class Features:
     def __post_init__(self) -> None:
         if self.values.ndim != 2:
             raise ValueError(f"Features.values: expected a matrix (n, D), got shape {self.values.shape}")
-        if self.labels is not None and self.labels.shape != (len(self.values),):
+        if self.labels is not None and (len(self.labels) != len(self.values) or self.labels.ndim not in (1, 2)):
             raise ValueError(
                 f"Features.labels: expected one for each of the {len(self.values)} rows, got shape {self.labels.shape}"
             )
@@ -384,7 +384,7 @@ def _feature_rows(
         rows = outputs.pooler_output
         if rows is None:
             raise ValueError("the encoder's pooler_output is None; load the base model with AutoModel.from_pretrained")
-        if labels is not None and labels.ndim != 1:
+        if labels is not None and labels.ndim != 1 and not (labels.ndim == 2 and labels.is_floating_point()):
             raise ValueError(f"labels: expected one a sample, got shape {tuple(labels.shape)}; check data.task")
     else:
         tokens = outputs.last_hidden_state[:, num_prefix_tokens:]

@@ -23,6 +23,7 @@ from .arguments import ProbeArguments
 from .baselines import RawInputs, held_out, probed_splits, raw_inputs_probe, read_raw_inputs, untrained_encoder
 from .evaluate_checkpoint import PROBES, RAW_INPUTS, UNTRAINED, Arm, features_of_splits, probe_features
 from .features import Features
+from .probe import refuse_few
 from .reports import markdown_table, text_table
 from .statistics import mean_interval
 
@@ -73,8 +74,7 @@ def few_shot_curves(
     Raises:
         ValueError: Labels that are no classes, a class with fewer rows than asked for, or what `measure_checkpoint` refuses.
     """
-    if data_args.task == "regression":
-        raise ValueError("--labels_per_class: a regression task has no classes to draw from; leave it out")
+    refuse_few(data_args.task, "--labels_per_class")
     curves: list[Curve] = []
     baselines: list[Curve] = []
     for model in models:

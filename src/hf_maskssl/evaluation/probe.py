@@ -9,12 +9,13 @@ from typing import TypeAlias
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
+from ..data.arguments import TASKS_OF_COLUMNS
 from ..extras import missing_extra
 from .arguments import METRICS_OF_TASK, ProbeArguments
 from .features import Features, draw_indices
-from .metrics import load_metric
+from .metrics import load_metric, score_columns
+from .probe_targets import AnyTargets, ColumnTargets, Targets, targets_of
 
 try:
     from scipy import sparse
@@ -50,7 +51,7 @@ class ProbeRun:
 
     Attributes:
         scores: Metric name -> score, for every metric of the task.
-        predictions: (m,) classes or values, one for each test row.
+        predictions: (m,) classes or values, one for each test row; of several columns of labels (m, columns) scores or values.
         converged: Whether the solver found the optimum; True where there is nothing to solve.
         outputs: (m, classes) scores of the classes that occur in training, only of a linear model; a ROC curve judges them.
     """
@@ -67,7 +68,7 @@ class Table:
 
     Attributes:
         values: (n, D) float32, dense or sparse.
-        labels: (n,) int64 classes or float32 values.
+        labels: (n,) int64 classes or float32 values, or (n, columns) float32 with gaps.
     """
 
     values: Matrix
@@ -121,7 +122,7 @@ def run_linear_probe(
     args.headline_metric(task)
     train = training_rows(train, task, args, seed)
     if args.linear_solver == "adam":
-        targets = _Targets(train.required_labels(), task)
+        targets = targets_of(train.required_labels(), task)
         outputs, epoch_losses = _fit_adam(train, test, targets, args, seed, device)
         predictions = targets.decode(outputs)
         converged = _adam_has_converged(epoch_losses)
@@ -148,7 +149,7 @@ def exact_linear_model(
     Raises:
         ValueError: Labels of another kind than the task's, or one class only.
     """
-    targets = _Targets(train.labels, task)
+    targets = targets_of(train.labels, task)
     headline = args.headline_metric(task)
     penalty = DEFAULT_PENALTY
     if validation is not None:
@@ -168,7 +169,8 @@ def exact_linear_model(
         )
     predictions = targets.decode(outputs)
     scores = score_predictions(predictions, test.labels, task)
-    return ProbeRun(scores, predictions, converged, None if targets.classes is None else outputs)
+    has_classes = isinstance(targets, Targets) and targets.classes is not None
+    return ProbeRun(scores, predictions, converged, outputs if has_classes else None)
 
 
 def knn_probe(train: Features, test: Features, task: str, args: ProbeArguments, seed: int) -> dict[str, float]:
@@ -179,9 +181,10 @@ def knn_probe(train: Features, test: Features, task: str, args: ProbeArguments, 
 def run_knn_probe(train: Features, test: Features, task: str, args: ProbeArguments, seed: int) -> ProbeRun:
     """Predictions for each row of `test` from the nearest training rows by cosine similarity.
 
-    In classification each of the `args.k` nearest votes with weight exp(similarity / 0.07) (Wu et al. 2018); in
-    regression the nearest are averaged. With few labels at most `args.labels_per_class` are asked, since no class has
-    more to offer. It runs on the CPU, in blocks: no matrix of all against all is held.
+    In classification each of the `args.k` nearest votes with weight exp(similarity / 0.07) (Wu et al. 2018), in multi-label
+    classification for every task whose label it has; in regression the nearest are averaged. With few labels at most
+    `args.labels_per_class` are asked, since no class has more to offer. It runs on the CPU, in blocks: no matrix of all against
+    all is held.
 
     Args:
         train: Rows to look up; thinned out to `args.labels_per_class` a class and to `args.knn_max_samples`.
@@ -197,23 +200,27 @@ def run_knn_probe(train: Features, test: Features, task: str, args: ProbeArgumen
     train = training_rows(train, task, args, seed)
     if len(train) > args.knn_max_samples:
         train = train.select(draw_indices(len(train), args.knn_max_samples, seed))
-    targets = _Targets(train.required_labels(), task)
+    targets = targets_of(train.required_labels(), task)
     num_neighbours = min(args.k, args.labels_per_class or args.k, len(train))
     index = NearestNeighbors(n_neighbors=num_neighbours, algorithm="brute").fit(normalize(train.values))
     said = []
     for start in range(0, len(test), CHUNK_ROWS):
         similarities, neighbours = _nearest(test.values[start : start + CHUNK_ROWS], index)
-        answers = targets.encoded[neighbours]
-        if targets.classes is None:
-            said.append(answers.mean(axis=1))
-        else:
-            votes = np.zeros((len(answers), len(targets.classes)), dtype=np.float32)
-            # The nearest neighbour's weight is 1; without this shift exp(1 / 0.07) would swamp float32's digits.
-            weights = np.exp((similarities - similarities[:, :1]) / KNN_TEMPERATURE)
-            np.add.at(votes, (np.arange(len(answers))[:, None], answers), weights)
-            said.append(votes)
+        # The nearest neighbour's weight is 1; without this shift exp(1 / 0.07) would swamp float32's digits.
+        weights = np.exp((similarities - similarities[:, :1]) / KNN_TEMPERATURE)
+        said.append(targets.votes(neighbours, weights))
     predictions = targets.decode(np.concatenate(said))
     return ProbeRun(score_predictions(predictions, test.required_labels(), task), predictions)
+
+
+def refuse_few(task: str, option: str) -> None:
+    """Refuse few labels of each class where a row has none of several classes.
+
+    Raises:
+        ValueError: The task is one of real values or of several labels.
+    """
+    if task in TASKS_OF_COLUMNS:
+        raise ValueError(f"{option}: a {task.replace('_', ' ')} task has no classes to draw from; leave it out")
 
 
 def select_few(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
@@ -242,36 +249,6 @@ def select_few(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(chosen))
 
 
-class _Targets:
-    """Training labels in the form that a solver reads, and the way back.
-
-    Attributes:
-        classes: (classes,) the classes that occur, ascending; None for regression.
-        encoded: (n,) int64 positions in `classes`, or float32 standardised values.
-    """
-
-    def __init__(self, labels: np.ndarray, task: str) -> None:
-        self.classes: np.ndarray | None = None
-        if task == "regression":
-            if not np.isfinite(labels).all():
-                raise ValueError("labels: expected finite numbers, got NaN or infinite ones")
-            self.mean, self.std = float(labels.mean()), float(labels.std()) or 1.0
-            self.encoded = ((labels - self.mean) / self.std).astype(np.float32)
-            return
-        if not np.issubdtype(labels.dtype, np.integer):
-            raise ValueError(f"labels: a {task} task needs integer classes, got {labels.dtype}; check data.task")
-        self.classes, encoded = np.unique(labels, return_inverse=True)
-        self.encoded = encoded.astype(np.int64)
-        if len(self.classes) < 2:
-            raise ValueError(f"labels: a probe needs at least two classes to tell apart, all are {self.classes[0]}")
-
-    def decode(self, outputs: np.ndarray) -> np.ndarray:
-        """(n, classes) scores -> (n,) classes, the first of equals; (n,) standardised values -> values."""
-        if self.classes is None:
-            return outputs * self.std + self.mean
-        return self.classes[outputs.argmax(axis=1)]
-
-
 def training_rows(train: Features, task: str, args: ProbeArguments, seed: int) -> Features:
     """`train`, or `args.labels_per_class` rows of each class, drawn with the seed.
 
@@ -280,8 +257,7 @@ def training_rows(train: Features, task: str, args: ProbeArguments, seed: int) -
     """
     if args.labels_per_class is None:
         return train
-    if task == "regression":
-        raise ValueError("probe.labels_per_class: a regression task has no classes to draw from; leave it out")
+    refuse_few(task, "probe.labels_per_class")
     return train.select(select_few(train.required_labels(), args.labels_per_class, seed))
 
 
@@ -289,10 +265,12 @@ def score_predictions(predictions: np.ndarray, references: np.ndarray, task: str
     """Metric name -> score, for every metric of the task.
 
     Args:
-        predictions: (m,) predicted classes or values.
-        references: (m,) true ones.
-        task: "classification", "regression" or "token_classification".
+        predictions: (m,) predicted classes or values, (m, columns) scores or values of several columns.
+        references: (m,) or (m, columns) true ones.
+        task: Name of the task.
     """
+    if references.ndim == 2:
+        return score_columns(predictions, references, METRICS_OF_TASK[task])
     scores: dict[str, float] = {}
     for name in METRICS_OF_TASK[task]:
         scores |= load_metric(name).compute(predictions=predictions, references=references)
@@ -302,16 +280,15 @@ def score_predictions(predictions: np.ndarray, references: np.ndarray, task: str
 def _fit_adam(
     train: Features,
     test: Features,
-    targets: _Targets,
+    targets: AnyTargets,
     args: ProbeArguments,
     seed: int,
     device: str | torch.device,
 ) -> tuple[np.ndarray, list[float]]:
-    """Outputs on `test`, (m, classes) scores or (m,) standardised values, and the mean training loss of each epoch."""
-    num_outputs = 1 if targets.classes is None else len(targets.classes)
+    """Outputs on `test` in the form of `targets`, and the mean training loss of each epoch."""
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay the same
         torch.manual_seed(seed)
-        head = nn.Linear(train.values.shape[1], num_outputs).to(device)
+        head = nn.Linear(train.values.shape[1], targets.num_outputs).to(device)
     optimizer = torch.optim.Adam(head.parameters(), lr=args.learning_rate, weight_decay=args.weight_decay)
     encoded = torch.from_numpy(targets.encoded).to(device)
     generator = np.random.default_rng(seed)
@@ -322,18 +299,14 @@ def _fit_adam(
         for start in range(0, len(train), args.batch_size):
             rows = order[start : start + args.batch_size]
             outputs = head(torch.from_numpy(train.values[rows]).to(device))
-            batch_targets = encoded[torch.from_numpy(rows).to(device)]
-            if targets.classes is None:
-                loss = F.mse_loss(outputs.squeeze(1), batch_targets)
-            else:
-                loss = F.cross_entropy(outputs, batch_targets)
+            loss = targets.loss(outputs, encoded[torch.from_numpy(rows).to(device)])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             losses[epoch] += loss.detach() * len(rows) / len(train)
     with torch.no_grad():
         outputs = torch.cat([head(block) for block in _blocks(test.values, device)])
-    return (outputs.squeeze(1) if targets.classes is None else outputs).cpu().numpy(), losses.tolist()
+    return targets.shaped(outputs.cpu().numpy()), losses.tolist()
 
 
 def _adam_has_converged(epoch_losses: Sequence[float]) -> bool:
@@ -368,8 +341,18 @@ def _adam_has_converged(epoch_losses: Sequence[float]) -> bool:
     return False
 
 
-def _fit_exact(train: Matrix, test: Matrix, targets: _Targets, penalty: float) -> tuple[np.ndarray, bool]:
+def _fit_exact(train: Matrix, test: Matrix, targets: AnyTargets, penalty: float) -> tuple[np.ndarray, bool]:
     """Outputs on `test` as from `_fit_adam`, and whether the solver converged; the columns are scaled already."""
+    if isinstance(targets, ColumnTargets):
+        # A model for each column, of the rows that have its label.
+        outputs = np.zeros((test.shape[0], targets.num_outputs))
+        converged = True
+        for place, (rows, own) in enumerate(targets.columns):
+            if own is not None:
+                found, has_converged = _fit_exact(train[rows], test, own, penalty)
+                outputs[:, place] = found if found.ndim == 1 else found[:, 1]
+                converged &= has_converged
+        return outputs, converged
     if targets.classes is None:
         # A closed form; for a sparse matrix, by conjugate gradients to scikit-learn's tolerance.
         return Ridge(alpha=penalty).fit(train, targets.encoded).predict(test), True

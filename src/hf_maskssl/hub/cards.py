@@ -165,13 +165,17 @@ def write_finetuned_card(folder: Path, recipe: FinetuningRecipe, results: Mappin
     origin = f"`{checkpoint_name(checkpoint)}`" if checkpoint is not None and pretrained else "random weights"
     title = f"{method.name} fine-tuned on {source_name(data)}" + ("" if pretrained else ", without pre-training")
     introduction = (
-        f"A model for {task.replace('_', ' ')} (`{data.label_column}`), fine-tuned with labels from {origin} in the "
+        f"A model for {task.replace('_', ' ')} ({_labels_named(data)}), fine-tuned with labels from {origin} in the "
         f"implementation of hf_maskssl {hf_maskssl.__version__} for transformers. "
     )
     introduction += (
         f"{method.summary} ([{method.title}]({method.url}))." if pretrained else "Nothing was pre-trained for it."
     )
     _save(folder, header, title, introduction, sections)
+
+
+def _labels_named(data: DataArguments) -> str:
+    return ", ".join(f"`{name}`" for name in data.target_columns())
 
 
 def _use_of_finetuned(folder: Path, config: PreTrainedConfig, recipe: FinetuningRecipe, task: str) -> str:
@@ -260,7 +264,7 @@ def _data_table(
         ("rows", _counted(counts or {})),
         ("rows left out", _counted(left_out)),
         ("input column", find_kind(data.kind).input_words(data)),
-        ("label column", data.label_column and f"{data.label_column}{labels}"),
+        ("label column", data.label_column and f"{', '.join(data.target_columns())}{labels}"),
         *find_kind(data.kind).summary(data, config),
         ("missing values", _missing_values(run / REPORT_FILE)),
     ]

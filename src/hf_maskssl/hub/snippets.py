@@ -16,6 +16,7 @@ from ..models.feature_extraction_series import SeriesFeatureExtractor
 
 AUTO_CLASSES = {
     "classification": "AutoModelForSequenceClassification",
+    "multi_label_classification": "AutoModelForSequenceClassification",
     "regression": "AutoModelForSequenceClassification",
     "token_classification": "AutoModelForTokenClassification",
     "semantic_segmentation": "AutoModelForSemanticSegmentation",
@@ -159,12 +160,21 @@ def _model_lines(example: Example, config: PreTrainedConfig, task: str | None) -
     if task == "semantic_segmentation":
         line = f"classes = {outputs}.argmax(1)  # of logits (2, {config.num_labels}, rows, columns)"
         return "model", AUTO_CLASSES[task], (line,)
+    is_multimodal = config.modality == "multimodal"
+    auto_class = "AutoModelForImageClassification" if is_multimodal else AUTO_CLASSES[task]
+    if task == "multi_label_classification":
+        line = f"probabilities = {outputs}.sigmoid()  # (2, {config.num_labels}), a task each; model.config.id2label names them"
+        return "model", auto_class, (line,)
+    if task == "regression" and (config.num_labels or 1) > 1:
+        line = (
+            f"values = {outputs}  # (2, {config.num_labels}), in the labels' units; model.config.id2label names them"
+        )
+        return "model", auto_class, (line,)
     if task == "regression":
-        return "model", AUTO_CLASSES[task], (f"values = {outputs}[:, 0]  # (2,), in the labels' unit",)
+        return "model", auto_class, (f"values = {outputs}[:, 0]  # (2,), in the labels' unit",)
     shape = f"2, tokens, {config.num_labels}" if task == "token_classification" else f"2, {config.num_labels}"
     line = f"classes = {outputs}.argmax(-1)  # of logits ({shape}); model.config.id2label names them"
-    is_multimodal = config.modality == "multimodal"
-    return "model", "AutoModelForImageClassification" if is_multimodal else AUTO_CLASSES[task], (line,)
+    return "model", auto_class, (line,)
 
 
 def _features(example: Example, config: PreTrainedConfig) -> tuple[str, ...]:

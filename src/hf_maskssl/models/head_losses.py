@@ -35,7 +35,7 @@ def sequence_classification_loss(
             leaves a real value of -100 out of the number too, although it is one: those of this batch are added again.
     """
     num_items = kwargs.get("num_items_in_batch")
-    config = model.config
+    config, has_several = model.config, (model.config.num_labels or 0) > 1
     if (
         config.problem_type == "single_label_classification"
         and labels.shape == logits.shape
@@ -44,10 +44,10 @@ def sequence_classification_loss(
         # Mixed or smoothed labels. The sum over rows is divided by what Trainer counts: the rows of all accumulated batches.
         total = F.cross_entropy(logits, labels.to(logits), reduction="sum")
         return total / (len(labels) if num_items is None else torch.as_tensor(num_items, device=total.device))
-    if config.problem_type is None and config.num_labels > 1 and labels.is_floating_point():
+    if config.problem_type is None and has_several and labels.is_floating_point():
         config.problem_type = "multi_label_classification"  # as transformers' loss would
     are_classes = config.problem_type == "multi_label_classification"
-    if are_classes or (config.problem_type == "regression" and config.num_labels > 1):
+    if are_classes or (config.problem_type == "regression" and has_several):
         return several_labels_loss(logits, labels, are_classes, num_items)
     loss = model.loss_function(labels=labels, pooled_logits=logits, config=config, **kwargs)
     if num_items is None or config.problem_type == "single_label_classification":

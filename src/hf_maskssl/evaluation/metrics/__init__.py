@@ -3,16 +3,21 @@
 A script is loaded like any other local metric, `evaluate.load(".../evaluation/metrics/accuracy.py")`, without the network.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import evaluate
 import numpy as np
 
+from ...data.arguments import TASKS_OF_COLUMNS
+from .mean_roc_auc import has_both_classes
+
 SCRIPTS = {script.stem: script for script in sorted(Path(__file__).parent.glob("[!_]*.py"))}
 # Metrics of a fine-tuned model; the task's headline comes first.
 METRICS_OF_OUTPUTS: dict[str, tuple[str, ...]] = {
     "classification": ("accuracy", "weighted_f1", "matthews", "f1", "roc_auc"),
+    "multi_label_classification": ("mean_roc_auc",),
     "regression": ("spearman", "rmse"),
     "token_classification": ("token_accuracy",),
     "semantic_segmentation": ("mean_iou",),
@@ -53,9 +58,11 @@ def score_outputs(
     """Every metric of a task that is not dense (`map_scores`), from the outputs of a model's head.
 
     Args:
-        outputs: Logits (n, classes) for classification, values (n,) for regression, classes (n, N) for token classification.
-        references: Classes or values (n,), or classes (n, N) with -100 where there is nothing to score.
-        task: "classification", "regression" or "token_classification".
+        outputs: Logits (n, classes) for classification, (n, tasks) for multi-label classification, values (n,) or (n, columns)
+            for regression, classes (n, N) for token classification.
+        references: Classes or values (n,), or classes (n, N) with -100 where there is nothing to score; of several columns 0 and
+            1 with -100 in gaps, or values with NaN in gaps, (n, columns).
+        task: Name of the task.
         headline: Name of a metric that cannot be left out.
 
     Returns:
@@ -64,6 +71,8 @@ def score_outputs(
     Raises:
         ValueError: The headline cannot be computed.
     """
+    if task in TASKS_OF_COLUMNS and references.ndim == 2:
+        return score_columns(outputs, references, metrics_of_outputs(task, outputs.shape[-1]))
     said = outputs.argmax(axis=-1) if task == "classification" else outputs.reshape(-1)
     references = references.reshape(-1)
     scores: dict[str, float] = {}
@@ -74,6 +83,38 @@ def score_outputs(
         predictions = outputs[:, 1] - outputs[:, 0] if name == "roc_auc" else said
         scores |= load_metric(name).compute(predictions=predictions, references=references)
     return scores
+
+
+def score_columns(outputs: np.ndarray, references: np.ndarray, names: Sequence[str]) -> dict[str, float]:
+    """Metrics of several columns of labels: of real values the mean over the columns, each by the rows that have its label.
+
+    Args:
+        outputs: (n, T) scores or values.
+        references: (n, T) labels with gaps.
+        names: Names of metrics of one task.
+
+    Raises:
+        ValueError: No task of classes has both, or a column of values has fewer than two rows.
+    """
+    scores: dict[str, float] = {}
+    for name in names:
+        formula = load_metric(name)._compute  # `compute` writes its inputs to Arrow first
+        if name == "mean_roc_auc":
+            scores |= formula(outputs, references)
+            continue
+        is_there = np.isfinite(references)
+        if (fewest := int(is_there.sum(axis=0).min())) < 2:
+            raise ValueError(
+                f"{name} needs two labelled rows of every column, got {fewest}: take more rows, or leave the column out."
+            )
+        columns = zip(outputs.T, references.T, is_there.T, strict=True)
+        scores[name] = float(np.mean([formula(said[rows], true[rows])[name] for said, true, rows in columns]))
+    return scores
+
+
+def tasks_left_out(references: np.ndarray, names: Sequence[str]) -> list[str]:
+    """The tasks that a mean ROC-AUC leaves out: those without rows of both classes among (n, T) references."""
+    return [name for name, is_scored in zip(names, has_both_classes(references), strict=True) if not is_scored]
 
 
 @dataclass

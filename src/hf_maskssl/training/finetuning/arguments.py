@@ -62,7 +62,8 @@ class FinetuningArguments:
         torch_compile: Whether to compile the model, by Trainer.
         early_stopping_patience: Number of validations in a row without a better score after which a run stops; 0 means never.
         metric: Name of the metric that chooses epochs and the learning rate and is shown first; None means "accuracy",
-            "spearman", "token_accuracy", "mean_iou" or "delta_1", by the task.
+            "mean_roc_auc" (several tasks), "spearman", "token_accuracy", "mean_iou" or "delta_1", by the task. Of several columns
+            of values the metrics are means over the columns.
         standardize_labels: Whether a regression learns labels with mean 0 and standard deviation 1 over its training rows.
             Scores, and the model that is kept, are in the labels' own unit either way.
         mixup: Concentration of the Beta distribution from which the share of one of two rows is drawn that a training batch's

@@ -32,6 +32,12 @@ TITLES = {
     "raw": "linear model of the raw inputs",
 }
 
+# Task -> what is said of all rows alike, where that is no class.
+CONSTANTS: Mapping[str, str] = {
+    **dict.fromkeys(("regression", "depth_estimation", "dense_regression"), "always the mean label"),
+    "multi_label_classification": "always each task's share of class 1",
+}
+
 logger = logging.getLogger(__name__)
 
 
@@ -95,13 +101,13 @@ class Baselines:
             scores[metric] = _interval(mean_interval(values))
             theirs = [by_seed.get(seed, by_seed.get(None, {}))[metric] for seed in own]
             differences[metric] = _interval(paired_interval(theirs, [entry[metric] for entry in own.values()]))
-        title = "always the mean label" if name == "constant" and self._is_regression() else TITLES[name]
+        title = self._title(name)
         if not all(run.get("converged", True) for run in runs):
             title += " (not converged)"
         return {"name": name, "title": title, "runs": runs, "scores": scores, "differences": differences}
 
-    def _is_regression(self) -> bool:
-        return self.data.task in ("regression", "depth_estimation", "dense_regression")
+    def _title(self, name: str) -> str:
+        return CONSTANTS.get(str(self.data.task), TITLES[name]) if name == "constant" else TITLES[name]
 
     def _simple_models(self) -> dict[str, list[JsonObject]]:
         """Runs of the models that are no networks, computed by the main process."""
@@ -136,7 +142,7 @@ def plain_baseline_scores(data: PreparedData, task: str, metric: str, seed: int)
 
     Args:
         data: Data with labels and a held-out split: the test split is scored, or validation where there is none.
-        task: "classification", "regression" or "token_classification".
+        task: Name of a task that is not dense.
         metric: Name of the headline metric; it chooses the linear model's penalty where probes know it, else their own does.
         seed: Seed of the draw of rows where there are too many.
 

@@ -69,7 +69,7 @@ class Drawing:
         found: JsonObject = {}
         if stored:
             task = self.results["task"]
-            if task == "regression":
+            if task == "regression" and stored[0].true.ndim == 1:
                 outliers = find_outliers(stored[0].true, _mean_of_runs(stored))
                 drawn["Predicted against true values"] = self._draw_agreement(stored, outliers)
                 found["outliers"] = self._describe_outliers(stored, outliers)

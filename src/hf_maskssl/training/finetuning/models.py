@@ -5,6 +5,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from transformers import (
     AutoConfig,
@@ -35,6 +36,7 @@ from .scores import LabelUnit
 # Task -> Auto classes; the first that a configuration is registered with is taken.
 HEADS: dict[str, tuple[type[_BaseAutoModelClass], ...]] = {
     "classification": (AutoModelForSequenceClassification, AutoModelForImageClassification),
+    "multi_label_classification": (AutoModelForSequenceClassification, AutoModelForImageClassification),
     "regression": (AutoModelForSequenceClassification, AutoModelForImageClassification),
     "token_classification": (AutoModelForTokenClassification,),
     "semantic_segmentation": (AutoModelForSemanticSegmentation,),
@@ -204,18 +206,20 @@ def load_model(task: str, config: PreTrainedConfig, checkpoint: Path | None) -> 
 
 
 def to_original_unit(model: torch.nn.Module, unit: LabelUnit) -> None:
-    """Let a model of one output that has learnt standardised labels give labels in their own unit."""
+    """Let a model that has learnt standardised labels, of one column or several, give labels in their own unit."""
     if unit == LabelUnit():
         return
+    num_outputs = np.size(unit.std)
     layers = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
-    if not layers or layers[-1].out_features != 1 or layers[-1].bias is None:
+    if not layers or layers[-1].out_features != num_outputs or layers[-1].bias is None:
         raise ValueError(
-            f"finetuning.standardize_labels: {type(model).__name__} does not end in a linear layer of one output with a "
-            "bias, into which the labels' unit could be put; set it to false."
+            f"finetuning.standardize_labels: {type(model).__name__} does not end in a linear layer of {num_outputs} output(s) "
+            "with a bias, into which the labels' unit could be put; set it to false."
         )
     with torch.no_grad():
-        layers[-1].weight.mul_(unit.std)
-        layers[-1].bias.mul_(unit.std).add_(unit.mean)
+        std = layers[-1].bias.new_tensor(unit.std).reshape(-1)
+        layers[-1].weight.mul_(std[:, None])
+        layers[-1].bias.mul_(std).add_(layers[-1].bias.new_tensor(unit.mean).reshape(-1))
 
 
 def freeze(encoder: torch.nn.Module) -> None:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.special import expit
 
 from ...data.arguments import DENSE_TASKS
+from ...data.tables.label_columns import MULTI_LABEL, is_gap
 from ...data.tables.labels import IGNORED_LABEL
 from ...files import JsonObject, write_whole
 from .results import Run
@@ -23,9 +25,10 @@ class Predictions:
     Attributes:
         split: "test", or "validation" where there is no test split.
         rows: (n,) positions in the split; for tokens one position for each labelled token.
-        said: (n,) predicted classes or values in the labels' own unit; for a dense task maps (n, H, W) of some rows, or
+        said: (n,) predicted classes or values in the labels' own unit; of several columns (n, T) probabilities of class 1 or
+            values; for a dense task maps (n, H, W) of some rows, or
             (n, C, H, W) of values.
-        true: True labels in the same form.
+        true: True labels in the same form; of several columns NaN where a row has none.
         confusion: (L, L) int64 pixels of all rows, [true, predicted], only for segmentation.
     """
 
@@ -82,16 +85,18 @@ def gather_predictions(task: str, split: str, outputs: np.ndarray, labels: np.nd
     """The predictions of a task that is not dense, from what Trainer's evaluation gathered.
 
     Args:
-        task: "classification", "regression" or "token_classification".
+        task: Name of the task.
         split: Name of the split.
-        outputs: (n, L) logits, (n, 1) values as they are learnt, or (n, N) classes of tokens.
-        labels: (n,) classes or values as they are learnt, or (n, N) classes, -100 where there is none.
+        outputs: (n, L) logits, (n, columns) values as they are learnt, or (n, N) classes of tokens.
+        labels: (n,) classes or values as they are learnt, (n, columns) of several, or (n, N) classes, -100 where there is none.
         unit: Unit in which labels are learnt.
     """
     said, true = outputs, labels
     rows = np.arange(len(said))
     if task == "regression":
-        return Predictions(split, rows, unit.to_original(said.reshape(-1)), unit.to_original(true.reshape(-1)))
+        return Predictions(split, rows, unit.to_original(said.reshape(true.shape)), unit.to_original(true))
+    if task == MULTI_LABEL:
+        return Predictions(split, rows, expit(said), np.where(is_gap(true, task), np.nan, true))
     if task == "token_classification":
         is_labelled = true != IGNORED_LABEL
         rows = np.broadcast_to(rows[:, None], true.shape)[is_labelled]

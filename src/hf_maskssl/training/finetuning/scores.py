@@ -48,16 +48,16 @@ def rows_of(split: PreparedSplit | MaskedTextRows | None) -> FinetuningRows:
 
 @dataclasses.dataclass(frozen=True)
 class LabelUnit:
-    """The unit of labels that a regression learns: (label - mean) / std."""
+    """The unit of labels that a regression learns: (label - mean) / std; of several columns a tuple of each, in their order."""
 
-    mean: float = 0.0
-    std: float = 1.0
+    mean: float | tuple[float, ...] = 0.0
+    std: float | tuple[float, ...] = 1.0
 
     def to_learnt(self, labels: torch.Tensor) -> torch.Tensor:
-        return (labels - self.mean) / self.std
+        return (labels - labels.new_tensor(self.mean)) / labels.new_tensor(self.std)
 
     def to_original(self, values: np.ndarray) -> np.ndarray:
-        return values.astype(np.float64) * self.std + self.mean
+        return values.astype(np.float64) * np.asarray(self.std) + np.asarray(self.mean)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +95,8 @@ class Scorer:
         if self.task == "token_classification":
             outputs = outputs.astype(np.int64)
         if self.task == "regression":
-            outputs, labels = self.unit.to_original(outputs.reshape(-1)), self.unit.to_original(labels)
+            outputs = self.unit.to_original(outputs.reshape(labels.shape))
+            labels = self.unit.to_original(labels)
         return score_outputs(outputs, labels, self.task, self.headline)
 
 

@@ -1,19 +1,21 @@
 """The setup of a fine-tuning recipe before its first run: checkpoint, configuration, data, labels."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from accelerate.utils import broadcast_object_list, parse_flag_from_env
 from datasets import IterableDataset
 
 from ...checkpoint_folders import checkpoint_folder
+from ...data.arguments import TASKS_OF_COLUMNS
 from ...data.preparation import prepare_data
 from ...data.processors import load_processor
 from ...data.tables.report import REPORT_FILE
 from ...data.tables.splits import split_names
+from ...evaluation.probe_targets import moments_of_columns
 from ...files import write_json
 from ...launch import launched_state
 from ...locks import FolderLock
@@ -24,6 +26,12 @@ from .scores import FinetuningRows, LabelUnit, rows_of
 
 T = TypeVar("T")
 
+# Task -> transformers' name of it, by which heads choose their loss.
+PROBLEM_TYPES: Mapping[str, Literal["regression", "single_label_classification", "multi_label_classification"]] = {
+    "classification": "single_label_classification",
+    "multi_label_classification": "multi_label_classification",
+    "regression": "regression",
+}
 LABEL_ROWS = 1024  # rows whose labels are read at a time
 
 
@@ -77,7 +85,8 @@ class FinetuningSetup:
         self.num_labels = int(self.data.num_labels or 0)
         self._check_data()
         self.metric = self.args.headline_metric(self.task, self.num_labels)
-        check_scored_labels(self.splits(), self.task, self.metric, self.ignore_index)
+        names = self.data.label_names or []
+        check_scored_labels(self.splits(), self.task, self.metric, self.ignore_index, names)
         self._set_labels()
         if self.state.is_main_process:
             write_json(self.folder / REPORT_FILE, self.data.report.to_json())
@@ -99,7 +108,8 @@ class FinetuningSetup:
                 "finetuning.mixup and finetuning.cutmix mix whole pictures, but rows of this data lack values or modalities "
                 "(data.allow_missing, data.invalid_value, NaN): leave mixing out."
             )
-        if self.task not in ("regression", "depth_estimation", "dense_regression") and self.num_labels < 2:
+        without_classes = (*TASKS_OF_COLUMNS, "depth_estimation", "dense_regression")
+        if self.task not in without_classes and self.num_labels < 2:
             raise ValueError(f"data.label_column: expected at least two classes, found {self.data.label_names}.")
         wanted = self.args.labelled_samples
         if wanted is not None and wanted > len(self.data.train):
@@ -147,8 +157,8 @@ class FinetuningSetup:
         if names is not None:
             config.id2label = dict(enumerate(names))
             config.label2id = {name: number for number, name in enumerate(names)}
-        if self.task in ("classification", "regression"):
-            config.problem_type = "regression" if self.task == "regression" else "single_label_classification"
+        if self.task in PROBLEM_TYPES:
+            config.problem_type = PROBLEM_TYPES[self.task]
 
     def splits(self) -> dict[str, FinetuningRows]:
         """The splits of the data by name."""
@@ -179,12 +189,16 @@ class FinetuningSetup:
         return rows.select(np.sort(order[: self.args.labelled_samples]).tolist())
 
     def label_unit(self, rows: FinetuningRows) -> LabelUnit:
-        """The unit in which a regression learns: mean and deviation of these rows' labels with `standardize_labels`."""
+        """The unit in which a regression learns: mean and deviation of these rows' labels, of each column, with
+        `standardize_labels`."""
         if self.task != "regression" or not self.args.standardize_labels:
             return LabelUnit()
         numbers = range(len(rows))
         parts = [rows.__getitems__(numbers[start : start + LABEL_ROWS]) for start in numbers[::LABEL_ROWS]]
         labels = np.array([row["labels"] for part in parts for row in part], dtype=np.float64)
+        if labels.ndim == 2:
+            mean, std = moments_of_columns(labels)
+            return LabelUnit(tuple(mean), tuple(std))
         return LabelUnit(float(labels.mean()), float(labels.std()) or 1.0)
 
 
