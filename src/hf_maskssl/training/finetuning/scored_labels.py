@@ -35,7 +35,7 @@ def check_scored_labels(
     for name, rows in splits.items():
         if name == "train":
             continue
-        if task in TASKS_OF_COLUMNS and len(rows) and np.ndim(rows[0]["labels"]) == 1:
+        if task in TASKS_OF_COLUMNS and names:
             _check_columns(name, np.stack(list(_labels(rows))), task, names)
             continue
         if metric == "roc_auc" and len(first := _values(rows, task, ignore_index, 2)) < 2:
