@@ -163,8 +163,9 @@ def test_scripts_are_loaded_by_evaluate_and_score_batches_without_a_data_file(
     monkeypatch.setattr(socket, "socket", None)  # nothing may look for the metric on the Hub
     metric = evaluate.load(str(SCRIPTS[name]), cache_dir=str(tmp_path), keep_in_memory=True)
     assert isinstance(metric, evaluate.Metric) and metric.name == name and f'"{name}"' in metric.description
-    metric.add_batch(predictions=[0, 1], references=[0, 1])
-    metric.add_batch(predictions=[1, 0], references=[1, 0])
+    for rows in ([0, 1], [1, 0]):
+        answers = [[one] for one in rows] if name == "mean_roc_auc" else rows  # of several tasks, here of one
+        metric.add_batch(predictions=answers, references=answers)
     assert metric.compute() == {name: pytest.approx(0.0 if name in LOWER_IS_BETTER else 1.0)}
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 

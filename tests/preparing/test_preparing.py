@@ -111,7 +111,7 @@ def test_release_becomes_splits_and_recipes(name: str, tmp_path: Path, tokenizer
             # A handful of molecules cannot be cut by scaffolds.
             data = dataclasses.replace(load_finetuning_recipe(path, []).data, split="given")
             rows = next(iter(read_splits(data).values()))
-            assert rows.column_names is not None and data.label_column in rows.column_names
+            assert rows.column_names is not None and set(data.target_columns()) <= set(rows.column_names)
             continue
         sections = load_recipe(path, (), SECTIONS)
         data = dataclasses.replace(sections["data"], max_train_samples=4, max_test_samples=4)
@@ -260,6 +260,16 @@ def test_a_task_without_a_label_is_a_gap(tmp_path: Path) -> None:
     prepared_miniature("tox21", tmp_path)
     values = column(tmp_path / "tox21", "train", "NR-AR")
     assert values == [None, 1, 0, 1, 0, None]
+
+
+def test_recipes_of_several_assays_take_all_of_them(tmp_path: Path) -> None:
+    prepared, _ = prepared_miniature("tox21", tmp_path)
+    assert [use.command for use, _ in prepared.recipes] == ["finetune", "probe"]
+    for _, path in prepared.recipes:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))["data"]
+        assert data["label_column"] == list(TOX21) and data["task"] == "multi_label_classification"
+        assert data["split"] == "scaffold"
+    assert load_finetuning_recipe(prepared.recipes[0][1]).finetuning.metric == "mean_roc_auc"
 
 
 # Counts, options, mistakes

@@ -41,7 +41,7 @@ from .baselines import (
     untrained_encoder,
 )
 from .features import Features, extract_features, level_of_task, load_encoder, pooled_windows, save_features
-from .metrics import load_metric, score_columns, tasks_left_out
+from .metrics import formula_of, score_columns, tasks_left_out
 from .probe import ProbeRun, run_knn_probe, run_linear_probe
 from .reports import markdown_table, text_table
 from .statistics import bootstrap_interval, interval_of, paired_accuracy_interval, paired_interval, rankme
@@ -390,8 +390,7 @@ def _bootstrap_difference(metric: str, one: Measurement, said: Sequence[np.ndarr
             return second - first
 
         return bootstrap_interval(column_difference, len(one.labels))
-    # The metric's own formula: `compute` writes its inputs to Arrow first, which takes many times as long.
-    formula = load_metric(metric)._compute
+    formula = formula_of(metric)
 
     def difference(drawn: np.ndarray) -> float:
         first, second = (formula(each[drawn], one.labels[drawn])[metric] for each in said)

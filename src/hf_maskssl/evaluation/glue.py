@@ -89,7 +89,7 @@ def read_task(folder: str) -> TaskScores:
             f"{path} holds no results.json: name folders that examples/run_finetune.py has completed."
         )
     results = json.loads((path / "results.json").read_text(encoding="utf-8"))
-    task = name if separator else _task_name(results["settings"]["data"])
+    task = name if separator else task_name(results["settings"]["data"])
     if task not in GLUE_METRICS:
         raise ValueError(
             f"{path}: expected one of the tasks {list(GLUE_METRICS)}, got {task!r}: write TASK={path}, such as "
@@ -115,7 +115,7 @@ def read_task(folder: str) -> TaskScores:
     return TaskScores(task, path, encoder, {run["seed"]: 100 * run["test"][metric] for run in runs})
 
 
-def _task_name(data: Mapping[str, Any]) -> str:
+def task_name(data: Mapping[str, Any]) -> str:
     """The task that the data section names."""
     return str(data["config_name"] or Path(data["data_dir"] or "").name)
 

@@ -9,6 +9,7 @@ from .record import PaperData, Use
 MOLECULENET = "https://moleculenet.org/datasets-1"
 FILES = "https://deepchemdata.s3-us-west-1.amazonaws.com/datasets"
 REGRESSION = {"task": "regression"}
+CUT: JsonObject = {"split": "scaffold"}  # what the recipe of pre-training says nothing of
 
 
 def molecules(
@@ -33,23 +34,21 @@ def molecules(
         rows: Number of its molecules.
         expected: Number of the paper.
         label: Column of the label in the file, which becomes `label`.
-        labels: Columns of several labels, in place of one: name -> column of the file.
+        labels: Columns of several tasks, in place of one: name -> column of the file. Recipes take them together.
         smiles: Column of the SMILES in the file.
         is_class: Whether labels are classes and not measured numbers.
         note: What is to be known.
     """
     columns = dict(labels) if labels is not None else {"label": str(label)}
-    first = next(iter(columns))
-    data: JsonObject = {"train_split": "train", "input_column": "smiles", "label_column": first}
-    if len(columns) > 1:
-        data["drop_missing_labels"] = True
-    use = Use(
-        "finetune",
-        "finetune_sma_molecules",
-        expected,
-        data | ({} if is_class else REGRESSION),
-        finetuning={} if is_class else {"metric": "rmse"},
-    )
+    data: JsonObject = {"train_split": "train", "input_column": "smiles", "label_column": "label"}
+    metric = "roc_auc" if is_class else "rmse"
+    if labels is not None:
+        data |= {"label_column": list(columns), "task": "multi_label_classification"}
+        metric = "mean_roc_auc"
+    data |= {} if is_class else REGRESSION
+    tuned = Use("finetune", "finetune_sma_molecules", expected, data, finetuning={"metric": metric})
+    # SMA probes nothing; of several tasks a probe says what frozen features know of each.
+    probed = Use("probe", "sma_guacamol", "no number of the paper", data | CUT)
     return PaperData(
         name=name,
         title=title,
@@ -66,7 +65,7 @@ def molecules(
         rows={"train": rows},
         labels=dict.fromkeys(columns, 2) if is_class else {},
         read=table_of(files, smiles, columns, is_class),
-        uses=(use,),
+        uses=(tuned,) if labels is None else (tuned, probed),
         note=note,
         downloads=(f"{FILES}/{files[0]}",),
     )
@@ -105,7 +104,7 @@ MOLECULES = (
         7_831,
         "no number of the paper",
         labels={name: name for name in TOX21},
-        note="A column for each assay; a recipe takes one: --label_column SR-p53.",
+        note="A column for each assay, all learnt together; one alone: --label_column '[SR-p53]'.",
     ),
     molecules(
         "esol",

@@ -51,10 +51,15 @@ def encode_column(values: Sequence[object] | np.ndarray, task: str, where: Calla
 
 
 def rows_without_labels(split: AnyDataset, args: DataArguments) -> np.ndarray:
-    """(n,) numbers of the rows that lack every label; none of streams, nor where a column is not there."""
+    """(n,) numbers of the rows that lack every label; none of streams, nor where a column is not there.
+
+    Raises:
+        ValueError: A column that holds no numbers.
+    """
     columns = args.target_columns()
     if not isinstance(split, Dataset) or not set(columns) <= set(split.column_names):
         return np.zeros(0, dtype=np.int64)
+    check_column_types(split, columns)
     lacks_all = np.ones(len(split), dtype=bool)
     for name in columns:
         lacks_all &= is_gap(_numbers(split, name), args.task)
@@ -90,8 +95,8 @@ def check_column_types(split: AnyDataset, columns: Sequence[str]) -> None:
             dtype = feature.dtype if isinstance(feature, datasets.Value) else type(feature).__name__
         if not dtype.startswith(NUMBERS):
             raise ValueError(
-                f"data.label_column {name!r}: one of several columns of labels holds numbers, got {dtype}: write 0 and 1 for "
-                "classes, and leave the cell empty where there is no label"
+                f"data.label_column {name!r}: one of several columns of labels holds numbers, got "
+                f"{dtype.removeprefix('large_')}: write 0 and 1 for classes, and leave the cell empty where there is no label"
             )
 
 

@@ -3,8 +3,9 @@
 A script is loaded like any other local metric, `evaluate.load(".../evaluation/metrics/accuracy.py")`, without the network.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import evaluate
@@ -39,6 +40,13 @@ def load_metric(name: str) -> evaluate.EvaluationModule:
     if name not in SCRIPTS:
         raise ValueError(f"Unknown metric {name!r}; choose from {list(SCRIPTS)}.")
     return evaluate.load(str(SCRIPTS[name]), keep_in_memory=True)
+
+
+@cache
+def formula_of(name: str) -> Callable[..., dict[str, float]]:
+    """The formula of a script on whole arrays: `compute` writes its inputs to Arrow first, which takes many times as long."""
+    formula: Callable[..., dict[str, float]] = load_metric(name)._compute
+    return formula
 
 
 def metrics_of_outputs(task: str, num_labels: int) -> tuple[str, ...]:
@@ -98,7 +106,7 @@ def score_columns(outputs: np.ndarray, references: np.ndarray, names: Sequence[s
     """
     scores: dict[str, float] = {}
     for name in names:
-        formula = load_metric(name)._compute  # `compute` writes its inputs to Arrow first
+        formula = formula_of(name)
         if name == "mean_roc_auc":
             scores |= formula(outputs, references)
             continue

@@ -8,6 +8,7 @@ section 3.3: Tox21 and the like; SMA paper, Table 2.)
 import datasets
 import evaluate
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
 
@@ -15,9 +16,9 @@ class MeanRocAuc(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
         row = datasets.Sequence(datasets.Value("float64"))
         inputs = datasets.Features({"predictions": row, "references": row})
-        return evaluate.MetricInfo(description=__doc__, citation="", features=inputs, format="numpy")
+        return evaluate.MetricInfo(description=__doc__, citation="", features=inputs)  # rows of lists
 
-    def _compute(self, predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
+    def _compute(self, predictions: ArrayLike, references: ArrayLike) -> dict[str, float]:
         predictions, references = np.asarray(predictions), np.asarray(references)
         scores = task_roc_aucs(predictions, references)
         if np.isnan(scores).all():

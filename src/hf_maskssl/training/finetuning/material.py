@@ -22,6 +22,7 @@ IMMATERIAL |= {
     "quiet",
     "json_log",
     "compare_with",
+    "predict_test",
 }
 
 

@@ -180,6 +180,7 @@ def _markdown(title: str, results: JsonView) -> str:
         "",
         *_baselines_lines(results),
         *_outliers_lines(results.get("outliers")),
+        *_test_lines(results.get("test_predictions")),
         "Each run:",
         "",
         _runs_table(results["runs"], metric),
@@ -226,6 +227,10 @@ def _baselines_lines(results: JsonView) -> list[str]:
     ]
     lines += [f"Not compared {reason}." for reason in baselines["missing"]]
     return [*lines, ""]
+
+
+def _test_lines(files: Sequence[str] | None) -> list[str]:
+    return [] if not files else [f"For GLUE's server: {', '.join(files)}.", ""]
 
 
 def _outliers_lines(outliers: JsonView | None) -> list[str]:

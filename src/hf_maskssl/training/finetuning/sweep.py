@@ -27,6 +27,7 @@ from .arguments import FinetuningRecipe, load_finetuning_recipe
 from .baselines import Baselines
 from .console import say_end, say_start, terminal_report
 from .drawing import PICTURES, Drawing
+from .glue_test import GlueTest
 from .material import material_fields, recipe_sections, with_defaults
 from .results import Run, read_runs, summarise, write_results
 from .search import search
@@ -119,6 +120,7 @@ class Finetuner:
         self.material = self.setup.broadcast(material_fields(setup, recipe) if self.state.is_main_process else {})
         with setup.lock:
             self._check_recipe_of_runs()
+        self.glue_test = GlueTest(setup) if self.args.predict_test else None
         self.baselines = self._plan_baselines() if self.args.baselines else None
 
     def run(self) -> JsonObject:
@@ -160,6 +162,10 @@ class Finetuner:
         results |= self._description()
         if self.args.save_model:
             results["model"] = dataclasses.asdict(self._keep_best(records, chosen))
+        if self.glue_test is not None:
+            self.state.wait_for_everyone()  # the main process has put the model there
+            files = self.glue_test.predict(self.trials, self.folder / "model")
+            results["test_predictions"] = [path.relative_to(self.folder).as_posix() for path in files]
         self.trials.remove_scratch()
         if self.state.is_main_process:
             self._clean_up()
@@ -222,6 +228,7 @@ class Finetuner:
                 from_scratch=True,
                 baselines=False,
                 save_model=False,
+                predict_test=False,
                 push_to_hub=False,
                 output_dir=str(self.folder / FROM_SCRATCH),
             )
