@@ -22,7 +22,8 @@ class ServerTask:
     """A task as the server has it.
 
     Attributes:
-        words: What the server reads for each class, in the order of the ids of nyu-mll/glue; empty for STS-B, whose values it reads.
+        words: What the server reads for each class, in the order of the ids of nyu-mll/glue; empty for STS-B, whose values it
+            reads.
         names: Names of these classes in nyu-mll/glue.
         files: Name of a file without its ending -> the split of nyu-mll/glue that it is of.
     """

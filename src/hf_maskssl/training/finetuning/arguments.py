@@ -85,10 +85,10 @@ class FinetuningArguments:
         hub_private: Whether a repository that the upload creates is private.
         save_model: Whether to keep the model of the best seed (by its validation score; the first seed where there is no
             validation split) in `output_dir`/model, with its processor.
-        predict_test: Whether the model that is kept also predicts GLUE's test sets, whose labels are not public, into `output_dir`/
-            glue: a file for each as its server takes it (CoLA.tsv, ...), which examples/glue_submission.py packs. The task is
-            `data.config_name` or the last part of `data.data_dir`; of local files `data.data_files` names the split test, or for
-            MNLI test_matched, test_mismatched and ax.
+        predict_test: Whether the model that is kept also predicts GLUE's test sets, whose labels are not public, into
+            `output_dir`/glue: a file for each as its server takes it (CoLA.tsv, ...), which examples/glue_submission.py packs.
+            The task is `data.config_name` or the last part of `data.data_dir`; of local files `data.data_files` names the split
+            test, or for MNLI test_matched, test_mismatched and ax.
         search_trials: Number of trials of a search for hyper-parameters, on the command line `--search N`: each trains the first
             seed with values drawn from `search`, and the best on the validation split are trained on every seed. 0 means no
             search. Trials that have ended are never repeated. Drawn by optuna where it is installed, otherwise at random.

@@ -110,7 +110,14 @@ class Search:
         self._write([*earlier, trial])
         setup = copy.copy(self.setup)
         setup.args = dataclasses.replace(
-            self.args, **values, seeds=[seed], save_model=False, push_to_hub=False, baselines=False, report_to=[]
+            self.args,
+            **values,
+            seeds=[seed],
+            save_model=False,
+            predict_test=False,
+            push_to_hub=False,
+            baselines=False,
+            report_to=[],
         )
         setup.folder = self.folder / f"trial_{number}"
         record = Trials(setup, scores_test=False).train(Run(setup.args.learning_rates[0], seed))

@@ -27,7 +27,7 @@ from .arguments import FinetuningRecipe, load_finetuning_recipe
 from .baselines import Baselines
 from .console import say_end, say_start, terminal_report
 from .drawing import PICTURES, Drawing
-from .glue_test import GlueTest
+from .glue_predictions import GlueTest
 from .material import material_fields, recipe_sections, with_defaults
 from .results import Run, read_runs, summarise, write_results
 from .search import search

@@ -62,8 +62,8 @@ class GlueTest:
         task = task_name(dataclasses.asdict(data))
         if task not in SERVER_TASKS:
             raise ValueError(
-                f"finetuning.predict_test: expected a task of GLUE, {list(SERVER_TASKS)}, as data.config_name or as the last part "
-                f"of data.data_dir, got {task!r}: name it so, or leave predict_test out."
+                f"finetuning.predict_test: expected a task of GLUE, {list(SERVER_TASKS)}, as data.config_name or as the last "
+                f"part of data.data_dir, got {task!r}: name it so, or leave predict_test out."
             )
         self.words = words_of_classes(task, setup.data.label_names)
         self.sections = {
