@@ -71,7 +71,7 @@ class GlueTest:
             for name, split in SERVER_TASKS[task].files.items()
             if (section := _section(data, name, split))
         }
-        left_out = [name for name in SERVER_TASKS[task].files if name not in self.sections]
+        missing = [name for name in SERVER_TASKS[task].files if name not in self.sections]
         if not self.sections:
             raise ValueError(
                 f"finetuning.predict_test: data.data_files names no test set of {task}: expected the splits "
@@ -82,8 +82,12 @@ class GlueTest:
                 "finetuning.predict_test: data.data_files names no test set for %s, which are left out", left_out
             )
         for name, section in self.sections.items():
-            rows = read_split(section, section.train_split)
-            require_columns(rows, [("input_column", column) for column in section.input_columns()], name)
+            left_out = read_data(section, setup.config, setup.data.processor).report.splits["train"].left_out
+            if left_out:
+                raise ValueError(
+                    f"finetuning.predict_test: the server wants a prediction for every row of {name}, but rows are left out: "
+                    f"{left_out}. Give them a text."
+                )
 
     def predict(self, trials: Trials, model: Path) -> list[Path]:
         """Write a file for each test set; every process must call this.
