@@ -10,15 +10,14 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from ...data.arguments import DataArguments, is_hub_name
+from ...data.arguments import DEFAULT_FRACTIONS, DataArguments, is_hub_name
 from ...data.collators import BatchCollator
-from ...data.preparation import prepare_data
-from ...data.tables.columns import require_columns
+from ...data.preparation import prepare_data, read_data
 from ...data.tables.rows import Row
 from ...data.tables.sources import read_split
 from ...evaluation.glue import task_name
 from ...evaluation.glue_server import DIAGNOSTIC, SERVER_TASKS, submission_text, words_of_classes
-from ...files import write_whole
+from ...files import JsonObject, write_whole
 from .results import Run
 from .scores import LabelUnit
 from .setup import FinetuningSetup
@@ -77,10 +76,8 @@ class GlueTest:
                 f"finetuning.predict_test: data.data_files names no test set of {task}: expected the splits "
                 f"{list(SERVER_TASKS[task].files.values())}, such as {{train: ..., validation: ..., test: test.parquet}}."
             )
-        if left_out:
-            logger.warning(
-                "finetuning.predict_test: data.data_files names no test set for %s, which are left out", left_out
-            )
+        if missing:
+            logger.warning("finetuning.predict_test: data.data_files names no test set for %s: left out", missing)
         for name, section in self.sections.items():
             left_out = read_data(section, setup.config, setup.data.processor).report.splits["train"].left_out
             if left_out:
@@ -100,21 +97,16 @@ class GlueTest:
             The files, `output_dir`/glue/NAME.tsv.
 
         Raises:
-            ValueError: A row without text, or outputs that are not finite.
+            ValueError: Outputs that are not finite, or numbers of rows in column idx that are not 0, 1, 2, ...
         """
         head = trials.open_model(model)
         return [self._predict(name, section, trials, head) for name, section in self.sections.items()]
 
     def _predict(self, name: str, section: DataArguments, trials: Trials, head: torch.nn.Module) -> Path:
         raw = read_split(section, section.train_split)
+        assert isinstance(raw, Dataset), "fine-tuning refuses streams"
         prepared = prepare_data(section, self.setup.config, self.setup.data.processor)
         rows: Any = prepared.train
-        if not isinstance(raw, Dataset) or len(rows) != len(raw):
-            left_out = prepared.report.splits["train"].left_out
-            raise ValueError(
-                f"finetuning.predict_test: the server wants a prediction for every row of {name}, but rows are left out: "
-                f"{left_out}. Give them a text."
-            )
         trainer = trials.trainer(head, Run(self.setup.args.learning_rates[0], 0), LabelUnit())
         trainer.data_collator = UnlabelledCollator(prepared.collator)
         trainer.compute_metrics = None
@@ -134,17 +126,17 @@ class GlueTest:
 
 def _section(data: DataArguments, name: str, split: str) -> DataArguments | None:
     """The data section that reads a test set as plain texts; None where there is no such set."""
-    changes: dict[str, object] = {"train_split": split}
+    fields: JsonObject = {"train_split": split}
     if isinstance(data.data_files, dict):
         if split not in data.data_files:
             return None
     elif name == DIAGNOSTIC:
         if not is_hub_name(data.source):
             return None
-        changes = {"train_split": "test", "config_name": DIAGNOSTIC.lower()}
-    without = {"label_column": None, "task": "classification", "drop_missing_labels": False, "max_train_samples": None}
-    splits = {"validation_split": None, "test_split": None, "validation_fraction": 0.0, "split": "given"}
-    fields = without | splits | changes
+        fields = {"train_split": "test", "config_name": DIAGNOSTIC.lower()}
+    fields |= {"label_column": None, "task": "classification", "drop_missing_labels": False, "max_train_samples": None}
+    fields |= {"validation_split": None, "test_split": None, "validation_fraction": 0.0, "split": "given"}
+    fields |= {"split_fractions": list(DEFAULT_FRACTIONS), "split_column": None}
     if "label_mask_column" in data.__dataclass_fields__:
         fields["label_mask_column"] = None
     section: DataArguments = dataclasses.replace(data, **fields)
