@@ -26,7 +26,6 @@ from hf_maskssl.training.finetuning.sweep import finetune
 
 pytestmark = pytest.mark.usefixtures("private_cache", "blank_pictures")
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "glue_submission.py"
-LETTERS = "ACGT"
 
 
 def write_task(folder: Path, task: str, splits: tuple[str, ...], labels: Any) -> dict[str, Any]:
@@ -58,7 +57,7 @@ def write_task(folder: Path, task: str, splits: tuple[str, ...], labels: Any) ->
 def recipe(folder: Path, data: dict[str, Any], **finetuning: Any) -> FinetuningRecipe:
     fields: dict[str, Any] = {"output_dir": str(folder / "run"), "max_steps": 4, "batch_size": 8, "seeds": [0]}
     fields |= {"learning_rate": 1e-2, "predict_test": True}
-    model = MODELS["metamae"] | {"max_position_embeddings": 16}
+    model = MODELS["metamae"] | {"vocab_size": 262, "max_position_embeddings": 16}
     return FinetuningRecipe(model, data_arguments(**data), FinetuningArguments(**(fields | finetuning)))
 
 
