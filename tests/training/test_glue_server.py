@@ -49,7 +49,7 @@ def write_task(folder: Path, task: str, splits: tuple[str, ...], labels: Any) ->
     return section | {
         "kind": "tokens",
         "input_column": ["sentence1", "sentence2"],
-        "alphabet": LETTERS,
+        "tokenizer": "utf-8",
         "label_column": "label",
     }
 
