@@ -254,6 +254,37 @@ def test_runs_of_an_earlier_version_are_not_repeated(tmp_path: Path) -> None:
         finetune(recipe)
 
 
+def test_models_of_a_library_have_a_run_for_each_seed(tmp_path: Path) -> None:
+    recipe = make_finetuning(
+        tmp_path, max_steps=2, baselines=True, baseline_models=["random_forest", "hist_gradient_boosting"]
+    )
+    results = finetune(recipe)
+    models = {model["name"]: model for model in results["baselines"]["models"]}
+    assert list(models) == ["constant", "raw", "random_forest", "hist_gradient_boosting"]
+    forest = models["random_forest"]
+    assert [run["seed"] for run in forest["runs"]] == recipe.finetuning.seeds
+    assert (
+        forest["runs"][0]["what"].startswith("RandomForestClassifier on")
+        and forest["scores"]["accuracy"]["mean"] > 0.8
+    )
+    text = (tmp_path / "run" / "results.md").read_text()
+    assert "random forest of the raw inputs" in text
+    path = tmp_path / "run" / "runs" / "baseline_random_forest-seed_0.json"
+    before = path.stat().st_mtime_ns
+    assert finetune(recipe)["baselines"] == results["baselines"] and path.stat().st_mtime_ns == before
+
+
+def test_models_of_a_library_for_another_task_are_said_to_be_missing(tmp_path: Path) -> None:
+    recipe = make_finetuning(tmp_path, "token_classification", max_steps=1, baselines=True, baseline_models=["mlp"])
+    baselines = finetune(recipe)["baselines"]
+    assert [model["name"] for model in baselines["models"]] == ["constant", "raw"]
+    assert "with mlp: mlp is for classification and regression" in baselines["missing"][-1]
+    with pytest.raises(
+        ValueError, match="finetuning.baseline_models: expected different names, and finetuning.baselines"
+    ):
+        dataclasses.replace(recipe.finetuning, baselines=False)
+
+
 def test_dense_baselines_see_the_pixel_and_its_place(tmp_path: Path) -> None:
     recipe = make_dense(tmp_path, "depth_estimation", inputs=["rgb"])
     data = Finetuner(recipe).data

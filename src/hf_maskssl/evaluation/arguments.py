@@ -8,6 +8,8 @@ from ..recipes import coerce
 
 Protocol = Literal["standard", "paper"]
 Solver = Literal["adam", "exact"]
+# Supervised baselines of fine-tuning (`library_baselines`).
+LibraryModel = Literal["mlp", "hist_gradient_boosting", "random_forest"]
 MetricName = Literal["accuracy", "weighted_f1", "mean_roc_auc", "spearman", "token_accuracy"]
 # MetaMAE paper, appendix A; the batch size is the data set's (Table 16).
 PAPER_PROTOCOL = {"solver": "adam", "num_epochs": 100, "learning_rate": 1e-4, "weight_decay": 1e-4}

@@ -268,18 +268,18 @@ def raw_inputs_probe(
         train = train.select(select_few(train.labels, args.labels_per_class, seed))
         validation = None
         num_rows = len(train)
-    allowed = max(1, _row_limit(train))
+    allowed = max(1, row_limit(train))
     if len(train) > allowed:
         train = train.select(draw_indices(len(train), allowed, seed))
     splits = [train, test, *([] if validation is None else [validation])]
-    tables, what = _tables(splits)
+    tables, what = raw_tables(splits)
     run = exact_linear_model(tables[0], tables[1], task, args, validation=None if validation is None else tables[2])
     model = "ridge regression" if task == "regression" else "logistic regression"
     thinned = f", {len(train):,} of {num_rows:,} training rows" if len(train) < num_rows else ""
     return run, f"{model} on {what}{thinned}"
 
 
-def _tables(splits: Sequence[RawInputs]) -> tuple[list[Table], str]:
+def raw_tables(splits: Sequence[RawInputs]) -> tuple[list[Table], str]:
     """Matrices of the splits, the training split first, with scaled columns; and a description of the columns."""
     train = splits[0]
     parts: list[list[np.ndarray | sparse.csr_matrix]] = []
@@ -334,7 +334,8 @@ def _one_hot(windows: np.ndarray, vocab_size: int) -> sparse.csr_matrix:
     return sparse.csr_matrix((ones, columns[is_there], starts), shape=(len(windows), windows.shape[1] * vocab_size))
 
 
-def _row_limit(train: RawInputs) -> int:
+def row_limit(train: RawInputs) -> int:
+    """The largest number of training rows whose fit takes seconds to a minute."""
     if train.tokens is not None:
         longest = 3 if train.vocab_size <= CHARACTER_VOCABULARY else 2
         per_row = longest * sum(map(len, train.tokens)) / len(train.tokens)

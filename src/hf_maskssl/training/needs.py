@@ -173,6 +173,7 @@ def _describe_finetuning(recipe: FinetuningRecipe, steps: int) -> Description:
                 learning_rate=args.learning_rates[:1],
                 labelled_samples=None,
                 baselines=False,
+                baseline_models=[],
                 report_to=[],
                 json_log=False,
             )

@@ -9,6 +9,7 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from ...checks import ABOVE_0, AT_LEAST_0, AT_LEAST_1, SEED, SHARE, SHARE_BELOW_1, Range, check_numbers, check_seeds
 from ...data.arguments import DataArguments
+from ...evaluation.arguments import LibraryModel
 from ...evaluation.metrics import METRICS, metrics_of_outputs
 from ...files import JsonObject
 from ...recipes import load_recipe
@@ -101,6 +102,8 @@ class FinetuningArguments:
         baselines: Whether to score baselines beside the runs, on the same rows: the same training without
             pre-training (the same seeds, and the same learning rates to choose from; in `output_dir`/from_scratch), the most
             frequent class or the mean label, and a plain model on the raw inputs. Differences are paired by seed.
+        baseline_models: Names of further baselines of `baselines`, scikit-learn's models of the raw inputs, one a seed: "mlp",
+            "hist_gradient_boosting", "random_forest" (`evaluation.library_baselines`). For classification and regression.
     """
 
     checkpoint: str | None = None
@@ -155,6 +158,7 @@ class FinetuningArguments:
     search: JsonObject | None = None
     compare_with: dict[str, str] | None = None
     baselines: bool = False
+    baseline_models: list[LibraryModel] = field(default_factory=list)
 
     RANGES: ClassVar[dict[str, Range]] = {
         **dict.fromkeys(("batch_size", "eval_batch_size", "gradient_accumulation_steps", "logging_steps"), AT_LEAST_1),
@@ -210,6 +214,13 @@ class FinetuningArguments:
         self._check_search()
         if self.inputs is not None and (not self.inputs or len(set(self.inputs)) != len(self.inputs)):
             raise ValueError(f"finetuning.inputs: expected different modalities, at least one, got {self.inputs}.")
+        if self.baseline_models and (
+            not self.baselines or len(set(self.baseline_models)) != len(self.baseline_models)
+        ):
+            raise ValueError(
+                "finetuning.baseline_models: expected different names, and finetuning.baselines true, got "
+                f"{self.baseline_models} and {self.baselines}."
+            )
         if self.metric is not None and self.metric not in METRICS:
             raise ValueError(f"finetuning.metric: expected one of {list(METRICS)} or nothing, got {self.metric!r}.")
 

@@ -13,7 +13,7 @@ from accelerate.utils import broadcast_object_list
 
 from ...data.arguments import DENSE_TASKS
 from ...data.preparation import PreparedData
-from ...evaluation.arguments import METRICS_OF_TASK, ProbeArguments
+from ...evaluation.arguments import METRICS_OF_TASK, LibraryModel, ProbeArguments
 from ...evaluation.dense_baselines import dense_baseline_scores
 from ...evaluation.metrics import score_outputs
 from ...evaluation.statistics import mean_interval, paired_interval
@@ -30,6 +30,9 @@ TITLES = {
     "from_scratch": "without pre-training",
     "constant": "always the most frequent class",
     "raw": "linear model of the raw inputs",
+    "mlp": "MLP of the raw inputs",
+    "hist_gradient_boosting": "gradient-boosted trees of the raw inputs",
+    "random_forest": "random forest of the raw inputs",
 }
 
 # Task -> what is said of all rows alike, where that is no class.
@@ -85,6 +88,9 @@ class Baselines:
             models.append(("from_scratch", _runs_of(self.from_scratch.run(), split)))
         for name, runs in self._simple_models().items():
             models.append((name, runs))
+        of_library, reasons = self._library_models()
+        models += of_library.items()
+        missing += reasons
         own = {run["seed"]: run["scores"] for run in _runs_of(results, split)}
         described = [self._describe(name, runs, own) for name, runs in models]
         table = baselines_table(results["scores"][split], described, self.metric, split, len(own))
@@ -127,6 +133,47 @@ class Baselines:
             for name, entry in json.loads(path.read_text(encoding="utf-8")).items():
                 found.setdefault(name, []).append({"seed": seed, **entry})
         return found
+
+    def _library_models(self) -> tuple[dict[str, list[JsonObject]], list[str]]:
+        """Runs of the models of `baseline_models`, one a seed, by the main process; and why there are none of some, in words."""
+        found: list[tuple[dict[str, list[JsonObject]], list[str]] | None] = [
+            self._scored_library_models() if _is_main_process() and self.args.baseline_models else None
+        ]
+        broadcast_object_list(found)
+        return found[0] or ({}, [])
+
+    def _scored_library_models(self) -> tuple[dict[str, list[JsonObject]], list[str]]:
+        found: dict[str, list[JsonObject]] = {}
+        reasons: list[str] = []
+        for name in self.args.baseline_models:
+            try:
+                found[name] = [self._library_run(name, seed) for seed in self.args.seeds]
+            except ValueError as error:
+                logger.warning("No baseline %s: %s", name, error)
+                reasons.append(f"with {name}: {error}")
+        return found, reasons
+
+    def _library_run(self, name: LibraryModel, seed: int) -> JsonObject:
+        """The run of a model with a seed; stored, so that it is made once."""
+        path = self.folder / "runs" / f"baseline_{name}-seed_{seed}.json"
+        if not path.is_file():
+            from ...evaluation import baselines
+            from ...evaluation.library_baselines import library_probe
+
+            logger.info("Baseline %s, seed %d", name, seed)
+            few = self.args.labelled_samples is not None
+            data = dataclasses.replace(self.data, train=self.training_rows(seed)) if few else self.data
+            task = str(data.task)
+            splits = {} if task in DENSE_TASKS else baselines.probed_splits(data)
+            inputs = {split: baselines.read_raw_inputs(rows, data, task) for split, rows in splits.items()}
+            if not inputs:
+                raise ValueError(f"{name} is for classification and regression, not for {task}: leave it out")
+            test, _ = baselines.held_out(inputs)
+            run, what = library_probe(name, inputs["train"], test, task, seed)
+            scores = score_outputs(_outputs(run, task, int(data.num_labels or 0)), test.labels, task)
+            write_json(path, {"seed": seed, "scores": scores, "what": what, "converged": True})
+        entry: JsonObject = json.loads(path.read_text(encoding="utf-8"))
+        return entry
 
     def _score_simple_models(self, seed: int | None) -> JsonObject:
         """{name: {"scores", "what", "converged"}} of the models that are no networks."""

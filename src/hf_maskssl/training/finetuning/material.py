@@ -23,6 +23,7 @@ IMMATERIAL |= {
     "json_log",
     "compare_with",
     "predict_test",
+    "baseline_models",
 }
 
 

@@ -117,6 +117,7 @@ class Search:
             predict_test=False,
             push_to_hub=False,
             baselines=False,
+            baseline_models=[],
             report_to=[],
         )
         setup.folder = self.folder / f"trial_{number}"

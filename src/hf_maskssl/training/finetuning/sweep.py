@@ -227,6 +227,7 @@ class Finetuner:
                 self.args,
                 from_scratch=True,
                 baselines=False,
+                baseline_models=[],
                 save_model=False,
                 predict_test=False,
                 push_to_hub=False,

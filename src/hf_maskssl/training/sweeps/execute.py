@@ -96,10 +96,12 @@ def write_recipes(run: SweepRun, output: Path) -> None:
     """Write the run's recipes, by which `hf-maskssl pretrain`, `probe` and `finetune` do the same, to its folder."""
     for name, sections in (("pretrain", run.pretraining), ("probe", run.probing), ("finetune", run.finetuning)):
         if sections is not None:
-            text = yaml.safe_dump(dict(sections), sort_keys=False, allow_unicode=True, width=110)
-            write_whole(
-                run.folder(output) / f"{name}.yaml", lambda aside, text=text: aside.write_text(text, encoding="utf-8")
-            )
+            _write_yaml(run.folder(output) / f"{name}.yaml", sections)
+
+
+def _write_yaml(path: Path, sections: JsonView) -> None:
+    text = yaml.safe_dump(dict(sections), sort_keys=False, allow_unicode=True, width=110)
+    write_whole(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
 def probe_scores(encoder: Path, data: DataArguments, probe: ProbeArguments) -> tuple[dict[str, float], list[str]]:

@@ -27,7 +27,7 @@ DOWNSTREAM = "finetune."
 CHECKPOINTS_OF_A_RUN = 5
 LONGEST_NAME = 60  # characters of a setting in the name of its folder
 # A sweep keeps scores, not models, and compares its settings with each other.
-_QUIET_FINETUNING = {"finetuning.save_model": False, "finetuning.baselines": False}
+_QUIET_FINETUNING = {"finetuning.save_model": False, "finetuning.baselines": False, "finetuning.baseline_models": []}
 
 
 @dataclass(frozen=True, eq=False)  # two runs are never the same, and their sections cannot be hashed

@@ -291,7 +291,8 @@ def _courses(sweep: Sweep, entries: Sequence[JsonView]) -> list[Course]:
         if curves:
             points = list(zip(*curves, strict=True))
             seconds = [sum(one["seconds"] for one in point) / len(point) for point in points]
-            scores = [interval_of([one["score"] for one in point], 100) for point in points]
+            found_scores = (interval_of([one["score"] for one in point], 100) for point in points)
+            scores = [score for score in found_scores if score is not None]
             name = f"{recipe_label(entry['recipe'])}, {entry['setting']}" if several else entry["setting"]
             found.append(Course(name, seconds, scores))
     return found

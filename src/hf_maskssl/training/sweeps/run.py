@@ -148,7 +148,9 @@ def failures(collected: Sequence[Collected]) -> dict[str, str]:
 
 def dry_lines(sweep: Sweep, runs: Sequence[SweepRun], output: Path, workers: int) -> list[str]:
     """What a call would do, in lines: each run with what its setting changes and its state; the time, once runs have ended."""
-    lines, seconds, missing = [], [], 0
+    lines: list[str] = []
+    seconds: list[float] = []
+    missing = 0
     if sweep.common_overrides:
         lines.append(f"in all runs: {override_words(sweep.common_overrides)}")
     for run in runs:

@@ -31,7 +31,7 @@ class PaperNumbers:
 
     source: str
     what: str
-    values: dict[str, dict]  # type: ignore[type-arg]  # YAML's keys may be numbers
+    values: dict[str, dict]  # YAML's keys may be numbers
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ class Sweep:
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     overrides: JsonObject = field(default_factory=dict)
     reduced: JsonObject = field(default_factory=dict)
-    grid: dict[str, list] | None = None  # type: ignore[type-arg]  # the values may be anything
-    cases: list[dict] | None = None  # type: ignore[type-arg]
+    grid: dict[str, list] | None = None  # the values may be anything
+    cases: list[dict] | None = None
     score: str | None = None
     curve_points: int = 0
     paper: JsonObject | None = None
