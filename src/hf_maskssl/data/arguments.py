@@ -50,8 +50,10 @@ class DataArguments(ChosenSection):
         source: `"digits"` (scikit-learn's 8x8 handwritten digits: columns `image`, `label`; splits `train` of 1,437 and `test`
             of 360 rows), `"scenes"` (rooms with textured solids, rendered here: columns `rgb`, `depth` in millimetres,
             `normals`, `semseg`, `layout`, its classes with all solids as one, and `label`, the solid that covers most pixels;
-            splits `train`, `validation`, `test`), `"pydoc"` (the help topics that Python brings along, `help("topics")`: columns
-            `topic`, `text`; split `train`), a kind of local file (`"parquet"`, `"csv"`, `"json"`, `"text"`, `"numpy"`,
+            splits `train`, `validation`, `test`), `"captioned_scenes"` (rooms with three coloured things, rendered here: columns
+            `image`, `caption`, `statement`, a caption that is false in half of the rows, `truth`, 1 where it is true, `question`
+            and `answer`, a colour; the same splits), `"pydoc"` (the help topics that Python brings along, `help("topics")`:
+            columns `topic`, `text`; split `train`), a kind of local file (`"parquet"`, `"csv"`, `"json"`, `"text"`, `"numpy"`,
             `"imagefolder"`, `"audiofolder"`), `"multimodal_folder"` (`data_dir` with files `modality/class/name.png`, or
             `split/modality/class/name.png`), a folder written by `Dataset.save_to_disk`, or any Hub data set or local path that
             `datasets.load_dataset` takes.
@@ -88,9 +90,10 @@ class DataArguments(ChosenSection):
         drop_missing_labels: Whether to leave out rows whose label is null or NaN, with a warning that counts them. Otherwise
             they are an error. Several columns of labels need it not.
         task: Name of the task that the labels set; the kind decides which tasks there are.
-        scene_size: Size of the pictures of `"scenes"` in pixels, one number for a square or [height, width].
-        num_scenes: Number of scenes of each split of `"scenes"`.
-        scenes_seed: Seed that all `"scenes"` are drawn from.
+        scene_size: Size of the pictures of `"scenes"` and `"captioned_scenes"` in pixels, one number for a square or [height,
+            width].
+        num_scenes: Number of scenes of each split of these two.
+        scenes_seed: Seed that all of them are drawn from.
         max_train_samples: Largest number of training rows, chosen by `split_seed` (the first ones of a stream).
         max_validation_samples: Largest number of validation rows, chosen in the same way.
         max_test_samples: Largest number of test rows, chosen in the same way.

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import datasets
 import numpy as np
@@ -42,6 +42,8 @@ SOLID_SIZES: dict[str, tuple[str, tuple[float, float], tuple[float, float]]] = {
 }
 FLAT_TOPS = ("box", "slab", "cylinder", "disc")
 PATTERNS = ("plain", "checker", "stripes", "noise")
+# A row of a rendered data set: files of pictures, texts, class numbers.
+Row: TypeAlias = dict[str, dict[str, bytes | None] | str | int]
 # Depth is stored as 16-bit millimetres.
 DEPTH_SCALE = 0.001
 # Scenes that one process draws in a row.
@@ -222,10 +224,10 @@ def render(scene: Scene, height: int, width: int) -> View:
 def draw_scene(generator: np.random.Generator, width: int) -> Scene:
     """A random room for pictures `width` pixels wide."""
     half = np.array([generator.uniform(1.8, 3.2), generator.uniform(1.2, 1.6), generator.uniform(2.5, 4.0)])
-    surfaces = tuple(_draw_texture(generator, size=generator.uniform(0.25, 0.8)) for _ in range(3))
+    surfaces = tuple(draw_texture(generator, size=generator.uniform(0.25, 0.8)) for _ in range(3))
     room = Solid("box", 0, np.array([0.0, half[1], half[2]]), half, 0.0, surfaces[0])
-    camera = _draw_camera(generator, half, width)
-    lamps = np.stack([_draw_lamp(generator, half) for _ in range(generator.integers(1, 3))])
+    camera = draw_camera(generator, half, width)
+    lamps = np.stack([draw_lamp(generator, half) for _ in range(generator.integers(1, 3))])
     strengths = generator.uniform(0.6, 1.0, len(lamps)) / math.sqrt(len(lamps))
     solids: list[Solid] = []
     reach = 0.5 * width / camera.focal_length
@@ -236,9 +238,7 @@ def draw_scene(generator: np.random.Generator, width: int) -> Scene:
     return Scene(room, (surfaces[0], surfaces[1], surfaces[2]), solids, lamps, strengths, 0.25, camera)
 
 
-def scene_rows(
-    seed: int, split: str, size: tuple[int, int], blocks: list[tuple[int, int]]
-) -> Iterator[dict[str, dict[str, bytes | None] | int]]:
+def scene_rows(seed: int, split: str, size: tuple[int, int], blocks: list[tuple[int, int]]) -> Iterator[Row]:
     """Rows of the data set: PNG files and the label.
 
     Args:
@@ -253,7 +253,7 @@ def scene_rows(
         normals = np.round(127.5 * (view.normals + 1)).astype(np.uint8)
         pictures = {"rgb": view.rgb, "depth": depth, "normals": normals, "semseg": view.semseg}
         pictures["layout"] = np.minimum(view.semseg, LAYOUT.index("solid"))
-        yield {**{name: _png(pixels) for name, pixels in pictures.items()}, "label": view.label}
+        yield {**{name: png_file(pixels) for name, pixels in pictures.items()}, "label": view.label}
 
 
 def scene_features() -> datasets.Features:
@@ -262,7 +262,8 @@ def scene_features() -> datasets.Features:
     return datasets.Features({**pictures, "label": datasets.ClassLabel(names=list(SOLIDS))})
 
 
-def _png(pixels: np.ndarray) -> dict[str, bytes | None]:
+def png_file(pixels: np.ndarray) -> dict[str, bytes | None]:
+    """A picture of bytes or of 16-bit greys, as an `Image` column stores it."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
     return {"bytes": buffer.getvalue(), "path": None}
@@ -400,7 +401,8 @@ def _light(scene: Scene, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
 # Drawing.
 
 
-def _draw_texture(generator: np.random.Generator, size: float) -> Texture:
+def draw_texture(generator: np.random.Generator, size: float) -> Texture:
+    """Any two colours in any pattern of this size in metres."""
     colors = generator.uniform(0.15, 1.0, (2, 3))
     return Texture(
         pattern=PATTERNS[generator.integers(len(PATTERNS))],
@@ -415,7 +417,8 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-def _draw_camera(generator: np.random.Generator, half: np.ndarray, width: int) -> Camera:
+def draw_camera(generator: np.random.Generator, half: np.ndarray, width: int) -> Camera:
+    """A camera near the front wall of a room with half extents `half`, for pictures `width` pixels wide."""
     position = np.array(
         [generator.uniform(-0.4, 0.4) * half[0], generator.uniform(0.9, 1.7), generator.uniform(0.15, 0.5)]
     )
@@ -427,7 +430,8 @@ def _draw_camera(generator: np.random.Generator, half: np.ndarray, width: int) -
     return Camera(position, np.stack([right, down, forward]), 0.5 * width / math.tan(angle / 2))
 
 
-def _draw_lamp(generator: np.random.Generator, half: np.ndarray) -> np.ndarray:
+def draw_lamp(generator: np.random.Generator, half: np.ndarray) -> np.ndarray:
+    """The place (3,) of a lamp under the ceiling of a room with half extents `half`."""
     return np.array(
         [
             generator.uniform(-0.8, 0.8) * half[0],
@@ -455,7 +459,7 @@ def _draw_solid(
         size[1] = size[0]
     # A solid often has the room's own pattern: then only shading and depth separate them.
     is_hidden = generator.random() < 0.4
-    texture = surfaces[generator.integers(2)] if is_hidden else _draw_texture(generator, generator.uniform(0.08, 0.3))
+    texture = surfaces[generator.integers(2)] if is_hidden else draw_texture(generator, generator.uniform(0.08, 0.3))
     radius = math.hypot(size[0], size[2]) if shape == "box" else size[0]
     turn = generator.uniform(0.0, math.pi)
     carriers = [other for other in others if CLASSES[other.class_id] in FLAT_TOPS and other.size[1] == other.center[1]]
@@ -490,9 +494,31 @@ def read_scenes(args: DataArguments, split: str) -> Dataset | IterableDataset:
     Raises:
         ValueError: A split that `num_scenes` does not have.
     """
+    return read_rendered(args, split, scene_rows, scene_features(), [SCENES_VERSION])
+
+
+def read_rendered(
+    args: DataArguments,
+    split: str,
+    rows: Callable[..., Iterator[Row]],
+    features: datasets.Features,
+    key: list[str | int],
+) -> Dataset | IterableDataset:
+    """Rows that are drawn from `scene_size`, `num_scenes` and `scenes_seed`, kept in the datasets cache unless streamed.
+
+    Args:
+        args: The data section.
+        split: Name of the split.
+        rows: Generator of rows, with the arguments of `scene_rows`.
+        features: Columns of the rows.
+        key: What the cache tells rows of other generators, and of other versions of this one, apart by.
+
+    Raises:
+        ValueError: A split that `num_scenes` does not have.
+    """
     if split not in args.num_scenes:
         raise ValueError(
-            f"data.source 'scenes' has the splits {list(args.num_scenes)} (data.num_scenes), got {split!r}"
+            f"data.source {args.source!r} has the splits {list(args.num_scenes)} (data.num_scenes), got {split!r}"
         )
     size = (args.scene_size, args.scene_size) if isinstance(args.scene_size, int) else tuple(args.scene_size)
     settings: dict[str, Any] = {"seed": args.scenes_seed, "split": split, "size": size}
@@ -500,14 +526,14 @@ def read_scenes(args: DataArguments, split: str) -> Dataset | IterableDataset:
     # `num_proc` shares this list out; the rows are the same for every number of processes.
     settings["blocks"] = [(start, min(start + BLOCK_SCENES, count)) for start in range(0, count, BLOCK_SCENES)]
     if args.streaming:
-        return IterableDataset.from_generator(scene_rows, features=scene_features(), gen_kwargs=settings)
+        return IterableDataset.from_generator(rows, features=features, gen_kwargs=settings)
     processes = None if args.num_proc is None else min(args.num_proc, len(settings["blocks"]))
     return Dataset.from_generator(
-        scene_rows,
-        features=scene_features(),
+        rows,
+        features=features,
         gen_kwargs=settings,
         num_proc=processes,
-        fingerprint=Hasher.hash([SCENES_VERSION, settings["seed"], split, size, count]),
+        fingerprint=Hasher.hash([*key, settings["seed"], split, size, count]),
     )
 
 

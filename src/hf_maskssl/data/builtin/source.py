@@ -21,6 +21,8 @@ class Source:
         title: Name of the data set in model cards.
         read: Function that reads a split by the arguments and its name.
         input_column: Name of the column that holds the input where the recipe names none.
+        text_column: Name of the column that holds the text beside the input where the recipe names none.
+        words: Every word and mark of its texts, of which `data.tokenizer` makes a vocabulary where it has the data set's name.
         depth_scale: Factor that turns depth maps into metres; None without depth maps.
         class_names: Column of class maps -> names of the classes by their id.
         is_rendered: Whether its pictures were drawn here, so that none can be broken.
@@ -30,6 +32,8 @@ class Source:
     title: str
     read: Callable[[DataArguments, str], Dataset | IterableDataset]
     input_column: str | None = None
+    text_column: str | None = None
+    words: tuple[str, ...] = ()
     depth_scale: float | None = None
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     is_rendered: bool = False

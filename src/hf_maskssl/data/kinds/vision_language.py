@@ -30,13 +30,16 @@ class VisionLanguageArguments(NumericArguments, TextArguments):
     """Arguments of images with a text. `input_column` is the column of the image.
 
     Attributes:
-        text_column: Name of the column that holds the text.
+        text_column: Name of the column that holds the text. The built-in captioned scenes need no name.
     """
 
+    source: str = "captioned_scenes"
     kind: str = "vision_language"
     text_column: str | None = None
 
     def __post_init__(self) -> None:
+        if self.builtin is not None and self.text_column is None:
+            self.text_column = self.builtin.text_column
         super().__post_init__()
         if self.text_column is None:
             raise ValueError("data.text_column: kind 'vision_language' needs the column of the text")

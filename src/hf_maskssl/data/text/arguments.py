@@ -12,7 +12,7 @@ class TextArguments(DataArguments):
     Attributes:
         tokenizer: Hub name or folder of a tokenizer; a BERT `vocab.txt`, one piece a line; or `"utf-8"`, the built-in tokenizer
             of bytes: [PAD] 0, [BOS] 1, [EOS] 2, [MASK] 3, [CLS] 4, [SEP] 5, byte b at b + 6, so `vocab_size` is 262. Its texts
-            end with [SEP].
+            end with [SEP]; or `"captioned_scenes"`, one token for each word of the built-in captions, `vocab_size` 37.
         alphabet: Characters of a one-token-per-character tokenizer, built here and saved with the checkpoint. Ids: [PAD] 0,
             [UNK] 1, [MASK] 2, then the alphabet in this order, so `vocab_size` is its length + 3.
     """

@@ -24,6 +24,7 @@ from transformers import (
 
 from ...files import nearest_path
 from ..arguments import expand_variables
+from ..builtin import SOURCES
 from ..tables.sources import AnyDataset
 from .texts import join_words, row_place
 
@@ -356,6 +357,11 @@ def load_tokenizer(
         return None
     if tokenizer == BYTE_TOKENIZER:
         return build_byte_tokenizer(config.max_position_embeddings)
+    if tokenizer in SOURCES and SOURCES[tokenizer].words:
+        pieces = [*BERT_SPECIAL_TOKENS, *SOURCES[tokenizer].words]
+        return build_bert_tokenizer(
+            {piece: number for number, piece in enumerate(pieces)}, config.max_position_embeddings
+        )
     name = expand_variables(tokenizer, "data.tokenizer")
     if Path(name).is_file():
         return _load_vocabulary(Path(name), config.max_position_embeddings)
