@@ -19,6 +19,7 @@ from PIL import Image
 from transformers import CONFIG_MAPPING, AutoModelForPreTraining
 
 from hf_maskssl.data import DataArguments, build_config, build_processor, load_splits
+from hf_maskssl.data.builtin import SOURCES
 from hf_maskssl.data.text.tokenizers import BERT_SPECIAL_TOKENS
 from hf_maskssl.training import load_pretraining_recipe
 from hf_maskssl.training.finetuning.arguments import FinetuningRecipe, load_finetuning_recipe
@@ -54,6 +55,7 @@ TABLE_7 = {
 }
 READY = {
     "finetune_digits",
+    "finetune_captioned_scenes",
     "finetune_sma_year",
     "finetune_multimae_scenes_segmentation",
     "finetune_multimae_scenes_depth",
@@ -161,7 +163,7 @@ def signature(path: Path, words: list[str]) -> tuple[Any, ...]:
     """What decides which code a variant runs through: model, kind and source of the data, task, score, inputs, split."""
     recipe = load_finetuning_recipe(path, words)
     data, args = recipe.data, recipe.finetuning
-    source = data.source if data.source in ("digits", "scenes", "multimodal_folder") else "table"
+    source = data.source if data.source in (*SOURCES, "multimodal_folder") else "table"
     columns = len(data.input_column) if isinstance(data.input_column, list) else 1
     model = recipe.model.get("model_type", "metamae")
     return model, data.kind, source, data.task, args.metric, str(args.inputs), data.split.partition("_")[0], columns
@@ -283,6 +285,11 @@ def write_checkpoint(recipe: FinetuningRecipe, data: DataArguments, folder: Path
         model |= {"modality": "tokens", "vocab_size": 262, "max_position_embeddings": 48, "num_masked_per_query": 2}
         model |= {"encoder_type": "cross_attention", "num_latents": 4}
         data = dataclasses.replace(data, tokenizer="utf-8")
+    elif data.kind == "vision_language":
+        owner = load_pretraining_recipe(RECIPES[0].with_name("captioned_scenes.yaml"))
+        names = ("modality", "image_size", "num_channels", "patch_size", "vocab_size", "max_position_embeddings")
+        model |= {name: owner.model[name] for name in names}
+        data = dataclasses.replace(owner.data, scene_size=data.scene_size, num_scenes=data.num_scenes)
     elif data.kind == "image":
         channels, patches = (1, {"patch_size": [2, 2]}) if model_type == "metamae" else (3, {})
         model |= {"modality": "image", "image_size": [8, 8], "num_channels": channels, **patches}
@@ -299,7 +306,7 @@ def write_raw_data(args: DataArguments, folder: Path) -> DataArguments:
     """Parquet files with the recipe's splits and columns; the section, pointed there."""
     if args.source == "digits":
         return dataclasses.replace(args, max_train_samples=60, max_test_samples=60)
-    if args.source == "scenes":
+    if args.source in ("scenes", "captioned_scenes"):
         return dataclasses.replace(args, scene_size=32, num_scenes=dict.fromkeys(args.num_scenes, PICTURES))
     if args.source == "multimodal_folder":
         for split in filter(None, (args.train_split, args.validation_split, args.test_split)):

@@ -27,6 +27,7 @@ from scipy.io import wavfile
 from transformers import AutoModelForPreTraining, PreTrainedModel
 
 from hf_maskssl.data.arguments import LOCAL_SOURCES, DataArguments
+from hf_maskssl.data.builtin import SOURCES
 from hf_maskssl.data.kinds.tabular import TabularArguments
 from hf_maskssl.data.kinds.tokens import TokenArguments
 from hf_maskssl.data.kinds.vision_language import VisionLanguageArguments
@@ -90,6 +91,7 @@ READY |= {"own_data_logger", "own_data_cells", "own_data_wide"}
 READY |= {"secondary_structure", "fluorescence", "clothing64", "mixed_own_data"}
 READY |= {"sma_higgs_shared", "sma_smiles_corpus", "sma_protein_corpus", "sma_brown", "sma_clothing64", "sma_own_data"}
 READY |= {"sma_digits"}
+READY |= {"captioned_scenes", "captioned_scenes_mismatch", "captioned_scenes_questions"}
 READY |= {"multimae_scenes", "multimae_own_data", "multimae_add_modality"}
 READY |= {"pos_bert_wikibooks", "pos_bert_brown", "pos_bert_pydoc", "pos_bert_own_data"}
 # Overrides that recipes name in their heads, such as those of random masking.
@@ -229,7 +231,9 @@ def test_overrides_in_the_head_are_valid(path: Path) -> None:
             assert getattr(config, name[2:]) == overrides[overrides.index(name) + 1]
 
 
-@by_name([path for path in RECIPES if path.stem in TABLE_8 or path.stem in ("digits", "higgs_small")])
+@by_name(
+    [path for path in RECIPES if path.stem in TABLE_8 or path.stem in ("digits", "higgs_small", "captioned_scenes")]
+)
 @pytest.mark.parametrize("objective", ["emix", "shed", "capri", "mae"])
 def test_baselines_are_one_override(path: Path, objective: str) -> None:
     head = path.read_text(encoding="utf-8").partition("model:")[0]
@@ -252,7 +256,7 @@ def signature(path: Path) -> tuple[Any, ...]:
     """What decides which code a recipe runs through: model, kind and source of the data, task."""
     recipe = load_recipe(path, (), SECTIONS)
     model, data = recipe["model"], recipe["data"]
-    source = data.source if data.source in {*LOCAL_SOURCES, "digits", "scenes", "pydoc"} else "hub"
+    source = data.source if data.source in {*LOCAL_SOURCES, *SOURCES} else "hub"
     of_the_model = [model.get(name) for name in ("model_type", "encoder_type", "task_balancing")]
     of_the_data = (data.kind, source, data.streaming, data.cache, data.label_column and data.task)
     return *of_the_model, *of_the_data, data.may_lack_columns
@@ -270,12 +274,16 @@ def test_one_step_on_data_of_the_recipes_shape(
     if isinstance(recipe["data"], MaskedTextArguments) and recipe["data"].tagger is not None:
         monkeypatch.setenv("NLTK_DATA", str(shared_data("nltk_data")))
     monkeypatch.setenv("HF_MASKSSL_SHARED", str(tmp_path))
-    # A recipe without a model is for probing: it takes the checkpoint's, here the protein corpus's.
-    owner = recipe if recipe["model"] else load_recipe(EXAMPLES / "recipes" / "protein_corpus.yaml", (), SECTIONS)
+    # A recipe without a model is for probing: it takes the checkpoint's.
+    pretrained = "captioned_scenes" if path.stem.startswith("captioned_scenes") else "protein_corpus"
+    owner = recipe if recipe["model"] else load_recipe(EXAMPLES / "recipes" / f"{pretrained}.yaml", (), SECTIONS)
     config = build_config(shrink(owner["model"]))
     data = write_raw_data(recipe["data"], config, tmp_path)
-    processor = None
-    if owner is not recipe:
+    processor: Any = None
+    if owner is not recipe and pretrained == "captioned_scenes":
+        own = dataclasses.replace(owner["data"], scene_size=data.scene_size, num_scenes=data.num_scenes)
+        processor = prepare_data(own, config).processor
+    elif owner is not recipe:
         processor = build_character_tokenizer(owner["data"].alphabet, config.max_position_embeddings)
     prepared = prepare_data(data, config, processor)
     torch.manual_seed(0)
@@ -360,7 +368,7 @@ def write_raw_data(args: DataArguments, config: Any, folder: Path) -> DataArgume
         return args
     if args.source == "pydoc":
         return dataclasses.replace(args, max_train_samples=ROWS, max_validation_samples=2)
-    if args.source == "scenes":
+    if args.source in ("scenes", "captioned_scenes"):
         return dataclasses.replace(args, scene_size=config.image_size, num_scenes=dict.fromkeys(args.num_scenes, ROWS))
     if args.source == "multimodal_folder":
         pictures = write_folder(folder / "pictures", config, args.may_lack_columns)

@@ -43,6 +43,7 @@ class DataSet:
         settings: over the recipe's and the claim's.
         steps: of pre-training; None is the claim's.
         finetuning: the data, finetuning and model sections of the downstream task (measure "finetune").
+        probed: fields of the data section that probes read in place of pre-training's (measure "probe"): other texts, other labels.
         seeded: fields of the downstream data section whose value is this number plus the run's seed, such as that of scenes.
         minutes: that one pre-trained run takes on one CPU core, until runs have been timed; None is the claim's.
         arms: names of the arms that are run here; None means all.
@@ -52,6 +53,7 @@ class DataSet:
     settings: Settings = field(default_factory=dict)
     steps: int | None = None
     finetuning: dict[str, Any] = field(default_factory=dict)
+    probed: Settings = field(default_factory=dict)
     seeded: dict[str, int] = field(default_factory=dict)
     minutes: float | None = None
     arms: list[str] | None = None
@@ -275,6 +277,8 @@ def _check(claim: Claim) -> None:
         for arm_name in one.arms or []:
             if arm_name not in claim.arms:
                 raise ValueError(f"sets.{name}.arms: {arm_name!r} is no arm{nearest(arm_name, claim.arms)}")
+        if one.probed and claim.measure != "probe":
+            raise ValueError(f"sets.{name}.probed: measure {claim.measure!r} has no probes: remove it")
         if claim.measure == "finetune" and not {"data", "finetuning"} <= one.finetuning.keys():
             raise ValueError(f"sets.{name}.finetuning: measure 'finetune' needs its sections data and finetuning")
     for number, comparison in enumerate(claim.comparisons):

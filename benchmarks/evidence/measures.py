@@ -71,8 +71,9 @@ def _probe(measured: Measured) -> Scores:
     recipe, start = measured.plan.pretraining, measured.claim.arms[measured.run.arm].start
     config = build_config(recipe.model)
     processor = None if measured.checkpoint is None else load_processor(measured.checkpoint)
-    prepared = prepare_data(recipe.data, config, processor, require_labels=True)
-    task = recipe.data.task
+    data = measured.plan.probed
+    prepared = prepare_data(data, config, processor, require_labels=True)
+    task = data.task
     args = ProbeArguments(solver="exact", metric=recipe.probe.metric, knn_max_samples=KNN_ROWS)
     if start in ("raw_inputs", "majority"):
         return _baseline(prepared, task, args, measured)

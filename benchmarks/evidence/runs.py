@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hf_maskssl.data.arguments import data_arguments
+from hf_maskssl.data.arguments import DEFAULT_KIND, DataArguments, data_arguments
 from hf_maskssl.training import PretrainingRecipe, load_pretraining_recipe
 from hf_maskssl.training.digests import encoder_settings, portable, settings_digest
 from hf_maskssl.training.finetuning.arguments import FinetuningArguments, FinetuningRecipe
@@ -57,6 +57,7 @@ class Plan:
         pretraining: the recipe of its encoder; the model and data sections alone count where nothing is pre-trained.
         is_pretrained: whether the encoder is pre-trained or has random weights.
         finetuning: the sections data, model and finetuning of the downstream task, or None.
+        probed: the data section that probes read.
         digest: of everything that the numbers depend on.
         encoder_digest: of what the encoder depends on.
     """
@@ -64,6 +65,7 @@ class Plan:
     pretraining: PretrainingRecipe
     is_pretrained: bool
     finetuning: dict[str, Any] | None
+    probed: DataArguments
     digest: str
     encoder_digest: str
 
@@ -109,9 +111,11 @@ def plan_run(claim: Claim, run: Run, chosen: Settings) -> Plan:
         "metric": recipe.probe.metric,
         "finetuning": portable(finetuning, PLACES),
     }
-    return Plan(
-        recipe, is_pretrained, finetuning, settings_digest(everything), settings_digest([claim.revision, of_encoder])
-    )
+    if data_set.probed:  # left out elsewhere, so that older digests stay
+        everything["probed"] = portable(data_set.probed, PLACES)
+    probed = with_settings(recipe, {f"data.{name}": value for name, value in data_set.probed.items()}).data
+    encoder_digest = settings_digest([claim.revision, of_encoder])
+    return Plan(recipe, is_pretrained, finetuning, probed, settings_digest(everything), encoder_digest)
 
 
 def with_settings(recipe: PretrainingRecipe, settings: Settings) -> PretrainingRecipe:

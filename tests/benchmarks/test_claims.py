@@ -89,6 +89,10 @@ def test_every_claim_can_be_planned(path: Path) -> None:
             ["arms.metamae.trials", "equally many"],
         ),
         ({"measure": "finetune"}, ["sets.digits.finetuning", "data and finetuning"]),
+        (
+            {"measure": "word_losses", "sets": {"digits": {"probed": {"label_column": "label"}}}},
+            ["sets.digits.probed", "'word_losses' has no probes"],
+        ),
     ],
 )
 def test_a_bad_file_is_told_in_words(tmp_path: Path, changes: dict[str, Any], words: list[str]) -> None:
@@ -135,6 +139,20 @@ def test_digest_follows_what_changes_numbers(tmp_path: Path) -> None:
         plan_run(dataclasses.replace(claim, revision=2), run, {}),
     ]
     assert len({digest, *(plan.digest for plan in others)}) == 6
+
+
+def test_sets_that_are_probed_otherwise_share_their_encoder(tmp_path: Path) -> None:
+    """What probes read is part of a run, not of its encoder; a set without it keeps the digest that it had before."""
+    sets = {"plain": {}, "statements": {"probed": {"text_column": "statement", "label_column": "truth"}}}
+    claim = toy(tmp_path, {"recipe": "captioned_scenes", "settings": {}, "sets": sets})
+    plain, statements = (plan_run(claim, Run("toy", name, "metamae", 0), {}) for name in sets)
+    assert plain.encoder_digest == statements.encoder_digest and plain.digest != statements.digest
+    assert (plain.probed.text_column, plain.probed.label_column) == ("caption", None)
+    assert (statements.probed.text_column, statements.probed.label_column) == ("statement", "truth")
+    assert statements.pretraining.data.text_column == "caption"
+    toys = toy(tmp_path, {"sets": {"digits": {"probed": {"labels": "x"}}}})
+    with pytest.raises(ValueError, match="labels"):
+        plan_run(toys, Run("toy", "digits", "metamae", 0), {})
 
 
 def test_digest_does_not_depend_on_where_the_data_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,10 @@
 MODEL is a checkpoint folder or a name on the Hub; its processor prepares the
 rows as in training. DATA is a file (csv, parquet, json, txt, npy, npz), a
 folder of pictures, sounds, tables or modalities, an address (s3://, hf://), a
-name on the Hub, or digits, scenes, pydoc. The input column is found by name
-and type; --input_column COLUMN names it, --streaming reads rows as they come,
-and so for every field of a recipe's data section (hf-maskssl fields data).
+name on the Hub, or digits, scenes, captioned_scenes, pydoc. The input column is
+found by name and type; --input_column COLUMN names it, --streaming reads rows
+as they come, and so for every field of a recipe's data section (hf-maskssl
+fields data).
 FEATURES is a .parquet or .npy file (with NAME.rows.parquet beside it), or a
 folder for Parquet shards; an address works, too. Rows without input are left
 out, counted and named. After an interruption give the command again.
