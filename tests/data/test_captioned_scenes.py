@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import hf_maskssl
 from hf_maskssl.data import DataArguments, build_config, data_arguments, load_splits
 from hf_maskssl.data.builtin.captioned_scenes import (
     CLASS_OF_SHAPE,
@@ -287,6 +288,8 @@ def test_pretrained_encoders_are_probed_on_statements_and_questions(
     words = [*few, *small.split(), *times.split(), "--output_dir", str(tmp_path / "run")]
     state = pretrain(load_pretraining_recipe("captioned_scenes", words))
     assert state.step == 3
+    features = hf_maskssl.embed(tmp_path / "run", "captioned_scenes", scene_size=16, num_scenes={"train": 24})
+    assert features.shape == (24, 16)  # type: ignore[union-attr]  # pooled features are an array
     for name, classes in (("mismatch", 2), ("questions", 6)):
         probed = load_recipe(f"captioned_scenes_{name}", few[:4], {"data": DataArguments})["data"]
         result = evaluate_checkpoint(str(tmp_path / "run"), probed, ProbeArguments(solver="exact"))
