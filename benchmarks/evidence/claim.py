@@ -43,7 +43,7 @@ class DataSet:
         settings: over the recipe's and the claim's.
         steps: of pre-training; None is the claim's.
         finetuning: the data, finetuning and model sections of the downstream task (measure "finetune").
-        probed: fields of the data section that probes read in place of pre-training's, such as texts and labels (measure "probe").
+        probed: fields of the data section that probes read in place of pre-training's (measure "probe"), such as its texts.
         seeded: fields of the downstream data section whose value is this number plus the run's seed, such as that of scenes.
         minutes: that one pre-trained run takes on one CPU core, until runs have been timed; None is the claim's.
         arms: names of the arms that are run here; None means all.
