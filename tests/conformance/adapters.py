@@ -33,6 +33,7 @@ class Case:
         draws: By the model's class name, what else makes its output a function of its inputs.
         labels: As `draws`, beside what the mixins give as labels.
         more_inputs: Names of inputs that go with the main one.
+        classes: Names of the model classes that are tested; none means all of the method.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Case:
     draws: Mapping[str, Callable[[int], Inputs]] = field(default_factory=dict)
     labels: Mapping[str, Callable[[int], Inputs]] = field(default_factory=dict)
     more_inputs: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
 
 class ModelTester:
@@ -122,6 +124,8 @@ def adapters(*cases: Case) -> dict[str, type]:
     found = {}
     for case in cases:
         for model_class in dict.fromkeys(case.method.model_classes.values()):
+            if case.classes and model_class.__name__ not in case.classes:
+                continue
             name = f"Test{model_class.__name__}{case.name}"
             found[name] = type(
                 name,
