@@ -60,6 +60,8 @@ READY = {
     "finetune_multimae_scenes_segmentation",
     "finetune_multimae_scenes_depth",
     "finetune_multimae_taskonomy",
+    "finetune_multimae_ade20k",
+    "finetune_multimae_hypersim",
 }
 SCRIPTS = {"semantic_segmentation": "run_semantic_segmentation.py", "depth_estimation": "run_depth_estimation.py"}
 METRICS = {
@@ -334,7 +336,9 @@ def write_pictures(root: Path, label: str | None) -> None:
             "depth": random.integers(0, 10_000, size=(40, 48)).astype(np.uint16),
             "semseg": np.where(classes == 40, np.uint8(255), classes),
         }
-        if label is not None and label not in pictures:
+        if label == "classes":  # true ones beside pseudo labels
+            pictures[label] = pictures["semseg"]
+        elif label is not None and label not in pictures:
             in_bytes = label in ("normal", "principal_curvature", "reshading")
             pictures[label] = pictures["rgb"] if in_bytes else pictures["depth"]
         for modality, pixels in pictures.items():

@@ -96,7 +96,7 @@ READY |= {"multimae_scenes", "multimae_own_data", "multimae_add_modality"}
 READY |= {"pos_bert_wikibooks", "pos_bert_brown", "pos_bert_pydoc", "pos_bert_own_data"}
 # Overrides that recipes name in their heads, such as those of random masking.
 OVERRIDES = re.compile(r"((?:--\w+ (?:\"[^\"]*\"|[\w\-]+(?:\.\d+)?) ?)+)")
-OVERRIDDEN = ("--masking", "--pack", "--task_balancing", "--max_steps", "--tasks", "--tagger")
+OVERRIDDEN = ("--masking", "--pack", "--task_balancing", "--max_steps", "--tasks", "--tagger", "--modalities")
 # Sentences of a document, tagged as examples/run_tag_pos.py writes them.
 SENTENCES = [
     ("The old dog quickly chased him over a hill and barked", "DT JJ NN RB VBD PRP IN DT NN CC VBD"),

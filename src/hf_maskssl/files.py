@@ -105,6 +105,23 @@ def write_json(path: str | Path, data: Any, synced: bool = False) -> None:
     write_whole(Path(path), write, synced)
 
 
+def link_file(source: Path, path: Path) -> None:
+    """Give a file a further name without copying it: a hard link, or a symbolic one on another file system.
+
+    Args:
+        source: File, or a link to one.
+        path: Path of the new name, which nothing has.
+
+    Raises:
+        OSError: The file system knows neither kind of link.
+    """
+    whole = source.resolve()
+    try:
+        os.link(whole, path)
+    except OSError:  # another file system, or one without hard links
+        path.symlink_to(whole)
+
+
 def incomplete_folder(final: Path) -> Path:
     """An empty folder beside `final` with a name of its own, to be renamed to it once complete.
 

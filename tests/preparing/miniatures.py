@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import struct
+import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from hf_maskssl.preparing.molecules import TOX21
 from hf_maskssl.preparing.pictures import CIFAR_CLASSES
 from hf_maskssl.preparing.sensors import ACTIVITIES
 from hf_maskssl.preparing.speech import LIBRISPEECH_PARTS
+from hf_maskssl.preparing.taskonomy import DOMAINS
 
 Counts = dict[str, int]
 SIDE = 8
@@ -386,6 +388,154 @@ def vqa(raw: Path) -> Counts:
     return {"train": 7, "test": 7}
 
 
+WNIDS = ("n01440764", "n01443537")
+
+
+def tarred(path: Path, members: dict[str, bytes]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
+def jpeg(shade: int) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(np.full((SIDE, SIDE + 2, 3), shade, dtype=np.uint8)).save(content, format="JPEG")
+    return content.getvalue()
+
+
+def imagenet_tars(raw: Path) -> Counts:
+    """A tar of class tars, validation pictures without a class, and the kit, which numbers classes in another order."""
+    classes = {}
+    for number, wnid in enumerate(WNIDS):
+        tarred(raw / "class.tar", {f"{wnid}_{row}.JPEG": jpeg(90 * number + row) for row in range(3 - number)})
+        classes[f"{wnid}.tar"] = (raw / "class.tar").read_bytes()
+    (raw / "class.tar").unlink()
+    tarred(raw / "ILSVRC2012_img_train.tar", classes)
+    tarred(raw / "ILSVRC2012_img_val.tar", {f"ILSVRC2012_val_{row:08d}.JPEG": jpeg(200 + row) for row in (1, 2, 3)})
+    development_kit(raw)
+    return {"train": 5, "val": 3}
+
+
+def development_kit(raw: Path) -> None:
+    kit = raw / "ILSVRC2012_devkit_t12" / "data"
+    text(kit / "ILSVRC2012_validation_ground_truth.txt", "1\n2\n1\n")
+    fields = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("num_children", "O")]
+    synsets = np.array([(1, WNIDS[1], 0), (2, WNIDS[0], 0), (1001, "n00001740", 2)], dtype=fields)
+    savemat(kit / "meta.mat", {"synsets": synsets.reshape(-1, 1)})
+
+
+def imagenet100(raw: Path) -> Counts:
+    """Folders, as everyone unpacks them; the second class alone is listed."""
+    for number, wnid in enumerate(WNIDS):
+        for row in range(2):
+            picture(raw / "train" / wnid / f"{wnid}_{row}.JPEG", 90 * number + row)
+        picture(raw / "val" / wnid / f"ILSVRC2012_val_0000000{number}.JPEG", 200)
+    text(raw / "imagenet100.txt", f"{WNIDS[1]}\n")
+    return {"train": 2, "validation": 1}
+
+
+def imagenets50(raw: Path) -> Counts:
+    """Links to another copy, as LUSS's script makes them."""
+    for part, rows in (("train", 2), ("validation", 1)):
+        for wnid in WNIDS:
+            for row in range(rows):
+                picture(raw.parent / "elsewhere" / f"{wnid}_{row}.JPEG", 30 * row)
+                link = raw / "imagenet-s" / "ImageNetS50" / part / wnid / f"{wnid}_{row}.JPEG"
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(raw.parent / "elsewhere" / f"{wnid}_{row}.JPEG")
+    return {"train": 4, "val": 2}
+
+
+NYU_SIZE = (6, 8)
+
+
+def nyu_frame(row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Colours, depth and labels of a frame as they are seen."""
+    random = np.random.default_rng(row)
+    depth = random.uniform(0.5, 9.9, NYU_SIZE).astype(np.float32)
+    return random.integers(0, 256, (*NYU_SIZE, 3)).astype(np.uint8), depth, random.integers(0, 895, NYU_SIZE)
+
+
+def nyuv2(raw: Path) -> Counts:
+    """MATLAB 7.3, whose axes are turned round in HDF5, beside MATLAB 5."""
+    import h5py
+
+    raw.mkdir(parents=True, exist_ok=True)
+    frames = [nyu_frame(row) for row in range(5)]
+    with h5py.File(raw / "nyu_depth_v2_labeled.mat", "w") as file:
+        file["images"] = np.stack([colours.transpose(2, 1, 0) for colours, _, _ in frames])
+        file["depths"] = np.stack([depth.T for _, depth, _ in frames])
+        file["labels"] = np.stack([labels.T for _, _, labels in frames]).astype(np.uint16)
+    savemat(raw / "splits.mat", {"trainNdxs": np.array([[1], [3], [5]]), "testNdxs": np.array([[2], [4]])})
+    savemat(raw / "classMapping40.mat", {"mapClass": (1 + np.arange(894) % 40).astype(np.uint8)[None]})
+    return {"train": 3, "test": 2}
+
+
+def ade20k(raw: Path) -> Counts:
+    counts = {"training": 3, "validation": 2}
+    for part, rows in counts.items():
+        for row in range(rows):
+            name = f"ADE_{part[:5]}_{row + 1:08d}"
+            picture(raw / "ADEChallengeData2016" / "images" / part / f"{name}.jpg", 40 * row)
+            path = raw / "ADEChallengeData2016" / "annotations" / part / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            values = np.arange(SIDE * (SIDE + 2)).reshape(SIDE, SIDE + 2).astype(np.uint8) + 70 * (row % 2)
+            Image.fromarray(values).save(path)
+    return {"train": 3, "val": 2}
+
+
+def hypersim(raw: Path) -> Counts:
+    """Two scenes, the second without radiance; a third is in the list and was not released."""
+    import h5py
+
+    random = np.random.default_rng(0)
+    lines = ["scene_name,camera_name,frame_id,included_in_public_release,exclude_reason,split_partition_name"]
+    for scene, split, frames in (("ai_001_001", "train", 3), ("ai_002_001", "val", 1), ("ai_003_001", "test", 1)):
+        for frame in range(frames):
+            lines.append(f"{scene},cam_00,{frame},True,,{split}")
+            images = raw / "scenes" / scene / "images"
+            arrays: dict[str, np.ndarray] = {
+                "geometry_hdf5/frame.{}.depth_meters.hdf5": random.uniform(1, 5, (6, 8)).astype(np.float16),
+                "geometry_hdf5/frame.{}.semantic.hdf5": random.choice([-1, 1, 2, 40], (6, 8)).astype(np.int16),
+            }
+            if split == "train":
+                arrays["geometry_hdf5/frame.{}.render_entity_id.hdf5"] = np.full((6, 8), 7, dtype=np.int32)
+                arrays["final_hdf5/frame.{}.color.hdf5"] = random.uniform(0, 3, (6, 8, 3)).astype(np.float16)
+            else:
+                picture(images / "scene_cam_00_final_preview" / f"frame.{frame:04d}.tonemap.jpg", 80)
+            for name, values in arrays.items():
+                path = images / f"scene_cam_00_{name.format(f'{frame:04d}')}"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with h5py.File(path, "w") as file:
+                    file["dataset"] = values
+    lines.append("ai_001_001,cam_00,3,False,People,")
+    text(raw / "metadata_images_split_scene_v1.csv", "\n".join(lines) + "\n")
+    return {"train": 3, "val": 1, "test": 1}
+
+
+def taskonomy(raw: Path) -> Counts:
+    counts = {"train": 3, "val": 2, "test": 2}
+    for split, rows in counts.items():
+        building = f"{split}ville"
+        lines = [f"{building},{row},{row % 2}" for row in range(rows)]
+        text(raw / f"tiny_{split}.csv", "\n".join(["building,point,view", *lines]) + "\n")
+        for row in range(rows):
+            for domain in DOMAINS:
+                in_bytes = domain in ("rgb", "normal", "principal_curvature", "reshading")
+                pixels = (
+                    np.full((SIDE, SIDE, 3), 40 + row, np.uint8)
+                    if in_bytes
+                    else np.full((SIDE, SIDE), 900 + row, np.uint16)
+                )
+                path = raw / domain / building / f"point_{row}_view_{row % 2}_domain_{domain}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(path)
+    return counts
+
+
 def molecules(raw: Path, name: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Counts:
     content = io.StringIO()
     csv.writer(content).writerows([header, *rows])
@@ -432,7 +582,9 @@ MINIATURES: dict[str, Callable[[Path], Counts]] = {
     **{one.__name__: one for one in (pamap2, higgs, higgs_sma, year, genomics, genomics_ood, pfam, scop, tox21)},
     **{one.__name__: one for one in (secondary_structure, librispeech, audio_mnist, fluent_speech, google_speech)},
     **{one.__name__: one for one in (voxceleb1, eurosat, wafer_map, imagenet32, cifar10, cub, vgg_flowers, dtd)},
-    **{one.__name__: one for one in (traffic_sign, aircraft, mscoco, vqa)},
+    **{one.__name__: one for one in (traffic_sign, aircraft, mscoco, vqa, imagenet100, imagenets50, nyuv2, ade20k)},
+    **{one.__name__: one for one in (hypersim, taskonomy)},
+    "imagenet1k": imagenet_tars,
     "mismatched_caption": mscoco,
     "stability": lambda raw: regression(raw, "stability", "stability_score"),
     "fluorescence": lambda raw: regression(raw, "fluorescence", "log_fluorescence"),

@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from miniatures import MINIATURES, Counts
+from miniatures import MINIATURES, WNIDS, Counts, nyu_frame, picture, text
+from PIL import Image
 
 from hf_maskssl.data.arguments import DataArguments
 from hf_maskssl.data.preparation import prepare_data
@@ -22,8 +23,10 @@ from hf_maskssl.data.tables.splits import read_splits
 from hf_maskssl.data.text.tokenizers import build_character_tokenizer
 from hf_maskssl.evaluation.arguments import ProbeArguments
 from hf_maskssl.preparing.catalogue import DATA_SETS
+from hf_maskssl.preparing.class_maps import millimetres
+from hf_maskssl.preparing.hypersim import planar_depth, tone_mapped
 from hf_maskssl.preparing.molecules import TOX21
-from hf_maskssl.preparing.prepare import REPORT_FILE, Prepared, command_of, prepare
+from hf_maskssl.preparing.prepare import REPORT_FILE, Prepared, command_of, first_commands, prepare
 from hf_maskssl.preparing.record import PaperData
 from hf_maskssl.recipes import build_config, load_recipe, recipe_names
 from hf_maskssl.training import PretrainingArguments
@@ -31,7 +34,7 @@ from hf_maskssl.training.finetuning.arguments import load_finetuning_recipe
 
 pytestmark = pytest.mark.usefixtures("private_cache")
 SECTIONS = {"model": dict, "data": DataArguments, "probe": ProbeArguments, "training": PretrainingArguments}
-NEEDS = {"eurosat": "tifffile", "wafer_map": "h5py"}
+NEEDS = {"eurosat": "tifffile", "wafer_map": "h5py", "nyuv2": "h5py", "hypersim": "h5py"}
 # Readers that draw as many rows as they are asked for.
 DRAWN = {"pamap2": 12}
 # Shape of a sample of Table 16, and what the model gets it as.
@@ -90,7 +93,8 @@ def test_record_is_whole(record: PaperData) -> None:
     assert record.uses and record.layout and record.splits and record.documented
     assert {use.recipe for use in record.uses} <= set(recipe_names())
     assert len({use.file for use in record.uses}) == len(record.uses)
-    assert set(record.labels) <= set(record.columns)
+    # Of pictures in folders, label is the class folder.
+    assert set(record.labels) <= {*record.columns, *(["label"] if record.form == "folder" else [])}
 
 
 @pytest.mark.parametrize("name", DATA_SETS)
@@ -98,18 +102,27 @@ def test_release_becomes_splits_and_recipes(name: str, tmp_path: Path, tokenizer
     prepared, expected = prepared_miniature(name, tmp_path)
     record, folder = DATA_SETS[name], tmp_path / name
     assert prepared.rows == expected
+    written = [split if record.form == "folder" else f"{split}.parquet" for split in record.rows]
     assert sorted(path.name for path in folder.iterdir()) == sorted(
-        [*(f"{split}.parquet" for split in record.rows), *(use.file for use in record.uses), REPORT_FILE]
+        [*written, *(use.file for use in record.uses), REPORT_FILE]
     )
     assert [path for path in tmp_path.iterdir() if path.name.endswith(".incomplete")] == []
     assert json.loads((folder / REPORT_FILE).read_text())["rows"] == expected
     for split, rows in expected.items():
+        if record.form == "folder":
+            counts = {path.name: len(list(path.glob("*/*"))) for path in (folder / split).iterdir()}
+            assert counts == dict.fromkeys(record.columns, rows)
+            continue
         table = pq.read_table(folder / f"{split}.parquet")
         assert table.num_rows == rows and table.column_names == list(record.columns)
     for use in record.uses:
         path = folder / use.file
         assert use.expected in path.read_text(encoding="utf-8")
-        if use.command == "finetune":
+        if use.first:  # which makes what the recipe reads
+            (words,) = first_commands(use, folder.resolve())
+            assert f"--output_dir {load_recipe(path, (), SECTIONS)['data'].data_dir}" in words
+            continue
+        if use.command in ("finetune", "segment", "depth"):
             # A handful of molecules cannot be cut by scaffolds.
             data = dataclasses.replace(load_finetuning_recipe(path, []).data, split="given")
             rows = next(iter(read_splits(data).values()))
@@ -276,6 +289,134 @@ def test_recipes_of_several_assays_take_all_of_them(tmp_path: Path) -> None:
     assert load_finetuning_recipe(prepared.recipes[0][1]).finetuning.metric == "mean_roc_auc"
 
 
+# Aligned pictures
+
+
+def files_of(folder: Path) -> dict[str, Path]:
+    return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_validation_pictures_get_the_class_of_the_kits_number(tmp_path: Path) -> None:
+    prepared_miniature("imagenet1k", tmp_path)
+    assert list(files_of(tmp_path / "imagenet1k" / "val")) == [
+        "rgb/n01440764/ILSVRC2012_val_00000002.jpg",
+        "rgb/n01443537/ILSVRC2012_val_00000001.jpg",
+        "rgb/n01443537/ILSVRC2012_val_00000003.jpg",
+    ]
+    assert len(files_of(tmp_path / "imagenet1k" / "train" / "rgb" / "n01440764")) == 3
+
+
+def test_pictures_in_folders_are_linked(tmp_path: Path) -> None:
+    """Kaggle's layout: boxes in class folders beside the pictures, and a table of the validation's classes."""
+    data = tmp_path / "raw" / "ILSVRC" / "Data" / "CLS-LOC"
+    text(tmp_path / "raw" / "ILSVRC" / "Annotations" / "CLS-LOC" / "train" / WNIDS[0] / "box.xml", "<annotation/>")
+    picture(data / "train" / WNIDS[0] / "one.JPEG")
+    picture(data / "val" / "ILSVRC2012_val_00000001.JPEG", 90)
+    text(
+        tmp_path / "raw" / "LOC_val_solution.csv",
+        f"ImageId,PredictionString\nILSVRC2012_val_00000001,{WNIDS[1]} 1 2 3 4\n",
+    )
+    prepare(DATA_SETS["imagenet1k"], (tmp_path / "raw",), tmp_path / "out")
+    train, val = (files_of(tmp_path / "out" / split) for split in ("train", "val"))
+    assert train[f"rgb/{WNIDS[0]}/one.JPEG"].samefile(data / "train" / WNIDS[0] / "one.JPEG")
+    assert list(val) == [f"rgb/{WNIDS[1]}/ILSVRC2012_val_00000001.JPEG"]
+
+
+def test_frames_are_turned_as_they_are_seen(tmp_path: Path) -> None:
+    prepared_miniature("nyuv2", tmp_path)
+    folder = tmp_path / "nyuv2" / "train"
+    colours, depth, labels = nyu_frame(2)  # the third frame, by MATLAB's numbers
+    found = {name: np.asarray(Image.open(folder / name / "all" / "0003.png")) for name in ("rgb", "depth", "semseg")}
+    np.testing.assert_array_equal(found["rgb"], colours)
+    np.testing.assert_allclose(found["depth"] / 1000, depth, atol=5.1e-4)
+    np.testing.assert_array_equal(found["semseg"], np.where(labels == 0, 255, (labels - 1) % 40))
+    (tmp_path / "raw" / "classMapping40.mat").unlink()
+    prepared = prepare(DATA_SETS["nyuv2"], (tmp_path / "raw",), tmp_path / "less")
+    assert "classMapping40.mat is not there" in prepared.differences[0]
+    assert sorted(path.name for path in (tmp_path / "less" / "test").iterdir()) == ["depth", "rgb"]
+
+
+def test_classes_of_scenes_begin_at_0(tmp_path: Path) -> None:
+    prepared, _ = prepared_miniature("ade20k", tmp_path)
+    assert prepared.classes == {"semseg": 149}  # 1 to 149 of 150
+    found = np.asarray(Image.open(tmp_path / "ade20k" / "train" / "semseg" / "all" / "ADE_train_00000001.png"))
+    np.testing.assert_array_equal(found.ravel()[:3], [255, 0, 1])
+
+
+def test_depth_is_planar() -> None:
+    """A wall straight ahead, 2 m away, with a view of 60 degrees: f = 512 / tan(30 degrees), and rays by hand."""
+    x, y = np.meshgrid(np.arange(1024) - 511.5, np.arange(768) - 383.5)
+    distance = 2 * np.sqrt(x**2 + y**2 + 886.8100134752651**2) / 886.8100134752651
+    np.testing.assert_allclose(planar_depth(distance), 2, rtol=1e-6)
+
+
+def test_tones_put_the_90th_percentile_at_80_percent() -> None:
+    radiance = np.full((10, 10, 3), 4.0)
+    radiance[0] = 900.0  # what shows nothing does not count
+    is_something = np.arange(10)[:, None].repeat(10, 1) > 0
+    found = tone_mapped(radiance, is_something)
+    assert (found[1:] == 204).all() and (found[0] == 255).all()
+    assert not tone_mapped(np.zeros((2, 2, 3)), np.ones((2, 2), dtype=bool)).any()
+    assert millimetres(np.array([[np.nan, 0, 70, 1.0005, -1]])).tolist() == [[0, 0, 65535, 1000, 0]]
+
+
+def test_rendered_frames_have_colours_or_previews(tmp_path: Path) -> None:
+    import h5py
+
+    prepared_miniature("hypersim", tmp_path)
+    names = files_of(tmp_path / "hypersim")
+    assert {name for name in names if name.startswith("val/")} == {
+        "val/rgb/ai_002_001/cam_00_frame.0000.jpg",
+        "val/depth/ai_002_001/cam_00_frame.0000.png",
+        "val/semseg/ai_002_001/cam_00_frame.0000.png",
+    }
+    images = tmp_path / "raw" / "scenes" / "ai_002_001" / "images"
+    preview = images / "scene_cam_00_final_preview" / "frame.0000.tonemap.jpg"
+    assert names["val/rgb/ai_002_001/cam_00_frame.0000.jpg"].samefile(preview)
+    with h5py.File(images / "scene_cam_00_geometry_hdf5" / "frame.0000.semantic.hdf5") as file:
+        classes = file["dataset"][()]
+    found = np.asarray(Image.open(names["val/semseg/ai_002_001/cam_00_frame.0000.png"]))
+    np.testing.assert_array_equal(found, np.where(classes == -1, 255, classes - 1))
+    next((tmp_path / "raw" / "scenes" / "ai_001_001").rglob("frame.0001.color.hdf5")).unlink()
+    with pytest.raises(
+        FileNotFoundError, match=r"frame.0001.tonemap.jpg, which metadata_images_split_scene_v1.csv lists"
+    ):
+        prepare(DATA_SETS["hypersim"], (tmp_path / "raw",), tmp_path / "out")
+    assert prepare(DATA_SETS["hypersim"], (tmp_path / "raw",), tmp_path / "out", partial=True).rows["train"] == 2
+
+
+@pytest.mark.parametrize("layout", ["{domain}/taskonomy/{building}", "{building}/{domain}"])
+def test_targets_lie_in_folders_of_several_layouts(layout: str, tmp_path: Path) -> None:
+    expected = MINIATURES["taskonomy"](tmp_path / "made")
+    for path in files_of(tmp_path / "made").values():
+        place = tmp_path / "raw"
+        if path.suffix == ".png" and path.parts[-3] == "keypoints3d":
+            continue  # a target that was not fetched
+        if path.suffix == ".png":
+            place /= layout.format(domain=path.parts[-3], building=path.parts[-2])
+        place.mkdir(parents=True, exist_ok=True)
+        path.rename(place / path.name)
+    prepared = prepare(DATA_SETS["taskonomy"], (tmp_path / "raw",), tmp_path / "out")
+    assert prepared.rows == expected
+    assert prepared.differences[0] == "left out are the targets keypoints3d, for which there is no folder"
+    assert len(list((tmp_path / "out" / "val").iterdir())) == 9
+
+
+def test_labels_made_for_prepared_pictures_are_not_replaced(tmp_path: Path) -> None:
+    prepared_miniature("ade20k", tmp_path)
+    (tmp_path / "ade20k" / "train" / "depth").mkdir()
+    with pytest.raises(FileExistsError, match=r"holds \['train/depth'\], which no preparation of ade20k wrote"):
+        prepare(DATA_SETS["ade20k"], (tmp_path / "raw",), tmp_path / "ade20k", overwrite=True)
+
+
+def test_a_list_names_no_place_outside_the_written_folder(tmp_path: Path) -> None:
+    MINIATURES["taskonomy"](tmp_path / "raw")
+    text(tmp_path / "raw" / "tiny_val.csv", "building,point,view\n../../trainville,0,0\n")
+    with pytest.raises(ValueError, match="which lies outside the release|expected a name of a folder and a file"):
+        prepare(DATA_SETS["taskonomy"], (tmp_path / "raw",), tmp_path / "out", partial=True)
+    assert not (tmp_path / "out").exists()
+
+
 # Counts, options, mistakes
 
 
@@ -390,6 +531,17 @@ def breakages() -> Iterator[tuple[str, str, bytes, str]]:
         "not what scop is released as .*: train split, column 'primary': expected string",
     )
     yield "hiv", "HIV.csv", b"smiles,active\nCC,1\n", "no column 'HIV_active'"
+    yield "imagenet1k", "ILSVRC2012_img_train.tar", b"no tar", "ILSVRC2012_img_train.tar.*not what imagenet1k"
+    yield "imagenet100", "imagenet100.txt", b"cat\n", "imagenet100.txt.*expected a class a line"
+    yield "nyuv2", "nyu_depth_v2_labeled.mat", b"MATLAB", "nyu_depth_v2_labeled.mat.*not what nyuv2"
+    yield (
+        "ade20k",
+        "ADEChallengeData2016/annotations/training/ADE_train_00000002.png",
+        b"no picture",
+        "not what ade20k.*ADE_train_00000002.png",
+    )
+    yield "hypersim", "metadata_images_split_scene_v1.csv", b"scene,camera\n", "no column 'scene_name'"
+    yield "taskonomy", "tiny_train.csv", b"building,point\n", "no column 'view'"
     yield "fluent_speech", "fluent_speech_commands_dataset/data/train_data.csv", b"path,act\n", "no column 'action'"
 
 
@@ -398,6 +550,7 @@ def breakages() -> Iterator[tuple[str, str, bytes, str]]:
     [pytest.param(*case, id=f"{case[0]}-{number}") for number, case in enumerate(breakages())],
 )
 def test_a_broken_file_is_named(name: str, file: str, content: bytes, message: str, tmp_path: Path) -> None:
+    pytest.importorskip(NEEDS.get(name, "numpy"))
     MINIATURES[name](tmp_path)
     assert (tmp_path / file).is_file()
     (tmp_path / file).write_bytes(content)

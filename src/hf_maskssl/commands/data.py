@@ -9,7 +9,8 @@ Parquet with the paper's splits, checked, and recipes that read it.
 FOLDER of --raw holds the release, unpacked; `show` says which files, where
 they come from, under which licence, and what differs from the paper. Counts
 that are not those of the whole release are warnings. In the output folder:
-  SPLIT.parquet      rows of a split
+  SPLIT.parquet      rows of a split, or, for aligned pictures,
+  SPLIT/MODALITY/CLASS/NAME.EXT, links to the release where it is unchanged
   pretrain.yaml, ... a recipe for each use, with the paper's number
   prepared.json      counts, source, licence
 """
@@ -20,7 +21,7 @@ from pathlib import Path
 from ..preparing.catalogue import DATA_SETS, find_data_set
 from ..preparing.downloads import download
 from ..preparing.pages import list_lines, show_lines
-from ..preparing.prepare import Prepared, command_of, prepare
+from ..preparing.prepare import Prepared, command_of, first_commands, prepare
 from ..preparing.record import PaperData
 from ..recipes import nearest
 from ..scripts import OneLineErrors
@@ -98,5 +99,6 @@ def report_lines(record: PaperData, prepared: Prepared) -> list[str]:
         lines.append(f"{which} are those of the whole release.")
     lines.append("Next:")
     for use, path in prepared.recipes:
+        lines += [shell_line(words) for words in first_commands(use, prepared.folder)]
         lines += [shell_line(command_of(record, use, path)), f"    # {use.expected}"]
     return lines

@@ -1,6 +1,7 @@
-"""The table of the papers' data sets, in the order of Table 16 of MetaMAE, then those of SMA."""
+"""The table of the papers' data sets, in the order of Table 16 of MetaMAE, then those of SMA and MultiMAE."""
 
 from ..recipes import nearest
+from .aligned_table import ALIGNED
 from .molecules_table import MOLECULES
 from .numbers_table import NUMBERS
 from .pictures_table import PICTURES
@@ -9,7 +10,7 @@ from .sequences_table import SEQUENCES
 from .speech_table import SPEECH
 
 DATA_SETS: dict[str, PaperData] = {
-    record.name: record for table in (NUMBERS, SEQUENCES, SPEECH, PICTURES, MOLECULES) for record in table
+    record.name: record for table in (NUMBERS, SEQUENCES, SPEECH, PICTURES, MOLECULES, ALIGNED) for record in table
 }
 
 

@@ -2,10 +2,11 @@
 
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 
 from ..terminal import WIDTH, shell_line
 from .catalogue import DATA_SETS
-from .prepare import command_of
+from .prepare import command_of, first_commands
 from .record import PaperData
 
 
@@ -56,6 +57,7 @@ def show_lines(record: PaperData) -> Iterator[str]:
     option = "--download" if record.downloads else "--raw FOLDER"
     yield f"  hf-maskssl data prepare {record.name} {option}"
     for use in record.uses:
+        yield from (shell_line(words) for words in first_commands(use, Path(record.name)))
         yield shell_line(command_of(record, use, f"{record.name}/{use.file}"))
         yield from (f"    # {line}" for line in textwrap.wrap(use.expected, WIDTH - 6))
 

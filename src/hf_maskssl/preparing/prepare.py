@@ -5,6 +5,7 @@ import logging
 import shlex
 import shutil
 import struct
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -20,15 +21,16 @@ from ..files import JsonObject, incomplete_folder, replace_folder, write_json
 from ..recipes import read_yaml
 from ..terminal import PATIENCE, MovingLine, counted
 from ..version import __version__
+from .picture_folders import SplitFolder
 from .raw import RawFolder
-from .record import PaperData, Use, use_fields
-from .writing import SplitFile, WrongCell
+from .record import PaperData, Use, filled, use_fields
+from .writing import SplitFile, SplitWriter, WrongCell
 
 REPORT_FILE = "prepared.json"
 # What readers raise for a file that is not what its name says: of ours, of Arrow, pandas, NumPy, and Python's own.
 UNREADABLE = (
     *(ValueError, LookupError, OSError, EOFError, TypeError, AttributeError, pa.ArrowException),
-    *(struct.error, zlib.error, csv.Error, zipfile.BadZipFile),
+    *(struct.error, zlib.error, csv.Error, zipfile.BadZipFile, tarfile.TarError),
 )
 
 logger = logging.getLogger(__name__)
@@ -39,7 +41,7 @@ class Prepared:
     """What a preparation has written.
 
     Attributes:
-        folder: Folder with a Parquet file for each split, the recipes and the report.
+        folder: Folder with a Parquet file or a folder for each split, the recipes and the report.
         rows: Split -> number of rows.
         classes: Column of labels -> number of classes over all splits.
         differences: What differs from the whole release, a sentence each.
@@ -63,7 +65,7 @@ def prepare(
     keeps_paths: bool = False,
     overwrite: bool = False,
 ) -> Prepared:
-    """Write a data set as Parquet, with the paper's splits and a recipe for each use.
+    """Write a data set as Parquet or as folders of pictures, with the paper's splits and a recipe for each use.
 
     The folder gets its name when all is written; before that it lies beside it under a name that ends with `.incomplete`.
 
@@ -116,8 +118,17 @@ def _refuse_existing(record: PaperData, folder: Path, overwrite: bool) -> None:
             f"--output_dir {folder} was not written by a preparation (it has no {REPORT_FILE}), so it is not replaced: "
             "name another folder"
         )
-    own = {REPORT_FILE, *(f"{split}.parquet" for split in record.rows), *(use.file for use in record.uses)}
+    own = {REPORT_FILE, *(use.file for use in record.uses)}
+    own |= {split if record.form == "folder" else f"{split}.parquet" for split in record.rows}
     foreign = sorted(path.name for path in folder.iterdir() if path.name not in own)
+    if record.form == "folder":  # such as labels that were made for the pictures
+        foreign += sorted(
+            f"{split}/{path.name}"
+            for split in record.rows
+            if (folder / split).is_dir()
+            for path in (folder / split).iterdir()
+            if path.name not in record.columns
+        )
     if foreign:
         raise FileExistsError(
             f"--output_dir {folder} holds {shown(foreign)}, which no preparation of {record.name} wrote, so it is not replaced: "
@@ -127,10 +138,7 @@ def _refuse_existing(record: PaperData, folder: Path, overwrite: bool) -> None:
 
 def _write_splits(record: PaperData, raw: RawFolder, folder: Path, keeps_paths: bool) -> Prepared:
     """Write every split; the counts."""
-    files = {
-        split: SplitFile(folder / f"{split}.parquet", record.columns, list(record.labels), keeps_paths)
-        for split in record.rows
-    }
+    files = {split: _split_writer(record, folder, split, keeps_paths) for split in record.rows}
     total = sum(min(count or 0, raw.max_rows or count or 0) for count in record.rows.values())
     try:
         with MovingLine("row", total, delay=PATIENCE) as line:
@@ -154,7 +162,13 @@ def _write_splits(record: PaperData, raw: RawFolder, folder: Path, keeps_paths: 
     return Prepared(folder, {split: file.rows for split, file in files.items()}, classes)
 
 
-def _write(file: SplitFile, content: Mapping[str, object] | pa.RecordBatch, max_rows: int | None) -> int:
+def _split_writer(record: PaperData, folder: Path, split: str, keeps_paths: bool) -> SplitWriter:
+    if record.form == "folder":
+        return SplitFolder(folder / split, list(record.columns), list(record.labels))
+    return SplitFile(folder / f"{split}.parquet", record.columns, list(record.labels), keeps_paths)
+
+
+def _write(file: SplitWriter, content: Mapping[str, object] | pa.RecordBatch, max_rows: int | None) -> int:
     """Write a row or a batch as far as `max_rows` lets; the number of rows written."""
     room = None if max_rows is None else max_rows - file.rows
     if room is not None and room <= 0:
@@ -191,6 +205,7 @@ def _named_errors(record: PaperData, raw: RawFolder) -> Iterator[None]:
 
 def _differences(record: PaperData, prepared: Prepared, raw: RawFolder) -> Iterator[str]:
     """What of the counts is not as in the whole release, a sentence each."""
+    yield from raw.remarks
     if raw.left_out:
         yield f"left out are {counted(raw.left_out, 'row')} without a file (--partial)"
     if raw.max_rows is not None:
@@ -211,6 +226,7 @@ def _recipe_text(record: PaperData, use: Use, folder: Path) -> str:
     """A recipe of the package, pointed to the prepared files, as YAML."""
     sections = read_yaml(use.recipe)
     wanted = {"pretrain": ("model", "data", "probe", "training"), "probe": ("data", "probe")}
+    first = [f"# First:    {' '.join(words)}" for words in first_commands(use, folder)]
     kept: JsonObject = {name: sections[name] for name in wanted.get(use.command, sections) if name in sections}
     data = {**kept["data"], **use_fields(use, record, folder)}
     kept["data"] = {name: value for name, value in data.items() if value is not None}
@@ -224,6 +240,7 @@ def _recipe_text(record: PaperData, use: Use, folder: Path) -> str:
         f"# {record.title}.",
         "#",
         f"# The recipe {use.recipe} of hf_maskssl {__version__}, which reads the files beside this one.",
+        *first,
         f"# Launch:   {' '.join(command_of(record, use, folder / use.file))}",
         f"# Expected: {use.expected}",
         f"# Source:   {record.source}",
@@ -243,6 +260,26 @@ def command_of(record: PaperData, use: Use, path: Path | str) -> list[str]:
         return ["hf-maskssl", use.command, shlex.quote(str(path))]
     output = f"--output outputs/{use.name or use.command}_{record.name}"
     return ["hf-maskssl", "probe", shlex.quote(checkpoint_of(use)), shlex.quote(str(path)), output]
+
+
+def first_commands(use: Use, folder: Path) -> list[list[str]]:
+    """The commands to run before a written recipe's own: their words, an option with its value as one.
+
+    Args:
+        use: Recipe in question.
+        folder: Folder of the prepared files.
+    """
+    commands = []
+    for words in use.first:
+        grouped: list[str] = []
+        for word in words:
+            quoted = shlex.quote(filled(word, folder))
+            if grouped and grouped[-1].startswith("--") and " " not in grouped[-1]:
+                grouped[-1] += f" {quoted}"
+            else:
+                grouped.append(quoted)
+        commands.append(grouped)
+    return commands
 
 
 def checkpoint_of(use: Use) -> str:

@@ -13,6 +13,7 @@ from ..files import INCOMPLETE
 DEPTHS = ("", "*/", "*/*/", "*/*/*/")
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z")
 MOST_NAMED = 8  # files that an error lists
+NO_CLASS = 255  # in a map: pixels without a class, as the models' `semantic_loss_ignore_index`
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,19 @@ class Media:
     """A picture or sound that is a file of the release."""
 
     path: Path
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """A map of classes that was made from a file of the release.
+
+    Attributes:
+        content: PNG of 8 bit: class numbers from 0, and `NO_CLASS`.
+        classes: Class numbers that occur, without `NO_CLASS`.
+    """
+
+    content: bytes
+    classes: frozenset[int]
 
 
 @dataclass
@@ -33,6 +47,7 @@ class RawFolder:
         partial: Whether files that a list of the release names may be missing.
         max_rows: Largest number of rows of a split, for readers that draw rows.
         left_out: Number of rows whose file is missing.
+        remarks: What else differs from the whole release, a sentence each.
         current: File that is being read, for errors.
     """
 
@@ -42,6 +57,7 @@ class RawFolder:
     partial: bool = False
     max_rows: int | None = None
     left_out: int = 0
+    remarks: list[str] = field(default_factory=list)
     current: Path | None = field(default=None, repr=False)
 
     def find(self, *names: str) -> Path:
@@ -53,12 +69,19 @@ class RawFolder:
         Raises:
             FileNotFoundError: None is there; the error names what was found, the nearest name and the source.
         """
+        found = self.look(*names)
+        if found is None:
+            raise FileNotFoundError(self._missing(names))
+        return found
+
+    def look(self, *names: str) -> Path | None:
+        """As `find`, None where none is there."""
         for name in names:
-            found = next(self._places(name), None)
+            found = next(self.places(name), None)
             if found is not None:
                 self.current = found
                 return found
-        raise FileNotFoundError(self._missing(names))
+        return None
 
     def find_all(self, name: str) -> list[Path]:
         """All files or folders of a name, as several archives bring each its own.
@@ -67,7 +90,14 @@ class RawFolder:
             FileNotFoundError: There is none.
         """
         self.find(name)
-        return list(dict.fromkeys(self._places(name)))
+        return list(dict.fromkeys(self.places(name)))
+
+    def places(self, name: str) -> Iterator[Path]:
+        """All files or folders of a name, those that lie least deep first, each looked for when it is asked for."""
+        for root in self.roots:
+            for depth in DEPTHS:
+                found = [root / name] if not depth else sorted(root.glob(depth + name))
+                yield from (path for path in found if path.exists() and not _is_unfinished(path))
 
     def base(self, name: str) -> Path:
         """The folder below which a path of the release lies: of "data/test.csv" the one that holds `data`."""
@@ -119,12 +149,6 @@ class RawFolder:
             )
         self.left_out += 1
         return None
-
-    def _places(self, name: str) -> Iterator[Path]:
-        for root in self.roots:
-            for depth in DEPTHS:
-                found = [root / name] if not depth else sorted(root.glob(depth + name))
-                yield from (path for path in found if path.exists() and not _is_unfinished(path))
 
     def _missing(self, names: Iterable[str]) -> str:
         names = list(names)

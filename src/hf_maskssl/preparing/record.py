@@ -10,7 +10,9 @@ import pyarrow as pa
 from ..files import JsonObject, JsonView
 from .raw import RawFolder
 
-Command = Literal["pretrain", "probe", "finetune"]
+Command = Literal["pretrain", "probe", "finetune", "segment", "depth"]
+# What is written: a table for each split, or a folder of pictures for each split and modality.
+Form = Literal["parquet", "folder"]
 # Kinds of columns, which `writing.FEATURES` turns into features of `datasets`.
 ColumnKind = Literal["string", "int", "float", "floats", "ints", "series", "bands", "image", "sound"]
 Cell = object
@@ -21,7 +23,8 @@ class Rows(NamedTuple):
 
     Attributes:
         split: Name of the split, and of its file.
-        content: A row, column -> cell; files are `Media` or bytes. Or a batch with the record's columns.
+        content: A row, column -> cell; files are `Media`, bytes or `ClassMap`. In a record of the form "folder" the row has a
+            `name`, "CLASS/NAME", as well. Or a batch with the record's columns.
     """
 
     split: str
@@ -39,10 +42,12 @@ class Use:
         command: Verb that runs it.
         recipe: Name of the recipe of the package that it follows.
         expected: Number of the paper, with its table.
-        data: Fields of its data section that differ; a probe's and a fine-tuning's as well.
+        data: Fields of its data section that differ; a probe's and a fine-tuning's as well. In texts `FOLDER` stands for the
+            folder of the prepared files.
         probe: Fields of its probe section that differ.
         finetuning: Fields of its finetuning section that differ.
         name: Name of the file; None means the command's.
+        first: Words of commands to run before, in which `FOLDER` stands for the folder of the prepared files.
     """
 
     command: Command
@@ -52,6 +57,7 @@ class Use:
     probe: JsonView = field(default_factory=dict)
     finetuning: JsonView = field(default_factory=dict)
     name: str | None = None
+    first: Sequence[Sequence[str]] = ()
 
     @property
     def file(self) -> str:
@@ -73,7 +79,7 @@ class PaperData:
         documented: Addresses that document the layout and the splits.
         columns: Name of a column -> its kind.
         rows: Split -> number of its rows in the whole release; None where no document says it.
-        labels: Name of a column of labels -> number of its classes in the whole release.
+        labels: Name of a column of labels, of class maps too, -> number of its classes in the whole release.
         read: Function from the folder of the release to rows.
         uses: Recipes that read what was written.
         note: What differs from the paper, or is to be known.
@@ -81,6 +87,7 @@ class PaperData:
         hub: Name of a Hub data set with the same rows, which recipes can name as it is.
         keeps_paths: Whether pictures and sounds stay where they are, and only their paths are written, since rows share them.
         splits: What the files hold, in words.
+        form: What is written. In folders, pictures of the release are linked, and only what had to be made is new.
     """
 
     name: str
@@ -100,6 +107,7 @@ class PaperData:
     hub: str | None = None
     keeps_paths: bool = False
     splits: str = ""
+    form: Form = "parquet"
 
     @property
     def total(self) -> int:
@@ -115,6 +123,15 @@ def use_fields(use: Use, record: PaperData, folder: Path) -> JsonObject:
         record: Data set.
         folder: Folder of the prepared files.
     """
-    files = {split: f"{split}.parquet" for split in record.rows}
-    source: JsonObject = {"source": "parquet", "config_name": None, "data_dir": str(folder), "data_files": files}
-    return source | dict(use.data)
+    source: JsonObject = {"source": "multimodal_folder", "config_name": None, "data_dir": str(folder)}
+    if record.form == "parquet":
+        files = {split: f"{split}.parquet" for split in record.rows}
+        source |= {"source": "parquet", "data_files": files}
+    return source | {
+        name: filled(value, folder) if isinstance(value, str) else value for name, value in use.data.items()
+    }
+
+
+def filled(text: str, folder: Path) -> str:
+    """A text of a `Use` with the folder of the prepared files in its place."""
+    return text.replace("FOLDER", str(folder))

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import datasets
 import numpy as np
@@ -29,6 +30,30 @@ FEATURES: Mapping[ColumnKind, object] = {
     # As `datasets.Audio` lies in a file, without its name: that feature needs torchcodec even to note a path.
     "sound": {"bytes": Value("binary"), "path": Value("string")},
 }
+
+
+class SplitWriter(Protocol):
+    """What a split is written by.
+
+    Attributes:
+        rows: Number of rows written.
+        values: Column of labels -> its values, counted.
+    """
+
+    rows: int
+    values: dict[str, Counter[Cell]]
+
+    def add(self, row: Mapping[str, Cell]) -> None:
+        """Write a row."""
+
+    def add_batch(self, batch: pa.RecordBatch) -> None:
+        """Write a batch."""
+
+    def flush(self) -> None:
+        """Write the rows that are held."""
+
+    def close(self) -> None:
+        """Write what is left."""
 
 
 class WrongCell(ValueError):
