@@ -171,8 +171,16 @@ def signature(path: Path, words: list[str]) -> tuple[Any, ...]:
     return model, data.kind, source, data.task, args.metric, str(args.inputs), data.split.partition("_")[0], columns
 
 
-# One variant of each signature takes a step; the others read their rows, choose their columns and build their model.
-TRAINED = list({signature(*variant.values): variant for variant in reversed(VARIANTS)}.values())
+def picture_side(path: Path, words: list[str]) -> int:
+    """The height of the pictures that a variant asks for; 0 where the checkpoint's stays."""
+    side: int = load_finetuning_recipe(path, words).model.get("image_size", [0])[0]
+    return side
+
+
+# One variant of each signature takes a step, that of the smallest pictures; the others read their rows, choose their columns and
+# build their model.
+LARGEST_FIRST = sorted(reversed(VARIANTS), key=lambda variant: -picture_side(*variant.values))
+TRAINED = list({signature(*variant.values): variant for variant in LARGEST_FIRST}.values())
 BUILT = [variant for variant in VARIANTS if variant not in TRAINED]
 
 

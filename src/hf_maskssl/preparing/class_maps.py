@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 NYU_FIELDS = ("images", "depths", "labels")
 NYU_CLASSES, ADE_CLASSES = 40, 150
 MAPPING = "classMapping40.mat"
+# Of a depth map of 768 x 1024 pixels level 3 takes a third of the time that the usual level 6 does, and a fifth more bytes.
+PNG_LEVEL = 3
 ADE_SPLITS = {"train": "training", "val": "validation"}
 
 
@@ -132,5 +134,5 @@ def millimetres(metres: np.ndarray) -> np.ndarray:
 def png(pixels: np.ndarray) -> bytes:
     """A picture, (H, W) uint8 or uint16 or (H, W, 3) uint8, as a PNG."""
     content = io.BytesIO()
-    Image.fromarray(pixels).save(content, format="PNG")
+    Image.fromarray(pixels).save(content, format="PNG", compress_level=PNG_LEVEL)
     return content.getvalue()

@@ -226,6 +226,7 @@ def _recipe_text(record: PaperData, use: Use, folder: Path) -> str:
     """A recipe of the package, pointed to the prepared files, as YAML."""
     sections = read_yaml(use.recipe)
     wanted = {"pretrain": ("model", "data", "probe", "training"), "probe": ("data", "probe")}
+    read = "what the first command writes" if use.first else "the files beside this one"
     first = [f"# First:    {' '.join(words)}" for words in first_commands(use, folder)]
     kept: JsonObject = {name: sections[name] for name in wanted.get(use.command, sections) if name in sections}
     data = {**kept["data"], **use_fields(use, record, folder)}
@@ -239,7 +240,7 @@ def _recipe_text(record: PaperData, use: Use, folder: Path) -> str:
     head = [
         f"# {record.title}.",
         "#",
-        f"# The recipe {use.recipe} of hf_maskssl {__version__}, which reads the files beside this one.",
+        f"# The recipe {use.recipe} of hf_maskssl {__version__}, which reads {read}.",
         *first,
         f"# Launch:   {' '.join(command_of(record, use, folder / use.file))}",
         f"# Expected: {use.expected}",
