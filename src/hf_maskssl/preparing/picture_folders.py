@@ -44,7 +44,10 @@ class SplitFolder:
                 self._put(modality, name, cell)
         for column, counter in self.values.items():
             cell = row.get(column)
-            counter.update(cell.classes if isinstance(cell, ClassMap) else [] if cell is None else [cell])
+            if isinstance(cell, ClassMap):
+                counter.update(cell.classes)
+            elif cell is not None:
+                counter[cell] += 1
         self.rows += 1
 
     def add_batch(self, batch: pa.RecordBatch) -> None:
