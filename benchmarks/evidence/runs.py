@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hf_maskssl.data.arguments import DEFAULT_KIND, DataArguments, data_arguments
+from hf_maskssl.data.arguments import DataArguments, data_arguments
 from hf_maskssl.training import PretrainingRecipe, load_pretraining_recipe
 from hf_maskssl.training.digests import encoder_settings, portable, settings_digest
 from hf_maskssl.training.finetuning.arguments import FinetuningArguments, FinetuningRecipe

@@ -361,8 +361,7 @@ def test_tones_put_the_90th_percentile_at_80_percent() -> None:
 
 
 def test_rendered_frames_have_colours_or_previews(tmp_path: Path) -> None:
-    import h5py
-
+    h5py = pytest.importorskip("h5py")
     prepared_miniature("hypersim", tmp_path)
     names = files_of(tmp_path / "hypersim")
     assert {name for name in names if name.startswith("val/")} == {
