@@ -104,8 +104,8 @@ def _model(name: LibraryModel, task: str, rows: int, seed: int) -> _Model:
 
 
 def _dense(name: str, values: Matrix) -> np.ndarray:
-    if not sparse.issparse(values):
-        return np.asarray(values)
+    if isinstance(values, np.ndarray):
+        return values
     if values.shape[0] * values.shape[1] > MAX_DENSE_NUMBERS:
         raise ValueError(
             f"{name} reads numbers, and {values.shape[0]:,} rows of {values.shape[1]:,} n-grams are too many: take mlp or "

@@ -129,8 +129,8 @@ def _plan(sweep: Sweep, name: str, setting: Setting, seed: int) -> SweepRun:
     overrides = {**sweep.common_overrides, **setting.overrides}
     if "pretrain" not in sweep.verbs:
         sections = with_overrides(read_yaml(name), {**_QUIET_FINETUNING, **overrides, "finetuning.seeds": [seed]})
-        recipe = checked_finetuning(sections, name)
-        settings = _finetuning_settings(recipe) | {"checkpoint": portable(recipe.finetuning.checkpoint)}
+        tuned = checked_finetuning(sections, name)
+        settings = _finetuning_settings(tuned) | {"checkpoint": portable(tuned.finetuning.checkpoint)}
         digest = settings_digest([VERSION, sweep.verbs, settings, portable(setting.overrides)])
         return SweepRun(setting, name, seed, tuple(sweep.verbs), None, None, sections, digest, None)
     upstream = {field: value for field, value in overrides.items() if not _is_downstream(field)}
