@@ -387,7 +387,7 @@ def test_bad_tables_are_refused(
         ([[[1.0, 2.0, 3.0]]], "row 0, column 's': expected 2 channels .num_channels., got 1"),
         ([[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]], "looks like time x channels, transpose it"),
         ([[[1.0] * 4] * 2], "row 0, column 's': the series has 4 steps, more than the 3 of series_length"),
-        ([[[1.0, 2.0, 3.0], [1.0]]], "expected numbers, every channel equally long"),
+        ([[[1.0, 2.0, 3.0], [1.0]]], r"every channel must be equally long, got the steps \[3, 1\]"),
         ([[[1.0, 2.0, 3.0], [1.0, np.inf, 3.0]]], "channel 1, step 1 is inf"),
         ([None], "all 1 rows have nothing in column 's'"),
     ],

@@ -106,6 +106,12 @@ def is_gap(numbers: np.ndarray, task: str) -> np.ndarray:
     return is_nan | (numbers == IGNORED_LABEL) if task == MULTI_LABEL else is_nan
 
 
+def has_both_classes(references: np.ndarray) -> np.ndarray:
+    """(T,) bool, whether a task has rows of class 0 and of class 1 among (n, T) references."""
+    both: np.ndarray = (references == 0).any(axis=0) & (references == 1).any(axis=0)
+    return both
+
+
 def _numbers(split: Dataset, name: str) -> np.ndarray:
     """(n,) float64 values of a column, NaN where there is none."""
     column = split.select_columns([name]).with_format("arrow")[:].column(0)

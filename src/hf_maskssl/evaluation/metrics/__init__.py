@@ -12,7 +12,7 @@ import evaluate
 import numpy as np
 
 from ...data.arguments import TASKS_OF_COLUMNS
-from .mean_roc_auc import has_both_classes
+from ...data.tables.label_columns import has_both_classes
 
 SCRIPTS = {script.stem: script for script in sorted(Path(__file__).parent.glob("[!_]*.py"))}
 # Metrics of a fine-tuned model; the task's headline comes first.

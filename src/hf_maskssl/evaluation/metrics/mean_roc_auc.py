@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
+from hf_maskssl.data.tables.label_columns import has_both_classes
+
 
 class MeanRocAuc(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
@@ -49,9 +51,3 @@ def task_roc_aucs(predictions: np.ndarray, references: np.ndarray) -> np.ndarray
         pairs = num_positive * (len(is_positive) - num_positive)
         found[task] = (ranks[is_positive].sum() - num_positive * (num_positive + 1) / 2) / pairs
     return found
-
-
-def has_both_classes(references: np.ndarray) -> np.ndarray:
-    """(T,) bool, whether a task has rows of class 0 and of class 1 among (n, T) references."""
-    both: np.ndarray = (references == 0).any(axis=0) & (references == 1).any(axis=0)
-    return both
