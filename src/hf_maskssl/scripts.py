@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import select
 import sys
 import time
 from collections.abc import Callable
@@ -152,10 +153,21 @@ def _reader_has_gone() -> bool:
     """Whether what reads stdout, such as `head`, has ended; what is left goes nowhere then, so that Python can end in peace."""
     try:
         sys.stdout.flush()
+        if not _is_broken(sys.stdout.fileno()):
+            return False
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+        pass
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
+
+
+def _is_broken(descriptor: int) -> bool:
+    """Whether nobody reads a pipe. Of a stream without a buffer (PYTHONUNBUFFERED) there is nothing left whose flushing tells."""
+    if not hasattr(select, "poll"):  # Windows
+        return False
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def one_line(error: Exception) -> str:

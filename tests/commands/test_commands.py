@@ -150,13 +150,14 @@ def test_doctor_names_versions_and_extras(monkeypatch: pytest.MonkeyPatch, capsy
 
 
 @pytest.mark.slow
-def test_a_reader_that_stops_ends_the_command_quietly() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_stops_ends_the_command_quietly(unbuffered: str) -> None:
     command = f"{sys.executable} -m hf_maskssl fields training | head -1"
     result = subprocess.run(
         command,
         shell=True,
         capture_output=True,
         text=True,
-        env={"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin:/bin"},
+        env={"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin:/bin", "PYTHONUNBUFFERED": unbuffered},
     )
     assert result.stdout.startswith("training (PretrainingArguments)") and result.stderr == ""
