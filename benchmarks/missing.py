@@ -318,8 +318,8 @@ def draw(accuracy: list[list[Any]]) -> None:
         grouped_bars(panel, labels, {title: [row[5 + n] for row in rows] for n, title in enumerate(VARIANTS.values())})
         if rows and not rows[0][2]:
             panel.axhline(rows[0][5]["mean"], color="grey", linewidth=0.8, linestyle=":")
-        means = [cell["mean"] for row in rows for cell in row[5:8]]
-        panel.set_ylim(max(0.0, min(means) - 10), 101)
+        lowest = min(cell["mean"] - (cell["half_width"] or 0.0) for row in rows for cell in row[5:8])
+        panel.set_ylim(max(0.0, lowest - 5), 105)
         panel.set_title(f"{name}, {rows[0][4]} seeds", fontsize=10)
     figure.supylabel("test accuracy (%)", fontsize=10)
     figure.legend(*panel.get_legend_handles_labels(), ncols=3, loc="outside lower center", frameon=False)

@@ -113,9 +113,12 @@ def link_file(source: Path, path: Path) -> None:
         path: Path of the new name, which nothing has.
 
     Raises:
+        FileNotFoundError: The source is a link to what is not there.
         OSError: The file system knows neither kind of link.
     """
     whole = source.resolve()
+    if not whole.exists():
+        raise FileNotFoundError(f"{source} is a link to {whole}, which is not there: fetch it, or remove the link")
     try:
         os.link(whole, path)
     except OSError:  # another file system, or one without hard links

@@ -139,7 +139,7 @@ def recipe_folder() -> Path:
 
 def recipe_names() -> list[str]:
     """Names of the recipes that come with the package, sorted: file names without the ending."""
-    return sorted(path.stem for path in recipe_folder().glob("*.yaml"))
+    return names_in(recipe_folder())
 
 
 def find_recipe(recipe: str | Path) -> Path:
@@ -151,22 +151,40 @@ def find_recipe(recipe: str | Path) -> Path:
     Raises:
         FileNotFoundError: Neither.
     """
-    path = Path(recipe)
+    expected = "sections such as 'model:' and 'data:', or a name of those that `hf-maskssl recipes` lists"
+    return find_packaged(recipe, recipe_folder(), "recipe", expected)
+
+
+def names_in(folder: Path) -> list[str]:
+    """Names of the YAML files of a folder, sorted, without the ending."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def find_packaged(name: str | Path, folder: Path, what: str, expected: str) -> Path:
+    """The file of a path, or else of a name among those that come with the package.
+
+    Args:
+        name: Path of a YAML file, or name of one in `folder`.
+        folder: Folder of the files that come with the package.
+        what: What the file holds, such as "recipe", for the error.
+        expected: What a file would hold, or where names are listed, for the error.
+
+    Raises:
+        FileNotFoundError: Neither.
+    """
+    path = Path(name)
     if path.is_file():
         return path
     is_name = len(path.parts) == 1
-    packaged = recipe_folder() / f"{path}.yaml"
+    packaged = folder / f"{path}.yaml"
     if is_name and packaged.is_file():
         return packaged
     if path.is_dir():
-        what = "a folder, not a file"
+        found = "a folder, not a file"
     else:
-        near = (nearest(path.stem, recipe_names()) if is_name else "") or nearest_path(path)
-        what = f"no such file, and no recipe of the package{near}"
-    raise FileNotFoundError(
-        f"RECIPE {path}: {what}; expected a YAML file with sections such as 'model:' and 'data:', or a name of those "
-        "that `hf-maskssl recipes` lists"
-    )
+        near = (nearest(path.stem, names_in(folder)) if is_name else "") or nearest_path(path)
+        found = f"no such file, and no {what} of the package{near}"
+    raise FileNotFoundError(f"{what.upper()} {path}: {found}; expected a YAML file with {expected}")
 
 
 def read_yaml(path: str | Path) -> JsonObject:

@@ -131,3 +131,19 @@ def test_one_column_that_the_recipe_names_is_no_mistake(tmp_path: Path) -> None:
 def test_characters_that_cut_no_file_are_refused(fields: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         data_arguments(**{"source": "csv", "data_files": "a", "kind": "tabular", "input_column": ["x"], **fields})
+
+
+@pytest.mark.parametrize(("cells", "decimal"), [("12.30;21,5", ","), ("1.5;1,250", "."), ("a;1,250", ",")])
+def test_points_elsewhere_do_not_hide_decimal_commas(cells: str, decimal: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"x;y\n{cells}\n")
+    assert shape_of_csv(str(path)).decimal == decimal
+
+
+@pytest.mark.parametrize("cell", ["[[]]", "[", "[] []"])
+def test_brackets_that_are_no_empty_list_are_named(cell: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f'n,s\n0,"[1, 2]"\n1,"{cell}"\n')
+    args = data_arguments(source="csv", data_files=str(path), kind="series", input_column="s")
+    with pytest.raises(ValueError, match=r"row 1, column 's': expected a JSON list of numbers"):
+        read_split(args, "train")

@@ -406,6 +406,11 @@ def test_names_of_classes_stay() -> None:
     assert [part.features for part in cut_in_time(kept, ["x", "label"], 0.2)] == [kept.features] * 2
 
 
+def test_the_mean_of_whole_numbers_may_be_a_fraction() -> None:
+    frame = logger_rows({"a": [0, 1], "b": [0, 1]}).assign(label=[0, 1, 1, 1])
+    assert joined(frame, label="label", label_rule="mean")["label"] == [0.5, 1.0]
+
+
 def test_windows_without_a_label_are_left_out_or_refused(tmp_path: Path) -> None:
     frame = logger_rows({"a": list(range(20)), "b": list(range(8))})
     frame["label"] = [None] * 8 + ["cold"] * 12 + ["warm"] * 8

@@ -22,11 +22,13 @@ from hf_maskssl.data.preparation import prepare_data
 from hf_maskssl.data.tables.splits import read_splits
 from hf_maskssl.data.text.tokenizers import build_character_tokenizer
 from hf_maskssl.evaluation.arguments import ProbeArguments
+from hf_maskssl.files import link_file
 from hf_maskssl.preparing.catalogue import DATA_SETS
 from hf_maskssl.preparing.class_maps import millimetres
 from hf_maskssl.preparing.hypersim import planar_depth, tone_mapped
 from hf_maskssl.preparing.molecules import TOX21
 from hf_maskssl.preparing.prepare import REPORT_FILE, Prepared, command_of, first_commands, prepare
+from hf_maskssl.preparing.raw import RawFolder
 from hf_maskssl.preparing.record import PaperData
 from hf_maskssl.recipes import build_config, load_recipe, recipe_names
 from hf_maskssl.training import PretrainingArguments
@@ -399,6 +401,31 @@ def test_targets_lie_in_folders_of_several_layouts(layout: str, tmp_path: Path) 
     assert prepared.rows == expected
     assert prepared.differences[0] == "left out are the targets keypoints3d, for which there is no folder"
     assert len(list((tmp_path / "out" / "val").iterdir())) == 9
+
+
+def test_archives_of_targets_may_lie_in_several_folders(tmp_path: Path) -> None:
+    expected = MINIATURES["taskonomy"](tmp_path / "one")
+    (folder,) = [path for path in (tmp_path / "one").rglob("normal") if path.is_dir()]
+    (tmp_path / "two").mkdir()
+    folder.rename(tmp_path / "two" / "normal")
+    prepared = prepare(DATA_SETS["taskonomy"], (tmp_path / "one", tmp_path / "two"), tmp_path / "out")
+    assert prepared.rows == expected and not any("left out" in one for one in prepared.differences)
+
+
+def test_validation_classes_are_looked_for_before_training_pictures_are_written(tmp_path: Path) -> None:
+    MINIATURES["imagenet1k"](tmp_path / "raw")
+    for path in (tmp_path / "raw").rglob("ILSVRC2012_validation_ground_truth.txt"):
+        path.unlink()
+    with pytest.raises(
+        FileNotFoundError, match="needs ILSVRC2012_validation_ground_truth.txt or LOC_val_solution.csv"
+    ):
+        next(DATA_SETS["imagenet1k"].read(RawFolder((tmp_path / "raw",), "imagenet1k")))
+
+
+def test_a_link_to_what_is_not_there_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "gone")
+    with pytest.raises(FileNotFoundError, match="is a link to .*gone, which is not there"):
+        link_file(tmp_path / "a", tmp_path / "b")
 
 
 def test_labels_made_for_prepared_pictures_are_not_replaced(tmp_path: Path) -> None:

@@ -194,8 +194,8 @@ class DataArguments(ChosenSection):
         if self.cache is None:
             self.cache = self.CACHES
         check_numbers("data.", self, self.RANGES)
-        self._check_splits()
-        self._check_cut()
+        _check_splits(self)
+        _check_cut(self)
         self._check_columns()
         _check_csv(self)
         _check_scenes(self)
@@ -260,61 +260,6 @@ class DataArguments(ChosenSection):
         """All columns that the model's inputs are made of, as far as the recipe names them."""
         return self.input_columns()
 
-    def _check_splits(self) -> None:
-        if self.validation_fraction and self.validation_split is not None:
-            raise ValueError(
-                f"data.validation_fraction is {self.validation_fraction} although data.validation_split is "
-                f"{self.validation_split!r}: keep one of them"
-            )
-        if self.validation_fraction and self.streaming:
-            raise ValueError(
-                "data.validation_fraction: a stream cannot be cut the same way under every number of workers; "
-                "name a data.validation_split or set data.streaming to false"
-            )
-        if self.source in LOCAL_SOURCES and self.data_files is None and self.data_dir is None:
-            raise ValueError(f"data.source {self.source!r} needs data.data_files or data.data_dir: the files to read")
-        if self.source == "numpy" and self.data_files is None:
-            raise ValueError("data.source 'numpy' needs data.data_files: the .npz or .npy files of each split")
-        if self.source == "multimodal_folder" and self.data_dir is None:
-            raise ValueError(
-                "data.source 'multimodal_folder' needs data.data_dir: the folder of the modalities' folders"
-            )
-
-    def _check_cut(self) -> None:
-        if self.split == "given":
-            for name, given, default in (
-                ("split_fractions", self.split_fractions, list(DEFAULT_FRACTIONS)),
-                ("split_column", self.split_column, None),
-            ):
-                if given != default:
-                    raise ValueError(
-                        f"data.{name} is {given}, which data.split 'given' does not use: set data.split "
-                        "to 'random', 'scaffold' or 'scaffold_random', or remove it"
-                    )
-            return
-        for name, value in (
-            ("validation_split", self.validation_split),
-            ("test_split", self.test_split),
-            ("validation_fraction", self.validation_fraction),
-            ("streaming", self.streaming),
-        ):
-            if value:
-                raise ValueError(
-                    f"data.{name} is {value!r} although data.split {self.split!r} cuts all splits out of "
-                    "the whole training split: keep one of them"
-                )
-        fractions = self.split_fractions
-        if len(fractions) != 3 or min(fractions) < 0.0 or fractions[0] == 0.0 or abs(sum(fractions) - 1.0) > 1e-6:
-            raise ValueError(
-                "data.split_fractions: expected three numbers for training (above 0), validation and test, together "
-                f"1, got {fractions}"
-            )
-        if self.split != "random" and self.split_column is None and not isinstance(self.input_column, str):
-            raise ValueError(
-                f"data.split_column: split {self.split!r} needs the column of the SMILES; data.input_column is "
-                f"{self.input_column}"
-            )
-
     def _check_columns(self) -> None:
         if not isinstance(self.input_column, self.INPUT_FORMS):
             self._refuse_input()
@@ -376,6 +321,63 @@ class DataArguments(ChosenSection):
         return {"label_column": self.label_column}
 
 
+def _check_splits(args: DataArguments) -> None:
+    """Refuse splits that contradict each other, and sources without files."""
+    if args.validation_fraction and args.validation_split is not None:
+        raise ValueError(
+            f"data.validation_fraction is {args.validation_fraction} although data.validation_split is "
+            f"{args.validation_split!r}: keep one of them"
+        )
+    if args.validation_fraction and args.streaming:
+        raise ValueError(
+            "data.validation_fraction: a stream cannot be cut the same way under every number of workers; "
+            "name a data.validation_split or set data.streaming to false"
+        )
+    if args.source in LOCAL_SOURCES and args.data_files is None and args.data_dir is None:
+        raise ValueError(f"data.source {args.source!r} needs data.data_files or data.data_dir: the files to read")
+    if args.source == "numpy" and args.data_files is None:
+        raise ValueError("data.source 'numpy' needs data.data_files: the .npz or .npy files of each split")
+    if args.source == "multimodal_folder" and args.data_dir is None:
+        raise ValueError("data.source 'multimodal_folder' needs data.data_dir: the folder of the modalities' folders")
+
+
+def _check_cut(args: DataArguments) -> None:
+    """Refuse settings of a cut that does not use them, or that cannot be made."""
+    if args.split == "given":
+        for name, given, default in (
+            ("split_fractions", args.split_fractions, list(DEFAULT_FRACTIONS)),
+            ("split_column", args.split_column, None),
+        ):
+            if given != default:
+                raise ValueError(
+                    f"data.{name} is {given}, which data.split 'given' does not use: set data.split "
+                    "to 'random', 'scaffold' or 'scaffold_random', or remove it"
+                )
+        return
+    for name, value in (
+        ("validation_split", args.validation_split),
+        ("test_split", args.test_split),
+        ("validation_fraction", args.validation_fraction),
+        ("streaming", args.streaming),
+    ):
+        if value:
+            raise ValueError(
+                f"data.{name} is {value!r} although data.split {args.split!r} cuts all splits out of "
+                "the whole training split: keep one of them"
+            )
+    fractions = args.split_fractions
+    if len(fractions) != 3 or min(fractions) < 0.0 or fractions[0] == 0.0 or abs(sum(fractions) - 1.0) > 1e-6:
+        raise ValueError(
+            "data.split_fractions: expected three numbers for training (above 0), validation and test, together "
+            f"1, got {fractions}"
+        )
+    if args.split != "random" and args.split_column is None and not isinstance(args.input_column, str):
+        raise ValueError(
+            f"data.split_column: split {args.split!r} needs the column of the SMILES; data.input_column is "
+            f"{args.input_column}"
+        )
+
+
 def _check_csv(args: DataArguments) -> None:
     """Refuse characters that cut no CSV file, and those of other sources."""
     written = {"delimiter": args.delimiter, "decimal": args.decimal}
@@ -394,6 +396,11 @@ def _check_scenes(args: DataArguments) -> None:
     size = [args.scene_size] * 2 if isinstance(args.scene_size, int) else args.scene_size
     if len(size) != 2 or min(size) < 8:
         raise ValueError(f"data.scene_size: expected one number or [height, width], at least 8, got {size}")
+    if args.source == "captioned_scenes" and size[1] > 2 * size[0]:
+        raise ValueError(
+            "data.scene_size: three things fit side by side into pictures of captioned_scenes that are at most twice as wide as "
+            f"high, got [height, width] {size}"
+        )
     if set(args.num_scenes) - set(DEFAULT_NUM_SCENES) or min(args.num_scenes.values(), default=1) < 1:
         raise ValueError(
             f"data.num_scenes: expected positive numbers for some of {list(DEFAULT_NUM_SCENES)}, got {args.num_scenes}"

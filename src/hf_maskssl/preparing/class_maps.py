@@ -15,6 +15,7 @@ from .record import Rows
 if TYPE_CHECKING:
     import h5py
 
+NYU_SPLITS = {"train": "trainNdxs", "test": "testNdxs"}  # fields of splits.mat
 NYU_FIELDS = ("images", "depths", "labels")
 NYU_CLASSES, ADE_CLASSES = 40, 150
 MAPPING = "classMapping40.mat"
@@ -36,6 +37,8 @@ def nyuv2(raw: RawFolder) -> Iterator[Rows]:
         raise missing_extra("Reading NYUv2", "prepare", error) from error
     path, splits_path = raw.find("nyu_depth_v2_labeled.mat"), raw.find("splits.mat")
     splits = loadmat(splits_path)
+    if missing := [field for field in NYU_SPLITS.values() if field not in splits]:
+        raise ValueError(f"expected the numbers of frames {missing}, got {sorted(splits)}")
     mapping_path = raw.look(MAPPING)
     mapping = None if mapping_path is None else _mapping(loadmat(mapping_path))
     if mapping is None:
@@ -47,8 +50,8 @@ def nyuv2(raw: RawFolder) -> Iterator[Rows]:
         missing = [name for name in NYU_FIELDS if name not in file]
         if missing:
             raise ValueError(f"expected {list(NYU_FIELDS)}, got {sorted(file)}: is it the labelled part?")
-        for split, field in (("train", "trainNdxs"), ("test", "testNdxs")):
-            for number in splits[field].ravel().tolist():
+        for split, field in NYU_SPLITS.items():
+            for number in splits[field].ravel().tolist()[: raw.max_rows]:
                 yield Rows(split, _frame(file, int(number), mapping))
 
 
@@ -89,7 +92,7 @@ def ade20k(raw: RawFolder) -> Iterator[Rows]:
         raw.current = folder
         if not folder.is_dir():
             raw.find(f"images/{part}")
-        for picture in sorted(folder.glob("*.jpg")):
+        for picture in sorted(folder.glob("*.jpg"))[: raw.max_rows]:
             file = raw.listed(base / "annotations" / part / f"{picture.stem}.png", folder)
             if file is not None:
                 raw.current = file.path

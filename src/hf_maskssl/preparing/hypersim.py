@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,33 +34,34 @@ def hypersim(raw: RawFolder) -> Iterator[Rows]:
     they are taken as any other, so that their depth is not exact.
     """
     path = raw.find(SPLITS)
-    scenes = raw.every("ai_*/images")[0].parent.parent
+    images = {folder.parent.name: folder for folder in raw.every("ai_*/images")}
+    taken: Counter[str] = Counter()
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = csv.DictReader(file)
         wanted_columns(path, rows.fieldnames or (), COLUMNS)
         for row in rows:
-            if row["included_in_public_release"].strip().lower() == "true":
-                content = _frame(raw, scenes, path, row)
-                if content is not None:
-                    yield Rows(row["split_partition_name"], content)
+            split = row["split_partition_name"]
+            if row["included_in_public_release"].strip().lower() != "true" or taken[split] == raw.max_rows:
+                continue
+            content = _frame(raw, images, path, row)
+            if content is not None:
+                taken[split] += 1
+                yield Rows(split, content)
 
 
-def _frame(raw: RawFolder, scenes: Path, splits: Path, row: dict[str, str]) -> dict[str, object] | None:
+def _frame(raw: RawFolder, scenes: dict[str, Path], splits: Path, row: dict[str, str]) -> dict[str, object] | None:
     """A row; None where one of its files is missing."""
     scene, camera, number = row["scene_name"], row["camera_name"], int(row["frame_id"])
     if row["split_partition_name"] not in ("train", "val", "test"):
         raise ValueError(f"split_partition_name: expected train, val or test, got {row['split_partition_name']!r}")
-    images = scenes / scene / "images"
+    images = scenes.get(scene, next(iter(scenes.values())).parent.parent / scene / "images")
     geometry, frame = images / f"scene_{camera}_geometry_hdf5", f"frame.{number:04d}"
     colours = images / f"scene_{camera}_final_hdf5" / f"{frame}.color.hdf5"
     preview = images / f"scene_{camera}_final_preview" / f"{frame}.tonemap.jpg"
     has_colours = colours.is_file()
     wanted = [geometry / f"{frame}.depth_meters.hdf5", geometry / f"{frame}.semantic.hdf5"]
     wanted += [geometry / f"{frame}.render_entity_id.hdf5"] if has_colours else [preview]
-    before = raw.left_out
-    files = [raw.listed(one, splits) for one in wanted]
-    if None in files:
-        raw.left_out = before + 1  # a row, however many of its files are missing
+    if raw.all_listed(wanted, splits) is None:
         return None
     return {
         "name": f"{scene}/{camera}_{frame}",

@@ -34,6 +34,7 @@ class Picture(NamedTuple):
 
 def imagenet1k(raw: RawFolder) -> Iterator[Rows]:
     """All pictures, as the modality rgb."""
+    # Both are looked for before the first is written.
     for split, pictures in (("train", _training(raw)), ("val", _validation(raw))):
         for picture in islice(pictures, raw.max_rows):
             yield Rows(split, _aligned(picture))
@@ -55,8 +56,7 @@ def imagenets50(raw: RawFolder) -> Iterator[Rows]:
     """The folders that LUSS's data_preparation.sh makes, of links or of copies."""
     base = raw.base("ImageNetS50/train") / "ImageNetS50"
     for split, folder in (("train", "train"), ("val", "validation")):
-        raw.current = base / folder
-        for picture in islice(_of_folders(base / folder), raw.max_rows):
+        for picture in islice(_of_folders(raw, base / folder), raw.max_rows):
             yield Rows(split, _aligned(picture))
 
 
@@ -65,13 +65,19 @@ def _aligned(picture: Picture) -> dict[str, object]:
 
 
 def _training(raw: RawFolder, wanted: Collection[str] | None = None) -> Iterator[Picture]:
-    """Pictures in class folders, or in the tar of class tars."""
+    """Pictures in class folders, or in the tar of class tars; they are found at once, and read when they are asked for.
+
+    Raises:
+        FileNotFoundError: Neither is there.
+    """
     folder = next(filter(_has_classes, raw.places("train")), None)
     if folder is not None:
-        raw.current = folder
-        yield from _of_folders(folder, wanted)
-        return
-    path = raw.find(TRAIN_TAR, "train")
+        return _of_folders(raw, folder, wanted)
+    return _of_class_tars(raw, raw.find(TRAIN_TAR, "train"), wanted)
+
+
+def _of_class_tars(raw: RawFolder, path: Path, wanted: Collection[str] | None) -> Iterator[Picture]:
+    raw.current = path
     with tarfile.open(path) as classes:
         for member in classes:
             wnid = Path(member.name).stem
@@ -85,20 +91,28 @@ def _training(raw: RawFolder, wanted: Collection[str] | None = None) -> Iterator
 
 
 def _validation(raw: RawFolder, wanted: Collection[str] | None = None) -> Iterator[Picture]:
-    """Pictures in class folders, or side by side in a folder or a tar beside the list of their classes."""
+    """Pictures in class folders, or side by side in a folder or a tar beside the list of their classes; found at once.
+
+    Raises:
+        FileNotFoundError: There are no pictures, or no list of their classes.
+    """
     folder = next((path for path in raw.places("val") if _has_classes(path) or _has_pictures(path)), None)
     if folder is not None and _has_classes(folder):
-        raw.current = folder
-        yield from _of_folders(folder, wanted)
-        return
-    classes = _validation_classes(raw)
-    if folder is not None:
-        raw.current = folder
-        for path in sorted(folder.iterdir()):
+        return _of_folders(raw, folder, wanted)
+    place = raw.find(VALIDATION_TAR, "val") if folder is None else folder
+    return _side_by_side(raw, place, _validation_classes(raw), wanted)
+
+
+def _side_by_side(
+    raw: RawFolder, place: Path, classes: dict[str, str], wanted: Collection[str] | None
+) -> Iterator[Picture]:
+    raw.current = place
+    if place.is_dir():
+        for path in sorted(place.iterdir()):
             if path.suffix in ENDINGS and _is_wanted(wnid := _class_of(classes, path.stem), wanted):
                 yield Picture(wnid, path.stem, Media(path))
         return
-    with tarfile.open(raw.find(VALIDATION_TAR, "val")) as pictures:
+    with tarfile.open(place) as pictures:
         for name, content in _of_tar(pictures):
             if _is_wanted(wnid := _class_of(classes, name), wanted):
                 yield Picture(wnid, name, content)
@@ -111,15 +125,15 @@ def _class_folders(folder: Path) -> Iterator[Path]:
 
 def _has_classes(folder: Path) -> bool:
     """Whether there are class folders with pictures: Kaggle's boxes lie in class folders, too."""
-    first = next(_class_folders(folder), None)
-    return first is not None and _has_pictures(first)
+    return any(map(_has_pictures, _class_folders(folder)))
 
 
 def _has_pictures(folder: Path) -> bool:
     return folder.is_dir() and any(path.suffix in ENDINGS for path in folder.iterdir())
 
 
-def _of_folders(folder: Path, wanted: Collection[str] | None = None) -> Iterator[Picture]:
+def _of_folders(raw: RawFolder, folder: Path, wanted: Collection[str] | None = None) -> Iterator[Picture]:
+    raw.current = folder
     for one in sorted(_class_folders(folder)):
         if _is_wanted(one.name, wanted):
             for path in sorted(one.iterdir()):

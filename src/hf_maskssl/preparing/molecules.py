@@ -48,6 +48,6 @@ def _label(text: str | None, is_class: bool) -> int | float | None:
     if text is None or not text.strip() or math.isnan(float(text)):
         return None
     number = float(text)
-    if is_class and number != int(number):
+    if is_class and not number.is_integer():
         raise ValueError(f"expected a class, a whole number, got {text!r}")
     return int(number) if is_class else number

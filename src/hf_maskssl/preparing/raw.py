@@ -105,18 +105,22 @@ class RawFolder:
         return found.parents[len(Path(name).parts) - 1]
 
     def every(self, pattern: str) -> list[Path]:
-        """The files of a pattern such as "train/*.tfrecord", sorted.
+        """The files of a pattern such as "train/*.tfrecord", sorted: of each root those that lie least deep.
 
         Raises:
             FileNotFoundError: There is none.
         """
+        files: list[Path] = []
         for root in self.roots:
             for depth in DEPTHS:
                 found = [path for path in sorted(root.glob(depth + pattern)) if not _is_unfinished(path)]
                 if found:
-                    self.current = found[0]
-                    return found
-        raise FileNotFoundError(self._missing([pattern]))
+                    files += found
+                    break
+        if not files:
+            raise FileNotFoundError(self._missing([pattern]))
+        self.current = files[0]
+        return list(dict.fromkeys(files))
 
     def listed(self, path: Path, why: Path) -> Media | None:
         """A file that a list of the release names.
@@ -148,6 +152,16 @@ class RawFolder:
                 "leave out rows whose files are missing: --partial"
             )
         self.left_out += 1
+        return None
+
+    def all_listed(self, paths: Iterable[Path], why: Path) -> list[Media] | None:
+        """The files of one row, as `listed`; None where any is missing, which counts one row."""
+        before = self.left_out
+        found = [self.listed(path, why) for path in paths]
+        files = [file for file in found if file is not None]
+        if len(files) == len(found):
+            return files
+        self.left_out = before + 1
         return None
 
     def _missing(self, names: Iterable[str]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from .raw import Media, RawFolder, wanted_columns
+from .raw import RawFolder, wanted_columns
 from .record import Rows
 
 # Pictures of the authors' lists that are taken; None takes all.
@@ -31,7 +31,8 @@ def taskonomy(raw: RawFolder) -> Iterator[Rows]:
         with path.open(encoding="utf-8", newline="") as file:
             rows = csv.DictReader(file)
             wanted_columns(path, rows.fieldnames or (), COLUMNS)
-            for row in islice(rows, count):
+            limits = [limit for limit in (count, raw.max_rows) if limit is not None]
+            for row in islice(rows, min(limits, default=None)):
                 content = places.row(row["building"], int(row["point"]), int(row["view"]), path)
                 if content is not None:
                     yield Rows(split, content)
@@ -42,9 +43,9 @@ class _Places:
 
     def __init__(self, raw: RawFolder) -> None:
         self.raw = raw
-        self.root = raw.find("rgb").parent
-        # Beside rgb: to look for what is not there would list every folder.
-        self.domains = [domain for domain in DOMAINS if (self.root / domain).is_dir()]
+        # Beside rgb, and at the top of what each archive brought: to look for what is not there would list every folder.
+        self.bases = list(dict.fromkeys([*(path.parent for path in raw.find_all("rgb")), *raw.roots]))
+        self.domains = [domain for domain in DOMAINS if any((base / domain).is_dir() for base in self.bases)]
         missing = [domain for domain in TARGETS if domain not in self.domains]
         if missing:
             raw.remarks.append(f"left out are the targets {', '.join(missing)}, for which there is no folder")
@@ -53,20 +54,21 @@ class _Places:
     def row(self, building: str, point: int, view: int, why: Path) -> dict[str, object] | None:
         """The files of a view by domain; None where one of them is missing."""
         row: dict[str, object] = {"name": f"{building}/point_{point}_view_{view}"}
-        before = self.raw.left_out
-        for domain in self.domains:
-            folder = self._folder(domain, building)
-            file = self.raw.listed(folder / f"point_{point}_view_{view}_domain_{domain}.png", why)
-            if file is None:
-                self.raw.left_out = before + 1  # a row, however many of its files are missing
-                return None
-            row[domain] = Media(file.path)
-        return row
+        names = {domain: f"point_{point}_view_{view}_domain_{domain}.png" for domain in self.domains}
+        files = self.raw.all_listed([self._folder(domain, building) / name for domain, name in names.items()], why)
+        return None if files is None else row | dict(zip(names, files, strict=True))
 
     def _folder(self, domain: str, building: str) -> Path:
         key = domain, building
         if key not in self.folders:
-            base = self.root / domain
-            places = [base / building, base / "taskonomy" / building, self.root.parent / building / domain]
+            places = [
+                place
+                for base in self.bases
+                for place in (
+                    base / domain / building,
+                    base / domain / "taskonomy" / building,
+                    base.parent / building / domain,
+                )
+            ]
             self.folders[key] = next((place for place in places if place.is_dir()), places[0])
         return self.folders[key]

@@ -14,7 +14,7 @@ DELIMITERS = (COMMA, ";", "\t", "|")
 NAMES = {COMMA: "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
 LINES = 50  # first lines, which tell
 CHARACTERS = 100_000  # of a line that are looked at: the csv module refuses longer cells
-DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+([eE][-+]?\d+)?\s*")
+DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,(\d+)([eE][-+]?\d+)?\s*")
 DECIMAL_POINT = re.compile(r"\s*[-+]?\d*\.\d+([eE][-+]?\d+)?\s*")
 MEASURED = re.compile(r"\s*(-\d+|[-+]?\d*[.,]\d+)([eE][-+]?\d+)?\s*")
 
@@ -56,9 +56,10 @@ def shape_of_csv(path: str) -> CsvShape:
     header = lines[:1]
     delimiter = max(DELIMITERS, key=lambda one: len(_cells(header, one)))
     cells = _cells(lines[1:], delimiter)
-    # Beside decimal points a comma stands between thousands.
-    has_commas = any(map(DECIMAL_COMMA.fullmatch, cells)) and not any(map(DECIMAL_POINT.fullmatch, cells))
-    decimal = COMMA if delimiter != COMMA and has_commas else POINT
+    commas = [found[1] for found in map(DECIMAL_COMMA.fullmatch, cells) if found]
+    # Three digits behind a comma may be thousands, which decimal points beside them say.
+    are_decimals = any(len(digits) != 3 for digits in commas) or not any(map(DECIMAL_POINT.fullmatch, cells))
+    decimal = COMMA if delimiter != COMMA and commas and are_decimals else POINT
     return CsvShape(delimiter, decimal, tuple(_cells(header, delimiter)))
 
 

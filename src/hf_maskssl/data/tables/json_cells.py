@@ -1,6 +1,7 @@
 """Series in the cells of CSV files, written as JSON lists."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from .caching import cached_map
 from .rows import Rows
 
 LOOKED_AT = 100  # first rows, which show whether a column holds lists
+EMPTY_LISTS = re.compile(r"\[\[\](,\[\])*\]")
 TYPES = {1: pa.list_(pa.float64()), 2: pa.list_(pa.list_(pa.float64()))}
 WORDS = {1: "a JSON list of numbers", 2: "a JSON list of lists of numbers"}
 
@@ -31,7 +33,7 @@ def with_lists_read(
     found: dict[str, int] = {}
     for row in rows.take(LOOKED_AT):
         for name in columns or list(row):
-            if name not in found and isinstance(value := row.get(name), str) and not _is_empty(value):
+            if name not in found and isinstance(value := row.get(name), str) and not _empty_depth(value):
                 found[name] = _depth(value)
     lists = ListsRead({name: depth for name, depth in found.items() if depth}, split)
     if not lists.columns:
@@ -71,7 +73,8 @@ class ListsRead:
     def _read(self, name: str, cell: object, index: int) -> object:
         if cell is None:
             return None
-        if not isinstance(cell, str) or not (_is_empty(cell) or _depth(cell) == self.columns[name]):
+        depth = self.columns[name]
+        if not isinstance(cell, str) or not (_depth(cell) == depth or 0 < _empty_depth(cell) <= depth):
             raise ValueError(
                 f"{self.split} split, row {index}, column {name!r}: expected {WORDS[self.columns[name]]}, as in the rows before, "
                 f"got {cell!r:.60}"
@@ -79,9 +82,10 @@ class ListsRead:
         return json.loads(cell)
 
 
-def _is_empty(text: str) -> bool:
-    """Whether a cell is a list without an entry, which tells nothing of the others."""
-    return text.strip().startswith("[") and not text.strip("[] \t\r\n")
+def _empty_depth(text: str) -> int:
+    """1 for a list without an entry, 2 for a list of such lists, which tell nothing of other cells; 0 for anything else."""
+    squeezed = "".join(text.split())
+    return 1 if squeezed == "[]" else 2 if EMPTY_LISTS.fullmatch(squeezed) else 0
 
 
 def _depth(text: str) -> int:

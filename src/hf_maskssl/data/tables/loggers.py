@@ -104,7 +104,10 @@ def read_logger(rows: Dataset, table: LoggerTable, split: str, tells: bool = Tru
     found = Dataset(joined, fingerprint=fingerprint)
     kept = {name: feature for name, feature in features.items() if name in columns and found.features[name] != feature}
     for name, feature in kept.items():
-        if name not in channels:  # such as the names of classes
+        is_mean = (
+            name == table.label and table.label_rule == "mean" and not table.keeps_labels
+        )  # of whole numbers a fraction
+        if name not in channels and not is_mean:  # such as the names of classes
             is_kept = name == table.label and table.keeps_labels
             found = found.cast_column(name, LargeList(feature) if is_kept else feature)
     if tells:

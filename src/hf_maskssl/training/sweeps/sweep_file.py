@@ -10,8 +10,8 @@ from typing import Literal
 import yaml
 
 from ...checks import check_seeds, shown
-from ...files import JsonObject, JsonView, nearest_path
-from ...recipes import RecipeLoader, build_section, nearest, yaml_reason
+from ...files import JsonObject, JsonView
+from ...recipes import RecipeLoader, build_section, find_packaged, names_in, nearest, yaml_reason
 
 Verb = Literal["pretrain", "probe", "finetune"]
 ENDINGS = (".yaml", ".yml")
@@ -218,7 +218,7 @@ def sweep_folder() -> Path:
 
 def sweep_names() -> list[str]:
     """Names of the sweeps that come with the package, sorted: file names without the ending."""
-    return sorted(path.stem for path in sweep_folder().glob("*.yaml"))
+    return names_in(sweep_folder())
 
 
 def find_sweep(sweep: str | Path) -> Path:
@@ -230,18 +230,8 @@ def find_sweep(sweep: str | Path) -> Path:
     Raises:
         FileNotFoundError: Neither.
     """
-    path = Path(sweep)
-    if path.is_file():
-        return path
-    packaged = sweep_folder() / f"{path}.yaml"
-    is_name = len(path.parts) == 1
-    if is_name and packaged.is_file():
-        return packaged
-    near = (nearest(path.stem, sweep_names()) if is_name else "") or nearest_path(path)
-    raise FileNotFoundError(
-        f"SWEEP {path}: no such file, and no sweep of the package{near}; expected a YAML file with 'recipe:' and 'grid:' or "
-        "'cases:', or a name of those that `hf-maskssl sweep --list` shows"
-    )
+    expected = "'recipe:' and 'grid:' or 'cases:', or a name of those that `hf-maskssl sweep --list` shows"
+    return find_packaged(sweep, sweep_folder(), "sweep", expected)
 
 
 def load_sweep(sweep: str | Path, changes: JsonView | None = None) -> Sweep:
