@@ -182,3 +182,15 @@ def test_rankme_thins_out_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_rankme_refuses_what_has_no_rank(features: np.ndarray) -> None:
     with pytest.raises(ValueError, match="features"):
         rankme(features)
+
+
+def test_draws_without_a_score_are_left_out_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    values = np.arange(20.0)
+
+    def statistic(drawn: np.ndarray) -> float:
+        return float(values[drawn].mean()) if 3 in drawn else float("nan")
+
+    found = bootstrap_interval(statistic, 20)
+    assert all(map(np.isfinite, found)) and "of 1000 bootstrap draws cannot be scored and are left out" in caplog.text
+    with pytest.raises(ValueError, match="none of 1000 draws of 20 samples can be scored"):
+        bootstrap_interval(lambda drawn: float("nan"), 20)

@@ -108,3 +108,9 @@ def test_the_problem_type_is_found_as_transformers_finds_it() -> None:
     model = head(None)
     sequence_classification_loss(model, logits, torch.arange(ROWS) % TASKS)
     assert model.config.problem_type == "single_label_classification"
+
+
+def test_targets_are_not_rounded_to_the_logits_precision() -> None:
+    labels = torch.tensor([[1003.0, 301.3], [999.0, -100.2]])
+    loss = several_labels_loss(torch.zeros(2, 2, dtype=torch.bfloat16), labels, are_classes=False)
+    torch.testing.assert_close(loss, labels.pow(2).mean())

@@ -67,6 +67,18 @@ def test_a_run_begins_with_the_ratio_that_its_trials_choose(
     command.main()
 
 
+def test_a_stopped_choice_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / TRIALS_FOLDER / "0.15-1").mkdir(parents=True)
+    recipe = make_recipe(tmp_path, OPEN, resume=True, **FEW)  # nothing to resume: a run that begins
+
+    def trial(recipe: PretrainingRecipe, ratio: float, steps: int, ratios: list[float]) -> float:
+        assert not (tmp_path / TRIALS_FOLDER).exists()
+        return ratio
+
+    monkeypatch.setattr(mask_ratio, "_trial", trial)
+    assert with_mask_ratio(recipe).model["mask_ratio"] == 0.85
+
+
 def test_the_error_is_that_of_every_ratio(tmp_path: Path) -> None:
     """Of a trial's own weights, with the same masks for each trial."""
     scores = [
@@ -81,7 +93,10 @@ def test_what_cannot_be_chosen_is_refused(tmp_path: Path) -> None:
         with_mask_ratio(make_recipe(tmp_path / "a", MULTIMAE | OPEN, SCENES | {"scale": 1.0}))
     with pytest.raises(ValueError, match="auto needs held-out rows of the stream: name data.validation_split"):
         with_mask_ratio(make_recipe(tmp_path / "b", OPEN, {"streaming": True, "cache": None}))
-    with pytest.raises(ValueError, match="mask_ratio.json, which holds the choice of the run to resume, is missing"):
+    train(make_recipe(tmp_path / "c", max_steps=1, save_steps=1))
+    with pytest.raises(
+        ValueError, match="mask_ratio.json, which holds .* is missing: set model.mask_ratio to what config"
+    ):
         with_mask_ratio(make_recipe(tmp_path / "c", OPEN, resume=True))
     with pytest.raises(ValueError, match=r"auto is chosen by hf_maskssl.training.with_mask_ratio\(recipe\)"):
         train(make_recipe(tmp_path / "d", OPEN))

@@ -18,6 +18,7 @@ from hf_maskssl.scripts import UserError
 from hf_maskssl.training.sweeps import pool
 from hf_maskssl.training.sweeps.execute import FAILURE, RESULT, execute
 from hf_maskssl.training.sweeps.plan import SweepRun, command_line_overrides, plan_runs, with_overrides
+from hf_maskssl.training.sweeps.report import collect, score_names
 from hf_maskssl.training.sweeps.run import dry_lines, run_sweep
 from hf_maskssl.training.sweeps.sweep_file import Sweep, load_sweep, sweep_names
 
@@ -136,6 +137,8 @@ def test_settings_come_over_what_all_runs_share_and_the_command_line(tmp_path: P
     assert (first.pretraining["training"]["max_steps"], first.pretraining["model"]["mask_ratio"]) == (7, 0.5)
     with pytest.raises(ValueError, match="does not fine-tune"):
         command_line_overrides(sweep, ["--finetuning.batch_size", "2"])
+    with pytest.raises(ValueError, match="override --model.mask_ratio: the sweep's grid sets it in every run"):
+        command_line_overrides(sweep, ["--mask_ratio", "0.4"])
 
 
 def test_what_is_reduced_belongs_to_the_recipe_of_the_file(tmp_path: Path) -> None:
@@ -188,7 +191,10 @@ def result_of(run: SweepRun, value: float) -> dict[str, Any]:
         "digest": run.digest,
         "scores": {"probe/linear_accuracy": value, "probe/rankme": 3.0, "train/loss": 0.5},
         "headline": ["probe/linear_accuracy"],
-        "curve": [{"step": step, "seconds": 1.0 * step, "score": value / 2} for step in (0, 2, 4)],
+        "curve": [
+            {"step": step, "seconds": 1.0 * step, "name": "probe/linear_accuracy", "score": value / 2}
+            for step in (0, 2, 4)
+        ],
         "seconds": 10.0,
         "pretraining_seconds": 4.0,
         "device": "CPU",
@@ -247,14 +253,17 @@ def test_curves_over_time_and_bars(tmp_path: Path) -> None:
     assert columns[1:3] == ["digits, probe/linear_accuracy (%)", "sma_digits, probe/linear_accuracy (%)"]
 
 
-def test_a_score_that_no_run_has(tmp_path: Path) -> None:
+def test_a_score_that_no_run_has(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     sweep = toy(tmp_path, {"score": "probe/acuracy"})
     runs, output = plan_runs(sweep), tmp_path / "out"
     write_json(runs[0].folder(output) / RESULT, result_of(runs[0], 0.5))
     write_json(runs[1].folder(output) / RESULT, result_of(runs[1], 0.5))
     write_json(output / "sweep.json", {"name": "toy", "recipes": ["digits"], "verbs": ["pretrain", "probe"]})
-    with pytest.raises(ValueError, match="score: no run has 'probe/acuracy'; expected one of .*probe/linear_accuracy"):
-        run_sweep("toy", sweep, runs, output)
+    names = score_names(sweep, collect(runs, output))
+    assert names[0] == "probe/linear_accuracy"
+    assert (
+        "score: no run has 'probe/acuracy', so 'probe/linear_accuracy' leads the table; expected one of" in caplog.text
+    )
 
 
 def test_a_folder_of_something_else(tmp_path: Path) -> None:
@@ -391,3 +400,20 @@ def test_the_packages_sweeps_are_listed(monkeypatch: pytest.MonkeyPatch, capsys:
     with pytest.raises(UserError):
         call(monkeypatch)
     assert "SWEEP: expected a file or the name of a sweep" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"overrides": {"training.seed": 7}}, "training.seed is set for each run by the sweep: name seeds"),
+        ({"overrides": {"finetuning.learning_rate": 1e-3}}, r"has no effect: the verbs \['pretrain', 'probe'\]"),
+        ({"score": "validation/loss"}, "score: validation/loss needs validation losses: set training.eval_steps"),
+    ],
+)
+def test_changes_without_effect_are_refused(fields: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        plan_runs(toy(tmp_path, fields))
+
+
+def test_an_empty_section_takes_overrides() -> None:
+    assert with_overrides({"probe": None}, {"probe.k": 3}) == {"probe": {"k": 3}}

@@ -386,7 +386,10 @@ def _bootstrap_difference(metric: str, one: Measurement, said: Sequence[np.ndarr
     if one.labels.ndim == 2:
 
         def column_difference(drawn: np.ndarray) -> float:
-            first, second = (score_columns(each[drawn], one.labels[drawn], [metric])[metric] for each in said)
+            try:
+                first, second = (score_columns(each[drawn], one.labels[drawn], [metric])[metric] for each in said)
+            except ValueError:  # a draw without both classes, or two labels, of what all rows have
+                return float("nan")
             return second - first
 
         return bootstrap_interval(column_difference, len(one.labels))

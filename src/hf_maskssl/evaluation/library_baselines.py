@@ -12,7 +12,7 @@ from ..extras import missing_extra
 from .arguments import LibraryModel
 from .baselines import MAX_DENSE_NUMBERS, RawInputs, raw_tables, row_limit
 from .features import draw_indices
-from .probe import ProbeRun, score_predictions
+from .probe import ProbeRun, fit_converges, score_predictions
 
 try:
     from scipy import sparse
@@ -73,7 +73,10 @@ def library_probe(name: LibraryModel, train: RawInputs, test: RawInputs, task: s
     # Errors of a network are in units of the labels' deviation.
     mean, std = (train.labels.mean(), train.labels.std() or 1.0) if task == "regression" else (0.0, 1.0)
     labels = (train.labels - mean) / std if task == "regression" else train.labels
-    model = _model(name, task, len(train), seed).fit(inputs[0], labels)
+    # A class of one row cannot be in both parts of a hold-out.
+    rarest = len(train) if task == "regression" else int(np.unique(labels, return_counts=True)[1].min())
+    model = _model(name, task, len(train) >= FEWEST_ROWS and rarest > 1, seed)
+    converged = fit_converges(lambda: model.fit(inputs[0], labels))
     said = model.predict(inputs[1])
     outputs = None
     if task == "regression":
@@ -83,22 +86,22 @@ def library_probe(name: LibraryModel, train: RawInputs, test: RawInputs, task: s
         outputs = np.log(np.maximum(model.predict_proba(inputs[1]), np.finfo(np.float64).tiny))
     thinned = f", {len(train):,} of {num_rows:,} training rows" if len(train) < num_rows else ""
     return ProbeRun(
-        score_predictions(said, test.labels, task), said, outputs=outputs
+        score_predictions(said, test.labels, task), said, converged, outputs
     ), f"{type(model).__name__} on {what}{thinned}"
 
 
-def _model(name: LibraryModel, task: str, rows: int, seed: int) -> _Model:
+def _model(name: LibraryModel, task: str, holds_rows_out: bool, seed: int) -> _Model:
     is_regression = task == "regression"
     if name == "random_forest":
         forest = RandomForestRegressor if is_regression else RandomForestClassifier
         model: _Model = forest(random_state=seed, **FOREST)
         return model
-    holds_out = {"early_stopping": rows >= FEWEST_ROWS}
+    holds_out = {"early_stopping": holds_rows_out}
     if name == "mlp":
         model = (MLPRegressor if is_regression else MLPClassifier)(random_state=seed, **MLP | holds_out)
     else:
         boosting = HistGradientBoostingRegressor if is_regression else HistGradientBoostingClassifier
-        rounds = {} if rows >= FEWEST_ROWS else {"max_iter": 100}  # scikit-learn's own, where nothing can stop it
+        rounds = {} if holds_rows_out else {"max_iter": 100}  # scikit-learn's own, where nothing can stop it
         model = boosting(random_state=seed, **BOOSTING | holds_out | rounds)
     return model
 

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -158,7 +158,14 @@ def exact_linear_model(
             outputs, _ = _fit_exact(train.values, validation.values, targets, candidate)
             return score_predictions(targets.decode(outputs), validation.labels, task)[headline]
 
-        penalty = max(PENALTIES, key=validation_score)
+        try:
+            penalty = max(PENALTIES, key=validation_score)
+        except ValueError as error:  # such as rows of one class
+            logger.warning(
+                "The validation rows cannot choose the penalty of the linear model, which is %s: %s",
+                DEFAULT_PENALTY,
+                error,
+            )
     outputs, converged = _fit_exact(train.values, test.values, targets, penalty)
     if not converged:
         logger.warning(
@@ -357,16 +364,21 @@ def _fit_exact(train: Matrix, test: Matrix, targets: AnyTargets, penalty: float)
         # A closed form; for a sparse matrix, by conjugate gradients to scikit-learn's tolerance.
         return Ridge(alpha=penalty).fit(train, targets.encoded).predict(test), True
     model = LogisticRegression(C=1 / penalty, max_iter=EXACT_MAX_ITERATIONS)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        model.fit(train, targets.encoded)
-    for other in caught:
-        if not issubclass(other.category, ConvergenceWarning):
-            warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
-    converged = not any(issubclass(one.category, ConvergenceWarning) for one in caught)
+    converged = fit_converges(lambda: model.fit(train, targets.encoded))
     outputs = model.decision_function(test)
     # scikit-learn gives two classes one column, positive for the second.
     return (np.stack([-outputs, outputs], axis=1) if outputs.ndim == 1 else outputs), converged
+
+
+def fit_converges(fit: Callable[[], object]) -> bool:
+    """Run a fit of scikit-learn; whether its solver converged, in place of its warning. Other warnings pass."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit()
+    for other in caught:
+        if not issubclass(other.category, ConvergenceWarning):
+            warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
+    return not any(issubclass(one.category, ConvergenceWarning) for one in caught)
 
 
 def column_statistics(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

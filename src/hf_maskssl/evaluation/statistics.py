@@ -1,5 +1,6 @@
 """Confidence intervals over runs and over test rows, and the effective rank of features."""
 
+import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -14,6 +15,8 @@ except ImportError as error:
 
 RANKME_MAX_ROWS = 25_600  # the sample size Garrido et al. 2023 find sufficient
 BOOTSTRAP_RESAMPLES = 1000
+
+logger = logging.getLogger(__name__)
 RANKME_EPSILON = 1e-7  # their constant for float32 features
 Interval = dict[str, float | None]  # {"mean", "half_width"}, a cell of tables (`evaluation.reports`)
 
@@ -130,7 +133,8 @@ def bootstrap_interval(
     draws. Where a sample has several rows, such as the tokens of a text, whole samples are drawn.
 
     Args:
-        statistic: Function of sample numbers (num_samples,), with repetitions, that gives a number.
+        statistic: Function of sample numbers (num_samples,), with repetitions, that gives a number; NaN where it has none of a
+            draw, such as one without a class: the interval leaves such draws out, and a warning counts them.
         num_samples: Number of samples, 1 or more.
         confidence: Share of such intervals that cover the true value, between 0 and 1.
         seed: Seed of the 1,000 draws.
@@ -139,15 +143,19 @@ def bootstrap_interval(
         (statistic of all samples, low, high).
 
     Raises:
-        ValueError: There is no sample, or `confidence` is not between 0 and 1.
+        ValueError: There is no sample, no draw has a number, or `confidence` is not between 0 and 1.
     """
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}.")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}.")
     generator = np.random.default_rng(seed)
-    drawn = [statistic(generator.integers(0, num_samples, num_samples)) for _ in range(BOOTSTRAP_RESAMPLES)]
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    drawn = np.array([statistic(generator.integers(0, num_samples, num_samples)) for _ in range(BOOTSTRAP_RESAMPLES)])
+    if lost := int(np.isnan(drawn).sum()):
+        if lost == len(drawn):
+            raise ValueError(f"none of {lost} draws of {num_samples} samples can be scored: take more test rows")
+        logger.warning("%d of %d bootstrap draws cannot be scored and are left out", lost, len(drawn))
+    low, high = np.nanquantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(statistic(np.arange(num_samples))), float(low), float(high)
 
 

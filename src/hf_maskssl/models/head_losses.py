@@ -59,7 +59,8 @@ def sequence_classification_loss(
 def several_labels_loss(
     logits: torch.Tensor, labels: torch.Tensor, are_classes: bool, num_items: torch.Tensor | int | None = None
 ) -> torch.Tensor:
-    """Binary cross entropy, or squared error, of several tasks: the mean over the labels that are there, () in `logits`' dtype.
+    """Binary cross entropy, or squared error, of several tasks: the mean over the labels that are there, () float32 (float64
+    of float64 logits), whatever precision the model runs in.
 
     A label that is NaN is none, nor is one of -100 where labels are 0 and 1: whatever a gap holds, neither loss nor gradient
     depends on it. (MoleculeNet, Wu et al. 2018, gives missing labels the weight 0.)
@@ -72,6 +73,7 @@ def several_labels_loss(
             but those of -100. A gap of NaN it counts as well, so that the loss is smaller by the share of gaps, in every batch
             alike; gaps of -100 give the exact mean. Of values, those of -100 of this batch are added again.
     """
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     labels = labels.to(logits).reshape(logits.shape)
     is_there = ~labels.isnan()
     if are_classes:

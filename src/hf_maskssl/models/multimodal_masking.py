@@ -83,7 +83,8 @@ def _check_number(
     if total < needed:
         where = f" in rows {rows[:8]} of the batch" if rows else ""
         raise ValueError(
-            f"`num_visible_tokens` {wanted} of the configuration needs {needed} tokens, but there are only {total}{where}, of "
+            f"`num_visible_tokens` {wanted} of the configuration needs {needed} tokens"
+            f"{', as one must stay hidden' if predicts_inputs else ''}, but there are only {total}{where}, of "
             f"{[grid.name for grid in images.grids]}: lower it, give larger images or drop them."
         )
 

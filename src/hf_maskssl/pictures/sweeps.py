@@ -104,11 +104,12 @@ def _start_near_scores(axes: Axes, series: Sequence[Series]) -> None:
             axes.set_ylim(bottom=max(0.0, low - 0.3 * (high - low) - 0.02 * high))
 
 
-def draw_courses(courses: Sequence[Course], path: str | Path, title: str) -> Path:
+def draw_courses(courses: Sequence[Course], label: str, path: str | Path, title: str) -> Path:
     """Draw scores over the seconds of training, a line with its band of 95 % for each setting.
 
     Args:
         courses: The settings.
+        label: Words for the scores.
         path: PNG, PDF or SVG file to write.
         title: Title of the figure; may be empty.
 
@@ -125,7 +126,7 @@ def draw_courses(courses: Sequence[Course], path: str | Path, title: str) -> Pat
         low, high = ([mean + sign * width for mean, width in zip(means, widths, strict=True)] for sign in (-1, 1))
         axes.fill_between(course.seconds, low, high, color=color, alpha=0.2, lw=0)
     axes.set_xlabel("seconds of training", fontsize=9)
-    axes.set_ylabel("linear probe (%)", fontsize=9)
+    axes.set_ylabel(label, fontsize=9)
     axes.set_title(title, fontsize=10, wrap=True)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

@@ -117,4 +117,4 @@ def _numbers(split: Dataset, name: str) -> np.ndarray:
     column = split.select_columns([name]).with_format("arrow")[:].column(0)
     if pa.types.is_boolean(column.type):
         column = pc.cast(column, pa.int8())
-    return np.asarray(pc.cast(column, pa.float64()).to_numpy(), dtype=np.float64)
+    return np.asarray(pc.cast(column, pa.float64(), safe=False).to_numpy(), dtype=np.float64)

@@ -99,10 +99,10 @@ def read_logger(rows: Dataset, table: LoggerTable, split: str, tells: bool = Tru
         elif name in (table.time, table.group) or _is_constant(source[name], groups):
             columns[name] = source[name].take(pa.array([int(group[0]) for group in groups])).combine_chunks()
     fingerprint = Hasher.hash([rows._fingerprint, table, "logger 1"])
-    features = rows.features.copy()
-    joined = pa.table(columns)
-    found = Dataset(joined, fingerprint=fingerprint)
-    kept = {name: feature for name, feature in features.items() if name in columns and found.features[name] != feature}
+    found = Dataset(pa.table(columns), fingerprint=fingerprint)
+    kept = {
+        name: feature for name, feature in rows.features.items() if name in columns and found.features[name] != feature
+    }
     for name, feature in kept.items():
         is_mean = (
             name == table.label and table.label_rule == "mean" and not table.keeps_labels

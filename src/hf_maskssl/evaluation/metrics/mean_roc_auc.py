@@ -22,6 +22,10 @@ class MeanRocAuc(evaluate.Metric):
 
     def _compute(self, predictions: ArrayLike, references: ArrayLike) -> dict[str, float]:
         predictions, references = np.asarray(predictions), np.asarray(references)
+        if not np.isfinite(predictions).all():
+            raise ValueError(
+                f"mean_roc_auc: expected finite predictions, got {int((~np.isfinite(predictions)).sum())} others"
+            )
         scores = task_roc_aucs(predictions, references)
         if np.isnan(scores).all():
             raise ValueError(

@@ -171,7 +171,7 @@ class Baselines:
             test, _ = baselines.held_out(inputs)
             run, what = library_probe(name, inputs["train"], test, task, seed)
             scores = score_outputs(_outputs(run, task, int(data.num_labels or 0)), test.labels, task)
-            write_json(path, {"seed": seed, "scores": scores, "what": what, "converged": True})
+            write_json(path, {"seed": seed, "scores": scores, "what": what, "converged": run.converged})
         entry: JsonObject = json.loads(path.read_text(encoding="utf-8"))
         return entry
 

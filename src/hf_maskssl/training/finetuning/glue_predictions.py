@@ -49,9 +49,10 @@ class GlueTest:
     Attributes:
         words: The server's word for each class; none for values.
         sections: Name of a file -> the data section of its test set.
+        numbers: Name of a file -> the number of each row in its test set.
 
     Raises:
-        ValueError: No task of GLUE, other classes than the task's, or a test set that lacks columns, or rows of which are empty.
+        ValueError: No task of GLUE, other classes than the task's, a test set that lacks columns or rows, or rows that are empty.
         FileNotFoundError: A file that does not exist.
     """
 
@@ -70,6 +71,7 @@ class GlueTest:
             for name, split in SERVER_TASKS[task].files.items()
             if (section := _section(data, name, split))
         }
+        self.numbers: dict[str, list[int]] = {}
         missing = [name for name in SERVER_TASKS[task].files if name not in self.sections]
         if not self.sections:
             raise ValueError(
@@ -79,7 +81,9 @@ class GlueTest:
         if missing:
             logger.warning("finetuning.predict_test: data.data_files names no test set for %s: left out", missing)
         for name, section in self.sections.items():
-            left_out = read_data(section, setup.config, setup.data.processor).report.splits["train"].left_out
+            with setup.state.main_process_first():  # the others find the rows in the cache
+                left_out = read_data(section, setup.config, setup.data.processor).report.splits["train"].left_out
+            self.numbers[name] = _row_numbers(section, name)
             if left_out:
                 raise ValueError(
                     f"finetuning.predict_test: the server wants a prediction for every row of {name}, but rows are left out: "
@@ -97,15 +101,14 @@ class GlueTest:
             The files, `output_dir`/glue/NAME.tsv.
 
         Raises:
-            ValueError: Outputs that are not finite, or numbers of rows in column idx that are not 0, 1, 2, ...
+            ValueError: Outputs that are not finite.
         """
         head = trials.open_model(model)
         return [self._predict(name, section, trials, head) for name, section in self.sections.items()]
 
     def _predict(self, name: str, section: DataArguments, trials: Trials, head: torch.nn.Module) -> Path:
-        raw = read_split(section, section.train_split)
-        assert isinstance(raw, Dataset), "fine-tuning refuses streams"
-        prepared = prepare_data(section, self.setup.config, self.setup.data.processor)
+        with self.setup.state.main_process_first():
+            prepared = prepare_data(section, self.setup.config, self.setup.data.processor)
         rows: Any = prepared.train
         trainer = trials.trainer(head, Run(self.setup.args.learning_rates[0], 0), LabelUnit())
         trainer.data_collator = UnlabelledCollator(prepared.collator)
@@ -115,13 +118,25 @@ class GlueTest:
         )
         path = self.setup.folder / FOLDER / f"{name}.tsv"
         if self.setup.state.is_main_process:
-            numbers = raw[INDEX][:] if INDEX in raw.column_names else range(len(raw))
-            text = submission_text(np.asarray(output.predictions), [int(number) for number in numbers], self.words)
+            text = submission_text(np.asarray(output.predictions), self.numbers[name], self.words)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, lambda aside: aside.write_text(text, encoding="utf-8"))
-            logger.info("predictions of %d test rows in %s", len(raw), path)
+            logger.info("predictions of %d test rows in %s", len(self.numbers[name]), path)
         self.setup.state.wait_for_everyone()
         return path
+
+
+def _row_numbers(section: DataArguments, name: str) -> list[int]:
+    """The number of each row in its test set, by column idx, else by the order of the file."""
+    raw = read_split(section, section.train_split)
+    assert isinstance(raw, Dataset), "fine-tuning refuses streams"
+    numbers = [int(number) for number in (raw[INDEX][:] if INDEX in raw.column_names else range(len(raw)))]
+    if sorted(numbers) != list(range(len(numbers))):
+        raise ValueError(
+            f"finetuning.predict_test: column {INDEX!r} of {name} holds the numbers {min(numbers)} to {max(numbers)} in "
+            f"{len(numbers)} rows, expected 0 to {len(numbers) - 1}, each once: give the whole test set"
+        )
+    return numbers
 
 
 def _section(data: DataArguments, name: str, split: str) -> DataArguments | None:

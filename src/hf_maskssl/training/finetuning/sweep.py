@@ -27,6 +27,7 @@ from .arguments import FinetuningRecipe, load_finetuning_recipe
 from .baselines import Baselines
 from .console import say_end, say_start, terminal_report
 from .drawing import PICTURES, Drawing
+from .glue_predictions import FOLDER as PREDICTIONS
 from .glue_predictions import GlueTest
 from .material import material_fields, recipe_sections, with_defaults
 from .results import Run, read_runs, summarise, write_results
@@ -214,7 +215,7 @@ class Finetuner:
                 for name in ("results.json", "results.md"):
                     (self.folder / name).unlink(missing_ok=True)
                 # The runs last and at once: while they are there, their recipe says that the folder is not this one's.
-                for name in (FROM_SCRATCH, PICTURES, SCRATCH, "runs"):
+                for name in (FROM_SCRATCH, PICTURES, SCRATCH, PREDICTIONS, "runs"):
                     remove_folder(self.folder / name)
             write_json(path, material)
         self.state.wait_for_everyone()
@@ -268,6 +269,7 @@ class Finetuner:
             source = self.trials.stored_model(best)
             if self.state.is_main_process:
                 replace_folder(source, final)
+                remove_folder(self.folder / PREDICTIONS)  # of the former model
         if self.args.merge_adapter and self.state.is_main_process and is_adapter(final):
             self._merge(final)
         return best

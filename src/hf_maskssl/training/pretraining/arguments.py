@@ -68,7 +68,7 @@ class PretrainingArguments:
         logging_steps: Number of steps between two lines of the log and the trackers, which hold means over these steps.
         eval_steps: Number of steps between two validation losses; 0 means never.
         auto_mask_steps: Number of steps of the first short runs by which `model.mask_ratio: auto` chooses a ratio
-            (`training.pretraining.mask_ratio`); the later ones take twice as many, and four times.
+            (`training.pretraining.mask_ratio`); the better half of them then takes twice as many.
         eval_batches: Largest number of batches that a validation loss is taken from.
         save_steps: Number of steps between two checkpoints; 0 means one checkpoint, at the end.
         save_total_limit: Number of checkpoints to keep, beside the best one.

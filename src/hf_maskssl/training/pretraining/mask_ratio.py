@@ -25,9 +25,9 @@ from ...recipes import build_config
 from ...terminal import counted, one_voice
 from .arguments import PretrainingRecipe
 from .batches import validation_batches
-from .checkpoints import refuse_former_run
+from .checkpoints import list_checkpoints, refuse_former_run
 from .loop import Pretrainer
-from .watching import Watcher, whole_encoder
+from .watching import Watcher, whole_encoder, whole_model
 
 AUTO = "auto"
 RATIOS = (0.15, 0.3, 0.5, 0.7, 0.85)
@@ -67,16 +67,21 @@ def with_mask_ratio(recipe: PretrainingRecipe) -> PretrainingRecipe:
         return recipe
     folder = writable_folder(Path(recipe.training.output_dir), "training.output_dir")
     path = folder / CHOICE_FILE
-    if recipe.training.resume:
-        if not path.is_file():
-            raise ValueError(
-                f"model.mask_ratio: auto, but {path}, which holds the choice of the run to resume, is missing"
-            )
+    if recipe.training.resume and path.is_file():
         return _with_ratio(recipe, float(json.loads(path.read_text(encoding="utf-8"))["chosen"]))
+    if recipe.training.resume and list_checkpoints(folder):
+        raise ValueError(
+            f"model.mask_ratio: auto, but {path}, which holds the choice of the run to resume, is missing: set model.mask_ratio "
+            "to what config.json of its checkpoints says"
+        )
     refuse_former_run(folder)
+    state = PartialState()
+    if state.is_main_process:
+        remove_folder(folder / TRIALS_FOLDER)  # of a call that was stopped
+    state.wait_for_everyone()
     with one_voice(recipe.training.quiet):
         found = _halved(recipe)
-    if PartialState().is_main_process:
+    if state.is_main_process:
         remove_folder(folder / TRIALS_FOLDER)
         write_json(path, found)
     return _with_ratio(recipe, found["chosen"])
@@ -137,6 +142,7 @@ def _trial(recipe: PretrainingRecipe, ratio: float, steps: int, ratios: Sequence
         save_best=False,
         report_to=[],
         push_to_hub=False,
+        resume=False,
         quiet=True,
         json_log=False,
     )
@@ -196,19 +202,19 @@ class _Reconstruction(_Scorer):
 
     @torch.no_grad()
     def look(self, run: Pretrainer) -> dict[str, float]:
-        """The error of the held-out rows at every ratio; the weights are those of the run."""
-        weights = run.accelerator.get_state_dict(run.model)
+        """The error of the main process's held-out rows at every ratio; the weights are those of the run."""
+        trained = whole_model(run)
+        if trained is None:
+            return {}
         errors, rows_seen = torch.zeros((), dtype=torch.float64), 0
         for number, ratio in enumerate(self.ratios):
             config = build_config({**run.recipe.model, "mask_ratio": ratio})
             model: Any = AutoModelForPreTraining.from_config(config).to(run.accelerator.device).eval()
-            if weights:  # FSDP gathers them on the main process alone
-                model.load_state_dict(weights, strict=False)
+            model.load_state_dict(trained.state_dict())
             for part, (rows, batch) in enumerate(validation_batches(run.prepared, run.args, run.accelerator)):
                 run.seed(number, part)
                 outputs = model(**send_to_device(run.inputs(batch), run.accelerator.device))
                 error = (outputs.loss_parts or {}).get("reconstruction", outputs.loss)
                 errors += error.double().cpu() * rows
                 rows_seen += rows
-        mean = run.accelerator.reduce(errors / rows_seen, reduction="mean")
-        return {SCORE: -float(mean)}
+        return {SCORE: -float(errors / rows_seen)}

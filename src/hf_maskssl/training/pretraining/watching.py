@@ -146,13 +146,19 @@ def recipe_watchers(recipe: PretrainingRecipe) -> list[Watcher]:
 
 
 def whole_encoder(run: "Pretrainer") -> PreTrainedModel | None:
-    """The encoder for the main process; under FSDP a copy with all weights, which every process helps to gather."""
+    """The encoder for the main process, as `whole_model`."""
+    model = whole_model(run)
+    return None if model is None else cast(PreTrainedModel, model.base_model)
+
+
+def whole_model(run: "Pretrainer") -> PreTrainedModel | None:
+    """The model for the main process; under FSDP a copy with all weights, which every process helps to gather."""
     is_main = run.accelerator.is_main_process
     if run.accelerator.distributed_type != DistributedType.FSDP:
-        return cast(PreTrainedModel, run.bare_model.base_model) if is_main else None
+        return run.bare_model if is_main else None
     weights = run.accelerator.get_state_dict(run.model)
     if not is_main:
         return None
     copy = AutoModelForPreTraining.from_config(run.bare_model.config)
     copy.load_state_dict(weights)
-    return cast(PreTrainedModel, copy.to(run.accelerator.device).base_model)
+    return cast(PreTrainedModel, copy.to(run.accelerator.device))

@@ -48,10 +48,11 @@ def pretrain_encoder(
         notes: Further entries of the record.
 
     Returns:
-        The record, {"steps", "passes", "seconds" of training alone, "losses" {"train/NAME": mean of the last logged steps},
+        The record, {"steps", "passes", "seconds" of training (with online probes without the time
+        that they took; validation and saving count), "losses" {"train/NAME": mean of the last logged steps},
         "validation" {"validation/NAME": last value, and of several balanced tasks "validation/worst_task", the largest},
-        "loss_curve" [[step, loss], ...], "curve" [{"step", "seconds", "score"}, ...], and `notes`}; None where SIGTERM or
-        Ctrl-C stopped the run, which the same call continues.
+        "loss_curve" [[step, loss], ...], "curve" [{"step", "seconds", "name" of the score, "score"}, ...], and `notes`}; None
+        where SIGTERM or Ctrl-C stopped the run, which the same call continues.
     """
     folder = Path(recipe.training.output_dir)
     if (folder / DONE).is_file():
@@ -71,27 +72,25 @@ def pretrain_encoder(
     record: JsonObject = {
         "steps": state.step,
         "passes": state.epoch,
-        "seconds": round(state.seconds - (probe.seconds_watched or 0.0), 1),
+        "seconds": round(state.latest("seconds") or state.seconds, 1),
         "losses": _of("train/", losses),
         "validation": _with_worst_task(_of("validation/", validated), trainer.bare_model),
         "loss_curve": [
             [entry["step"], entry["train/loss"]] for entry in losses[:: max(1, len(losses) // LOSS_POINTS)]
         ],
-        "curve": [
-            {
-                "step": entry["step"],
-                "seconds": entry["seconds"],
-                "score": next(value for name, value in entry.items() if name.startswith("probe/linear_")),
-            }
-            for entry in state.history
-            if "seconds" in entry
-        ],
+        "curve": [_point(entry) for entry in state.history if "seconds" in entry],
         **(notes or {}),
     }
     for path in folder.glob("checkpoint-*"):  # the finished model lies beside them
         shutil.rmtree(path)
     write_json(folder / DONE, record)
     return record
+
+
+def _point(entry: dict[str, float]) -> JsonObject:
+    """A look of the online probe, as the curve has it."""
+    name = next(name for name in entry if name.startswith("probe/linear_"))
+    return {"step": entry["step"], "seconds": entry["seconds"], "name": name, "score": entry[name]}
 
 
 def _of(prefix: str, entries: list[dict[str, float]]) -> dict[str, float]:
@@ -105,4 +104,6 @@ def _with_worst_task(losses: dict[str, float], model: PreTrainedModel) -> dict[s
     if not losses or not isinstance(model, TaskPretraining):
         return losses
     tasks = model.balancer.tasks[: model.balancer.num_balanced]
-    return losses | {"validation/worst_task": max(losses[f"validation/{task}"] for task in tasks)}
+    # A task without a term in the validation rows has no loss.
+    found = [losses[name] for task in tasks if (name := f"validation/{task}") in losses]
+    return losses | ({"validation/worst_task": max(found)} if found else {})

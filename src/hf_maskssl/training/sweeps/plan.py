@@ -10,7 +10,7 @@ from ...data.arguments import DataArguments
 from ...evaluation.arguments import ProbeArguments
 from ...files import JsonObject, JsonView
 from ...recipes import KNOWN_SECTIONS, build_config, build_recipe, nearest, override_fields, read_yaml
-from ..digests import changed_fields, encoder_settings, portable, settings_digest
+from ..digests import changed_fields, encoder_settings, portable, settings_digest, weights_digest
 from ..finetuning.arguments import FinetuningArguments, FinetuningRecipe
 from ..finetuning.material import IMMATERIAL
 from ..finetuning.models import changed_config, choose_inputs
@@ -25,6 +25,11 @@ FINETUNING = {"model": dict, "data": DataArguments, "finetuning": FinetuningArgu
 # Where runs pre-train and fine-tune: what stands in front of a field of the second recipe's sections but `finetuning`.
 DOWNSTREAM = "finetune."
 CHECKPOINTS_OF_A_RUN = 5
+# Field -> what sets it instead.
+OWN_FIELDS = {
+    **dict.fromkeys(("training.seed", "probe.seeds", "finetuning.seeds"), "seeds"),
+    **dict.fromkeys(("training.output_dir", "finetuning.output_dir"), "--output_dir"),
+}
 LONGEST_NAME = 60  # characters of a setting in the name of its folder
 # A sweep keeps scores, not models, and compares its settings with each other.
 _QUIET_FINETUNING = {"finetuning.save_model": False, "finetuning.baselines": False, "finetuning.baseline_models": []}
@@ -80,6 +85,7 @@ def plan_runs(sweep: Sweep) -> list[SweepRun]:
             message names the setting.
         FileNotFoundError: No such recipe.
     """
+    _check_fields(sweep)
     runs = []
     for seed in sweep.seeds:
         for name in sweep.recipes:
@@ -89,6 +95,19 @@ def plan_runs(sweep: Sweep) -> list[SweepRun]:
                 except ValueError as error:
                     raise ValueError(f"{setting.name}, recipe {name}: {error}") from error
     return runs
+
+
+def _check_fields(sweep: Sweep) -> None:
+    """Refuse changes that would have no effect, and recipes that tables could not tell apart."""
+    labels = [recipe_label(recipe) for recipe in sweep.recipes]
+    if len(set(labels)) != len(labels):
+        raise ValueError(f"recipe: {sweep.recipes} have the names {labels} in tables: give their files different ones")
+    of_settings = {field for setting in sweep.settings() for field in setting.overrides}
+    for field in sorted({*sweep.common_overrides, *of_settings}):
+        if field in OWN_FIELDS:
+            raise ValueError(f"{field} is set for each run by the sweep: name {OWN_FIELDS[field]}")
+        if _is_downstream(field) and "finetune" not in sweep.verbs:
+            raise ValueError(f"{field} has no effect: the verbs {list(sweep.verbs)} do not fine-tune")
 
 
 def command_line_overrides(sweep: Sweep, words: Sequence[str]) -> JsonObject:
@@ -103,7 +122,7 @@ def command_line_overrides(sweep: Sweep, words: Sequence[str]) -> JsonObject:
         `section.field` -> value.
 
     Raises:
-        ValueError: A word that fits no field, or several.
+        ValueError: A word that fits no field, or several, or one that the grid sets.
     """
     first = sweep.recipes[0]
     if "pretrain" not in sweep.verbs:
@@ -122,6 +141,10 @@ def command_line_overrides(sweep: Sweep, words: Sequence[str]) -> JsonObject:
         found |= {
             name if name.startswith("finetuning.") else DOWNSTREAM + name: downstream[name] for name in downstream
         }
+    if without_effect := [field for field in found if field in (sweep.grid or {})]:
+        raise ValueError(
+            f"override --{without_effect[0]}: the sweep's grid sets it in every run; change the grid in a copy of the file"
+        )
     return found
 
 
@@ -130,7 +153,7 @@ def _plan(sweep: Sweep, name: str, setting: Setting, seed: int) -> SweepRun:
     if "pretrain" not in sweep.verbs:
         sections = with_overrides(read_yaml(name), {**_QUIET_FINETUNING, **overrides, "finetuning.seeds": [seed]})
         tuned = checked_finetuning(sections, name)
-        settings = _finetuning_settings(tuned) | {"checkpoint": portable(tuned.finetuning.checkpoint)}
+        settings = _finetuning_settings(tuned) | {"checkpoint": _start(tuned.finetuning.checkpoint)}
         digest = settings_digest([VERSION, sweep.verbs, settings, portable(setting.overrides)])
         return SweepRun(setting, name, seed, tuple(sweep.verbs), None, None, sections, digest, None)
     upstream = {field: value for field, value in overrides.items() if not _is_downstream(field)}
@@ -142,7 +165,12 @@ def _plan(sweep: Sweep, name: str, setting: Setting, seed: int) -> SweepRun:
         sections["training"]["save_steps"] = max(1, recipe.training.max_steps // CHECKPOINTS_OF_A_RUN)
     # What a setting changes counts even where it is a field that does not change an encoder, such as a precision.
     own = {field: value for field, value in setting.overrides.items() if field in upstream and "probe." not in field}
-    encoder = [VERSION, encoder_settings(recipe), portable(own), sweep.curve_points]
+    # The validation losses are scores of a sweep.
+    validated = [recipe.training.eval_steps, recipe.training.eval_batches]
+    if (sweep.score or "").startswith("validation/") and not recipe.training.eval_steps:
+        raise ValueError(f"score: {sweep.score} needs validation losses: set training.eval_steps above 0")
+    start = _start(recipe.training.init_from)
+    encoder = [VERSION, encoder_settings(recipe), portable(own), sweep.curve_points, validated, start]
     everything: JsonObject = {"encoder": encoder, "probe": changed_fields(recipe.probe)}
     probing = {section: sections.get(section, {}) for section in PROBING} if "probe" in sweep.verbs else None
     if (probe_recipe := dict(zip(sweep.recipes, sweep.probe_recipes, strict=True))[name]) is not None:
@@ -163,6 +191,12 @@ def _plan(sweep: Sweep, name: str, setting: Setting, seed: int) -> SweepRun:
     return SweepRun(
         setting, name, seed, tuple(sweep.verbs), sections, probing, downstream, digest, settings_digest(encoder)
     )
+
+
+def _start(checkpoint: str | None) -> list[object]:
+    """A checkpoint that runs begin with, and the hash of its weights where it lies here."""
+    is_here = checkpoint is not None and Path(checkpoint).is_dir()
+    return [portable(checkpoint), weights_digest(Path(str(checkpoint))) if is_here else None]
 
 
 def _is_downstream(field: str) -> bool:
@@ -186,7 +220,7 @@ def with_overrides(sections: JsonView, overrides: JsonView) -> JsonObject:
                 f"override {name!r}: expected section.field with a section of {list(KNOWN_SECTIONS)}"
                 f"{nearest(section, KNOWN_SECTIONS)}"
             )
-        place = changed.setdefault(section, {})
+        place = changed[section] = changed.get(section) or {}  # a section may be empty
         *within, last = field.split(".")
         for position, step in enumerate(within):
             reached = ".".join([section, *within[: position + 1]])

@@ -1,6 +1,7 @@
 """The results of a sweep: JSON, one table with the paper's numbers beside, one plot."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from ...pictures.sweeps import Course, Series, draw_courses, draw_series
 from .execute import FAILURE, RESULT, stored
 from .plan import SweepRun
 from .sweep_file import PaperNumbers, Setting, Sweep, recipe_label
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,17 +32,14 @@ class Collected:
     result: JsonView | None
 
 
-def collect(sweep: Sweep, runs: Sequence[SweepRun], output: Path) -> list[Collected]:
+def collect(runs: Sequence[SweepRun], output: Path) -> list[Collected]:
     """The results of all runs of a sweep."""
     return [Collected(run, run.folder(output), stored(run.folder(output) / RESULT)) for run in runs]
 
 
 def score_names(sweep: Sweep, collected: Sequence[Collected]) -> list[str]:
-    """The scores that the table shows, the leading one first; none as long as no run has ended.
-
-    Raises:
-        ValueError: No run has the score that the sweep asks for.
-    """
+    """The scores that the table shows, the leading one first; none as long as no run has ended. A warning names a score that the
+    sweep asks for and no run has."""
     results = [one.result for one in collected if one.result is not None]
     if not results:
         return []
@@ -48,7 +48,8 @@ def score_names(sweep: Sweep, collected: Sequence[Collected]) -> list[str]:
         return names
     known = sorted({name for result in results for name in result["scores"]})
     if sweep.score not in known:
-        raise ValueError(f"score: no run has {sweep.score!r}; expected one of {known}")
+        logger.warning("score: no run has %r, so %r leads the table; expected one of %s", sweep.score, names[0], known)
+        return names
     return [sweep.score, *(name for name in names if name != sweep.score)]
 
 
@@ -120,13 +121,14 @@ def build_table(sweep: Sweep, entries: Sequence[JsonView], names: Sequence[str])
     """The table as {"columns", "rows"}: a row for each setting.
 
     Of one recipe it has all `names` and the paired difference of the first one to the first setting; of several recipes the
-    first name alone, a column each. The paper's columns stand behind.
+    leading one of each recipe alone, a column each. The paper's columns stand behind.
     """
+    leading = leading_scores(sweep, entries, names)
     settings, paper = sweep.settings(), sweep.paper_numbers()
     several = len(sweep.recipes) > 1
     columns = [*sweep.axes]
     if several and names:
-        columns += [f"{recipe_label(recipe)}, {title_of(names[0])}" for recipe in sweep.recipes]
+        columns += [f"{recipe_label(recipe)}, {title_of(leading[recipe])}" for recipe in sweep.recipes]
     elif names:
         columns += [title_of(name) for name in names]
     has_difference = not several and bool(names) and len(settings) > 1 and len(sweep.seeds) > 1
@@ -137,7 +139,7 @@ def build_table(sweep: Sweep, entries: Sequence[JsonView], names: Sequence[str])
     for setting in settings:
         own = [entry for entry in entries if entry["setting"] == setting.name]
         shown = (
-            [entry["scores"].get(names[0]) for entry in own]
+            [entry["scores"].get(leading[entry["recipe"]]) for entry in own if names]
             if several
             else [own[0]["scores"].get(name) for name in names]
         )
@@ -150,6 +152,18 @@ def build_table(sweep: Sweep, entries: Sequence[JsonView], names: Sequence[str])
         row += [_mean_seconds(own), ended if ended == every else f"{ended} of {every}"]
         rows.append(row)
     return {"columns": columns, "rows": rows}
+
+
+def leading_scores(sweep: Sweep, entries: Sequence[JsonView], names: Sequence[str]) -> dict[str, str]:
+    """Recipe -> its leading score: the sweep's where runs have it, else the recipe's own; empty as long as no run has ended."""
+    if not names:
+        return {}
+    leading = dict.fromkeys(sweep.recipes, names[0])
+    for entry in entries:
+        for run in entry["runs"]:
+            if names[0] != sweep.score:
+                leading[entry["recipe"]] = run["headline"][0]
+    return leading
 
 
 def _difference(entries: Sequence[JsonView], own: JsonView, name: str) -> JsonObject | None:
@@ -171,11 +185,7 @@ def _mean_seconds(entries: Sequence[JsonView]) -> float | None:
 
 
 def write_report(name: str, sweep: Sweep, collected: Sequence[Collected], output: Path) -> JsonObject:
-    """Write results.json, results.md and, once a run has ended, results.png; returns the content of results.json.
-
-    Raises:
-        ValueError: No run has the score that the sweep asks for.
-    """
+    """Write results.json, results.md and, once a run has ended, results.png; returns the content of results.json."""
     names, paper = score_names(sweep, collected), sweep.paper_numbers()
     entries = summarise(sweep, collected)
     table = build_table(sweep, entries, names)
@@ -196,7 +206,7 @@ def write_report(name: str, sweep: Sweep, collected: Sequence[Collected], output
     }
     has_picture = bool(names)
     if has_picture:
-        draw(sweep, entries, names[0], output / "results.png")
+        draw(sweep, entries, leading_scores(sweep, entries, names), output / "results.png")
     text = markdown(name, sweep, results, has_picture)
     write_whole(output / "results.md", lambda aside: aside.write_text(text, encoding="utf-8"))
     write_json(output / "results.json", results)
@@ -241,13 +251,17 @@ def markdown(name: str, sweep: Sweep, results: JsonView, has_picture: bool) -> s
     return "\n".join(lines).rstrip() + "\n"
 
 
-def draw(sweep: Sweep, entries: Sequence[JsonView], score: str, path: Path) -> None:
-    """Draw curves over time where the sweep asks for them, else the leading score of each setting, beside the paper's."""
+def draw(sweep: Sweep, entries: Sequence[JsonView], leading: Mapping[str, str], path: Path) -> None:
+    """Draw curves over time where the sweep asks for them, else the leading score of each setting, beside the paper's; a panel
+    for each score."""
     if sweep.curve_points:
-        draw_courses(_courses(sweep, entries), path, sweep.title)
+        draw_courses(*_courses(sweep, entries), path, sweep.title)
         return
     settings, paper = sweep.settings(), sweep.paper_numbers()
-    panels = {title_of(score): _series(sweep, settings, entries, score)}
+    panels = {
+        title_of(score): _series([one for one in sweep.recipes if leading[one] == score], settings, entries, score)
+        for score in dict.fromkeys(leading.values())
+    }
     if paper is not None:
         panels[f"{paper.source}: {paper.what}"] = _paper_series(paper, settings)
     numbers = sweep.numbers_of_axis()
@@ -261,9 +275,11 @@ def draw(sweep: Sweep, entries: Sequence[JsonView], score: str, path: Path) -> N
     )
 
 
-def _series(sweep: Sweep, settings: Sequence[Setting], entries: Sequence[JsonView], score: str) -> list[Series]:
+def _series(
+    recipes: Sequence[str], settings: Sequence[Setting], entries: Sequence[JsonView], score: str
+) -> list[Series]:
     found = []
-    for recipe in sweep.recipes:
+    for recipe in recipes:
         own = {entry["setting"]: entry["scores"].get(score) for entry in entries if entry["recipe"] == recipe}
         found.append(Series(recipe_label(recipe), [own[setting.name] for setting in settings]))
     return found
@@ -282,17 +298,21 @@ def _paper_series(paper: PaperNumbers, settings: Sequence[Setting]) -> list[Seri
     ]
 
 
-def _courses(sweep: Sweep, entries: Sequence[JsonView]) -> list[Course]:
-    """The curve of each setting of each recipe: at each probe the mean time and the mean score over the seeds."""
+def _courses(sweep: Sweep, entries: Sequence[JsonView]) -> tuple[list[Course], str]:
+    """The curve of each setting of each recipe, at each probe the mean time and the mean score over the seeds; and the scores'
+    titles."""
     several = len(sweep.recipes) > 1
-    found = []
+    found, titles = [], []
     for entry in entries:
         curves = [run["curve"] for run in entry["runs"] if run["curve"]]
         if curves:
             points = list(zip(*curves, strict=True))
             seconds = [sum(one["seconds"] for one in point) / len(point) for point in points]
-            found_scores = (interval_of([one["score"] for one in point], 100) for point in points)
-            scores = [score for score in found_scores if score is not None]
+            score = curves[0][0]["name"]
+            titles.append(title_of(score))
+            factor = 100 if is_share(score) else 1
+            found_scores = (interval_of([one["score"] for one in point], factor) for point in points)
+            scores = [one for one in found_scores if one is not None]
             name = f"{recipe_label(entry['recipe'])}, {entry['setting']}" if several else entry["setting"]
             found.append(Course(name, seconds, scores))
-    return found
+    return found, " or ".join(dict.fromkeys(titles))

@@ -66,7 +66,7 @@ def run_sweep(
             say_end(run, output, code, f"{number} of {len(runs)}")
 
         Pool(output, sweep.curve_points, workers, on_end).run(missing)
-        collected = collect(sweep, runs, output)
+        collected = collect(runs, output)
         results = write_report(name, sweep, collected, output)
         return Ended(results, failures(collected), sum(one.result is None for one in collected))
 

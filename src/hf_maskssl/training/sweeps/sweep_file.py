@@ -14,7 +14,6 @@ from ...files import JsonObject, JsonView
 from ...recipes import RecipeLoader, build_section, find_packaged, names_in, nearest, yaml_reason
 
 Verb = Literal["pretrain", "probe", "finetune"]
-ENDINGS = (".yaml", ".yml")
 CASE_NAME = "name"
 
 
@@ -208,7 +207,7 @@ def recipe_label(recipe: str) -> str:
 
 def value_words(value: object) -> str:
     """A value as a table shows it: words as they are, everything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def sweep_folder() -> Path:
@@ -317,3 +316,5 @@ def _check_cases(cases: list[JsonObject] | None) -> None:
         if name in names:
             raise ValueError(f"cases[{position}].name: {name!r} is there twice; name them apart")
         names.append(name)
+        if wrong := [field for field in case if not isinstance(field, str)]:
+            raise ValueError(f"cases[{position}]: expected section.field as the name of a field, got {wrong[0]!r}")
