@@ -99,19 +99,22 @@ def read_logger(rows: Dataset, table: LoggerTable, split: str, tells: bool = Tru
         elif name in (table.time, table.group) or _is_constant(source[name], groups):
             columns[name] = source[name].take(pa.array([int(group[0]) for group in groups])).combine_chunks()
     fingerprint = Hasher.hash([rows._fingerprint, table, "logger 1"])
-    found = Dataset(pa.table(columns), fingerprint=fingerprint)
-    kept = {
-        name: feature for name, feature in rows.features.items() if name in columns and found.features[name] != feature
-    }
-    for name, feature in kept.items():
-        is_mean = (
-            name == table.label and table.label_rule == "mean" and not table.keeps_labels
-        )  # of whole numbers a fraction
-        if name not in channels and not is_mean:  # such as the names of classes
-            is_kept = name == table.label and table.keeps_labels
-            found = found.cast_column(name, LargeList(feature) if is_kept else feature)
+    found = _with_former_types(Dataset(pa.table(columns), fingerprint=fingerprint), rows, table)
     if tells:
         _tell(found, table, period, split)
+    return found
+
+
+def _with_former_types(found: Dataset, rows: Dataset, table: LoggerTable) -> Dataset:
+    """The joined rows with the types that columns had, such as the names of classes."""
+    for name, feature in rows.features.items():
+        if name not in found.column_names or name in table.channels or found.features[name] == feature:
+            continue
+        if name == table.label and table.keeps_labels:
+            feature = LargeList(feature)
+        elif name == table.label and table.label_rule == "mean":
+            continue  # of whole numbers it is a fraction
+        found = found.cast_column(name, feature)
     return found
 
 
