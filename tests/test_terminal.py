@@ -57,7 +57,11 @@ def test_bars_of_libraries_are_silent_and_come_back() -> None:
     assert transformers_logging.is_progress_bar_enabled() and datasets.are_progress_bars_disabled() == before
 
 
-def test_warnings_of_transformers_stand_above_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("propagates", [False, True], ids=["as_installed", "where_ci_is_set"])
+def test_warnings_of_transformers_stand_above_the_line(propagates: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = logging.getLogger("transformers")
+    monkeypatch.setattr(library, "propagate", propagates)
+    handlers = list(library.handlers)
     root, handler = logging.getLogger(), TerminalHandler()
     with screen_of(monkeypatch) as screen:
         root.addHandler(handler)
@@ -67,7 +71,7 @@ def test_warnings_of_transformers_stand_above_the_line(monkeypatch: pytest.Monke
         finally:
             root.removeHandler(handler)
     assert screen.lines() == ["what transformers warns of"]
-    assert not logging.getLogger("transformers").propagate and logging.getLogger("transformers").handlers
+    assert library.propagate == propagates and library.handlers == handlers and handlers
 
 
 def test_one_logger_is_silenced_but_for_errors(caplog: pytest.LogCaptureFixture) -> None:

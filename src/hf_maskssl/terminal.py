@@ -130,8 +130,10 @@ def one_voice(quiet: bool = False) -> Iterator[None]:
     transformers_logging.disable_progress_bar()
     datasets.disable_progress_bars()
     # Its warnings would break the line that moves: they go to the root's handler, where that is a script's.
-    is_taken = _has_terminal_handler() and not logging.getLogger("transformers").propagate
-    if is_taken:
+    # Both are put back as they were: where CI is set, transformers leaves its handler on and propagates, too.
+    transformers_logger = logging.getLogger("transformers")
+    handlers, propagates = list(transformers_logger.handlers), transformers_logger.propagate
+    if _has_terminal_handler():
         transformers_logging.disable_default_handler()
         transformers_logging.enable_propagation()
     VOICE.is_quiet = quiet or VOICE.is_quiet
@@ -144,9 +146,7 @@ def one_voice(quiet: bool = False) -> Iterator[None]:
             transformers_logging.enable_progress_bar()
         if had_bars[1]:
             datasets.enable_progress_bars()
-        if is_taken:
-            transformers_logging.enable_default_handler()
-            transformers_logging.disable_propagation()
+        transformers_logger.handlers, transformers_logger.propagate = handlers, propagates
         if quiet:
             package.setLevel(level)
         VOICE.is_quiet, VOICE.shares_rows = before
