@@ -23,6 +23,11 @@ NEEDED: dict[str, dict[str, Any]] = {
     "spectrogram": {"sampling_rate": 8000},
     "vision_language": {"text_column": "t"},
     "masked_text": {"tokenizer": "t"},
+    "unified": {
+        "input_column": None,
+        "source": "parts",
+        "parts": {"one": {"source": "digits"}, "other": {"source": "digits"}},
+    },
     "multimodal": {"task": "depth_estimation", "label_column": "d", "input_column": {"rgb": "rgb"}},
 }
 SECTIONS: dict[str, tuple[type, dict[str, Any]]] = {

@@ -92,7 +92,7 @@ READY |= {"secondary_structure", "fluorescence", "clothing64", "mixed_own_data"}
 READY |= {"sma_higgs_shared", "sma_smiles_corpus", "sma_protein_corpus", "sma_brown", "sma_clothing64", "sma_own_data"}
 READY |= {"sma_digits"}
 READY |= {"captioned_scenes", "captioned_scenes_mismatch", "captioned_scenes_questions"}
-READY |= {"multimae_scenes", "multimae_own_data", "multimae_add_modality"}
+READY |= {"unified", "multimae_scenes", "multimae_own_data", "multimae_add_modality"}
 READY |= {"pos_bert_wikibooks", "pos_bert_brown", "pos_bert_pydoc", "pos_bert_own_data"}
 # Overrides that recipes name in their heads, such as those of random masking.
 OVERRIDES = re.compile(r"((?:--\w+ (?:\"[^\"]*\"|[\w\-]+(?:\.\d+)?) ?)+)")
@@ -320,6 +320,12 @@ def shrink(model: dict[str, Any]) -> dict[str, Any]:
         return shrink_sma(model)
     if model["model_type"] == "multimae":
         return shrink_multimae(model)
+    if model["model_type"] == "unified":
+        parts = {name: {**model["shared"], **part} for name, part in model["parts"].items()}
+        small_parts = {name: shrink({"model_type": "metamae", **part}) for name, part in parts.items()}
+        for part in small_parts.values():
+            del part["model_type"]
+        return model | {"shared": {}, "parts": small_parts}
     small = copy.deepcopy(model)
     if model["model_type"] == "pos_minimax_bert":
         return small | {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
@@ -334,7 +340,7 @@ def shrink(model: dict[str, Any]) -> dict[str, Any]:
         small["series_length"] = min(small["series_length"], 12 * patch)
     if "max_position_embeddings" in small:
         small["max_position_embeddings"] = min(small["max_position_embeddings"], 24)
-    if small.get("vocab_size", 0) > 100:
+    if small.get("vocab_size", 0) > 300:  # those of the built-in tokenizers are smaller
         small["vocab_size"] = len(string.ascii_letters) + 4  # of the tokenizer that `write_raw_data` builds
     return small
 
@@ -366,6 +372,9 @@ def write_raw_data(args: DataArguments, config: Any, folder: Path) -> DataArgume
     """Files with the recipe's columns and splits in its own format (Hub sets: Parquet); the section, pointed there."""
     if args.source == "digits":
         return args
+    if parts := args.sections():
+        written = {name: write_raw_data(part, config.part_config(name), folder) for name, part in parts.items()}
+        return dataclasses.replace(args, parts={name: dataclasses.asdict(part) for name, part in written.items()})
     if args.source == "pydoc":
         return dataclasses.replace(args, max_train_samples=ROWS, max_validation_samples=2)
     if args.source in ("scenes", "captioned_scenes"):

@@ -21,6 +21,7 @@ _CONFIGURATIONS = {
     "sma": "SMAConfig",
     "multimae": "MultiMAEConfig",
     "pos_minimax_bert": "PoSMinimaxBertConfig",
+    "unified": "UnifiedConfig",
 }
 
 # Public name -> the module that defines it; imported on first use.
@@ -54,6 +55,9 @@ _PUBLIC = {
     "PoSMinimaxBertForTokenClassification": "models.modeling_pos_minimax_bert",
     "PoSMinimaxBertForQuestionAnswering": "models.modeling_pos_minimax_bert",
     "PoSMinimaxBertForMultipleChoice": "models.modeling_pos_minimax_bert",
+    "UnifiedConfig": "models.configuration_unified",
+    "UnifiedModel": "models.modeling_unified",
+    "UnifiedForPretraining": "models.modeling_unified",
     "SeriesFeatureExtractor": "models.feature_extraction_series",
     "SpectrogramFeatureExtractor": "models.feature_extraction_spectrogram",
     "ArrayImageProcessor": "models.image_processing_array",

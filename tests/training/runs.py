@@ -77,10 +77,10 @@ def make_recipe(
     **training: Any,
 ) -> PretrainingRecipe:
     """A recipe of MetaMAE on a few digits, with these changes; `model` stands alone when it names its type."""
-    model = model or {}
+    model, data = model or {}, data or {}
     return PretrainingRecipe(
         model=model if "model_type" in model else MODEL | model,
-        data=data_arguments(**(DATA | (data or {}))),
+        data=data_arguments(**(data if "parts" in data else DATA | data)),
         probe=ProbeArguments(**(probe or {})),
         training=PretrainingArguments(**(TRAINING | {"output_dir": str(output_dir)} | training)),
     )
@@ -165,6 +165,22 @@ def write_mixed(path: Path) -> dict[str, Any]:
     table.assign(label=np.arange(42) % 2).to_csv(path, index=False)
     found = {"source": "csv", "data_files": str(path), "kind": "tabular", "label_column": "label", "scale": 1.0}
     return {**found, "category_columns": ["b", "d", "e"]}
+
+
+UNIFIED_MODEL: dict[str, Any] = {
+    "model_type": "unified",
+    "shared": tiny_models.SIZES["metamae"] | {"mask_ratio": 0.5},
+    "parts": {
+        "digits": {"modality": "image", "image_size": [8, 8], "num_channels": 1, "patch_size": [2, 2]},
+        "table": {"modality": "series", "series_length": 6, "num_channels": 1, "patch_size": 1},
+    },
+}
+
+
+def unified_data(table: dict[str, Any]) -> dict[str, Any]:
+    """The data section of `UNIFIED_MODEL`: 42 digits, and a table of fewer rows."""
+    parts = {"digits": DATA | LABELLED, "table": table | {"input_column": list("abcdef"), "label_column": None}}
+    return {"source": "parts", "kind": "unified", "parts": parts}
 
 
 def write_long(path: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The fields of a recipe's `data` section that all kinds of rows share."""
 
+import dataclasses
 import os
 import re
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ if TYPE_CHECKING:  # datasets takes long to import
     from .tables.sources import AnyDataset
 
 LOCAL_SOURCES = ("parquet", "csv", "json", "text", "numpy", "imagefolder", "audiofolder")
+# The source of rows that join those of several data sections.
+PARTS = "parts"
 
 Task = Literal[
     "classification",
@@ -304,6 +307,14 @@ class DataArguments(ChosenSection):
         if not self.label_column or len(set(self.label_column)) != len(self.label_column):
             raise ValueError(f"data.label_column: expected different columns, at least one, got {self.label_column}")
 
+    def sections(self) -> "dict[str, DataArguments]":
+        """Name -> data section of each part, of a kind whose rows join those of others; else nothing."""
+        return {}
+
+    def with_few_rows(self, most: int) -> "DataArguments":
+        """The arguments with at most that many training rows."""
+        return dataclasses.replace(self, max_train_samples=min(most, self.max_train_samples or most))
+
     def target_columns(self) -> list[str]:
         """The columns whose values the task is to predict: those that `label_column` names; empty for None."""
         return [self.label_column] if isinstance(self.label_column, str) else list(self.label_column or [])
@@ -423,7 +434,7 @@ def data_arguments(source: str = "digits", **values: object) -> Any:
 
 def is_hub_name(source: str) -> bool:
     """Whether a `data.source`, or a checkpoint, is named as on the Hub and is no file of this machine."""
-    is_local = source in (*SOURCES, *LOCAL_SOURCES, "multimodal_folder") or Path(source).exists()
+    is_local = source in (*SOURCES, *LOCAL_SOURCES, "multimodal_folder", PARTS) or Path(source).exists()
     return not is_local and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source) is not None and not source.startswith(".")
 
 

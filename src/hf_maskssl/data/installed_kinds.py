@@ -10,6 +10,7 @@ from .kinds.tokens import TokensKind
 from .kinds.vision_language import VisionLanguageKind
 from .masked_text.kind import MaskedTextKind
 from .multimodal.kind import MultimodalKind
+from .unified.kind import UnifiedKind
 
 ENTRY_POINTS = "hf_maskssl.kinds"
 
@@ -23,6 +24,7 @@ OWN_KINDS = (
     VisionLanguageKind(),
     MultimodalKind(),
     MaskedTextKind(),
+    UnifiedKind(),
 )
 
 

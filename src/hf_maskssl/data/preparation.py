@@ -19,8 +19,11 @@ from .tables.empty_rows import check_text
 from .tables.labels import LabelSpace, complete_classes, describe_split, refuse_missing_labels
 from .tables.preparing import PreparedSplit, RawSplit
 from .tables.report import DataReport
+from .tables.rows import ChosenRows
 from .tables.sources import AnyDataset
 from .tables.splits import read_splits
+from .unified.arguments import errors_of_part
+from .unified.rows import UnifiedCollator, UnifiedRows
 
 logger = logging.getLogger(__name__)
 
@@ -42,11 +45,12 @@ class PreparedData:
         not_inputs: Keys of a batch that are no inputs of the model in pre-training.
         report: Counts of the rows and columns that are used and left out.
         statistics: Names of what kept the statistics of a former checkpoint, and of what was measured; None without one.
+        parts: Name of a part -> its data, of several kinds at once, each row of which has a row of every part; else nothing.
     """
 
-    train: PreparedSplit | MaskedTextRows
-    validation: PreparedSplit | MaskedTextRows | None
-    test: PreparedSplit | MaskedTextRows | None
+    train: PreparedSplit | MaskedTextRows | UnifiedRows
+    validation: PreparedSplit | MaskedTextRows | UnifiedRows | None
+    test: PreparedSplit | MaskedTextRows | UnifiedRows | None
     processor: Processor
     collator: BatchCollator
     task: Task | None
@@ -55,6 +59,7 @@ class PreparedData:
     not_inputs: tuple[str, ...] = ("index", "labels")
     report: DataReport = field(default_factory=DataReport)
     statistics: KeptStatistics | None = None
+    parts: dict[str, "PreparedData"] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class RawData:
 
     Attributes:
         args: The recipe's data section, completed.
-        splits: Name of a split -> its rows.
+        splits: Name of a split -> its rows; none of data that have parts.
         labels: Kind of the labels; None without.
         report: Counts of the rows and columns that are used and left out.
     """
@@ -93,6 +98,12 @@ def read_data(
     """
     kind = find_kind(args.kind)
     kind.check_model(args, config, complete)
+    if parts := kind.parts(args, config):
+        reports = {}
+        for name, (section, part) in parts.items():
+            with errors_of_part(name):
+                reports[name] = read_data(section, part, complete=complete).report
+        return RawData(args, {}, None, DataReport.joined(args.source, args.kind, reports))
     if require_labels and args.label_column is None:
         raise ValueError("data.label_column: labels are needed here; name the column that holds them")
     args = kind.completed(args, config, complete)
@@ -164,9 +175,16 @@ def prepare_data(
         FileNotFoundError: A file or data set that does not exist.
         TaggerDataError: The tagger's data is not there.
     """
+    kind = find_kind(args.kind)
+    kind.check_model(args, config, complete)
+    if parts := kind.parts(args, config):
+        joined = {}
+        for name, (section, part) in parts.items():
+            with errors_of_part(name):
+                joined[name] = prepare_data(section, part, complete=complete)
+        return _joined(args, joined, kind.not_inputs)
     raw = read_data(args, config, processor, require_labels, complete)
     args, splits, labels = raw.args, raw.splits, raw.labels
-    kind = find_kind(args.kind)
     train = splits["train"].rows
     statistics = None
     if processor is None:
@@ -189,6 +207,41 @@ def prepare_data(
         not_inputs=kind.not_inputs,
         report=raw.report,
         statistics=statistics,
+    )
+
+
+def _joined(args: DataArguments, parts: dict[str, PreparedData], not_inputs: tuple[str, ...]) -> PreparedData:
+    """The data of several parts as one.
+
+    Raises:
+        ValueError: Some parts have a validation split, and others have none.
+    """
+    held_out = [name for name, part in parts.items() if part.validation is not None]
+    if held_out and len(held_out) < len(parts):
+        raise ValueError(
+            f"data.parts: {', '.join(held_out)} have validation rows, {', '.join(sorted(parts.keys() - held_out))} have none: "
+            "give every part validation_split or validation_fraction, or none"
+        )
+    train = {name: part.train for name, part in parts.items() if isinstance(part.train, ChosenRows)}
+    validation = {name: part.validation for name, part in parts.items() if isinstance(part.validation, ChosenRows)}
+    others = [name for name in parts if name not in train]
+    if others:
+        raise ValueError(f"data.parts.{others[0]}.kind: expected a kind whose rows have numbers, got {args.kind!r}")
+    return PreparedData(
+        train=UnifiedRows(train),
+        validation=UnifiedRows(validation) if validation else None,
+        test=None,
+        processor=None,
+        collator=UnifiedCollator(
+            {name: part.collator for name, part in parts.items()},
+            {name: part.not_inputs for name, part in parts.items()},
+        ),
+        task=None,
+        num_labels=None,
+        label_names=None,
+        not_inputs=not_inputs,
+        report=DataReport.joined(args.source, args.kind, {name: part.report for name, part in parts.items()}),
+        parts=parts,
     )
 
 

@@ -122,6 +122,11 @@ def kind_of(config: PreTrainedConfig, processor: Processor, name: str) -> str:
     for kind in KINDS.values():
         if kind.reads(config, processor):
             return kind.name
+    if parts := optional_fields.part_names(config):
+        raise ValueError(
+            f"MODEL {name!r}: expected a model of one kind of data, got one with the parts {', '.join(parts)}: give the folder "
+            f"of one of them, {name}/{parts[0]}"
+        )
     modality = optional_fields.modality(config)
     if modality not in {kind.modality for kind in KINDS.values()}:
         raise ValueError(

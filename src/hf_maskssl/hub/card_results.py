@@ -49,7 +49,10 @@ def pipeline_of(kind: str, task: str) -> str | None:
 
 
 def source_name(data: DataArguments) -> str:
-    """The data set's name in titles."""
+    """The data set's name in titles; of several, those of all."""
+    if parts := data.sections():
+        *names, last = (source_name(part) for part in parts.values())
+        return f"{', '.join(names)} and {last}"
     if data.builtin is not None:
         return data.builtin.title
     if is_hub_name(data.source):

@@ -21,7 +21,7 @@ from ..data.arguments import DataArguments, checkpoint_name, is_hub_name
 from ..data.tables.report import REPORT_FILE, share_words
 from ..evaluation.reports import markdown_table
 from ..methods import Description, find_method
-from ..methods.optional_fields import word_tasks
+from ..methods.optional_fields import modality, word_tasks
 from ..models.configuration_pos_minimax_bert import NEXT_SENTENCE
 from ..pictures.curves import draw_curves
 from ..recipes import build_config
@@ -77,9 +77,10 @@ def write_model_card(folder: Path, recipe: PretrainingRecipe, state: RunState) -
         ("Limitations", _limitations(recipe, state)),
         ("Citation", method.citation),
     ]
-    kinds = dict.fromkeys([config.modality, data.kind])
+    kinds = dict.fromkeys([modality(config) or data.kind, data.kind])
+    sources = list(data.sections().values()) or [data]
     header = _header(
-        config, list(kinds), data.source if is_hub_name(data.source) else None, online_results(recipe, state)
+        config, list(kinds), [one.source for one in sources if is_hub_name(one.source)], online_results(recipe, state)
     )
     header["widget"] = widget_examples(folder, config, data) or None
     if recipe.training.init_from is not None and is_hub_name(recipe.training.init_from):
@@ -202,7 +203,7 @@ def _save(folder: Path, header: ModelCardData, title: str, introduction: str, se
 
 
 def _header(
-    config: PreTrainedConfig, kinds: list[str], datasets: str | None = None, results: Sequence[EvalResult] = ()
+    config: PreTrainedConfig, kinds: list[str], datasets: Sequence[str] = (), results: Sequence[EvalResult] = ()
 ) -> ModelCardData:
     method = "masked-language-modeling" if fills_masks(config) else "masked-autoencoder"
     tags = ["self-supervised", method, "feature-extraction", config.model_type, *kinds]
@@ -210,7 +211,7 @@ def _header(
         library_name="transformers",
         pipeline_tag="fill-mask" if fills_masks(config) else "feature-extraction",
         tags=[tag.replace("_", "-") for tag in tags],
-        datasets=datasets,
+        datasets=datasets[0] if len(datasets) == 1 else list(datasets) or None,
         model_name=PLACEHOLDER if results else None,
         eval_results=list(results) or None,
     )
@@ -227,7 +228,7 @@ def _introduction(method: Description, config: PreTrainedConfig) -> str:
         f"`AutoModel` gives the encoder ({encoder:,} parameters), `AutoModelForPreTraining` the whole pre-training "
         f"model ({everything:,} parameters)"
         + (", `AutoModelForMaskedLM` what fills masks" if fills_masks(config) else "")
-        + f"; {', '.join(heads)} put a new head on the encoder, to be fine-tuned."
+        + (f"; {', '.join(heads)} put a new head on the encoder, to be fine-tuned." if heads else ".")
     )
 
 

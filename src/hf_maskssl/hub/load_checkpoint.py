@@ -55,14 +55,14 @@ def main() -> None:
 
 
 def arguments_of(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """A file's tensors as arguments; `inputs.NAME` is the entry NAME of the argument `inputs`."""
+    """A file's tensors as arguments; `inputs.NAME` is the entry NAME of the argument `inputs`, which may have entries, too."""
     arguments: dict[str, Any] = {}
     for name, value in tensors.items():
-        argument, dot, entry = name.partition(".")
-        if dot:
-            arguments.setdefault(argument, {})[entry] = value
-        else:
-            arguments[argument] = value
+        *tables, last = name.split(".")
+        entries = arguments
+        for table in tables:
+            entries = entries.setdefault(table, {})
+        entries[last] = value
     return arguments
 
 

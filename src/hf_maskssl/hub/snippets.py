@@ -41,6 +41,8 @@ def loading_snippets(
         data: Data section of the recipe, for an example text; None where it is unknown.
         task: Task of a fine-tuned model, which gives logits; None for an encoder, which gives features.
     """
+    if data is not None and (parts := find_kind(data.kind).parts(data, config)):
+        return [snippet for name, part in parts.items() for snippet in _of_part(folder, name, *part, repository)]
     processor = load_processor(folder)
     example = _example(processor, config, data, task)
     snippets = [
@@ -55,6 +57,17 @@ def loading_snippets(
     ):
         snippets.append((FILL_MASK, _fill_mask(repository, processor.mask_token)))
     return snippets
+
+
+def _of_part(
+    folder: Path, name: str, data: DataArguments, config: PreTrainedConfig, repository: str
+) -> list[tuple[str, str]]:
+    """The snippets of one part of a model, which lies in a folder of its name below the model's."""
+    place = f'from_pretrained("{repository}"'
+    return [
+        (f"{name.capitalize()}: {title[0].lower()}{title[1:]}", code.replace(place, f'{place}, subfolder="{name}"'))
+        for title, code in loading_snippets(folder / name, config, repository, data)
+    ]
 
 
 def widget_examples(

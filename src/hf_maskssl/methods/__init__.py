@@ -7,7 +7,7 @@ from ..models.feature_extraction_series import SeriesFeatureExtractor
 from ..models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from ..models.image_processing_array import ArrayImageProcessor
 from ..models.image_processing_multimae import MultiMAEImageProcessor
-from . import metamae, multimae, pos_minimax_bert, sma
+from . import metamae, multimae, pos_minimax_bert, sma, unified
 from .record import (
     METHODS,
     Description,
@@ -18,7 +18,7 @@ from .record import (
     register_processor,
 )
 
-BUILT_IN = (metamae.METHOD, sma.METHOD, multimae.METHOD, pos_minimax_bert.METHOD)
+BUILT_IN = (metamae.METHOD, sma.METHOD, multimae.METHOD, pos_minimax_bert.METHOD, unified.METHOD)
 # Processors of a kind of data, which several methods may have.
 PROCESSORS = (SeriesFeatureExtractor, SpectrogramFeatureExtractor, ArrayImageProcessor, MultiMAEImageProcessor)
 

@@ -14,6 +14,11 @@ def modality(config: PreTrainedConfig) -> str | None:
     return _said(config, "modality", None)
 
 
+def part_names(config: PreTrainedConfig) -> list[str]:
+    """Names of the parts of a model of several kinds of data; empty for all others."""
+    return list(_said(config, "part_names", []))
+
+
 def takes_channels_last(config: PreTrainedConfig) -> bool:
     """Whether a model takes series as (B, T, C), each step a token, rather than (B, C, T)."""
     return bool(_said(config, "channels_last", False))

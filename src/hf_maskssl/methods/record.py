@@ -69,7 +69,7 @@ class Method:
             returns `loss`) are needed, the others are heads.
         describe: Function that gives the description of a configuration for cards: name, paper and citation.
         example_inputs: Function that gives a small batch for an encoder of a configuration, by argument; `inputs.NAME` is
-            the entry NAME of the argument `inputs`. Published folders are checked with it.
+            the entry NAME of the argument `inputs`, and so on for entries of entries. Published folders are checked with it.
         processor_classes: Feature extractors and image processors that only this method has.
         converter: Name, `module:function`, of the function that converts the authors' checkpoint, None without one.
         weight_meaning: Function that gives, of a configuration and the name of a weight of the pre-training model, what its

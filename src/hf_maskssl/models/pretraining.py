@@ -37,6 +37,11 @@ class MaskedPretraining:
         """The reason why the model predicts nothing of its input, to draw or to fill holes with; None where it does."""
         return None
 
+    @property
+    def parts(self) -> dict[str, PreTrainedModel]:
+        """Name -> pre-training model of each part, of a model that has several; each is saved in a folder of its own, too."""
+        return {}
+
     def set_training_progress(self, fraction: float) -> None:
         """Take note, before each step, of the share of training that is done, for an objective that changes over training.
 

@@ -65,6 +65,9 @@ def weights_digest(checkpoint: Path) -> str:
 
 def split_digests(data: PreparedData) -> dict[str, str]:
     """`rows_digest` of the splits that pre-training reads; none of a stream, which is known by reading it alone."""
+    if data.parts:
+        found = {part: split_digests(rows) for part, rows in data.parts.items()}
+        return {f"{part}/{name}": digest for part, digests in found.items() for name, digest in digests.items()}
     splits = {"train": data.train, "validation": data.validation}
     known = {
         name: split for name, split in splits.items() if split is not None and not isinstance(split, IterableDataset)

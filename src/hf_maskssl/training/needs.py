@@ -185,9 +185,8 @@ def _describe_finetuning(recipe: FinetuningRecipe, steps: int) -> Description:
 
 def _few_rows(data: DataArguments, rows: int) -> DataArguments:
     """The data section with no more training rows than some steps take."""
-    joins = isinstance(data, TokenArguments | MaskedTextArguments)
-    most = max(FEWEST_ROWS, rows * (TEXTS_OF_A_SEQUENCE if joins else 1))
-    return dataclasses.replace(data, max_train_samples=min(most, data.max_train_samples or most))
+    joins = any(isinstance(part, TokenArguments | MaskedTextArguments) for part in (data, *data.sections().values()))
+    return data.with_few_rows(max(FEWEST_ROWS, rows * (TEXTS_OF_A_SEQUENCE if joins else 1)))
 
 
 def _model_words(config: PreTrainedConfig, model: torch.nn.Module) -> str:

@@ -94,6 +94,15 @@ class DataReport:
     categories: dict[str, int] = field(default_factory=dict)
     files_left_out: dict[str, int] = field(default_factory=dict)
 
+    @classmethod
+    def joined(cls, source: str, kind: str, reports: "Mapping[str, DataReport]") -> "DataReport":
+        """What is left of several data sets, whose splits are called `NAME/SPLIT`; and "train", with the rows of the longest."""
+        whole = cls(source, kind)
+        for part, report in reports.items():
+            whole.splits |= {f"{part}/{name}": split for name, split in report.splits.items()}
+        whole.splits["train"] = SplitReport(max(report.splits["train"].rows or 0 for report in reports.values()))
+        return whole
+
     def leave_out(self, split: str, rows: int, reason: str) -> None:
         """Count rows that are left out of a split."""
         if rows:

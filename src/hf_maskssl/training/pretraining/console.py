@@ -58,7 +58,7 @@ def say_values(run: "Pretrainer", values: Mapping[str, float]) -> None:
 
 def say_look(run: "Pretrainer", values: Mapping[str, float]) -> None:
     """Say what a watcher has seen, beside what it saw before the first step."""
-    shown = [name for name in values if not _is_part(name) and name != RANKME]
+    shown = [name for name in values if not _is_part(name) and not is_rankme(name)]
     if not shown:
         return
     untrained = run.state.history[0] if run.state.history and run.state.history[0]["step"] == 0 else {}
@@ -104,9 +104,11 @@ def say_end(run: "Pretrainer") -> None:
     if drawn:
         logger.info("pictures: %s (%s)", pictures, counted(len(drawn), "file"))
     logger.info("next:")
-    held_out = run.prepared.validation is not None or run.prepared.test is not None
-    for command in next_commands(folder, can_probe=held_out and run.prepared.task is not None):
-        logger.info("%s", command)
+    parts = run.prepared.parts or {"": run.prepared}
+    for name, part in parts.items():
+        held_out = part.validation is not None or part.test is not None
+        for command in next_commands(folder / name, can_probe=held_out and part.task is not None):
+            logger.info("%s", command)
     if run.args.json_log:
         score = {} if best is None else {"best_loss": best[0], "best_step": best[1]}
         say_json("end", {"step": state.step, "seconds": state.seconds, "output_dir": str(folder), **score})
@@ -142,11 +144,20 @@ def title(name: str) -> str:
 
     The probes' metric is one, so that of the second goes without saying.
     """
+    section, _, rest = name.partition("/")
+    if section == "probe" and "/" in rest:  # of one part
+        part, _, score = rest.partition("/")
+        return f"{part} {title(f'probe/{score}')}"
     if name == RANKME:
         return "RankMe"
     if name.startswith("probe/knn_"):
         return "kNN"
     return name.removeprefix("probe/").replace("/", " ").replace("linear_", "linear ")
+
+
+def is_rankme(name: str) -> bool:
+    """Whether a logged value is RankMe, of the features of the model or of one of its parts."""
+    return name.startswith("probe/") and name.endswith(RANKME.removeprefix("probe"))
 
 
 def number(value: float) -> str:

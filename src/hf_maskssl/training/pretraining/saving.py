@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import shutil
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from accelerate.utils import broadcast_object_list
 from torch.distributed.tensor import DTensor
 
 from ...files import incomplete_folder, write_json
+from .arguments import effective_recipe
 from .checkpoints import (
     BEST,
     MANIFEST,
@@ -23,6 +25,8 @@ from .checkpoints import (
     seal,
     thin_out,
 )
+from .console import RECIPE_FILE
+from .parts import split_run
 from .state import NonFiniteLossError
 
 if TYPE_CHECKING:
@@ -70,14 +74,22 @@ def _check_weights(run: "Pretrainer") -> None:
 
 
 def _save_model(run: "Pretrainer", folder: Path) -> None:
-    """Write model and processor by `save_pretrained`, and the card."""
+    """Write model and processor by `save_pretrained`, and the card; those of parts into folders of their names."""
     state_dict = run.accelerator.get_state_dict(run.model)
     if not run.accelerator.is_main_process:
         return
-    run.bare_model.save_pretrained(folder, state_dict=state_dict)
+    run.bare_model.save_pretrained(folder, state_dict=dict(state_dict))  # it takes out what is there twice
     if run.prepared.processor is not None:
         run.prepared.processor.save_pretrained(folder)
-    if run.write_card is not None:
+    for part in split_run(run.recipe, run.state, run.bare_model, run.prepared, state_dict):
+        part.model.save_pretrained(folder / part.name, state_dict=part.weights)
+        if part.processor is not None:
+            part.processor.save_pretrained(folder / part.name)
+        text = effective_recipe(part.recipe)
+        (folder / part.name / RECIPE_FILE).write_text(text, encoding="utf-8")
+        if run.write_card is not None:
+            run.write_card(folder / part.name, part.recipe, part.state)
+    if run.write_card is not None:  # last, since it looks at what was saved
         run.write_card(folder, run.recipe, run.state)
 
 
@@ -87,7 +99,10 @@ def finish(run: "Pretrainer") -> None:
     save(run)
     if run.accelerator.is_main_process and not run.state.interrupted:
         last = checkpoint_folder(run.output_dir, run.state.step)
-        replace_files(run.output_dir, lambda folder: _copy_model_files(last, folder))
+        for name in ("", *run.prepared.parts):
+            target = run.output_dir / name
+            target.mkdir(exist_ok=True)
+            replace_files(target, partial(_copy_model_files, last / name))
     elif run.accelerator.is_main_process:
         reason = run.signals.received or "SIGTERM, SIGUSR1 or Ctrl-C in another process"
         logger.warning("%s: stopped and saved at step %d; --resume continues.", reason, run.state.step)

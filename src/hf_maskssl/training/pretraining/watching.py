@@ -13,6 +13,9 @@ import torch
 from accelerate.utils import DistributedType, send_to_device
 from transformers import AutoModelForPreTraining, PreTrainedModel
 
+from ...data import find_kind
+from ...data.arguments import DataArguments
+from ...data.preparation import PreparedData
 from ...data.tables.preparing import plain_rows
 from ...data.tables.rows import Row
 from ...evaluation.online import labelled_held_out, online_probe
@@ -95,17 +98,41 @@ class Validation(Watcher):
 
 
 class OnlineProbe(Watcher):
-    """A probe of frozen features of labelled rows. The main process alone probes; the others wait at their next exchange."""
+    """A probe of frozen features of labelled rows. The main process alone probes; the others wait at their next exchange.
+
+    Of data in several parts every part with labels is probed: "probe/PART/linear_accuracy".
+    """
 
     at_start = True  # measures the untrained encoder for comparison
 
     def check(self, run: "Pretrainer") -> None:
-        task, _ = labelled_held_out(run.prepared)
-        run.recipe.probe.headline_metric(task)
+        for prepared in self._probed(run).values():
+            task, _ = labelled_held_out(prepared)
+            run.recipe.probe.headline_metric(task)
 
     def look(self, run: "Pretrainer") -> dict[str, float]:
-        encoder = whole_encoder(run)
-        return {} if encoder is None else online_probe(encoder, run.prepared, run.recipe.probe, run.accelerator.device)
+        model = whole_model(run)
+        found: dict[str, float] = {}
+        if model is None:
+            return found
+        for name, prepared in self._probed(run).items():
+            part = model if name is None else pretraining_hooks(model).parts[name]
+            scores = online_probe(part.base_model, prepared, run.recipe.probe, run.accelerator.device)
+            found |= scores if name is None else {_of_part(score, name): value for score, value in scores.items()}
+        return found
+
+    def _probed(self, run: "Pretrainer") -> dict[str | None, PreparedData]:
+        """The data to probe by the name of their part; that of data without parts is None."""
+        labelled: dict[str | None, PreparedData] = {
+            name: part for name, part in run.prepared.parts.items() if part.task is not None
+        }
+        return labelled or {None: run.prepared}
+
+
+def _of_part(name: str, part: str) -> str:
+    """The name of a value that one part has: "probe/knn_accuracy" -> "probe/PART/knn_accuracy"."""
+    first, _, rest = name.partition("/")
+    return f"{first}/{part}/{rest}"
 
 
 class Pictures(Watcher):
@@ -115,24 +142,33 @@ class Pictures(Watcher):
         folder = run.output_dir / "pictures"
         folder.mkdir(exist_ok=True)
         is_main = run.accelerator.is_main_process
-        if pretraining_hooks(run.bare_model).reason_against_reconstruction() is None:
-            path = folder / f"reconstruction-{run.state.step:08d}.png" if is_main else None
-            try:
-                self._draw_reconstruction(run, path)
-            except ValueError as error:
-                if run.args.picture_steps is not None:
-                    raise
-                # Nobody has asked for pictures: a method of another package need not have what they show.
-                logger.warning("no pictures of reconstructions: %s", error)
+        step = f"{run.state.step:08d}"
+        parts = pretraining_hooks(run.bare_model).parts
+        sections = find_kind(run.recipe.data.kind).parts(run.recipe.data, run.bare_model.config)
+        for name, prepared in run.prepared.parts.items():
+            path = folder / f"reconstruction-{name}-{step}.png" if is_main else None
+            self._draw(run, parts[name], prepared, sections[name][0], path)
+        if not run.prepared.parts:
+            path = folder / f"reconstruction-{step}.png" if is_main else None
+            self._draw(run, run.bare_model, run.prepared, run.recipe.data, path)
         if is_main and run.state.history:
             draw_curves(run.state.history, folder / "curves.png")
         return {}
 
-    def _draw_reconstruction(self, run: "Pretrainer", path: Path | None) -> None:
-        prepared = run.prepared
+    def _draw(
+        self, run: "Pretrainer", model: PreTrainedModel, prepared: PreparedData, args: DataArguments, path: Path | None
+    ) -> None:
+        if pretraining_hooks(model).reason_against_reconstruction() is not None:
+            return
         source = plain_rows(prepared.train) if prepared.validation is None else prepared.validation
         batch = prepared.collator([row for _, row in zip(range(8), cast(Iterable[Row], source), strict=False)])
-        draw_pretraining(run.bare_model, batch, path, prepared.processor, run.recipe.data)
+        try:
+            draw_pretraining(model, batch, path, prepared.processor, args)
+        except ValueError as error:
+            if run.args.picture_steps is not None:
+                raise
+            # Nobody has asked for pictures: a method of another package need not have what they show.
+            logger.warning("no pictures of reconstructions: %s", error)
 
 
 def recipe_watchers(recipe: PretrainingRecipe) -> list[Watcher]:
