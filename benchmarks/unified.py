@@ -26,6 +26,7 @@ from hf_maskssl.evaluation.arguments import ProbeArguments
 from hf_maskssl.evaluation.features import extract_features
 from hf_maskssl.evaluation.probe import linear_probe
 from hf_maskssl.files import write_json
+from hf_maskssl.models.pretraining import pretraining_hooks
 from hf_maskssl.pictures.figures import grouped_bars
 from hf_maskssl.recipes import build_recipe, read_yaml
 from hf_maskssl.training import Pretrainer, PretrainingArguments, PretrainingRecipe
@@ -76,7 +77,7 @@ def recipe_of(arm: str, names: list[str], folder: Path, seed: int) -> Pretrainin
     return PretrainingRecipe(built["model"], built["data"], ProbeArguments(), training)
 
 
-def probe(encoder: torch.nn.Module, prepared: PreparedData, args: ProbeArguments, seed: int) -> dict[str, float]:
+def probe(encoder: Any, prepared: PreparedData, args: ProbeArguments, seed: int) -> dict[str, float]:
     """Test accuracy of frozen features, with all labels and with few."""
     splits: list[Any] = [prepared.train, prepared.test]  # all sets have one
     train, test = (extract_features(encoder, rows, prepared.collator) for rows in splits)
@@ -104,11 +105,8 @@ def measure(arm: str, names: list[str], seed: int) -> None:
             raise SystemExit(f"{arm}: interrupted at step {trainer.state.step}; nothing is written down.")
         seconds = round(time.perf_counter() - started, 1)
         model, data = trainer.bare_model, trainer.prepared
-        parts = (
-            {name: (model.parts[name], data.parts[name]) for name in names}
-            if len(names) > 1
-            else {names[0]: (model, data)}
-        )
+        models = pretraining_hooks(model).parts or {names[0]: model}
+        parts = {name: (models[name], data.parts.get(name, data)) for name in names}
         for name, (part, prepared) in parts.items():
             loss = trainer.state.latest(f"train/{name}" if len(names) > 1 else "train/loss")
             scores = probe(part.base_model, prepared, trainer.recipe.probe, seed)

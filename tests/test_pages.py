@@ -128,6 +128,11 @@ def write_sensors() -> None:
     pd.DataFrame({"series": [[list(channel) for channel in row] for row in series]}).to_parquet("sensors.parquet")
 
 
+def write_wine_and_sensors() -> None:
+    write_wine()
+    write_sensors()
+
+
 def write_logger() -> None:
     """Series of unequal length, one row a time step, whose state changes."""
     parts = []
@@ -224,6 +229,7 @@ GUIDES: dict[str, tuple[Callable[[], None], list[str]]] = {
     ),
     "multimodal": (write_modalities, ["--num_visible_tokens", "4"]),
     "vision_language": (write_captioned, []),
+    "unified": (write_wine_and_sensors, []),
 }
 SMALL = ["--hidden_size", "16", "--num_hidden_layers", "1", "--num_attention_heads", "2", "--intermediate_size", "16"]
 SMALL_DECODER = ["--decoder_hidden_size", "16", "--decoder_num_attention_heads", "2"]
@@ -253,7 +259,8 @@ def test_the_recipe_of_a_guide_takes_a_step(page: str, tmp_path: Path, monkeypat
 def take_a_step(text: str, changes: list[str]) -> None:
     Path("recipe.yaml").write_text(text, encoding="utf-8")
     decoder = SMALL_DECODER if "metamae" in text or "multimae" in text else []
-    recipe = load_pretraining_recipe("recipe.yaml", [*SMALL, *decoder, *changes])
+    small = [] if "model_type: unified" in text else [*SMALL, *decoder]
+    recipe = load_pretraining_recipe("recipe.yaml", [*small, *changes])
     config = build_config(recipe.model)
     check_first_step(prepare_data(recipe.data, config), config)
 

@@ -336,7 +336,7 @@ def test_every_method_is_described() -> None:
     found = {
         name: method.describe(method.config_class(**fields.get(name, {}))).name for name, method in METHODS.items()
     }
-    assert found.keys() == {"metamae", "sma", "multimae", "pos_minimax_bert"}
+    assert found.keys() == {"metamae", "sma", "multimae", "pos_minimax_bert", "unified"}
     assert all(found.values()) and len(set(found.values())) == len(found)
 
 
