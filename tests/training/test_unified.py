@@ -87,6 +87,8 @@ def test_a_run_and_its_parts(tmp_path: Path, data: dict[str, Any]) -> None:
     assert "pre-trained on scikit-learn's handwritten digits and local tabular data" in card
     part_card = (folder / "digits" / "README.md").read_text(encoding="utf-8")
     assert "linear accuracy (%)" in part_card and "42 train, 30 test" in part_card
+    assert "| trained jointly with | `table`, which have the same layers" in part_card
+    assert "trained jointly" not in card
     assert json.loads((folder / "data_report.json").read_text())["splits"]["digits/train"]["rows"] == 42
     check_loading(folder)
     check_loading(folder / "table")

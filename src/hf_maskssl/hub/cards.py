@@ -329,6 +329,7 @@ def _training(folder: Path, recipe: PretrainingRecipe, state: RunState, config: 
     rows = [
         ("optimiser steps", steps),
         ("initial weights", None if args.init_from is None else f"those of `{checkpoint_name(args.init_from)}`"),
+        ("trained jointly with", _jointly(state.trained_with)),
         (
             "samples per step",
             f"{effective:,} (batch {args.batch_size} x processes {processes} x accumulation "
@@ -347,6 +348,13 @@ def _training(folder: Path, recipe: PretrainingRecipe, state: RunState, config: 
         draw_curves(state.history, folder / CURVES)
         parts.append(f"![Losses and other logged values over the steps of the run]({CURVES})")
     return "\n\n".join(part for part in parts if part)
+
+
+def _jointly(others: Sequence[str]) -> str | None:
+    """The parts of a model beside the one that the card is of."""
+    if not others:
+        return None
+    return f"{', '.join(f'`{name}`' for name in others)}, which have the same layers; the recipe below is of this part alone"
 
 
 def _initial_weights(state: RunState) -> str:

@@ -64,12 +64,16 @@ def split_run(
         fields = {"model_type": config.model_type, **own_fields(config)}
         training = dataclasses.replace(recipe.training, output_dir=str(Path(recipe.training.output_dir) / name))
         part_recipe = dataclasses.replace(recipe, model=fields, data=args, training=training)
-        yield TrainedPart(name, part, own, prepared.parts[name].processor, part_recipe, _part_state(state, name))
+        others = [other for other in sections if other != name]
+        yield TrainedPart(
+            name, part, own, prepared.parts[name].processor, part_recipe, _part_state(state, name, others)
+        )
 
 
-def _part_state(state: RunState, part: str) -> RunState:
+def _part_state(state: RunState, part: str, others: list[str]) -> RunState:
     """The state with the rows, losses and probes of one part, under the names that a run of the part alone gives them."""
     found = copy.copy(state)
+    found.trained_with = others
     for counts in ("row_counts", "rows_left_out"):
         kept = {
             name.removeprefix(f"{part}/"): rows

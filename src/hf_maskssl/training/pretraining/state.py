@@ -27,6 +27,7 @@ class RunState:
         rows_left_out: Split -> number of rows that were left out of it.
         energy_kwh: Energy in kWh of the main process's machine, summed over resumptions; None where some part of the run was
             not measured (`training.cost`).
+        trained_with: Names of the other parts of a model of several kinds of data, in the state of one part; else nothing.
         start: Report of what the run took from another model (`StartReport`); None of a run with random weights.
     """
 
@@ -48,6 +49,7 @@ class RunState:
     row_counts: dict[str, int] = dataclasses.field(default_factory=dict)
     rows_left_out: dict[str, int] = dataclasses.field(default_factory=dict)
     energy_kwh: float | None = None
+    trained_with: list[str] = dataclasses.field(default_factory=list)
     start: JsonObject | None = None
 
     def record(self, values: dict[str, float]) -> None:
