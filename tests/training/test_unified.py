@@ -24,7 +24,7 @@ import hf_maskssl
 from hf_maskssl.data import data_arguments, prepare_data
 from hf_maskssl.evaluation.features import load_encoder
 from hf_maskssl.hub.cards import write_model_card
-from hf_maskssl.hub.loading import check_loading
+from hf_maskssl.hub.publish import publish
 from hf_maskssl.recipes import build_config
 from hf_maskssl.training import Pretrainer, load_pretraining_recipe
 from hf_maskssl.training.needs import describe
@@ -55,7 +55,12 @@ def test_rows_of_shorter_parts_begin_again(data: dict[str, Any]) -> None:
     assert prepared.report.splits["table/train"].left_out
 
 
-def test_a_run_and_its_parts(tmp_path: Path, data: dict[str, Any]) -> None:
+def test_a_run_and_its_parts(
+    tmp_path: Path,
+    data: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     recipe = make_recipe(
         tmp_path / "run", UNIFIED_MODEL | {"task_balancing": "uncertainty"}, data, {"every_steps": 4, "max_samples": 20, "k": 3},
         picture_steps=4, save_steps=2,
@@ -90,9 +95,23 @@ def test_a_run_and_its_parts(tmp_path: Path, data: dict[str, Any]) -> None:
     assert "| trained jointly with | `table`, which have the same layers" in part_card
     assert "trained jointly" not in card
     assert json.loads((folder / "data_report.json").read_text())["splits"]["digits/train"]["rows"] == 42
-    check_loading(folder)
-    check_loading(folder / "table")
+    code = {path.name for name in ("digits", "table") for path in (folder / name).glob("*.py")}
+    assert code <= {
+        path.name for path in folder.glob("*.py")
+    }  # where from_pretrained(..., subfolder=...) looks for it
+    assert (
+        publish(folder, "org/joint", dry_run=True) is None
+    )  # loads the whole and the parts, with the package and without
+    said = capsys.readouterr().out
+    assert "table/model.safetensors" in said and "digits/preprocessor_config.json" in said
+    assert "digits/README.md" not in said and "no processor" not in said
     assert type(load_encoder(str(folder / "table"), "cpu")).__name__ == "MetaMAEModel"
+
+
+@pytest.mark.slow
+def test_whole_and_parts_load_with_the_package_and_without(tmp_path: Path, data: dict[str, Any]) -> None:
+    Pretrainer(make_recipe(tmp_path / "run", UNIFIED_MODEL, data), write_model_card).run()
+    assert publish(tmp_path / "run", "org/joint", dry_run=True) is None
 
 
 def test_a_run_is_resumed_to_the_bit(tmp_path: Path, data: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from .card_results import eval_files, with_evaluation
 from .cards import complete_card
 from .licences import ask_licence, check_licence, licence_of, store_licence, with_licence
 from .loading import check_loading
-from .published_files import Selection, check_secrets, select_files
+from .published_files import Selection, check_secrets, part_folders, select_files
 
 DRY_RUN_HELP = (
     "check and list the files, upload nothing; needs no network. As without it, the folder's own modelling code (its .py "
@@ -76,7 +76,11 @@ def publish(
         check_licence(licence)
     report = None if results is None else _read_results(Path(results))
     check_files(folder)
-    check_loading(folder)
+    parts = part_folders(folder)
+    for part in parts:
+        check_files(part)
+    for each in (folder, *parts):
+        check_loading(each)
     card = complete_card(_filled_card(folder, licence, report), repo_id)
     selection = select_files(folder, card)
     check_secrets(selection.files)
@@ -171,7 +175,8 @@ def _print_left_out(folder: Path, selection: Selection, card: str) -> None:
     for why, names in selection.left_out.items():
         print(textwrap.fill(f"{why}: {', '.join(names)}", 80, initial_indent="  ", subsequent_indent="    "))
     notes = []
-    if not any((folder / name).is_file() for name in ("preprocessor_config.json", "tokenizer_config.json")):
+    processors = ("preprocessor_config.json", "tokenizer_config.json")
+    if not part_folders(folder) and not any((folder / name).is_file() for name in processors):
         notes.append(
             "Note: the folder has no processor, so its readers must prepare inputs themselves (the card says how)."
         )

@@ -1,6 +1,7 @@
 """The files of a checkpoint folder that are published, and why the others are not."""
 
 import fnmatch
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -81,8 +82,12 @@ def select_files(folder: Path, card: str) -> Selection:
     """Sort the files of a folder, with the pictures its card shows, into what is published and what is not."""
     pictures = set(re.findall(r"!\[[^\]]*\]\(([^)/]+)\)", card))
     selection = Selection()
-    for path in _candidates(folder):
-        why = _why_not(path, path.relative_to(folder).as_posix(), pictures)
+    parts = part_folders(folder)
+    for path in _candidates(folder, parts):
+        # The card of the whole says how to use its parts; theirs name no repository.
+        is_of_part = path.parent in parts and path.name != CARD
+        name = path.name if is_of_part else path.relative_to(folder).as_posix()
+        why = _why_not(path, name, set() if is_of_part else pictures)
         if why is None:
             selection.files.append(path)
         else:
@@ -110,10 +115,16 @@ def check_secrets(files: list[Path]) -> None:
         )
 
 
-def _candidates(folder: Path) -> Iterator[Path]:
+def part_folders(folder: Path) -> list[Path]:
+    """The folders of the parts of a model of several kinds of data; none of other models."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return [folder / name for name in sorted(config.get("parts") or {}) if (folder / name).is_dir()]
+
+
+def _candidates(folder: Path, parts: list[Path]) -> Iterator[Path]:
     """The files and folders at the top, and in place of folders that may be published what they hold."""
     for path in sorted(folder.iterdir()):
-        if path.is_dir() and path.name in FOLDERS:
+        if path.is_dir() and (path.name in FOLDERS or path in parts):
             yield from sorted(path.iterdir())
         else:
             yield path

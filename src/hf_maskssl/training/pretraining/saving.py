@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 from accelerate.utils import broadcast_object_list
 from torch.distributed.tensor import DTensor
+from transformers.dynamic_module_utils import custom_object_save
 
+from ...data.processors import split_processor
 from ...files import incomplete_folder, write_json
 from .arguments import effective_recipe
 from .checkpoints import (
@@ -85,6 +87,9 @@ def _save_model(run: "Pretrainer", folder: Path) -> None:
         part.model.save_pretrained(folder / part.name, state_dict=part.weights)
         if part.processor is not None:
             part.processor.save_pretrained(folder / part.name)
+        numeric = split_processor(part.processor)[0]
+        if numeric is not None:  # from_pretrained(..., subfolder=PART) looks for code at the top
+            custom_object_save(numeric, folder)
         text = effective_recipe(part.recipe)
         (folder / part.name / RECIPE_FILE).write_text(text, encoding="utf-8")
         if run.write_card is not None:
