@@ -1,5 +1,6 @@
 """Runs on several kinds of data at once."""
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -99,9 +100,10 @@ def test_a_run_and_its_parts(
     assert code <= {
         path.name for path in folder.glob("*.py")
     }  # where from_pretrained(..., subfolder=...) looks for it
-    assert (
-        publish(folder, "org/joint", dry_run=True) is None
-    )  # loads the whole and the parts, with the package and without
+    loaded: list[Path] = []
+    monkeypatch.setattr(importlib.import_module("hf_maskssl.hub.publish"), "check_loading", loaded.append)
+    assert publish(folder, "org/joint", dry_run=True) is None
+    assert loaded == [folder, folder / "digits", folder / "table"]
     said = capsys.readouterr().out
     assert "table/model.safetensors" in said and "digits/preprocessor_config.json" in said
     assert "digits/README.md" not in said and "no processor" not in said
