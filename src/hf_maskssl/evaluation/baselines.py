@@ -17,7 +17,7 @@ from ..data.multimodal.collator import MultimodalCollator
 from ..data.preparation import PreparedData
 from ..data.tables.labels import IGNORED_LABEL
 from ..data.tables.preparing import PreparedSplit, plain_rows
-from ..data.tables.windows import WindowedRows
+from ..data.tables.windows import pooled_owners
 from ..extras import missing_extra
 from ..models.feature_extraction_series import SeriesFeatureExtractor
 from ..models.table_values import Category
@@ -219,7 +219,7 @@ def read_raw_inputs(split: PreparedSplit, prepared: PreparedData, task: str) -> 
                 tokens += _real_tokens(batch)
         if not labels:
             raise ValueError("there are no raw inputs to read: the split is empty")
-        if isinstance(split, WindowedRows) and split.windows.is_pooled and len(store):
+        if pooled_owners(split) is not None and len(store):
             pooled = pooled_windows(Features(store.finish(), np.concatenate(labels)), split)
             return RawInputs(pooled.required_labels(), pooled.values, note=note)
         return RawInputs(

@@ -22,7 +22,7 @@ from ..checks import shown
 from ..data.arguments import DataArguments
 from ..data.preparation import PreparedData, prepare_data
 from ..data.processors import load_processor, split_processor
-from ..data.tables.windows import WindowedRows
+from ..data.tables.windows import pooled_owners
 from ..data.text.texts import describe_tokenizer
 from ..files import JsonObject, write_json
 from ..locks import FolderLock
@@ -272,7 +272,7 @@ def features_of_splits(
     found = {}
     for name, split in probed_splits(prepared).items():
         output = None if features_dir is None else features_dir / f"{name}.npy"
-        is_pooled = isinstance(split, WindowedRows) and split.windows.is_pooled
+        is_pooled = pooled_owners(split) is not None
         features = extract_features(
             encoder,
             split,

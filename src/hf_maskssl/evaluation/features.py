@@ -20,7 +20,7 @@ from transformers import AutoModel, PreTrainedModel
 
 from ..checkpoint_folders import load_listed
 from ..data.tables.labels import IGNORED_LABEL
-from ..data.tables.windows import WindowedRows, means_of_rows
+from ..data.tables.windows import firsts_of_rows, means_of_rows, pooled_owners
 from ..methods.optional_fields import takes_channels_last
 from ..models.layers import patchify
 
@@ -198,11 +198,12 @@ def pooled_windows(features: Features, rows: object) -> Features:
         features: One row for each window.
         rows: What they are of; where it is not windows to be pooled, features stay as they are.
     """
-    if not isinstance(rows, WindowedRows) or not rows.windows.is_pooled:
+    owners = pooled_owners(rows)
+    if owners is None:
         return features
-    owners = rows.chosen_owners[: len(features)]
+    owners = owners[: len(features)]
     values = means_of_rows(features.values, owners)
-    first = np.flatnonzero(np.diff(owners, prepend=-1))
+    first = firsts_of_rows(owners)
     return Features(values, None if features.labels is None else features.labels[first])
 
 

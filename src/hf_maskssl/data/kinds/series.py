@@ -9,30 +9,31 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedConfig
 
-from ...checks import ABOVE_0, AT_LEAST_1, Range
+from ...checks import ABOVE_0, Range
 from ...files import JsonObject
 from ...methods.optional_fields import takes_channels_last
 from ...models.feature_extraction_series import SeriesFeatureExtractor
 from ...terminal import counted
 from ..looking import columns_of, is_array, is_feature, usual_label
 from ..processors import Processor
-from ..tables.draws import RowDraws
 from ..tables.loggers import LabelRule, LoggerTable, Resampling, cut_in_time, label_rule, read_logger
-from ..tables.preparing import PreparedSplit, RawSplit
+from ..tables.preparing import RawSplit
 from ..tables.report import DataReport
 from ..tables.sources import AnyDataset
-from ..tables.statistics import MomentsOfBatch, moments_of_parts
-from ..tables.windows import SeriesReader, WindowedRows, Windows, cut_windows
-from .base import Fitted, Summary
+from ..tables.statistics import MomentsOfBatch
+from ..tables.step_readers import SeriesReader
+from ..tables.windows import SeriesParts, WindowedRows, Windows
+from .base import Summary
 from .examples import Example, arrays
 from .guesses import ARRAYS, STEPS, Guess, first_rows, metamae
 from .numeric import NumericArguments, NumericKind
 from .preparers import ArrayInput, NumericInput, SampleProcessor
 from .series_guesses import WANTED_TOKENS, find_logger, remarks_by_lengths, sizes_by_lengths, step_columns
+from .windowed import WindowArguments, WindowedKind
 
 
 @dataclass
-class SeriesArguments(NumericArguments):
+class SeriesArguments(WindowArguments):
     """Arguments of time series. `input_column` is one column of (C, T) or (T,) values, or a list of one per channel.
 
     Series may be of different length. Those shorter than `model.series_length` are padded at their end; longer ones are an
@@ -40,12 +41,6 @@ class SeriesArguments(NumericArguments):
     `input_column` then lists its columns of channels.
 
     Attributes:
-        window: Number of steps of the windows by which long series are read, at most `model.series_length`; a shorter series is
-            one window, which is padded. In training windows begin anywhere in their series, anew in every epoch, as many as
-            there are by `stride`. None reads whole series.
-        stride: Number of steps from one window to the next; None means `window`. The last one ends where the series ends.
-        pool_windows: Whether the features of a series' windows become one row, their mean, in embedding and probing; otherwise
-            each window is a row.
         group_column: Name of the column of a logger's table that tells the series apart; None where all rows are one series.
         time_column: Name of the column of a logger's table with the time of each row: numbers, dates, or texts such as
             2024-05-01T12:00:00. They must rise within a series. None means equal steps without a gap.
@@ -59,9 +54,6 @@ class SeriesArguments(NumericArguments):
     """
 
     kind: str = "series"
-    window: int | None = None
-    stride: int | None = None
-    pool_windows: bool = True
     group_column: str | None = None
     time_column: str | None = None
     sampling_period: float | None = None
@@ -70,14 +62,12 @@ class SeriesArguments(NumericArguments):
 
     INPUT_FORMS: ClassVar[tuple[type, ...]] = (str, list)
     RANGES: ClassVar[dict[str, Range]] = {
-        **NumericArguments.RANGES,
-        **dict.fromkeys(("window", "stride"), AT_LEAST_1),
+        **WindowArguments.RANGES,
         "sampling_period": ABOVE_0,
     }
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_windows()
         self._check_logger()
 
     @property
@@ -113,23 +103,6 @@ class SeriesArguments(NumericArguments):
             return None
         steps = [*self.input_columns(), *(self.target_columns() if self.labels_windows else [])]
         return cut_in_time(rows, steps, self.validation_fraction)
-
-    def _check_windows(self) -> None:
-        if self.window is None:
-            if self.stride is not None:
-                raise ValueError(
-                    f"data.stride is {self.stride} without data.window, the steps of a window: set it, too"
-                )
-            return
-        if self.stride is not None and self.stride > self.window:
-            raise ValueError(
-                f"data.stride {self.stride} is more than data.window {self.window}, so steps between windows would never be "
-                f"read: set it to at most {self.window}"
-            )
-        if self.streaming:
-            raise ValueError(
-                "data.window: a stream cannot be read by windows, whose number nobody knows; set data.streaming to false"
-            )
 
     def _check_logger(self) -> None:
         if self.streaming and self.is_logger:
@@ -213,10 +186,11 @@ class SeriesInputs(NumericKind[Arguments]):
         return arrays("series", sample, "AutoFeatureExtractor")
 
 
-class SeriesKind(SeriesInputs[SeriesArguments]):
+class SeriesKind(WindowedKind[SeriesArguments], SeriesInputs[SeriesArguments]):
     """Time series."""
 
     name = "series"
+    length_unit = "steps"
     arguments = SeriesArguments
     read_by = (SeriesFeatureExtractor,)
 
@@ -297,13 +271,8 @@ class SeriesKind(SeriesInputs[SeriesArguments]):
         cells = [row[columns[0]] for row in first_rows(rows)]
         return np.array([len(cell[0]) if np.ndim(cell[0]) else len(cell) for cell in cells if cell])
 
-    def check_model(self, args: SeriesArguments, config: PreTrainedConfig, for_pretraining: bool = False) -> None:
-        super().check_model(args, config, for_pretraining)
-        if args.window is not None and args.window > config.series_length:
-            raise ValueError(
-                f"data.window {args.window} is more than model.series_length {config.series_length}, the steps that the model "
-                "reads: make one of them as large as the other"
-            )
+    def model_length(self, config: PreTrainedConfig) -> tuple[str, int]:
+        return "series_length", config.series_length
 
     def unmeasured(self, args: SeriesArguments, config: PreTrainedConfig, train_split: AnyDataset) -> SampleProcessor:
         channels = args.input_column if isinstance(args.input_column, list) else []
@@ -319,25 +288,12 @@ class SeriesKind(SeriesInputs[SeriesArguments]):
             else None,  # a wide table has a column a step
         )
 
-    def moments(
-        self, measure: MomentsOfBatch, args: SeriesArguments, train_split: AnyDataset
-    ) -> tuple[np.ndarray, np.ndarray] | None:
-        """Of long series by parts without overlap, so that none is ever whole in memory."""
-        if args.window is None or not isinstance(train_split, Dataset):
-            return super().moments(measure, args, train_split)
-        return moments_of_parts(measure, self._windows(args), train_split, args.split_seed)
+    def parts(self, measure: MomentsOfBatch, windows: Windows, train_split: Dataset) -> WindowedRows:
+        """Parts without overlap, and series are not padded for it, so that each value counts once."""
+        plain = dataclasses.replace(windows, stride=windows.size, label_column=None, label_of_steps=None)
+        return SeriesParts(train_split, measure.prepare, plain)
 
-    def rows(self, split: RawSplit, args: SeriesArguments, config: PreTrainedConfig, fitted: Fitted) -> PreparedSplit:
-        if args.window is None:
-            return super().rows(split, args, config, fitted)
-        assert isinstance(split.rows, Dataset)  # streams are refused
-        preparer = self.preparer(split, args, fitted)
-        draws = RowDraws(args.split_seed) if split.name == "train" else None
-        used = split.rows.select_columns(preparer.used_columns)
-        return WindowedRows(used, preparer, self._windows(args), draws, split.name)
-
-    @staticmethod
-    def _windows(args: SeriesArguments) -> Windows:
+    def windows(self, args: SeriesArguments, processor: Processor) -> Windows:
         assert args.window is not None
         label = args.single_label_column() if args.labels_windows else None
         rule = label_rule(args.window_label) if label is not None else None
@@ -359,31 +315,22 @@ class SeriesKind(SeriesInputs[SeriesArguments]):
         """Add the lengths, where they differ, and the windows."""
         super().describe_rows(splits, args, processor, report)
         for name, split in splits.items():
-            if not isinstance(split.rows, Dataset) or not len(split.rows):
+            if args.window is not None or not isinstance(split.rows, Dataset) or not len(split.rows):
                 continue
             if not set(args.input_columns()) <= set(columns_of(split.rows, is_array)):
                 continue  # a wide table
             lengths = SeriesReader(split.rows, args.input_columns(), name).lengths()
-            if args.window is not None or lengths.min() != lengths.max():
+            if lengths.min() != lengths.max():
                 report.splits[name].lengths = [int(lengths.min()), int(np.median(lengths)), int(lengths.max())]
-            if args.window is not None:
-                cut = cut_windows(split.rows, self._windows(args), name)
-                report.splits[name].windows = len(cut.starts)
-                report.splits[name].windows_left_out = cut.left_out
-                report.splits[name].shorter = int((lengths < args.window).sum())
 
     def summary(self, args: SeriesArguments, config: PreTrainedConfig | None) -> Summary:
-        """How a logger's rows are joined and long series are read."""
-        window = None if args.window is None else f"{args.window} steps, every {args.stride or args.window}"
-        pooled = None if window is None else "their mean" if args.pool_windows else "one row each"
+        """How long series are read and a logger's rows are joined."""
         return [
             *super().summary(args, config),
             ("series told apart by", args.group_column),
             ("times in", args.time_column),
             ("sampling period", args.sampling_period or (None if args.time_column is None else "the median step")),
             ("rates brought to one by", None if args.resample == "none" else args.resample),
-            ("windows", window),
-            ("features of windows", pooled),
         ]
 
     def numeric_input(

@@ -14,7 +14,8 @@ from ...terminal import counted
 from ..looking import columns_of, is_feature
 from ..tables.columns import INDEX_COLUMN
 from ..tables.loggers import LoggerTable, clock_of, read_logger
-from ..tables.windows import SeriesReader, window_starts
+from ..tables.step_readers import SeriesReader
+from ..tables.windows import window_starts
 from .guesses import ROW_NAMES
 
 # Names that a column of times, of the series that a row belongs to, and of row numbers usually has.

@@ -2,9 +2,11 @@
 
 import math
 import statistics
+import sys
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from datasets import Dataset
 from transformers import PreTrainedConfig
 
 from ...checks import ABOVE_0, AT_LEAST_0, AT_LEAST_1, Range
@@ -13,19 +15,21 @@ from ...models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from ..looking import file_column, file_like_columns
 from ..processors import Processor
 from ..tables.columns import is_column_of_files, undecoded
+from ..tables.preparing import PreparedSplit, RawSplit
+from ..tables.sound_windows import SoundWindows, tell_of_cut_sounds
 from ..tables.sounds import native_waveform
 from ..tables.sources import AnyDataset
-from .base import Summary
+from .base import Fitted, Summary
 from .examples import Example, arrays
 from .guesses import FILES, Guess, first_rows, metamae, only_column
 from .image import image_size
-from .numeric import NumericArguments, NumericKind
 from .preparers import NumericInput, SampleProcessor, WaveformInput
 from .tabular import require_one_channel
+from .windowed import WindowArguments, WindowedKind
 
 
 @dataclass
-class SpectrogramArguments(NumericArguments):
+class SpectrogramArguments(WindowArguments):
     """Arguments of sounds. `input_column` is one column of sounds, paths or waveforms.
 
     Relative paths start at the folder of the table that holds them, or else at the current directory.
@@ -35,13 +39,14 @@ class SpectrogramArguments(NumericArguments):
         frame_length: Number of samples in a frame; None means 25 ms.
         hop_length: Number of samples between frames; None means 10 ms. The model's `image_size` is
             `[mel bands, frames]`, so it covers `(frames - 1) * hop_length + frame_length` samples: shorter
-            sounds are padded (`padding`), longer ones cropped at the end, of which a warning tells, or refused (`longer`).
+            sounds are padded (`padding`), longer ones read by windows (`window`), cropped at the end, of which a warning tells,
+            or refused (`longer`).
         fft_length: Number of samples of a Fourier transform; None means the next power of two from `frame_length`.
         min_frequency: Lower edge of the lowest mel band, in Hz.
         max_frequency: Upper edge of the highest mel band; None means half the sampling rate.
         padding: Filling behind the end of a shorter sound: "silence", which the model reads and predicts, or "mask", by which
             nothing is there, as of missing values.
-        longer: Rule for longer sounds: "cut" leaves out their end, "error" refuses them.
+        longer: Rule for longer sounds without `window`: "cut" leaves out their end, "error" refuses them.
     """
 
     kind: str = "spectrogram"
@@ -55,7 +60,7 @@ class SpectrogramArguments(NumericArguments):
     longer: Literal["cut", "error"] = "cut"
 
     RANGES: ClassVar[dict[str, Range]] = {
-        **NumericArguments.RANGES,
+        **WindowArguments.RANGES,
         **dict.fromkeys(("sampling_rate", "frame_length", "hop_length", "fft_length"), AT_LEAST_1),
         "min_frequency": AT_LEAST_0,
         "max_frequency": ABOVE_0,
@@ -74,10 +79,11 @@ class SpectrogramArguments(NumericArguments):
 SOUNDS_LOOKED_AT = 32
 
 
-class SpectrogramKind(NumericKind[SpectrogramArguments]):
+class SpectrogramKind(WindowedKind[SpectrogramArguments]):
     """Sounds."""
 
     name = "spectrogram"
+    length_unit = "frames"
     modality = "image"
     arguments = SpectrogramArguments
     pipelines = ("audio-classification", None)
@@ -92,10 +98,16 @@ class SpectrogramKind(NumericKind[SpectrogramArguments]):
         self, args: SpectrogramArguments, config: PreTrainedConfig, train_split: AnyDataset
     ) -> SampleProcessor:
         height, width = image_size(config)
+        return self._extractor(args, height, width, is_column_of_files(train_split, str(args.input_column)))
+
+    @staticmethod
+    def _extractor(
+        args: SpectrogramArguments, bands: int, frames: int, unit_integers: bool
+    ) -> SpectrogramFeatureExtractor:
         return SpectrogramFeatureExtractor(
             sampling_rate=args.sampling_rate or 0,
-            num_mel_bins=height,
-            num_frames=width,
+            num_mel_bins=bands,
+            num_frames=frames,
             frame_length=args.frame_length,
             hop_length=args.hop_length,
             fft_length=args.fft_length,
@@ -103,10 +115,42 @@ class SpectrogramKind(NumericKind[SpectrogramArguments]):
             max_frequency=args.max_frequency,
             scale=args.scale,
             standardize=args.standardize,
-            unit_integers=is_column_of_files(train_split, str(args.input_column)),
+            unit_integers=unit_integers,
             invalid_value=args.invalid_value,
             padding=args.padding,
         )
+
+    def model_length(self, config: PreTrainedConfig) -> tuple[str, int]:
+        return "image_size[1]", image_size(config)[1]
+
+    def windows(self, args: SpectrogramArguments, processor: Processor) -> SoundWindows:
+        """The cut into windows; without `window` a sound is one, so long as it may be."""
+        if not isinstance(processor, SpectrogramFeatureExtractor):
+            processor = self._extractor(args, 1, 1, False)  # for the sizes of its frames
+        size = args.window or sys.maxsize
+        return SoundWindows(
+            tuple(args.input_columns()),
+            size,
+            args.stride or size,
+            args.pool_windows,
+            invalid_value=args.invalid_value,
+            sampling_rate=args.sampling_rate or 0,
+            wanted_rate=processor.sampling_rate,
+            frame_length=processor.frame_length,
+            hop_length=processor.hop_length,
+            num_proc=args.num_proc,
+        )
+
+    def rows(
+        self, split: RawSplit, args: SpectrogramArguments, config: PreTrainedConfig, fitted: Fitted
+    ) -> PreparedSplit:
+        """Sounds or their windows; where the model reads the beginning of longer sounds alone, a warning says so."""
+        if args.window is None and args.longer == "cut" and isinstance(split.rows, Dataset):
+            processor = fitted.processor
+            assert isinstance(processor, SpectrogramFeatureExtractor)  # `fitted_processor` has checked it
+            reader = self.windows(args, processor).reader(split.rows, split.name, split.numbers)
+            tell_of_cut_sounds(reader, processor.num_samples)
+        return super().rows(split, args, config, fitted)
 
     def numeric_input(
         self, args: SpectrogramArguments, processor: SampleProcessor, train_split: AnyDataset
@@ -158,7 +202,10 @@ class SpectrogramKind(NumericKind[SpectrogramArguments]):
             },
             {"modality": self.modality, **size, **metamae(0.75)},
             batch_size=64,
-            remarks=[f"sounds: {rate:,} Hz, {seconds:.2g} s by their median; the first {covered:.2g} s are read"],
+            remarks=[
+                f"sounds: {rate:,} Hz, {seconds:.2g} s by their median; the first {covered:.2g} s are read, all by "
+                f"--data.window {frames}"
+            ],
         )
 
     def sizes(self, processor: object, config: PreTrainedConfig) -> tuple[list[int], list[int]] | None:

@@ -26,10 +26,12 @@ class SplitReport:
         missing: Column -> rows without a value; columns that lack none are left out.
         missing_share: Share of the values of the input that are missing; None where none is, or they cannot be counted.
         unseen: Column -> rows with a category that training did not have, which counts as missing.
-        lengths: Steps of the shortest, the median and the longest series; None where all are equally long, or of other kinds.
-        windows: Windows by which long series are read; None where they are read whole.
+        lengths: Steps of the shortest, the median and the longest series, or frames of the sounds; None where all are equally
+            long, or of other kinds.
+        length_unit: What `lengths` counts, "steps" or "frames".
+        windows: Windows by which long rows are read; None where they are read whole.
         windows_left_out: Reason -> windows that were left out for it.
-        shorter: Series that are shorter than a window, which is padded then.
+        shorter: Series or sounds that are shorter than a window, which is padded then.
     """
 
     rows: int | None = None
@@ -40,6 +42,7 @@ class SplitReport:
     missing_share: float | None = None
     unseen: dict[str, int] = field(default_factory=dict)
     lengths: list[int] | None = None
+    length_unit: str = "steps"
     windows: int | None = None
     windows_left_out: dict[str, int] = field(default_factory=dict)
     shorter: int = 0
@@ -54,13 +57,14 @@ class SplitReport:
         return found + ([f"  ... ({len(tasks)} tasks in all)"] if len(tasks) > NAMED_CLASSES else [])
 
     def series_lines(self) -> list[str]:
-        """Lengths and windows of series in words; empty for other kinds."""
+        """Lengths and windows of series or sounds in words; empty for other kinds."""
         found = []
         if self.lengths is not None:
             shortest, median, longest = self.lengths
-            found.append(f"  steps: {shortest:,} to {longest:,}, median {median:,}")
+            found.append(f"  {self.length_unit}: {shortest:,} to {longest:,}, median {median:,}")
         if self.windows is not None:
-            padded = f"; {self.shorter:,} shorter series are padded" if self.shorter else ""
+            rows = "series" if self.length_unit == "steps" else "sounds"
+            padded = f"; {self.shorter:,} shorter {rows} are padded" if self.shorter else ""
             found.append(f"  windows: {self.windows:,}{padded}")
             found += [
                 f"  left out: {counted(count, 'window')}, {reason}" for reason, count in self.windows_left_out.items()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, IterableDataset
+from datasets import IterableDataset
 
 from ..arguments import DataArguments
 from .caching import BATCH_ROWS, cached_map
@@ -15,7 +15,7 @@ from .empty_rows import WithoutEmpty
 from .preparing import Preparer, raw_columns
 from .rows import Column, Rows
 from .sources import AnyDataset, chosen_numbers
-from .windows import SeriesParts, Windows
+from .windows import WindowedRows
 
 STATISTICS_ROWS = 10_000
 
@@ -98,23 +98,19 @@ def _moments(measure: MomentsOfBatch, args: DataArguments, train_split: AnyDatas
     return cached_map(rows, measure, measure.description).with_format(None).to_list()
 
 
-def moments_of_parts(
-    measure: MomentsOfBatch, windows: Windows, train_split: Dataset, seed: int
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """The moments of long series, by at most 10,000 parts as long as a window, none of which overlap; drawn by the seed.
+def moments_of_windows(measure: MomentsOfBatch, rows: WindowedRows, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """The moments of long rows, by at most 10,000 of these windows of the training split; drawn by the seed.
 
     Raises:
         ValueError: A value that cannot be prepared, naming split, row and column.
     """
-    columns = dataclasses.replace(windows, stride=windows.size, label_column=None, label_of_steps=None)
-    parts = SeriesParts(train_split.select_columns(list(windows.columns)), measure.prepare, columns)
-    chosen = np.arange(len(parts))
-    if len(parts) > STATISTICS_ROWS:
-        logger.info("mean and standard deviation are measured on %d of %d windows", STATISTICS_ROWS, len(parts))
-        chosen = chosen_numbers(len(parts), STATISTICS_ROWS, seed)
+    chosen = np.arange(len(rows))
+    if len(rows) > STATISTICS_ROWS:
+        logger.info("mean and standard deviation are measured on %d of %d windows", STATISTICS_ROWS, len(rows))
+        chosen = chosen_numbers(len(rows), STATISTICS_ROWS, seed)
     moments = []
     for start in range(0, len(chosen), BATCH_ROWS):
-        batch, owners = parts.raw(chosen[start : start + BATCH_ROWS])
+        batch, owners = rows.raw(chosen[start : start + BATCH_ROWS])
         moments.append({name: values[0] for name, values in measure(batch, owners.tolist()).items()})
     moments = [batch for batch in moments if any(batch["count"])]
     return merge_moments(moments) if moments else None

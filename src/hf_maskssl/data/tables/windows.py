@@ -1,4 +1,4 @@
-"""Windows of long series: where they begin, how their steps are read without the rest, and rows that are windows."""
+"""Windows of long rows, of series or sounds: where they begin, and rows that are windows."""
 
 import copy
 import logging
@@ -7,19 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from datasets import Dataset
 
-from ...models.standardization import without_invalid
 from ...terminal import counted
 from .draws import RowDraws
 from .empty_rows import number_columns, observed_values
 from .rows import Column, Rows, TransformedRows
+from .step_readers import SeriesReader, StepReader
 
 # So often a window begins anew where nothing was observed, before it begins where the cut says.
 DRAWS = 10
-UNEVEN = -2  # instead of the number of steps
 NOT_OBSERVED = "no step of which was observed"
 NOT_LABELLED = "no step of which has a label"
 
@@ -40,128 +37,15 @@ def window_starts(length: int, window: int, stride: int) -> np.ndarray:
     return starts if starts[-1] + window == length else np.append(starts, length - window)
 
 
-class SeriesReader:
-    """The steps of series in columns of lists, one a channel, or of one column of lists or lists of lists.
-
-    Args:
-        dataset: Raw rows.
-        columns: Columns of the series.
-        split: Name of the split, for messages.
-    """
-
-    def __init__(self, dataset: Dataset, columns: Sequence[str], split: str = "train") -> None:
-        self.columns = tuple(columns)
-        self.split = split
-        self._places = None if dataset._indices is None else dataset._indices.column(0).to_numpy()
-        self._chunks = {name: _storages(dataset.data.column(name)) for name in self.columns}
-
-    def lengths(self) -> np.ndarray:
-        """(rows,) int64, the steps of each row; 0 of a row without any.
-
-        Raises:
-            ValueError: A column holds no lists, or the channels of a row are not equally long.
-        """
-        found = np.stack([self._lengths(name) for name in self.columns])
-        inside = np.argwhere(found == UNEVEN)
-        if len(inside):
-            place, row = inside[0].tolist()
-            channels = [None if one is None else len(one) for one in self._cell(self.columns[place], row).as_py()]
-            raise ValueError(
-                f"{self.split} split, row {row}, column {self.columns[place]!r}: every channel must be equally long, got the "
-                f"steps {channels}"
-            )
-        longest = found.max(axis=0)
-        uneven = np.flatnonzero(((found != longest) & (found >= 0)).any(axis=0))
-        if len(uneven):
-            row = int(uneven[0])
-            steps = dict(zip(self.columns, found[:, row].tolist(), strict=True))
-            raise ValueError(
-                f"{self.split} split, row {row}: every channel must be equally long, got the steps {steps}"
-            )
-        return np.maximum(longest, 0)
-
-    def steps(self, name: str, row: int, start: int, stop: int) -> np.ndarray | None:
-        """The steps from `start` to before `stop` of one column of a row: (stop - start,), or (channels, stop - start).
-
-        Missing numbers are NaN; None where the cell is null.
-        """
-        cell = self._cell(name, row)
-        if not cell.is_valid:
-            return None
-        values = cell.values
-        if not _is_list(values.type):
-            return _numbers(values, start, stop)
-        channels = [values[channel] for channel in range(len(values))]
-        nothing = np.full(stop - start, np.nan)
-        return np.stack([_numbers(one.values, start, stop) if one.is_valid else nothing for one in channels])
-
-    def entries(self, name: str, row: int, start: int, stop: int) -> list[Any]:
-        """The same of a column of any values, such as the label of each step."""
-        entries: list[Any] = self._cell(name, row).values.slice(start, stop - start).to_pylist()
-        return entries
-
-    def with_column(self, dataset: Dataset, name: str) -> "SeriesReader":
-        """A reader that finds the entries of a further column, too, which is no channel."""
-        reader = copy.copy(self)
-        reader._chunks = {**self._chunks, name: _storages(dataset.data.column(name))}
-        return reader
-
-    def _cell(self, name: str, row: int) -> Any:
-        starts, chunks = self._chunks[name]
-        place = row if self._places is None else int(self._places[row])
-        chunk = int(np.searchsorted(starts, place, side="right")) - 1
-        return chunks[chunk][place - int(starts[chunk])]
-
-    def _lengths(self, name: str) -> np.ndarray:
-        """(rows,) int64, the steps in one column; -1 where the cell is null, -2 where its channels are not equally long."""
-        parts = [np.zeros(0, dtype=np.int64), *(_steps_of(chunk, name) for chunk in self._chunks[name][1])]
-        lengths = np.concatenate(parts)
-        return lengths if self._places is None else lengths[self._places]
-
-
-def _storages(column: pa.ChunkedArray) -> tuple[np.ndarray, list[pa.Array]]:
-    """The first row of each chunk, and the chunks."""
-    chunks = [chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk for chunk in column.chunks]
-    return np.cumsum([0, *map(len, chunks)])[: len(chunks)], chunks
-
-
-def _steps_of(values: pa.Array, name: str) -> np.ndarray:
-    if not _is_list(values.type):
-        raise ValueError(
-            f"data.input_column: column {name!r} holds {values.type}, expected the list of the steps of a series"
-        )
-    if not len(values):
-        return np.zeros(0, dtype=np.int64)
-    outer = pc.list_value_length(values).cast(pa.int64()).fill_null(-1).to_numpy()
-    if not _is_list(values.type.value_type):
-        return np.asarray(outer)
-    # A channel that is null lacks every step.
-    inner = pc.list_value_length(pc.list_flatten(values)).cast(pa.int64()).fill_null(-1).to_numpy()
-    owners = np.repeat(np.arange(len(values)), np.maximum(outer, 0))
-    steps = np.zeros(len(values), dtype=np.int64)
-    np.maximum.at(steps, owners, inner)
-    steps[owners[(inner >= 0) & (inner != steps[owners])]] = UNEVEN
-    return np.where(outer < 0, -1, steps)
-
-
-def _numbers(values: pa.Array, start: int, stop: int) -> np.ndarray:
-    part = values.slice(start, stop - start).cast(pa.float64())
-    return np.asarray(part.to_numpy(zero_copy_only=False), dtype=np.float64)
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
-
-
 @dataclass(frozen=True)
 class Windows:
-    """The cut of long series into windows.
+    """The cut of long rows into windows: of series, whose steps are time steps; of sounds see `SoundWindows`.
 
     Attributes:
-        columns: Columns of the series.
+        columns: Columns of the input.
         size: Number of steps of a window.
         stride: Number of steps from one window to the next.
-        is_pooled: Whether the windows of a row become one row of features.
+        is_pooled: Whether the windows of a row become one row of features, or one prediction.
         label_column: Column that holds a label for each step; None where a row has one label, or none.
         label_of_steps: Callable that makes a window's label of those of its steps.
         invalid_value: Number that says that none was measured, beside null and NaN; None where there is none.
@@ -176,6 +60,17 @@ class Windows:
     label_of_steps: LabelOfSteps | None = None
     invalid_value: float | None = None
     drops_unlabelled: bool = False
+
+    def reader(self, dataset: Dataset, split: str, numbers: np.ndarray | None = None) -> StepReader:
+        """What reads the steps of a split's raw rows, and where windows have labels, those of the steps.
+
+        Args:
+            dataset: Raw rows, one a series or sound.
+            split: Name of the split, for messages.
+            numbers: Number (n,) int64 that each row had before some were left out, for messages; None where none were.
+        """
+        reader = SeriesReader(dataset, self.columns, split, self.invalid_value)
+        return reader if self.label_column is None else reader.with_column(dataset, self.label_column)
 
 
 @dataclass(frozen=True)
@@ -197,42 +92,39 @@ class CutWindows:
     left_out: dict[str, int] = field(default_factory=dict)
 
 
-def cut_windows(dataset: Dataset, windows: Windows, split: str, reader: SeriesReader | None = None) -> CutWindows:
-    """Cut series into windows and leave out those that hold nothing.
+def cut_windows(dataset: Dataset, windows: Windows, reader: StepReader) -> CutWindows:
+    """Cut long rows into windows and leave out those that hold nothing.
 
     Args:
-        dataset: Raw rows, one a series.
+        dataset: Raw rows, one a series or sound.
         windows: Cut into windows.
-        split: Name of the split, for messages.
-        reader: Reader of the steps; None makes one.
+        reader: Reader of the rows' steps, `windows.reader`.
 
     Raises:
         ValueError: A window without a label (unless they are dropped), no window that is left, channels that are not equally
             long, or a column without lists.
     """
-    reader = windows_reader(dataset, windows, split) if reader is None else reader
     lengths = reader.lengths()
     firsts = [window_starts(int(length), windows.size, windows.stride) for length in lengths]
     owners = np.repeat(np.arange(len(firsts)), [len(one) for one in firsts])
     starts = np.concatenate([np.zeros(0, dtype=np.int64), *firsts])
-    observed, total = observed_values(dataset, number_columns(windows.columns, windows.invalid_value))
-    is_holed = observed < total
+    is_holed = reader.holed()
     if windows.label_column is not None:
         labelled, entries = observed_values(dataset, number_columns([windows.label_column]))
-        is_holed |= labelled < entries
+        is_holed = is_holed | (labelled < entries)
     gaps = frozenset(np.flatnonzero(is_holed).tolist())
     kept = np.ones(len(owners), dtype=bool)
     left_out = dict.fromkeys((NOT_OBSERVED, NOT_LABELLED), 0)
     for row in sorted(gaps):
         first, stop = np.searchsorted(owners, [row, row + 1]).tolist()
         stops = np.minimum(starts[first:stop] + windows.size, lengths[row])
-        seen = _any_within(seen_steps(reader, windows, row, 0, int(lengths[row])), starts[first:stop], stops)
+        seen = _any_within(reader.seen(row, 0, int(lengths[row])), starts[first:stop], stops)
         labelled_steps = labelled_of(reader, windows, row, 0, int(lengths[row]))
         has_label = _any_within(labelled_steps, starts[first:stop], stops)
         if not windows.drops_unlabelled and not (has_label | ~seen).all():
             place = int(np.flatnonzero(seen & ~has_label)[0])
             raise ValueError(
-                f"{split} split, row {row}, column {windows.label_column!r}: none of the steps {starts[first + place]} to "
+                f"{reader.split} split, row {row}, column {windows.label_column!r}: none of the steps {starts[first + place]} to "
                 f"{stops[place] - 1}, a window, has a label: fill them, or set data.drop_missing_labels to true to leave such "
                 "windows out"
             )
@@ -241,33 +133,17 @@ def cut_windows(dataset: Dataset, windows: Windows, split: str, reader: SeriesRe
         left_out[NOT_LABELLED] += int((seen & ~has_label).sum())
     if len(kept) and not kept.any():
         raise ValueError(
-            f"{split} split: of {len(kept)} windows (data.window {windows.size}) none is left: {left_out}"
+            f"{reader.split} split: of {len(kept)} windows (data.window {windows.size}) none is left: {left_out}"
         )
     found = {reason: count for reason, count in left_out.items() if count}
     return CutWindows(owners[kept], starts[kept], lengths, gaps, found)
 
 
-def windows_reader(dataset: Dataset, windows: Windows, split: str) -> SeriesReader:
-    """What reads the steps of series, and where windows have labels, those of the steps."""
-    reader = SeriesReader(dataset, windows.columns, split)
-    return reader if windows.label_column is None else reader.with_column(dataset, windows.label_column)
-
-
-def seen_steps(reader: SeriesReader, windows: Windows, row: int, start: int, stop: int) -> np.ndarray:
-    """(stop - start,) bool, whether any channel of a row was observed at each step."""
-    seen = np.zeros(stop - start, dtype=bool)
-    for name in windows.columns:
-        values = reader.steps(name, row, start, stop)
-        if values is not None:
-            is_there = ~np.isnan(without_invalid(values, windows.invalid_value))
-            seen |= is_there if is_there.ndim == 1 else is_there.any(axis=0)
-    return seen
-
-
-def labelled_of(reader: SeriesReader, windows: Windows, row: int, start: int, stop: int) -> np.ndarray:
+def labelled_of(reader: StepReader, windows: Windows, row: int, start: int, stop: int) -> np.ndarray:
     """(stop - start,) bool, whether each step of a row has a label; true where windows have none."""
     if windows.label_column is None:
         return np.ones(stop - start, dtype=bool)
+    assert isinstance(reader, SeriesReader), "only series have a label for each step"
     entries = reader.entries(windows.label_column, row, start, stop)
     return np.array([value is not None and value == value for value in entries], dtype=bool)
 
@@ -279,23 +155,25 @@ def _any_within(flags: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> np.
 
 
 class WindowedRows(TransformedRows):
-    """Windows of series, each prepared when it is read; the rest of its series is not looked at.
+    """Windows of series or sounds, each prepared when it is read.
 
-    Windows that hold nothing are left out, which a warning counts; nothing is drawn from where nothing was observed. The `index`
-    of a window is its number.
+    Windows that hold nothing are left out; nothing is drawn from where nothing was observed. The `index` of a window is its
+    number.
 
     Args:
-        dataset: Raw rows, one a series.
+        dataset: Raw rows, one a series or sound.
         prepare: Callable that makes prepared columns of raw columns and row numbers.
         windows: Cut into windows.
-        draws: Random numbers by which the windows begin anywhere in their series, anew in every epoch; None begins them where
+        draws: Random numbers by which the windows begin anywhere in their row, anew in every epoch; None begins them where
             the cut says.
         split: Name of the split, for messages.
+        numbers: Number (n,) int64 that each row had before some were left out, for messages; None where none were.
 
     Attributes:
         owners: (n,) int64, the row of each window.
         starts: (n,) int64, the step of its row with which each window begins, where nothing is drawn.
         lengths: (rows,) int64, the steps of each row.
+        left_out: Reason -> windows that were left out for it.
 
     Raises:
         ValueError: The channels of a row are not equally long, a column holds no lists, or a window has no label.
@@ -308,15 +186,15 @@ class WindowedRows(TransformedRows):
         windows: Windows,
         draws: RowDraws | None = None,
         split: str = "train",
+        numbers: np.ndarray | None = None,
     ) -> None:
         super().__init__(dataset, prepare)
-        self.windows, self.draws, self.split = windows, draws, split
-        self._reader: SeriesReader | None = None
+        self.windows, self.draws, self.split, self.numbers = windows, draws, split, numbers
+        self._reader: StepReader | None = None
         cut = self.cut()
         self.owners, self.starts, self.lengths, self.gaps = cut.owners, cut.starts, cut.lengths, cut.gaps
         self.total = len(self.starts)
-        for reason, count in cut.left_out.items():
-            logger.warning("%s split: %s, %s, left out", split, counted(count, "window"), reason)
+        self.left_out = cut.left_out
         named = (*windows.columns, *([windows.label_column] if windows.label_column else []))
         self._others = dataset.remove_columns([name for name in named if name in dataset.column_names]).with_format(
             None
@@ -324,13 +202,18 @@ class WindowedRows(TransformedRows):
 
     def cut(self) -> CutWindows:
         """The windows of all rows."""
-        return cut_windows(self.dataset, self.windows, self.split, self.reader)
+        return cut_windows(self.dataset, self.windows, self.reader)
+
+    def tell_left_out(self) -> None:
+        """Warn of the windows that were left out."""
+        for reason, count in self.left_out.items():
+            logger.warning("%s split: %s, %s, left out", self.split, counted(count, "window"), reason)
 
     @property
-    def reader(self) -> SeriesReader:
+    def reader(self) -> StepReader:
         """What reads the steps."""
         if self._reader is None:
-            self._reader = windows_reader(self.dataset, self.windows, self.split)
+            self._reader = self.windows.reader(self.dataset, self.split, self.numbers)
         return self._reader
 
     @property
@@ -372,6 +255,7 @@ class WindowedRows(TransformedRows):
             for name in self.windows.columns:
                 batch[name].append(self.reader.steps(name, owner, start, stop))
             if label is not None and rule is not None:
+                assert isinstance(self.reader, SeriesReader), "only series have a label for each step"
                 batch[label].append(rule(self.reader.entries(label, owner, start, stop)))
         if self._others.column_names:
             batch |= {name: list(values) for name, values in self._others[owners.tolist()].items()}
@@ -389,8 +273,8 @@ class WindowedRows(TransformedRows):
         return int(self.starts[number])
 
     def _holds_something(self, owner: int, start: int) -> bool:
-        place = (self.reader, self.windows, owner, start, start + self.windows.size)
-        return bool(seen_steps(*place).any() and labelled_of(*place).any())
+        place = (owner, start, start + self.windows.size)
+        return bool(self.reader.seen(*place).any() and labelled_of(self.reader, self.windows, *place).any())
 
     def set_epoch(self, epoch: int, seed: int | None = None) -> None:
         if self.draws is not None:
@@ -419,6 +303,17 @@ def labels_of_windows(rows: WindowedRows, dataset: Dataset, column: str, rule: L
     return [rule(reader.entries(column, row, start, min(start + size, int(lengths[row])))) for row, start in places]
 
 
+def pooled_owners(rows: object) -> np.ndarray | None:
+    """(windows,) int64, rising, the row of each window where the windows of a row are pooled; None where each row stands for
+    itself."""
+    return rows.chosen_owners if isinstance(rows, WindowedRows) and rows.windows.is_pooled else None
+
+
+def firsts_of_rows(owners: np.ndarray) -> np.ndarray:
+    """The place (rows,) int64 of the first window of each row, of the row (windows,) of each window, rising."""
+    return np.flatnonzero(np.diff(owners, prepend=-1))
+
+
 def means_of_rows(values: np.ndarray, owners: np.ndarray) -> np.ndarray:
     """Features (windows, D) float32 -> (rows, D), the mean over the windows of each row, which lie together.
 
@@ -426,7 +321,7 @@ def means_of_rows(values: np.ndarray, owners: np.ndarray) -> np.ndarray:
         values: Features of windows.
         owners: (windows,) the row of each, rising.
     """
-    starts = np.flatnonzero(np.diff(owners, prepend=-1))
+    starts = firsts_of_rows(owners)
     ends = np.append(starts[1:], len(owners))
     means = [values[start:end].mean(axis=0, dtype=np.float64) for start, end in zip(starts, ends, strict=True)]
     return np.asarray(means, dtype=np.float32).reshape(len(starts), values.shape[1])
