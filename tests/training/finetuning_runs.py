@@ -1,13 +1,17 @@
 """Small tasks that a tiny model learns in a second, and recipes of them."""
 
+import dataclasses
+import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
+import yaml
 from runs import MODEL, TEXT_MODEL
-from transformers import CONFIG_MAPPING
+from transformers import CONFIG_MAPPING, Trainer
 
 from hf_maskssl.data.arguments import data_arguments
 from hf_maskssl.training.finetuning.arguments import FinetuningArguments, FinetuningRecipe
@@ -75,3 +79,23 @@ def make_finetuning(
         data=data_arguments(**section),
         finetuning=FinetuningArguments(**(fields | {"seeds": [0, 1]} | finetuning)),
     )
+
+
+def write_recipe(recipe: FinetuningRecipe, path: Path) -> Path:
+    sections = {name: dataclasses.asdict(getattr(recipe, name)) for name in ("data", "finetuning")}
+    path.write_text(yaml.safe_dump({"model": recipe.model, **sections}))
+    return path
+
+
+def raise_in_step(monkeypatch: pytest.MonkeyPatch, step: int, *numbers: int) -> None:
+    """These signals come in the training step of this number."""
+    original, taken = Trainer.training_step, [0]
+
+    def training_step(self: Trainer, *words: Any, **options: Any) -> Any:
+        taken[0] += 1
+        if taken[0] == step:
+            for number in numbers:
+                signal.raise_signal(number)
+        return original(self, *words, **options)
+
+    monkeypatch.setattr(Trainer, "training_step", training_step)

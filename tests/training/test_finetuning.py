@@ -12,8 +12,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
-import yaml
-from finetuning_runs import MODELS, ROWS, TASKS, make_finetuning, write_task
+from finetuning_runs import MODELS, ROWS, TASKS, make_finetuning, write_recipe, write_task
 from safetensors.torch import load_file
 from transformers import (
     AutoModel,
@@ -30,7 +29,7 @@ from hf_maskssl.data.preparation import prepare_data
 from hf_maskssl.evaluation.metrics import score_outputs
 from hf_maskssl.recipes import build_config
 from hf_maskssl.training.finetuning import trials
-from hf_maskssl.training.finetuning.arguments import FinetuningArguments, FinetuningRecipe, load_finetuning_recipe
+from hf_maskssl.training.finetuning.arguments import FinetuningArguments, load_finetuning_recipe
 from hf_maskssl.training.finetuning.predictions import load_predictions
 from hf_maskssl.training.finetuning.results import Run, summarise, write_results
 from hf_maskssl.training.finetuning.scores import FinetuningCollator, LabelUnit
@@ -523,12 +522,6 @@ def test_collator_drops_row_numbers_but_errors_name_them() -> None:
 
 
 # The script.
-
-
-def write_recipe(recipe: FinetuningRecipe, path: Path) -> Path:
-    sections = {name: dataclasses.asdict(getattr(recipe, name)) for name in ("data", "finetuning")}
-    path.write_text(yaml.safe_dump({"model": recipe.model, **sections}))
-    return path
 
 
 def test_a_written_recipe_is_read_back_and_overridden(tmp_path: Path) -> None:

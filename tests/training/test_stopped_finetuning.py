@@ -9,29 +9,14 @@ from typing import Any
 import pytest
 import yaml
 from dense_runs import make_dense
-from finetuning_runs import make_finetuning
+from finetuning_runs import make_finetuning, raise_in_step
 from runs import assert_same_weights, weights
-from transformers import Trainer
 
 from hf_maskssl.training.finetuning.arguments import FinetuningRecipe
 from hf_maskssl.training.finetuning.stopping import RunStopped
 from hf_maskssl.training.finetuning.sweep import finetune, finetune_from_command_line
 
 SHORT: dict[str, Any] = {"seeds": [0], "num_train_epochs": 2.0}
-
-
-def raise_in_step(monkeypatch: pytest.MonkeyPatch, step: int, *numbers: int) -> None:
-    """These signals come in the training step of this number."""
-    original, taken = Trainer.training_step, [0]
-
-    def training_step(self: Trainer, *words: Any, **options: Any) -> Any:
-        taken[0] += 1
-        if taken[0] == step:
-            for number in numbers:
-                signal.raise_signal(number)
-        return original(self, *words, **options)
-
-    monkeypatch.setattr(Trainer, "training_step", training_step)
 
 
 def recipe_of(case: str, folder: Path) -> FinetuningRecipe:

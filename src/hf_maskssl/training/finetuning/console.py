@@ -30,7 +30,9 @@ def say_start(tuner: "Finetuner") -> None:
     processes, passes = setup.state.num_processes, args.gradient_accumulation_steps
     per_step = args.batch_size * processes * passes
     rows = args.labelled_samples or setup.row_counts()["train"]
-    steps = args.max_steps or round(args.num_train_epochs * max(1, -(-rows // per_step)))
+    samples = len(setup.training_rows(args.seeds[0]))
+    steps = args.max_steps or round(args.num_train_epochs * max(1, -(-samples // per_step)))
+    trained_on = counted(rows, "row") + ("" if samples == rows else f", {counted(samples, 'window')} of them")
     start = "random weights" if args.checkpoint is None or args.from_scratch else str(args.checkpoint)
     runs = len(args.seeds) * len(args.learning_rates)
     kept = ", the encoder frozen" if args.freeze_encoder else f", {described(args.peft)}" if args.peft else ""
@@ -41,10 +43,10 @@ def say_start(tuner: "Finetuner") -> None:
         ("device", f"{device_words(setup.state.device)}, {precision}, {counted(processes, 'process')}"),
         (
             "step",
-            f"{counted(per_step, 'row')} ({args.batch_size} x {counted(processes, 'process')} x "
+            f"{counted(per_step, 'row' if samples == rows else 'window')} ({args.batch_size} x {counted(processes, 'process')} x "
             f"{counted(passes, 'forward pass')})",
         ),
-        ("steps", f"{steps:,} a run, or {steps * per_step / rows:.4g} epochs of {counted(rows, 'row')}"),
+        ("steps", f"{steps:,} a run, or {steps * per_step / samples:.4g} epochs of {trained_on}"),
         (
             "runs",
             f"{runs:,}: {counted(len(args.seeds), 'seed')} x {counted(len(args.learning_rates), 'learning rate')}",

@@ -29,6 +29,7 @@ from ...pictures.modalities import Painter, Samples
 from .predictions import Predictions, confusion_of, load_predictions, predictions_path
 from .results import Run, outliers_sentence
 from .scores import FinetuningRows, rows_of
+from .windows import row_numbers
 
 PICTURES = "pictures"  # folder of the output_dir
 COUNTED = {"classification": "rows", "token_classification": "tokens", "semantic_segmentation": "pixels"}
@@ -110,7 +111,7 @@ class Drawing:
 
     def _numbers(self, predictions: Predictions) -> np.ndarray:
         """The rows' numbers in their split as it was read, before any rows were left out."""
-        return np.array([int(self._split(predictions)[int(place)]["index"]) for place in predictions.rows])
+        return row_numbers(self._split(predictions), predictions.rows.tolist())
 
     # Pictures.
 

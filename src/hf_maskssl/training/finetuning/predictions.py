@@ -24,7 +24,7 @@ class Predictions:
 
     Attributes:
         split: "test", or "validation" where there is no test split.
-        rows: (n,) positions in the split; for tokens one position for each labelled token.
+        rows: (n,) positions in the split, of windows that are pooled among its rows; for tokens one for each labelled token.
         said: (n,) predicted classes or values in the labels' own unit; of several columns (n, T) probabilities of class 1 or
             values; for a dense task maps (n, H, W) of some rows, or
             (n, C, H, W) of values.

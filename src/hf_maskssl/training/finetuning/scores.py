@@ -20,6 +20,7 @@ from ...data.tables.rows import Row
 from ...evaluation.metrics import ClassMapScores, map_scores, score_outputs
 from ...files import JsonView
 from .results import Run
+from .windows import pooled_outputs
 
 # The outputs that Trainer keeps of a forward pass: the logits, or a tuple that begins with them.
 Outputs: TypeAlias = torch.Tensor | tuple[torch.Tensor, ...]
@@ -81,17 +82,24 @@ class FinetuningCollator:
 
 @dataclasses.dataclass(frozen=True)
 class Scorer:
-    """Trainer's `compute_metrics`: every metric of the task, in the labels' own unit."""
+    """Trainer's `compute_metrics`: every metric of the task, in the labels' own unit.
+
+    Attributes:
+        owners: (windows,) int64, the row of each window of the split that is scored, where a row's windows are pooled: rows are
+            scored then; None elsewhere.
+    """
 
     task: str
     headline: str
     unit: LabelUnit
     run: Run
+    owners: np.ndarray | None = None
 
     def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
         outputs, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
         if not np.isfinite(outputs).all():
             raise ValueError(unsound_outputs(self.run))
+        outputs, labels = pooled_outputs(outputs, labels, self.owners)
         if self.task == "token_classification":
             outputs = outputs.astype(np.int64)
         if self.task == "regression":
@@ -139,10 +147,10 @@ class MapScorer:
 
 
 def make_scorer(
-    task: str, headline: str, unit: LabelUnit, run: Run, ignore_index: int
+    task: str, headline: str, unit: LabelUnit, run: Run, ignore_index: int, owners: np.ndarray | None = None
 ) -> Callable[..., dict[str, float]]:
-    """The function that Trainer takes as `compute_metrics`."""
-    return MapScorer(task, run, ignore_index) if task in DENSE_TASKS else Scorer(task, headline, unit, run)
+    """The function that Trainer takes as `compute_metrics`; `owners` are those of `Scorer`."""
+    return MapScorer(task, run, ignore_index) if task in DENSE_TASKS else Scorer(task, headline, unit, run, owners)
 
 
 def unsound_outputs(run: Run) -> str:

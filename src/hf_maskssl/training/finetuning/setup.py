@@ -23,6 +23,7 @@ from .arguments import FinetuningRecipe
 from .models import choose_inputs, complete_processor, new_inputs, read_config
 from .scored_labels import check_scored_labels
 from .scores import FinetuningRows, LabelUnit, rows_of
+from .windows import one_window_a_row, windows_of
 
 T = TypeVar("T")
 
@@ -86,7 +87,8 @@ class FinetuningSetup:
         self._check_data()
         self.metric = self.args.headline_metric(self.task, self.num_labels)
         names = self.data.label_names or []
-        check_scored_labels(self.splits(), self.task, self.metric, self.ignore_index, names)
+        scored = {name: one_window_a_row(rows) for name, rows in self.splits().items()}
+        check_scored_labels(scored, self.task, self.metric, self.ignore_index, names)
         self._set_labels()
         if self.state.is_main_process:
             write_json(self.folder / REPORT_FILE, self.data.report.to_json())
@@ -111,11 +113,9 @@ class FinetuningSetup:
         without_classes = (*TASKS_OF_COLUMNS, "depth_estimation", "dense_regression")
         if self.task not in without_classes and self.num_labels < 2:
             raise ValueError(f"data.label_column: expected at least two classes, found {self.data.label_names}.")
-        wanted = self.args.labelled_samples
-        if wanted is not None and wanted > len(self.data.train):
-            raise ValueError(
-                f"finetuning.labelled_samples is {wanted}; there are {len(self.data.train)} training rows."
-            )
+        wanted, there = self.args.labelled_samples, self.row_counts()["train"]
+        if wanted is not None and wanted > there:
+            raise ValueError(f"finetuning.labelled_samples is {wanted}; there are {there} training rows.")
 
     def _check_held_out(self, splits: Sequence[str]) -> None:
         if "validation" not in splits and "test" not in splits:
@@ -171,8 +171,8 @@ class FinetuningSetup:
         return self.config.to_dict().get("semantic_loss_ignore_index", 255)
 
     def row_counts(self) -> dict[str, int]:
-        """Rows of each split."""
-        return {name: len(split) for name, split in self.splits().items()}
+        """Rows of each split, not their windows where these are pooled."""
+        return {name: len(one_window_a_row(split)) for name, split in self.splits().items()}
 
     def broadcast(self, value: T) -> T:
         """The main process's value, in every process: files may appear while others read."""
@@ -181,18 +181,19 @@ class FinetuningSetup:
         return values[0]
 
     def training_rows(self, seed: int) -> FinetuningRows:
-        """The training rows of a seed: all, or `labelled_samples` drawn from them."""
+        """The training rows of a seed: all, or `labelled_samples` drawn from them, with all windows of each."""
         rows = rows_of(self.data.train)
         if self.args.labelled_samples is None:
             return rows
-        order = np.random.default_rng(seed).permutation(len(rows))
-        return rows.select(np.sort(order[: self.args.labelled_samples]).tolist())
+        order = np.random.default_rng(seed).permutation(self.row_counts()["train"])
+        return windows_of(rows, np.sort(order[: self.args.labelled_samples]).tolist())
 
     def label_unit(self, rows: FinetuningRows) -> LabelUnit:
         """The unit in which a regression learns: mean and deviation of these rows' labels, of each column, with
         `standardize_labels`."""
         if self.task != "regression" or not self.args.standardize_labels:
             return LabelUnit()
+        rows = one_window_a_row(rows)
         numbers = range(len(rows))
         parts = [rows.__getitems__(numbers[start : start + LABEL_ROWS]) for start in numbers[::LABEL_ROWS]]
         labels = np.array([row["labels"] for part in parts for row in part], dtype=np.float64)

@@ -26,6 +26,7 @@ from transformers.integrations import TensorBoardCallback
 
 from ...data.arguments import DENSE_TASKS
 from ...data.tables.rows import TransformedRows
+from ...data.tables.windows import pooled_owners
 from ...evaluation.metrics import LOWER_IS_BETTER
 from ...files import JsonObject, incomplete_folder, replace_folder, write_json
 from ...terminal import errors_alone
@@ -43,6 +44,7 @@ from .scores import (
     FinetuningRows,
     LabelUnit,
     MapScorer,
+    Scorer,
     head_outputs,
     make_scorer,
     metric_scores,
@@ -50,6 +52,7 @@ from .scores import (
 )
 from .setup import FinetuningSetup, launched_precision
 from .stopping import StoppableTrainer, Stopper, read_stopped
+from .windows import pooled_outputs
 
 SCRATCH = "trainer"  # folder of the output_dir: Trainer's own, gone when a run has ended
 
@@ -185,7 +188,9 @@ class Trials:
             data_collator=FinetuningCollator(self.data.collator, unit),
             train_dataset=rows,
             eval_dataset=self.data.validation,
-            compute_metrics=make_scorer(self.task, self.metric, unit, run, ignore_index),
+            compute_metrics=make_scorer(
+                self.task, self.metric, unit, run, ignore_index, pooled_owners(self.data.validation)
+            ),
             preprocess_logits_for_metrics=PREDICTIONS.get(self.task, head_outputs),
             callbacks=self._callbacks(run, selects, "tensorboard" in trackers),
             optimizer_cls_and_kwargs=None if rows is None else self._optimizer(model, args),
@@ -304,18 +309,19 @@ class Trials:
         """Scores on the test split, or on validation where there is none; the predictions are stored."""
         name, split = ("validation", self.data.validation) if self.data.test is None else ("test", self.data.test)
         assert split is not None, "`FinetuningSetup` refuses data without either"
-        scorer = trainer.compute_metrics
+        scorer, owners = trainer.compute_metrics, pooled_owners(split)
         if isinstance(scorer, MapScorer):
             scorer.kept_rows = map_rows(len(rows_of(split)))
+        elif isinstance(scorer, Scorer):
+            trainer.compute_metrics = dataclasses.replace(scorer, owners=owners)  # of this split
         # `trainer.predict` would keep the maps of all rows.
         output = trainer.evaluation_loop(trainer.get_test_dataloader(split), "Scoring", metric_key_prefix="test")
         if self.state.is_main_process:
             if isinstance(scorer, MapScorer):
                 predictions = gather_maps(name, scorer)
             else:
-                predictions = gather_predictions(
-                    self.task, name, np.asarray(output.predictions), np.asarray(output.label_ids), unit
-                )
+                outputs, labels = np.asarray(output.predictions), np.asarray(output.label_ids)
+                predictions = gather_predictions(self.task, name, *pooled_outputs(outputs, labels, owners), unit)
             predictions.save(predictions_path(self.folder, run))
         return metric_scores(output.metrics or {}, "test_")
 
