@@ -8,7 +8,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
-from transformers import AutoModelForPreTraining
+from scipy.io import wavfile
+from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining
 
 import hf_maskssl
 import tiny_models
@@ -117,3 +118,79 @@ def test_probes_read_rows_or_windows(model: str, logger: Path, rule: dict[str, A
     assert counts["train"] == (rows or counts["train"]) and (rows is not None or counts["train"] > 6)
     assert set(result["baselines"]) == {"untrained", "raw_inputs", "majority"}
     assert len(np.load(logger / f"features-{rows}" / "train.npy")) == counts["train"]
+
+
+# Sounds
+
+SOUNDS = [900, 320, 60, 651]  # samples at 1,000 a second, of which 12 frames cover 280
+FRAME, HOP = 60, 20
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """WAV files, and a model that reads 12 frames."""
+    folder = tmp_path_factory.mktemp("sounds")
+    random = np.random.default_rng(0)
+    for number, length in enumerate(SOUNDS):
+        path = folder / "files" / "ab"[number % 2] / f"{number}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        wavfile.write(path, 1000, random.uniform(-0.9, 0.9, length).astype(np.float32))
+    sizes = {"modality": "image", "image_size": [4, 12], "num_channels": 1, "patch_size": [2, 3]}
+    config = build_config(tiny_models.section("metamae", **sizes))
+    torch.manual_seed(0)
+    AutoModelForPreTraining.from_config(config).save_pretrained(folder / "model")
+    args = data_arguments("audiofolder", **sound_fields(folder), window=12)
+    prepare_data(args, config).processor.save_pretrained(folder / "model")
+    return folder
+
+
+def sound_fields(folder: Path) -> dict[str, Any]:
+    named = {"data_dir": str(folder / "files"), "kind": "spectrogram", "input_column": "audio"}
+    return {**named, "sampling_rate": 1000, "frame_length": FRAME, "hop_length": HOP}
+
+
+def test_features_of_long_sounds_are_means_of_those_of_windows(sounds: Path) -> None:
+    files = sorted((sounds / "files").glob("*/*.wav"))
+    model, processor = (
+        AutoModel.from_pretrained(sounds / "model").eval(),
+        AutoFeatureExtractor.from_pretrained(sounds / "model"),
+    )
+    expected, starts = [], []
+    for path in files:
+        _, samples = wavfile.read(path)
+        frames = 1 + max(0, -(-(len(samples) - FRAME) // HOP))
+        own = [*range(0, max(1, frames - 12 + 1), STRIDE)]
+        own = own if own[-1] + 12 >= frames else [*own, frames - 12]
+        parts = [samples[start * HOP : (start + 11) * HOP + FRAME] for start in own]
+        with torch.no_grad():
+            found = [model(**processor(part, return_tensors="pt")).pooler_output[0].numpy() for part in parts]
+        expected.append(np.stack(found))
+        starts.append(own)
+    tables = {}
+    for name, pooled in (("pooled", "true"), ("each", "false")):
+        output = str(sounds / f"{name}.parquet")
+        words = ["--window", "12", "--stride", str(STRIDE), "--pool_windows", pooled]
+        options: dict[str, Any] = {"shard_rows": 2, "device": "cpu", "pooling": "pooler"}
+        embed_to(EmbedArguments(str(sounds / "model"), output, str(sounds / "files"), None, words, **options))
+        tables[name] = pq.read_table(output).to_pandas()
+    means = np.stack([one.mean(axis=0) for one in expected])
+    np.testing.assert_allclose(np.stack(list(tables["pooled"]["embedding"])), means, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        np.stack(list(tables["each"]["embedding"])), np.concatenate(expected), rtol=1e-4, atol=1e-5
+    )
+    assert tables["each"]["window_start"].tolist() == [start for own in starts for start in own]
+    assert [Path(path).name for path in tables["pooled"]["path"]] == [path.name for path in files]
+    waveforms = [wavfile.read(path)[1] for path in files]
+    found = hf_maskssl.embed(
+        str(sounds / "model"), waveforms, device="cpu", window=12, stride=STRIDE, pooling="pooler"
+    )
+    np.testing.assert_allclose(found, means, rtol=1e-4, atol=1e-5)
+
+
+def test_probes_of_long_sounds_read_rows(sounds: Path) -> None:
+    args = data_arguments(
+        "audiofolder", **sound_fields(sounds), window=12, label_column="label", validation_fraction=0.5
+    )
+    result = evaluate_checkpoint(str(sounds / "model"), args, ProbeArguments(k=1))
+    assert (result["rows"]["train"], result["rows"]["validation"]) == (2, 2)
+    assert set(result["baselines"]) == {"untrained", "raw_inputs", "majority"}

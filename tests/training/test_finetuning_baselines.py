@@ -16,6 +16,7 @@ from dense_runs import make_dense, pretrained_multimae
 from finetuning_runs import make_finetuning
 from test_finetuning import pretrained
 
+from hf_maskssl.evaluation import baselines
 from hf_maskssl.evaluation.dense_baselines import dense_baseline_scores, pixel_features
 from hf_maskssl.evaluation.metrics import load_metric, score_outputs
 from hf_maskssl.training.finetuning import drawing
@@ -274,11 +275,30 @@ def test_models_of_a_library_have_a_run_for_each_seed(tmp_path: Path) -> None:
     assert finetune(recipe)["baselines"] == results["baselines"] and path.stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("few", [None, 12])
+def test_raw_inputs_are_read_once_for_all_baselines(
+    few: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blank_pictures: None
+) -> None:
+    read: list[int] = []
+    original = baselines.read_raw_inputs
+
+    def counted(split: Any, *words: Any) -> Any:
+        read.append(len(split))
+        return original(split, *words)
+
+    monkeypatch.setattr(baselines, "read_raw_inputs", counted)
+    models: list[Any] = ["random_forest", "hist_gradient_boosting"]
+    fields = {"max_steps": 1, "labelled_samples": few, "baselines": True, "baseline_models": models}
+    recipe = make_finetuning(tmp_path, **fields)
+    finetune(recipe)
+    assert sorted(read) == sorted([16, 20, *([48] if few is None else [12] * len(recipe.finetuning.seeds))])
+
+
 def test_models_of_a_library_for_another_task_are_said_to_be_missing(tmp_path: Path) -> None:
     recipe = make_finetuning(tmp_path, "token_classification", max_steps=1, baselines=True, baseline_models=["mlp"])
-    baselines = finetune(recipe)["baselines"]
-    assert [model["name"] for model in baselines["models"]] == ["constant", "raw"]
-    assert "with mlp: mlp is for classification and regression" in baselines["missing"][-1]
+    found = finetune(recipe)["baselines"]
+    assert [model["name"] for model in found["models"]] == ["constant", "raw"]
+    assert "with mlp: mlp is for classification and regression" in found["missing"][-1]
     with pytest.raises(
         ValueError, match="finetuning.baseline_models: expected different names, and finetuning.baselines"
     ):

@@ -16,7 +16,7 @@ from hf_maskssl.commands import main
 from hf_maskssl.files import write_json
 from hf_maskssl.scripts import UserError
 from hf_maskssl.training.sweeps import pool
-from hf_maskssl.training.sweeps.execute import FAILURE, RESULT, execute
+from hf_maskssl.training.sweeps.execute import FAILURE, RESULT, RunInterrupted, execute
 from hf_maskssl.training.sweeps.plan import SweepRun, command_line_overrides, plan_runs, with_overrides
 from hf_maskssl.training.sweeps.report import collect, score_names
 from hf_maskssl.training.sweeps.run import dry_lines, run_sweep
@@ -387,6 +387,34 @@ def test_a_sweep_of_the_package_runs_at_reduced_size(name: str, tmp_path: Path) 
     few = [run for run in runs if (run.folder(tmp_path) / RESULT).is_file()]
     ended = run_sweep(name, sweep, few, tmp_path)
     assert len(few) == 2 and ended.missing == 0 and (tmp_path / "results.png").is_file()
+
+
+def test_seconds_of_a_run_are_those_of_all_its_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that goes on by 10 s in pre-training and 3 s in probing; two calls are stopped, and one is ended in its probe."""
+    run, now = plan_runs(toy(tmp_path))[0], [1000.0]
+    ends: list[type[BaseException] | None] = [RunInterrupted, KeyboardInterrupt, None]
+
+    def pretrain(*words: Any) -> dict[str, Any] | None:
+        now[0] += 10.0
+        error = ends[0]
+        return None if error is RunInterrupted else {"losses": {"train/loss": 1.0}, "validation": {}, "seconds": 9.0}
+
+    def probe(*words: Any, **options: Any) -> tuple[dict[str, float], list[str]]:
+        now[0] += 3.0
+        if ends[0] is not None:
+            raise ends[0]
+        return {"probe/knn_accuracy": 0.5}, ["probe/knn_accuracy"]
+
+    monkeypatch.setattr("hf_maskssl.training.sweeps.execute.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("hf_maskssl.training.sweeps.execute.pretrain_encoder", pretrain)
+    monkeypatch.setattr("hf_maskssl.training.sweeps.execute.probe_scores", probe)
+    for error in (RunInterrupted, KeyboardInterrupt):
+        with pytest.raises(error):
+            execute(run, tmp_path, 0)
+        ends.pop(0)
+        now[0] += 500.0  # between two calls
+    assert execute(run, tmp_path, 0)["seconds"] == 10.0 + 13.0 + 13.0
+    assert execute(run, tmp_path, 0)["seconds"] == 13.0, "what has ended is not counted for what begins anew"
 
 
 def test_the_packages_sweeps_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

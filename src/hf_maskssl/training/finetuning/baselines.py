@@ -23,6 +23,7 @@ from .results import baselines_table
 from .scores import FinetuningRows
 
 if TYPE_CHECKING:
+    from ...evaluation.baselines import RawInputs
     from ...evaluation.probe import ProbeRun
     from .sweep import Finetuner
 
@@ -57,6 +58,8 @@ class Baselines:
             start from random weights themselves.
         training_rows: The rows that a seed trains on.
         ignore_index: Class of unlabelled pixels.
+        held_out, train: Raw inputs that have been read: of the splits that are not trained on, by name, and of the training rows
+            of each seed, or of all under None.
     """
 
     folder: Path
@@ -66,6 +69,8 @@ class Baselines:
     from_scratch: "Finetuner | None"
     training_rows: Callable[[int], FinetuningRows]
     ignore_index: int
+    held_out: dict[str, "RawInputs"] = dataclasses.field(default_factory=dict, init=False)
+    train: dict[int | None, "RawInputs"] = dataclasses.field(default_factory=dict, init=False)
 
     def compare(self, results: JsonView) -> JsonObject:
         """Score what is missing and compare; every process must call this.
@@ -161,36 +166,50 @@ class Baselines:
             from ...evaluation.library_baselines import library_probe
 
             logger.info("Baseline %s, seed %d", name, seed)
-            few = self.args.labelled_samples is not None
-            data = dataclasses.replace(self.data, train=self.training_rows(seed)) if few else self.data
-            task = str(data.task)
-            splits = {} if task in DENSE_TASKS else baselines.probed_splits(data)
-            inputs = {split: baselines.read_raw_inputs(rows, data, task) for split, rows in splits.items()}
-            if not inputs:
+            task = str(self.data.task)
+            if task in DENSE_TASKS:
                 raise ValueError(f"{name} is for classification and regression, not for {task}: leave it out")
+            inputs = self._raw_inputs(None if self.args.labelled_samples is None else seed)
             test, _ = baselines.held_out(inputs)
             run, what = library_probe(name, inputs["train"], test, task, seed)
-            scores = score_outputs(_outputs(run, task, int(data.num_labels or 0)), test.labels, task)
+            scores = score_outputs(_outputs(run, task, int(self.data.num_labels or 0)), test.labels, task)
             write_json(path, {"seed": seed, "scores": scores, "what": what, "converged": run.converged})
         entry: JsonObject = json.loads(path.read_text(encoding="utf-8"))
         return entry
 
     def _score_simple_models(self, seed: int | None) -> JsonObject:
         """{name: {"scores", "what", "converged"}} of the models that are no networks."""
-        data = self.data if seed is None else dataclasses.replace(self.data, train=self.training_rows(seed))
-        task = str(data.task)
+        task = str(self.data.task)
         if task in DENSE_TASKS:
+            data = self.data if seed is None else dataclasses.replace(self.data, train=self.training_rows(seed))
             return dense_baseline_scores(data, task, self.ignore_index, seed or 0)
-        return plain_baseline_scores(data, task, self.metric, seed or 0)
+        return plain_baseline_scores(
+            self._raw_inputs(seed), task, self.metric, int(self.data.num_labels or 0), seed or 0
+        )
+
+    def _raw_inputs(self, seed: int | None) -> dict[str, "RawInputs"]:
+        """The raw inputs of each split, the training rows those of a seed, or all; each is read once for all baselines."""
+        from ...evaluation import baselines
+
+        data = self.data if seed is None else dataclasses.replace(self.data, train=self.training_rows(seed))
+        for name, rows in baselines.probed_splits(data).items():
+            if name == "train" and seed not in self.train:
+                self.train[seed] = baselines.read_raw_inputs(rows, data, str(data.task))
+            elif name != "train" and name not in self.held_out:
+                self.held_out[name] = baselines.read_raw_inputs(rows, data, str(data.task))
+        return {"train": self.train[seed], **self.held_out}
 
 
-def plain_baseline_scores(data: PreparedData, task: str, metric: str, seed: int) -> JsonObject:
+def plain_baseline_scores(
+    inputs: Mapping[str, "RawInputs"], task: str, metric: str, num_labels: int, seed: int
+) -> JsonObject:
     """The constant answer and the linear model of `evaluation.baselines`, scored as fine-tuned models are.
 
     Args:
-        data: Data with labels and a held-out split: the test split is scored, or validation where there is none.
+        inputs: Name of a split -> its raw inputs and labels: the test split is scored, or validation where there is none.
         task: Name of a task that is not dense.
         metric: Name of the headline metric; it chooses the linear model's penalty where probes know it, else their own does.
+        num_labels: Number of outputs of a head.
         seed: Seed of the draw of rows where there are too many.
 
     Returns:
@@ -199,14 +218,11 @@ def plain_baseline_scores(data: PreparedData, task: str, metric: str, seed: int)
     # Imported here, because nothing else of fine-tuning needs probes and their models.
     from ...evaluation import baselines
 
-    splits = baselines.probed_splits(data)
-    inputs = {name: baselines.read_raw_inputs(split, data, task) for name, split in splits.items()}
     test, validation = baselines.held_out(inputs)
     metrics: Any = METRICS_OF_TASK[task]
     args = ProbeArguments(metric=metric if metric in metrics else None)  # type: ignore[arg-type]
     constant = baselines.majority(inputs["train"].labels, test.labels, task)
     raw, what = baselines.raw_inputs_probe(inputs["train"], test, task, args, seed, validation=validation)
-    num_labels = int(data.num_labels or 0)
     runs = {"constant": (constant, baselines.majority_title(task)), "raw": (raw, what)}
     return {
         name: {

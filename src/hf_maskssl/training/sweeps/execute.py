@@ -29,13 +29,36 @@ from ..finetuning.sweep import finetune
 from .encoders import pretrain_encoder
 from .plan import PROBING, SweepRun, checked_finetuning, checked_pretraining
 
-RESULT, FAILURE, LOG = "result.json", "failure.json", "log.txt"
+RESULT, FAILURE, LOG, SPENT = "result.json", "failure.json", "log.txt", "seconds.json"
 STOPPED = 75  # exit code of a run that a signal has stopped, and that goes on when it is started again
 PROBES = ("linear", "knn")
 
 
 class RunInterrupted(Exception):
     """A signal has stopped the run; what there is to go on with is saved."""
+
+
+class Stopwatch:
+    """The seconds of a run over all calls that it took, kept in its folder between them.
+
+    Of a call that is killed, and so cannot say how long it went on, those up to its last `save` count.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path, self.started = folder / SPENT, time.perf_counter()
+        self.earlier = float((stored(self.path) or {"seconds": 0.0})["seconds"])
+
+    def seconds(self) -> float:
+        """Seconds of earlier calls and of this one."""
+        return self.earlier + time.perf_counter() - self.started
+
+    def save(self) -> None:
+        """Keep the seconds for a later call."""
+        write_json(self.path, {"seconds": self.seconds()})
+
+    def forget(self) -> None:
+        """The run has ended: another one in the same folder begins at 0."""
+        self.path.unlink(missing_ok=True)
 
 
 def execute(run: SweepRun, output: Path, curve_points: int) -> JsonObject:
@@ -48,31 +71,20 @@ def execute(run: SweepRun, output: Path, curve_points: int) -> JsonObject:
 
     Returns:
         {"setting", "overrides", "recipe", "seed", "digest", "scores" {name: value}, "headline": names of the scores that
-        tables show, the first one first, "curve" (`pretrain_encoder`), "seconds" of this call, "pretraining_seconds": of
-        training alone, of an encoder that another run may have trained, "device", "versions"}.
+        tables show, the first one first, "curve" (`pretrain_encoder`), "seconds" of all calls that it took,
+        "pretraining_seconds": of training alone, of an encoder that another run may have trained, "device", "versions"}.
 
     Raises:
         RunInterrupted: SIGTERM or Ctrl-C came; the same call goes on.
     """
-    folder, started = run.folder(output), time.perf_counter()
+    folder = run.folder(output)
     write_recipes(run, output)
-    scores: dict[str, float] = {}
-    headline: list[str] = []
-    course: JsonObject = {}
-    if run.pretraining is not None:
-        recipe = checked_pretraining(run.pretraining, run.recipe)
-        args = dataclasses.replace(recipe.training, output_dir=str(run.encoder_folder(output)))
-        record = pretrain_encoder(dataclasses.replace(recipe, training=args), curve_points)
-        if record is None:
-            raise RunInterrupted
-        course = record
-        scores |= {**record["losses"], **record["validation"]}
-        if run.probing is not None:
-            found, names = probe_scores(run.encoder_folder(output), **build_recipe(run.probing, "probe", (), PROBING))
-            scores, headline = scores | found, headline + names
-    if run.finetuning is not None:
-        found, name = finetune_scores(run, output)
-        scores, headline = scores | found, [*headline, name]
+    stopwatch = Stopwatch(folder)
+    try:
+        scores, headline, course = scores_of_verbs(run, output, curve_points, stopwatch)
+    except BaseException:  # of whatever kind: the time has passed
+        stopwatch.save()
+        raise
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     result: JsonObject = {
         "setting": run.setting.name,
@@ -83,13 +95,44 @@ def execute(run: SweepRun, output: Path, curve_points: int) -> JsonObject:
         "scores": scores,
         "headline": headline or ["validation/loss" if "validation/loss" in scores else "train/loss"],
         "curve": course.get("curve", []),
-        "seconds": round(time.perf_counter() - started, 1),
+        "seconds": round(stopwatch.seconds(), 1),
         "pretraining_seconds": course.get("seconds"),
         "device": device_name(device),
         "versions": {"hf_maskssl": __version__, "torch": torch.__version__, "transformers": transformers.__version__},
     }
     write_json(folder / RESULT, result)
+    stopwatch.forget()
     return result
+
+
+def scores_of_verbs(
+    run: SweepRun, output: Path, curve_points: int, stopwatch: Stopwatch
+) -> tuple[dict[str, float], list[str], JsonObject]:
+    """The scores of what a run does, the names of those that tables show, and `pretrain_encoder`'s record, empty without.
+
+    Raises:
+        RunInterrupted: SIGTERM or Ctrl-C came.
+    """
+    scores: dict[str, float] = {}
+    headline: list[str] = []
+    course: JsonObject = {}
+    if run.pretraining is not None:
+        recipe = checked_pretraining(run.pretraining, run.recipe)
+        args = dataclasses.replace(recipe.training, output_dir=str(run.encoder_folder(output)))
+        record = pretrain_encoder(dataclasses.replace(recipe, training=args), curve_points)
+        if record is None:
+            raise RunInterrupted
+        stopwatch.save()  # a signal ends a probe at once
+        course = record
+        scores |= {**record["losses"], **record["validation"]}
+        if run.probing is not None:
+            found, names = probe_scores(run.encoder_folder(output), **build_recipe(run.probing, "probe", (), PROBING))
+            scores, headline = scores | found, headline + names
+    if run.finetuning is not None:
+        stopwatch.save()
+        found, name = finetune_scores(run, output)
+        scores, headline = scores | found, [*headline, name]
+    return scores, headline, course
 
 
 def write_recipes(run: SweepRun, output: Path) -> None:
