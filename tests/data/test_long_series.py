@@ -19,6 +19,7 @@ from transformers import AutoModel
 
 import tiny_models
 from hf_maskssl.data import PreparedData, build_config, data_arguments, prepare_data
+from hf_maskssl.data.kinds import preparers
 from hf_maskssl.data.tables.loggers import LoggerTable, cut_in_time, label_rule, read_logger
 from hf_maskssl.data.tables.preparing import plain_rows
 from hf_maskssl.data.tables.windows import WindowedRows, means_of_rows, window_starts
@@ -603,6 +604,7 @@ def test_longer_sounds_are_told_of_or_refused(
     path = write_parquet("train", sound=[[0.5] * 500, [0.1, 0.5] * 450], label=[0, 1])
     fields = {"data_files": path, "kind": "spectrogram", "input_column": "sound", "sampling_rate": 1000}
     fields |= {"frame_length": 100, "hop_length": 50, "padding": "mask"}
+    preparers._tell_of_cut.cache_clear()  # a process tells of the first ones
     data = prepare_data(data_arguments("parquet", **fields), image_config(1, 4, 12))
     batch = data.collator(list(data.train))
     assert batch["observed_mask"].any((1, 2)).sum(1).tolist() == [10, 12]

@@ -205,6 +205,12 @@ def test_a_broken_file_is_named_with_its_row(tmp_path: Path) -> None:
         prepare_data(args, image_config(1, BANDS, 8))
 
 
+def test_no_sound_has_no_length() -> None:
+    windows = SoundWindows(("audio",), 6, 6, sampling_rate=RATE, wanted_rate=RATE)
+    reader = windows.reader(Dataset.from_dict({"audio": [[0.5]]}).select([]), "train")
+    assert len(reader.lengths()) == len(reader.holed()) == 0
+
+
 def test_few_sounds_are_kept_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = windowed(prepared(tmp_path, window=6))
     reader = rows.reader

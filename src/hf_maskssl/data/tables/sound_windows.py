@@ -136,6 +136,8 @@ class SoundReader(StepReader):
         return np.asarray(missing[ends] == missing[firsts])
 
     def _fact(self, name: str) -> np.ndarray:
+        if not len(self.rows):  # of which `map` makes no columns
+            return np.zeros(0, dtype=np.int64)
         if self._facts is None:
             facts = SoundFacts(self.windows, self.split, self.numbers)
             self._facts = cached_map(self.rows, facts, facts.description(), self.windows.num_proc)
