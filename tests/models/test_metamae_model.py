@@ -12,6 +12,7 @@ from hf_maskssl import MetaMAEForSequenceClassification, MetaMAEForTokenClassifi
 from hf_maskssl.models.layers import patchify, sincos_positions, unpatchify
 
 PLAIN_MAE: dict[str, Any] = {"num_adaptation_steps": 0, "contrastive_weight": 0.0}
+GUIDED: dict[str, Any] = {"masking": "guided", "num_masked_per_query": 2, "mask_schedule": "mix"}
 TABLE: dict[str, Any] = {"modality": "series", "series_length": 3, "num_channels": 1, "patch_size": 1}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     (
@@ -33,6 +34,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"image_size": 8, "num_channels": 0}, "num_channels"),
     ({"image_size": 8, "decoder_num_hidden_layers": -1}, "decoder_num_hidden_layers"),
     ({"image_size": 8, "masking": "span"}, "masking='span' needs modality 'tokens' or 'series', got 'image'"),
+    ({"image_size": 8, "masking": "guided", "objective": "emix"}, "chooses tokens, but objective 'emix' mixes whole samples"),
+    ({"image_size": 8, "masking": "guided", "num_masked_per_query": 0}, "`num_masked_per_query` must be at least 1"),
+    ({"image_size": 8, "mask_schedule": "mix"}, "`mask_schedule` leads to guided masking, but `masking` is 'random'"),
+    (
+        {"image_size": 8, "masking": "guided", "mask_schedule": "widen", "mask_schedule_start": 0.4},
+        "must be at least `mask_ratio` 0.5",
+    ),
     ({"image_size": 8, "mean_span_length": 0.5}, "`mean_span_length` must be at least 1"),
     ({"image_size": 8, "category_counts": [2, 3]}, "`category_counts` is for tables.*got 'image', 3"),
     (TABLE | {"category_counts": [0, 3]}, "one number per column, series_length=3, got 2"),
@@ -75,7 +83,11 @@ class TestMetaMAE(ClassifierBehaviours):
     encoder_class = MetaMAEModel
     cases, shapes = CASES, ["series", "image", "vision_language", "padded_tokens", "holed_series"]
     anew = ("image", {})
-    variants = [*((case, PLAIN_MAE) for case in CASES), ("holed_series", {"masking": "span"})]
+    variants = [
+        *((case, PLAIN_MAE) for case in CASES),
+        ("holed_series", {"masking": "span"}),
+        *((case, GUIDED) for case in CASES),
+    ]
     impossible = REFUSED
     bad_inputs = BAD_INPUTS
     bad_draws = [

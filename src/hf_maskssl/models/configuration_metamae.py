@@ -11,6 +11,7 @@ from .field_checks import (
     check_at_least,
     check_category_counts,
     check_heads,
+    check_mask_schedule,
     check_partly_observed,
     check_positive,
     check_probabilities,
@@ -80,7 +81,11 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
         mask_ratio: Share of tokens hidden from the encoder, in (0, 1) (Table 8).
         masking: Choice of the hidden tokens. "random": every token alone, as in the paper. "span": runs of neighbours of
             geometric length with mean `mean_span_length`, as where a sensor drops out for a while or a block of columns is
-            missing; for modality "tokens" and "series".
+            missing; for modality "tokens" and "series". "guided": those that the model's first layer attends to, as many as at
+            random (SMA, Xie et al. 2024, Eqs. 3-5), for objectives that mask or corrupt tokens.
+        num_masked_per_query: Tokens masked for each query of the first layer that "guided" masking draws.
+        mask_schedule, mask_schedule_start, mask_schedule_fraction: Way from random to guided masking, over training, as in
+            `SMAConfig`.
         mean_span_length: Mean length of a run, in tokens.
         gap_ratio: Probability that in pre-training a channel of a series drops out for a run of tokens, as sensors do (of a
             table: a block of columns): its values there are missing, neither read nor predicted. 0 makes no gaps.
@@ -148,7 +153,11 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
     projector_output_size: int = 128
 
     mask_ratio: float = 0.5
-    masking: Literal["random", "span"] = "random"
+    masking: Literal["random", "span", "guided"] = "random"
+    num_masked_per_query: int = 4
+    mask_schedule: Literal["none", "mix", "widen"] = "none"
+    mask_schedule_start: float | int = 1.0
+    mask_schedule_fraction: float | int = 1.0
     mean_span_length: float | int = 3.0
     gap_ratio: float | int = 0.0
     mean_gap_length: float | int = 3.0
@@ -261,6 +270,7 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
     def validate_numbers(self) -> None:
         check_positive(self, "layer_norm_eps", "contrastive_temperature", "dabs_temperature")
         check_at_least(self, 1, "num_channels", "patch_size", "mean_span_length", "mean_gap_length", "head_dim")
+        check_at_least(self, 1, "num_masked_per_query")
         check_at_least(
             self, 0, "initializer_range", "num_adaptation_steps", "contrastive_weight", "adaptation_step_size"
         )
@@ -294,6 +304,11 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
                 raise ValueError(f"`{name}` must lie between 0 and 1, both excluded, got {share}.")
         if self.masking == "span" and self.modality not in ("tokens", "series"):
             raise ValueError(f"masking='span' needs modality 'tokens' or 'series', got '{self.modality}'.")
+        if self.masking == "guided" and self.objective == "emix":
+            raise ValueError(
+                "masking='guided' chooses tokens, but objective 'emix' mixes whole samples: leave it out."
+            )
+        check_mask_schedule(self, self.mask_ratio if self.objective == "metamae" else self.share_corrupted)
         if self.gap_ratio > 0 and self.modality != "series":
             raise ValueError(f"`gap_ratio` makes gaps in series, but modality is '{self.modality}': set it to 0.")
         if self.objective == "mae" and self.category_counts is not None:

@@ -11,6 +11,7 @@ from .field_checks import (
     check_at_least,
     check_category_counts,
     check_heads,
+    check_mask_schedule,
     check_partly_observed,
     check_positive,
     check_probabilities,
@@ -326,7 +327,7 @@ class SMAConfig(SizesAsPairs, PreTrainedConfig):
             raise ValueError("`mask_queries` needs encoder_type 'self_attention': latents are no tokens to mask.")
         if self.gap_ratio > 0 and self.modality != "series":
             raise ValueError(f"`gap_ratio` makes gaps in series, but modality is '{self.modality}': set it to 0.")
-        _check_schedule(self)
+        check_mask_schedule(self, self.mask_ratio)
         _check_masked_units(self)
 
 
@@ -357,20 +358,6 @@ def _check_widths(config: SMAConfig) -> None:
             "`tie_word_embeddings` reads tokens off with the input table: it needs modality 'tokens' and "
             f"`decoder_v_channels` equal to `embedding_size`, got '{config.modality}', {config.decoder_width} and "
             f"{embedding}."
-        )
-
-
-def _check_schedule(config: SMAConfig) -> None:
-    if config.mask_schedule != "none" and config.masking != "guided":
-        raise ValueError(f"`mask_schedule` leads to guided masking, but `masking` is '{config.masking}': remove it.")
-    start, fraction = config.mask_schedule_start, config.mask_schedule_fraction
-    for name, share in (("mask_schedule_start", start), ("mask_schedule_fraction", fraction)):
-        if not 0 < share <= 1:
-            raise ValueError(f"`{name}` must be above 0 and at most 1, got {share}.")
-    if config.mask_schedule == "widen" and start < config.mask_ratio:
-        raise ValueError(
-            f"`mask_schedule_start` {start} is the share that mask_schedule 'widen' starts from: it must be at least "
-            f"`mask_ratio` {config.mask_ratio}."
         )
 
 

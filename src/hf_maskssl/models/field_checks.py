@@ -148,3 +148,22 @@ def _numbers(config: PreTrainedConfig, name: str) -> list[float]:
 
 def _value(config: PreTrainedConfig, name: str) -> int:
     return getattr(config, name)  # the checks get names, which their errors repeat
+
+
+def check_mask_schedule(config: PreTrainedConfig, mask_ratio: float) -> None:
+    """Refuse a schedule from random to guided masking that leads nowhere; `mask_ratio` is the share that is masked.
+
+    Raises:
+        ValueError: A schedule with another `masking`, a share outside (0, 1], or "widen" from less than is masked.
+    """
+    if config.mask_schedule != "none" and config.masking != "guided":
+        raise ValueError(f"`mask_schedule` leads to guided masking, but `masking` is '{config.masking}': remove it.")
+    start, fraction = config.mask_schedule_start, config.mask_schedule_fraction
+    for name, share in (("mask_schedule_start", start), ("mask_schedule_fraction", fraction)):
+        if not 0 < share <= 1:
+            raise ValueError(f"`{name}` must be above 0 and at most 1, got {share}.")
+    if config.mask_schedule == "widen" and start < mask_ratio:
+        raise ValueError(
+            f"`mask_schedule_start` {start} is the share that mask_schedule 'widen' starts from: it must be at least "
+            f"`mask_ratio` {mask_ratio}."
+        )

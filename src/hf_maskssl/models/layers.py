@@ -340,6 +340,23 @@ class SelfAttention(nn.Module):
         key, value = split_heads(rest, 2, self.num_heads)
         return query.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2), key, value
 
+    def queries_and_keys(
+        self, hidden_states: torch.Tensor, query_ids: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What says where `query_ids` (B, M) attend to: scaled queries (B, heads, M, head_dim), keys (B, heads, N, head_dim).
+
+        Keys lack their bias: it adds the same to a whole row of the map, which the softmax takes away again.
+        """
+        if not is_here(self.qkv, FusedLinear):
+            query, key, _ = self._project(hidden_states, query_ids)
+            return query * self.scaling, key
+        width = self.num_heads * self.head_dim
+        for_query, for_key, _ = self.qkv.weight.split(width)
+        query_bias = None if self.qkv.bias is None else self.qkv.bias[:width]
+        query = nn.functional.linear(gather_tokens(hidden_states, query_ids), for_query, query_bias) * self.scaling
+        key = nn.functional.linear(hidden_states, for_key)
+        return tuple(part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in (query, key))  # type: ignore[return-value]
+
 
 class CrossAttention(nn.Module):
     """Multi-head attention of queries to a context, each side with widths of its own.

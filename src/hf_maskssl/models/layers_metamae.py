@@ -6,13 +6,16 @@ from typing import NamedTuple
 import torch
 from torch import nn
 from torch.nn import functional as F
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs
 
 from .category_columns import CategoryEmbeddings, CategoryHead, check_categories
 from .configuration_metamae import MetaMAEConfig
 from .distributed import SyncBatchNorm1d
 from .dropout import Dropout
+from .guided_masking import ChosenQueries, attention_received
 from .input_checks import check_attention_mask, check_given, check_ids, check_no_observed_mask, check_signal
-from .layers import TransformerBlock, is_here, normalize, padding_mask, patchify, sincos_positions
+from .layers import TransformerBlock, TransformerLayer, is_here, normalize, padding_mask, patchify, sincos_positions
 from .masking import TokenMask, gather_tokens
 from .observed_values import add_partly_observed, fill_missing, with_observed
 from .tokenized_input import TokenizedInput
@@ -174,6 +177,28 @@ class MetaMAEEmbeddings(nn.Module):
                 "it, or change the config."
             )
         return signal
+
+
+class MetaMAEInputLayer(TransformerLayer):
+    """The first layer of an encoder whose attention chooses the masks."""
+
+    def forward(  # type: ignore[override]
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        chosen: ChosenQueries | None = None,
+        is_real: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> torch.Tensor:
+        """Run `TransformerLayer.forward`, or with `chosen` queries give the attention that all tokens receive from them, (B, N).
+
+        The scores have a way through `forward` because sharded weights exist only while it runs. The class token, the first,
+        is attended to as any other, and neither asks nor is given back. `is_real` (B, 1 + N) leaves out padding.
+        """
+        if chosen is None:
+            return super().forward(hidden_states, attention_mask, **kwargs)
+        queries, keys = self.attention.queries_and_keys(self.attention_norm(hidden_states), chosen.ids + 1)
+        return attention_received(queries, keys, chosen.weights, is_real)[:, 1:]
 
 
 class MetaMAEDecoder(nn.Module):

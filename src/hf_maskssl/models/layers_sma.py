@@ -9,9 +9,8 @@ from transformers.utils import TransformersKwargs
 
 from .category_columns import CategoryHead
 from .configuration_sma import SMAConfig
-from .guided_masking import attention_per_query, attention_received
+from .guided_masking import ChosenQueries, attention_per_query, attention_received
 from .layers import CrossAttention, FusedLinear, Mlp, drop_path, is_here
-from .mask_sampling_sma import ChosenQueries
 from .masking import gather_tokens
 
 

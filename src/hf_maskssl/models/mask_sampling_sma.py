@@ -4,52 +4,21 @@ B is the batch, N its tokens, L the queries of the first layer (tokens of a self
 cross-attention one), R those of them that are chosen.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch.nn import functional as F
 
 from .configuration_sma import SMAConfig
-from .guided_masking import iterative_mask
+from .guided_masking import (
+    ChosenQueries,
+    NumMasked,
+    draw_queries,
+    iterative_mask,
+    mean_over_heads,
+    scheduled_mask,
+)
 from .input_checks import check_draw, check_query_mask
 from .masking import group_scores, mask_top_scores, patch_groups, scored_first, span_groups, word_groups
 from .tokenized_input import TokenizedInput
-
-
-@dataclass
-class ChosenQueries:
-    """The set R of Eq. 4.
-
-    Attributes:
-        ids: (B, R) int64, rows of the attention map.
-        weights: (B, heads, R) float, weight of each query; 0 for the unused places of samples with fewer queries.
-        mask: (B, L) bool, True = chosen.
-        is_ragged: Whether samples may have different numbers of them.
-    """
-
-    ids: torch.Tensor
-    weights: torch.Tensor
-    mask: torch.Tensor
-    is_ragged: bool
-
-
-@dataclass
-class NumMasked:
-    """The number of masked tokens, k of Eq. 3.
-
-    Attributes:
-        count: One number for all samples, or (B,) int64 where samples are padded.
-        limit: The largest of these numbers, known without looking at the device.
-    """
-
-    count: torch.Tensor | int
-    limit: int
-
-    def per_sample(self, scores: torch.Tensor) -> torch.Tensor:
-        """(B,) int64 on the device of scores (B, ...), without a copy from the host, which would make the GPU wait."""
-        if isinstance(self.count, torch.Tensor):
-            return self.count
-        return scores.new_full((len(scores),), self.count, dtype=torch.int64)
 
 
 def choose_queries(
@@ -79,25 +48,21 @@ def choose_queries(
     if query_mask is not None:
         mask = check_query_mask(query_mask, shape, is_real)  # (B, L)
         ids = scored_first(mask, limit=shape[1])  # (B, R)
-        is_used = mask.gather(1, ids)  # (B, R)
+        chosen = ChosenQueries(ids, mean_over_heads(mask.gather(1, ids), num_heads), mask, is_ragged=True)
     else:
         draws = torch.rand(shape, device=tokens.device)  # (B, L)
         if is_real is not None:
             draws = draws.masked_fill(~is_real, torch.inf)
-        ids = draws.topk(limit, dim=1, largest=False).indices  # (B, R)
-        is_used = torch.ones_like(ids, dtype=torch.bool)  # (B, R)
-        if isinstance(num_chosen, torch.Tensor):
-            is_used = torch.arange(limit, device=ids.device) < num_chosen[:, None]
-        mask = torch.zeros(shape, dtype=torch.bool, device=ids.device).scatter_(1, ids, is_used)  # (B, L)
-    weights = is_used[:, None].expand(-1, num_heads, -1) / num_heads  # (B, heads, R)
+        chosen = draw_queries(draws, num_heads, num_chosen, limit)
+        chosen.is_ragged = tokens.attention_mask is not None
     if config.head_aggregation == "random":
         check_draw("query_heads", query_heads, shape)
         if query_heads is None:
-            heads = torch.randint(num_heads, ids.shape, device=ids.device)  # (B, R)
+            heads = torch.randint(num_heads, chosen.ids.shape, device=chosen.ids.device)  # (B, R)
         else:
-            heads = query_heads.gather(1, ids)  # (B, L) -> (B, R)
-        weights = weights * num_heads * F.one_hot(heads, num_heads).transpose(1, 2)  # (B, heads, R)
-    return ChosenQueries(ids, weights, mask, query_mask is not None or tokens.attention_mask is not None)
+            heads = query_heads.gather(1, chosen.ids)  # (B, L) -> (B, R)
+        chosen.weights = chosen.weights * num_heads * F.one_hot(heads, num_heads).transpose(1, 2)  # (B, heads, R)
+    return chosen
 
 
 def guided_mask(
@@ -130,23 +95,7 @@ def guided_mask(
         return iterative_mask(attention, num_queries, num_masked.per_sample(attention), most, is_real)
     if config.mask_queries:  # these come first: no token receives more than the number of heads
         attention = attention.masked_fill(chosen.mask, chosen.weights.shape[1])  # (B, N), and L = N
-    if config.mask_schedule == "none":
-        return mask_top_scores(attention, num_masked.count, limit, is_real)
-    batch_size, num_tokens = attention.shape
-    noise = torch.rand(attention.shape, device=attention.device) if noise is None else noise  # (B, N)
-    length = attention.new_full((batch_size,), num_tokens) if is_real is None else is_real.sum(1)  # (B,)
-    length, counts = length.float(), num_masked.per_sample(attention)  # (B,), (B,)
-    start, ratio = config.mask_schedule_start, config.mask_ratio
-    random_share = random_share.float()  # a half-precision model casts its buffers
-    if config.mask_schedule == "mix":
-        guided = (ratio * (1 - start * random_share) * length).round().long().minimum(counts)  # (B,)
-        by_attention = mask_top_scores(attention, guided, limit, is_real)  # (B, N)
-        others = noise.masked_fill(by_attention, -1.0)  # (B, N)
-        return by_attention | mask_top_scores(others, counts - guided, limit, is_real)
-    share = ratio + (start - ratio) * random_share  # 0-d
-    num_candidates = (length * share).round().long().maximum(counts)  # (B,)
-    candidates = mask_top_scores(attention, num_candidates, num_tokens, is_real)  # (B, N)
-    return mask_top_scores(noise.masked_fill(~candidates, -1.0), num_masked.count, limit, is_real)
+    return scheduled_mask(config, attention, config.mask_ratio, num_masked, is_real, noise, random_share)
 
 
 def random_mask(

@@ -26,9 +26,9 @@ from .configuration_metamae import MetaMAEConfig
 from .dabs_objectives import DABSInput, DABSObjective, corrupted_token_table
 from .distributed import all_gather, mean_over_scored, world_size
 from .dropout import Dropout
+from .guided_masking import AttentionReceived, ChosenQueries, GuidedMasking
 from .head_losses import sequence_classification_loss, token_classification_loss
 from .input_checks import (
-    check_draw,
     check_explicit_mask,
 )
 from .layers import (
@@ -45,19 +45,19 @@ from .layers_metamae import (
     INPUT_NAMES,
     MetaMAEDecoder,
     MetaMAEEmbeddings,
+    MetaMAEInputLayer,
     MetaMAEProjector,
     Predictions,
     ProjectorLinear,
     position_table,
 )
+from .mask_sampling_metamae import MetaMAEMaskSampler, drawn
 from .masking import (
     TokenMask,
     adjacent_to,
     explicit_masking,
-    group_scores,
     random_masking,
     scored_first,
-    span_groups,
     visible_token_table,
 )
 from .model_rules import ModelRules, drop_unused
@@ -117,7 +117,13 @@ class MetaMAEPreTrainedModel(ModelRules, PreTrainedModel):
     main_input_name = "input_ids"  # the first argument; a model's own is that of its modality
     input_modalities = ["image", "text", "time"]
     supports_gradient_checkpointing = True
-    _no_split_modules = ["MetaMAEEmbeddings", "TransformerLayer", "TransformerBlock", "MetaMAEDecoder"]
+    _no_split_modules = [
+        "MetaMAEEmbeddings",
+        "MetaMAEInputLayer",
+        "TransformerLayer",
+        "TransformerBlock",
+        "MetaMAEDecoder",
+    ]
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -152,6 +158,8 @@ class MetaMAEPreTrainedModel(ModelRules, PreTrainedModel):
             bound = math.sqrt(6 / (1 + module.weight.shape[1]))
             init.uniform_(module.weight, -bound, bound)
             init.copy_(module.offsets, category_offsets(module.counts))
+        elif isinstance(module, GuidedMasking | MetaMAEMaskSampler):
+            module.reset_state()
         elif isinstance(module, DABSObjective):
             init.copy_(module.counts, corrupted_token_table(self.config))
         elif isinstance(module, MetaMAEDecoder):
@@ -172,8 +180,9 @@ class MetaMAEModel(MetaMAEPreTrainedModel):
     def __init__(self, config: MetaMAEConfig) -> None:
         super().__init__(config)
         self.embeddings = MetaMAEEmbeddings(config)
+        first = MetaMAEInputLayer if config.masking == "guided" else TransformerLayer
         self.layers = nn.ModuleList(
-            TransformerLayer(
+            (TransformerLayer if number else first)(
                 config,
                 config.hidden_size,
                 config.num_attention_heads,
@@ -182,7 +191,7 @@ class MetaMAEModel(MetaMAEPreTrainedModel):
                 config.attention_probs_dropout_prob,
                 head_dim=config.head_dim,
             )
-            for _ in range(config.num_hidden_layers)
+            for number in range(config.num_hidden_layers)
         )
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if config.final_norm else nn.Identity()
         self.post_init()
@@ -208,8 +217,9 @@ class MetaMAEModel(MetaMAEPreTrainedModel):
         tokens: TokenizedInput | None = None,
         observed_mask: torch.Tensor | None = None,
         embedded: torch.Tensor | None = None,
+        chosen: ChosenQueries | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> BaseModelOutputWithPooling:
+    ) -> BaseModelOutputWithPooling | AttentionReceived:
         """Encode a batch, whole or in part.
 
         Args:
@@ -225,6 +235,7 @@ class MetaMAEModel(MetaMAEPreTrainedModel):
                 values are never read, NaN neither). A patch of which nothing was observed is padding; one observed in part is
                 read with zeros for the rest. None means that nothing is missing.
             embedded: (B, N, D), embeddings to read in place of those of `tokens`, which are needed too; without positions.
+            chosen: Queries of the first layer: the attention that tokens receive from them is then all that is computed.
 
         Returns:
             `last_hidden_state` (B, 1 + N or 1 + K, D), class token first; `pooler_output` (B, D), the mean over real
@@ -242,6 +253,9 @@ class MetaMAEModel(MetaMAEPreTrainedModel):
         is_real = tokens.attention_mask if ids_keep is None else keep_mask
         # The class token is always real.
         with_class = None if is_real is None else F.pad(is_real.to(torch.int64), (1, 0), value=1)
+        if chosen is not None:
+            is_there = None if with_class is None else with_class.bool()
+            return AttentionReceived(self.layers[0](hidden_states, chosen=chosen, is_real=is_there))
         layer_mask = padding_mask(self.config, hidden_states, with_class)
         for layer in self.layers:
             hidden_states = layer(hidden_states, layer_mask, **settings)
@@ -268,6 +282,7 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
         self.projector = MetaMAEProjector(config) if config.contrastive_weight > 0 and not is_dabs else None
         table = visible_token_table(config.num_tokens, config.mask_ratio)
         self.register_buffer("visible_tokens", table, persistent=False)
+        self.mask_sampler = MetaMAEMaskSampler(config)
         self.post_init()
 
     def compilable_modules(self) -> list[nn.Module]:
@@ -289,6 +304,11 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
             return None
         return f"objective '{self.config.objective}' reconstructs nothing: use a model of 'metamae' or 'mae'."
 
+    def set_training_progress(self, fraction: float) -> None:
+        """Move the schedule from random to guided masking: `fraction` of training is done. Called before each step."""
+        if self.mask_sampler.guide is not None:
+            self.mask_sampler.guide.set_progress(fraction)
+
     @can_return_tuple
     def forward(
         self,
@@ -305,6 +325,7 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
         gap_noise: torch.Tensor | None = None,
         mix_noise: torch.Tensor | None = None,
         mix_partners: torch.Tensor | None = None,
+        query_noise: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> MetaMAEForPretrainingOutput:
         """Mask, encode, adapt, decode, compare; or corrupt, encode, predict, as `config.objective` says.
@@ -319,6 +340,7 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
             span_noise, gap_noise: (B, N) uniform draws; runs of `masking="span"` begin where they are small. (B, C, 3) draws
                 of the gaps of `gap_ratio` (`with_gaps`), which no batch with `is_masked` gets.
             mix_noise, mix_partners: (B,) uniform draws, the shares of "emix", and (B,) int64, a permutation of the batch.
+            query_noise: (B, N) uniform draws; where they are smallest tokens ask, with `masking="guided"`.
 
         Raises:
             ValueError: `MetaMAEModel.forward` refuses an input, a draw or mask has another shape, or the mask hides all.
@@ -328,12 +350,28 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
         if self.config.gap_ratio > 0 and is_masked is None:
             tokens = with_gaps(tokens, self.config, gap_noise)
         if self.dabs is None:
-            mask = self._mask(tokens, noise, span_noise, is_masked)
+            mask = self._mask(tokens, noise, span_noise, query_noise, is_masked)
             return self._adapt_and_decode(tokens, mask, nearby_noise, return_loss, **kwargs)
-        scores = self._scores(tokens, noise, span_noise)
+        scores = self.mask_sampler.scores(tokens, noise, span_noise, query_noise, self.metamae)
         return self._corrupt_and_predict(
             self.dabs, tokens, scores, is_masked, mix_noise, mix_partners, return_loss, **kwargs
         )
+
+    @torch.no_grad()
+    def sample_mask(
+        self,
+        input_ids: torch.Tensor | None = None,
+        input_values: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        observed_mask: torch.Tensor | None = None,
+        noise: torch.Tensor | None = None,
+        span_noise: torch.Tensor | None = None,
+        query_noise: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The mask alone, without encoding: (B, N) bool, True = masked. Arguments and errors are those of `forward`."""
+        inputs = (input_ids, input_values, pixel_values, attention_mask, observed_mask)
+        return self._mask(self.metamae.embeddings.tokenize(*inputs), noise, span_noise, query_noise, None).is_masked
 
     def _adapt_and_decode(
         self,
@@ -357,7 +395,7 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
         adapted, support, support_loss = latents, None, None
         with _float32_where_half_underflows(latents):
             if config.num_adaptation_steps:
-                support = self._support_set(mask, self._draw("nearby_noise", nearby_noise, tokens))
+                support = self._support_set(mask, drawn("nearby_noise", nearby_noise, tokens))
                 num_visible = mask.ids_keep.shape[1]
                 adapted, support_loss = self._adapt(latents, tokens, support, num_visible, decode)
             predictions = decode(adapted)
@@ -424,28 +462,15 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
         tokens: TokenizedInput,
         noise: torch.Tensor | None,
         span_noise: torch.Tensor | None,
+        query_noise: torch.Tensor | None,
         is_masked: torch.Tensor | None,
     ) -> TokenMask:
         """The split of tokens into visible and masked ones: the caller's, or one of `masking`."""
         if is_masked is not None:
             is_masked = check_explicit_mask(is_masked, tokens.shape, tokens.is_real)
             return explicit_masking(is_masked, tokens.is_real)
-        scores = self._scores(tokens, noise, span_noise)
+        scores = self.mask_sampler.scores(tokens, noise, span_noise, query_noise, self.metamae)
         return random_masking(scores, self.config.mask_ratio, tokens.attention_mask, self.visible_tokens)
-
-    def _scores(
-        self, tokens: TokenizedInput, noise: torch.Tensor | None, span_noise: torch.Tensor | None
-    ) -> torch.Tensor:
-        """(B, N), by which tokens are masked, the largest first; of "span" whole runs."""
-        noise = self._draw("noise", noise, tokens)
-        if self.config.masking == "span":
-            groups = span_groups(self._draw("span_noise", span_noise, tokens), self.config.mean_span_length)
-            noise = group_scores(noise, groups).double()  # whole numbers, of which every one counts
-        return noise
-
-    def _draw(self, name: str, draw: torch.Tensor | None, tokens: TokenizedInput) -> torch.Tensor:
-        check_draw(name, draw, tokens.shape)
-        return torch.rand(tokens.shape, device=tokens.device) if draw is None else draw
 
     def _support_set(self, mask: TokenMask, nearby_noise: torch.Tensor) -> torch.Tensor:
         """(B, N) bool: visible tokens and the sampled masked tokens next to one (Algorithm 1, line 7)."""

@@ -22,6 +22,7 @@ from .category_columns import CategoryEmbeddings, category_offsets, check_catego
 from .configuration_sma import SMAConfig
 from .distributed import mean_over_scored
 from .dropout import Dropout
+from .guided_masking import AttentionReceived, ChosenQueries, NumMasked, random_share_at
 from .head_losses import sequence_classification_loss, token_classification_loss
 from .input_checks import (
     check_attention_mask,
@@ -42,7 +43,7 @@ from .layers import (
     squared_error,
 )
 from .layers_sma import SMADecoder, SMAInputLayer, SMALayer
-from .mask_sampling_sma import ChosenQueries, NumMasked, choose_queries, guided_mask, random_mask
+from .mask_sampling_sma import choose_queries, guided_mask, random_mask
 from .masking import num_masked_tokens, scored_first
 from .model_rules import ModelRules, drop_unused
 from .observed_values import add_partly_observed, fill_missing, with_gaps, with_observed
@@ -78,17 +79,6 @@ class SMAForMaskedModelingOutput(ModelOutput):
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
     category_logits: torch.Tensor | None = None
-
-
-@dataclass
-class SMAAttentionOutput(ModelOutput):
-    """Attention that tokens receive in the first layer from chosen queries.
-
-    Attributes:
-        received: (B, N), or (B, R, N) for each query.
-    """
-
-    received: torch.Tensor | None = None
 
 
 class SMAEmbeddings(nn.Module):
@@ -276,7 +266,7 @@ class SMAModel(SMAPreTrainedModel):
         per_query: bool = False,
         observed_mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> BaseModelOutputWithPooling | SMAAttentionOutput:
+    ) -> BaseModelOutputWithPooling | AttentionReceived:
         """Encode a batch, whole or in part.
 
         Args:
@@ -311,7 +301,7 @@ class SMAModel(SMAPreTrainedModel):
         queries = self.queries(embedded)
         if chosen is not None:
             given = {"chosen": chosen, "is_real": tokens.is_real, "per_query": per_query}
-            return SMAAttentionOutput(self.input_layer(queries, embedded, **given))
+            return AttentionReceived(self.input_layer(queries, embedded, **given))
         mask = padding_mask(self.config, queries, is_real, embedded)
         hidden_states = self.input_layer(queries, embedded, mask, **settings)
         if self.latents is not None:  # every latent is real
@@ -383,12 +373,10 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
     def set_training_progress(self, fraction: float) -> None:
         """Move the schedule from random to guided masking: `fraction` of training is done. Called before each step.
 
-        c of `mask_schedule` is (1 + cos(pi t)) / 2 at t = fraction / `mask_schedule_fraction`, and 0 after t = 1.
-        Without a call, masking is guided.
+        c of `mask_schedule` is that of `random_share_at`. Without a call, masking is guided.
         """
         if self.config.mask_schedule != "none":
-            time = torch.tensor(min(fraction / self.config.mask_schedule_fraction, 1.0), dtype=torch.float64)
-            self.random_share.fill_(float((1 + torch.cos(torch.pi * time)) / 2))
+            self.random_share.fill_(random_share_at(self.config, fraction))
 
     @can_return_tuple
     def forward(

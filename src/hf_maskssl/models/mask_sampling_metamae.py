@@ -1,0 +1,85 @@
+"""The choice of tokens that MetaMAE hides, and DABS's objectives corrupt: at random, in runs, or by SMA's rule."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from transformers import initialization as init
+
+from .configuration_metamae import MetaMAEConfig
+from .dabs_objectives import num_corrupted_tokens
+from .guided_masking import GuidedMasking, NumMasked
+from .input_checks import check_draw
+from .masking import group_scores, num_visible_tokens, span_groups
+from .tokenized_input import TokenizedInput
+
+
+class MetaMAEMaskSampler(nn.Module):
+    """Scores by which tokens are masked, the largest first.
+
+    Args:
+        config: Configuration of the model.
+    """
+
+    masked_counts: torch.Tensor
+
+    def __init__(self, config: MetaMAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.guide: GuidedMasking | None = None
+        if config.masking == "guided":
+            self.guide = GuidedMasking(config, config.num_attention_heads)
+            self.register_buffer("masked_counts", self._table(), persistent=False)
+
+    def reset_state(self) -> None:
+        """Fill the table anew."""
+        if self.guide is not None:
+            init.copy_(self.masked_counts, self._table())
+
+    def _table(self) -> torch.Tensor:
+        """(num_tokens + 1,) int64: masked tokens of a sample with n real ones, to look up without leaving the device."""
+        return torch.tensor([_num_masked(number, self.config) for number in range(self.config.num_tokens + 1)])
+
+    def scores(
+        self,
+        tokens: TokenizedInput,
+        noise: torch.Tensor | None,
+        span_noise: torch.Tensor | None,
+        query_noise: torch.Tensor | None,
+        encoder: Callable[..., object],
+    ) -> torch.Tensor:
+        """(B, N) scores of a batch; of "span" those of whole runs, of "guided" above all others those of the chosen tokens.
+
+        Args:
+            tokens: The batch.
+            noise, span_noise, query_noise: (B, N) uniform draws, those of `MetaMAEForPretraining.forward`.
+            encoder: The model's encoder, whose first layer guides.
+        """
+        noise = drawn("noise", noise, tokens)
+        if self.config.masking == "span":
+            groups = span_groups(drawn("span_noise", span_noise, tokens), self.config.mean_span_length)
+            return group_scores(noise, groups).double()  # whole numbers, of which every one counts
+        if self.guide is None:
+            return noise
+        num_masked, is_real = self._count(tokens), tokens.is_real
+        chosen = self.guide.queries(drawn("query_noise", query_noise, tokens), num_masked, is_real)
+        received = self.guide.attention(encoder, tokens=tokens, chosen=chosen)
+        return noise + self.guide.mask(received, num_masked, is_real, noise)
+
+    def _count(self, tokens: TokenizedInput) -> NumMasked:
+        """As many as at random."""
+        limit, is_real = _num_masked(tokens.shape[1], self.config), tokens.is_real
+        return NumMasked(limit if is_real is None else self.masked_counts[is_real.sum(1)], limit)
+
+
+def drawn(name: str, draw: torch.Tensor | None, tokens: TokenizedInput) -> torch.Tensor:
+    """(B, N) uniform draws: the given ones, checked, or new ones."""
+    check_draw(name, draw, tokens.shape)
+    return torch.rand(tokens.shape, device=tokens.device) if draw is None else draw
+
+
+def _num_masked(num_tokens: int, config: MetaMAEConfig) -> int:
+    """Tokens of a sample with `num_tokens` real ones that are masked, or corrupted by an objective of DABS."""
+    if config.objective != "metamae":
+        return num_corrupted_tokens(num_tokens, config)
+    return num_tokens - num_visible_tokens(num_tokens, config.mask_ratio)
