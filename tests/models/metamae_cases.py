@@ -67,7 +67,8 @@ def with_holes(batch: dict[str, torch.Tensor], patch_shape: tuple[int, ...]) -> 
 def make_draws(case: str, batch_size: int = 4, seed: int = 1) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     shape = (batch_size, small_config(case).num_tokens)
-    return {"noise": torch.rand(shape, generator=generator), "nearby_noise": torch.rand(shape, generator=generator)}
+    names = ("noise", "nearby_noise", "query_noise")  # the last is read by guided masking alone
+    return {name: torch.rand(shape, generator=generator) for name in names}
 
 
 def to_double(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

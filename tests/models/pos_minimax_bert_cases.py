@@ -28,6 +28,8 @@ CASES: dict[str, dict[str, Any]] = {
     **{f"{name}-inside": {**fields, "next_sentence_prediction": "inside"} for name, fields in BALANCERS.items()},
     "minimax-alone": {**BALANCERS["minimax"], "next_sentence_prediction": "none"},
     "plain": {"tasks": ["mlm"], "task_balancing": "none"},
+    "guided": {**BALANCERS["minimax"], "masking": "guided", "num_masked_per_query": 1, "mask_schedule": "mix"},
+    "guided-plain": {"tasks": ["mlm"], "task_balancing": "none", "masking": "guided"},
 }
 
 
@@ -67,6 +69,10 @@ def make_batch(case: str, batch_size: int = 4, seed: int = 0) -> dict[str, torch
     rates = torch.tensor([0.8, 0.0, 0.5, 0.9] * batch_size)[:batch_size, None]
     is_masked = is_text & (torch.rand(shape, generator=generator) < rates)
     own = torch.tensor([0, 1, 3, 0])[torch.randint(0, 4, shape, generator=generator)].clamp(max=len(config.tasks) - 1)
+    words = torch.where(is_text, (places + 1) // 2, -100)
+    if config.wants_words:  # of two pieces, but the last of some rows
+        first = torch.where(places > 0, (places - 1) // 2 * 2 + 1, 0).expand(shape)
+        is_masked, own = is_masked.gather(1, first) & is_text, own.gather(1, first)
     batch = {
         "input_ids": torch.where(places < lengths, torch.where(is_masked, 4, ids), 0),
         "attention_mask": (places < lengths).long(),
@@ -75,6 +81,8 @@ def make_batch(case: str, batch_size: int = 4, seed: int = 0) -> dict[str, torch
         # Words that are not masked have a task too, and special tokens none.
         "tasks": torch.where(is_text, own, -100),
     }
+    if config.wants_words:
+        batch["words"] = words
     if config.next_sentence_prediction != "none":
         batch["next_sentence_label"] = torch.tensor([0, 1, -100, 1, 1, 0, -100, 0] * batch_size)[:batch_size]
     return batch
@@ -86,13 +94,83 @@ def with_positions(batch: dict[str, torch.Tensor], width: int = 8) -> dict[str, 
     return {**batch, "masked_positions": torch.tensor([row + [-1] * (width - len(row)) for row in rows])}
 
 
-def make_draws(case: str, batch_size: int = 4) -> dict[str, torch.Tensor]:
-    """None: what is masked comes with the batch."""
-    return {}
+def make_draws(case: str, batch_size: int = 4, seed: int = 1) -> dict[str, torch.Tensor]:
+    """Those of guided masking; else none: what is masked comes with the batch."""
+    if not small_config(case).wants_words:
+        return {}
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.rand(batch_size, LENGTH, generator=generator) for name in ("noise", "query_noise")}
+
+
+LABELS = ("labels", "tasks", "next_sentence_label", "words")
+
+
+@torch.no_grad()
+def slow_guided(
+    model: Any, batch: dict[str, torch.Tensor], draws: dict[str, torch.Tensor], random_share: float = 0.0
+) -> dict[str, torch.Tensor]:
+    """The batch with its masks moved, word by word: `mask_sampling_pos_minimax_bert.py` with lists and loops."""
+    config = model.config
+    ids, labels = batch["input_ids"].clone(), batch["labels"].clone()
+    originals = torch.where(labels == -100, ids, labels)
+    states = model.bert.embeddings(originals, batch["token_type_ids"])
+    layer = model.bert.encoder.layer[0].attention.self
+    for row in range(len(ids)):
+        length = int(batch["attention_mask"][row].sum())
+        words: dict[int, list[int]] = {}
+        for place, word in enumerate(batch["words"][row].tolist()):
+            if word >= 0:
+                words.setdefault(word, []).append(place)
+        received = torch.zeros(length)
+        candidates = sorted((float(draws["query_noise"][row, p]), p) for pieces in words.values() for p in pieces)
+        num_masked = int((labels[row] != -100).sum())
+        asking = candidates[: max(1, round(num_masked / config.num_masked_per_query))]
+        heads = layer.num_attention_heads
+        for query, key in zip(
+            *(part(states[row, :length]).chunk(heads, -1) for part in (layer.query, layer.key)), strict=True
+        ):
+            attention = (query @ key.T / query.shape[-1] ** 0.5).softmax(-1)
+            received = received + sum(attention[place] for _, place in asking) / heads
+        groups: dict[tuple[int, int], list[list[int]]] = {}
+        for pieces in words.values():
+            groups.setdefault((int(batch["tasks"][row, pieces[0]]), len(pieces)), []).append(pieces)
+        for group in groups.values():
+            drawn = [pieces for pieces in group if batch["labels"][row, pieces[0]] != -100]
+            chosen = sorted(_slow_choice(config, group, drawn, received, draws["noise"][row], random_share))
+            olds, news = sum(drawn, []), sum(chosen, [])
+            ids[row, olds], labels[row, olds] = originals[row, olds], -100
+            for old, new in zip(olds, news, strict=True):
+                found = int(batch["input_ids"][row, old])
+                ids[row, new] = originals[row, new] if found == int(originals[row, old]) else found
+                labels[row, new] = originals[row, new]
+    return {**batch, "input_ids": ids, "labels": labels}
+
+
+def _slow_choice(
+    config: PoSMinimaxBertConfig,
+    group: list[list[int]],
+    drawn: list[list[int]],
+    received: torch.Tensor,
+    noise: torch.Tensor,
+    random_share: float,
+) -> list[list[int]]:
+    """The words of a group that are masked, as many as are drawn."""
+    attended = sorted(group, key=lambda pieces: -float(received[pieces].sum()))
+    by_chance = sorted(group, key=lambda pieces: (pieces not in drawn, -float(noise[pieces[0]])))
+    start = config.mask_schedule_start * random_share
+    if config.mask_schedule == "widen":
+        wanted = len(drawn) + (config.mask_schedule_start * len(group) - len(drawn)) * random_share
+        candidates = attended[: max(len(drawn), round(wanted))]
+        return [pieces for pieces in by_chance if pieces in candidates][: len(drawn)]
+    number = len(drawn)
+    if config.mask_schedule == "mix":
+        number = sum(float(noise[pieces[0]]) < 1 - start for pieces in drawn)
+    guided = attended[:number]
+    return guided + [pieces for pieces in by_chance if pieces not in guided][: len(drawn) - number]
 
 
 def without_labels(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: value for name, value in batch.items() if name not in ("labels", "tasks", "next_sentence_label")}
+    return {name: value for name, value in batch.items() if name not in LABELS}
 
 
 def for_masked_lm(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -34,7 +34,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"image_size": 8, "num_channels": 0}, "num_channels"),
     ({"image_size": 8, "decoder_num_hidden_layers": -1}, "decoder_num_hidden_layers"),
     ({"image_size": 8, "masking": "span"}, "masking='span' needs modality 'tokens' or 'series', got 'image'"),
-    ({"image_size": 8, "masking": "guided", "objective": "emix"}, "chooses tokens, but objective 'emix' mixes whole samples"),
+    (
+        {"image_size": 8, "masking": "guided", "objective": "emix"},
+        "chooses tokens, but objective 'emix' mixes whole samples",
+    ),
     ({"image_size": 8, "masking": "guided", "num_masked_per_query": 0}, "`num_masked_per_query` must be at least 1"),
     ({"image_size": 8, "mask_schedule": "mix"}, "`mask_schedule` leads to guided masking, but `masking` is 'random'"),
     (

@@ -48,7 +48,7 @@ from hf_maskssl import (
     PoSMinimaxBertForTokenClassification,
     PoSMinimaxBertModel,
 )
-from hf_maskssl.models import distributed, layers, modeling_pos_minimax_bert
+from hf_maskssl.models import distributed, layers, layers_pos_minimax_bert
 from hf_maskssl.models.configuration_pos_minimax_bert import PARTS_OF_SPEECH
 
 HEADS = ["SequenceClassification", "TokenClassification", "QuestionAnswering", "MultipleChoice"]
@@ -177,7 +177,7 @@ def test_a_checkpoint_is_one_of_bert(case: str, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     inputs = without_labels(make_batch(case))
     state = set(model.balancer.state_dict(prefix="balancer."))
-    assert bool(state) == (not case.startswith(("none", "minimax", "plain")))
+    assert bool(state) == (not case.startswith(("none", "minimax", "plain", "guided")))
     expected = model(**inputs)
     whole, keys = open_as(BertForPreTraining, tmp_path)
     assert keys == {"missing": set(), "unexpected": state}
@@ -430,9 +430,9 @@ def test_dropout_in_training_is_the_fast_one_and_its_mean_is_the_output(monkeypa
         "hf_maskssl.models.dropout"
     }
     calls: list[float] = []
-    attend = modeling_pos_minimax_bert.attend_with_dropout
+    attend = layers_pos_minimax_bert.attend_with_dropout
     monkeypatch.setattr(
-        modeling_pos_minimax_bert, "attend_with_dropout", lambda *given: calls.append(given[-1]) or attend(*given)
+        layers_pos_minimax_bert, "attend_with_dropout", lambda *given: calls.append(given[-1]) or attend(*given)
     )
     batch = make_batch("minimax")
     model(**batch)
@@ -537,6 +537,8 @@ def test_defaults_are_those_of_the_paper_and_of_bert() -> None:
     assert config.tasks == list(PARTS_OF_SPEECH) and len(config.tasks) == 9
     assert (config.task_balancing, config.next_sentence_prediction) == ("minimax", "beside")
     own = {"tasks", "task_balancing", "task_balancing_options", "next_sentence_prediction", "auto_map", "model_type"}
+    assert (config.masking, config.mask_schedule) == ("random", "none")
+    own |= {"masking", "num_masked_per_query", "mask_schedule", "mask_schedule_start", "mask_schedule_fraction"}
     assert {name: value for name, value in config.to_dict().items() if name not in own} == {
         name: value for name, value in bert.to_dict().items() if name not in own
     }

@@ -11,7 +11,9 @@ from pos_minimax_bert_cases import (
     as_bert,
     for_masked_lm,
     make_batch,
+    make_draws,
     masked_lm,
+    slow_guided,
     small_model,
     without_labels,
 )
@@ -77,11 +79,12 @@ def slow_balance(model: Any, losses: Losses) -> tuple[torch.Tensor, dict[str, fl
 @pytest.mark.parametrize("case", CASES)
 def test_loss_parts_and_gradients_of_a_loop_over_pieces(case: str) -> None:
     model, batch = small_model(case).double().train(), make_batch(case)
+    draws = make_draws(case)
     bert = as_bert(model, BertForPreTraining)
-    losses, counts = slow_losses(bert, model.config.tasks, batch)
+    losses, counts = slow_losses(bert, model.config.tasks, slow_guided(model, batch, draws) if draws else batch)
     expected, weights, learned = slow_balance(model, losses)  # before the step changes what the balancer remembers
     expected.backward()
-    outputs = model(**batch)
+    outputs = model(**batch, **draws)
     outputs.loss.backward()
     torch.testing.assert_close(outputs.loss, expected)
     names = model.config.tasks if case == "minimax-alone" else [*model.config.tasks, NEXT]

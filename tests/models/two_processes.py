@@ -25,6 +25,8 @@ BATCH_SIZE = 8
 # Name -> the method's cases, one of them, changes of the configuration.
 OBJECTIVES: dict[str, tuple[Any, str, dict[str, Any]]] = {
     **{case: (metamae_cases, case, {}) for case in metamae_cases.CASES},
+    "guided": (metamae_cases, "padded_tokens", {"masking": "guided", "mask_schedule": "mix"}),
+    "guided-holes": (metamae_cases, "holed_image", {"masking": "guided", "num_masked_per_query": 1}),
     "two_steps": (metamae_cases, "image", {"num_adaptation_steps": 2}),
     "first_order": (metamae_cases, "padded_tokens", {"first_order": True}),
     "plain_mae": (metamae_cases, "padded_tokens", {"num_adaptation_steps": 0, "contrastive_weight": 0.0}),

@@ -49,6 +49,11 @@ def word_tasks(config: PreTrainedConfig) -> list[str]:
     return list(_said(config, "tasks", None) or [])
 
 
+def wants_words(config: PreTrainedConfig) -> bool:
+    """Whether masked text is to say which word a piece belongs to: the model moves the masks."""
+    return bool(_said(config, "wants_words", False))
+
+
 def category_counts(config: PreTrainedConfig) -> list[int] | None:
     """The number of categories of each column of a table, 0 for numbers; None where a model reads numbers alone."""
     return _said(config, "category_counts", None)

@@ -7,7 +7,14 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import BertConfig
 
-from .field_checks import check_at_least, check_heads, check_positive, check_probabilities, check_token_id
+from .field_checks import (
+    check_at_least,
+    check_heads,
+    check_mask_schedule,
+    check_positive,
+    check_probabilities,
+    check_token_id,
+)
 from .task_balancing import check_task_balancing
 
 # Section 4.1.1: the predicted parts of speech, in this order.
@@ -55,6 +62,11 @@ class PoSMinimaxBertConfig(BertConfig):
         next_sentence_prediction: The second objective of pre-training. "beside": its loss is added to the balanced loss of
             the tasks, with as much weight as all of them together (BERT adds it to a mean over masked words). "inside": it
             is one more task, balanced with them. "none": sequences are single segments.
+        masking: Choice of the masked words. "random": those of the data. "guided": as many of every task and length, those that
+            the model's first layer attends to (SMA, Xie et al. 2024, Eqs. 3-5); see `mask_sampling_pos_minimax_bert.py`.
+        num_masked_per_query: Masked pieces for each query of the first layer that "guided" masking draws.
+        mask_schedule, mask_schedule_start, mask_schedule_fraction: Way from random to guided masking, over training, as in
+            `SMAConfig`; "widen" counts shares of the words of one task and length.
 
     Raises:
         ValueError: An unknown task, one named twice, or none; options that the balancing method does not have or that have
@@ -68,6 +80,11 @@ class PoSMinimaxBertConfig(BertConfig):
     task_balancing: Literal["none", "minimax", "uncertainty", "gradnorm", "dwa"] = "minimax"
     task_balancing_options: dict[str, Any] | None = None
     next_sentence_prediction: Literal["beside", "inside", "none"] = "beside"
+    masking: Literal["random", "guided"] = "random"
+    num_masked_per_query: int = 4
+    mask_schedule: Literal["none", "mix", "widen"] = "none"
+    mask_schedule_start: float | int = 1.0
+    mask_schedule_fraction: float | int = 1.0
 
     def __post_init__(self, **kwargs: Any) -> None:
         kwargs.pop("model_type", None)  # "bert", where a checkpoint of BERT is opened
@@ -93,6 +110,11 @@ class PoSMinimaxBertConfig(BertConfig):
         return True
 
     @property
+    def wants_words(self) -> bool:
+        """Whether masked text says which word a piece belongs to, `words`."""
+        return self.masking == "guided"
+
+    @property
     def balanced_tasks(self) -> list[str]:
         """Names of the tasks that the balancing weighs, with next sentence prediction where it is one of them."""
         return [*self.tasks, NEXT_SENTENCE] if self.next_sentence_prediction == "inside" else list(self.tasks)
@@ -114,6 +136,11 @@ class PoSMinimaxBertConfig(BertConfig):
 
     def validate_balancing(self) -> None:
         check_task_balancing(self.task_balancing, self.task_balancing_options)
+
+    def validate_masking(self) -> None:
+        check_at_least(self, 1, "num_masked_per_query")
+        # A group of words has a share of masked ones of its own, which "widen" never goes below.
+        check_mask_schedule(self, 0.0)
 
     def validate_sizes(self) -> None:
         names = ("vocab_size", "max_position_embeddings", "type_vocab_size", "num_hidden_layers", "intermediate_size")

@@ -54,7 +54,7 @@ def masked_pieces(
         ValueError: Labels or tasks are missing or of another shape or type, a label is no id or has no task; or
             `masked_positions` are not those of the labels.
     """
-    labels = _check_labels(config, labels, tasks, shape)
+    labels = check_labels(config, labels, tasks, shape)
     if masked_positions is not None:
         _check_positions(masked_positions, labels)
     if values_are_readable(labels):
@@ -76,7 +76,7 @@ def masked_pieces(
     return MaskedPieces(flat, targets, is_of_task & is_piece.view(-1, 1), query_ids, query_positions.flatten())
 
 
-def _check_labels(
+def check_labels(
     config: PoSMinimaxBertConfig, labels: torch.Tensor | None, tasks: torch.Tensor | None, shape: tuple[int, ...]
 ) -> torch.Tensor:
     """The labels, checked: they and the tasks must be given as int64 (B, N).

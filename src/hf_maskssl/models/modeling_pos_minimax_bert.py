@@ -7,7 +7,7 @@ words and their parts of speech come with the batch.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import nn
@@ -23,13 +23,11 @@ from transformers import (
 )
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import (
-    BaseModelOutputWithPastAndCrossAttentions,
     BaseModelOutputWithPoolingAndCrossAttentions,
     MultipleChoiceModelOutput,
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.bert.modeling_bert import (
     BertAttention,
     BertEncoder,
@@ -37,22 +35,27 @@ from transformers.models.bert.modeling_bert import (
     BertOnlyMLMHead,
     BertPreTrainingHeads,
     BertSelfAttention,
-    eager_attention_forward,
 )
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
-from .attention_dropout import attend_with_dropout, fits
 from .bert_exchange import start_from_bert
 from .configuration_pos_minimax_bert import PoSMinimaxBertConfig
 from .distributed import with_all_parameters
 from .dropout import Dropout
+from .guided_masking import AttentionReceived, ChosenQueries, GuidedMasking
 from .head_losses import class_loss, sequence_classification_loss, token_classification_loss
 from .input_checks import check_attention_mask, check_ids, values_are_readable
 from .layers import at_least_float32, padding_mask
+from .layers_pos_minimax_bert import (
+    PoSMinimaxBertAttention,
+    PoSMinimaxBertEncoder,
+    PoSMinimaxBertInputLayer,
+    PoSMinimaxBertSelfAttention,
+)
+from .mask_sampling_pos_minimax_bert import MASKS, check_not_guided, guided_text, masked_text, positions_of
 from .masked_pieces import IGNORED, MaskedPieces, masked_pieces
-from .masking import gather_tokens
 from .model_rules import ModelRules
 from .task_balancing import BalancingRule, TaskBalancer, TaskPretraining, TaskTotals
 
@@ -95,88 +98,19 @@ class PoSMinimaxBertForPreTrainingOutput(ModelOutput):
     attentions: tuple[torch.Tensor, ...] | None = None
 
 
-class PoSMinimaxBertSelfAttention(BertSelfAttention):
-    """BERT's self-attention, which can attend from chosen places only, with a dropout that is fast on a CPU."""
-
-    def forward(  # type: ignore[override]
-        self,
-        hidden_states: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
-        query_ids: torch.Tensor | None = None,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(B, N, D) -> (B, N, D) and the weights where the kernel gives them; with `query_ids` (B, K) those rows, (B, K, D)."""
-        asking = hidden_states if query_ids is None else gather_tokens(hidden_states, query_ids)
-        query, key, value = (
-            linear(states).unflatten(-1, (-1, self.attention_head_size)).transpose(1, 2)
-            for linear, states in ((self.query, asking), (self.key, hidden_states), (self.value, hidden_states))
-        )
-        dropout = self.dropout.p if self.training else 0.0
-        implementation = self.config._attn_implementation
-        weights = None
-        if dropout > 0 and implementation == "sdpa" and fits(query):
-            attended = attend_with_dropout(query, key, value, attention_mask, self.scaling, dropout).transpose(1, 2)
-        else:
-            kernel = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
-            attended, weights = kernel(
-                self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs
-            )
-        return attended.reshape(*asking.shape[:-1], -1), weights
-
-
-class PoSMinimaxBertAttention(BertAttention):
-    """BERT's attention block, which can compute chosen places only."""
-
-    # Arguments that this and the next class only pass on have the types of transformers' BERT.
-    def forward(
-        self, hidden_states: torch.Tensor, *args: Any, query_ids: torch.Tensor | None = None, **kwargs: Any
-    ) -> Any:
-        """BERT's forward pass, (B, N, D) -> (B, N, D); with `query_ids` (B, K) only those rows, (B, K, D)."""
-        if query_ids is None:
-            return super().forward(hidden_states, *args, **kwargs)
-        attended, weights = self.self(hidden_states, *args, query_ids=query_ids, **kwargs)
-        return self.output(attended, gather_tokens(hidden_states, query_ids)), weights
-
-
-class PoSMinimaxBertEncoder(BertEncoder):
-    """BERT's layers, of which the last can leave out places that are not read."""
-
-    def forward(
-        self,
-        hidden_states: torch.Tensor,
-        attention_mask: Any = None,
-        *args: Any,
-        query_ids: torch.Tensor | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """BERT's forward pass, (B, N, D) -> (B, N, D); with `query_ids` (B, K) int64 only those rows, (B, K, D)."""
-        if query_ids is None:
-            return super().forward(hidden_states, attention_mask, *args, **kwargs)
-        *first, last = self.layer
-        for layer in first:
-            hidden_states = layer(hidden_states, attention_mask, **kwargs)
-        if attention_mask is None or (isinstance(attention_mask, torch.Tensor) and attention_mask.dim() == 4):
-            if attention_mask is not None and attention_mask.shape[2] > 1:
-                attention_mask = attention_mask.take_along_dim(query_ids[:, None, :, None], dim=2)
-            hidden_states = last(hidden_states, attention_mask, query_ids=query_ids, **kwargs)
-        else:  # the masks of flash and flex attention are for as many queries as keys
-            hidden_states = gather_tokens(last(hidden_states, attention_mask, **kwargs), query_ids)
-        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=hidden_states)
-
-
 class PoSMinimaxBertPreTrainedModel(ModelRules, BertPreTrainedModel):
     """The base of all models here."""
 
     config: PoSMinimaxBertConfig
     _can_compile_fullgraph = True
+    _no_split_modules = ["BertEmbeddings", "BertLayer", "PoSMinimaxBertInputLayer"]
     # A task head that opens a pre-training checkpoint does not use these weights; the warning would only worry.
     _keys_to_ignore_on_load_unexpected = [r"^cls\.", r"^balancer\.", r"^bert\.pooler\."]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, BalancingRule):
+        if isinstance(module, BalancingRule | GuidedMasking):
             module.reset_state()
 
 
@@ -202,8 +136,9 @@ class PoSMinimaxBertModel(PoSMinimaxBertPreTrainedModel, BertModel):
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         query_ids: torch.Tensor | None = None,
+        chosen: ChosenQueries | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> BaseModelOutputWithPoolingAndCrossAttentions:
+    ) -> BaseModelOutputWithPoolingAndCrossAttentions | AttentionReceived:
         """Encode a batch.
 
         Args:
@@ -213,6 +148,7 @@ class PoSMinimaxBertModel(PoSMinimaxBertPreTrainedModel, BertModel):
             position_ids: (1 or B, N) int64; None: 0 to N - 1.
             inputs_embeds: (B, N, D) instead of `input_ids`.
             query_ids: (B, K) int64: only these places are read of the last layer, the first of which is pooled; None: all.
+            chosen: Queries of the first layer: the attention that places receive from them is then all that is computed.
 
         Returns:
             `last_hidden_state` (B, N, D), or (B, K, D) of `query_ids`; `pooler_output` (B, D).
@@ -228,6 +164,10 @@ class PoSMinimaxBertModel(PoSMinimaxBertPreTrainedModel, BertModel):
             check_attention_mask(attention_mask, shape, "token")
         if token_type_ids is not None:
             self._check_token_types(token_type_ids, shape)
+        if chosen is not None:
+            embedded = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
+            is_real = None if attention_mask is None else attention_mask.bool()
+            return AttentionReceived(self.encoder.layer[0](embedded, chosen=chosen, is_real=is_real))
         return super().forward(
             input_ids,
             attention_mask=attention_mask,
@@ -280,6 +220,8 @@ def _adapt(encoder: BertModel) -> None:
     }
     for module in encoder.modules():
         module.__class__ = kinds.get(type(module), type(module))
+    if encoder.config.masking == "guided":
+        encoder.encoder.layer[0].__class__ = PoSMinimaxBertInputLayer
 
 
 def _shape_of(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> tuple[int, ...]:
@@ -309,6 +251,10 @@ class PoSMinimaxBertMaskedModel(TaskPretraining, PoSMinimaxBertPreTrainedModel):
     cls: BertPreTrainingHeads | BertOnlyMLMHead
     balancer: TaskBalancer
 
+    def __init__(self, config: PoSMinimaxBertConfig) -> None:
+        super().__init__(config)
+        self.guide = GuidedMasking(config, config.num_attention_heads) if config.masking == "guided" else None
+
     def get_output_embeddings(self) -> nn.Module:
         return self.cls.predictions.decoder
 
@@ -324,6 +270,11 @@ class PoSMinimaxBertMaskedModel(TaskPretraining, PoSMinimaxBertPreTrainedModel):
         if self.config.task_balancing != "gradnorm":
             return None
         return "GradNorm takes gradients of the last shared layer's weight inside the forward pass. Train it with DDP."
+
+    def set_training_progress(self, fraction: float) -> None:
+        """Move the schedule from random to guided masking: `fraction` of training is done. Called before each step."""
+        if self.guide is not None:
+            self.guide.set_progress(fraction)
 
     def reason_against_cuda_graphs(self) -> str:
         return (
@@ -344,14 +295,15 @@ class PoSMinimaxBertMaskedModel(TaskPretraining, PoSMinimaxBertPreTrainedModel):
         """The tasks' loss sums of one batch, to be added up over the step and given to `balancer.begin_step`; where the balancing
         needs no losses, counts alone, for which no layer is computed.
         """
-        labels, tasks, places = (batch.pop(name, None) for name in ("labels", "tasks", "masked_positions"))
-        pieces = self._pieces(labels, tasks, places, batch)
+        masks = {name: batch.pop(name, None) for name in MASKS}
         sentence_labels = batch.pop("next_sentence_label", None)
         if not self.balancer.needs_losses:
+            pieces = self._pieces(batch, masks)
             counts = pieces.is_of_task.sum(0)
             if len(self.balancer.tasks) > len(counts):
                 counts = torch.cat([counts, self._sentence_count(sentence_labels, counts)[None]])
             return self.balancer.count(counts)
+        batch, pieces = self._guided_pieces(batch, masks)
         outputs, states = self._encode(pieces, batch)
         sums, counts = self._masked_sums(states, pieces)
         if len(self.balancer.tasks) > len(counts):
@@ -361,15 +313,29 @@ class PoSMinimaxBertMaskedModel(TaskPretraining, PoSMinimaxBertPreTrainedModel):
     # Whether [CLS] is read beside masked pieces.
     reads_cls = False
 
+    def _guided_pieces(
+        self, inputs: Mapping[str, torch.Tensor | None], masks: Mapping[str, torch.Tensor | None]
+    ) -> tuple[dict[str, torch.Tensor | None], MaskedPieces]:
+        """The encoder's inputs and the pieces that are scored: those of the batch or, with masking "guided", of its first layer.
+
+        `masks` has what `MASKS` names.
+        """
+        inputs, masks = dict(inputs), dict(masks)
+        if self.guide is None:
+            check_not_guided(self.config, masks)
+        else:
+            text = guided_text(self.guide, self.bert, masked_text(self.config, inputs, masks), inputs, masks)
+            inputs["input_ids"], masks["labels"] = text.input_ids, text.labels
+            if (places := masks["masked_positions"]) is not None:
+                masks["masked_positions"] = positions_of(text.is_masked, places.shape[1])
+        return inputs, self._pieces(inputs, masks)
+
     def _pieces(
-        self,
-        labels: torch.Tensor | None,
-        tasks: torch.Tensor | None,
-        masked_positions: torch.Tensor | None,
-        inputs: Mapping[str, torch.Tensor | None],
+        self, inputs: Mapping[str, torch.Tensor | None], masks: Mapping[str, torch.Tensor | None]
     ) -> MaskedPieces:
         shape = _shape_of(inputs.get("input_ids"), inputs.get("inputs_embeds"))
-        return masked_pieces(self.config, labels, tasks, masked_positions, shape, self.reads_cls)
+        labels, tasks, places = masks["labels"], masks["tasks"], masks["masked_positions"]
+        return masked_pieces(self.config, labels, tasks, places, shape, self.reads_cls)
 
     def _masked_sums(
         self, states: torch.Tensor, pieces: MaskedPieces
@@ -469,6 +435,9 @@ class PoSMinimaxBertForPreTraining(PoSMinimaxBertMaskedModel):
         tasks: torch.Tensor | None = None,
         next_sentence_label: torch.Tensor | None = None,
         masked_positions: torch.Tensor | None = None,
+        words: torch.Tensor | None = None,
+        noise: torch.Tensor | None = None,
+        query_noise: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> PoSMinimaxBertForPreTrainingOutput:
         """Encode, predict masked pieces, balance their tasks, and judge whether sentences follow each other.
@@ -482,11 +451,15 @@ class PoSMinimaxBertForPreTraining(PoSMinimaxBertMaskedModel):
                 known. Refused where the configuration has no next sentence prediction.
             masked_positions: (B, K) int64, the places in each row that have a label, ascending, and then -1, as
                 `MaskedTextCollator` gives them: with them the CPU need not wait for the GPU. None finds them here.
+            words: (B, N) int64, with masking "guided": the number, below N, of each piece's word in its row, below 0 for pieces
+                that are never masked.
+            noise, query_noise: (B, N) uniform draws of masking "guided": of its schedule, and of the queries, the smallest.
+                Drawn here when absent.
 
         Raises:
             ValueError: The encoder refuses an input; labels, tasks and masked positions of another shape or type; a label of
-                no task; masked positions that are not those of the labels; sentence labels without `labels`, of another shape,
-                or that the configuration does not want.
+                no task; words that are missing or not those of the labels; masked positions that are not either; sentence
+                labels without `labels`, of another shape, or that the configuration does not want.
         """
         inputs = {
             "input_ids": input_ids,
@@ -501,7 +474,8 @@ class PoSMinimaxBertForPreTraining(PoSMinimaxBertMaskedModel):
             encoded = self.bert(**inputs, return_dict=True, **kwargs)
             logits = self.cls.predictions(encoded.last_hidden_state)
         else:
-            pieces = self._pieces(labels, tasks, masked_positions, inputs)
+            masks = dict(zip(MASKS, (labels, tasks, masked_positions, words, noise, query_noise), strict=True))
+            inputs, pieces = self._guided_pieces(inputs, masks)
             encoded, states = self._encode(pieces, inputs, **kwargs)
             loss, loss_parts = self._loss(encoded.pooler_output, states, pieces, next_sentence_label)
         return PoSMinimaxBertForPreTrainingOutput(
@@ -578,6 +552,9 @@ class PoSMinimaxBertForMaskedLM(PoSMinimaxBertMaskedModel):
         labels: torch.Tensor | None = None,
         tasks: torch.Tensor | None = None,
         masked_positions: torch.Tensor | None = None,
+        words: torch.Tensor | None = None,
+        noise: torch.Tensor | None = None,
+        query_noise: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> PoSMinimaxBertForMaskedLMOutput:
         """Encode, and predict masked pieces or, without labels, every piece. Arguments and errors are those of
@@ -594,7 +571,8 @@ class PoSMinimaxBertForMaskedLM(PoSMinimaxBertMaskedModel):
             encoded = self.bert(**inputs, return_dict=True, **kwargs)
             logits = self.cls(encoded.last_hidden_state)
         else:
-            pieces = self._pieces(labels, tasks, masked_positions, inputs)
+            masks = dict(zip(MASKS, (labels, tasks, masked_positions, words, noise, query_noise), strict=True))
+            inputs, pieces = self._guided_pieces(inputs, masks)
             encoded, states = self._encode(pieces, inputs, **kwargs)
             sums, counts = self._masked_sums(states, pieces)
             if len(self.balancer.tasks) > len(counts):

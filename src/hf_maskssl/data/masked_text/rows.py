@@ -15,7 +15,7 @@ from ..collators import BatchCollator
 from ..tables.draws import RowDraws
 from ..tables.labels import IGNORED_LABEL
 from .parts_of_speech import NO_TASK
-from .word_masking import MaskSampling, mask_words
+from .word_masking import MaskSampling, mask_words, word_numbers
 
 # Numbers of tokens that frame a sequence: [CLS] A [SEP], and [CLS] A [SEP] B [SEP].
 NUM_SPECIAL_SINGLE, NUM_SPECIAL_PAIR = 2, 3
@@ -51,6 +51,7 @@ class MaskedTextRows(torch_data.Dataset[dict[str, Any]]):
             every epoch is drawn anew.
         short_sequence_probability: Share of chunks that aim at a shorter length, drawn evenly.
         split: Name of the split, for messages.
+        gives_words: Whether examples say which word a piece belongs to, for models whose attention chooses masked words.
 
     Raises:
         ValueError: A tokenizer without a special token, no room for text, sentences without pieces or longer than a
@@ -72,6 +73,7 @@ class MaskedTextRows(torch_data.Dataset[dict[str, Any]]):
         num_maskings: int = 10,
         short_sequence_probability: float = 0.1,
         split: str = "train",
+        gives_words: bool = False,
     ) -> None:
         _check_settings(mlm_probability, mask_sampling, num_maskings, short_sequence_probability)
         self.special_ids = special_token_ids(tokenizer)
@@ -89,6 +91,7 @@ class MaskedTextRows(torch_data.Dataset[dict[str, Any]]):
         self.mask_sampling: MaskSampling = mask_sampling
         self.num_maskings = num_maskings
         self.split = split
+        self.gives_words = gives_words
         self._pieces: SentencePieces | None = None
         self.ends = self._measure_sentences()
         self.document_starts = _document_starts(documents, self._open().counts(), next_sentence, split)
@@ -119,7 +122,8 @@ class MaskedTextRows(torch_data.Dataset[dict[str, Any]]):
             `input_ids` (N,) int64 with words hidden, `token_type_ids` (N,) 0 for A and 1 for B, `labels` (N,) the true ids
             of hidden pieces and -100 elsewhere, `tasks` (N,) the task of every piece's word, -100 for none and special
             tokens; with pairs `next_sentence_label`, 0 where B follows A and 1 where it is random; `index`, the raw row of
-            the chunk's first sentence.
+            the chunk's first sentence; with `gives_words` `words`, the number of every piece's word, -100 where it is never
+            masked.
 
         Raises:
             IndexError: A row number outside the set.
@@ -194,11 +198,13 @@ class MaskedTextRows(torch_data.Dataset[dict[str, Any]]):
             segments[place : to + 1] = number
             place = to + 1
         self._check_ids(ids)
+        is_text = ~self.is_special[ids]
+        words = {"words": word_numbers(tasks, starts, is_text)} if self.gives_words else {}
         masked, labels = mask_words(
             ids,
             tasks,
             starts,
-            ~self.is_special[ids],
+            is_text,
             rng,
             probability=self.mlm_probability,
             sampling=self.mask_sampling,
@@ -206,7 +212,7 @@ class MaskedTextRows(torch_data.Dataset[dict[str, Any]]):
             random_ids=self.random_ids,
         )
         tasks[tasks < 0] = IGNORED_LABEL
-        return {"input_ids": masked, "token_type_ids": segments, "labels": labels, "tasks": tasks}
+        return {"input_ids": masked, "token_type_ids": segments, "labels": labels, "tasks": tasks, **words}
 
     def _check_ids(self, ids: np.ndarray) -> None:
         if ids.min() < 0 or ids.max() >= len(self.is_special):
@@ -363,10 +369,10 @@ class MaskedTextCollator(BatchCollator):
             rows: Examples with equal keys, as `MaskedTextRows` gives them; `next_sentence_label` and `index` may be absent.
 
         Returns:
-            int64 `input_ids`, `token_type_ids`, `labels` and `tasks` (-100 where padded), all (B, N); `attention_mask` (B, N),
-            1 = real, where some row is padded, because fused attention kernels want none; `masked_positions` (B, K), the
-            places in each row that have a label, ascending, and then -1, K a multiple of 8: what a model on a GPU would have
-            to wait for the device to know; and `next_sentence_label` and `index`, (B,).
+            int64 `input_ids`, `token_type_ids`, `labels` and `tasks`, and `words` where rows have them (-100 where padded), all
+            (B, N); `attention_mask` (B, N), 1 = real, where some row is padded, because fused attention kernels want none;
+            `masked_positions` (B, K), the places in each row that have a label, ascending, and then -1, K a multiple of 8: what a
+            model on a GPU would have to wait for the device to know; and `next_sentence_label` and `index`, (B,).
 
         Raises:
             ValueError: No rows, ids outside the vocabulary, or a row of special tokens only; named by row index and column.
@@ -381,6 +387,8 @@ class MaskedTextCollator(BatchCollator):
             "labels": IGNORED_LABEL,
             "tasks": IGNORED_LABEL,
         }
+        if "words" in rows[0]:
+            padding["words"] = IGNORED_LABEL
         arrays = {}
         for name, value in padding.items():
             arrays[name] = np.full(is_real.shape, value, dtype=np.int64)

@@ -17,6 +17,7 @@ from datasets import ClassLabel, Dataset, LargeList, List, Value
 from numpy.typing import DTypeLike
 from transformers import BatchEncoding, PreTrainedConfig, PreTrainedTokenizerBase
 
+from ...methods.optional_fields import wants_words
 from ...models.configuration_pos_minimax_bert import ANY_WORD
 from ..tables.caching import batch_rows_of, cached_map
 from ..tables.rows import Rows
@@ -408,6 +409,7 @@ def masked_text_rows(
         num_maskings=args.num_maskings,
         short_sequence_probability=args.short_sequence_probability,
         split=split,
+        gives_words=wants_words(config),
     )
 
 

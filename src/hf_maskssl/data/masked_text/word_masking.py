@@ -46,11 +46,8 @@ def mask_words(
         Two arrays (N,) int64: the pieces with those of the taken words hidden; the labels, the true id of every piece of a
         taken word and -100 elsewhere.
     """
-    begins = np.flatnonzero(starts)
-    if len(begins) == 0 or begins[0] != 0:
-        begins = np.concatenate([[0], begins])
+    begins, words = _maskable_words(tasks, starts, is_text)
     lengths = np.diff(begins, append=len(ids))
-    words = np.flatnonzero((tasks[begins] >= 0) & np.logical_and.reduceat(is_text, begins))
     masked, labels = ids.astype(np.int64), np.full(len(ids), IGNORED_LABEL, dtype=np.int64)
     if len(words) == 0:
         return masked, labels
@@ -69,6 +66,22 @@ def mask_words(
     is_random = fate < MASK_SHARE + RANDOM_SHARE
     masked[chosen] = np.where(fate < MASK_SHARE, mask_id, np.where(is_random, random_pieces, masked[chosen]))
     return masked, labels
+
+
+def _maskable_words(tasks: np.ndarray, starts: np.ndarray, is_text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The places where words begin, and the numbers of those that may be masked."""
+    begins = np.flatnonzero(starts)
+    if len(begins) == 0 or begins[0] != 0:
+        begins = np.concatenate([[0], begins])
+    return begins, np.flatnonzero((tasks[begins] >= 0) & np.logical_and.reduceat(is_text, begins))
+
+
+def word_numbers(tasks: np.ndarray, starts: np.ndarray, is_text: np.ndarray) -> np.ndarray:
+    """(N,) int64, the number of each piece's word, -100 where `mask_words`, whose arguments these are, never takes it."""
+    begins, words = _maskable_words(tasks, starts, is_text)
+    numbers = np.full(len(begins), IGNORED_LABEL, dtype=np.int64)
+    numbers[words] = words
+    return np.repeat(numbers, np.diff(begins, append=len(tasks)))
 
 
 def _draw(lengths: list[int], budget: int) -> list[int]:
