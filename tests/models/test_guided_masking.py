@@ -306,6 +306,15 @@ def test_tasks_are_measured_with_the_masks_of_the_step() -> None:
         assert float(parts[task]) == pytest.approx(mean)
 
 
+def test_evaluation_scores_the_masks_of_the_batch() -> None:
+    """Validation losses of guided and random models are those of the same words."""
+    guided, plain = pos_cases.small_model("guided").eval(), pos_cases.small_model("minimax").eval()
+    batch = pos_cases.make_batch("guided")
+    without_words = {name: value for name, value in batch.items() if name != "words"}
+    assert torch.equal(guided(**batch).loss, plain(**without_words).loss)
+    assert torch.equal(guided(**without_words).loss, plain(**without_words).loss)
+
+
 def test_masked_positions_are_made_anew() -> None:
     generator = torch.Generator().manual_seed(0)
     is_masked = torch.rand(5, 9, generator=generator) < 0.4

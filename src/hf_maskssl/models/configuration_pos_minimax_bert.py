@@ -62,8 +62,9 @@ class PoSMinimaxBertConfig(BertConfig):
         next_sentence_prediction: The second objective of pre-training. "beside": its loss is added to the balanced loss of
             the tasks, with as much weight as all of them together (BERT adds it to a mean over masked words). "inside": it
             is one more task, balanced with them. "none": sequences are single segments.
-        masking: Choice of the masked words. "random": those of the data. "guided": as many of every task and length, those that
-            the model's first layer attends to (SMA, Xie et al. 2024, Eqs. 3-5); see `mask_sampling_pos_minimax_bert.py`.
+        masking: Choice of the masked words. "random": those of the data. "guided": in training, as many of every task and length,
+            those that the model's first layer attends to (SMA, Xie et al. 2024, Eqs. 3-5; `mask_sampling_pos_minimax_bert.py`);
+            in evaluation those of the data.
         num_masked_per_query: Masked pieces for each query of the first layer that "guided" masking draws.
         mask_schedule, mask_schedule_start, mask_schedule_fraction: Way from random to guided masking, over training, as in
             `SMAConfig`; "widen" counts shares of the words of one task and length.

@@ -355,7 +355,7 @@ class SelfAttention(nn.Module):
         query_bias = None if self.qkv.bias is None else self.qkv.bias[:width]
         query = nn.functional.linear(gather_tokens(hidden_states, query_ids), for_query, query_bias) * self.scaling
         key = nn.functional.linear(hidden_states, for_key)
-        return tuple(part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in (query, key))  # type: ignore[return-value]
+        return tuple(part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in (query, key))
 
 
 class CrossAttention(nn.Module):

@@ -316,14 +316,15 @@ class PoSMinimaxBertMaskedModel(TaskPretraining, PoSMinimaxBertPreTrainedModel):
     def _guided_pieces(
         self, inputs: Mapping[str, torch.Tensor | None], masks: Mapping[str, torch.Tensor | None]
     ) -> tuple[dict[str, torch.Tensor | None], MaskedPieces]:
-        """The encoder's inputs and the pieces that are scored: those of the batch or, with masking "guided", of its first layer.
+        """The encoder's inputs and the pieces that are scored: the batch's or, in training with masking "guided", those that the
+        first layer attends to. Models are compared on the same words.
 
         `masks` has what `MASKS` names.
         """
         inputs, masks = dict(inputs), dict(masks)
         if self.guide is None:
             check_not_guided(self.config, masks)
-        else:
+        elif self.training:
             text = guided_text(self.guide, self.bert, masked_text(self.config, inputs, masks), inputs, masks)
             inputs["input_ids"], masks["labels"] = text.input_ids, text.labels
             if (places := masks["masked_positions"]) is not None:
@@ -452,7 +453,7 @@ class PoSMinimaxBertForPreTraining(PoSMinimaxBertMaskedModel):
             masked_positions: (B, K) int64, the places in each row that have a label, ascending, and then -1, as
                 `MaskedTextCollator` gives them: with them the CPU need not wait for the GPU. None finds them here.
             words: (B, N) int64, with masking "guided": the number, below N, of each piece's word in its row, below 0 for pieces
-                that are never masked.
+                that are never masked. Read in training alone: in evaluation the masks are those of the batch.
             noise, query_noise: (B, N) uniform draws of masking "guided": of its schedule, and of the queries, the smallest.
                 Drawn here when absent.
 
