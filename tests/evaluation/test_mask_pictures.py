@@ -85,8 +85,11 @@ def test_views_differ_by_their_draws_alone() -> None:
 
 
 def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
-    config = MetaMAEConfig(modality="image", image_size=8, patch_size=4, num_channels=3, num_hidden_layers=1)
-    with pytest.raises(ValueError, match="MetaMAEForPretraining has no `sample_mask`"):
+    other: Any = torch.nn.Linear(2, 2)
+    with pytest.raises(ValueError, match="Linear has no `sample_mask`"):
+        draw_image_masks(other, torch.zeros(1, 3, 8, 8), tmp_path / "a.png")
+    config = MetaMAEConfig(objective="shed", image_size=8, num_hidden_layers=1)
+    with pytest.raises(ValueError, match="`sample_mask` is for objective 'metamae', got 'shed'"):
         draw_image_masks(AutoModelForPreTraining.from_config(config), torch.zeros(1, 3, 8, 8), tmp_path / "a.png")
     with pytest.raises(ValueError, match="seeds: expected at least one"):
         draw_image_masks(make_model("image"), torch.zeros(1, 3, 6, 8), tmp_path / "a.png", num_views=0)
@@ -301,6 +304,30 @@ def write_recipe(folder: Path, name: str) -> tuple[dict[str, Any], Any]:
     return data, SeriesFeatureExtractor(2, 20, channels_last=True) if name == "series" else ArrayImageProcessor(
         3, [6, 8]
     )
+
+
+@pytest.mark.parametrize("masking", ["random", "guided"])
+def test_masks_of_patches_cover_their_values(masking: str, tmp_path: Path) -> None:
+    """A MetaMAE's tokens are patches of pixels and steps; its columns are tokens."""
+    size = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "masking": masking}
+    models = [
+        MetaMAEConfig(image_size=[6, 8], patch_size=[3, 2], **size),
+        MetaMAEConfig(modality="series", series_length=12, num_channels=1, patch_size=4, mask_ratio=0.6, **size),
+        MetaMAEConfig(modality="series", series_length=6, num_channels=1, patch_size=1, **size),
+    ]
+    image, series, table = (AutoModelForPreTraining.from_config(config) for config in models)
+    areas = []
+    for number in (1, 2):
+        path = draw_image_masks(image, torch.zeros(number, 3, 6, 8), tmp_path / "image.png", num_views=2)
+        areas.append(area_of(open_picture(path), HIDDEN_PIXEL))
+    assert areas[1] == pytest.approx(2 * areas[0], rel=0.1) and areas[0] > 0
+    picture = open_picture(draw_series_masks(series, torch.randn(1, 1, 12), tmp_path / "series.png"))
+    assert area_of(picture, SHADE_COLOR) > 300
+    counts = count_column_masks(table, torch.randn(4, 1, 6), num_draws=7)
+    assert counts.frequency.shape == (6,) and counts.frequency.sum() == pytest.approx(3)
+    assert draw_column_masks(
+        table, torch.randn(4, 1, 6), list("abcdef"), tmp_path / "table.png", num_draws=3
+    ).is_file()
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -1,4 +1,4 @@
-"""Draw the masks that a pre-trained SMA chooses on the data of a recipe.
+"""Draw the masks that a pre-trained SMA or MetaMAE chooses on a recipe's data.
 
     hf-maskssl masks CHECKPOINT --recipe RECIPE [--output_dir FOLDER]
 
@@ -17,7 +17,10 @@ from typing import Any
 import torch
 from transformers import AutoModelForPreTraining
 
-from .. import SMAForMaskedModeling  # registers the package's models with AutoModelForPreTraining, too
+from .. import (
+    MetaMAEForPretraining,
+    SMAForMaskedModeling,
+)  # registers the package's models with AutoModelForPreTraining, too
 from ..checkpoint_folders import checkpoint_folder
 from ..data.arguments import DataArguments
 from ..data.preparation import prepare_data
@@ -54,10 +57,15 @@ def main(argv: Sequence[str] | None = None) -> Path:
     options, overrides = parser.parse_known_args(argv)
     folder = checkpoint_folder(options.checkpoint, "CHECKPOINT")
     model = AutoModelForPreTraining.from_pretrained(folder, trust_remote_code=False).eval()
-    if not isinstance(model, SMAForMaskedModeling):
+    if not isinstance(model, SMAForMaskedModeling | MetaMAEForPretraining):
         raise ValueError(
-            f"CHECKPOINT {options.checkpoint!r}: expected a pre-training checkpoint of 'sma', got one of "
+            f"CHECKPOINT {options.checkpoint!r}: expected a pre-training checkpoint of 'sma' or 'metamae', got one of "
             f"{model.config.model_type!r}"
+        )
+    if model.config.modality == "vision_language":
+        raise ValueError(
+            f"CHECKPOINT {options.checkpoint!r}: expected a model of one kind of data, whose masks are drawn over it, got one "
+            "of modality 'vision_language'"
         )
     processor = load_processor(folder)
     args = load_recipe(options.recipe, overrides, {"data": DataArguments})["data"]

@@ -369,7 +369,15 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
         span_noise: torch.Tensor | None = None,
         query_noise: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """The mask alone, without encoding: (B, N) bool, True = masked. Arguments and errors are those of `forward`."""
+        """The mask alone, without encoding: (B, N) bool, True = masked. Arguments and errors are those of `forward`.
+
+        Raises:
+            ValueError: Another objective, too, which corrupts tokens instead.
+        """
+        if self.dabs is not None:
+            raise ValueError(
+                f"`sample_mask` is for objective 'metamae', got '{self.config.objective}': its output has `mask`."
+            )
         inputs = (input_ids, input_values, pixel_values, attention_mask, observed_mask)
         return self._mask(self.metamae.embeddings.tokenize(*inputs), noise, span_noise, query_noise, None).is_masked
 

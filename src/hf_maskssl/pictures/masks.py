@@ -71,7 +71,7 @@ def sample_masks(
     """
     if not isinstance(model, ShowsMasks):
         raise ValueError(
-            f"{type(model).__name__} has no `sample_mask`: open the checkpoint of an SMA for pre-training"
+            f"{type(model).__name__} has no `sample_mask`: open the checkpoint of an SMA or MetaMAE for pre-training"
         )
     if not len(seeds):
         raise ValueError("seeds: expected at least one, the number of views")
@@ -81,6 +81,16 @@ def sample_masks(
         with undisturbed(model, seed):
             views.append(model.sample_mask(**moved).cpu().numpy())
     return np.stack(views)
+
+
+def _over_values(model: PreTrainedModel, masks: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
+    """Masks of tokens (views, B, N) as masks of the values (views, B, *sizes) that they are cut from."""
+    patch_shape = model.config.patch_shape
+    grid = [size // patch for size, patch in zip(sizes, patch_shape, strict=True)]
+    masks = masks.reshape(*masks.shape[:2], *grid)
+    for axis, patch in enumerate(patch_shape, start=2):
+        masks = masks.repeat(patch, axis=axis)
+    return masks
 
 
 # ---- images -------------------------------------------------------------------------------------------------------
@@ -98,7 +108,7 @@ def draw_image_masks(
     """Draw each image beside masks of it, masked pixels painted over.
 
     Args:
-        model: A pre-training model with `sample_mask` whose tokens are pixels.
+        model: A pre-training model with `sample_mask` whose tokens are pixels or patches.
         pixel_values: (B, C, H, W), one row of pictures per image.
         path: PNG, PDF or SVG file to write; its folder is made.
         num_views: Masks per image.
@@ -115,7 +125,7 @@ def draw_image_masks(
     seeds = range(num_views) if seeds is None else seeds
     count, _, height, width = pixel_values.shape
     masks = sample_masks(model, {"pixel_values": pixel_values, "observed_mask": observed_mask}, seeds)
-    masks = masks.reshape(len(seeds), count, height, width)
+    masks = _over_values(model, masks, (height, width))
     values = undo_standardization(pixel_values.float().cpu().numpy(), processor)
     is_spectrogram = isinstance(processor, SpectrogramFeatureExtractor)
     cell_width = 1.9 * min(max(width / height, 1.0), 2.0)
@@ -150,7 +160,7 @@ def draw_series_masks(
     """Draw each series once per mask, masked time steps shaded.
 
     Args:
-        model: A pre-training model with `sample_mask` whose tokens are time steps.
+        model: A pre-training model with `sample_mask` whose tokens are time steps or runs of them.
         input_values: Inputs in the form that the model takes, one row of panels per series.
         path, num_views, seeds, processor, observed_mask: Arguments of `draw_image_masks`.
 
@@ -166,6 +176,7 @@ def draw_series_masks(
     if observed_mask is not None:  # gaps in the curves
         values = np.where(channels_first(model, observed_mask).bool().cpu().numpy(), values, np.nan)
     count, channels, length = values.shape
+    masks = _over_values(model, masks, (length,))
     figure = new_figure(4.2 * len(seeds), 0.4 + 1.25 * count)
     grid = figure.subplots(count, len(seeds), squeeze=False, sharex=True, sharey="row")
     for row in range(count):
@@ -393,7 +404,7 @@ def count_column_masks(
 
     Args:
         model: A pre-training model with `sample_mask` whose tokens are columns.
-        rows: (B, N, 1), as the model takes them.
+        rows: (B, N, 1) or (B, 1, N), as the model takes them.
         num_draws: Masks per row, from seeds 0, 1, ...
         observed_mask: Mask of the shape of `rows`, 1 = observed; None where nothing is missing. What is missing is not masked.
 
@@ -401,7 +412,8 @@ def count_column_masks(
         ValueError: A model without `sample_mask`, or no draw.
     """
     masks = sample_masks(model, {"input_values": rows, "observed_mask": observed_mask}, range(num_draws))
-    masks = masks.reshape(-1, rows.shape[1]).astype(np.float64)
+    num_columns = channels_first(model, rows).shape[2]
+    masks = _over_values(model, masks, (num_columns,)).reshape(-1, num_columns).astype(np.float64)
     return ColumnMasks(masks.mean(0), masks.T @ masks / len(masks))
 
 
@@ -417,7 +429,7 @@ def draw_column_masks(
 
     Args:
         model: A pre-training model with `sample_mask` whose tokens are columns.
-        rows: (B, N, 1), as the model takes them; some hundred rows make a steady picture.
+        rows: (B, N, 1) or (B, 1, N), as the model takes them; some hundred rows make a steady picture.
         column_names: Names of the N columns; None numbers them.
         path: PNG, PDF or SVG file to write; its folder is made.
         num_draws: Masks per row.
@@ -429,7 +441,7 @@ def draw_column_masks(
     Raises:
         ValueError: A model without `sample_mask`, no draw, or another number of names than columns.
     """
-    num_columns = rows.shape[1]
+    num_columns = channels_first(model, rows).shape[2]
     names = [str(number) for number in range(num_columns)] if column_names is None else list(column_names)
     if len(names) != num_columns:
         raise ValueError(f"column_names: expected {num_columns} names, got {len(names)}")
