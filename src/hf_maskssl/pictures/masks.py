@@ -3,6 +3,7 @@
 Every view of a sample comes from the same weights; only the draws differ (SMA, Xie et al. 2024, Figure 2).
 """
 
+import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -85,6 +86,8 @@ def sample_masks(
 
 def _over_values(model: PreTrainedModel, masks: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
     """Masks of tokens (views, B, N) as masks of the values (views, B, *sizes) that they are cut from."""
+    if masks.shape[2] == math.prod(sizes):  # every value is a token
+        return masks.reshape(*masks.shape[:2], *sizes)
     patch_shape = model.config.patch_shape
     grid = [size // patch for size, patch in zip(sizes, patch_shape, strict=True)]
     masks = masks.reshape(*masks.shape[:2], *grid)
