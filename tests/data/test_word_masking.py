@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_maskssl.data.masked_text.word_masking import mask_words
+from hf_maskssl.data.masked_text.word_masking import mask_words, word_numbers
 
 MASK, FIRST, VOCABULARY = 4, 5, 60
 RANDOM_IDS = np.arange(FIRST, VOCABULARY)
@@ -45,6 +45,17 @@ def word_places(starts: np.ndarray) -> list[list[int]]:
             places.append([])
         places[-1].append(place)
     return places
+
+
+@given(of=words, seed=st.integers(0, 99))
+def test_numbered_words_are_those_that_may_be_masked(of: list[tuple[int, int, bool]], seed: int) -> None:
+    ids, tasks, starts, is_text = sequence(of, seed)
+    found = word_numbers(tasks, starts, is_text)
+    for number, places in enumerate(word_places(starts)):
+        may_be = tasks[places[0]] >= 0 and is_text[places].all()
+        assert found[places].tolist() == [number if may_be else -100] * len(places)
+    _, labels = mask((ids, tasks, starts, is_text), seed, 0.9, "proportional")
+    assert (found[labels != -100] >= 0).all()
 
 
 def reference(of: Sequence, seed: int, probability: float, sampling: str) -> tuple[list[int], list[int]]:

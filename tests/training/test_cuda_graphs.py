@@ -83,6 +83,7 @@ CASES: dict[str, dict[str, Any]] = {
     "first_order": {"model": {"first_order": True}, "max_grad_norm": 0.05},
     "mae": {"model": PLAIN_MAE, "logging_steps": 3},
     "sma_random": {"model": SMA_MODEL | {"masking": "random", "mask_ratio": 0.5}},
+    "guided_schedule": {"model": {"masking": "guided", "mask_schedule": "mix", "initializer_range": 0.3}},
     "sma_schedule": {"model": SMA_MODEL | {"mask_schedule": "widen"}, "decay_norm_and_bias": False},
 }
 
@@ -350,6 +351,7 @@ CUDA_CASES: dict[str, dict[str, Any]] = {
     "metamae_dropout_clipped": {"model": {"hidden_dropout_prob": 0.1}, "max_grad_norm": 0.5},
     "first_order": {"model": {"first_order": True}},
     "mae": {"model": PLAIN_MAE, "lr_scheduler_type": "cosine", "warmup_steps": 5},
+    "metamae_guided_schedule": {"model": {"masking": "guided", "mask_schedule": "mix", "initializer_range": 0.3}},
     "metamae_bf16": {"model": {}, "mixed_precision": "bf16"},
     "sma_random": {"model": SMA_MODEL | {"masking": "random", "mask_ratio": 0.5}},
     "sma_guided_schedule": {"model": SMA_MODEL | {"mask_schedule": "mix"}},
@@ -362,6 +364,7 @@ CUDA_CASES: dict[str, dict[str, Any]] = {
 BOUNDS: dict[str, dict[str, float]] = {
     "metamae_bf16": {"rel": 2e-2, "drift": 0.3},
     "sma_guided_schedule": {"rel": 2e-2, "drift": 0.3},
+    "metamae_guided_schedule": {"rel": 2e-2, "drift": 0.3},
 }
 
 

@@ -21,6 +21,7 @@ from hf_maskssl.training.finetuning.sweep import Finetuner
 BALANCERS: dict[str, dict[str, Any]] = {
     "minimax": {"task_balancing_options": {"momentum": 0.5}},
     "uncertainty": {"task_balancing": "uncertainty", "next_sentence_prediction": "inside"},
+    "guided": {"masking": "guided", "num_masked_per_query": 2, "mask_schedule": "mix", "initializer_range": 0.3},
 }
 
 

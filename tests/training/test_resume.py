@@ -35,6 +35,7 @@ from hf_maskssl.training import Pretrainer, PretrainingRecipe, RunState
 from hf_maskssl.training.pretraining import checkpoints, saving
 
 DROPOUT = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.1}
+GUIDED = {"masking": "guided", "mask_schedule": "widen", "num_masked_per_query": 2, "initializer_range": 0.3}
 # 42 rows: 10 batches of 4 a pass. With two batches a step, a pass ends within the runs below at steps 5 and 10.
 CASES: dict[str, dict[str, Any]] = {
     "dropout_and_accumulation": {"model": DROPOUT, "gradient_accumulation_steps": 2, "max_grad_norm": 1.0},
@@ -45,6 +46,7 @@ CASES: dict[str, dict[str, Any]] = {
     "ragged_tokens": {"model": TEXT_MODEL | DROPOUT, "data": "text", "lr_scheduler_type": "linear"},
     "holed_table": {"model": TABLE_MODEL | DROPOUT, "data": "holes", "gradient_accumulation_steps": 2},
     "mixed_table": {"model": MIXED_MODEL | DROPOUT, "data": "mixed", "gradient_accumulation_steps": 2},
+    "guided": {"model": GUIDED | DROPOUT, "gradient_accumulation_steps": 2},
     "windows": {"model": TABLE_MODEL | DROPOUT, "data": "long", "num_workers": 1},
 }
 
