@@ -15,6 +15,7 @@ from test_docs import ROOT, read
 from test_pages import mistakes
 
 PAGE = "docs/papers.md"
+HEADS = ("in the paper", "beyond the papers")
 # Recipes of no table of a paper: small data, a user's own, and MultiMAE with a modality more.
 OF_NO_TABLE = re.compile(
     r"own_data|small|shared|brown|pydoc|corpus|clothing|digits|scenes|vowels|motions|add_modality"
@@ -24,7 +25,7 @@ OF_NO_TABLE = re.compile(
 def rows() -> list[tuple[str, str, str]]:
     """(what, whether it is here, command) of each row of the page."""
     found = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", read(PAGE), flags=re.MULTILINE)
-    return [row for row in found if row[0] != "in the paper" and not row[0].startswith("---")]
+    return [row for row in found if row[0] not in HEADS and not row[0].startswith("---")]
 
 
 def commands_of(cell: str) -> list[list[str]]:
