@@ -326,6 +326,14 @@ def test_plain_mae_is_not_called_metamae(make_run: Any) -> None:
     assert "# MetaMAE pre-trained on org/sensors" in card and "arxiv.org/abs/2310.16318" in card
 
 
+@pytest.mark.parametrize("model_type", ["metamae", "pos_minimax_bert"])
+def test_a_card_says_that_masks_are_guided(model_type: str) -> None:
+    method = METHODS[model_type]
+    plain, guided = (method.describe(method.config_class(masking=masking)) for masking in ("random", "guided"))
+    assert guided.name == f"{plain.name} with guided masking" and "as in [SMA]" in guided.summary
+    assert "xie2024sma" in guided.bibtex and "xie2024sma" not in plain.bibtex
+
+
 def test_every_method_is_described() -> None:
     signal = {"modality": "image", "image_size": [8, 8], "num_channels": 1}
     fields = {

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from hf_maskssl import MetaMAEForPretraining
 from hf_maskssl.models.guided_masking import random_share_at
+from hf_maskssl.models.layers import enable_checkpointing
 from hf_maskssl.models.mask_sampling_pos_minimax_bert import MASKS, positions_of
 from hf_maskssl.models.masking import num_visible_tokens
 
@@ -178,6 +179,26 @@ def test_progress_moves_the_share_of_chance(fraction: float) -> None:
         guide = model.mask_sampler.guide if isinstance(model, MetaMAEForPretraining) else model.guide
         assert float(guide.random_share) == pytest.approx({0.0: 1.0, 0.2: 0.6545085, 0.5: 0.0, 1.0: 0.0}[fraction])
         assert random_share_at(model.config, fraction) == pytest.approx(float(guide.random_share))
+
+
+GUIDED_MODELS = [(metamae_cases, "padded_tokens", GUIDED), (metamae_cases, "mixed", GUIDED), (pos_cases, "guided", {})]
+
+
+@pytest.mark.parametrize(("kit", "case", "fields"), GUIDED_MODELS)
+def test_recomputed_layers_and_recorded_states_change_nothing(kit: Any, case: str, fields: dict[str, Any]) -> None:
+    """The pass that guides runs the first layer alone: it is not recomputed, and it records nothing."""
+    batch = kit.make_batch(case) | kit.make_draws(case)
+    models = [kit.small_model(case, **fields).train() for _ in range(2)]
+    enable_checkpointing(models[1])
+    for model in models:
+        model(**batch).loss.backward()
+    for one, other in zip(*(model.parameters() for model in models), strict=True):
+        assert (one.grad is None) == (other.grad is None)
+        assert one.grad is None or torch.allclose(one.grad, other.grad, rtol=1e-5, atol=1e-7)
+    states = models[0](**batch, output_hidden_states=True).hidden_states
+    models[0].config.output_hidden_states = True
+    assert len(states) == len(models[0](**batch).hidden_states) == models[0].config.num_hidden_layers + 1
+    assert all(state.dim() == 3 for state in states)
 
 
 # PoS-BERT ----------------------------------------------------------------------------------------------------------

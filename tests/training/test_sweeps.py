@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -363,6 +364,7 @@ def small_sweep(name: str) -> Sweep:
     changes: dict[str, Any] = dict(SMALL)
     if sweep.recipe == "multimae_scenes":
         changes |= {"data.num_scenes": {"train": 8, "validation": 4, "test": 4}, "model.num_hidden_layers": 4}
+    if sweep.recipe in ("multimae_scenes", "pos_bert_pydoc"):
         changes |= {"training.eval_steps": 2, "training.eval_batches": 1}
     if sweep.finetune_recipe is not None:
         changes |= SMALL_FINETUNING
@@ -375,8 +377,12 @@ def small_sweep(name: str) -> Sweep:
     "name",
     [name if name == "metamae_figure2" else pytest.param(name, marks=pytest.mark.slow) for name in sweep_names()],
 )
-def test_a_sweep_of_the_package_runs_at_reduced_size(name: str, tmp_path: Path) -> None:
+def test_a_sweep_of_the_package_runs_at_reduced_size(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_data: Callable[[str], Path]
+) -> None:
     sweep = small_sweep(name)
+    if sweep.recipe == "pos_bert_pydoc":
+        monkeypatch.setenv("NLTK_DATA", str(shared_data("nltk_data")))
     runs = plan_runs(sweep)
     first_and_last = [runs[0], runs[-1]]
     for run in first_and_last:

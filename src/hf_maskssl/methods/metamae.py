@@ -66,9 +66,9 @@ DABS = {
 
 def describe(config: MetaMAEConfig) -> Description:
     """The objective; MetaMAE without adaptation is a plain MAE."""
-    if config.objective != "metamae":
-        return DABS[config.objective]
-    return PLAIN_MAE if config.num_adaptation_steps == 0 else METAMAE
+    method = PLAIN_MAE if config.num_adaptation_steps == 0 else METAMAE
+    method = method if config.objective == "metamae" else DABS[config.objective]
+    return method.with_guided_masks() if config.masking == "guided" else method
 
 
 def weight_meaning(config: MetaMAEConfig, name: str) -> Meaning | None:

@@ -58,7 +58,8 @@ def describe(config: PoSMinimaxBertConfig) -> Description:
         beside = inside = " and next sentence prediction"
     summary += {"beside": beside, "inside": inside, "none": ""}[config.next_sentence_prediction]
     method = dataclasses.replace(method, summary=summary)
-    return method if len(config.balanced_tasks) == 1 else _balanced(method, config.task_balancing)
+    method = method if len(config.balanced_tasks) == 1 else _balanced(method, config.task_balancing)
+    return method.with_guided_masks() if config.masking == "guided" else method
 
 
 def _balanced(method: Description, balancing: str) -> Description:

@@ -10,7 +10,7 @@ hf_maskssl imports it together with its own methods, after them.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 from .entry_points import load_function, register_installed
 from .meanings import Meaning
+from .papers import SMA_BIBTEX
 
 ENTRY_POINTS = "hf_maskssl.methods"
 
@@ -52,6 +53,16 @@ class Description:
     url: str
     repository: str
     bibtex: str
+
+    def with_guided_masks(self) -> "Description":
+        """The method with SMA's masks in place of its own."""
+        return replace(
+            self,
+            name=f"{self.name} with guided masking",
+            summary="With masks that the attention of its own first layer makes, as in [SMA](https://arxiv.org/abs/2402.14789): "
+            f"{self.summary[0].lower()}{self.summary[1:]}",
+            bibtex=self.bibtex + SMA_BIBTEX,
+        )
 
     @property
     def citation(self) -> str:

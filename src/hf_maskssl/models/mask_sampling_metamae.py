@@ -9,8 +9,7 @@ from transformers import initialization as init
 from .configuration_metamae import MetaMAEConfig
 from .dabs_objectives import num_corrupted_tokens
 from .guided_masking import GuidedMasking, NumMasked
-from .input_checks import check_draw
-from .masking import group_scores, num_visible_tokens, span_groups
+from .masking import group_scores, num_visible_tokens, span_groups, uniform_draws
 from .tokenized_input import TokenizedInput
 
 
@@ -55,14 +54,18 @@ class MetaMAEMaskSampler(nn.Module):
             noise, span_noise, query_noise: (B, N) uniform draws, those of `MetaMAEForPretraining.forward`.
             encoder: The model's encoder, whose first layer guides.
         """
-        noise = drawn("noise", noise, tokens)
+        noise = uniform_draws("noise", noise, tokens.shape, tokens.device)
         if self.config.masking == "span":
-            groups = span_groups(drawn("span_noise", span_noise, tokens), self.config.mean_span_length)
+            groups = span_groups(
+                uniform_draws("span_noise", span_noise, tokens.shape, tokens.device), self.config.mean_span_length
+            )
             return group_scores(noise, groups).double()  # whole numbers, of which every one counts
         if self.guide is None:
             return noise
         num_masked, is_real = self._count(tokens), tokens.is_real
-        chosen = self.guide.queries(drawn("query_noise", query_noise, tokens), num_masked, is_real)
+        chosen = self.guide.queries(
+            uniform_draws("query_noise", query_noise, tokens.shape, tokens.device), num_masked, is_real
+        )
         received = self.guide.attention(encoder, tokens=tokens, chosen=chosen)
         return noise + self.guide.mask(received, num_masked, is_real, noise)
 
@@ -70,12 +73,6 @@ class MetaMAEMaskSampler(nn.Module):
         """As many as at random."""
         limit, is_real = _num_masked(tokens.shape[1], self.config), tokens.is_real
         return NumMasked(limit if is_real is None else self.masked_counts[is_real.sum(1)], limit)
-
-
-def drawn(name: str, draw: torch.Tensor | None, tokens: TokenizedInput) -> torch.Tensor:
-    """(B, N) uniform draws: the given ones, checked, or new ones."""
-    check_draw(name, draw, tokens.shape)
-    return torch.rand(tokens.shape, device=tokens.device) if draw is None else draw
 
 
 def _num_masked(num_tokens: int, config: MetaMAEConfig) -> int:

@@ -15,8 +15,9 @@ from torch.nn import functional as F
 
 from .configuration_pos_minimax_bert import PoSMinimaxBertConfig
 from .guided_masking import GuidedMasking, NumMasked
-from .input_checks import check_draw, values_are_readable
+from .input_checks import values_are_readable
 from .masked_pieces import IGNORED, check_labels
+from .masking import uniform_draws
 
 # Arguments of a pre-training model that say what is masked.
 MASKS = ("labels", "tasks", "masked_positions", "words", "noise", "query_noise")
@@ -114,14 +115,18 @@ def guided_text(
         ValueError: Draws of another shape, or inputs that the encoder refuses.
     """
     shape = text.words.shape
-    noise, query_noise = (_drawn(name, draws.get(name), text.words) for name in ("noise", "query_noise"))
+    names = ("noise", "query_noise")
+    noise, query_noise = (uniform_draws(name, draws.get(name), shape, text.words.device) for name in names)
     num_masked = NumMasked(text.is_masked.sum(1), shape[1])
     chosen = guide.queries(query_noise, num_masked, text.words >= 0)
     received = guide.attention(encoder, **{**inputs, "input_ids": text.originals}, chosen=chosen)
-    return _moved(text, guided_words(guide, text, received, noise))
+    groups = WordGroups.of(text)
+    return _moved(text, groups, guided_words(guide, text, groups, received, noise))
 
 
-def guided_words(guide: GuidedMasking, text: MaskedText, received: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+def guided_words(
+    guide: GuidedMasking, text: MaskedText, groups: "WordGroups", received: torch.Tensor, noise: torch.Tensor
+) -> torch.Tensor:
     """The pieces to mask: of each group, the words of one row, task and length, as many words as are masked at random.
 
     Where the schedule leaves words to chance, those come first that the batch has masked, which were drawn at random: at c = 1
@@ -131,13 +136,13 @@ def guided_words(guide: GuidedMasking, text: MaskedText, received: torch.Tensor,
         guide: The schedule. "mix" leaves each masked word where it is with probability start * c. "widen" takes words among the
             share m + (start - m) c of their group that is attended to most, m being the group's share of masked words.
         text: Batch masked at random.
+        groups: Groups of its words.
         received: (B, N) attention; a word receives the sum of its pieces'.
         noise: (B, N) uniform draws, of which those at the first pieces of words are read.
 
     Returns:
         (B, N) bool, True = masked.
     """
-    groups = WordGroups.of(text)
     is_first = groups.is_first
     drawn = is_first & text.is_masked
     wanted = groups.count(drawn)
@@ -154,11 +159,6 @@ def guided_words(guide: GuidedMasking, text: MaskedText, received: torch.Tensor,
         num_candidates = (wanted + (start * groups.count(is_first) - wanted) * share).round().maximum(wanted.float())
         taken = groups.ranks((2.0 * drawn + noise).masked_fill(rank >= num_candidates, -1.0)) < wanted
     return (taken & is_first).gather(1, groups.firsts) & (text.words >= 0)
-
-
-def _drawn(name: str, draw: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
-    check_draw(name, draw, tuple(like.shape))
-    return torch.rand(like.shape, device=like.device) if draw is None else draw
 
 
 @dataclass
@@ -215,9 +215,8 @@ class WordGroups:
         return torch.empty_like(order).scatter_(1, order, places - starts)
 
 
-def _moved(text: MaskedText, is_masked: torch.Tensor) -> MaskedText:
+def _moved(text: MaskedText, groups: WordGroups, is_masked: torch.Tensor) -> MaskedText:
     """The batch with masks at (B, N) bool, of whole words: each takes the replacements of a word of its group."""
-    groups = WordGroups.of(text)
     # Sorted by group and place, the masked pieces before and after stand side by side.
     before, after = (
         groups.groups.masked_fill(~mask, groups.num_groups + 1).argsort(dim=1, stable=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .input_checks import values_are_readable
+from .input_checks import check_draw, values_are_readable
 
 
 @dataclass
@@ -28,6 +28,16 @@ class TokenMask:
     ids_restore: torch.Tensor
     is_masked: torch.Tensor
     is_real: torch.Tensor | None
+
+
+def uniform_draws(name: str, given: torch.Tensor | None, shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """Uniform draws in [0, 1) of this shape: the given ones, or new ones.
+
+    Raises:
+        ValueError: Given ones of another shape; the error names the argument `name`.
+    """
+    check_draw(name, given, shape)
+    return torch.rand(shape, device=device) if given is None else given
 
 
 def num_visible_tokens(num_tokens: int, mask_ratio: float) -> int:

@@ -51,13 +51,14 @@ from .layers_metamae import (
     ProjectorLinear,
     position_table,
 )
-from .mask_sampling_metamae import MetaMAEMaskSampler, drawn
+from .mask_sampling_metamae import MetaMAEMaskSampler
 from .masking import (
     TokenMask,
     adjacent_to,
     explicit_masking,
     random_masking,
     scored_first,
+    uniform_draws,
     visible_token_table,
 )
 from .model_rules import ModelRules, drop_unused
@@ -403,7 +404,9 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
         adapted, support, support_loss = latents, None, None
         with _float32_where_half_underflows(latents):
             if config.num_adaptation_steps:
-                support = self._support_set(mask, drawn("nearby_noise", nearby_noise, tokens))
+                support = self._support_set(
+                    mask, uniform_draws("nearby_noise", nearby_noise, tokens.shape, tokens.device)
+                )
                 num_visible = mask.ids_keep.shape[1]
                 adapted, support_loss = self._adapt(latents, tokens, support, num_visible, decode)
             predictions = decode(adapted)
