@@ -15,7 +15,8 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import DistributedType
 from runs import draws_of_the_sample, queries_of_the_sample, tokens_of_the_sample
 
-from hf_maskssl import MetaMAEForPretraining, MultiMAEForPretraining, SMAForMaskedModeling
+from hf_maskssl import MultiMAEForPretraining, SMAForMaskedModeling
+from hf_maskssl.models.mask_sampling_metamae import MetaMAEMaskSampler
 from hf_maskssl.training import Pretrainer
 from hf_maskssl.training.pretraining import loop, saving
 
@@ -70,7 +71,7 @@ def allow_fsdp_on_cpu() -> None:
 
 
 def main() -> None:
-    MetaMAEForPretraining._draw = draws_of_the_sample  # type: ignore[method-assign]
+    MetaMAEMaskSampler.draw = draws_of_the_sample  # type: ignore[method-assign]
     SMAForMaskedModeling._choose_queries = queries_of_the_sample  # type: ignore[method-assign]
     MultiMAEForPretraining._draw_visible = tokens_of_the_sample  # type: ignore[method-assign]
     keep_weights_of_each_process()

@@ -99,7 +99,7 @@ def train(recipe: PretrainingRecipe) -> tuple[Pretrainer, RunState]:
 
 
 def draws_of_the_sample(self: Any, name: str, draw: torch.Tensor | None, tokens: TokenizedInput) -> torch.Tensor:
-    """In place of `MetaMAEForPretraining._draw`: masks that a sample gets in whatever batch it is."""
+    """In place of `MetaMAEMaskSampler.draw`: masks that a sample gets in whatever batch it is."""
     content = tokens.patches.sum(-1) if tokens.patches is not None else tokens.ids.cumsum(-1)  # type: ignore[union-attr]
     noise = content * 12.9898 + torch.arange(content.shape[1]) * (78.233 if name == "noise" else 37.719)
     return (torch.sin(noise) * 43758.5453) % 1

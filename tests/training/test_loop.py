@@ -25,8 +25,8 @@ from runs import (
 from text_runs import BERT_MODEL
 from transformers import AutoImageProcessor, AutoModel, AutoModelForPreTraining, ViTConfig, ViTModel
 
-from hf_maskssl import MetaMAEForPretraining
 from hf_maskssl.hub.cards import write_model_card
+from hf_maskssl.models.mask_sampling_metamae import MetaMAEMaskSampler
 from hf_maskssl.recipes import build_config
 from hf_maskssl.training import Pretrainer, Watcher, pretrain, recipe_watchers
 from hf_maskssl.training.pretraining import checkpoints
@@ -98,7 +98,7 @@ def test_weight_decay_of_every_parameter_or_of_matrices_alone(tmp_path: Path) ->
 
 
 def test_accumulated_batches_are_one_large_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MetaMAEForPretraining, "_draw", draws_of_the_sample)
+    monkeypatch.setattr(MetaMAEMaskSampler, "draw", draws_of_the_sample)
     histories = []
     for parts in (1, 4):
         recipe = make_recipe(

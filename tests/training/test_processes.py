@@ -38,7 +38,8 @@ from text_runs import BERT_MODEL, write_sentences
 from transformers import AutoModel, AutoModelForPreTraining
 
 from forked import Script, launch, run_script
-from hf_maskssl import MetaMAEForPretraining, MultiMAEForPretraining, SMAForMaskedModeling
+from hf_maskssl import MultiMAEForPretraining, SMAForMaskedModeling
+from hf_maskssl.models.mask_sampling_metamae import MetaMAEMaskSampler
 from hf_maskssl.training import RunState
 from hf_maskssl.training.pretraining import checkpoints
 from tiny_models import RGB
@@ -125,7 +126,7 @@ def test_two_processes_are_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     # Both at the same step, though only one was told.
     assert "SIGTERM, SIGUSR1 or Ctrl-C in another process: stopped and saved at step 3" in errors
     assert errors.count("checkpoint-00000003 at step 3.") == 1  # one process speaks
-    monkeypatch.setattr(MetaMAEForPretraining, "_draw", draws_of_the_sample)
+    monkeypatch.setattr(MetaMAEMaskSampler, "draw", draws_of_the_sample)
     monkeypatch.setattr(SMAForMaskedModeling, "_choose_queries", queries_of_the_sample)
     monkeypatch.setattr(MultiMAEForPretraining, "_draw_visible", tokens_of_the_sample)
     for name, fields in cases.items():
@@ -181,7 +182,7 @@ def test_fsdp_trains_saves_resumes_and_its_model_loads(
             files.append(write_recipe(recipe, tmp_path / f"{name}-{steps}.yaml"))
     errors = launch(tmp_path / "fsdp.yaml", [str(FOLDER / "launched.py"), *map(str, files)]).stderr
     assert errors.count("checkpoint-00000002 at step 2.") == len(cases)  # each resumed; one process speaks
-    monkeypatch.setattr(MetaMAEForPretraining, "_draw", draws_of_the_sample)
+    monkeypatch.setattr(MetaMAEMaskSampler, "draw", draws_of_the_sample)
     monkeypatch.setattr(SMAForMaskedModeling, "_choose_queries", queries_of_the_sample)
     monkeypatch.setattr(MultiMAEForPretraining, "_draw_visible", tokens_of_the_sample)
     for name, fields in cases.items():
@@ -210,7 +211,7 @@ def test_sigkill_while_a_checkpoint_is_written(
     assert ended.returncode == -signal.SIGKILL, ended.stderr[-20000:]
     assert list((tmp_path / "killed").glob("checkpoint-00000006.*.incomplete"))
     assert checkpoints.newest_sound_checkpoint(tmp_path / "killed") == tmp_path / "killed" / "checkpoint-00000003"
-    monkeypatch.setattr(MetaMAEForPretraining, "_draw", draws_of_the_sample)
+    monkeypatch.setattr(MetaMAEMaskSampler, "draw", draws_of_the_sample)
     _, resumed = train(make_recipe(tmp_path / "killed", **SETTINGS, max_steps=9, resume=True))
     assert resumed_at() == [3]
     _, expected = train(make_recipe(tmp_path / "whole", **SETTINGS, max_steps=9))
@@ -282,7 +283,7 @@ def test_two_processes_begin_from_a_checkpoint_and_are_resumed(
         launch(config, [script, *files])
 
     run("two")
-    monkeypatch.setattr(MetaMAEForPretraining, "_draw", draws_of_the_sample)
+    monkeypatch.setattr(MetaMAEMaskSampler, "draw", draws_of_the_sample)
     monkeypatch.setattr(SMAForMaskedModeling, "_choose_queries", queries_of_the_sample)
     monkeypatch.setattr(MultiMAEForPretraining, "_draw_visible", tokens_of_the_sample)
     for name, fields in cases.items():

@@ -54,20 +54,20 @@ class MetaMAEMaskSampler(nn.Module):
             noise, span_noise, query_noise: (B, N) uniform draws, those of `MetaMAEForPretraining.forward`.
             encoder: The model's encoder, whose first layer guides.
         """
-        noise = uniform_draws("noise", noise, tokens.shape, tokens.device)
+        noise = self.draw("noise", noise, tokens)
         if self.config.masking == "span":
-            groups = span_groups(
-                uniform_draws("span_noise", span_noise, tokens.shape, tokens.device), self.config.mean_span_length
-            )
+            groups = span_groups(self.draw("span_noise", span_noise, tokens), self.config.mean_span_length)
             return group_scores(noise, groups).double()  # whole numbers, of which every one counts
         if self.guide is None:
             return noise
         num_masked, is_real = self._count(tokens), tokens.is_real
-        chosen = self.guide.queries(
-            uniform_draws("query_noise", query_noise, tokens.shape, tokens.device), num_masked, is_real
-        )
+        chosen = self.guide.queries(self.draw("query_noise", query_noise, tokens), num_masked, is_real)
         received = self.guide.attention(encoder, tokens=tokens, chosen=chosen)
         return noise + self.guide.mask(received, num_masked, is_real, noise)
+
+    def draw(self, name: str, given: torch.Tensor | None, tokens: TokenizedInput) -> torch.Tensor:
+        """(B, N) uniform draws, the given ones or new ones."""
+        return uniform_draws(name, given, tokens.shape, tokens.device)
 
     def _count(self, tokens: TokenizedInput) -> NumMasked:
         """As many as at random."""

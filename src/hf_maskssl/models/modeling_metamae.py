@@ -58,7 +58,6 @@ from .masking import (
     explicit_masking,
     random_masking,
     scored_first,
-    uniform_draws,
     visible_token_table,
 )
 from .model_rules import ModelRules, drop_unused
@@ -404,9 +403,7 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
         adapted, support, support_loss = latents, None, None
         with _float32_where_half_underflows(latents):
             if config.num_adaptation_steps:
-                support = self._support_set(
-                    mask, uniform_draws("nearby_noise", nearby_noise, tokens.shape, tokens.device)
-                )
+                support = self._support_set(mask, self.mask_sampler.draw("nearby_noise", nearby_noise, tokens))
                 num_visible = mask.ids_keep.shape[1]
                 adapted, support_loss = self._adapt(latents, tokens, support, num_visible, decode)
             predictions = decode(adapted)
