@@ -337,8 +337,9 @@ def test_units_of_fsdp_do_not_hold_the_input_embedding(tmp_path: Path) -> None:
         (SMA_TEXT_MODEL, {"SMALayer", "SMAInputLayer", "SMADecoder"}),
         (SMA_TEXT_MODEL | {"tie_word_embeddings": True}, {"SMALayer", "SMAInputLayer"}),
         (BERT_MODEL, {"BertLayer"}),
+        (BERT_MODEL | {"masking": "guided"}, {"BertLayer", "PoSMinimaxBertInputLayer"}),
     ],
-    ids=["own output layer", "tied to a block's weight", "tied to a head's weight"],
+    ids=["own output layer", "tied to a block's weight", "tied to a head's weight", "guided"],
 )
 def test_units_of_fsdp_hold_no_weight_that_is_tied_to_another_outside(fields: dict[str, Any], units: set[str]) -> None:
     model = AutoModelForPreTraining.from_config(build_config(fields))

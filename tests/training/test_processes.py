@@ -142,6 +142,7 @@ def words_for_two(tmp_path: Path) -> dict[str, dict[str, Any]]:
     return {
         "sma_tied": {"model": SMA_TEXT_MODEL | {"tie_word_embeddings": True}, "data": text},
         "bert": {"model": BERT_MODEL | no_dropout, "data": write_sentences(tmp_path, {"train": 12})},
+        "guided": {"model": PLAIN_MAE | {"masking": "guided", "initializer_range": 0.3}},
     }
 
 
@@ -149,7 +150,7 @@ def words_for_two(tmp_path: Path) -> dict[str, dict[str, Any]]:
     "names",
     [
         pytest.param(["bert"], id="bert"),
-        pytest.param(["image", "text", "sma", "multimae", "sma_tied"], id="others", marks=pytest.mark.slow),
+        pytest.param(["image", "text", "sma", "multimae", "sma_tied", "guided"], id="others", marks=pytest.mark.slow),
     ],
 )
 def test_fsdp_trains_saves_resumes_and_its_model_loads(

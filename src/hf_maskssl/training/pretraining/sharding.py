@@ -37,9 +37,10 @@ def fsdp_units(model: PreTrainedModel) -> list[str]:
 
     A unit is whole during its own forward only, and a parameter lies in one unit alone. So a block that holds the input
     embedding, which others read, or a weight that is tied to one outside of the block, is no unit: it stays in the root.
+    Classes of which this model has no module are left out, because Accelerate refuses names that it does not find.
     """
-    in_root = _classes_in_root(model)
-    return [name for name in model._no_split_modules or [] if name not in in_root]
+    in_root, present = _classes_in_root(model), {type(module).__name__ for module in model.modules()}
+    return [name for name in model._no_split_modules or [] if name in present and name not in in_root]
 
 
 def _classes_in_root(model: PreTrainedModel) -> set[str]:
