@@ -137,6 +137,6 @@ def test_a_recipe_is_described_without_training(
         monkeypatch.setattr(sys, "argv", words)
         runpy.run_path(str(REPOSITORY / "examples" / "describe_data.py"), run_name="__main__")
         printed = capsys.readouterr().out
-        assert "train: 2 rows" in printed and "left out: 1 rows, nothing in column 'text'" in printed
+        assert "train: 2 rows" in printed and "left out: 1 row, nothing in column 'text'" in printed
         assert ("2 classes: x 1, y 1" in printed) == bool(labels)
     assert not (tmp_path / "out").exists()

@@ -4,6 +4,7 @@ import io
 import logging
 import re
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -273,3 +274,58 @@ def test_errors_while_measuring_name_the_row_of_the_split(tmp_path: Path, monkey
         (root / "a" / f"{number}.png").write_bytes(b"no picture")
         with pytest.raises(ValueError, match=rf"train split, row {number}, column 'image': .*{number}\.png"):
             prepared(root, 3)
+
+
+@pytest.mark.parametrize("layout", ["frames", "samples"])
+def test_a_tiff_of_bands_is_an_array_of_them(layout: str, tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    bands = np.random.default_rng(0).integers(0, 9000, (13, 20, 24), dtype=np.uint16)
+    (tmp_path / "a").mkdir()
+    path = tmp_path / "a" / "one.tif"
+    if layout == "frames":
+        tifffile.imwrite(path, bands, photometric="minisblack")
+    else:
+        tifffile.imwrite(
+            path, np.moveaxis(bands, 0, -1), planarconfig="contig", photometric="minisblack", extrasamples=[0] * 12
+        )
+    for read in (read_image, read_map):
+        assert (np.asarray(read(str(path), with_bands=True)) == np.moveaxis(bands, 0, -1)).all()
+    tifffile.imwrite(tmp_path / "a" / "two.tif", bands + 1, photometric="minisblack")
+    args = data_arguments(
+        "imagefolder", data_dir=str(tmp_path), kind="image", input_column="image", standardize="none"
+    )
+    rows = prepare_data(args, image_config(13, 20, 24)).train
+    assert (np.asarray(rows[0]["pixel_values"]) == bands).all() and (
+        np.asarray(rows[1]["pixel_values"]) == bands + 1
+    ).all()
+
+
+def test_several_frames_are_no_bands_to_a_model_of_one_channel(tmp_path: Path) -> None:
+    frames = [Image.fromarray(greys(seed)) for seed in range(3)]
+    frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])
+    assert (np.asarray(read_image(str(tmp_path / "a.tif"))) == greys()).all()
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_colours_that_lose_bits_are_said(ending: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    (tmp_path / "a").mkdir()
+    path = tmp_path / "a" / f"one.{ending}"
+    if ending == "tif":
+        tifffile.imwrite(path, np.full((8, 8, 3), 3000, np.uint16))
+    else:
+        path.write_bytes(png_of_16_bits(np.full((8, 8, 3), 3000, np.uint16)))
+    prepared(tmp_path, 3)
+    assert f"1 of 1 pictures have 16 bits a colour, such as {path}; their upper 8 alone are read" in caplog.text
+
+
+def png_of_16_bits(colours: np.ndarray) -> bytes:
+    """A PNG of 16 bits a colour, which Pillow does not write."""
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in colours)
+    head = struct.pack(">IIBBBBB", colours.shape[1], colours.shape[0], 16, 2, 0, 0, 0)
+    chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    written = [
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(written)

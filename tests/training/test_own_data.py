@@ -76,6 +76,22 @@ def test_pictures_and_sounds_are_found_by_their_files(tmp_path: Path) -> None:
     assert sound.model["image_size"] == [64, 64]  # a second: 62.5 frames of 16 ms
 
 
+@pytest.mark.parametrize("reading", ["first", "cached"])
+def test_a_folder_of_sounds_holds_sounds(reading: str, tmp_path: Path) -> None:
+    for name in ("low", "high"):
+        (tmp_path / "sounds" / name).mkdir(parents=True)
+        wavfile.write(tmp_path / "sounds" / name / "a.wav", 8000, RANDOM.integers(-99, 99, 4000).astype(np.int16))
+    values = source_values(str(tmp_path / "sounds"))
+    if reading == "cached":  # datasets does not keep the class of the feature
+        first_look(values)
+    guess = guessed(first_look(values), values, None, None)
+    assert (guess.data["kind"], guess.data["input_column"], guess.data["label_column"]) == (
+        "spectrogram",
+        "audio",
+        "label",
+    )
+
+
 @pytest.mark.parametrize("kind", ["tabular", "series", "image", "spectrogram", "tokens"])
 @pytest.mark.parametrize("size", [size for _, size in SIZES])
 def test_every_kind_and_size_is_a_model(kind: str, size: Any, tmp_path: Path) -> None:
@@ -139,6 +155,11 @@ def test_a_csv_becomes_a_recipe_and_a_run(
     with pytest.raises(UserError):
         main()
     assert "my_data.yaml exists already: run `hf-maskssl pretrain my_data.yaml`" in capsys.readouterr().err
+
+
+def test_a_column_that_numbers_rows_is_no_feature() -> None:
+    guess = guess_of(columns(customer=list(range(1, 31)), a=numbers(30), b=numbers(30)))
+    assert guess.data["input_column"] == ["a", "b"] and "left out: the columns customer" in "\n".join(guess.remarks)
 
 
 def test_steps_fill_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,6 +229,16 @@ def test_a_table_with_times_is_a_loggers() -> None:
     said = "\n".join(guess.remarks)
     assert "kind: series, from one row a time step: times in 'time', 30 series by 'run'; --kind sets another" in said
     assert "series: 2 channels, 40 to 60 time steps, padded to 60, 30 patches" in said
+
+
+def test_a_logger_of_two_rates_is_brought_to_the_slower_one() -> None:
+    rows = logged([40, 40])
+    times = [time * (1 if run == "r0" else 5) for run, time in zip(rows["run"], rows["time"], strict=True)]
+    guess = guess_of(rows.remove_columns("time").add_column("time", times))
+    assert guess.data["kind"] == "series" and guess.data["resample"] == "mean"
+    assert guess.data["sampling_period"] == pytest.approx(0.5)
+    assert "rates: series have several, brought to 0.5 a step by their means" in "\n".join(guess.remarks)
+    assert "8 to 40 time steps" in "\n".join(guess.remarks)  # 0 to 3.9 in steps of 0.5
 
 
 def test_long_and_few_series_are_read_by_windows() -> None:

@@ -68,6 +68,9 @@ class DataArguments(ChosenSection):
             one a column, named by their file name (`image.npy`, `label.npy`).
         delimiter: Character between the cells of CSV files.
         decimal: Character in front of the decimals of their numbers.
+        thousands: Character between the thousands of their numbers, as in 1,234.5; None means that there is none.
+        missing_words: Words of CSV files that mean a missing cell in every column, such as "?" or "-". Empty cells always do,
+            and NaN, NA, null and the like in columns of numbers; in labels of words these stay classes.
         streaming: Whether to read rows as they come (`IterableDataset`) instead of downloading and caching them first.
         train_split: Name of the training split.
         validation_split: Name of the validation split, or None.
@@ -112,6 +115,8 @@ class DataArguments(ChosenSection):
     data_files: DataFiles = None
     delimiter: str = ","
     decimal: str = "."
+    thousands: str | None = None
+    missing_words: list[str] | None = None
     streaming: bool = False
     train_split: str = "train"
     validation_split: str | None = None
@@ -391,16 +396,21 @@ def _check_cut(args: DataArguments) -> None:
 
 def _check_csv(args: DataArguments) -> None:
     """Refuse characters that cut no CSV file, and those of other sources."""
-    written = {"delimiter": args.delimiter, "decimal": args.decimal}
-    for name, value in written.items():
-        if len(value) != 1:
+    written = {"delimiter": args.delimiter, "decimal": args.decimal, "thousands": args.thousands}
+    for name, value in {**written, "missing_words": args.missing_words}.items():
+        if name in written and value is not None and len(value) != 1:
             raise ValueError(f"data.{name}: expected one character, got {value!r}")
         if args.source != "csv" and value != getattr(DataArguments, name):
             raise ValueError(
                 f"data.{name} is {value!r} with data.source {args.source!r}: it is only for csv; remove it"
             )
-    if args.delimiter == args.decimal:
-        raise ValueError(f"data.delimiter and data.decimal are both {args.decimal!r}: expected two characters")
+    if args.decimal in (args.delimiter, args.thousands):
+        other = "delimiter" if args.decimal == args.delimiter else "thousands"
+        raise ValueError(f"data.{other} and data.decimal are both {args.decimal!r}: expected two characters")
+    if args.thousands is not None and args.streaming:
+        raise ValueError(
+            "data.thousands: a stream does not know beforehand which columns hold numbers; set data.streaming to false"
+        )
 
 
 def _check_scenes(args: DataArguments) -> None:

@@ -16,10 +16,12 @@ from ..files import JsonObject, JsonView, nearest_path
 from .arguments import LOCAL_SOURCES, DataArguments, data_arguments, is_hub_name
 from .builtin import SOURCES
 from .tables.columns import undecoded
+from .tables.csv_numbers import CsvNumbers, numbers_of_csv
 from .tables.csv_shape import shape_of_csv
-from .tables.files import FOLDER_ENDINGS, LinkedFiles, as_pattern, followed_links, reading_error
+from .tables.files import FOLDER_ENDINGS, READING_ERRORS, LinkedFiles, as_pattern, followed_links, reading_error
 from .tables.json_cells import with_lists_read
 from .tables.multimodal_folder import EXTENSIONS as PICTURE_ENDINGS
+from .tables.raw_files import path_of
 from .tables.sources import AnyDataset, column_names, read_split
 
 logger = logging.getLogger(__name__)
@@ -105,7 +107,12 @@ def _csv_values(path: str) -> JsonObject:
         raise ValueError(
             f"DATA {path!r}: the first line, {shown(cells)}, holds numbers and no names of columns: put a line of names in front"
         )
-    written = {"delimiter": shape.delimiter, "decimal": shape.decimal}
+    try:
+        numbers = numbers_of_csv(path, shape)
+    except READING_ERRORS:  # reading the rows says what is wrong
+        numbers = CsvNumbers(None, ())
+    written = {"delimiter": shape.delimiter, "decimal": shape.decimal, "thousands": numbers.thousands}
+    written |= {"missing_words": list(numbers.missing_words) or None}
     return {
         name: value for name, value in written.items() if value != DataArguments.__dataclass_fields__[name].default
     }
@@ -251,16 +258,14 @@ def file_column(rows: AnyDataset, source: str) -> str | None:
         source: "imagefolder" or "audiofolder".
     """
     wanted = datasets.Image if source == "imagefolder" else datasets.Audio
-    found = columns_of(rows, lambda feature: isinstance(feature, wanted))
-    if found:
-        return found[0]
+    typed = columns_of(rows, lambda feature: isinstance(feature, wanted))
+    others = columns_of(rows, lambda feature: is_string(feature) or is_file(feature))
     first = next(iter(undecoded(rows, column_names(rows))), None)
-    for name in columns_of(rows, lambda feature: is_string(feature) or isinstance(feature, dict)):
-        value = None if first is None else first[name]
-        path = value.get("path") if isinstance(value, Mapping) else value
-        if isinstance(path, str) and Path(path).suffix.lower() in FOLDER_ENDINGS[source]:
-            return name
-    return None
+    endings = {name: Path(path_of(None if first is None else first[name])).suffix.lower() for name in others}
+    # `SoundFolder` has sounds as pictures, which their endings tell from them.
+    strange = {ending for one, known in FOLDER_ENDINGS.items() if one != source for ending in known}
+    found = [name for name in typed if endings[name] not in strange]
+    return next((name for name in (*found, *others) if name in found or endings[name] in FOLDER_ENDINGS[source]), None)
 
 
 def file_like_columns(rows: AnyDataset) -> list[str]:

@@ -61,6 +61,11 @@ def impute_logger(
     require_columns(rows, [("input_column", name) for name in names], "train")
     if group_column is None and time_column is None:
         found = find_logger(rows, None, names)
+        if found is not None and found.period is not None:
+            raise ValueError(
+                f"data: series by {found.group!r} have several rates by their times in {found.time!r}, and rows are filled in as "
+                "they are: give those of each rate by themselves"
+            )
         group_column, time_column = (None, None) if found is None else (found.group, found.time)
     joined = read_logger(rows, LoggerTable((*names, ROW), group_column, time_column), "train")
     samples, places = [], []

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..data.tables.pictures import bands_of_tiff
 from ..extras import missing_extra
 from .cuts import SHARE, cut_by_group, placed, shuffled
 from .raw import Media, RawFolder
@@ -128,16 +129,11 @@ def eurosat(raw: RawFolder) -> Iterator[Rows]:
 
 def _bands(path: Path) -> np.ndarray:
     """A picture of 13 bands, (64, 64, 13) uint16."""
-    try:
-        from tifffile import imread
-    except ImportError as error:
-        raise missing_extra("Reading pictures of 13 bands", "prepare", error) from error
-    pixels = np.asarray(imread(path))
-    if pixels.ndim != 3 or BANDS not in (pixels.shape[0], pixels.shape[-1]):
-        raise ValueError(f"expected {BANDS} bands, got shape {pixels.shape}: is it the release of all bands?")
+    with open(path, "rb") as stream:
+        pixels = bands_of_tiff(stream)
     if pixels.shape[-1] != BANDS:
-        pixels = np.moveaxis(pixels, 0, -1)
-    return np.ascontiguousarray(pixels)
+        raise ValueError(f"expected {BANDS} bands, got shape {pixels.shape}: is it the release of all bands?")
+    return pixels
 
 
 def _png(colours: np.ndarray) -> bytes:

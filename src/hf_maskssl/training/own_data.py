@@ -1,5 +1,7 @@
 """A recipe of pre-training from data alone: the kind by the columns, the sizes by the rows and by the time there is."""
 
+import json
+import shlex
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,16 +12,23 @@ import yaml
 from datasets import Dataset
 from transformers import CONFIG_MAPPING
 
+from ..data.arguments import DataArguments
 from ..data.kinds import KINDS
 from ..data.kinds.guesses import Guess, first_rows
-from ..data.looking import first_look, source_values, usual_label
+from ..data.looking import columns_of, first_look, is_string, source_values, usual_label
 from ..data.tables.columns import undecoded
+from ..data.tables.csv_numbers import cells_beside_numbers
+from ..data.tables.csv_shape import POINT
+from ..data.tables.csv_words import MISSING_WORDS
 from ..data.tables.sources import AnyDataset, column_names
+from ..data.tables.table_columns import count_categories
 from ..files import JsonObject, JsonView
-from ..recipes import nearest
+from ..recipes import nearest, overridden
 from ..terminal import one_voice
 from .needs import describe
 
+# Fields of the data section by which the columns of a CSV file become what they are.
+WRITTEN_FIELDS = ("delimiter", "decimal", "thousands", "missing_words")
 MOST_CLASSES = 100
 LABELS_LOOKED_AT = 2000
 
@@ -78,7 +87,7 @@ def recipe_from_data(
             f"{path} exists already: run `hf-maskssl pretrain {path}`, or name another one by --name NAME"
         )
     with one_voice(quiet=True):  # the run says again what the data are
-        values = source_values(data, kind)
+        values = _as_written(source_values(data, kind), overrides)
         rows = first_look(values)
         guess = guessed(rows, values, kind, label_column)
     count = guess.rows or (rows.num_rows if isinstance(rows, Dataset) else None)
@@ -126,6 +135,16 @@ def _fitted(
     return size, steps, f"{minutes:g} minutes at {step:.2g} s a step; --minutes changes it"
 
 
+def _as_written(values: JsonObject, overrides: Sequence[str]) -> JsonObject:
+    """The fields that say where rows are, changed by those words of the command line that say how a CSV file is written."""
+    words: list[str] = []
+    for place, word in enumerate(overrides):
+        name, equals, _ = word.partition("=")
+        if name.removeprefix("--").removeprefix("data.") in WRITTEN_FIELDS:
+            words += [word] if equals else overrides[place : place + 2]
+    return overridden("data", DataArguments, values, words)
+
+
 # ---- the kind ----------------------------------------------------------------------------------------------------------
 
 
@@ -150,13 +169,50 @@ def guessed(rows: AnyDataset, values: JsonView, kind: str | None, label_column: 
     asked = KINDS if kind is None else {kind: KINDS[kind]}
     guesses = {name: guess for name, one in asked.items() if (guess := one.guess(rows, label)) is not None}
     if not guesses:
-        raise ValueError(_no_kind(rows, kind))
+        raise ValueError("; ".join([_no_kind(rows, kind), *_words_among_numbers(rows, values, label)]))
     name = max(guesses, key=lambda one: guesses[one].certainty)
     guess = guesses[name]
     guess.data = {**values, "kind": name, **guess.data}
     guess.remarks.insert(0, f"kind: {name}, from {guess.reason}{'' if kind else '; --kind sets another'}")
+    _add_spelling(guess, rows, label)
     _add_label(guess, rows, label, is_named=label_column is not None)
     return guess
+
+
+def _add_spelling(guess: Guess, rows: AnyDataset, label: str | None) -> None:
+    """Say how a CSV file writes numbers and what is missing, and which cells keep a column from being one of numbers.
+
+    Words such as NA stay missing in the columns of categories, which the recipe will name.
+    """
+    columns = guess.data.get("category_columns") or []
+    if guess.data["source"] == "csv" and columns:
+        with one_voice(quiet=True):
+            kept = first_look({**guess.data, "input_column": {name: name for name in columns}})
+        words = {word for name in columns for word in count_categories(kept, name)}
+        given = [*guess.data.get("missing_words", []), *(word for word in MISSING_WORDS if word in words)]
+        guess.data |= {"missing_words": given} if given else {}
+    if "thousands" in guess.data:
+        guess.remarks.append(f"thousands: {guess.data['thousands']!r} stands between them; --data.thousands")
+    given = guess.data.get("missing_words", [])
+    if given:
+        guess.remarks.append(f"missing: cells that hold {', '.join(map(repr, given))}; --data.missing_words")
+    if guess.data["kind"] == "tabular":
+        guess.remarks += _words_among_numbers(rows, guess.data, label)
+
+
+def _words_among_numbers(rows: AnyDataset, values: JsonView, label: str | None) -> list[str]:
+    """Of each column of a CSV file that a few cells keep from being one of numbers: which, and what to do."""
+    found = []
+    given = values.get("missing_words", [])
+    for name in columns_of(rows, is_string) if values["source"] == "csv" else ():
+        counts = {} if name == label else {str(cell): count for cell, count in count_categories(rows, name).items()}
+        if cells := cells_beside_numbers(counts, values.get("decimal", POINT)):
+            words = shlex.quote(json.dumps([*given, *cells], ensure_ascii=False))
+            found.append(
+                f"words: {name} holds numbers but for {', '.join(map(repr, cells))}, which make it a column of words; "
+                f"--data.missing_words {words} reads it as numbers"
+            )
+    return found
 
 
 def _no_kind(rows: AnyDataset, kind: str | None) -> str:

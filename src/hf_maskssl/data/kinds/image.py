@@ -148,7 +148,7 @@ class ImageKind(ImageInputs[ImageArguments]):
         if column is None:
             return None
         found = first_rows(undecoded(rows, [column]), PICTURES_LOOKED_AT)
-        arrays = [np.asarray(read_image(row[column])) for row in found if row[column] is not None]
+        arrays = [np.asarray(read_image(row[column], with_bands=True)) for row in found if row[column] is not None]
         if not arrays:
             return None
         channels = statistics.mode(1 if array.ndim == 2 else min(array.shape[0], array.shape[-1]) for array in arrays)

@@ -13,7 +13,7 @@ from datasets import Dataset
 
 from ...models.feature_extraction_series import SeriesFeatureExtractor
 from ...models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
-from ...models.image_processing_array import ArrayImageProcessor
+from ...models.image_processing_array import PILLOW_MODES, ArrayImageProcessor
 from ..tables.empty_rows import Inputs, number_columns
 from ..tables.labels import IGNORED_LABEL, LabelSpace
 from ..tables.pictures import read_image
@@ -102,7 +102,9 @@ class ImageInput(NumericInput):
     """Images or arrays of pixels."""
 
     def read(self, values: list[Raw]) -> Raw:
-        return read_image(values[0])
+        return read_image(
+            values[0], with_bands=cast(ArrayImageProcessor, self.processor).num_channels not in PILLOW_MODES
+        )
 
 
 @cache

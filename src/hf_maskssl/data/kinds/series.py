@@ -245,6 +245,11 @@ class SeriesKind(WindowedKind[SeriesArguments], SeriesInputs[SeriesArguments]):
         sizes, data, count = sizes_by_lengths(lengths)
         size: JsonObject = {**sizes, "num_channels": len(found.channels)}
         remarks = [f"channels: {', '.join(found.channels)}; --data.input_column names others"]
+        if found.period is not None:
+            remarks.append(
+                f"rates: series have several, brought to {found.period:.4g} a step by their means; --data.sampling_period, "
+                "--data.resample"
+            )
         remarks += remarks_by_lengths(lengths, size, data, count)
         guess = self._guess(found.reason, {**found.fields, **data}, size, remarks)
         changes = label is not None and label not in found.joined.column_names

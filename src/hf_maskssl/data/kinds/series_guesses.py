@@ -1,5 +1,6 @@
 """Series in data that no recipe describes: lists of unequal lengths, and tables of loggers with one row a time step."""
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,18 +57,21 @@ class Logger:
         group: Column that tells the series apart; None where all rows are one.
         channels: Columns of numbers, one a channel.
         joined: Series, one a row.
+        period: Time between steps that all series are brought to, where some have other rates; None where they are alike.
     """
 
     time: str
     group: str | None
     channels: tuple[str, ...]
     joined: Dataset
+    period: float | None = None
 
     @property
     def fields(self) -> JsonObject:
         """The fields of the data section that name the columns."""
         group = {} if self.group is None else {"group_column": self.group}
-        return {"input_column": list(self.channels), **group, "time_column": self.time}
+        rates = {} if self.period is None else {"resample": "mean", "sampling_period": self.period}
+        return {"input_column": list(self.channels), **group, "time_column": self.time, **rates}
 
     @property
     def lengths(self) -> np.ndarray:
@@ -104,11 +108,18 @@ def find_logger(rows: object, label: str | None, channels: Sequence[str] | None 
             if not numbers or not set(numbers) <= set(others):
                 continue
             table = LoggerTable(tuple(numbers), group, time)
-            if _is_regular(rows, table):
-                try:
-                    return Logger(time, group, table.channels, read_logger(rows, table, "train", tells=False))
-                except ValueError:  # such as steps of very different length: no logger's table, as it is
-                    continue
+            steps = _regular_steps(rows, table)
+            if not len(steps):
+                continue
+            # The slowest rate, so that a faster series is averaged, and none gets steps that it has no row for.
+            period = float(steps.max()) if steps.max() > (1.0 + REGULAR) * steps.min() else None
+            if period is not None:
+                table = dataclasses.replace(table, period=period, resampling="mean")
+            try:
+                joined = read_logger(rows, table, "train", tells=False)
+            except ValueError:  # such as steps of very different length: no logger's table, as it is
+                continue
+            return Logger(time, group, table.channels, joined, period)
     return None
 
 
@@ -126,24 +137,29 @@ def _counts_rows(name: str) -> bool:
     return name.lower() in ROW_NAMES or INDEX_COLUMN.fullmatch(name) is not None
 
 
-def _is_regular(rows: Dataset, table: LoggerTable) -> bool:
-    """Whether times rise within each group, at least half of the steps being about the median."""
+def _regular_steps(rows: Dataset, table: LoggerTable) -> np.ndarray:
+    """The median step (groups,) of each group, dates in seconds, where times rise within groups and at least half of all steps
+    are about that of their group; empty where they do not."""
+    none = np.zeros(0)
     clock = clock_of(rows.data.column(table.time))
     if clock is None or pc.is_null(rows.data.column(table.time), nan_is_null=True).to_numpy().any():
-        return False
-    times = clock.astype(np.float64)
-    steps = np.diff(times)
+        return none
+    times = (clock - clock.min()) / np.timedelta64(1, "s") if clock.dtype.kind == "M" else clock.astype(np.float64)
+    codes = np.zeros(len(times), dtype=np.int64)
     if table.group is not None:
         groups = rows.data.column(table.group).combine_chunks()
         if groups.null_count or pa.types.is_nested(groups.type):
-            return False
+            return none
         codes = pc.dictionary_encode(groups).indices.to_numpy()
-        order = np.argsort(codes, kind="stable")
-        steps = np.diff(times[order])[np.diff(codes[order]) == 0]
+    order = np.argsort(codes, kind="stable")
+    is_within = np.diff(codes[order]) == 0
+    steps, owners = np.diff(times[order])[is_within], codes[order][1:][is_within]
     if len(steps) < FEWEST_ROWS // 2 or steps.min() <= 0:
-        return False
-    median = float(np.median(steps))
-    return bool((np.abs(steps - median) <= REGULAR * median).mean() >= 0.5)
+        return none
+    parts = np.split(steps, np.flatnonzero(np.diff(owners)) + 1)
+    medians = np.array([np.median(part) for part in parts])
+    wanted = np.repeat(medians, [len(part) for part in parts])
+    return medians if (np.abs(steps - wanted) <= REGULAR * wanted).mean() >= 0.5 else none
 
 
 def sizes_by_lengths(lengths: np.ndarray) -> tuple[JsonObject, JsonObject, int]:

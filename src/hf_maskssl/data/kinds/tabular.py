@@ -182,6 +182,10 @@ class TabularKind(SeriesInputs[TabularArguments]):
         without = {} if label is None else {"label_column": label}
         columns, left_out = numeric_columns(rows, without, also=counts)
         read = [name for name in columns if name.lower() not in ("id", *ROW_NAMES)]
+        if len(read) < FEWEST_GUESSED:
+            return None
+        others = [name for name in read if not (isinstance(rows, Dataset) and numbers_rows(rows, name))]
+        read = others if len(others) >= FEWEST_GUESSED else read
         dropped = [*left_out, *(name for name in columns if name not in read)]
         dropped = [name for name in dropped if name != label]
         remarks = (
@@ -359,20 +363,25 @@ def _no_features(args: TabularArguments) -> dict[str, str | None]:
 def _warn_of_row_numbers(rows: Dataset, columns: Sequence[str]) -> None:
     """Warn of columns that number the rows: an index, which says nothing of a row, among the features."""
     for name in columns:
-        values = rows.data.column(name)
-        if not pa.types.is_integer(values.type) or len(values) < FEWEST_NUMBERED:
-            continue
-        ends = pc.min_max(values).as_py()
-        if (
-            ends["max"] is not None
-            and ends["max"] - ends["min"] == len(values) - 1 == pc.count_distinct(values).as_py() - 1
-        ):
+        if numbers_rows(rows, name):
+            ends = pc.min_max(rows.data.column(name)).as_py()
             logger.warning(
                 "feature %r numbers the rows from %d to %d: if it is an index, leave it out by data.input_column",
                 name,
                 ends["min"],
                 ends["max"],
             )
+
+
+def numbers_rows(rows: Dataset, name: str) -> bool:
+    """Whether a column holds whole numbers without a gap, each once, in a table large enough for that to be no chance."""
+    values = rows.data.column(name)
+    if not pa.types.is_integer(values.type) or len(values) < FEWEST_NUMBERED:
+        return False
+    ends = pc.min_max(values).as_py()
+    if ends["max"] is None:
+        return False
+    return bool(ends["max"] - ends["min"] == len(values) - 1 == pc.count_distinct(values).as_py() - 1)
 
 
 def feature_columns(args: TabularArguments, processor: Processor, train_split: AnyDataset) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import datasets
 import numpy as np
 from datasets import Dataset
 
-from ...models.image_processing_array import Pictures
+from ...models.image_processing_array import PILLOW_MODES, Pictures
 from ...models.image_processing_multimae import MultiMAEImageProcessor
 from ..augmentation.arguments import Augmentation
 from ..augmentation.rows import draw_changes
@@ -102,7 +102,7 @@ class MultimodalPreparer(Preparer):
             if value is None:
                 continue
             try:
-                parts.append(self.processor.scaled_values(name, read_map(value)))
+                parts.append(self.processor.scaled_values(name, self._opened(name, value)))
             except ValueError as error:
                 raise ValueError(f"{self._where(index, column)}: {with_files(error, [value])}") from error
         return np.concatenate(parts, axis=1)
@@ -133,7 +133,7 @@ class MultimodalPreparer(Preparer):
         for name, column in self.columns.items():
             value = batch[column][place]
             if value is not None:
-                sample[name] = self._read(value, index, column)
+                sample[name] = self._read(value, index, column, name)
             elif not self.allow_missing:
                 raise ValueError(missing_words(self._where(index, column), name))
         if not sample:
@@ -165,9 +165,13 @@ class MultimodalPreparer(Preparer):
             row |= {PRESENCE + name: np.int8(name in inputs) for name in self.columns}
         return row | labels
 
-    def _read(self, value: object, index: int, column: str) -> Pictures:
+    def _opened(self, name: str, value: object) -> Pictures:
+        """A picture of a modality; of one with other channels than pictures of Pillow have, a TIFF of several bands."""
+        return read_map(value, with_bands=self.processor.pictures()[name].channels not in (None, *PILLOW_MODES))
+
+    def _read(self, value: object, index: int, column: str, name: str | None = None) -> Pictures:
         try:
-            return read_map(value)
+            return read_map(value) if name is None else self._opened(name, value)
         except ValueError as error:
             raise ValueError(f"{self._where(index, column)}: {with_files(error, [value])}") from error
 

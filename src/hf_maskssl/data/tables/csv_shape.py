@@ -14,8 +14,9 @@ DELIMITERS = (COMMA, ";", "\t", "|")
 NAMES = {COMMA: "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
 LINES = 50  # first lines, which tell
 CHARACTERS = 100_000  # of a line that are looked at: the csv module refuses longer cells
-DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,(\d+)([eE][-+]?\d+)?\s*")
-DECIMAL_POINT = re.compile(r"\s*[-+]?\d*\.\d+([eE][-+]?\d+)?\s*")
+# In front of the decimals, thousands may have a mark between them.
+DECIMAL_COMMA = re.compile(r"\s*[-+]?(?:\d+|\d{1,3}(?:[.'\s]\d{3})+),(\d+)([eE][-+]?\d+)?\s*")
+DECIMAL_POINT = re.compile(r"\s*[-+]?(?:\d*|\d{1,3}(?:[,'\s]\d{3})+)\.\d+([eE][-+]?\d+)?\s*")
 MEASURED = re.compile(r"\s*(-\d+|[-+]?\d*[.,]\d+)([eE][-+]?\d+)?\s*")
 
 

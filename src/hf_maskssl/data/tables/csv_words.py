@@ -23,7 +23,8 @@ def with_words_kept(
 ) -> Dataset | IterableDataset:
     """A split of CSV files in which NA, null, None and the like are words where the recipe's columns hold words.
 
-    There an empty cell alone is missing. In columns of numbers those words stay for missing numbers.
+    There empty cells and the recipe's `missing_words` alone are missing. In columns of numbers those words stay for missing
+    numbers.
 
     Args:
         split: Split as pandas reads it.
@@ -42,7 +43,14 @@ def with_words_kept(
         words = [name for name in dict.fromkeys(named) if any(isinstance(row.get(name), str) for row in rows)]
     if not words:
         return split
-    missing = {name: [""] if name in words else ["", *MISSING_WORDS] for name in names}
+    given = args.missing_words or []
+    of_words = ["", *given]
+    of_labels = ["", *(word for word in given if word not in MISSING_WORDS)]  # a class may be named None
+    labels = args.target_columns()
+    missing = {
+        name: ["", *MISSING_WORDS, *given] if name not in words else of_labels if name in labels else of_words
+        for name in names
+    }
     logger.info(
         "columns %s of the CSV files hold words, so NA, null, None and the like are kept as words there", words
     )

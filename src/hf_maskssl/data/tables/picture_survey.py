@@ -17,7 +17,7 @@ from .raw_files import encoded, path_of
 from .rows import Rows
 from .sources import AnyDataset, choose_rows
 
-SURVEY_VERSION = 1
+SURVEY_VERSION = 2
 SURVEY_ROWS = 10_000
 STREAM_ROWS = BATCH_ROWS
 
@@ -45,9 +45,9 @@ class HeadersOfBatch:
 def _header(value: object) -> PictureHeader:
     try:
         file = encoded(value, "image")
-        return PictureHeader("", 0, False, False) if file is None else picture_header(file)
+        return PictureHeader("", 0, False, False, False) if file is None else picture_header(file)
     except ValueError:  # preparing the row refuses it, with its number
-        return PictureHeader("", 0, False, False)
+        return PictureHeader("", 0, False, False, False)
 
 
 def surveyed_bit_depth(args: DataArguments, train_split: AnyDataset, column: str, channels: int) -> int | None:
@@ -114,6 +114,13 @@ def _tell(seen: list[dict[str, Any]], column: str, channels: int, depth: int, ex
         logger.warning(
             "train split, column %r: %d of %d pictures have %d bit, such as %s; they are brought to the range of %d bit",
             *(column, count, len(seen), bits, examples[bits] or "one without a file name", depth),
+        )
+    halved = [row["path"] for row in seen if row["has_deep_colours"]]
+    if halved:
+        logger.warning(
+            "train split, column %r: %d of %d pictures have 16 bits a colour, such as %s; their upper 8 alone are read: arrays "
+            "(.npy, Parquet) keep all",
+            *(column, len(halved), len(seen), halved[0] or "one without a file name"),
         )
     frames = [row["path"] for row in seen if row["has_more_frames"]]
     if frames:

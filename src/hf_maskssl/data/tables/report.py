@@ -121,8 +121,8 @@ class DataReport:
         """All of it in words, no line longer than `width`."""
         found = [f"data: {self.source}, kind {self.kind}"]
         for name, split in self.splits.items():
-            found.append(f"{name}: {'rows of a stream' if split.rows is None else f'{split.rows:,} rows'}")
-            found += [f"  left out: {count:,} rows, {reason}" for reason, count in split.left_out.items()]
+            found.append(f"{name}: {'rows of a stream' if split.rows is None else counted(split.rows, 'row')}")
+            found += [f"  left out: {counted(count, 'row')}, {reason}" for reason, count in split.left_out.items()]
             if split.classes is not None:
                 found.append(f"  {len(split.classes)} classes: {count_words(split.classes)}")
             found += split.task_lines()

@@ -14,6 +14,7 @@ from ...files import nearest_path
 from ...recipes import nearest
 from ..arguments import LOCAL_SOURCES, DataArguments, DataFiles, expand_variables
 from ..builtin import SOURCES
+from .csv_numbers import with_thousands_read
 from .csv_shape import other_delimiter
 from .csv_words import with_words_kept
 from .files import (
@@ -111,6 +112,8 @@ def _load(args: DataArguments, source: str, split: str, data_dir: str | None, da
     written = {"sep": args.delimiter, "decimal": args.decimal}
     if source == "csv" and written != COMMON_CSV:
         options |= written
+    if args.missing_words:
+        options["na_values"] = list(args.missing_words)
 
     def load(**more: Any) -> AnyDataset:
         with followed_links():
@@ -123,9 +126,11 @@ def _load(args: DataArguments, source: str, split: str, data_dir: str | None, da
                     revision=args.revision,
                     split=split,
                     streaming=args.streaming,
-                    **options,
-                    **more,
+                    **(options | more),
                 )
+        if args.thousands is not None:
+            assert isinstance(loaded, Dataset)  # streams are refused
+            return with_thousands_read(loaded, args.thousands, args.decimal)
         if isinstance(loaded, IterableDataset):
             return named_errors(loaded, f"data.source {source!r}", _file_names(args), split)
         return loaded
