@@ -470,7 +470,9 @@ def nyuv2(raw: Path) -> Counts:
         file["depths"] = np.stack([depth.T for _, depth, _ in frames])
         file["labels"] = np.stack([labels.T for _, _, labels in frames]).astype(np.uint16)
     savemat(raw / "splits.mat", {"trainNdxs": np.array([[1], [3], [5]]), "testNdxs": np.array([[2], [4]])})
-    savemat(raw / "classMapping40.mat", {"mapClass": (1 + np.arange(894) % 40).astype(np.uint8)[None]})
+    names = np.array([f"class {number}" for number in range(40)], dtype=object)[None]
+    classes = (1 + np.arange(894) % 40).astype(np.uint8)[None]
+    savemat(raw / "classMapping40.mat", {"mapClass": classes, "className": names})
     return {"train": 3, "test": 2}
 
 

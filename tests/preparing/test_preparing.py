@@ -335,7 +335,13 @@ def test_frames_are_turned_as_they_are_seen(tmp_path: Path) -> None:
     (tmp_path / "raw" / "classMapping40.mat").unlink()
     prepared = prepare(DATA_SETS["nyuv2"], (tmp_path / "raw",), tmp_path / "less")
     assert "classMapping40.mat is not there" in prepared.differences[0]
+    assert "segment.yaml is not written: train and test have no maps semseg" in prepared.differences[1]
     assert sorted(path.name for path in (tmp_path / "less" / "test").iterdir()) == ["depth", "rgb"]
+    written = {"depth.yaml", "prepared.json", "test", "train"}
+    assert {path.name for path in (tmp_path / "less").iterdir()} == written
+    assert [use.file for use, _ in prepared.recipes] == ["depth.yaml"]
+    recipe = load_finetuning_recipe(tmp_path / "nyuv2" / "segment.yaml")
+    assert recipe.data.label_names == [f"class {number}" for number in range(40)]
 
 
 def test_classes_of_scenes_begin_at_0(tmp_path: Path) -> None:

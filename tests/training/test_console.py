@@ -54,7 +54,7 @@ END = (
     r"pictures: run/pictures \(3 files\)",
     r"next:",
     r"  hf-maskssl probe run run/recipe\.yaml",
-    r"  hf-maskssl embed run run/recipe\.yaml --output run\.parquet",
+    r"  hf-maskssl embed run run/recipe\.yaml --output run-features\.parquet",
     r"  hf-maskssl publish run you/run --dry_run",
 )
 MOVING = rf"(step \d/4, [\d:?]+ left(, \w+ {N})*)? *"

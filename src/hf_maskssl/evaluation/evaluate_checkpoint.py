@@ -440,7 +440,7 @@ def notes(measured: Sequence[Measurement], differences: Sequence[dict[str, Any]]
         )
     ways = dict.fromkeys(pair[probe]["over"] for pair in differences for probe in PROBES if pair[probe] is not None)
     if ways:
-        lines.append(f"Differences: second minus first in points, 95 % intervals {'; '.join(ways)}.")
+        lines.append(f"Differences in points, 95 % intervals {'; '.join(ways)}.")
     if OVER_SEEDS not in ways and ways:
         lines.append("They do not say how other pre-training runs would differ: for that, pre-train several seeds.")
     unfinished = [

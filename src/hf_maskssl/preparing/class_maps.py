@@ -40,7 +40,10 @@ def nyuv2(raw: RawFolder) -> Iterator[Rows]:
     if missing := [field for field in NYU_SPLITS.values() if field not in splits]:
         raise ValueError(f"expected the numbers of frames {missing}, got {sorted(splits)}")
     mapping_path = raw.look(MAPPING)
-    mapping = None if mapping_path is None else _mapping(loadmat(mapping_path))
+    content = None if mapping_path is None else loadmat(mapping_path)
+    mapping = None if content is None else _mapping(content)
+    if content is not None and len(names := _names(content)) == NYU_CLASSES:
+        raw.class_names["semseg"] = names
     if mapping is None:
         raw.remarks.append(
             f"the maps of classes (semseg) are left out, because {MAPPING} is not there: depth can be learnt, segmentation not"
@@ -65,6 +68,12 @@ def _mapping(content: dict[str, np.ndarray]) -> np.ndarray:
             f"{MAPPING}: expected classes from 1 to {NYU_CLASSES}, got {classes.min()} to {classes.max()}"
         )
     return np.concatenate([[NO_CLASS], classes - 1]).astype(np.uint8)
+
+
+def _names(content: dict[str, np.ndarray]) -> list[str]:
+    """Names of the 40 classes, by their number, of a cell array of MATLAB; none where the file has none."""
+    cells = content.get("className", np.zeros(0, dtype=object)).ravel()
+    return [str(np.asarray(cell).ravel()[0]) for cell in cells if np.asarray(cell).size]
 
 
 def _frame(file: "h5py.File", number: int, mapping: np.ndarray | None) -> dict[str, object]:

@@ -8,7 +8,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,10 +92,12 @@ def prepare(
     try:
         prepared = _write_splits(record, raw, unfinished, keeps_paths or record.keeps_paths)
         prepared.folder = folder
+        uses = _usable(record, raw, unfinished)
         prepared.differences = list(_differences(record, prepared, raw))
-        prepared.recipes = [(use, folder / use.file) for use in record.uses]
-        for use in record.uses:
-            (unfinished / use.file).write_text(_recipe_text(record, use, folder.resolve()), encoding="utf-8")
+        prepared.recipes = [(use, folder / use.file) for use in uses]
+        for use in uses:
+            text = _recipe_text(record, use, folder.resolve(), raw.class_names)
+            (unfinished / use.file).write_text(text, encoding="utf-8")
         write_json(unfinished / REPORT_FILE, _report(record, prepared, raw, max_rows))
         _refuse_existing(record, folder, overwrite)
         replace_folder(unfinished, folder.resolve())
@@ -105,6 +107,20 @@ def prepare(
     for difference in prepared.differences:
         logger.warning("%s: %s", record.name, difference)
     return prepared
+
+
+def _usable(record: PaperData, raw: RawFolder, folder: Path) -> list[Use]:
+    """The recipes but those of segmentation without maps of classes in the written folders, which a remark names."""
+    usable = []
+    for use in record.uses:
+        label = {**read_yaml(use.recipe)["data"], **use.data}.get("label_column")
+        is_map = record.form == "folder" and label in record.labels
+        lacking = [split for split in record.rows if is_map and not (folder / split / str(label)).is_dir()]
+        if lacking:
+            raw.remarks.append(f"{use.file} is not written: {' and '.join(lacking)} have no maps {label}, its labels")
+        else:
+            usable.append(use)
+    return usable
 
 
 def _refuse_existing(record: PaperData, folder: Path, overwrite: bool) -> None:
@@ -222,14 +238,16 @@ def _differences(record: PaperData, prepared: Prepared, raw: RawFolder) -> Itera
             yield f"{name} has {counted(prepared.classes[name], 'class')}, the whole release has {expected:,}"
 
 
-def _recipe_text(record: PaperData, use: Use, folder: Path) -> str:
-    """A recipe of the package, pointed to the prepared files, as YAML."""
+def _recipe_text(record: PaperData, use: Use, folder: Path, class_names: Mapping[str, Sequence[str]]) -> str:
+    """A recipe of the package, pointed to the prepared files and with the names of their classes, as YAML."""
     sections = read_yaml(use.recipe)
     wanted = {"pretrain": ("model", "data", "probe", "training"), "probe": ("data", "probe")}
     read = "what the first command writes" if use.first else "the files beside this one"
     first = [f"# First:    {' '.join(words)}" for words in first_commands(use, folder)]
     kept: JsonObject = {name: sections[name] for name in wanted.get(use.command, sections) if name in sections}
     data = {**kept["data"], **use_fields(use, record, folder)}
+    if data.get("task") == "semantic_segmentation" and (names := class_names.get(data["label_column"])):
+        data["label_names"] = list(names)
     kept["data"] = {name: value for name, value in data.items() if value is not None}
     changes = {"probe": use.probe, "finetuning": use.finetuning}
     if "finetuning" in kept:  # recipes of several data sets are one in the package
@@ -303,6 +321,6 @@ def _report(record: PaperData, prepared: Prepared, raw: RawFolder, max_rows: int
         "classes": prepared.classes,
         "differences": prepared.differences,
         "max_rows": max_rows,
-        "recipes": {use.file: use.expected for use in record.uses},
+        "recipes": {use.file: use.expected for use, _ in prepared.recipes},
         "version": __version__,
     }

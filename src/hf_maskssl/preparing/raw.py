@@ -48,6 +48,7 @@ class RawFolder:
         max_rows: Largest number of rows of a split, for readers that draw rows.
         left_out: Number of rows whose file is missing.
         remarks: What else differs from the whole release, a sentence each.
+        class_names: Column of maps of classes -> the names of its classes by number, where the release's files tell them.
         current: File that is being read, for errors.
     """
 
@@ -58,6 +59,7 @@ class RawFolder:
     max_rows: int | None = None
     left_out: int = 0
     remarks: list[str] = field(default_factory=list)
+    class_names: dict[str, list[str]] = field(default_factory=dict)
     current: Path | None = field(default=None, repr=False)
 
     def find(self, *names: str) -> Path:

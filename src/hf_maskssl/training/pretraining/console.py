@@ -123,7 +123,7 @@ def next_commands(folder: Path, can_probe: bool) -> list[str]:
     """
     model, recipe = (shlex.quote(str(path)) for path in (folder, folder / RECIPE_FILE))
     commands = [["probe", model, recipe]] if can_probe else []
-    commands.append(["embed", model, recipe, f"--output {folder.name}.parquet"])
+    commands.append(["embed", model, recipe, f"--output {shlex.quote(f'{folder.name}-features.parquet')}"])
     commands.append(["publish", model, shlex.quote(f"you/{folder.name}"), "--dry_run"])
     return [shell_line(["hf-maskssl", *words]) for words in commands]
 
