@@ -18,6 +18,7 @@ from hf_maskssl.terminal import (
     counted,
     duration,
     errors_alone,
+    looking_ahead,
     no_load_report,
     one_voice,
     say_json,
@@ -93,6 +94,23 @@ def test_quiet_leaves_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
             logger.warning("a warning")
         logger.info("and this is")
     assert screen.lines() == ["a warning", "and this is"]
+
+
+def test_warnings_of_a_look_ahead_are_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    handler = TerminalHandler()
+
+    def warn(number: int) -> None:
+        handler.emit(logging.LogRecord("hf_maskssl", logging.WARNING, "file", 1, "rows left out: %d", (number,), None))
+
+    with looking_ahead():
+        for number in (1, 1, 2):
+            warn(number)
+    assert capsys.readouterr().err.splitlines() == ["rows left out: 1", "rows left out: 2"]
+    for number in (1, 2, 3):
+        warn(number)
+    assert capsys.readouterr().err.splitlines() == ["rows left out: 3"]
+    warn(1)  # news
+    assert capsys.readouterr().err.splitlines() == ["rows left out: 1"]
 
 
 def test_a_report_of_weights_is_silenced_and_nothing_else() -> None:

@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 
 from tqdm.auto import tqdm as notebook_or_terminal_tqdm
@@ -36,10 +36,14 @@ class Voice:
     Attributes:
         is_quiet: Whether it says nothing but warnings.
         shares_rows: Whether each process works on a share of the rows, so that another one's warnings are news.
+        looks_ahead: Whether it does beforehand what will be done again, so that its warnings will come again.
+        told: Warnings of such work, each of which is left out the next time.
     """
 
     is_quiet: bool = False
     shares_rows: bool = False
+    looks_ahead: bool = False
+    told: set[str] = field(default_factory=set)
 
 
 VOICE = Voice()
@@ -91,11 +95,34 @@ class TerminalHandler(logging.Handler):
         return wrapped(text, terminal_width()) if sys.stderr.isatty() else text
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING and _was_told(record.getMessage()):
+            return
         try:
             tqdm.write(self.format(record), file=sys.stderr)
             sys.stderr.flush()
         except Exception:  # as every handler of logging: what cannot be said stops nothing
             self.handleError(record)
+
+
+def _was_told(message: str) -> bool:
+    """Whether a warning has been said by a look ahead; it counts as repeated once."""
+    if message in VOICE.told:
+        if not VOICE.looks_ahead:
+            VOICE.told.discard(message)
+        return True
+    if VOICE.looks_ahead:
+        VOICE.told.add(message)
+    return False
+
+
+@contextmanager
+def looking_ahead() -> Iterator[None]:
+    """Say each warning of some work once, and not again when the same is done in earnest."""
+    VOICE.looks_ahead = True
+    try:
+        yield
+    finally:
+        VOICE.looks_ahead = False
 
 
 def log_to_terminal() -> None:

@@ -88,7 +88,7 @@ def test_mistakes_are_one_line(
     (tmp_path / "broken.npy").write_bytes(b"no array")
     for words, message in (
         ([tmp_path / "tabel.csv"], "no such file.*table.csv"),
-        ([tmp_path / "table.txt"], "expected a file that ends in .csv, .parquet, .npy"),
+        ([tmp_path / "table.txt"], "expected a file of a table or of series that ends in .csv, .parquet, .npy"),
         ([tmp_path / "broken.npy"], "broken.npy cannot be read as NumPy files.*store numbers"),
         ([tmp_path / "other.csv"], r"of which \['b'\] are not there"),
         ([tmp_path / "table.csv", "--output", tmp_path / "table.csv"], "expected another file than DATA"),
@@ -144,3 +144,57 @@ def test_columns_of_a_logger_are_refused_for_another_table(
     table.to_csv(tmp_path / "t.csv", index=False)
     with pytest.raises(UserError, match="--group_column: DATA has not all the channels of a logger's table"):
         call(monkeypatch, checkpoint, tmp_path / "t.csv", "--group_column", "note")
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_lists_of_unequal_length_are_filled_in_their_cells(
+    channels: int, ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    config = tiny_models.config("metamae", modality="series", series_length=8, num_channels=channels, patch_size=2)
+    AutoModelForPreTraining.from_config(config).save_pretrained(tmp_path / "model")
+    SeriesFeatureExtractor(channels, 8).save_pretrained(tmp_path / "model")
+    random = np.random.default_rng(0)
+    # The last is longer than the model reads, so read in two parts.
+    series = [random.normal(size=(channels, length)).round(3) for length in (8, 5, 13)]
+    holed = [values.copy() for values in series]
+    holed[1][0, 2:4], holed[2][0, 10:12] = np.nan, np.nan
+    cells = [values[0].tolist() if channels == 1 else values.tolist() for values in holed]
+    path = tmp_path / f"t.{ending}"
+    if ending == "csv":
+        texts = [json.dumps(cell).replace("NaN", "null") for cell in cells]
+        pd.DataFrame({"s": [*texts, ""], "note": ["a", "b", "", "d"]}).to_csv(path, index=False)
+    else:
+        pd.DataFrame({"s": [*cells, None], "note": ["a", "b", None, "d"]}).to_parquet(path)
+    call(monkeypatch, tmp_path / "model", path, "--output", tmp_path / f"filled.{ending}")
+    assert f"4 of {26 * channels} values were missing" in capsys.readouterr().out
+    read = pd.read_csv if ending == "csv" else pd.read_parquet
+    before, after = read(path), read(tmp_path / f"filled.{ending}")
+    assert after["note"].equals(before["note"]) and pd.isna(after["s"][3])
+    if ending == "csv":
+        assert after["s"][0] == before["s"][0]  # a cell without a hole keeps its text
+    for values, cell in zip(holed, after["s"], strict=False):
+        found = np.array(json.loads(cell) if ending == "csv" else [np.asarray(one) for one in cell]).reshape(
+            values.shape
+        )
+        assert not np.isnan(found).any()
+        np.testing.assert_array_equal(found[~np.isnan(values)], values[~np.isnan(values)])
+
+
+def test_series_of_other_channels_and_several_columns_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny_models.config("metamae", modality="series", series_length=8, num_channels=2, patch_size=2)
+    AutoModelForPreTraining.from_config(config).save_pretrained(tmp_path / "model")
+    SeriesFeatureExtractor(2, 8).save_pretrained(tmp_path / "model")
+    rows = pd.DataFrame({"s": [[[1.0, 2.0]] * 3], "z": [[[1.0, 2.0]] * 2]})
+    rows.to_parquet(tmp_path / "t.parquet")
+    for words, message in (
+        ((), r"\['s', 'z'\] all hold lists: name the column of the series by --input_column"),
+        (("--input_column", "s"), r"row 0, column 's': expected 2 channels x time steps, got an array \(3, 2\)"),
+        (("--input_column", "y"), "--input_column y: expected a column of lists"),
+    ):
+        with pytest.raises(UserError):
+            call(monkeypatch, tmp_path / "model", tmp_path / "t.parquet", *words)
+        assert re.search(message, capsys.readouterr().err)

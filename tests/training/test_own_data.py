@@ -267,3 +267,9 @@ def test_lists_of_unequal_length_and_wide_tables() -> None:
     assert guess_of(wide).data["kind"] == "tabular"
     guess = guess_of(wide, "series")
     assert guess.data["input_column"] == [f"t{step}" for step in range(12)] and guess.model["series_length"] == 12
+
+
+def test_lists_of_steps_are_no_lists_of_channels() -> None:
+    cells = [RANDOM.normal(size=(length, 3)).tolist() for length in (30, 64, 41)]
+    with pytest.raises(ValueError, match="'s' holds lists of 30 to 64 lists of 3 numbers each.*transpose each cell"):
+        guess_of(columns(s=cells))

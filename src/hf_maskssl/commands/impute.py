@@ -4,8 +4,8 @@
 
 CHECKPOINT is a folder or a Hub name of a pre-trained MetaMAE or SMA of tables
 or series. DATA is a CSV or Parquet table with the columns that it was trained
-on, of a logger one row a time step, or an array (n, channels, steps) in an
-.npy file; NaN and empty cells are missing. FILE is written in the same form,
+on, of a logger one row a time step, of series also with a column of lists; or
+an array (n, channels, steps) in an .npy file. NaN and empty cells are missing. FILE is written in the same form,
 categories in the data's own words, beside it FILE.json with the errors on
 values that were hidden on purpose.
 """
@@ -16,9 +16,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..checkpoint_folders import checkpoint_folder
-from ..evaluation.imputation import ImputationError, impute
-from ..evaluation.imputation_files import HoledFile
+from ..evaluation.imputation import ImputationError, Imputed, impute
+from ..evaluation.imputation_files import ENDINGS, HoledFile
 from ..evaluation.logger_imputation import impute_logger, is_of_logger
+from ..evaluation.series_imputation import impute_column, series_columns
 from ..files import write_json, write_whole
 from ..scripts import OneLineErrors
 
@@ -35,13 +36,18 @@ def main(argv: Sequence[str] | None = None) -> Path:
         default=0.1,
         help="share of the values that are hidden to measure the error; default: %(default)s",
     )
+    parser.add_argument("--input_column", help="column of lists with the series, where DATA has several such columns")
     parser.add_argument("--group_column", help="column of a logger's table that tells its series apart")
     parser.add_argument("--time_column", help="column of a logger's table with the time of each row")
     parser.add_argument("--seed", type=int, default=0, help="seed of the hidden values; default: %(default)s")
     parser.add_argument("--batch_size", type=int, default=256, help="number of rows at a time; default: %(default)s")
     options = parser.parse_args(argv)
     output = options.output or options.data.with_suffix(f".imputed{options.data.suffix}")
-    if output.suffix != options.data.suffix or output.resolve() == options.data.resolve():
+    if (
+        options.data.suffix in ENDINGS
+        and output.suffix != options.data.suffix
+        or output.resolve() == options.data.resolve()
+    ):
         raise ValueError(
             f"--output {output}: expected another file than DATA, ending in {options.data.suffix} as it does"
         )
@@ -49,17 +55,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         raise ValueError(f"--batch_size: expected at least 1, got {options.batch_size}")
     source = HoledFile.read(options.data)
     folder = checkpoint_folder(options.checkpoint, "CHECKPOINT")
-    settings = {"hidden_share": options.hidden_share, "seed": options.seed, "batch_size": options.batch_size}
-    if source.is_table and is_of_logger(folder, list(source.data.columns)):
-        found = impute_logger(folder, source.data, options.group_column, options.time_column, **settings)
-    else:
-        for name in ("group_column", "time_column"):
-            if getattr(options, name) is not None:
-                raise ValueError(
-                    f"--{name}: DATA has not all the channels of a logger's table that CHECKPOINT was trained on, or it was "
-                    "trained on other data: leave it out, or name the checkpoint of that table"
-                )
-        found = impute(folder, source.data, **settings)
+    found = _filled(folder, source, options)
     write_whole(output, lambda path: source.write(found.data, path))
     report = output.with_name(f"{output.name}.json")
     missing = int(found.was_missing.sum())
@@ -71,6 +67,29 @@ def main(argv: Sequence[str] | None = None) -> Path:
     print(f"Written: {output}")
     print(f"Written: {report}")
     return output
+
+
+def _filled(folder: Path, source: HoledFile, options: argparse.Namespace) -> Imputed:
+    """The data filled in as what they are: a logger's table, a table with a column of series, a table, or an array."""
+    settings = {"hidden_share": options.hidden_share, "seed": options.seed, "batch_size": options.batch_size}
+    if source.is_table and is_of_logger(folder, list(source.data.columns)):
+        return impute_logger(folder, source.data, options.group_column, options.time_column, **settings)
+    for name in ("group_column", "time_column"):
+        if getattr(options, name) is not None:
+            raise ValueError(
+                f"--{name}: DATA has not all the channels of a logger's table that CHECKPOINT was trained on, or it was trained "
+                "on other data: leave it out, or name the checkpoint of that table"
+            )
+    columns = series_columns(folder, source.data) if source.is_table else []
+    if options.input_column is not None and options.input_column not in columns:
+        raise ValueError(
+            f"--input_column {options.input_column}: expected a column of lists, for a checkpoint of series; there are {columns}"
+        )
+    if len(columns) > 1 and options.input_column is None:
+        raise ValueError(f"DATA: {columns} all hold lists: name the column of the series by --input_column")
+    if columns:
+        return impute_column(folder, source.data, options.input_column or columns[0], **settings)
+    return impute(folder, source.data, **settings)
 
 
 def error_lines(errors: Sequence[ImputationError]) -> list[str]:

@@ -1,5 +1,6 @@
 """Files with missing values, and the same files filled in: of a CSV file every cell that was there keeps its text."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ class HoledFile:
             ValueError: No such file, another ending, or one that cannot be read.
         """
         if path.suffix not in ENDINGS:
-            raise ValueError(f"DATA {path}: expected a file that ends in {', '.join(ENDINGS)}")
+            raise ValueError(f"DATA {path}: expected a file of a table or of series that ends in {', '.join(ENDINGS)}")
         if not path.is_file():
             raise ValueError(f"DATA {path}: no such file{nearest_path(path)}")
         if path.suffix == ARRAY:
@@ -74,6 +75,10 @@ class HoledFile:
             return
         for name in texts.columns:
             old, new = self.data[name].astype(object), filled[name].astype(object)
+            if any(isinstance(cell, list | np.ndarray) for cell in old):  # lists that had holes are new ones
+                changed = [one is not other for one, other in zip(old, new, strict=True)]
+                texts.loc[changed, name] = [json.dumps(cell) for cell in new[changed]]
+                continue
             is_filled = ~((old == new) | (old.isna() & new.isna()))
             words = dict(zip(old, texts[name], strict=True))  # as the file writes them: "true", "1"
             cells = [

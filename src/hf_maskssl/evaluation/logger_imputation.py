@@ -12,7 +12,8 @@ from ..data.kinds.series_guesses import find_logger
 from ..data.tables.columns import require_columns
 from ..data.tables.loggers import LoggerTable, read_logger
 from ..models.feature_extraction_series import SeriesFeatureExtractor
-from .imputation import Imputed, impute
+from .imputation import Imputed
+from .series_imputation import impute_series
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,28 +61,26 @@ def impute_logger(
     rows = Dataset.from_pandas(frame.assign(**{ROW: np.arange(len(frame), dtype=np.float64)}), preserve_index=False)
     require_columns(rows, [("input_column", name) for name in names], "train")
     if group_column is None and time_column is None:
-        found = find_logger(rows, None, names)
-        if found is not None and found.period is not None:
+        logger = find_logger(rows, None, names)
+        if logger is not None and logger.period is not None:
             raise ValueError(
-                f"data: series by {found.group!r} have several rates by their times in {found.time!r}, and rows are filled in as "
-                "they are: give those of each rate by themselves"
+                f"data: series by {logger.group!r} have several rates by their times in {logger.time!r}, and rows are filled in "
+                "as they are: give those of each rate by themselves"
             )
-        group_column, time_column = (None, None) if found is None else (found.group, found.time)
+        group_column, time_column = (None, None) if logger is None else (logger.group, logger.time)
     joined = read_logger(rows, LoggerTable((*names, ROW), group_column, time_column), "train")
     samples, places = [], []
     for series in joined.with_format("numpy", dtype=np.float64).select_columns([*names, ROW]):
-        values, steps = np.stack([series[name] for name in names]), np.asarray(series[ROW])
-        for start in range(0, values.shape[1], processor.series_length):
-            samples.append(values[:, start : start + processor.series_length])
-            places.append(steps[start : start + processor.series_length])
-    found_parts = impute(model, samples, processor, **options)
+        samples.append(np.stack([series[name] for name in names]))
+        places.append(np.asarray(series[ROW]))
+    found, flags, errors = impute_series(model, samples, processor, **options)
     filled = frame[list(names)].to_numpy(dtype=np.float64, copy=True)
     was_missing = np.zeros(filled.shape, dtype=bool)
     for number, steps in enumerate(places):
         is_row = ~np.isnan(steps)
         own = steps[is_row].astype(np.int64)
-        filled[own] = np.asarray(found_parts.data[number])[:, is_row].T
-        was_missing[own] = found_parts.was_missing[number][:, : len(steps)][:, is_row].T
+        filled[own] = found[number][:, is_row].T
+        was_missing[own] = flags[number][:, is_row].T
     holed = {name: filled[:, place] for place, name in enumerate(names) if was_missing[:, place].any()}
-    errors = [dataclasses.replace(error, name=names[int(error.name)]) for error in found_parts.errors]
-    return Imputed(frame.assign(**holed), was_missing, errors)
+    named = [dataclasses.replace(error, name=names[int(error.name)]) for error in errors]
+    return Imputed(frame.assign(**holed), was_missing, named)

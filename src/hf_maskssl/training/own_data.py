@@ -24,7 +24,7 @@ from ..data.tables.sources import AnyDataset, column_names
 from ..data.tables.table_columns import count_categories
 from ..files import JsonObject, JsonView
 from ..recipes import nearest, overridden
-from ..terminal import one_voice
+from ..terminal import looking_ahead, one_voice
 from .needs import describe
 
 # Fields of the data section by which the columns of a CSV file become what they are.
@@ -101,7 +101,8 @@ def recipe_from_data(
     try:
         if max_steps is None:
             candidates = [size for _, size in reversed(SIZES) if size.width <= fitting.width]
-            size, steps, reason = _fitted(candidates, minutes, most, write, path, overrides)
+            with looking_ahead():
+                size, steps, reason = _fitted(candidates, minutes, most, write, path, overrides)
         else:
             size, steps, reason = fitting, max_steps, "--max_steps"
         write(size, steps)

@@ -1,7 +1,7 @@
 """Kind "series": channels x time steps, such as sensors and motion capture."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
@@ -218,6 +218,8 @@ class SeriesKind(WindowedKind[SeriesArguments], SeriesInputs[SeriesArguments]):
         if len(shape) not in (1, 2):
             return None
         channels = 1 if first is None or len(shape) == 1 else len(first)
+        if len(shape) == 2:
+            _refuse_steps_first(columns[0], [np.shape(cell) for cell in cells if cell is not None and len(cell)])
         lengths = self._lengths(rows, columns)
         lengths = lengths[lengths > 0]  # empty rows are left out
         found = {"input_column": columns[0]}
@@ -342,6 +344,20 @@ class SeriesKind(WindowedKind[SeriesArguments], SeriesInputs[SeriesArguments]):
         self, args: SeriesArguments, processor: SampleProcessor, train_split: AnyDataset
     ) -> NumericInput:
         return ArrayInput(self.input_name, tuple(args.input_columns()), processor, missing=args.missing)
+
+
+def _refuse_steps_first(column: str, shapes: Sequence[tuple[int, ...]]) -> None:
+    """Refuse lists of steps, each of channels: lengths differ along the axis that is to be that of the channels.
+
+    Raises:
+        ValueError: They are such lists.
+    """
+    outer, inner = ({shape[axis] for shape in shapes if len(shape) == 2} for axis in (0, 1))
+    if len(outer) > 1 and len(inner) == 1:
+        raise ValueError(
+            f"DATA: column {column!r} holds lists of {min(outer)} to {max(outer)} lists of {inner.pop()} numbers each, which look "
+            "like steps of channels; expected a list for each channel, of its steps: transpose each cell"
+        )
 
 
 def is_of_table(processor: Processor) -> bool:
