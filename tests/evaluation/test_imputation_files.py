@@ -54,9 +54,7 @@ def test_parquet_and_arrays_come_back(tmp_path: Path) -> None:
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match="DATA .*a.xyz: expected a file of a table or of series that ends in .csv, .parquet, .npy"
-    ):
+    with pytest.raises(ValueError, match="DATA .*a.xyz: expected a file of a table or of series that ends in .csv"):
         HoledFile.read(tmp_path / "a.xyz")
     (tmp_path / "table.csv").write_text("x\n1\n")
     with pytest.raises(ValueError, match="tabel.csv: no such file.*table.csv"):

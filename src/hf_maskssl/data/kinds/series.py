@@ -355,8 +355,8 @@ def _refuse_steps_first(column: str, shapes: Sequence[tuple[int, ...]]) -> None:
     outer, inner = ({shape[axis] for shape in shapes if len(shape) == 2} for axis in (0, 1))
     if len(outer) > 1 and len(inner) == 1:
         raise ValueError(
-            f"DATA: column {column!r} holds lists of {min(outer)} to {max(outer)} lists of {inner.pop()} numbers each, which look "
-            "like steps of channels; expected a list for each channel, of its steps: transpose each cell"
+            f"DATA: column {column!r} holds lists of {min(outer)} to {max(outer)} lists of {inner.pop()} numbers each, which "
+            "look like steps of channels; expected a list for each channel, of its steps: transpose each cell"
         )
 
 
