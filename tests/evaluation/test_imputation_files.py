@@ -59,3 +59,11 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("x\n1\n")
     with pytest.raises(ValueError, match="tabel.csv: no such file.*table.csv"):
         HoledFile.read(tmp_path / "tabel.csv")
+
+
+def test_the_mark_of_utf_8_stays(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("x;größe\n1,5;\n;2\n", encoding="utf-8-sig")
+    source = HoledFile.read(path)
+    source.write(source.data.fillna(0.25), tmp_path / "b.csv")
+    assert (tmp_path / "b.csv").read_bytes().decode() == "\ufeffx;größe\n1,5;0,25\n0,25;2\n"

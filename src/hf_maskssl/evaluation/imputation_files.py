@@ -1,5 +1,6 @@
 """Files with missing values, and the same files filled in: of a CSV file every cell that was there keeps its text."""
 
+import codecs
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,4 +87,6 @@ class HoledFile:
                 for value in new[is_filled]
             ]
             texts.loc[is_filled, name] = cells
-        texts.to_csv(path, index=False, sep=shape.delimiter)
+        with open(self.path, "rb") as file:  # spreadsheets tell UTF-8 by its mark
+            has_mark = file.read(3) == codecs.BOM_UTF8
+        texts.to_csv(path, index=False, sep=shape.delimiter, encoding="utf-8-sig" if has_mark else "utf-8")
