@@ -133,6 +133,16 @@ def test_a_line_moves_below_what_is_said_and_leaves_nothing(monkeypatch: pytest.
     assert any("step 5/100000, " in piece and "loss 1.23, a_part_with" in piece for piece in screen.pieces())
 
 
+def test_a_line_that_is_shown_before_its_time_is_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    with screen_of(monkeypatch) as screen:
+        with MovingLine("preparing row", 48, delay=60.0) as line:
+            line.update()
+            logger.warning("a sound is cut")  # which draws the line anew below it
+            line.update(47)
+        print("accuracy 1.0", file=sys.stderr)
+    assert screen.lines() == ["a sound is cut", "accuracy 1.0"]
+
+
 def test_a_file_gets_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     with logged(), MovingLine("step", 8, done=2) as line:
         line.tell([("loss", "2")])

@@ -261,7 +261,8 @@ class MovingLine:
         return tqdm.format_interval((self.total - self.done) * (time.perf_counter() - self._started) / done)
 
     def close(self) -> None:
-        """Take the line away."""
+        """Take the line away, also one that a line of the log has shown before its time, of which tqdm does not know."""
+        self._bar.clear()
         self._bar.close()
 
     def __enter__(self) -> "MovingLine":

@@ -1,16 +1,19 @@
 """CSV files as people write numbers: thousands, words for what is missing; from a file alone to rows and guesses."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from hf_maskssl import SeriesFeatureExtractor
 from hf_maskssl.data import data_arguments
 from hf_maskssl.data.looking import first_look, source_values
 from hf_maskssl.data.tables.csv_numbers import CsvNumbers, numbers_of_csv
 from hf_maskssl.data.tables.csv_shape import shape_of_csv
 from hf_maskssl.data.tables.sources import read_split
+from hf_maskssl.embedding.sources import completed_values, section_of
 from hf_maskssl.training.needs import describe
 from hf_maskssl.training.own_data import guessed, recipe_from_data
 
@@ -91,6 +94,17 @@ def test_the_word_none_may_be_a_class(tmp_path: Path) -> None:
     args = data_arguments("csv", data_files=str(path), missing_words=["None"], kind="tabular", **section)
     rows = read_split(args, "train")
     assert rows[1]["plan"] is None and rows[1]["harm"] == "None"
+
+
+def test_words_that_training_did_not_have_are_missing_where_features_are_taken(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "a,plan", "1,x", "2,None", "3,NA", "?,x")
+    processor = SeriesFeatureExtractor(
+        1, 2, statistics_axis="feature", feature_names=["a", "plan"], categories=[None, ["None", "x"]]
+    )
+    encoder: Any = SimpleNamespace(kind="tabular", processor=processor, config=None)
+    values = completed_values(source_values(str(path)), encoder)
+    rows = read_split(section_of(values), "train")
+    assert rows["plan"] == ["x", "None", None, "x"] and rows["a"] == [1.0, 2.0, 3.0, None]
 
 
 def test_cells_that_keep_a_column_from_being_one_of_numbers_are_said(

@@ -2,8 +2,10 @@
 
 from ..data.arguments import DataArguments
 from ..data.builtin import SOURCES
+from ..data.kept_statistics import categories_of
 from ..data.kinds import find_kind
 from ..data.looking import first_look, usual_label
+from ..data.tables.csv_words import MISSING_WORDS
 from ..data.tables.sources import AnyDataset
 from ..files import JsonObject, JsonView
 from ..recipes import build_section
@@ -22,6 +24,14 @@ def completed_values(values: JsonView, encoder: Encoder) -> JsonObject:
     """
     kind = find_kind(encoder.kind)
     known = {"kind": encoder.kind, **kind.fields_of_processor(encoder.processor), **values}
+    categories = categories_of(encoder.processor)
+    if values["source"] == "csv" and categories:
+        # Words such as NA are categories where training had them, and missing where it had not.
+        there = {category for column in categories.values() for category in column}
+        known["missing_words"] = [
+            *(values.get("missing_words") or []),
+            *(word for word in MISSING_WORDS if word not in there),
+        ]
     if "input_column" in values or (values["source"] in SOURCES and kind.reads_builtin):
         return known
     return {**kind.find_input(first_look(values), encoder.config, encoder.processor), **known}

@@ -51,9 +51,10 @@ def with_words_kept(
         name: ["", *MISSING_WORDS, *given] if name not in words else of_labels if name in labels else of_words
         for name in names
     }
-    logger.info(
-        "columns %s of the CSV files hold words, so NA, null, None and the like are kept as words there", words
-    )
+    if not args.missing_words:
+        logger.info(
+            "columns %s of the CSV files hold words, so NA, null, None and the like are kept as words there", words
+        )
     return load(na_values=missing, keep_default_na=False)
 
 
