@@ -5,9 +5,9 @@
 CHECKPOINT is a folder or a Hub name of a pre-trained MetaMAE or SMA of tables
 or series. DATA is a CSV or Parquet table with the columns that it was trained
 on, of a logger one row a time step, of series also with a column of lists; or
-an array (n, channels, steps) in an .npy file. NaN and empty cells are missing. FILE is written in the same form,
-categories in the data's own words, beside it FILE.json with the errors on
-values that were hidden on purpose.
+an array (n, channels, steps) in an .npy file. NaN and empty cells are missing.
+FILE is written in the same form, categories in the data's own words, beside it
+FILE.json with the errors on values that were hidden on purpose.
 """
 
 import argparse
