@@ -111,7 +111,7 @@ def _csv_values(path: str) -> JsonObject:
         numbers = numbers_of_csv(path, shape)
     except READING_ERRORS:  # reading the rows says what is wrong
         numbers = CsvNumbers(None, ())
-    written = {"delimiter": shape.delimiter, "decimal": shape.decimal, "thousands": numbers.thousands}
+    written: JsonObject = {"delimiter": shape.delimiter, "decimal": shape.decimal, "thousands": numbers.thousands}
     written |= {"missing_words": list(numbers.missing_words) or None}
     return {
         name: value for name, value in written.items() if value != DataArguments.__dataclass_fields__[name].default

@@ -116,7 +116,8 @@ class _Look:
         counts = {cell: number for cell, number in counts.items() if cell and cell not in MISSING_WORDS}
         plain = number_pattern(decimal, None)
         others = [cell for cell in counts if not plain.fullmatch(cell)]
-        self.mark, self.marked = None, []
+        self.mark: str | None = None
+        self.marked: list[str] = []
         for mark in MARKS[decimal]:
             pattern = number_pattern(decimal, mark)
             marked = [cell for cell in others if pattern.fullmatch(cell)]
