@@ -163,12 +163,27 @@ def test_impossible_configurations(changes: dict[str, Any], message: str) -> Non
         build_config(FIELDS["metamae"] | changes)
 
 
-def test_parts_of_different_widths_are_refused_by_name() -> None:
-    parts = {**FIELDS["metamae"]["parts"], "image": FIELDS["metamae"]["parts"]["image"] | {"intermediate_size": 32}}
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"intermediate_size": 32}, "mlp.up.weight \\(32, 16\\) and \\(24, 16\\): .*best in `shared`"),
+        ({"num_hidden_layers": 1}, "absent"),
+        ({"masking": "guided"}, "0 MetaMAEInputLayer and TransformerLayer"),
+    ],
+)
+def test_parts_that_cannot_share_are_refused_by_name(changes: dict[str, Any], message: str) -> None:
+    parts = {**FIELDS["metamae"]["parts"], "image": FIELDS["metamae"]["parts"]["image"] | changes}
     with pytest.raises(
-        ValueError, match="share `layers`.*mlp.up.weight \\(32, 16\\) and \\(24, 16\\).*best in `shared`"
+        ValueError, match=f"'image' and 'mixed' share `layers`, which must be the same in both, got .*{message}"
     ):
         build(parts=parts)
+
+
+def test_all_parts_may_have_guided_masks() -> None:
+    model = build(shared=FIELDS["metamae"]["shared"] | {"masking": "guided"}).train()
+    outputs = model(inputs=inputs_of(model.config))
+    outputs.loss.backward()
+    assert all(torch.isfinite(weight.grad).all() for weight in model.parameters() if weight.grad is not None)
 
 
 def test_batches_of_unknown_parts_are_refused() -> None:

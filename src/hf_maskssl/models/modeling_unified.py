@@ -237,7 +237,7 @@ def share(models: nn.ModuleDict, names: Sequence[str]) -> None:
     """Let all models have the first one's modules and parameters of these names; a name that none has is passed over.
 
     Raises:
-        ValueError: Weights of one name have different shapes, or are not there in all models.
+        ValueError: Modules or weights of one name have different classes or shapes, or are not there in all models.
     """
     first_name, first = next(iter(models.items()))
     for name in names:
@@ -246,8 +246,8 @@ def share(models: nn.ModuleDict, names: Sequence[str]) -> None:
             own = _find(other, name)
             if (_shapes(own), own is None) != (_shapes(module), module is None):
                 raise ValueError(
-                    f"`parts`: {first_name!r} and {other_name!r} share `{name}`, whose weights must have the same shapes, got "
-                    f"{_first_difference(_shapes(module), _shapes(own))}: give both the same sizes, best in `shared`."
+                    f"`parts`: {first_name!r} and {other_name!r} share `{name}`, which must be the same in both, got "
+                    f"{_first_difference(_shapes(module), _shapes(own))}: give both the same fields, best in `shared`."
                 )
             if module is not None:
                 parent, _, child = name.rpartition(".")
@@ -269,15 +269,17 @@ def _find(model: nn.Module, name: str) -> nn.Module | nn.Parameter | None:
     return found
 
 
-def _shapes(module: nn.Module | nn.Parameter | None) -> dict[str, tuple[int, ...]]:
+def _shapes(module: nn.Module | nn.Parameter | None) -> dict[str, object]:
+    """Shape of each weight and class of each module, by name."""
     if module is None:
         return {}
     if isinstance(module, nn.Parameter):
         return {"": tuple(module.shape)}
-    return {name: tuple(weight.shape) for name, weight in module.state_dict().items()}
+    found: dict[str, object] = {name: tuple(weight.shape) for name, weight in module.state_dict().items()}
+    return found | {name or "itself": type(part).__name__ for name, part in module.named_modules()}
 
 
-def _first_difference(one: dict[str, tuple[int, ...]], other: dict[str, tuple[int, ...]]) -> str:
+def _first_difference(one: dict[str, object], other: dict[str, object]) -> str:
     for name in [*one, *other]:
         if one.get(name) != other.get(name):
             return f"{name} {one.get(name, 'absent')} and {other.get(name, 'absent')}"
