@@ -98,7 +98,7 @@ def read_data(
     """
     kind = find_kind(args.kind)
     kind.check_model(args, config, complete)
-    if parts := kind.parts(args, config):
+    if parts := kind.part_data(args, config):
         reports = {}
         for name, (section, part) in parts.items():
             with errors_of_part(name):
@@ -177,7 +177,7 @@ def prepare_data(
     """
     kind = find_kind(args.kind)
     kind.check_model(args, config, complete)
-    if parts := kind.parts(args, config):
+    if parts := kind.part_data(args, config):
         joined = {}
         for name, (section, part) in parts.items():
             with errors_of_part(name):

@@ -41,7 +41,7 @@ def loading_snippets(
         data: Data section of the recipe, for an example text; None where it is unknown.
         task: Task of a fine-tuned model, which gives logits; None for an encoder, which gives features.
     """
-    if data is not None and (parts := find_kind(data.kind).parts(data, config)):
+    if data is not None and (parts := find_kind(data.kind).part_data(data, config)):
         return [snippet for name, part in parts.items() for snippet in _of_part(folder, name, *part, repository)]
     processor = load_processor(folder)
     example = _example(processor, config, data, task)

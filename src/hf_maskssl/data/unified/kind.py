@@ -32,7 +32,7 @@ class UnifiedKind(Kind[UnifiedArguments]):
                 f"data.parts {sorted(args.parts)} and model.parts {config.part_names} must have the same names"
             )
 
-    def parts(
+    def part_data(
         self, args: UnifiedArguments, config: PreTrainedConfig
     ) -> dict[str, tuple[DataArguments, PreTrainedConfig]]:
         return {name: (section, config.part_config(name)) for name, section in args.sections().items()}
@@ -66,4 +66,4 @@ class UnifiedKind(Kind[UnifiedArguments]):
         self._refuse()
 
     def _refuse(self) -> NoReturn:
-        raise TypeError("rows of several kinds are prepared part by part (Kind.parts)")
+        raise TypeError("rows of several kinds are prepared part by part (Kind.part_data)")

@@ -56,7 +56,7 @@ def split_run(
         prepared: Its data.
         weights: Its weights, whole, under all their names.
     """
-    sections = find_kind(recipe.data.kind).parts(recipe.data, model.config)
+    sections = find_kind(recipe.data.kind).part_data(recipe.data, model.config)
     for name, part in pretraining_hooks(model).parts.items():
         prefix = f"{OBJECTIVES}.{name}."
         own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}

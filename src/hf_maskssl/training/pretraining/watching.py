@@ -144,7 +144,7 @@ class Pictures(Watcher):
         is_main = run.accelerator.is_main_process
         step = f"{run.state.step:08d}"
         parts = pretraining_hooks(run.bare_model).parts
-        sections = find_kind(run.recipe.data.kind).parts(run.recipe.data, run.bare_model.config)
+        sections = find_kind(run.recipe.data.kind).part_data(run.recipe.data, run.bare_model.config)
         for name, prepared in run.prepared.parts.items():
             path = folder / f"reconstruction-{name}-{step}.png" if is_main else None
             self._draw(run, parts[name], prepared, sections[name][0], path)
