@@ -157,8 +157,7 @@ def prepare_data(
         args: The recipe's data section.
         config: Model configuration: `modality` and the sizes that go with it are read.
         processor: Processor of a checkpoint, with the statistics it was trained with; the recipe's own `standardize`, `scale`,
-            `tokenizer`, `alphabet` and mel settings are then not used; its `modality_options` replace those of the
-            processor. None builds one on the training split.
+            `tokenizer`, `alphabet` and mel settings are then not used, its `modality_options` are. None builds one.
         require_labels: Whether the caller needs labels.
         complete: Whether the data are for pre-training. Then every modality of the model must have a column, because a
             modality without data is never trained (under `allow_missing` a warning says so instead), and a model with
@@ -172,17 +171,12 @@ def prepare_data(
 
     Raises:
         ValueError: Data that cannot be read or do not fit the recipe or the model.
-        FileNotFoundError: A file or data set that does not exist.
-        TaggerDataError: The tagger's data is not there.
+        FileNotFoundError, TaggerDataError: A file or data set, or the tagger's data, that does not exist.
     """
     kind = find_kind(args.kind)
     kind.check_model(args, config, complete)
     if parts := kind.part_data(args, config):
-        joined = {}
-        for name, (section, part) in parts.items():
-            with errors_of_part(name):
-                joined[name] = prepare_data(section, part, complete=complete)
-        return _joined(args, joined, kind.not_inputs)
+        return _joined(args, parts, complete)
     raw = read_data(args, config, processor, require_labels, complete)
     args, splits, labels = raw.args, raw.splits, raw.labels
     train = splits["train"].rows
@@ -210,12 +204,18 @@ def prepare_data(
     )
 
 
-def _joined(args: DataArguments, parts: dict[str, PreparedData], not_inputs: tuple[str, ...]) -> PreparedData:
+def _joined(
+    args: DataArguments, sections: dict[str, tuple[DataArguments, PreTrainedConfig]], complete: bool
+) -> PreparedData:
     """The data of several parts as one.
 
     Raises:
-        ValueError: Some parts have a validation split, and others have none.
+        ValueError: A part cannot be prepared, or some parts have a validation split and others have none.
     """
+    parts: dict[str, PreparedData] = {}
+    for name, (section, config) in sections.items():
+        with errors_of_part(name):
+            parts[name] = prepare_data(section, config, complete=complete)
     held_out = [name for name, part in parts.items() if part.validation is not None]
     if held_out and len(held_out) < len(parts):
         raise ValueError(
@@ -239,7 +239,6 @@ def _joined(args: DataArguments, parts: dict[str, PreparedData], not_inputs: tup
         task=None,
         num_labels=None,
         label_names=None,
-        not_inputs=not_inputs,
         report=DataReport.joined(args.source, args.kind, {name: part.report for name, part in parts.items()}),
         parts=parts,
     )

@@ -75,12 +75,7 @@ def publish(
     if licence is not None:
         check_licence(licence)
     report = None if results is None else _read_results(Path(results))
-    check_files(folder)
-    parts = part_folders(folder)
-    for part in parts:
-        check_files(part)
-    for each in (folder, *parts):
-        check_loading(each)
+    _check_model(folder)
     card = complete_card(_filled_card(folder, licence, report), repo_id)
     selection = select_files(folder, card)
     check_secrets(selection.files)
@@ -99,6 +94,16 @@ def publish(
     words = [str(folder), repo_id, *(["--private"] * private)]
     words += [word for name, value in given.items() if value is not None for word in (name, str(value))]
     return _upload(folder, repo_id, private, revision, operations, words)
+
+
+def _check_model(folder: Path) -> None:
+    """Refuse an incomplete folder, or one that does not load both ways; or that of a part of the model."""
+    check_files(folder)
+    parts = part_folders(folder)
+    for part in parts:
+        check_files(part)
+    for each in (folder, *parts):
+        check_loading(each)
 
 
 def _filled_card(folder: Path, licence: str | None, report: JsonView | None) -> str:

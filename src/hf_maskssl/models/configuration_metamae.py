@@ -84,8 +84,7 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
             missing; for modality "tokens" and "series". "guided": those that the model's first layer attends to, as many as at
             random (SMA, Xie et al. 2024, Eqs. 3-5), for objectives that mask or corrupt tokens.
         num_masked_per_query: Tokens masked for each query of the first layer that "guided" masking draws.
-        mask_schedule, mask_schedule_start, mask_schedule_fraction: Way from random to guided masking, over training, as in
-            `SMAConfig`.
+        mask_schedule, mask_schedule_start, mask_schedule_fraction: Way from random to guided masking, as in `SMAConfig`.
         mean_span_length: Mean length of a run, in tokens.
         gap_ratio: Probability that in pre-training a channel of a series drops out for a run of tokens, as sensors do (of a
             table: a block of columns): its values there are missing, neither read nor predicted. 0 makes no gaps.
@@ -111,8 +110,7 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
         classifier_dropout: Dropout in front of a classification head.
 
     Raises:
-        ValueError: A size is missing for the modality, not positive, or does not divide as it must; or the mask ratio
-            leaves no token visible or none masked.
+        ValueError: A size is missing, or does not divide as it must; or the mask ratio leaves no token visible or none masked.
     """
 
     model_type = "metamae"

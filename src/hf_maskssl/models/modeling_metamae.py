@@ -403,7 +403,7 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
         adapted, support, support_loss = latents, None, None
         with _float32_where_half_underflows(latents):
             if config.num_adaptation_steps:
-                support = self._support_set(mask, self.mask_sampler.draw("nearby_noise", nearby_noise, tokens))
+                support = support_set(self.config, mask, self.mask_sampler.draw("nearby_noise", nearby_noise, tokens))
                 num_visible = mask.ids_keep.shape[1]
                 adapted, support_loss = self._adapt(latents, tokens, support, num_visible, decode)
             predictions = decode(adapted)
@@ -480,18 +480,6 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
         scores = self.mask_sampler.scores(tokens, noise, span_noise, query_noise, self.metamae)
         return random_masking(scores, self.config.mask_ratio, tokens.attention_mask, self.visible_tokens)
 
-    def _support_set(self, mask: TokenMask, nearby_noise: torch.Tensor) -> torch.Tensor:
-        """(B, N) bool: visible tokens and the sampled masked tokens next to one (Algorithm 1, line 7)."""
-        is_visible = ~mask.is_masked if mask.is_real is None else ~mask.is_masked & mask.is_real
-        num_patches = is_visible.shape[1] if not self.config.has_tokens else self.config.num_patches
-        near = []
-        if self.config.has_patches:
-            near.append(adjacent_to(is_visible[:, :num_patches], self.config.grid_shape))
-        if self.config.has_tokens:
-            near.append(adjacent_to(is_visible[:, num_patches:], (is_visible.shape[1] - num_patches,)))
-        is_near = near[0] if len(near) == 1 else torch.cat(near, dim=1)
-        return is_visible | (is_near & mask.is_masked & (nearby_noise < self.config.nearby_ratio))
-
     def _adapt(
         self,
         latents: torch.Tensor,
@@ -567,24 +555,8 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
         loss = loss_parts["reconstruction"]
         if self.projector is None:
             return loss
-        loss_parts["contrastive"] = self._contrastive_loss(self.projector, latents, adapted, mask)
+        loss_parts["contrastive"] = contrastive_loss(self.config, self.projector, latents, adapted, mask)
         return loss + self.config.contrastive_weight * loss_parts["contrastive"]
-
-    def _contrastive_loss(
-        self, projector: nn.Module, latents: torch.Tensor, adapted: torch.Tensor, mask: TokenMask
-    ) -> torch.Tensor:
-        """Task contrastive loss (Eqs. 3-4): each sample's two latents against all others of all processes."""
-        is_real = mask.keep_mask if self.config.decoder_num_hidden_layers else mask.is_real
-        views = [projector(masked_mean(states[:, 1:], is_real)) for states in (latents, adapted)]
-        views = [F.normalize(view, dim=-1) for view in at_least_float32(*views)]
-        others = [all_gather(view) for view in views]
-        queries, keys = torch.cat(views), torch.cat(others)
-        batch_size, total = views[0].shape[0], others[0].shape[0]
-        rank = torch.distributed.get_rank() if world_size() > 1 else 0
-        own = torch.arange(batch_size, device=keys.device) + rank * batch_size
-        logits = queries @ keys.T / self.config.contrastive_temperature
-        itself = torch.cat([own, own + total])[:, None] == torch.arange(2 * total, device=keys.device)
-        return F.cross_entropy(logits.masked_fill(itself, -torch.inf), torch.cat([own + total, own]))
 
 
 class MetaMAEHead(MetaMAEPreTrainedModel):
@@ -651,6 +623,36 @@ class MetaMAEForTokenClassification(MetaMAEHead):
         return TokenClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
+
+
+def support_set(config: MetaMAEConfig, mask: TokenMask, nearby_noise: torch.Tensor) -> torch.Tensor:
+    """(B, N) bool: visible tokens and the sampled masked tokens next to one (Algorithm 1, line 7)."""
+    is_visible = ~mask.is_masked if mask.is_real is None else ~mask.is_masked & mask.is_real
+    num_patches = is_visible.shape[1] if not config.has_tokens else config.num_patches
+    near = []
+    if config.has_patches:
+        near.append(adjacent_to(is_visible[:, :num_patches], config.grid_shape))
+    if config.has_tokens:
+        near.append(adjacent_to(is_visible[:, num_patches:], (is_visible.shape[1] - num_patches,)))
+    is_near = near[0] if len(near) == 1 else torch.cat(near, dim=1)
+    return is_visible | (is_near & mask.is_masked & (nearby_noise < config.nearby_ratio))
+
+
+def contrastive_loss(
+    config: MetaMAEConfig, projector: nn.Module, latents: torch.Tensor, adapted: torch.Tensor, mask: TokenMask
+) -> torch.Tensor:
+    """Task contrastive loss (Eqs. 3-4): each sample's two latents against all others of all processes."""
+    is_real = mask.keep_mask if config.decoder_num_hidden_layers else mask.is_real
+    views = [projector(masked_mean(states[:, 1:], is_real)) for states in (latents, adapted)]
+    views = [F.normalize(view, dim=-1) for view in at_least_float32(*views)]
+    others = [all_gather(view) for view in views]
+    queries, keys = torch.cat(views), torch.cat(others)
+    batch_size, total = views[0].shape[0], others[0].shape[0]
+    rank = torch.distributed.get_rank() if world_size() > 1 else 0
+    own = torch.arange(batch_size, device=keys.device) + rank * batch_size
+    logits = queries @ keys.T / config.contrastive_temperature
+    itself = torch.cat([own, own + total])[:, None] == torch.arange(2 * total, device=keys.device)
+    return F.cross_entropy(logits.masked_fill(itself, -torch.inf), torch.cat([own + total, own]))
 
 
 @contextlib.contextmanager

@@ -454,13 +454,11 @@ class PoSMinimaxBertForPreTraining(PoSMinimaxBertMaskedModel):
                 `MaskedTextCollator` gives them: with them the CPU need not wait for the GPU. None finds them here.
             words: (B, N) int64, with masking "guided": the number, below N, of each piece's word in its row, below 0 for pieces
                 that are never masked. Read in training alone: in evaluation the masks are those of the batch.
-            noise, query_noise: (B, N) uniform draws of masking "guided": of its schedule, and of the queries, the smallest.
-                Drawn here when absent.
+            noise, query_noise: (B, N) uniform draws of "guided": of its schedule, and of the queries; drawn here when absent.
 
         Raises:
             ValueError: The encoder refuses an input; labels, tasks and masked positions of another shape or type; a label of
-                no task; words that are missing or not those of the labels; masked positions that are not either; sentence
-                labels without `labels`, of another shape, or that the configuration does not want.
+                no task; words or masked positions that are not those of the labels; sentence labels that nothing reads.
         """
         inputs = {
             "input_ids": input_ids,

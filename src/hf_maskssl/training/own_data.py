@@ -77,9 +77,8 @@ def recipe_from_data(
         The file.
 
     Raises:
-        FileExistsError: NAME.yaml is there.
+        FileExistsError, FileNotFoundError: NAME.yaml is there; the data are not.
         ValueError: The kind cannot be guessed, or the data are none that it can read.
-        FileNotFoundError: No such data.
     """
     path = Path(f"{name}.yaml")
     if path.exists():

@@ -98,7 +98,9 @@ class Kind(ABC, Generic[Arguments]):
                 f"{needed!r}"
             )
 
-    def part_data(self, args: Arguments, config: PreTrainedConfig) -> dict[str, tuple[DataArguments, PreTrainedConfig]]:
+    def part_data(
+        self, args: Arguments, config: PreTrainedConfig
+    ) -> dict[str, tuple[DataArguments, PreTrainedConfig]]:
         """Name -> data section and configuration of each part, of a kind whose rows join those of others; else nothing.
 
         `prepare_data` prepares every part by the part's own kind, and calls none of the methods that follow.

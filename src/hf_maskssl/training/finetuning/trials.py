@@ -91,9 +91,7 @@ class Trials:
         self.energy = EnergyMeter(setup.state.is_main_process)
 
     def train(self, run: Run, keep: bool = False) -> JsonObject:
-        """Train one seed with one learning rate; its record is stored before this returns, and its model where needed or
-        asked for (`keep`).
-        """
+        """Train one seed with one learning rate; its record is stored, and its model where needed or asked for (`keep`)."""
         started, energy = time.perf_counter(), self.energy.kilowatt_hours()
         rows = self.setup.training_rows(run.seed)
         unit = self.setup.label_unit(rows)
