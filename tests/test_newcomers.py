@@ -210,13 +210,13 @@ def test_commands(mistake: str, script: Script) -> None:
 
 
 def test_a_model_of_another_kind(script: Script) -> None:
-    """SMA's masks of a MetaMAE, MultiMAE's predictions of one, a head of a BERT that transformers saved."""
+    """Learned masks of a BERT that transformers saved, MultiMAE's predictions of a MetaMAE, a head of that BERT."""
     from transformers import AutoConfig, AutoModel, AutoModelForPreTraining
 
     AutoModelForPreTraining.from_config(AutoConfig.for_model(**MODEL)).save_pretrained("metamae")
     bert = AutoConfig.for_model("bert", **tiny_models.ENCODER, vocab_size=30, max_position_embeddings=12)
     AutoModel.from_config(bert).save_pretrained("bert")
-    assert "CHECKPOINT" in script("draw_masks", "metamae", "--recipe", "recipe.yaml")
+    assert "CHECKPOINT" in script("draw_masks", "bert", "--recipe", "recipe.yaml")
     assert "CHECKPOINT" in script("multimae_predict", "metamae")
     said = script("run_finetune", "recipe.yaml", "--finetuning.checkpoint", "bert")
     assert "model.model_type is 'metamae', but finetuning.checkpoint bert is of 'bert'" in said

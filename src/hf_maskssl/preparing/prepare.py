@@ -114,7 +114,7 @@ def _usable(record: PaperData, raw: RawFolder, folder: Path) -> list[Use]:
     usable = []
     for use in record.uses:
         label = {**read_yaml(use.recipe)["data"], **use.data}.get("label_column")
-        is_map = record.form == "folder" and label in record.labels
+        is_map = record.form == "folder" and label in record.labels and label in record.columns
         lacking = [split for split in record.rows if is_map and not (folder / split / str(label)).is_dir()]
         if lacking:
             raw.remarks.append(f"{use.file} is not written: {' and '.join(lacking)} have no maps {label}, its labels")
