@@ -6,7 +6,7 @@ A results file holds anything its script wants to keep, and what to show of it:
 
 In a Markdown file, `<!-- table:metamae_probe -->` ... `<!-- /table:metamae_probe -->`, each on a line of its own,
 enclose the table of benchmarks/results/metamae_probe.json. A file with several tables keeps them as {"tables":
-{"digits": {...}}} and they are called `<!-- table:metamae_probe/digits -->`. To rewrite README.md, docs/*.md and
+{"digits": {...}}} and they are called `<!-- table:metamae_probe/digits -->`. To rewrite README.md, docs/**/*.md and
 model_cards/*.md:
 
     python benchmarks/markdown_tables.py [--check]
@@ -105,12 +105,15 @@ def update_tables(files: Iterable[str | Path], results_dir: str | Path, check: b
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: rewrite, or with --check compare, the tables of README.md and the cards. 1 when they differ."""
     parser = argparse.ArgumentParser(description="Write the tables of Markdown files from benchmarks/results/*.json.")
-    parser.add_argument("files", nargs="*", type=Path, help="default: README.md, docs/*.md, model_cards/*.md")
+    parser.add_argument("files", nargs="*", type=Path, help="default: README.md, docs/**/*.md, model_cards/*.md")
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"), help="folder of the JSON files")
     parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 when a table is out of date")
     options = parser.parse_args(arguments)
     folders = (Path("docs"), Path("model_cards"))
-    files = options.files or [Path("README.md"), *(path for folder in folders for path in sorted(folder.glob("*.md")))]
+    files = options.files or [
+        Path("README.md"),
+        *(path for folder in folders for path in sorted(folder.rglob("*.md"))),
+    ]
     changed = update_tables(files, options.results, options.check)
     for path in changed:
         print(f"{path} {'is out of date' if options.check else 'was rewritten'}")
