@@ -1,7 +1,9 @@
 """What the benchmarks share: where results lie, what the machine is called, means over seeds."""
 
+import argparse
 import dataclasses
 import json
+import os
 import platform
 import re
 import shutil
@@ -9,10 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
+from matplotlib.figure import Figure
 
 from hf_maskssl.evaluation.statistics import Interval, interval_of
 from hf_maskssl.files import write_json
+from hf_maskssl.pictures.figures import grouped_bars
 from hf_maskssl.training import Pretrainer, PretrainingRecipe
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,6 +25,34 @@ RESULTS = ROOT / "benchmarks" / "results"
 RECIPES = ROOT / "examples" / "recipes"
 # Fields of training that say where a run writes and what it shows, not what the encoder becomes.
 IMMATERIAL = ("output_dir", "picture_steps", "quiet", "json_log")
+
+
+def seeded_parser(description: str | None, seeds: Sequence[int] = (0, 1, 2)) -> argparse.ArgumentParser:
+    """The options of a benchmark that has a result file for each run: `--seeds` and `--tables_only`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(seeds))
+    parser.add_argument(
+        "--tables_only", action="store_true", help="make the table and the plot of the runs that have ended"
+    )
+    return parser
+
+
+def begin(runs: Path) -> None:
+    """Make the folder of the result files, silence bars, and name the place of the small real sets where nobody has."""
+    datasets.disable_progress_bars()
+    os.environ.setdefault("HF_MASKSSL_SHARED", str(ROOT.parent / "shared"))
+    runs.mkdir(parents=True, exist_ok=True)
+
+
+def draw_bars(path: Path, panels: Mapping[str, tuple[list[str], Mapping[str, Sequence[Interval | None]]]]) -> None:
+    """Panels side by side, by title their groups and the bars of each variant, with one legend."""
+    figure = Figure(figsize=(4.5 * len(panels), 3.5), layout="constrained")
+    for axes, (title, (labels, bars)) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        grouped_bars(axes, labels, bars)
+        axes.set_title(title)
+    handles, names = axes.get_legend_handles_labels()
+    figure.legend(handles, names, ncols=len(names), loc="outside lower center", frameon=False)
+    figure.savefig(path, dpi=120)
 
 
 def read_runs(folder: Path) -> list[dict[str, Any]]:

@@ -7,23 +7,18 @@ same seed, steps and rows. Their inputs differ, so the projections of the input 
 the layers of the encoder and the decoder. Runs with a result in benchmarks/results/continue are passed over.
 """
 
-import argparse
 import dataclasses
-import os
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-import datasets
 import torch
-from common import RECIPES, RESULTS, ROOT, interval, read_runs
-from matplotlib.figure import Figure
+from common import RECIPES, RESULTS, begin, draw_bars, interval, read_runs, seeded_parser
 
 from hf_maskssl.evaluation.features import extract_features
 from hf_maskssl.evaluation.probe import linear_probe
 from hf_maskssl.files import write_json
-from hf_maskssl.pictures.figures import grouped_bars
 from hf_maskssl.training import Pretrainer, RunState, load_pretraining_recipe
 
 RUNS = RESULTS / "continue"
@@ -145,26 +140,17 @@ def write_tables() -> None:
             "runs": [{name: run[name] for name in shown} for run in runs],
         },
     )
-    figure = Figure(figsize=(8, 3.5), layout="constrained")
-    for axes, name in zip(figure.subplots(1, 2), ("linear", "loss"), strict=True):
+    panels = {}
+    for name, title in (("linear", "linear probe, test accuracy (%)"), ("loss", MEASURES["loss"])):
         rows = tables[name]["rows"]
         labels = [f"{row[0].replace(' -> ', ' ->' + chr(10))}\n{row[1]} steps, {row[2]} seeds" for row in rows]
-        grouped_bars(axes, labels, {title: [row[3 + n] for row in rows] for n, title in enumerate(VARIANTS.values())})
-        axes.set_title("linear probe, test accuracy (%)" if name == "linear" else MEASURES[name])
-    figure.legend(*axes.get_legend_handles_labels(), ncols=2, loc="outside lower center", frameon=False)
-    figure.savefig(RESULTS / "continue.png", dpi=120)
+        panels[title] = (labels, {one: [row[3 + n] for row in rows] for n, one in enumerate(VARIANTS.values())})
+    draw_bars(RESULTS / "continue.png", panels)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument(
-        "--tables_only", action="store_true", help="make the table and the plot of the runs that have ended"
-    )
-    options = parser.parse_args()
-    datasets.disable_progress_bars()
-    os.environ.setdefault("HF_MASKSSL_SHARED", str(ROOT.parent / "shared"))
-    RUNS.mkdir(parents=True, exist_ok=True)
+    options = seeded_parser(__doc__).parse_args()
+    begin(RUNS)
     if not options.tables_only:
         with tempfile.TemporaryDirectory() as folder:
             for first, _ in PAIRS:

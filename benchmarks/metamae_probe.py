@@ -6,19 +6,16 @@ Each run's result is written to benchmarks/results/metamae_probe/DATASET-VARIANT
 are passed over: the table can be made in pieces, by several processes. The small real sets are found through HF_MASKSSL_SHARED.
 """
 
-import argparse
 import dataclasses
-import os
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import torch
-from common import RECIPES, RESULTS, ROOT, interval, read_runs
+from common import RECIPES, RESULTS, begin, interval, read_runs, seeded_parser
 from matplotlib.figure import Figure
 from transformers import AutoModelForPreTraining
 
@@ -192,19 +189,13 @@ def pending(names: list[str], variants: list[str], seeds: list[int]) -> Iterator
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = seeded_parser(__doc__)
     parser.add_argument("--datasets", nargs="+", choices=list(STEPS), default=list(STEPS))
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of one run")
-    parser.add_argument(
-        "--tables_only", action="store_true", help="make the table and the plot of the runs that have ended"
-    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    datasets.disable_progress_bars()
-    os.environ.setdefault("HF_MASKSSL_SHARED", str(ROOT.parent / "shared"))
-    RUNS.mkdir(parents=True, exist_ok=True)
+    begin(RUNS)
     if not options.tables_only:
         for dataset, variant, seed, path in pending(options.datasets, options.variants, options.seeds):
             result = run(dataset, variant, seed)

@@ -10,7 +10,6 @@ error of filling holes in the test rows, whose values are known: by the model of
 IterativeImputer. The table "mixed" is generated (`mixed_table`). Runs with a result in benchmarks/results/missing are left out.
 """
 
-import argparse
 import dataclasses
 import os
 import tempfile
@@ -20,11 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pandas as pd
 import torch
-from common import RECIPES, RESULTS, ROOT, interval, read_runs
+from common import RECIPES, RESULTS, begin, interval, read_runs, seeded_parser
 from matplotlib.figure import Figure
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401  (makes IterativeImputer known)
@@ -327,17 +325,13 @@ def draw(accuracy: list[list[Any]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = seeded_parser(__doc__, range(5))
     parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
     parser.add_argument("--shares", nargs="+", type=int, choices=SHARES, default=SHARES)
     parser.add_argument("--patterns", nargs="+", choices=PATTERNS, default=PATTERNS)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--tables_only", action="store_true", help="make the tables of the runs that have ended")
     options = parser.parse_args()
-    datasets.disable_progress_bars()
-    os.environ.setdefault("HF_MASKSSL_SHARED", str(ROOT.parent / "shared"))
-    RUNS.mkdir(parents=True, exist_ok=True)
+    begin(RUNS)
     if not options.tables_only:
         for pattern, seed in [(one, seed) for one in options.patterns for seed in options.seeds]:
             for name in options.sets:

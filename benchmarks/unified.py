@@ -7,18 +7,14 @@ the three losses up or balance them by minimax. Frozen features are probed data 
 benchmarks/results/unified are passed over.
 """
 
-import argparse
 import dataclasses
-import os
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-import datasets
 import torch
-from common import RECIPES, RESULTS, ROOT, interval, read_runs
-from matplotlib.figure import Figure
+from common import RECIPES, RESULTS, begin, draw_bars, interval, read_runs, seeded_parser
 
 from hf_maskssl.data.arguments import DataArguments
 from hf_maskssl.data.preparation import PreparedData
@@ -27,7 +23,6 @@ from hf_maskssl.evaluation.features import extract_features
 from hf_maskssl.evaluation.probe import linear_probe
 from hf_maskssl.files import write_json
 from hf_maskssl.models.pretraining import pretraining_hooks
-from hf_maskssl.pictures.figures import grouped_bars
 from hf_maskssl.recipes import build_recipe, read_yaml
 from hf_maskssl.training import Pretrainer, PretrainingArguments, PretrainingRecipe
 
@@ -161,26 +156,18 @@ def write_tables() -> None:
             "runs": runs,
         },
     )
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
-    for axes, name in zip(figure.subplots(1, 2), MEASURES, strict=True):
+    panels = {}
+    for name, title in MEASURES.items():
         rows = tables[name]["rows"]
         labels = [f"{row[0].replace(' (', chr(10) + '(')}\n{row[1]} seeds" for row in rows]
-        grouped_bars(axes, labels, {title: [row[2 + n] for row in rows] for n, title in enumerate(ARMS.values())})
-        axes.set_title(f"{MEASURES[name]}, test accuracy (%)")
-    figure.legend(*axes.get_legend_handles_labels(), ncols=4, loc="outside lower center", frameon=False)
-    figure.savefig(RESULTS / "unified.png", dpi=120)
+        bars = {arm: [row[2 + number] for row in rows] for number, arm in enumerate(ARMS.values())}
+        panels[f"{title}, test accuracy (%)"] = (labels, bars)
+    draw_bars(RESULTS / "unified.png", panels)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument(
-        "--tables_only", action="store_true", help="make the table and the plot of the runs that have ended"
-    )
-    options = parser.parse_args()
-    datasets.disable_progress_bars()
-    os.environ.setdefault("HF_MASKSSL_SHARED", str(ROOT.parent / "shared"))
-    RUNS.mkdir(parents=True, exist_ok=True)
+    options = seeded_parser(__doc__).parse_args()
+    begin(RUNS)
     for seed in [] if options.tables_only else options.seeds:
         for name in SETS:
             measure("untrained", [name], seed)

@@ -16,6 +16,7 @@ from datasets import ClassLabel, Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModel
+from window_cases import IMPOSSIBLE_WINDOWS
 
 import tiny_models
 from hf_maskssl.data import PreparedData, build_config, data_arguments, prepare_data
@@ -482,10 +483,7 @@ def test_bad_loggers_are_refused(change: dict[str, Any], fields: dict[str, Any],
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"stride": 4}, "data.stride is 4 without data.window"),
-        ({"window": 4, "stride": 5}, "data.stride 5 is more than data.window 4"),
-        ({"window": 0}, "data.window"),
-        ({"window": 4, "streaming": True}, "data.window: a stream cannot be read by windows"),
+        *IMPOSSIBLE_WINDOWS,
         ({"group_column": "g", "streaming": True}, "data.streaming: a logger's table"),
         ({"group_column": "g", "resample": "mean"}, "data.resample is 'mean' without data.time_column"),
         ({"sampling_period": 1.0}, "data.sampling_period is 1.0 without data.time_column"),

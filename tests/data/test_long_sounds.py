@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.io import wavfile
 from scipy.signal import resample_poly
+from window_cases import IMPOSSIBLE_WINDOWS
 
 from hf_maskssl.data import PreparedData, data_arguments, prepare_data
 from hf_maskssl.data.tables.preparing import plain_rows
@@ -237,10 +238,7 @@ def test_what_is_cut_without_windows_is_counted(tmp_path: Path, caplog: pytest.L
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"stride": 4}, "data.stride is 4 without data.window"),
-        ({"window": 4, "stride": 5}, "data.stride 5 is more than data.window 4"),
-        ({"window": 0}, "data.window"),
-        ({"window": 4, "streaming": True}, "data.window: a stream cannot be read by windows"),
+        *IMPOSSIBLE_WINDOWS,
         ({"window": 9}, r"data.window 9 is more than model.image_size\[1\] 8, the frames that the model reads"),
     ],
 )
