@@ -211,3 +211,10 @@ def test_the_whole_is_no_encoder_of_one_kind(tmp_path: Path, data: dict[str, Any
     AutoModel.from_config(build_config(UNIFIED_MODEL)).save_pretrained(tmp_path / "whole")
     with pytest.raises(ValueError, match="the parts digits, table: give the folder of one of them, .*whole/digits"):
         hf_maskssl.embed(str(tmp_path / "whole"), [[0.0]])
+
+
+def test_a_batch_is_no_larger_than_the_smallest_part(tmp_path: Path, data: dict[str, Any]) -> None:
+    with pytest.raises(
+        ValueError, match="data.parts.table: the training split has 41 rows, fewer than one batch of .*=42"
+    ):
+        train(make_recipe(tmp_path, UNIFIED_MODEL, data, batch_size=42))

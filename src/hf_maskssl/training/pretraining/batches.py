@@ -17,6 +17,7 @@ from ...data.collators import BatchCollator
 from ...data.preparation import PreparedData
 from ...data.tables.draws import tell_epoch
 from ...data.tables.rows import Row
+from ...data.unified.arguments import errors_of_part
 from .arguments import PretrainingArguments
 from .resident import ResidentLoader, resident_rows
 from .signals import PatientWorkers
@@ -116,6 +117,9 @@ def training_loader(prepared: PreparedData, args: PretrainingArguments, accelera
     processes = accelerator.num_processes
     if not isinstance(dataset, IterableDataset):
         _refuse_too_few(len(dataset), args, processes)
+        for name, part in prepared.parts.items():  # or a row would stand in a batch more than once
+            with errors_of_part(name):
+                _refuse_too_few(len(part.train), args, processes)
     resident = None
     if args.data_on_device:
         resident = resident_rows(prepared, accelerator.device, trims=not args.cuda_graphs)
