@@ -1,6 +1,6 @@
 """Missing values as masks against means in their place, in the same model, and holes filled in; paired by seed.
 
-    python benchmarks/missing.py [--sets NAME ...] [--shares 0 30 ...] [--seeds 0 1 2 3 4] [--steps 600] [--ceiling] [--tables_only]
+    python benchmarks/missing.py [--sets NAME ...] [--shares 30 ...] [--seeds 0 1 2 3 4] [--steps 600] [--ceiling] [--tables_only]
 
 Of each set a share of the values is removed, one by one ("single") or in runs of neighbouring columns or time steps ("blocks"),
 in the rows of pre-training, of the probe's training and of the test alike. The same model is then pre-trained and probed on
