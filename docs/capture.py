@@ -2,7 +2,7 @@
 
     python docs/capture.py [WALK ...] [--minutes 2] [--output FOLDER]
 
-A walk begins in an empty folder with data that this script makes. Three commands lead from these to an encoder, its features and
+A walk begins in an empty folder with data that this script makes. A few commands lead from these to an encoder, its features and
 something to look at.
 """
 
@@ -34,7 +34,7 @@ ERASE = "\x1b[K"
 
 @dataclass(frozen=True)
 class Walk:
-    """Three commands from data to something to look at.
+    """A few commands from data to something to look at.
 
     Attributes:
         name: Name of the transcript.
@@ -89,6 +89,73 @@ def write_topics() -> None:
             file.writelines(f"{line}\n" for line in lines if len(line) >= 40)
 
 
+def write_customers() -> None:
+    """customers.csv: 800 rows of numbers, words and yes or no, of which one cell in seven is empty; `left` is the label."""
+    import numpy as np
+    import pandas as pd
+
+    random = np.random.default_rng(0)
+    age, income, visits = random.normal(45, 12, 800), random.lognormal(10, 0.5, 800), random.poisson(6, 800)
+    table = pd.DataFrame(
+        {
+            "age": age.round(),
+            "income": income.round(2),
+            "visits": visits,
+            "plan": np.where(income > 30_000, "gold", np.where(visits > 6, "silver", "basic")),
+            "city": random.choice(["Bern", "Lyon", "Turin", "Graz"], 800),
+            "newsletter": random.random(800) < 0.2 + 0.05 * visits,
+        }
+    )
+    left = np.where(age + 4 * (6 - visits) + random.normal(0, 8, 800) > 45, "yes", "no")
+    table.mask(random.random(table.shape) < 1 / 7).assign(left=left).to_csv("customers.csv", index=False)
+
+
+def write_gestures() -> None:
+    """gestures.csv: 300 recordings of 24 to 60 steps, two channels as lists in a cell, some values null; label `gesture`."""
+    import json
+
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    with open("gestures.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["series", "gesture"])
+        for row in range(300):
+            steps, kind = random.integers(24, 61), row % 3
+            turn = np.cumsum(random.normal((0.15, 0.3, 0.45)[kind], 0.05, steps))
+            waves = np.stack([np.sin(turn), np.cos(2 * turn)]) + random.normal(0, 0.2, (2, steps))
+            is_lost = random.random((2, steps)) < 0.1
+            cells = [
+                [None if lost else round(value, 3) for value, lost in zip(*channel, strict=True)]
+                for channel in zip(waves, is_lost, strict=True)
+            ]
+            writer.writerow([json.dumps(cells), ("slow", "middle", "fast")[kind]])
+
+
+def write_machines() -> None:
+    """machines.csv: what four loggers wrote, a row each ten seconds, with gaps; `state` is the label."""
+    import numpy as np
+    import pandas as pd
+
+    random, parts = np.random.default_rng(0), []
+    for machine in range(4):
+        steps = np.arange(1500)
+        busy = (steps // 125 + machine) % 2
+        heat = np.convolve(busy, np.ones(20) / 20, mode="same") * 30 + 20
+        parts.append(
+            pd.DataFrame(
+                {
+                    "machine": f"press {machine}",
+                    "time": pd.Timestamp("2024-03-01") + pd.to_timedelta(10 * steps, unit="s"),
+                    "current": (busy * (1 + np.sin(steps / 3)) + random.normal(0, 0.2, 1500)).round(3),
+                    "heat": (heat + random.normal(0, 1, 1500)).round(2),
+                    "state": np.where(busy == 1, "busy", "idle"),
+                }
+            )[random.random(1500) > 0.05]
+        )
+    pd.concat(parts).to_csv("machines.csv", index=False)
+
+
 WALKS = (
     Walk(
         "tabular",
@@ -119,6 +186,24 @@ WALKS = (
             "hf-maskssl export outputs/topics --output topics-onnx",
         ),
         ("topics.yaml", "features.parquet", "topics-onnx"),
+    ),
+    *(
+        Walk(
+            name,
+            make_data,
+            (
+                f"hf-maskssl pretrain {file}.csv --label_column {label} --minutes {{minutes}}",
+                f"hf-maskssl probe outputs/{file} {file}.yaml",
+                f"hf-maskssl impute outputs/{file} {file}.csv --output filled.csv",
+                f"hf-maskssl embed outputs/{file} {file}.csv --output features.parquet",
+            ),
+            (f"{file}.yaml", "filled.csv", "features.parquet"),
+        )
+        for name, make_data, file, label in (
+            ("holes", write_customers, "customers", "left"),
+            ("ragged", write_gestures, "gestures", "gesture"),
+            ("logger", write_machines, "machines", "state"),
+        )
     ),
 )
 

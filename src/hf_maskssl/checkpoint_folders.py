@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # naming a folder takes no model
     from transformers import PreTrainedConfig, PreTrainedModel
 
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
+RECIPE_FILE = "recipe.yaml"  # of a run, in its output_dir
 
 
 def checkpoint_folder(model: str, field: str = "MODEL") -> Path:

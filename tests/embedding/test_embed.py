@@ -1,6 +1,7 @@
 """Features of files and folders: those of the encoder called by hand, however they are read, cut and written."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import datasets
 import fsspec
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -128,6 +130,22 @@ def test_a_recipe_gives_its_splits_and_labels(made: Get, tmp_path: Path) -> None
         overrides=["--max_test_samples", "2"],
     )
     assert pq.read_table(tmp_path / "test.parquet").num_rows == 2
+
+
+def test_the_label_of_the_models_own_recipe_comes_along(made: Get, tmp_path: Path) -> None:
+    """It need not be called as labels usually are; and every column's empty cells are counted, of numbers too."""
+    it = made("tabular")
+    model = shutil.copytree(it.model, tmp_path / "model")
+    (model / "recipe.yaml").write_text("data: {source: csv, kind: tabular, label_column: left}\n")
+    rows = pd.read_csv(it.data).rename(columns={"label": "left"})
+    rows.loc[2, "a"] = None
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    report = embed_to(
+        EmbedArguments(str(model), str(tmp_path / "f.parquet"), data=str(tmp_path / "rows.csv"), device="cpu")
+    )
+    assert report is not None and report.carried == ["left"]
+    assert pq.read_table(tmp_path / "f.parquet")["left"].to_pylist() == rows["left"].tolist()
+    assert report.data.splits["train"].missing["a"] == 1
 
 
 def test_labels_and_paths_of_pictures_come_along(made: Get, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A recipe from data alone: the kind by the columns, the sizes by rows and time; what cannot be guessed is said."""
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from hf_maskssl.data.kinds.guesses import Guess
 from hf_maskssl.data.looking import first_look, source_values, split_values
 from hf_maskssl.scripts import UserError
 from hf_maskssl.training import load_pretraining_recipe
-from hf_maskssl.training.own_data import SIZES, guessed, recipe_from_data, sections
+from hf_maskssl.training.own_data import SIZES, guessed, recipe_from_data, rows_to_train_on, sections
 
 pytestmark = pytest.mark.usefixtures("private_cache", "blank_pictures")
 RANDOM = np.random.default_rng(0)
@@ -104,7 +105,7 @@ def test_every_kind_and_size_is_a_model(kind: str, size: Any, tmp_path: Path) ->
         "spectrogram": columns(path=[str(tmp_path / "a.wav")]),
         "tokens": columns(text=["a text"]),
     }[kind]
-    recipe = sections(guess_of(data), size, "name", 3, 100)
+    recipe = sections(guess_of(data), size, "name", np.ones(3), 100)
     assert build_config(recipe["model"]).hidden_size == size.width
     assert recipe["training"]["batch_size"] <= 3
 
@@ -197,7 +198,7 @@ def test_the_splits_of_a_folder_are_named(tmp_path: Path) -> None:
     values = source_values(str(folder))
     assert (values["validation_split"], values["test_split"]) == ("validation", "test")
     guess = guessed(first_look(values), values, None, None)
-    data = sections(guess, SIZES[0][1], "name", 30, 20)["data"]
+    data = sections(guess, SIZES[0][1], "name", np.ones(30), 20)["data"]
     assert data["test_split"] == "test" and "validation_fraction" not in data
 
 
@@ -223,7 +224,8 @@ def test_a_table_with_times_is_a_loggers() -> None:
     lengths = [40, 50, 60] * 10
     guess = guess_of(logged(lengths, label=[step % 2 for length in lengths for step in range(length)]))
     assert guess.data["kind"] == "series" and guess.data["input_column"] == ["x", "z"] and "window" not in guess.data
-    assert (guess.data["group_column"], guess.data["time_column"], guess.rows) == ("run", "time", 30)
+    assert (guess.data["group_column"], guess.data["time_column"]) == ("run", "time")
+    assert guess.rows_of_each is not None and guess.rows_of_each.tolist() == [1] * 30
     assert (guess.data["label_column"], guess.data["window_label"]) == ("label", "majority")
     assert (guess.model["num_channels"], guess.model["series_length"], guess.model["patch_size"]) == (2, 60, 2)
     said = "\n".join(guess.remarks)
@@ -244,9 +246,21 @@ def test_a_logger_of_two_rates_is_brought_to_the_slower_one() -> None:
 def test_long_and_few_series_are_read_by_windows() -> None:
     guess = guess_of(logged([3000, 40]))
     assert (guess.data["window"], guess.model["series_length"], guess.model["patch_size"]) == (32, 32, 1)
-    assert guess.rows == 94 + 2 and "read by 96 windows of 32" in "\n".join(guess.remarks)
+    assert guess.rows_of_each is not None and guess.rows_of_each.tolist() == [94, 2]
+    assert "read by 96 windows of 32" in "\n".join(guess.remarks)
     alone = guess_of(logged([3000]).remove_columns("run"))
     assert "group_column" not in alone.data and alone.data["window"] == 32
+
+
+@pytest.mark.parametrize(
+    ("rows_of_each", "fraction", "left"),
+    [([1] * 50, 0.1, 45), ([24, 24, 24, 24], 0.1, 72), ([20], 0.1, 18), ([24, 24], 0.0, 48)],
+)
+def test_a_batch_fits_into_what_a_validation_split_leaves(rows_of_each: list[int], fraction: float, left: int) -> None:
+    assert rows_to_train_on(np.array(rows_of_each), fraction) == left
+    guess = dataclasses.replace(guess_of(logged([3000, 40])), data={"source": "csv"})
+    if fraction:
+        assert sections(guess, SIZES[0][1], "name", np.array(rows_of_each), 10)["training"]["batch_size"] == left
 
 
 @pytest.mark.parametrize(
@@ -262,7 +276,8 @@ def test_other_tables_with_times_are_tables(change: dict[str, Any]) -> None:
 
 def test_lists_of_unequal_length_and_wide_tables() -> None:
     guess = guess_of(columns(s=[numbers(length) for length in (30, 64, 41)] * 10))
-    assert (guess.model["series_length"], guess.model["patch_size"], guess.rows) == (64, 2, 30)
+    assert (guess.model["series_length"], guess.model["patch_size"]) == (64, 2)
+    assert guess.rows_of_each is not None and guess.rows_of_each.tolist() == [1] * 30
     wide = columns(**{f"t{step}": numbers(5) for step in range(12)}, other=numbers(5))
     assert guess_of(wide).data["kind"] == "tabular"
     guess = guess_of(wide, "series")

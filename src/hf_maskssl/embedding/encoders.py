@@ -10,13 +10,14 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from ..checkpoint_folders import checkpoint_folder
+from ..checkpoint_folders import RECIPE_FILE, checkpoint_folder
 from ..data.kinds import KINDS
 from ..data.processors import Processor, load_processor
 from ..evaluation import features
 from ..evaluation.features import Precision, TokenEncoder, real_tokens
 from ..methods import optional_fields
 from ..models.layers import masked_mean
+from ..recipes import read_yaml
 
 Pooling = Literal["auto", "pooler", "mean"]
 HASHED_BYTES = 2**20  # read at once
@@ -45,6 +46,16 @@ class Encoder:
         """The model's configuration."""
         config: PreTrainedConfig = self.model.config
         return config
+
+    @property
+    def label_column(self) -> str | None:
+        """The column of labels that the recipe beside the checkpoint names for probes; None without."""
+        recipe = None if self.folder is None else self.folder / RECIPE_FILE
+        if recipe is None or not recipe.is_file():
+            return None
+        section = read_yaml(recipe).get("data")
+        label = section.get("label_column") if isinstance(section, dict) else None
+        return label if isinstance(label, str) else None
 
     def pooled(self, pooling: Pooling) -> nn.Module:
         """The model, whose `pooler_output` is what `pooling` says.

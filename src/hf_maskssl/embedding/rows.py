@@ -146,7 +146,7 @@ class RowSource:
         whole = read_splits(args, self.report)
         taken = find_kind(args.kind).limited(whole, args)
         taken = {name: taken[name] for name in _chosen(list(taken), splits)}
-        self.carried = _carried_columns(args, next(iter(taken.values())), keep)
+        self.carried = _carried_columns(args, next(iter(taken.values())), keep, encoder)
         self.is_stream = isinstance(next(iter(taken.values())), IterableDataset)
         self.splits = {name: self._usable(name, rows) for name, rows in taken.items()}
         for name, split in self.splits.items():
@@ -154,6 +154,7 @@ class RowSource:
                 self.report.leave_out(name, len(whole[name]) - len(taken[name]), f"data.max_{name}_samples")
                 self.report.leave_out(name, len(taken[name]) - len(split.rows), split.reason)
             describe_split(self.report, name, split.rows, self.args, None)
+        self.kind.describe_rows(self.splits, self.args, encoder.processor, self.report)
         train = next(iter(self.splits.values())).rows
         self.fitted = Fitted(
             self.kind.fitted_processor(encoder.processor, self.args, encoder.config, train), None, train
@@ -283,13 +284,13 @@ def _chosen(names: list[str], splits: Sequence[str] | None) -> list[str]:
     return names if splits is None else [name for name in names if name in splits]
 
 
-def _carried_columns(args: DataArguments, rows: AnyDataset, keep: Sequence[str]) -> list[str]:
+def _carried_columns(args: DataArguments, rows: AnyDataset, keep: Sequence[str], encoder: Encoder) -> list[str]:
     """Names of the columns that go along."""
     for name in keep:
         if name in OWN_COLUMNS:
             raise ValueError(f"--keep: {name!r} is a column of every table of features: rename that of the data")
     _require_kept(rows, keep, "train")
-    labels = carried_labels(args, rows) if args.task not in DENSE_TASKS else []
+    labels = carried_labels(args, rows, encoder) if args.task not in DENSE_TASKS else []
     labels = [name for name in labels if name not in OWN_COLUMNS and name in column_names(rows)]
     return list(dict.fromkeys([*keep, *labels]))
 

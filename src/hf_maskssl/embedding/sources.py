@@ -6,7 +6,7 @@ from ..data.kept_statistics import categories_of
 from ..data.kinds import find_kind
 from ..data.looking import first_look, usual_label
 from ..data.tables.csv_words import MISSING_WORDS
-from ..data.tables.sources import AnyDataset
+from ..data.tables.sources import AnyDataset, column_names
 from ..files import JsonObject, JsonView
 from ..recipes import build_section
 from .encoders import Encoder
@@ -47,9 +47,14 @@ def section_of(values: JsonView) -> DataArguments:
     return section
 
 
-def carried_labels(args: DataArguments, rows: AnyDataset) -> list[str]:
-    """The columns whose values come along as labels: the recipe's, or one that is named as labels are and is no input."""
+def carried_labels(args: DataArguments, rows: AnyDataset, encoder: Encoder) -> list[str]:
+    """The columns whose values come along as labels.
+
+    The recipe's; else the one that the encoder's probes were told of, where the data have it; else one that is named as labels
+    are. None of them is an input.
+    """
     if args.label_column is not None:
         return args.target_columns()
-    label = usual_label(rows)
-    return [] if label is None or label in args.columns_read() else [label]
+    names = [encoder.label_column, usual_label(rows)]
+    there = [name for name in names if name in column_names(rows) and name not in args.columns_read()]
+    return [name for name in there[:1] if name is not None]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
+import numpy as np
 import yaml
 from datasets import Dataset
 from transformers import CONFIG_MAPPING
@@ -21,6 +22,7 @@ from ..data.tables.csv_numbers import cells_beside_numbers
 from ..data.tables.csv_shape import POINT
 from ..data.tables.csv_words import MISSING_WORDS
 from ..data.tables.sources import AnyDataset, column_names
+from ..data.tables.splits import cut_rows
 from ..data.tables.table_columns import count_categories
 from ..files import JsonObject, JsonView
 from ..recipes import nearest, overridden
@@ -30,6 +32,7 @@ from .needs import describe
 # Fields of the data section by which the columns of a CSV file become what they are.
 WRITTEN_FIELDS = ("delimiter", "decimal", "thousands", "missing_words")
 MOST_CLASSES = 100
+VALIDATION_FRACTION = 0.1
 LABELS_LOOKED_AT = 2000
 
 
@@ -89,12 +92,15 @@ def recipe_from_data(
         values = _as_written(source_values(data, kind), overrides)
         rows = first_look(values)
         guess = guessed(rows, values, kind, label_column)
-    count = guess.rows or (rows.num_rows if isinstance(rows, Dataset) else None)
+    each = guess.rows_of_each
+    if each is None and isinstance(rows, Dataset):
+        each = np.ones(rows.num_rows, dtype=np.int64)
+    count = None if each is None else int(each.sum())
     say("\n".join(guess.remarks))
     fitting = next(size for most, size in SIZES if most is None or (count is not None and count <= most))
 
     def write(size: Size, steps: int) -> None:
-        _write(path, data, sections(guess, size, name, count, steps))
+        _write(path, data, sections(guess, size, name, each, steps))
 
     most = None if count is None else max(FEWEST_STEPS, MOST_PASSES * count // guess.batch_size)
     try:
@@ -253,19 +259,31 @@ def _add_label(guess: Guess, rows: AnyDataset, label: str | None, is_named: bool
 # ---- the recipe -------------------------------------------------------------------------------------------------------
 
 
-def sections(guess: Guess, size: Size, name: str, rows: int | None, steps: int) -> JsonObject:
-    """The sections of a recipe, with the settings that the package's small recipes have."""
+def sections(guess: Guess, size: Size, name: str, rows_of_each: np.ndarray | None, steps: int) -> JsonObject:
+    """The sections of a recipe, with the settings that the package's small recipes have.
+
+    Args:
+        guess: Kind of the data, and what it reads of them.
+        size: Size of the model.
+        name: Name of the recipe.
+        rows_of_each: How many training rows (rows,) int64 each row of the data is; None of a stream.
+        steps: Number of steps.
+    """
     model: JsonObject = {**guess.model, "hidden_size": size.width, "num_hidden_layers": size.layers}
     model |= {"num_attention_heads": size.heads, "intermediate_size": 2 * size.width}
     if "decoder_hidden_size" in CONFIG_MAPPING[model["model_type"]].__dataclass_fields__:
         model |= {"decoder_hidden_size": size.width, "decoder_num_hidden_layers": 2}
         model |= {"decoder_num_attention_heads": size.heads, "decoder_intermediate_size": 2 * size.width}
-    data = {**guess.data, **({} if "validation_split" in guess.data else {"validation_fraction": 0.1})}
+    held_out = 0.0 if "validation_split" in guess.data else VALIDATION_FRACTION
+    data = {**guess.data, **({"validation_fraction": held_out} if held_out else {})}
+    batch_size = guess.batch_size
+    if rows_of_each is not None:
+        batch_size = max(1, min(batch_size, rows_to_train_on(rows_of_each, held_out)))
     every = max(1, steps // 5)
     training: JsonObject = {
         "output_dir": f"outputs/{name}",
         "max_steps": steps,
-        "batch_size": guess.batch_size if rows is None else max(1, min(guess.batch_size, int(0.9 * rows))),
+        "batch_size": batch_size,
         "learning_rate": 1e-3 if size.width <= 128 else 5e-4,
         "weight_decay": guess.weight_decay,
         "lr_scheduler_type": "cosine",
@@ -278,6 +296,19 @@ def sections(guess: Guess, size: Size, name: str, rows: int | None, steps: int) 
     if "label_column" in guess.data:
         found["probe"] = {"every_steps": every}
     return {**found, "training": training}
+
+
+def rows_to_train_on(rows_of_each: np.ndarray, validation_fraction: float) -> int:
+    """How many training rows a validation split leaves, which holds out rows of the data; of one row its last part.
+
+    Args:
+        rows_of_each: How many training rows (rows,) int64 each row of the data is.
+        validation_fraction: Share that is held out; 0 holds out nothing.
+    """
+    if len(rows_of_each) == 1 or not validation_fraction:
+        return int((1.0 - validation_fraction) * int(rows_of_each.sum()))
+    kept, _ = cut_rows(len(rows_of_each), validation_fraction, DataArguments.split_seed)
+    return int(rows_of_each[kept].sum())
 
 
 class _RecipeDumper(yaml.SafeDumper):

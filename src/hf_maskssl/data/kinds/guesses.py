@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
+import numpy as np
+
 from ...files import JsonObject
 from ..tables.rows import Row
 from ..tables.sources import AnyDataset, column_names
@@ -26,7 +28,8 @@ class Guess:
         model: Fields of the model section, without those of its size.
         batch_size: Number of rows of a step.
         weight_decay: Weight decay of the package's small recipes of such data.
-        rows: Number of training rows, where it is not that of the data's rows.
+        rows_of_each: How many training rows (rows,) int64 each row of the data is, such as windows of a series; None where it
+            is one.
         with_label: Fields of the data section that go with a column of labels, where one is read.
         remarks: Sentences for the user, each with the field that changes what it says.
     """
@@ -37,7 +40,7 @@ class Guess:
     model: JsonObject
     batch_size: int = 128
     weight_decay: float = 1e-4
-    rows: int | None = None
+    rows_of_each: np.ndarray | None = None
     with_label: JsonObject = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 

@@ -230,11 +230,11 @@ class SeriesKind(WindowedKind[SeriesArguments], SeriesInputs[SeriesArguments]):
             size: JsonObject = {"series_length": length, "num_channels": channels, "patch_size": patch}
             remark = f"series: {counted(channels, 'channel')}, {length} time steps, {length // patch} patches"
             return self._guess(f"lists of numbers in {columns[0]!r}", found, size, [remark])
-        size, data, count = sizes_by_lengths(lengths)
+        size, data, counts = sizes_by_lengths(lengths)
         size = {"series_length": size["series_length"], "num_channels": channels, "patch_size": size["patch_size"]}
-        remarks = remarks_by_lengths(lengths, size, data, count)
+        remarks = remarks_by_lengths(lengths, size, data, counts)
         guess = self._guess(f"lists of numbers in {columns[0]!r}", {**found, **data}, size, remarks)
-        return dataclasses.replace(guess, rows=count)
+        return dataclasses.replace(guess, rows_of_each=counts)
 
     def _guess(self, reason: str, data: JsonObject, size: JsonObject, remarks: list[str]) -> Guess:
         return Guess(ARRAYS, reason, data, {"modality": self.modality, **size, **metamae(0.75)}, remarks=remarks)
@@ -244,7 +244,7 @@ class SeriesKind(WindowedKind[SeriesArguments], SeriesInputs[SeriesArguments]):
         if found is None:
             return self._guess_of_wide(rows, label)
         lengths = found.lengths
-        sizes, data, count = sizes_by_lengths(lengths)
+        sizes, data, counts = sizes_by_lengths(lengths)
         size: JsonObject = {**sizes, "num_channels": len(found.channels)}
         remarks = [f"channels: {', '.join(found.channels)}; --data.input_column names others"]
         if found.period is not None:
@@ -252,11 +252,11 @@ class SeriesKind(WindowedKind[SeriesArguments], SeriesInputs[SeriesArguments]):
                 f"rates: series have several, brought to {found.period:.4g} a step by their means; --data.sampling_period, "
                 "--data.resample"
             )
-        remarks += remarks_by_lengths(lengths, size, data, count)
+        remarks += remarks_by_lengths(lengths, size, data, counts)
         guess = self._guess(found.reason, {**found.fields, **data}, size, remarks)
         changes = label is not None and label not in found.joined.column_names
         rule: JsonObject = {"window_label": "majority", **({"pool_windows": False} if "window" in data else {})}
-        return dataclasses.replace(guess, rows=count, with_label=rule if changes else {})
+        return dataclasses.replace(guess, rows_of_each=counts, with_label=rule if changes else {})
 
     def _guess_of_wide(self, rows: AnyDataset, label: str | None) -> Guess | None:
         """Numbered columns, one a time step, of a series of one channel; tables have such columns, too, and come first."""

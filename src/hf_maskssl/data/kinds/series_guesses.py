@@ -162,31 +162,32 @@ def _regular_steps(rows: Dataset, table: LoggerTable) -> np.ndarray:
     return medians if (np.abs(steps - wanted) <= REGULAR * wanted).mean() >= 0.5 else none
 
 
-def sizes_by_lengths(lengths: np.ndarray) -> tuple[JsonObject, JsonObject, int]:
+def sizes_by_lengths(lengths: np.ndarray) -> tuple[JsonObject, JsonObject, np.ndarray]:
     """Sizes of a model for series of unequal length.
 
     Args:
         lengths: Steps (series,) of each series.
 
     Returns:
-        Fields of the model and of the data section, and the number of training rows: series, or windows.
+        Fields of the model and of the data section, and how many training rows (series,) int64 each series is: one, or its
+        windows.
     """
     longest, total = int(lengths.max()), int(lengths.sum())
     if longest > LONGEST or (len(lengths) < FEWEST_SERIES and longest >= 2 * SHORTEST_WINDOW):
         wanted = min(LONGEST_WINDOW, max(SHORTEST_WINDOW, total // WANTED_WINDOWS), longest)
         window = 2 ** int(np.log2(wanted))
-        count = sum(len(window_starts(int(length), window, window)) for length in lengths)
-        return {"series_length": window, "patch_size": max(1, window // WANTED_TOKENS)}, {"window": window}, count
+        counts = np.array([len(window_starts(int(length), window, window)) for length in lengths])
+        return {"series_length": window, "patch_size": max(1, window // WANTED_TOKENS)}, {"window": window}, counts
     patch = max(1, round(longest / WANTED_TOKENS))
-    return {"series_length": patch * -(-longest // patch), "patch_size": patch}, {}, len(lengths)
+    return {"series_length": patch * -(-longest // patch), "patch_size": patch}, {}, np.ones_like(lengths)
 
 
-def remarks_by_lengths(lengths: np.ndarray, model: JsonObject, data: JsonObject, count: int) -> list[str]:
+def remarks_by_lengths(lengths: np.ndarray, model: JsonObject, data: JsonObject, counts: np.ndarray) -> list[str]:
     """What was decided by the lengths, in words."""
     steps = f"series: {counted(model['num_channels'], 'channel')}, {lengths.min():,} to {lengths.max():,} time steps"
     patches = f"{model['series_length'] // model['patch_size']} patches"
     if "window" in data:
-        return [f"{steps}, read by {count:,} windows of {data['window']}, {patches}; --data.window"]
+        return [f"{steps}, read by {counts.sum():,} windows of {data['window']}, {patches}; --data.window"]
     return [f"{steps}, padded to {model['series_length']}, {patches}"]
 
 

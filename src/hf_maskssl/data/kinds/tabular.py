@@ -18,7 +18,7 @@ from ...models.feature_extraction_series import SeriesFeatureExtractor
 from ..kept_statistics import categories_of, columns_in_order
 from ..looking import columns_of, is_feature, is_list_of_numbers
 from ..processors import Processor
-from ..tables.columns import INDEX_COLUMN, left_out_words, numeric_columns
+from ..tables.columns import INDEX_COLUMN, left_out_words, no_feature_reasons, numeric_columns
 from ..tables.empty_rows import Inputs, number_columns, observed_values
 from ..tables.preparing import PreparedSplit, RawSplit
 from ..tables.report import DataReport
@@ -271,7 +271,7 @@ class TabularKind(SeriesInputs[TabularArguments]):
     ) -> None:
         """Add the features, their missing values, and why other columns are no features, which a warning says as well."""
         super().describe_rows(splits, args, processor, report)
-        train = splits["train"].rows
+        train = next(iter(splits.values())).rows
         report.features = list(feature_columns(args, processor, train))
         for name, split in splits.items():
             if isinstance(split.rows, Dataset):
@@ -286,7 +286,7 @@ class TabularKind(SeriesInputs[TabularArguments]):
         if args.input_column is None:
             left_out = _features(args, train)[1]
         else:
-            left_out = dict.fromkeys(train.features, "data.input_column does not name it")
+            left_out = dict.fromkeys(train.features, "data.input_column does not name it") | no_feature_reasons(named)
         report.features_left_out = {
             name: left_out.get(name, "the checkpoint was trained without it")
             for name in train.features
@@ -302,7 +302,8 @@ class TabularKind(SeriesInputs[TabularArguments]):
         self, splits: Mapping[str, RawSplit], args: TabularArguments, processor: Processor, report: DataReport
     ) -> None:
         """Add how many categories columns have, and how many rows have one that training did not have."""
-        known = common_categories(args, processor, report.features or [], splits["train"].rows)
+        train = next(iter(splits.values())).rows
+        known = common_categories(args, processor, report.features or [], train)
         report.categories = {name: len(categories) for name, categories in known.items()}
         for name, split in splits.items():
             if not known or not isinstance(split.rows, Dataset):

@@ -53,10 +53,10 @@ def numeric_columns(
         raise ValueError("data.input_column: this stream does not tell its column types; list the feature columns")
     found: list[str] = []
     left_out: dict[str, str] = {}
-    fields = {column: field for field, column in without.items()}
+    named = no_feature_reasons(without)
     for name, feature in dataset.features.items():
-        if name in fields:
-            left_out[name] = f"it is data.{fields[name]}"
+        if name in named:
+            left_out[name] = named[name]
         elif name in also:
             found.append(name)
         elif not isinstance(feature, datasets.Value):
@@ -74,6 +74,11 @@ def numeric_columns(
             f"{left_out_words(left_out)}"
         )
     return found, left_out
+
+
+def no_feature_reasons(without: Mapping[str, str | None]) -> dict[str, str]:
+    """Column -> why it is no feature, of columns that fields of the recipe name for something else."""
+    return {column: f"it is data.{field}" for field, column in without.items() if column is not None}
 
 
 def left_out_words(left_out: Mapping[str, str]) -> str:

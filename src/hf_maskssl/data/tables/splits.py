@@ -63,8 +63,8 @@ def read_splits(args: DataArguments, report: DataReport | None = None) -> dict[s
         return dict(cut)
     if args.validation_fraction:
         cut_steps = args.cut_in_time(splits["train"])
-        cut_rows = cut_steps or _cut(splits["train"], args.validation_fraction, args.split_seed)
-        splits["train"], splits["validation"] = cut_rows
+        cut = cut_steps or _cut(splits["train"], args.validation_fraction, args.split_seed)
+        splits["train"], splits["validation"] = cut
     return splits
 
 
@@ -178,14 +178,22 @@ def _groups(dataset: Dataset, args: DataArguments) -> list[list[int]]:
     return list(equal.values())
 
 
+def cut_rows(count: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers, rising, of the rows to train on and of those that a validation split holds out, at least one.
+
+    Raises:
+        ValueError: None is left to train on.
+    """
+    held_out = max(1, round(fraction * count))
+    if held_out >= count:
+        raise ValueError(f"data.validation_fraction {fraction} of {count} training rows leaves none to train on")
+    order = np.random.default_rng(seed).permutation(count)
+    return np.sort(order[held_out:]), np.sort(order[:held_out])
+
+
 def _cut(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
-    held_out = max(1, round(fraction * len(dataset)))
-    if held_out >= len(dataset):
-        raise ValueError(
-            f"data.validation_fraction {fraction} of {len(dataset)} training rows leaves none to train on"
-        )
-    order = np.random.default_rng(seed).permutation(len(dataset))
-    return dataset.select(np.sort(order[held_out:])), dataset.select(np.sort(order[:held_out]))
+    kept, held_out = cut_rows(len(dataset), fraction, seed)
+    return dataset.select(kept), dataset.select(held_out)
 
 
 def _refuse_empty(split: AnyDataset, role: str, name: str, args: DataArguments) -> None:

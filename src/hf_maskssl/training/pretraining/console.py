@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from accelerate.utils import DistributedType
 
+from ...checkpoint_folders import RECIPE_FILE
 from ...files import JsonObject
 from ...terminal import VOICE, counted, duration, say_json, shell_line
 from .averages import WEIGHT
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 # Parts of a loss, beside the whole, that the moving line shows.
 SHOWN_PARTS = 3
-RECIPE_FILE = "recipe.yaml"  # of a run, in its output_dir
 RANKME = "probe/rankme"
 PRECISIONS = {"no": "float32", "fp16": "float16 with float32 weights", "bf16": "bfloat16 with float32 weights"}
 

@@ -11,6 +11,7 @@ import torch
 from accelerate.accelerator import Accelerator
 from transformers import PreTrainedModel
 
+from ...checkpoint_folders import RECIPE_FILE
 from ...data.preparation import PreparedData, prepare_data
 from ...data.tables.report import REPORT_FILE
 from ...files import writable_folder, write_json, write_whole
@@ -24,7 +25,7 @@ from .balancing import balance_tasks
 from .batches import Batch, endless_batches, training_loader
 from .building import accepted_deprecation, build_accelerator, build_model, build_optimizer, build_scheduler
 from .checkpoints import refuse_former_run
-from .console import RECIPE_FILE, say_end, say_look, say_start, say_values, weightiest
+from .console import say_end, say_look, say_start, say_values, weightiest
 from .graphs import StepGraphs, step_graphs
 from .resuming import note_settings, resume
 from .saving import finish, save

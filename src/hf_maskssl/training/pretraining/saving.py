@@ -13,6 +13,7 @@ from accelerate.utils import broadcast_object_list
 from torch.distributed.tensor import DTensor
 from transformers.dynamic_module_utils import custom_object_save
 
+from ...checkpoint_folders import RECIPE_FILE
 from ...data.processors import split_processor
 from ...files import incomplete_folder, write_json
 from .arguments import effective_recipe
@@ -27,7 +28,6 @@ from .checkpoints import (
     seal,
     thin_out,
 )
-from .console import RECIPE_FILE
 from .parts import split_run
 from .state import NonFiniteLossError
 
