@@ -62,9 +62,9 @@ def read_splits(args: DataArguments, report: DataReport | None = None) -> dict[s
             )
         return dict(cut)
     if args.validation_fraction:
-        cut_steps = args.cut_in_time(splits["train"])
-        cut = cut_steps or _cut(splits["train"], args.validation_fraction, args.split_seed)
-        splits["train"], splits["validation"] = cut
+        of_steps = args.cut_in_time(splits["train"])
+        of_rows = of_steps or _cut(splits["train"], args.validation_fraction, args.split_seed)
+        splits["train"], splits["validation"] = of_rows
     return splits
 
 
