@@ -122,8 +122,8 @@ def write_gestures() -> None:
         writer.writerow(["series", "gesture"])
         for row in range(300):
             steps, kind = random.integers(24, 61), row % 3
-            turn = np.cumsum(random.normal((0.15, 0.3, 0.45)[kind], 0.05, steps))
-            waves = np.stack([np.sin(turn), np.cos(2 * turn)]) + random.normal(0, 0.2, (2, steps))
+            turn = random.uniform(0, 2 * np.pi) + np.cumsum(random.normal((0.2, 0.3, 0.4)[kind], 0.05, steps))
+            waves = np.stack([np.sin(turn), np.cos(2 * turn)]) + random.normal(0, 0.5, (2, steps))
             is_lost = random.random((2, steps)) < 0.1
             cells = [
                 [None if lost else round(value, 3) for value, lost in zip(*channel, strict=True)]
@@ -133,23 +133,24 @@ def write_gestures() -> None:
 
 
 def write_machines() -> None:
-    """machines.csv: what four loggers wrote, a row each ten seconds, with gaps; `state` is the label."""
+    """machines.csv: what four loggers wrote, a row each ten seconds, without some rows and values; `state` is the label."""
     import numpy as np
     import pandas as pd
 
     random, parts = np.random.default_rng(0), []
     for machine in range(4):
         steps = np.arange(1500)
-        busy = (steps // 125 + machine) % 2
-        heat = np.convolve(busy, np.ones(20) / 20, mode="same") * 30 + 20
+        kind = (steps // 125 + machine) % 3
+        heat = 20 + 30 * np.convolve(kind > 0, np.ones(100) / 100, mode="same")
+        turns = np.select([kind == 1, kind == 2], [1 + np.sin(steps / 3), 1 + np.sin(steps / 2)], 0)
         parts.append(
             pd.DataFrame(
                 {
                     "machine": f"press {machine}",
                     "time": pd.Timestamp("2024-03-01") + pd.to_timedelta(10 * steps, unit="s"),
-                    "current": (busy * (1 + np.sin(steps / 3)) + random.normal(0, 0.2, 1500)).round(3),
-                    "heat": (heat + random.normal(0, 1, 1500)).round(2),
-                    "state": np.where(busy == 1, "busy", "idle"),
+                    "current": (turns + random.normal(0, 0.5, 1500)).round(3),
+                    "heat": np.where(random.random(1500) < 0.1, np.nan, heat + random.normal(0, 1, 1500)).round(2),
+                    "state": np.take(["idle", "cutting", "polishing"], kind),
                 }
             )[random.random(1500) > 0.05]
         )
@@ -195,14 +196,20 @@ WALKS = (
                 f"hf-maskssl pretrain {file}.csv --label_column {label} --minutes {{minutes}}",
                 f"hf-maskssl probe outputs/{file} {file}.yaml",
                 f"hf-maskssl impute outputs/{file} {file}.csv --output filled.csv",
-                f"hf-maskssl embed outputs/{file} {file}.csv --output features.parquet",
+                f"hf-maskssl embed outputs/{file} {data} --output features.parquet",
             ),
             (f"{file}.yaml", "filled.csv", "features.parquet"),
         )
-        for name, make_data, file, label in (
-            ("holes", write_customers, "customers", "left"),
-            ("ragged", write_gestures, "gestures", "gesture"),
-            ("logger", write_machines, "machines", "state"),
+        for name, make_data, file, label, data in (
+            ("holes", write_customers, "customers", "left", "customers.csv"),
+            ("ragged", write_gestures, "gestures", "gesture", "gestures.csv"),
+            (
+                "logger",
+                write_machines,
+                "machines",
+                "state",
+                "machines.yaml",
+            ),  # whose rows are windows with their labels
         )
     ),
 )

@@ -66,6 +66,8 @@ def told(report: EmbedReport, id_column: str | None = None) -> str:
     lines += [f"left out of the stream: {count:,} rows, {reason}" for reason, count in report.left_out.items()]
     if report.done_before:
         lines.append(f"{report.done_before:,} shards were written before and are kept")
+    if report.pools_windows:
+        lines.append("a row is the mean of its windows; --pool_windows false gives each")
     lines.append(f"{report.rows:,} rows of {report.width:,} numbers in {report.seconds:.1f} s, written to")
     lines += [f"  {name}" for name in report.written]
     color = next((f" --color {name}" for name in report.carried if name != id_column), "")

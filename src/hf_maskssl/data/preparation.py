@@ -128,6 +128,7 @@ def read_data(
         describe_split(report, name, split.rows, args, labels)
     _describe_columns(report, args, whole["train"])
     kind.describe_rows(splits, args, processor, report)
+    kind.describe_columns(splits["train"].rows, args, processor, report)
     for line in report.lines():
         logger.info("%s", line)
     return RawData(args, splits, labels, report)

@@ -14,6 +14,7 @@ from ..data.arguments import DENSE_TASKS, DataArguments, data_arguments
 from ..data.kinds import Kind, find_kind
 from ..data.kinds.base import Fitted
 from ..data.kinds.series import SeriesArguments
+from ..data.kinds.windowed import WindowArguments
 from ..data.masked_text.arguments import MaskedTextArguments
 from ..data.multimodal.arguments import MultimodalArguments
 from ..data.tables.columns import require_columns
@@ -160,6 +161,13 @@ class RowSource:
             self.kind.fitted_processor(encoder.processor, self.args, encoder.config, train), None, train
         )
         self.collator = self.kind.collator(self.args, encoder.config, self.fitted.processor)
+
+    @property
+    def pools_windows(self) -> bool:
+        """Whether a row's features are the mean of those of its windows."""
+        if not isinstance(self.args, WindowArguments) or self.args.window is None:
+            return False
+        return self.args.pool_windows and not self.gives_tokens
 
     def counts(self) -> dict[str, int | None]:
         """Split -> its rows; None of a stream."""

@@ -49,6 +49,7 @@ class EmbedReport:
         data: Counts of the data.
         carried: Names of the columns beside the features.
         seconds: Seconds that it took.
+        pools_windows: Whether the features of a row are the mean of those of its windows.
     """
 
     rows: int
@@ -59,6 +60,7 @@ class EmbedReport:
     data: DataReport
     carried: list[str]
     seconds: float
+    pools_windows: bool = False
 
 
 def embed_to(args: EmbedArguments) -> EmbedReport | None:
@@ -116,7 +118,9 @@ def _embed_to(args: EmbedArguments, output: Output, state: PartialState) -> Embe
     if state.is_main_process:
         rows, left_out = output.finish(names, settings, width=width, data=source.report.to_json())
         places = [str(place) for place in output.written()]
-        report = EmbedReport(rows, width, len(done), left_out, places, source.report, source.carried, 0.0)
+        report = EmbedReport(
+            rows, width, len(done), left_out, places, source.report, source.carried, 0.0, source.pools_windows
+        )
     state.wait_for_everyone()
     return report
 

@@ -142,6 +142,10 @@ class Kind(ABC, Generic[Arguments]):
         """Add to a report what this kind alone knows of its raw rows; `processor` is a checkpoint's, None without."""
         return None
 
+    def describe_columns(self, train: AnyDataset, args: Arguments, processor: Processor, report: DataReport) -> None:
+        """Add to a report what this kind alone knows of the columns of the training rows, read or not."""
+        return None
+
     def labels(
         self, args: Arguments, config: PreTrainedConfig, whole: AnyDataset, used: AnyDataset
     ) -> LabelSpace | None:

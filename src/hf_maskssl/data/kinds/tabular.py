@@ -269,17 +269,27 @@ class TabularKind(SeriesInputs[TabularArguments]):
     def describe_rows(
         self, splits: Mapping[str, RawSplit], args: TabularArguments, processor: Processor, report: DataReport
     ) -> None:
-        """Add the features, their missing values, and why other columns are no features, which a warning says as well."""
+        """Add the missing values of each feature, the categories, and the rows with one that training did not have."""
         super().describe_rows(splits, args, processor, report)
-        train = next(iter(splits.values())).rows
-        report.features = list(feature_columns(args, processor, train))
+        first = next(iter(splits.values())).rows
+        features = feature_columns(args, processor, first)
+        known = common_categories(args, processor, features, first)
+        report.categories = {name: len(categories) for name, categories in known.items()}
         for name, split in splits.items():
-            if isinstance(split.rows, Dataset):
-                for feature in report.features:
-                    observed, _ = observed_values(split.rows, number_columns([feature], args.invalid_value))
-                    if count := int((observed == 0).sum()):
-                        report.splits[name].missing[feature] = count
-        self._describe_categories(splits, args, processor, report)
+            if not isinstance(split.rows, Dataset):
+                continue
+            for feature in features:
+                observed, _ = observed_values(split.rows, number_columns([feature], args.invalid_value))
+                if count := int((observed == 0).sum()):
+                    report.splits[name].missing[feature] = count
+            if known:
+                report.splits[name].unseen = unseen_categories(split.rows, known)
+
+    def describe_columns(
+        self, train: AnyDataset, args: TabularArguments, processor: Processor, report: DataReport
+    ) -> None:
+        """Add the features, and why other columns are none, which a warning says as well."""
+        report.features = list(feature_columns(args, processor, train))
         if train.features is None:
             return
         named = _no_features(args)
@@ -297,18 +307,6 @@ class TabularKind(SeriesInputs[TabularArguments]):
             logger.warning("%d features: %s%s", len(report.features), report.features, left_out_words(unexpected))
         if isinstance(train, Dataset):
             _warn_of_row_numbers(train, report.features)
-
-    def _describe_categories(
-        self, splits: Mapping[str, RawSplit], args: TabularArguments, processor: Processor, report: DataReport
-    ) -> None:
-        """Add how many categories columns have, and how many rows have one that training did not have."""
-        train = next(iter(splits.values())).rows
-        known = common_categories(args, processor, report.features or [], train)
-        report.categories = {name: len(categories) for name, categories in known.items()}
-        for name, split in splits.items():
-            if not known or not isinstance(split.rows, Dataset):
-                continue
-            report.splits[name].unseen = unseen_categories(split.rows, known)
 
     def rows(self, split: RawSplit, args: TabularArguments, config: PreTrainedConfig, fitted: Fitted) -> PreparedSplit:
         """The rows; a warning counts those with a category that training did not have."""
