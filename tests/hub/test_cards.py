@@ -18,11 +18,13 @@ from transformers import (
     AutoModelForSemanticSegmentation,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
+    ByT5Tokenizer,
 )
 
 import hf_maskssl
-from hf_maskssl import MetaMAEConfig
+from hf_maskssl import MetaMAEConfig, SMAConfig
 from hf_maskssl.data.arguments import data_arguments
+from hf_maskssl.data.kinds.tokens import example_texts
 from hf_maskssl.hub import cards
 from hf_maskssl.hub.cards import PLACEHOLDER, complete_card, is_hub_name, write_converted_card, write_model_card
 from hf_maskssl.hub.conversion.official_files import Converted
@@ -204,6 +206,12 @@ def test_rows_cost_and_energy_are_told(make_run: Any) -> None:
 def test_widgets_have_an_example_where_the_hub_has_one(make_run: Any, name: str, widget: Any) -> None:
     _, folder = write(make_run, name)
     assert ModelCard.load(folder / "README.md").data.get("widget") == widget
+
+
+def test_texts_of_molecules_are_molecules() -> None:
+    data = data_arguments(kind="tokens", input_column="SMILES", tokenizer="utf-8")
+    texts = example_texts(ByT5Tokenizer(), SMAConfig(), data)
+    assert texts == ["CC(=O)Oc1ccccc1C(=O)O", "CCO"]
 
 
 def test_widget_of_a_table_is_its_average_row(make_run: Any) -> None:

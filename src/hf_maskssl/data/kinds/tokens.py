@@ -82,6 +82,8 @@ class TokenArguments(TextArguments):
 
 
 TEXTS_LOOKED_AT = 2000  # for their lengths
+# Two texts, the first the longer one, of columns that are named for what they hold: aspirin and ethanol.
+EXAMPLE_TEXTS = {"smiles": ("CC(=O)Oc1ccccc1C(=O)O", "CCO")}
 
 
 class TokensKind(Kind[TokenArguments]):
@@ -219,7 +221,8 @@ def example_texts(
     """Two texts of unequal length; of equal length where the tokenizer has nothing to fill the shorter one up with."""
     alphabet = data.alphabet if isinstance(data, TextArguments) else None
     if alphabet is None:
-        text, short = "two samples of text", "one sample"
+        column = data.input_columns()[0].lower() if data is not None and data.input_columns() else ""
+        text, short = EXAMPLE_TEXTS.get(column, ("two samples of text", "one sample"))
     else:
         text = alphabet[: min(config.max_position_embeddings, 16)]
         short = text[: max(1, len(text) // 2)]
