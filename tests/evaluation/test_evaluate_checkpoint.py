@@ -3,6 +3,7 @@
 import json
 import runpy
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hf_maskssl.data.preparation import PreparedData, prepare_data
 from hf_maskssl.evaluation.arguments import ProbeArguments
 from hf_maskssl.evaluation.evaluate_checkpoint import Arm, Measurement, compare, main, parse_arguments, summarise
 from hf_maskssl.evaluation.features import Features
+from hf_maskssl.evaluation.former_results import refuse_other_results
 from hf_maskssl.evaluation.online import online_probe
 from hf_maskssl.evaluation.probe import ProbeRun
 from hf_maskssl.files import writable_folder
@@ -273,8 +275,42 @@ def test_baselines_are_measured_once_for_checkpoints_of_one_configuration(
     monkeypatch.setattr(evaluation, "_measure_baselines", spy)
     main([*checkpoints, recipe, "--cache", "false", "--output", str(tmp_path / "out")])
     assert len(calls) == 1
-    main([checkpoints[0], recipe, "--cache", "false", "--baselines", "false", "--output", str(tmp_path / "out")])
+    words = [checkpoints[0], recipe, "--cache", "false", "--baselines", "false", "--output", str(tmp_path / "one")]
+    main(words)
     assert len(calls) == 1
+    main([*words, "--k", "5"])  # the same model on the same data, probed anew
+    written = (tmp_path / "one" / "result.json").read_bytes()
+    assert json.loads(written)["probe"]["k"] == 5
+    for other, changed in (
+        ([checkpoints[1], *words[1:]], "models was .*seed-0'] and is .*seed-1']"),
+        ([*words, "--max_train_samples", "50"], "data.max_train_samples was 300 and is 50"),
+    ):
+        with pytest.raises(ValueError, match=f"--output .*one holds result.json of other .*{changed}.*--overwrite"):
+            main(other)
+    assert (tmp_path / "one" / "result.json").read_bytes() == written
+    main([checkpoints[1], *words[1:], "--overwrite"])
+    assert json.loads((tmp_path / "one" / "result.json").read_text())["models"] == [checkpoints[1]]
+
+
+@pytest.mark.parametrize(
+    "report, message",
+    [
+        (None, "holds result.png and no result.json that says of what"),
+        ("{broken", "holds result.png and no result.json that says of what"),
+        ('{"data": {"kind": "image"}, "results": [{"model": "a"}]}', None),  # as version 0.2.0 wrote it
+        ('{"data": {"kind": "image"}, "results": [{"model": "b"}]}', r"models was \['b'\] and is \['a'\]"),
+        ('{"data": {"kind": "series", "num_proc": 9}, "models": ["a"]}', "data.kind was 'series' and is 'image'"),
+    ],
+)
+def test_former_results_are_known_by_their_report(report: str | None, message: str | None, tmp_path: Path) -> None:
+    data, results, file = digits_arguments(), tmp_path / "result.png", tmp_path / "result.json"
+    refuse_other_results(results, file, ["a"], data, "--output", overwrite=False)  # there are none yet
+    results.write_bytes(b"")
+    if report is not None:
+        file.write_text(report)
+    with nullcontext() if message is None else pytest.raises(ValueError, match=message):
+        refuse_other_results(results, file, ["a"], data, "--output", overwrite=False)
+    refuse_other_results(results, file, ["a"], data, "--output", overwrite=True)
 
 
 def test_online_probe_reports_three_numbers_and_leaves_the_run_alone(digits: PreparedData) -> None:

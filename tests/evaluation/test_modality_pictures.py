@@ -291,7 +291,9 @@ def test_example_on_modalities_of_ones_own(tmp_path: Path, capsys: pytest.Captur
         (tmp_path / "data" / name / "all").mkdir(parents=True)
         Image.fromarray(pictures).save(tmp_path / "data" / name / "all" / "0.png")
     command = [str(tmp_path / "model"), "--data_dir", str(tmp_path / "data"), "--output", str(tmp_path / "out")]
-    paths = predict.main([*command, "--pictures", "repainted", "masked"])
+    paths = predict.main([*command, "--pictures", "repainted", "masked", "--num_samples", "2"])
+    for picture in paths:
+        assert json.loads(picture.with_suffix(".json").read_text())["models"] == [command[0]]
     assert [path.name for path in paths] == ["masked.png"]
     written, note = capsys.readouterr().out.splitlines()
     assert written.startswith("Written: ") and "repainted.png" in note and "got 'depth'" in note

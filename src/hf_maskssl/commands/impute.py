@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     parser.add_argument("--time_column", help="column of a logger's table with the time of each row")
     parser.add_argument("--seed", type=int, default=0, help="seed of the hidden values; default: %(default)s")
     parser.add_argument("--batch_size", type=int, default=256, help="number of rows at a time; default: %(default)s")
+    parser.add_argument("--overwrite", action="store_true", help="write over a file that exists")
     options = parser.parse_args(argv)
     output = options.output or options.data.with_suffix(f".imputed{options.data.suffix}")
     if (
@@ -51,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
         raise ValueError(
             f"--output {output}: expected another file than DATA, ending in {options.data.suffix} as it does"
         )
+    if output.exists() and not options.overwrite:
+        raise ValueError(f"--output {output} exists: take another name, or write over it by --overwrite")
     if options.batch_size < 1:
         raise ValueError(f"--batch_size: expected at least 1, got {options.batch_size}")
     source = HoledFile.read(options.data)

@@ -25,6 +25,8 @@ from ..checkpoint_folders import checkpoint_folder
 from ..data.arguments import DataArguments
 from ..data.preparation import prepare_data
 from ..data.processors import load_processor, split_processor
+from ..evaluation.former_results import described, refuse_other_results
+from ..files import write_json
 from ..pictures.masks import (
     draw_column_masks,
     draw_image_masks,
@@ -54,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     parser.add_argument(
         "--num_draws", type=int, default=100, help="number of masks of each row of a table; default: %(default)s"
     )
+    parser.add_argument("--overwrite", action="store_true", help="write over pictures of other models or data")
     options, overrides = parser.parse_known_args(argv)
     folder = checkpoint_folder(options.checkpoint, "CHECKPOINT")
     model = AutoModelForPreTraining.from_pretrained(folder, trust_remote_code=False).eval()
@@ -69,13 +72,15 @@ def main(argv: Sequence[str] | None = None) -> Path:
         )
     processor = load_processor(folder)
     args = load_recipe(options.recipe, overrides, {"data": DataArguments})["data"]
+    rows_are_table = args.kind == "tabular" or (args.kind == "series" and is_table(model, processor))
+    path = options.output_dir / ("columns.png" if rows_are_table else "masks.png")
+    report = path.with_suffix(".json")
+    refuse_other_results(path, report, [options.checkpoint], args, "--output_dir", options.overwrite)
     prepared = prepare_data(args, model.config, processor)
     # Rows that pre-training did not see, where there are any.
     split: Any = prepared.validation or prepared.test or prepared.train
-    rows_are_table = args.kind == "tabular" or (args.kind == "series" and is_table(model, processor))
     rows = list(islice(iter(split), TABLE_ROWS if rows_are_table else options.num_samples))
     batch = prepared.collator(rows)
-    path = options.output_dir / ("columns.png" if rows_are_table else "masks.png")
     numeric, tokenizer = split_processor(processor)
     observed = batch.get("observed_mask")
     if rows_are_table:
@@ -91,5 +96,6 @@ def main(argv: Sequence[str] | None = None) -> Path:
         )
     else:
         draw_text_masks(model, batch["input_ids"], tokenizer, path, options.num_views, batch.get("attention_mask"))
+    write_json(report, described([options.checkpoint], args))
     print(f"Written: {path}")
     return path

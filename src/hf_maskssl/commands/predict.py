@@ -31,6 +31,8 @@ from ..data.arguments import DataArguments, data_arguments
 from ..data.builtin.scenes import LAYOUT
 from ..data.preparation import prepare_data
 from ..data.processors import load_processor
+from ..evaluation.former_results import described, refuse_other_results
+from ..files import write_json
 from ..pictures.modalities import (
     draw_modalities,
     draw_repainted,
@@ -42,6 +44,7 @@ from ..scripts import OneLineErrors
 
 PICTURES = ("masked", "single_inputs", "repainted")
 WHOLE, PARTIAL = "depth", "rgb"
+ROWS = ("max_train_samples", "num_scenes")  # fields of `data` that --num_samples sets
 
 
 def make_parser() -> OneLineErrors:
@@ -72,6 +75,7 @@ def make_parser() -> OneLineErrors:
     parser.add_argument(
         "--num_patches", type=int, default=2, help="number of its patches that are seen; default: %(default)s"
     )
+    parser.add_argument("--overwrite", action="store_true", help="write over pictures of other models or data")
     return parser
 
 
@@ -87,6 +91,10 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
         )
     processor = load_processor(folder)
     args = read_arguments(options, overrides, model.config)
+    paths = [options.output / f"{name}.png" for name in PICTURES if name in options.pictures]
+    for path in paths:
+        report = path.with_suffix(".json")
+        refuse_other_results(path, report, [options.checkpoint], args, "--output", options.overwrite, ROWS)
     prepared = prepare_data(args, model.config, processor)
     # Rows that pre-training did not see, where there are any.
     rows: Any = prepared.validation or prepared.test or prepared.train
@@ -96,21 +104,19 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
     chosen: dict[str, Any] = {"whole": options.whole or WHOLE, "partial": options.partial or PARTIAL}
     draw: dict[str, Callable[..., Any]] = {"masked": draw_modalities, "single_inputs": draw_single_inputs}
     draw["repainted"] = partial(draw_repainted, **chosen, num_patches=options.num_patches)
-    paths = []
-    for name in PICTURES:
-        if name not in options.pictures:
-            continue
-        path = options.output / f"{name}.png"
+    written = []
+    for path in paths:
         try:
-            draw[name](model, batch, path, **given)
+            draw[path.stem](model, batch, path, **given)
         except ValueError as error:
-            if name != "repainted" or options.whole or options.partial:
+            if path.stem != "repainted" or options.whole or options.partial:
                 raise
             print(f"Left out: {path}; other modalities can be named by --whole and --partial. {error}", flush=True)
             continue
+        write_json(path.with_suffix(".json"), described([options.checkpoint], args))
         print(f"Written: {path}", flush=True)
-        paths.append(path)
-    return paths
+        written.append(path)
+    return written
 
 
 def read_arguments(options: argparse.Namespace, overrides: Sequence[str], config: Any) -> DataArguments:

@@ -24,7 +24,7 @@ from ..data.preparation import PreparedData, prepare_data
 from ..data.processors import load_processor, split_processor
 from ..data.tables.windows import pooled_owners
 from ..data.text.texts import describe_tokenizer
-from ..files import JsonObject, write_json
+from ..files import JsonObject, write_json, write_whole
 from ..locks import FolderLock
 from ..recipes import load_recipe
 from ..scripts import OneLineErrors
@@ -41,6 +41,7 @@ from .baselines import (
     untrained_encoder,
 )
 from .features import Features, extract_features, level_of_task, load_encoder, pooled_windows, save_features
+from .former_results import described, refuse_other_results
 from .metrics import formula_of, score_columns, tasks_left_out
 from .probe import ProbeRun, run_knn_probe, run_linear_probe
 from .reports import markdown_table, text_table
@@ -495,7 +496,8 @@ def draw_scores(table: dict[str, Any], path: str | Path, differences: Sequence[d
     for each in axes:
         each.grid(axis="x", alpha=0.3)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(PROBES), frameon=False)
-    figure.savefig(path, dpi=130)
+    path = Path(path)
+    write_whole(path, lambda aside: figure.savefig(aside, dpi=130, format=path.suffix[1:]))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -503,7 +505,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options, models, recipe_path, overrides = parse_arguments(arguments)
     sections = {"data": DataArguments, "probe": ProbeArguments}
     recipe = load_recipe(recipe_path, overrides, sections, primary="probe")
+    report = options.output / ("few_shot.json" if options.labels_per_class else "result.json")
     with one_voice(), FolderLock(options.output, "--output"):
+        refuse_other_results(report, report, models, recipe["data"], "--output", options.overwrite)
         if options.labels_per_class:
             from .few_shot import draw_and_report  # which imports this module
 
@@ -541,13 +545,14 @@ def measure_and_report(
     remarks = notes(measured, differences)
     blocks = [markdown_table(table["rows"], table["columns"])]
     blocks += [markdown_table(compared["rows"], compared["columns"])] if differences else []
-    (output / "table.md").write_text("\n\n".join([*blocks, *remarks]) + "\n", encoding="utf-8")
+    text = "\n\n".join([*blocks, *remarks]) + "\n"
+    write_whole(output / "table.md", lambda path: path.write_text(text, encoding="utf-8"))
     draw_scores(table, output / "scores.png", differences)
     write_json(
         output / "result.json",
         {
             "recipe": recipe_path,
-            "data": dataclasses.asdict(data_args),
+            **described(models, data_args),
             "probe": dataclasses.asdict(probe_args),
             "results": [one.result for one in measured],
             "differences": differences,
@@ -588,6 +593,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> tuple[argparse.Namespace
     parser.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default here: %(default)s"
     )
+    parser.add_argument("--overwrite", action="store_true", help="write over results of other models or data")
     parser.add_argument("--keep_features", action="store_true", help="stream the features to OUTPUT/features")
     parser.add_argument(
         "--labels_per_class", nargs="+", metavar="N", help='labelled rows of each class, or "all", such as 1 5 20 all'

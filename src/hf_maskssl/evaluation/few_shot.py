@@ -18,11 +18,12 @@ from ..checkpoint_folders import checkpoint_folder
 from ..data.arguments import DataArguments
 from ..data.preparation import PreparedData, prepare_data
 from ..data.processors import load_processor
-from ..files import write_json
+from ..files import write_json, write_whole
 from .arguments import ProbeArguments
 from .baselines import RawInputs, held_out, probed_splits, raw_inputs_probe, read_raw_inputs, untrained_encoder
 from .evaluate_checkpoint import PROBES, RAW_INPUTS, UNTRAINED, Arm, features_of_splits, probe_features
 from .features import Features
+from .former_results import described
 from .probe import refuse_few
 from .reports import markdown_table, text_table
 from .statistics import mean_interval
@@ -182,8 +183,7 @@ def draw_few_shot(curves: Sequence[Curve], metric: str, split: str, path: Path) 
     figure.legend(
         *panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False, fontsize=8
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Software": None})
+    write_whole(path, lambda aside: figure.savefig(aside, format=path.suffix[1:], metadata={"Software": None}))
     return path
 
 
@@ -233,13 +233,14 @@ def draw_and_report(
     )
     blocks = [markdown_table(table["rows"], table["columns"]) for table in tables.values()]
     output: Path = options.output
-    (output / "few_shot.md").write_text("\n\n".join([note, *blocks]) + "\n", encoding="utf-8")
+    text = "\n\n".join([note, *blocks]) + "\n"
+    write_whole(output / "few_shot.md", lambda path: path.write_text(text, encoding="utf-8"))
     draw_few_shot(curves, metric, split, output / "few_shot.png")
     write_json(
         output / "few_shot.json",
         {
             "recipe": recipe_path,
-            "data": dataclasses.asdict(data_args),
+            **described(models, data_args),
             "probe": dataclasses.asdict(args),
             "metric": metric,
             "split": split,

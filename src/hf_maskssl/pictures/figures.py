@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..evaluation.statistics import Interval
+from ..files import write_whole
 
 # Okabe and Ito's palette, which colour-blind readers can distinguish too.
 CURVE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8AD1C", "#8A8A8A")
@@ -32,12 +33,12 @@ def grid_axes(figure: Figure, rows: int, columns: int, count: int) -> list[Axes]
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:
-    """Write a PNG, PDF or SVG file, whose folder is made."""
+    """Write a PNG, PDF or SVG file whole; its folder is made."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     # Without the library's version and the date in its metadata the same picture is the same file.
     empty = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
-    figure.savefig(path, metadata=empty.get(path.suffix.lower()))
+    ending = path.suffix.lower()
+    write_whole(path, lambda aside: figure.savefig(aside, format=ending[1:], metadata=empty.get(ending)))
     return path
 
 
