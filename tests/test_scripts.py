@@ -3,6 +3,8 @@
 import argparse
 import json
 import os
+import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -204,3 +206,68 @@ def test_a_launch_of_two_processes_prints_the_line_once(tmp_path: Path) -> None:
     assert ended.returncode == 1
     assert [line for line in lines if line.startswith("error: ")] == [lines[-1]]
     assert lines[-1] == "error: data.x: expected a number, got 'three'; write 3"
+
+
+STOPPED_SCRIPT = """
+import multiprocessing, os, signal, sys, time
+from pathlib import Path
+from hf_maskssl.files import write_whole
+from hf_maskssl.scripts import run_script
+
+def work(begun):
+    begun.set()
+    time.sleep(60)
+
+def write(path):
+    path.write_text("half")
+    if sys.argv[2] == "worker":
+        context = multiprocessing.get_context("fork")
+        begun = context.Event()
+        worker = context.Process(target=work, args=(begun,))
+        worker.start()
+        begun.wait()
+        os.kill(worker.pid, signal.{name})
+        worker.join()
+    exec("os.kill(os.getpid(), signal.{name})")
+    time.sleep(60)
+
+def main():
+    try:
+        write_whole(Path(sys.argv[1]), write)
+    except KeyboardInterrupt:
+        if sys.argv[2] == "torn":
+            raise OSError("a pipe that the signal broke")
+        raise
+
+run_script(main, "go on by --again")
+"""
+
+
+@pytest.mark.parametrize("way", ["alone", "worker", "torn"])
+@pytest.mark.parametrize("name, called, code", [("SIGINT", "Ctrl-C", 130), ("SIGTERM", "SIGTERM", 143)])
+def test_a_signal_is_one_line_and_leaves_nothing_half_done(
+    name: str, called: str, code: int, way: str, tmp_path: Path
+) -> None:
+    script = STOPPED_SCRIPT.replace("{name}", name)
+    words = [sys.executable, "-c", script, str(tmp_path / "file"), way]
+    environment = os.environ | {"PYTHONPATH": str(Path(scripts.__file__).parents[1])}
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=60, env=environment)
+    assert (ended.returncode, ended.stderr) == (code, f"stopped by {called}: go on by --again\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_debugging_shows_where_a_signal_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_MASKSSL_DEBUG", "1")
+    with pytest.raises(KeyboardInterrupt):
+        run_script(lambda: signal.raise_signal(signal.SIGTERM))
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_signal_that_somebody_handles_is_left_to_him(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    former = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    try:
+        run_script(lambda: signal.raise_signal(signal.SIGTERM))
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    assert seen == [signal.SIGTERM]

@@ -1,4 +1,5 @@
-"""How a script ends: by a user's mistake with one line and exit code 2, by a fault of the code with its traceback."""
+"""How a script ends: by a user's mistake with one line and exit code 2, by a fault of the code with its traceback, by Ctrl-C or
+SIGTERM with one line and the exit code of a shell."""
 
 import argparse
 import dis
@@ -7,11 +8,13 @@ import os
 import pickle
 import re
 import select
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import NoReturn
 
 from .extras import extra_of, missing_extra
@@ -34,6 +37,12 @@ RAISE = dis.opmap["RAISE_VARARGS"]
 # A frame in the text of a traceback: its file and, where that can be read, its line.
 FRAME = re.compile(r'^\s*File "([^"]+)", line \d+, in [^\n]*(?:\n\s+([^\n]*))?', flags=re.MULTILINE)
 LONGEST_WORD, LONGEST_LINE = 200, 1200
+ONCE_MORE = "give the same command again"
+# Signals that end a script -> what they are called, and the handler that a script of ours replaces; any other one stays.
+ENDING: dict[int, tuple[str, object]] = {
+    signal.SIGINT: ("Ctrl-C", signal.default_int_handler),
+    signal.SIGTERM: ("SIGTERM", signal.SIG_DFL),
+}
 PATIENCE = 5.0  # seconds that other processes leave the first one of a machine to report what stopped them all
 
 
@@ -64,34 +73,81 @@ class OneLineErrors(argparse.ArgumentParser):
         end(f"{message} (--help lists what {self.prog.rpartition('/')[2]} takes)")
 
 
-def run_script(main: Callable[[], object]) -> None:
-    """Run what a script does; a user's mistake ends it with one line on stderr, "error: ...", and exit code 2.
+class EndedBySignal(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM came.
+
+    A class of its own: where KeyboardInterrupt itself passes an `exec`, as of an import, Python ends by SIGINT, whatever exit
+    code the script gives.
+    """
+
+
+class EndSignals:
+    """A context in which Ctrl-C and SIGTERM raise `EndedBySignal`, so that what is half done is put away; then the former
+    handlers are back.
+
+    A process that is forked meanwhile, to prepare rows, ends of them without a word: the script says it for all. Where somebody
+    else handles a signal, or ignores it, and outside the main thread, nothing is changed.
+
+    Attributes:
+        received: Number of the first signal that came; None before.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._process = os.getpid()
+        self._former: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
+
+    def __enter__(self) -> "EndSignals":
+        if threading.current_thread() is threading.main_thread():
+            for number, (_, usual) in ENDING.items():
+                if signal.getsignal(number) == usual:
+                    self._former[number] = signal.signal(number, self._end)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, former in self._former.items():
+            signal.signal(number, former)
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            os._exit(0)  # another code would be news of its own to whoever waits for this process
+        self.received = self.received or number
+        raise EndedBySignal
+
+
+def run_script(main: Callable[[], object], after_signal: str = ONCE_MORE) -> None:
+    """Run what a script does; a user's mistake ends it with one line on stderr, "error: ...", and exit code 2, Ctrl-C or SIGTERM
+    with a line that says what to do, and exit code 130 or 143.
 
     `--debug` anywhere on the command line, or HF_MASKSSL_DEBUG=1, lets the error through with its traceback. So is every error
     let through that no check of input has raised (`is_mistake`).
 
     Args:
         main: The script; it reads `sys.argv`, from which `--debug` is taken.
+        after_signal: Advice to who has stopped it.
 
     Raises:
         UserError: The end of the script.
+        SystemExit: The end by a signal.
     """
     debug = os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
     if DEBUG_OPTION in sys.argv[1:]:
         sys.argv[1:] = [word for word in sys.argv[1:] if word != DEBUG_OPTION]
         debug = True
-    try:
-        main()
-    except UserError:  # which is an Exception, too: printed already
-        raise
-    except BrokenPipeError:
-        if not _reader_has_gone():
-            raise
-        raise SystemExit(1) from None
-    except Exception as error:
-        if debug or not is_mistake(error):
-            raise
-        end(one_line(error), error)
+    with EndSignals() as signals:
+        try:
+            main()
+        except (KeyboardInterrupt, Exception) as error:
+            if debug or isinstance(error, UserError):  # a UserError is printed already
+                raise
+            # Also another error than KeyboardInterrupt: what is torn apart by a signal may fail in a way of its own.
+            if signals.received is not None or isinstance(error, KeyboardInterrupt):
+                _end_by(signals.received or signal.SIGINT, after_signal)
+            if isinstance(error, BrokenPipeError) and _reader_has_gone():
+                raise SystemExit(1) from None
+            if isinstance(error, BrokenPipeError) or not is_mistake(error):
+                raise
+            end(one_line(error), error)
 
 
 def recipe_words(document: str) -> tuple[str, list[str]]:
@@ -124,6 +180,18 @@ def end(message: str, cause: Exception | None = None) -> NoReturn:
     """
     _report(f"error: {message}")
     raise UserError(message) from cause
+
+
+def _end_by(number: int, advice: str) -> NoReturn:
+    """End the script as a shell says of one that a signal has ended; the first process of a machine says so.
+
+    Raises:
+        SystemExit: Always.
+    """
+    if int(os.environ.get("LOCAL_RANK", 0)) == 0:
+        sys.stdout.flush()
+        print(f"stopped by {ENDING[number][0]}: {advice}", file=sys.stderr, flush=True)
+    raise SystemExit(128 + number) from None
 
 
 def is_mistake(error: Exception) -> bool:

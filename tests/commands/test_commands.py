@@ -1,6 +1,7 @@
 """The command line: every verb has a page of help, recipes are found by name, a mistake is one line."""
 
 import dataclasses
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -161,3 +162,14 @@ def test_a_reader_that_stops_ends_the_command_quietly(unbuffered: str) -> None:
         env={"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin:/bin", "PYTHONUNBUFFERED": unbuffered},
     )
     assert result.stdout.startswith("training (PretrainingArguments)") and result.stderr == ""
+
+
+@pytest.mark.parametrize("verb, advice", [("embed", ", which goes on with what is written"), ("probe", "")])
+def test_a_stopped_verb_says_what_to_do(
+    verb: str, advice: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("hf_maskssl.commands.function_of", lambda verb: lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(SystemExit) as end:
+        call(monkeypatch, verb)
+    assert end.value.code == 130
+    assert capsys.readouterr().err == f"stopped by Ctrl-C: give the same command again{advice}\n"

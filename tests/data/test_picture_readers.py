@@ -7,12 +7,13 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
 import numpy as np
 import pytest
-from data_configs import image_config
+from data_configs import image_config, token_config
 from PIL import Image, ImageFile
 from transformers import AutoImageProcessor
 
@@ -73,7 +74,9 @@ def test_every_reader_names_a_broken_file(tmp_path: Path, name: str, read: Calla
     path = tmp_path / f"{name}.png"
     path.write_bytes(BROKEN[name])
     for value in (str(path), {"path": str(path), "bytes": None}, {"path": str(path), "bytes": BROKEN[name]}):
-        with pytest.raises(ValueError, match=rf"unreadable (image|picture) .*{name}\.png"):
+        with pytest.raises(
+            ValueError, match=rf"unreadable (image|picture) .*{name}\.png.*; replace the file, or take"
+        ):
             read(value)
 
 
@@ -92,6 +95,21 @@ def test_whatever_pillow_raises_becomes_an_error_that_names_row_and_file(
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", broken)
     with pytest.raises(ValueError, match=r"row 1, column 'image': unreadable image .*zeta\.png"):
         prepared(root, 3)
+
+
+def test_a_broken_picture_beside_a_caption_is_named(tmp_path: Path) -> None:
+    root = write_folder(tmp_path, good=colours(), zeta=colours(1))
+    (root / "a" / "zeta.png").write_bytes(BROKEN["cut"])
+    (root / "metadata.csv").write_text("file_name,text\na/good.png,red box\na/zeta.png,blue ball\n")
+    settings = {"data_dir": str(root), "input_column": "image", "text_column": "text", "tokenizer": "utf-8"}
+    config = SimpleNamespace(
+        **vars(image_config(3, 8, 8)) | vars(token_config(300, 16)) | {"modality": "vision_language"}
+    )
+    message = (
+        r"row 1, column 'image'.*: unreadable image .*zeta\.png: .*; replace the file, or take it out of the data"
+    )
+    with pytest.raises(ValueError, match=message):
+        prepare_data(data_arguments("imagefolder", kind="vision_language", **settings), config)
 
 
 def test_a_picture_above_the_pixel_limit_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 from ..files import did_you_mean
-from ..scripts import end, run_script
+from ..scripts import ONCE_MORE, end, run_script
 from ..version import __version__
 
 # Verb -> (module:function below the package, what it does), in the order of a project.
@@ -35,6 +35,10 @@ VERBS = {
     "publish": ("hub.publish:main", "check a folder and put it on the Hub"),
     "doctor": ("commands.doctor:main", "print versions, device, extras and caches"),
 }
+# What to do after Ctrl-C or SIGTERM, where that is not to begin anew.
+GOES_ON = f"{ONCE_MORE}, which goes on with what is written"
+AFTER_SIGNAL = dict.fromkeys(("tag", "pseudo-label", "finetune", "segment", "depth", "sweep", "embed"), GOES_ON)
+AFTER_SIGNAL["pretrain"] = f"{ONCE_MORE}, with --resume where checkpoints are written"
 HELP = """hf-maskssl: masked self-supervised encoders for data of any kind.
 
 usage: hf-maskssl VERB ...    (hf-maskssl VERB --help says more)
@@ -60,16 +64,17 @@ def function_of(verb: str) -> Callable[[], object]:
 
 
 def run(verb: str) -> None:
-    """Run a verb on the words of `sys.argv`; a user's mistake ends it with one line and exit code 2 (`run_script`)."""
-    # Here, as it imports datasets, which the page of help does not need.
-    from ..terminal import log_to_terminal, one_voice
+    """Run a verb on the words of `sys.argv`; a user's mistake, Ctrl-C or SIGTERM ends it with one line (`run_script`)."""
 
     def speak() -> None:
+        # Here, as it imports datasets, which the page of help does not need, and takes long enough for a Ctrl-C.
+        from ..terminal import log_to_terminal, one_voice
+
+        log_to_terminal()
         with one_voice():
             function_of(verb)()
 
-    log_to_terminal()
-    run_script(speak)
+    run_script(speak, AFTER_SIGNAL.get(verb, ONCE_MORE))
 
 
 def main() -> None:

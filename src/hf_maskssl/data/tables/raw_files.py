@@ -16,6 +16,7 @@ from ...models.image_processing_array import PILLOW_ERRORS
 # come from the others as well.
 UNREADABLE = (*PILLOW_ERRORS, NameError, BufferError, tokenize.TokenError)
 SHOWN_PATH = 200
+WAY_OUT = "replace the file, or take it out of the data"
 # A cell: encoded bytes, a path, or both; anything else is no file.
 Cell: TypeAlias = object
 
@@ -62,8 +63,19 @@ def encoded(value: Cell, what: str) -> Encoded | None:
     if file.content is None and not file.path:
         raise ValueError(f"the {what} is missing: the cell has neither bytes nor a path")
     if file.content is not None and len(file.content) == 0:
-        raise ValueError(f"unreadable {what} {file.path or ''}: the file is empty (0 bytes)")
+        raise unreadable(what, file.path, "the file is empty (0 bytes)")
     return file
+
+
+def unreadable(what: str, path: str | None, reason: str) -> ValueError:
+    """The error of a file that cannot be read: which one, why, and what to do.
+
+    Args:
+        what: Content that the file should hold.
+        path: Path of the file, where it has one.
+        reason: What is wrong with it.
+    """
+    return ValueError(f"unreadable {what} {(path or '')[:SHOWN_PATH]}: {reason.rstrip('.')}; {WAY_OUT}")
 
 
 @contextmanager
@@ -77,7 +89,7 @@ def reading(what: str, path: str | None) -> Iterator[None]:
         yield
     except UNREADABLE as error:
         kind = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "
-        raise ValueError(f"unreadable {what} {(path or '')[:SHOWN_PATH]}: {kind}{error}") from error
+        raise unreadable(what, path, f"{kind}{error}") from error
 
 
 def path_of(value: Cell) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...extras import missing_extra
 from ...models.feature_extraction_spectrogram import unit_range
-from .raw_files import Cell, Encoded, encoded, reading
+from .raw_files import Cell, Encoded, encoded, reading, unreadable
 
 WAV_STARTS = (b"RIFF", b"RIFX", b"RF64")
 # Length of the samples of a file that was written before its end was known.
@@ -73,15 +73,14 @@ def _of_file(file: Encoded, wanted_rate: int) -> np.ndarray:
 def _decoded(file: Encoded) -> tuple[np.ndarray, int]:
     with reading("sound", file.path), file.open() as stream:
         content = stream.read()
-    where = f" {file.path}" if file.path else ""
     if not content:
-        raise ValueError(f"unreadable sound{where}: the file is empty (0 bytes)")
+        raise unreadable("sound", file.path, "the file is empty (0 bytes)")
     is_wav = content[:4] in WAV_STARTS
     samples, rate = _read_wav(content, file.path) if is_wav else _decode_other_audio(content, file.path)
     if samples.size == 0:
-        raise ValueError(f"unreadable sound{where}: the file is empty, it holds no samples")
+        raise unreadable("sound", file.path, "the file is empty, it holds no samples")
     if not 1 <= rate <= LARGEST_RATE:
-        raise ValueError(f"unreadable sound{where}: expected 1 to {LARGEST_RATE:,} samples per second, got {rate}")
+        raise unreadable("sound", file.path, f"expected 1 to {LARGEST_RATE:,} samples per second, got {rate}")
     return samples, rate
 
 
