@@ -230,8 +230,10 @@ def test_what_is_cut_without_windows_is_counted(tmp_path: Path, caplog: pytest.L
     assert "train split: 2 of 4 sounds are longer than the 0.45 s that the model reads" in caplog.text
     assert f"their ends are left out, {share:.2g} % of all" in caplog.text
     assert len(data.train) == 4
+    assert data.report.to_json()["splits"]["train"]["cut"] == 2
+    assert "  cut: the ends of 2 sounds" in data.report.lines()
     caplog.clear()
-    prepared(tmp_path, 20)
+    assert prepared(tmp_path, 20).report.splits["train"].cut == 0
     assert "longer than" not in caplog.text
 
 

@@ -56,6 +56,18 @@ def test_texts_become_bytes_that_end_with_the_separator(
     assert ids_of(prepare_data(args, token_config(262, 6), processor=loaded)) == expected
 
 
+def test_texts_that_fill_the_model_are_counted(
+    write_parquet: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_parquet("train", text=["né", "abcdefghi", "abcde", "abc"])
+    with caplog.at_level("INFO"):
+        data = prepare_data(text_args(path), token_config(262, 6))
+    assert data.report.to_json()["splits"]["train"]["filled"] == 2
+    assert "train split: 2 of 4 texts are as long as the 6 tokens that the model reads" in caplog.text
+    assert "  2 texts as long as the model reads, or longer and cut there" in data.report.lines()
+    assert prepare_data(text_args(path), token_config(262, 16)).report.splits["train"].filled == 0
+
+
 @modes
 def test_sentence_pairs(write_parquet: Callable[..., str], mode: dict[str, Any]) -> None:
     path = write_parquet("train", a=["ab", "abcdefgh", "q"], b=["xyz", "xy", ""], label=[0, 1, 1])

@@ -188,7 +188,7 @@ def prepare_data(
             processor, statistics = kind.with_statistics(processor, args, former)
     else:
         processor = kind.fitted_processor(processor, args, config, train)
-    fitted = Fitted(processor, labels, train)
+    fitted = Fitted(processor, labels, train, raw.report)
     prepared: dict[str, Any] = {name: kind.rows(split, args, config, fitted) for name, split in splits.items()}
     return PreparedData(
         train=prepared["train"],

@@ -158,7 +158,7 @@ class RowSource:
         self.kind.describe_rows(self.splits, self.args, encoder.processor, self.report)
         train = next(iter(self.splits.values())).rows
         self.fitted = Fitted(
-            self.kind.fitted_processor(encoder.processor, self.args, encoder.config, train), None, train
+            self.kind.fitted_processor(encoder.processor, self.args, encoder.config, train), None, train, self.report
         )
         self.collator = self.kind.collator(self.args, encoder.config, self.fitted.processor)
 

@@ -39,11 +39,13 @@ class Fitted:
         processor: Processor that turns raw values into inputs; None where there is nothing to do.
         labels: Label space; None without labels.
         train_split: Raw rows of training.
+        report: Report to which `Kind.rows` adds what only the processor tells, such as rows that are cut; None keeps none.
     """
 
     processor: Processor
     labels: LabelSpace | None
     train_split: AnyDataset
+    report: DataReport | None = None
 
 
 class Kind(ABC, Generic[Arguments]):

@@ -149,7 +149,9 @@ class SpectrogramKind(WindowedKind[SpectrogramArguments]):
             processor = fitted.processor
             assert isinstance(processor, SpectrogramFeatureExtractor)  # `fitted_processor` has checked it
             reader = self.windows(args, processor).reader(split.rows, split.name, split.numbers)
-            tell_of_cut_sounds(reader, processor.num_samples)
+            cut = tell_of_cut_sounds(reader, processor.num_samples)
+            if fitted.report is not None:
+                fitted.report.splits[split.name].cut = cut
         return super().rows(split, args, config, fitted)
 
     def numeric_input(

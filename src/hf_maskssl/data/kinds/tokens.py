@@ -1,5 +1,6 @@
 """Kind "tokens": texts, sequences of letters, or lists of ids."""
 
+import logging
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ from ..looking import TEXT_NAMES, columns_of, is_feature, is_list_of_numbers, is
 from ..processors import Processor, split_processor
 from ..tables.empty_rows import Inputs
 from ..tables.preparing import PreparedSplit, RawSplit, prepare_split, raw_columns
+from ..tables.rows import PreparedRows
 from ..tables.sources import AnyDataset
 from ..text.arguments import TextArguments
 from ..text.packing import pack_split
@@ -85,6 +87,8 @@ TEXTS_LOOKED_AT = 2000  # for their lengths
 # Two texts, the first the longer one, of columns that are named for what they hold: aspirin and ethanol.
 EXAMPLE_TEXTS = {"smiles": ("CC(=O)Oc1ccccc1C(=O)O", "CCO")}
 
+logger = logging.getLogger(__name__)
+
 
 class TokensKind(Kind[TokenArguments]):
     """Texts."""
@@ -150,7 +154,16 @@ class TokensKind(Kind[TokenArguments]):
         if args.pack:
             rows = raw_columns(split.rows, preparer)
             return pack_split(rows, texts, preparer.description(), args.num_proc, split.numbers)
-        return prepare_split(split.rows, preparer, args)
+        rows = prepare_split(split.rows, preparer, args)
+        if fitted.report is not None and isinstance(rows, PreparedRows):
+            filled = int((rows.lengths("input_ids") >= config.max_position_embeddings).sum())
+            fitted.report.splits[split.name].filled = filled
+            if filled:
+                logger.info(
+                    "%s split: %d of %d texts are as long as the %d tokens that the model reads, or longer and cut there",
+                    *(split.name, filled, len(rows), config.max_position_embeddings),
+                )
+        return rows
 
     def collator(self, args: TokenArguments, config: PreTrainedConfig, processor: Processor) -> BatchCollator:
         tokenizer = split_processor(processor)[1]

@@ -32,6 +32,8 @@ class SplitReport:
         windows: Windows by which long rows are read; None where they are read whole.
         windows_left_out: Reason -> windows that were left out for it.
         shorter: Series or sounds that are shorter than a window, which is padded then.
+        cut: Sounds of which the model reads the beginning alone, as they are longer than that.
+        filled: Texts with as many tokens as the model reads, or more, of which the rest is cut.
     """
 
     rows: int | None = None
@@ -46,6 +48,8 @@ class SplitReport:
     windows: int | None = None
     windows_left_out: dict[str, int] = field(default_factory=dict)
     shorter: int = 0
+    cut: int = 0
+    filled: int = 0
 
     def task_lines(self) -> list[str]:
         """The labels of each of several tasks in words; empty with a single one."""
@@ -57,7 +61,7 @@ class SplitReport:
         return found + ([f"  ... ({len(tasks)} tasks in all)"] if len(tasks) > NAMED_CLASSES else [])
 
     def series_lines(self) -> list[str]:
-        """Lengths and windows of series or sounds in words; empty for other kinds."""
+        """Lengths and windows of series or sounds, and what is cut, in words; empty for other kinds."""
         found = []
         if self.lengths is not None:
             shortest, median, longest = self.lengths
@@ -69,6 +73,10 @@ class SplitReport:
             found += [
                 f"  left out: {counted(count, 'window')}, {reason}" for reason, count in self.windows_left_out.items()
             ]
+        if self.cut:
+            found.append(f"  cut: the ends of {counted(self.cut, 'sound')}")
+        if self.filled:
+            found.append(f"  {counted(self.filled, 'text')} as long as the model reads, or longer and cut there")
         return found
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset
 from torch.utils import data as torch_data
 
@@ -95,6 +96,12 @@ class PreparedRows(ChosenRows):
     def column_names(self) -> list[str]:
         """Names of the values of a row."""
         return list(self.table.column_names)
+
+    def lengths(self, name: str) -> np.ndarray:
+        """(rows,) integers, the number of values in each list of a column."""
+        chunks = self.table.with_format("arrow")[:].column(name).chunks
+        lengths = np.concatenate([np.zeros(0, dtype=np.int64), *map(pc.list_value_length, chunks)])
+        return lengths if self.chosen is None else lengths[self.chosen]
 
     def read(self, numbers: np.ndarray) -> list[dict[str, Any]]:
         readers = self._open()

@@ -157,12 +157,15 @@ class SoundReader(StepReader):
         return waveform
 
 
-def tell_of_cut_sounds(reader: SoundReader, covered: int) -> None:
+def tell_of_cut_sounds(reader: SoundReader, covered: int) -> int:
     """Warn of the sounds that are longer than what the model reads, whose ends are left out.
 
     Args:
         reader: Reader of the split.
         covered: Samples that the model reads.
+
+    Returns:
+        The number of such sounds.
     """
     samples = reader.samples()
     cut = np.maximum(samples - covered, 0)
@@ -176,6 +179,7 @@ def tell_of_cut_sounds(reader: SoundReader, covered: int) -> None:
             covered / reader.windows.wanted_rate,
             100 * cut.sum() / samples.sum(),
         )
+    return int(np.count_nonzero(cut))
 
 
 def _native(value: Cell, sampling_rate: int) -> tuple[np.ndarray, int]:
