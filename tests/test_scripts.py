@@ -102,6 +102,24 @@ def test_a_mistake_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str
     assert len(line) < 250
 
 
+def test_a_mistake_is_broken_where_the_terminal_ends(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = f"/tmp/{'long-' * 30}name.yaml"
+
+    def main() -> None:
+        raise load_error(f"data.data_files: expected a file of a table, got {path}, of which there is no such file here")
+
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with pytest.raises(SystemExit):
+        run_script(main)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("error: data.data_files: expected") and all(line.startswith("  ") for line in lines[1:])
+    assert [len(line) <= 60 for line in lines] == [True, False, True], "the path stays whole"
+    assert path in lines[1]
+
+
 def load_error(message: str) -> Exception:
     """An error that a library of Hugging Face raises with this message."""
     from accelerate.utils import other

@@ -189,8 +189,7 @@ def _end_by(number: int, advice: str) -> NoReturn:
         SystemExit: Always.
     """
     if int(os.environ.get("LOCAL_RANK", 0)) == 0:
-        sys.stdout.flush()
-        print(f"stopped by {ENDING[number][0]}: {advice}", file=sys.stderr, flush=True)
+        _say(f"stopped by {ENDING[number][0]}: {advice}")
     raise SystemExit(128 + number) from None
 
 
@@ -304,5 +303,12 @@ def _report(line: str) -> None:
         Path(file).parent.mkdir(parents=True, exist_ok=True)
         Path(file).write_text(json.dumps({"message": f"\n{line}", "timestamp": int(time.time())}), encoding="utf-8")
         return
+    _say(line)
+
+
+def _say(line: str) -> None:
+    """Print a line on stderr, broken between words where the terminal ends; in a file it stays one."""
+    from .terminal import terminal_width, wrapped  # here, as a page of help needs none of it
+
     sys.stdout.flush()
-    print(line, file=sys.stderr, flush=True)
+    print(wrapped(line, terminal_width()) if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
