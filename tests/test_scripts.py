@@ -108,7 +108,9 @@ def test_a_mistake_is_broken_where_the_terminal_ends(
     path = f"/tmp/{'long-' * 30}name.yaml"
 
     def main() -> None:
-        raise load_error(f"data.data_files: expected a file of a table, got {path}, of which there is no such file here")
+        raise load_error(
+            f"data.data_files: expected a file of a table, got {path}, of which there is no such file here"
+        )
 
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)

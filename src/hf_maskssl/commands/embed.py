@@ -4,8 +4,8 @@
     hf-maskssl embed MODEL RECIPE.yaml --output FEATURES [options]
 
 MODEL is a checkpoint folder or a name on the Hub; its processor prepares the
-rows as in training. DATA is a file (csv, parquet, json, txt, npy, npz), a
-folder of pictures, sounds, tables or modalities, an address (s3://, hf://), a
+rows as in training. DATA is a file (csv, parquet, json, txt, npy, npz, fasta),
+a folder of pictures, sounds, tables or modalities, an address (s3://, hf://), a
 name on the Hub, or digits, scenes, captioned_scenes, pydoc. The input column is
 found by name and type; --input_column COLUMN names it, --streaming reads rows
 as they come, and so for every field of a recipe's data section (hf-maskssl

@@ -11,8 +11,8 @@ sections share a name, as with --learning_rate 1e-3, the training section is
 meant; for another write it out: --probe.learning_rate 1e-3. --resume goes on
 with an interrupted run.
 
-DATA is a file (CSV, Parquet, JSON, text, NumPy), or a folder of pictures or
-sounds. A recipe for it is written to NAME.yaml, and run:
+DATA is a file (CSV, Parquet, JSON, text, NumPy, FASTA), or a folder of pictures
+or sounds. A recipe for it is written to NAME.yaml, and run:
   --kind KIND            tabular, series, image, spectrogram or tokens;
                          guessed by the columns where it is not given
   --label_column COLUMN  labels for probes on the way

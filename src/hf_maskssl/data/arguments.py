@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # datasets takes long to import
 
     from .tables.sources import AnyDataset
 
-LOCAL_SOURCES = ("parquet", "csv", "json", "text", "numpy", "imagefolder", "audiofolder")
+LOCAL_SOURCES = ("parquet", "csv", "json", "text", "numpy", "fasta", "imagefolder", "audiofolder")
 # The source of rows that join those of several data sections.
 PARTS = "parts"
 
@@ -57,15 +57,16 @@ class DataArguments(ChosenSection):
             `image`, `caption`, `statement`, a caption that is false in half of the rows, `truth`, 1 where it is true, `question`
             and `answer`, a colour; the same splits), `"pydoc"` (the help topics that Python brings along, `help("topics")`:
             columns `topic`, `text`; split `train`), a kind of local file (`"parquet"`, `"csv"`, `"json"`, `"text"`, `"numpy"`,
-            `"imagefolder"`, `"audiofolder"`), `"multimodal_folder"` (`data_dir` with files `modality/class/name.png`, or
-            `split/modality/class/name.png`), a folder written by `Dataset.save_to_disk`, or any Hub data set or local path that
-            `datasets.load_dataset` takes.
+            `"fasta"`, `"imagefolder"`, `"audiofolder"`), `"multimodal_folder"` (`data_dir` with files `modality/class/name.png`
+            or `split/modality/class/name.png`), a folder written by `Dataset.save_to_disk`, or any Hub data set or local path
+            that `datasets.load_dataset` takes.
         config_name: Name of the data set's configuration (`name` of `load_dataset`).
         revision: Branch, tag or commit of a Hub data set.
         data_dir: Folder to read. For local sources, relative paths start at the current directory.
         data_files: File, list of files or `{split: file or files}`. Environment variables such as `${HOME}` are expanded here,
             in `data_dir` and in `source`. For `"numpy"`: one or more `.npz` files whose arrays are the columns, or `.npy` files,
-            one a column, named by their file name (`image.npy`, `label.npy`).
+            one a column, named by their file name (`image.npy`, `label.npy`). For `"fasta"`: files of sequences, also packed
+            (.gz, .bz2, .xz); the columns are `id`, `description` and `sequence`.
         delimiter: Character between the cells of CSV files.
         decimal: Character in front of the decimals of their numbers.
         thousands: Character between the thousands of their numbers, as in 1,234.5; None means that there is none.
@@ -351,8 +352,12 @@ def _check_splits(args: DataArguments) -> None:
         )
     if args.source in LOCAL_SOURCES and args.data_files is None and args.data_dir is None:
         raise ValueError(f"data.source {args.source!r} needs data.data_files or data.data_dir: the files to read")
-    if args.source == "numpy" and args.data_files is None:
-        raise ValueError("data.source 'numpy' needs data.data_files: the .npz or .npy files of each split")
+    named = {
+        "numpy": "the .npz or .npy files",
+        "fasta": "the FASTA files",
+    }  # which `datasets` does not find in a folder
+    if args.source in named and args.data_files is None:
+        raise ValueError(f"data.source {args.source!r} needs data.data_files: {named[args.source]} of each split")
     if args.source == "multimodal_folder" and args.data_dir is None:
         raise ValueError("data.source 'multimodal_folder' needs data.data_dir: the folder of the modalities' folders")
 

@@ -18,6 +18,7 @@ from .builtin import SOURCES
 from .tables.columns import undecoded
 from .tables.csv_numbers import CsvNumbers, numbers_of_csv
 from .tables.csv_shape import shape_of_csv
+from .tables.fasta_files import ENDINGS as FASTA_ENDINGS
 from .tables.files import FOLDER_ENDINGS, READING_ERRORS, LinkedFiles, as_pattern, followed_links, reading_error
 from .tables.json_cells import with_lists_read
 from .tables.multimodal_folder import EXTENSIONS as PICTURE_ENDINGS
@@ -36,13 +37,14 @@ READERS = {
     ".txt": "text",
     ".npy": "numpy",
     ".npz": "numpy",
+    **dict.fromkeys(FASTA_ENDINGS, "fasta"),
     **dict.fromkeys(FOLDER_ENDINGS["imagefolder"], "imagefolder"),
     **dict.fromkeys(FOLDER_ENDINGS["audiofolder"], "audiofolder"),
 }
 # The same for errors: all endings of pictures and sounds are about a hundred.
 FILES_READ = (
-    "a table (.csv, .tsv, .parquet, .json, .jsonl, .npy, .npz), texts (.txt), pictures (.png, .jpg, .tif and others) or sounds "
-    "(.wav, .flac, .mp3 and others)"
+    "a table (.csv, .tsv, .parquet, .json, .jsonl, .npy, .npz), texts (.txt), sequences (.fasta, .fa, .faa, .fna), "
+    "pictures (.png, .jpg, .tif and others) or sounds (.wav, .flac, .mp3 and others)"
 )
 SAVED_SPLITS = "dataset_dict.json"
 TRAIN, VALIDATION_NAMES, TEST_NAMES = "train", ("validation", "valid", "val", "dev"), ("test",)
@@ -134,7 +136,8 @@ def _folder_values(folder: Path, kind: str | None) -> JsonObject:
     source = _reader(names, str(folder)) if names else None
     if source is None:
         raise ValueError(f"DATA {str(folder)!r}: the folder holds none of {FILES_READ}")
-    if source == "numpy":
+    if source in ("numpy", "fasta"):
+        names = [name for name in names if READERS[_ending(name)] == source]
         return {"source": source, "data_files": sorted(str(folder / name) for name in names)}
     with followed_links():
         files = datasets.load_dataset_builder(source, data_dir=as_pattern(str(folder))).config.data_files

@@ -17,6 +17,7 @@ from ..builtin import SOURCES
 from .csv_numbers import with_thousands_read
 from .csv_shape import other_delimiter
 from .csv_words import with_words_kept
+from .fasta_files import read_fasta
 from .files import (
     READING_ERRORS,
     as_pattern,
@@ -34,11 +35,12 @@ from .report import DataReport
 from .sound_folder import SoundFolder
 from .stream_errors import named_errors
 
+AnyDataset: TypeAlias = Dataset | IterableDataset
+
 COMMON_CSV = {"sep": ",", "decimal": "."}
 PARQUET_BATCH_ROWS = 1000
+OWN_READERS: dict[str, Callable[[DataFiles, str, bool], AnyDataset]] = {"numpy": read_numpy, "fasta": read_fasta}
 PICKLES = ("pandas",)  # readers of `datasets` that some of its versions run a file's code with
-
-AnyDataset: TypeAlias = Dataset | IterableDataset
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +63,8 @@ def read_split(args: DataArguments, split: str, report: DataReport | None = None
     if source in PICKLES:
         raise ValueError(f"data.source {source!r} reads pickles, which can run code: save the table as Parquet or CSV")
     data_files = _expand_files(args, source)
-    if source == "numpy":
-        return read_numpy(data_files, split, args.streaming)
+    if source in OWN_READERS:
+        return OWN_READERS[source](data_files, split, args.streaming)
     if (Path(source) / "dataset_dict.json").is_file() or (Path(source) / "state.json").is_file():
         return _read_saved(source, split, args.streaming)
     data_dir = None if args.data_dir is None else expand_variables(args.data_dir, "data.data_dir")
@@ -228,7 +230,7 @@ def _expand_files(args: DataArguments, source: str) -> DataFiles:
         if is_plain and not (Path(folder) / path).exists():
             hint = nearest_path(Path(folder) / path)
             raise FileNotFoundError(f"data.data_files: {Path(folder) / path} does not exist{hint}")
-        return str(Path(folder) / path) if source == "numpy" else path
+        return str(Path(folder) / path) if source in OWN_READERS else path
 
     return map_files(expand, args.data_files)
 
