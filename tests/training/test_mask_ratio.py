@@ -67,6 +67,28 @@ def test_a_run_begins_with_the_ratio_that_its_trials_choose(
     command.main()
 
 
+def test_a_model_that_guides_its_masks_is_scored_by_random_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[str] = []
+    from_config = mask_ratio.AutoModelForPreTraining.from_config
+    monkeypatch.setattr(
+        mask_ratio.AutoModelForPreTraining,
+        "from_config",
+        lambda config: built.append(f"{config.masking} {config.mask_ratio}") or from_config(config),
+    )
+    # 0.7 and 0.85, the default, are more than the schedule starts from.
+    guided = {"masking": "guided", "mask_schedule": "widen", "mask_schedule_start": 0.5}
+    found = with_mask_ratio(make_recipe(tmp_path, guided | OPEN, **FEW))
+    assert stored(tmp_path)["ratios"] == [0.15, 0.3, 0.5]
+    assert found.model["mask_ratio"] in (0.15, 0.3, 0.5) and found.model["masking"] == "guided"
+    by_random = [f"random {ratio}" for ratio in (0.15, 0.3, 0.5)]
+    assert built == [one for ratio in (0.15, 0.3, 0.5) for one in (f"guided {ratio}", *by_random)]
+    few = make_recipe(tmp_path / "few", guided | OPEN | {"mask_schedule_start": 0.1})
+    with pytest.raises(ValueError, match="auto tries .*none goes with the other fields: .*`mask_schedule_start` 0.1"):
+        with_mask_ratio(few)
+
+
 def test_a_stopped_choice_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / TRIALS_FOLDER / "0.15-1").mkdir(parents=True)
     recipe = make_recipe(tmp_path, OPEN, resume=True, **FEW)  # nothing to resume: a run that begins

@@ -39,10 +39,34 @@ logger = logging.getLogger(__name__)
 
 
 def with_default_ratio(recipe: PretrainingRecipe) -> PretrainingRecipe:
-    """The recipe with the model's default ratio where it is to be chosen, as to describe the run."""
+    """The recipe with the model's default ratio where it is to be chosen, as to describe the run; or with the first of the
+    candidates that goes with its other fields, where the default does not.
+
+    Raises:
+        ValueError: None does.
+    """
     if not is_open(recipe):
         return recipe
-    return dataclasses.replace(recipe, model={k: v for k, v in recipe.model.items() if k != "mask_ratio"})
+    default = {name: value for name, value in recipe.model.items() if name != "mask_ratio"}
+    for model in (default, *({**default, "mask_ratio": ratio} for ratio in RATIOS)):
+        try:
+            build_config(model)
+        except ValueError as error:
+            refused = _of_ratio(error)
+        else:
+            return dataclasses.replace(recipe, model=model)
+    raise ValueError(f"model.mask_ratio: auto tries {list(RATIOS)}, and none goes with the other fields: {refused}")
+
+
+def _of_ratio(error: ValueError) -> ValueError:
+    """An error of a configuration, where it is about the mask ratio.
+
+    Raises:
+        ValueError: It is about something else.
+    """
+    if "mask_ratio" not in str(error):
+        raise error
+    return error
 
 
 def is_open(recipe: PretrainingRecipe) -> bool:
@@ -121,8 +145,7 @@ def _fits(recipe: PretrainingRecipe, ratio: float) -> bool:
     try:
         build_config({**recipe.model, "mask_ratio": ratio})
     except ValueError as error:
-        if "mask_ratio" not in str(error):
-            raise
+        _of_ratio(error)
         return False
     return True
 
@@ -202,13 +225,18 @@ class _Reconstruction(_Scorer):
 
     @torch.no_grad()
     def look(self, run: Pretrainer) -> dict[str, float]:
-        """The error of the main process's held-out rows at every ratio; the weights are those of the run."""
+        """The error of the main process's held-out rows at every ratio; the weights are those of the run.
+
+        A model that guides its masks is scored by random ones: by its own, one that chooses easy tokens would win.
+        """
         trained = whole_model(run)
         if trained is None:
             return {}
+        is_guided = run.recipe.model.get("masking") == "guided"
+        masks = {"masking": "random", "mask_schedule": "none"} if is_guided else {}
         errors, rows_seen = torch.zeros((), dtype=torch.float64), 0
         for number, ratio in enumerate(self.ratios):
-            config = build_config({**run.recipe.model, "mask_ratio": ratio})
+            config = build_config({**run.recipe.model, **masks, "mask_ratio": ratio})
             model: Any = AutoModelForPreTraining.from_config(config).to(run.accelerator.device).eval()
             model.load_state_dict(trained.state_dict())
             for part, (rows, batch) in enumerate(validation_batches(run.prepared, run.args, run.accelerator)):
