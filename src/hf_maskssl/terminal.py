@@ -186,13 +186,25 @@ def _has_terminal_handler() -> bool:
 @contextmanager
 def errors_alone(name: str) -> Iterator[None]:
     """Silence the warnings of one logger of a library, which are none for a user."""
-    silenced = logging.getLogger(name)
-    level = silenced.level
-    silenced.setLevel(logging.ERROR)
+    with silenced(name, logging.ERROR):
+        yield
+
+
+@contextmanager
+def silenced(name: str, below: int = logging.CRITICAL) -> Iterator[None]:
+    """Silence one logger of a library, also its errors, where the caller deals with them.
+
+    Args:
+        name: Name of the logger.
+        below: Level from which records still pass.
+    """
+    logger_of_library = logging.getLogger(name)
+    level = logger_of_library.level
+    logger_of_library.setLevel(below)
     try:
         yield
     finally:
-        silenced.setLevel(level)
+        logger_of_library.setLevel(level)
 
 
 @contextmanager

@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from test_multimodal import config
 
+from hf_maskssl import MultiMAEForPretraining
 from hf_maskssl.data import DataArguments, data_arguments, prepare_data
 from hf_maskssl.data.tables.splits import load_splits
 
@@ -134,3 +136,35 @@ def test_folders_that_cannot_be_are_named(tmp_path: Path) -> None:
         load_splits(arguments(tmp_path / "none"))
     flat = prepare_data(arguments(write(tmp_path / "flat", ["one", "two"])), config())
     assert len(flat.train) == 2
+
+
+@pytest.mark.parametrize("layout", ["side by side", "behind each other"])
+def test_a_tiff_of_many_bands_goes_from_the_folder_through_a_step(
+    layout: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    bands = np.random.default_rng(0).integers(0, 10_000, (3, 16, 16, 13)).astype(np.uint16)
+    for number, picture in enumerate(bands):
+        for modality in ("rgb", "bands"):
+            (tmp_path / "data" / modality / "a").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels("rgb", number)).save(tmp_path / "data" / "rgb" / "a" / f"{number}.png")
+        # Interleaved, or one page a band, of which Pillow alone would give the first.
+        pages = picture if layout == "side by side" else np.moveaxis(picture, -1, 0)
+        interleaved = {"planarconfig": "contig"} if layout == "side by side" else {}
+        file = tmp_path / "data" / "bands" / "a" / f"{number}.tif"
+        tifffile.imwrite(file, pages, photometric="minisblack", **interleaved)
+    modalities = {"rgb": {"num_channels": 3}, "bands": {"num_channels": 13}}
+    model_config = config(modalities={name: {"kind": "continuous", **one} for name, one in modalities.items()})
+    with caplog.at_level("WARNING"):
+        as_they_are = {"modality_options": {"bands": {"standardize": "none", "scale": 1.0}}}
+        data = prepare_data(arguments(tmp_path / "data", **as_they_are), model_config)
+        batch = data.collator(list(data.train))
+    assert caplog.text == "", "Pillow says of each such file that it cannot read it"
+    np.testing.assert_array_equal(batch["inputs"]["bands"].numpy(), np.moveaxis(bands, -1, 1).astype(np.float32))
+    model = MultiMAEForPretraining(model_config)
+    loss = model(inputs={name: values / values.max() for name, values in batch["inputs"].items()}).loss
+    loss.backward()
+    assert torch.isfinite(loss) and all(value.grad is not None for value in model.parameters() if value.requires_grad)
+    file.write_bytes(file.read_bytes()[:-2000])  # in the last band
+    with pytest.raises(ValueError, match="1 of 3 rows .*row 2, column 'bands': unreadable image .*2.tif"):
+        prepare_data(arguments(tmp_path / "data"), model_config)

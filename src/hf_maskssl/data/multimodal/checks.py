@@ -10,6 +10,7 @@ import pyarrow as pa
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedConfig
 
+from ...models.image_processing_array import PILLOW_MODES
 from ..tables.caching import cached_map
 from ..tables.columns import undecoded
 from ..tables.pictures import map_bits, read_map
@@ -52,12 +53,14 @@ class PictureCheck:
         files: Names of the columns whose files are opened.
         measured: Those of them whose pictures have one channel of measurements.
         categorical: Those of them that are class maps.
+        banded: Those of them with other channels than pictures of Pillow have, as TIFF files of several bands.
     """
 
     columns: Mapping[str, str]
     files: tuple[str, ...]
     measured: tuple[str, ...]
     categorical: tuple[str, ...]
+    banded: tuple[str, ...] = ()
 
     def __call__(self, batch: pa.Table, indices: Sequence[int]) -> pa.Table:
         present = [batch.column(column).is_valid().to_pylist() for column in self.columns.values()]
@@ -78,7 +81,7 @@ class PictureCheck:
             if value is None:
                 continue
             try:
-                picture = read_map(value)
+                picture = read_map(value, with_bands=column in self.banded)
             except ValueError as error:
                 return f"column {column!r}: {with_files(error, [value])}", {}, {}
             if column in self.measured:
@@ -92,7 +95,9 @@ class PictureCheck:
 
     def description(self) -> str:
         """All that decides the result, as text."""
-        return f"{MULTIMODAL_VERSION} {dict(self.columns)} {self.files} {self.measured} {self.categorical}"
+        return (
+            f"{MULTIMODAL_VERSION} {dict(self.columns)} {self.files} {self.measured} {self.categorical} {self.banded}"
+        )
 
 
 def readable_rows(
@@ -149,12 +154,16 @@ def _picture_check(
     kinds = {columns[one.name]: one for one in config.modality_table().values() if one.name in columns}
     measured = [column for column, one in kinds.items() if not one.is_categorical and one.num_channels == 1]
     categorical = [column for column, one in kinds.items() if one.is_categorical]
+    banded = {
+        column for column, one in kinds.items() if not one.is_categorical and one.num_channels not in PILLOW_MODES
+    }
     measured += args.label_maps if args.task == "depth_estimation" else []
     return PictureCheck(
         columns,
         files,
         tuple(name for name in files if name in measured),
         tuple(name for name in files if name in categorical),
+        tuple(name for name in files if name in banded),
     )
 
 

@@ -8,6 +8,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from ...extras import missing_extra
 from ...models.image_processing_array import ORIENTATION_TAG, Pictures, bit_depth_of, upright
+from ...terminal import silenced
 from .raw_files import Cell, Encoded, encoded, reading
 
 NPY_START = b"\x93NUMPY"
@@ -15,6 +16,7 @@ PNG_START = b"\x89PNG\r\n\x1a\n"
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 TIFF_ENDINGS = (".tif", ".tiff")
 BITS_OF_SAMPLES = 258  # tag of TIFF
+PILLOW_OF_TIFF = "PIL.TiffImagePlugin"  # which logs an error for each file that tifffile reads here in its place
 # Formats whose EXIF data stands in front of the pixels, so that it is read without them.
 EXIF_IN_FRONT = ("JPEG", "MPO", "TIFF", "WEBP")
 # Bits of the numbers of arrays that say what a full range is.
@@ -141,7 +143,7 @@ def _read_bands(file: Encoded, with_bands: bool) -> np.ndarray | None:
             return None
         stream.seek(0)
         try:
-            with Image.open(stream) as image:
+            with silenced(PILLOW_OF_TIFF), Image.open(stream) as image:
                 if not with_bands or not _has_second_frame(image):
                     return None
         except UnidentifiedImageError:
