@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> None:
     main()
 
 
-@pytest.mark.parametrize("ending", ["csv", "parquet"])
+@pytest.mark.parametrize("ending", ["csv", "parquet", "csv.gz", "jsonl.gz"])
 def test_a_table_is_filled_beside_its_errors(
     ending: str,
     checkpoint: Path,
@@ -54,12 +55,17 @@ def test_a_table_is_filled_beside_its_errors(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = tmp_path / f"t.{ending}"
-    table.to_csv(path, index=False) if ending == "csv" else table.to_parquet(path, index=False)
+    read, written = pd.read_parquet, table.to_parquet
+    if ending.startswith("csv"):
+        read, written = pd.read_csv, table.to_csv
+    elif ending.startswith("jsonl"):
+        read, written = partial(pd.read_json, lines=True), partial(table.to_json, orient="records", lines=True)
+    written(path, **({} if ending.startswith("jsonl") else {"index": False}))
     call(monkeypatch, checkpoint, path, "--hidden_share", "0.3")
     printed = capsys.readouterr().out
     assert "2 of 80 values were missing" in printed and max(map(len, printed.splitlines()[:6])) <= 80
     output = tmp_path / f"t.imputed.{ending}"
-    filled = pd.read_csv(output) if ending == "csv" else pd.read_parquet(output)
+    filled = read(output)
     assert not filled.isna().any(axis=None)
     pd.testing.assert_frame_equal(filled.where(table.notna()), table)
     report = json.loads((tmp_path / f"t.imputed.{ending}.json").read_text())
@@ -88,7 +94,10 @@ def test_mistakes_are_one_line(
     (tmp_path / "broken.npy").write_bytes(b"no array")
     for words, message in (
         ([tmp_path / "tabel.csv"], "no such file.*table.csv"),
-        ([tmp_path / "table.txt"], "expected a file of a table or of series that ends in .csv, .parquet, .npy"),
+        (
+            [tmp_path / "table.txt"],
+            "expected a file of a table or of series that ends in .csv, .tsv, .json, .*.parquet, .npy",
+        ),
         ([tmp_path / "broken.npy"], "broken.npy cannot be read as NumPy files.*store numbers"),
         ([tmp_path / "other.csv"], r"of which \['b'\] are not there"),
         ([tmp_path / "table.csv", "--output", tmp_path / "table.csv"], "expected another file than DATA"),

@@ -1,5 +1,6 @@
 """Filled files: every cell that was there keeps its text, in the file's own way of writing."""
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,39 @@ def test_cells_that_were_there_keep_their_text(text: str, expected: str, tmp_pat
     assert source.is_table
     source.write(filled(source.data), tmp_path / "filled.csv")
     assert (tmp_path / "filled.csv").read_text(encoding="utf-8") == expected
+
+
+RECORDS = [
+    '{"age": 31, "ok": true, "word": "é\\n", "x": 0.5, "more": {"kept": [1]}}',
+    '{"age": null, "ok": false, "word": null, "x": 1000.0, "more": {"kept": []}}',
+    '{"age": 45, "word": "c", "more": {"kept": [2]}}',
+]
+FILLED = [
+    RECORDS[0],
+    '{"age": 1.5, "ok": false, "word": "é\\n", "x": 1000.0, "more": {"kept": []}}',
+    '{"age": 45, "word": "c", "more": {"kept": [2]}, "ok": true, "x": 1.5}',
+]
+
+
+@pytest.mark.parametrize("name", ["holed.jsonl", "holed.json", "holed.jsonl.gz", "list.json", "list.json.gz"])
+def test_records_keep_the_values_that_were_there(name: str, tmp_path: Path) -> None:
+    start, between, end = ("[\n", ",\n", "\n]\n") if name.startswith("list") else ("", "\n", "\n")
+    pack = gzip.compress if name.endswith(".gz") else bytes
+    (tmp_path / name).write_bytes(pack((start + between.join(RECORDS) + end).encode()))
+    source = HoledFile.read(tmp_path / name)
+    aside = tmp_path / f".{name}.partial"  # as `write_whole` has it
+    source.write(filled(source.data), aside)
+    written = gzip.decompress(aside.read_bytes()) if name.endswith(".gz") else aside.read_bytes()
+    assert written.decode() == start + between.join(FILLED) + end
+
+
+def test_a_packed_table_stays_packed(tmp_path: Path) -> None:
+    path = tmp_path / "holed.csv.gz"
+    path.write_bytes(gzip.compress(b"\xef\xbb\xbfid;x\n007;0,50\n008;\n"))
+    source = HoledFile.read(path)
+    source.write(filled(source.data), tmp_path / ".filled.csv.gz.partial")
+    written = gzip.decompress((tmp_path / ".filled.csv.gz.partial").read_bytes())
+    assert written == b"\xef\xbb\xbfid;x\n007;0,50\n008;1,5\n"
 
 
 def test_parquet_and_arrays_come_back(tmp_path: Path) -> None:

@@ -3,9 +3,10 @@
     hf-maskssl impute CHECKPOINT DATA [--output FILE]
 
 CHECKPOINT is a folder or a Hub name of a pre-trained MetaMAE or SMA of tables
-or series. DATA is a CSV or Parquet table with the columns that it was trained
-on, of a logger one row a time step, of series also with a column of lists; or
-an array (n, channels, steps) in an .npy file. NaN and empty cells are missing.
+or series. DATA is a table with the columns that it was trained on (.csv, .tsv,
+.json, .jsonl, also packed as .gz, or .parquet), of a logger one row a time
+step, of series also with a column of lists; or an array (n, channels, steps) in
+an .npy file. NaN, null and empty cells are missing.
 FILE is written in the same form, categories in the data's own words, beside it
 FILE.json with the errors on values that were hidden on purpose.
 """
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from ..checkpoint_folders import checkpoint_folder
 from ..evaluation.imputation import ImputationError, Imputed, impute
-from ..evaluation.imputation_files import ENDINGS, HoledFile
+from ..evaluation.imputation_files import HoledFile, ending_of
 from ..evaluation.logger_imputation import impute_logger, is_of_logger
 from ..evaluation.series_imputation import impute_column, series_columns
 from ..files import write_json, write_whole
@@ -28,7 +29,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
     """Command line; returns the file of the filled data."""
     parser = OneLineErrors(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder or Hub name of a pre-training checkpoint")
-    parser.add_argument("data", metavar="DATA", type=Path, help="file with missing values: .csv, .parquet or .npy")
+    parser.add_argument(
+        "data", metavar="DATA", type=Path, help="file with missing values: .csv, .json, .parquet, .npy"
+    )
     parser.add_argument("--output", type=Path, help="file to write; default: DATA with `.imputed` before its ending")
     parser.add_argument(
         "--hidden_share",
@@ -43,15 +46,11 @@ def main(argv: Sequence[str] | None = None) -> Path:
     parser.add_argument("--batch_size", type=int, default=256, help="number of rows at a time; default: %(default)s")
     parser.add_argument("--overwrite", action="store_true", help="write over a file that exists")
     options = parser.parse_args(argv)
-    output = options.output or options.data.with_suffix(f".imputed{options.data.suffix}")
-    if (
-        options.data.suffix in ENDINGS
-        and output.suffix != options.data.suffix
-        or output.resolve() == options.data.resolve()
-    ):
-        raise ValueError(
-            f"--output {output}: expected another file than DATA, ending in {options.data.suffix} as it does"
-        )
+    ending = ending_of(options.data)
+    stem = options.data.name.removesuffix(ending)
+    output = options.output or options.data.with_name(f"{stem}.imputed{ending}")
+    if (ending and ending_of(output) != ending) or output.resolve() == options.data.resolve():
+        raise ValueError(f"--output {output}: expected another file than DATA, ending in {ending} as it does")
     if output.exists() and not options.overwrite:
         raise ValueError(f"--output {output} exists: take another name, or write over it by --overwrite")
     if options.batch_size < 1:
