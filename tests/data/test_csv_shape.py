@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from hf_maskssl.data import data_arguments
-from hf_maskssl.data.looking import first_look, source_values
+from hf_maskssl.data.looking import first_look, source_values, usual_label
+from hf_maskssl.data.tables.columns import numeric_columns
 from hf_maskssl.data.tables.csv_shape import CsvShape, shape_of_csv
 from hf_maskssl.data.tables.sources import read_split
 
@@ -147,3 +148,75 @@ def test_brackets_that_are_no_empty_list_are_named(cell: str, tmp_path: Path) ->
     args = data_arguments(source="csv", data_files=str(path), kind="series", input_column="s")
     with pytest.raises(ValueError, match=r"row 1, column 's': expected a JSON list of numbers"):
         read_split(args, "train")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("n,a,y\n1,0.5,u,\n2,1.5,v,\n", "has 3 names, 'n, a, y', but row 0 has 4 cells, the last of which is empty"),
+        ("# made by a logger\na,b\n1,2\n", "has 1 name.* but row 0 has 2 cells: .*delete what stands in front"),
+        ("y,text\n1,hello, world\n0,hello\n", "has 2 names, .* has 3 cells: .*quotes around cells"),
+        ("text\nhello, world\nbye, world\n", "has 1 name, 'text', but row 0 has 2 cells"),
+    ],
+    ids=["delimiters at the end", "a line in front", "an unquoted comma", "one column of texts"],
+)
+@pytest.mark.parametrize("streaming", [False, True])
+def test_rows_with_more_cells_than_names_are_refused(text: str, message: str, streaming: bool, tmp_path: Path) -> None:
+    """pandas would take the first cells for names of rows, and every other cell for that of the column before."""
+    (tmp_path / "a.csv").write_text(text)
+    args = data_arguments(
+        source="csv", data_files=str(tmp_path / "a.csv"), kind="tabular", input_column=["a", "b"], streaming=streaming
+    )
+    with pytest.raises(ValueError, match=rf"a\.csv: the first line {message}"):
+        read_split(args, "train")
+
+
+def test_names_of_rows_are_said_to_be_no_feature(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a.csv").write_text('"a","b"\n"1",0.5,2.5\n"2",1.5,3.5\n')  # as R writes them
+    rows = first_look(source_values(str(tmp_path / "a.csv")))
+    assert (rows[0]["a"], rows[1]["b"]) == (0.5, 3.5)
+    assert "one cell more than there are names: the first is taken for the row's own name" in caplog.text
+
+
+def test_columns_of_one_name_are_told_and_refused_where_a_recipe_names_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a.csv").write_text("a,a,y,b.1\n1,2,u,3\n")
+    section: dict[str, Any] = {"source": "csv", "data_files": str(tmp_path / "a.csv"), "kind": "tabular"}
+    assert list(read_split(data_arguments(**section, label_column="y"), "train").column_names or ()) == [
+        "a",
+        "a.1",
+        "y",
+        "b.1",
+    ]
+    assert "several columns have the same name and are told apart by numbers: 'a' (then 'a.1')" in caplog.text
+    with pytest.raises(ValueError, match="several columns are named 'a': give each a name of its own"):
+        read_split(data_arguments(**section, label_column="a"), "train")
+
+
+def test_sixteen_bits_a_letter_are_no_utf8(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("x,y\n1,2\n".encode("utf-16-le"))
+    with pytest.raises(ValueError, match="as in UTF-16.* save it as UTF-8"):
+        source_values(str(tmp_path / "a.csv"))
+
+
+def test_empty_lines_in_front_hide_no_delimiter(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("\r\n\r\nx;y\r\n1;2\r\n")
+    assert shape_of_csv(str(tmp_path / "a.csv")).delimiter == ";"
+
+
+def test_a_label_behind_a_blank_is_a_label(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a, label\n1, u\n2, v\n")
+    assert usual_label(first_look(source_values(str(tmp_path / "a.csv")))) == " label"
+
+
+def test_a_column_without_name_and_value_is_no_index(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a,\n1,\n2,\n")
+    features, left_out = numeric_columns(first_look(source_values(str(tmp_path / "a.csv"))), {})
+    assert features == ["a"] and left_out == {"Unnamed: 1": "it has no name and no value"}
+
+
+def test_whole_numbers_of_more_than_64_bits_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"a\n{2**70}\n1\n")
+    with pytest.raises(ValueError, match="A whole number has more than 64 bits: write"):
+        first_look(source_values(str(tmp_path / "a.csv")))

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from data_configs import image_config
 from datasets import Dataset
 from PIL import Image
 
+from hf_maskssl.data import prepare_data
 from hf_maskssl.data.arguments import data_arguments
 from hf_maskssl.data.tables.files import as_pattern, is_literal
 from hf_maskssl.data.tables.report import DataReport
@@ -106,6 +109,51 @@ def test_endings_that_are_not_read_are_told(tmp_path: Path, caplog: pytest.LogCa
     assert report.files_left_out == {".heic": 3} and "are left out: 3 of .heic" in caplog.text
 
 
+def test_what_a_folder_has_beside_pictures_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    write_pictures(folder, "a/1.png", "a/2.png", "b/3.png", ".ipynb_checkpoints/4.png")
+    (folder / "a" / "5.png").symlink_to(tmp_path / "nowhere.png")
+    (folder / "c").mkdir()
+    report = DataReport()
+    args = data_arguments("imagefolder", data_dir=str(folder), input_column="image")
+    assert len(read_splits(args, report)["train"]) == 3
+    assert report.files_left_out == {"(empty folder)": 1, "(broken link)": 1}
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_pictures_that_no_metadata_names_are_told(tmp_path: Path, ending: str) -> None:
+    folder = tmp_path / "data"
+    write_pictures(folder, "a/1.png", "a/2.png", "b/3.png")
+    table = pd.DataFrame({"file_name": ["a/1.png", "b/3.png"], "caption": ["x", "y"]})
+    path = folder / f"metadata.{ending}"
+    write = {"csv": table.to_csv, "parquet": table.to_parquet}.get(ending)
+    write(path) if write else table.to_json(path, orient="records", lines=True)  # type: ignore[operator]
+    report = DataReport()
+    args = data_arguments("imagefolder", data_dir=str(folder), input_column="image")
+    assert len(read_splits(args, report)["train"]) == 2
+    assert report.files_left_out == {"(not in metadata)": 1}
+
+
+def test_a_folder_without_labels_says_when_it_has_them(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "data", "a/1.png", "b/2.png", "3.png")
+    args = data_arguments(
+        "imagefolder", data_dir=str(tmp_path / "data"), input_column="image", label_column="label", kind="image"
+    )
+    with pytest.raises(
+        ValueError, match="no column 'label'.*each file lies in the folder of its class.* no file lies higher"
+    ):
+        prepare_data(args, image_config(3, 8, 8))
+
+
+def test_a_name_that_reads_as_an_address_is_told(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "data", "a/1::2.png")
+    args = data_arguments("imagefolder", data_dir=str(tmp_path / "data"), input_column="image")
+    with pytest.raises(
+        ValueError, match=r"'::' in the name '.*1::2\.png' is read as the end of an address: rename it"
+    ):
+        read_splits(args)
+
+
 CONTENT = "\n".join(json.dumps({"text": f"text number {row}", "n": row}) for row in range(400)).encode()
 
 
@@ -188,9 +236,11 @@ class Touch:
         (np.array(["2020-01-01"], dtype="M8[D]"), "'x' holds datetime64"),
         (np.array(3.0), "same number of rows"),
         (np.zeros(0), "no rows|cannot be read"),
+        (np.zeros((0, 3)), "has no rows"),
+        (np.zeros((3, 0)), "the rows of array 'x' hold no value"),
         (np.zeros((2,) * 7), "at most 6"),
     ],
-    ids=["complex", "structured", "dates", "scalar", "empty", "seven"],
+    ids=["complex", "structured", "dates", "scalar", "empty", "no rows", "no columns", "seven"],
 )
 @pytest.mark.parametrize("ending", ["npy", "npz"])
 def test_arrays_of_other_things_are_refused_by_name(tmp_path: Path, array: Any, message: str, ending: str) -> None:

@@ -244,7 +244,7 @@ def is_string(feature: Feature) -> bool:
 def usual_label(rows: AnyDataset) -> str | None:
     """The one column that is named as labels usually are, beside other columns; None where there is none, or several."""
     names = column_names(rows)
-    found = [one for one in names if one.lower() in LABEL_NAMES]
+    found = [one for one in names if one.strip().lower() in LABEL_NAMES]  # " label" behind ", "
     return found[0] if len(found) == 1 and len(names) > 1 else None
 
 

@@ -110,7 +110,7 @@ def read_data(
     report = DataReport(args.source, args.kind)
     whole = read_splits(args, report)
     for name, rows in whole.items():
-        require_columns(rows, kind.columns(args, config), name)
+        require_columns(rows, kind.columns(args, config), name, args.source)
         if isinstance(rows, Dataset):
             named = [*args.columns_read(), *args.label_columns().values(), args.split_column]
             for column in dict.fromkeys(column for column in named if column is not None):

@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import datasets
 
 from ...recipes import nearest
+from .empty_rows import missing_values
+from .files import FOLDER_ENDINGS
 from .raw_files import encoded, holds_files
 from .sources import AnyDataset, column_names, first_row
 
@@ -14,13 +16,16 @@ INDEX_COLUMN = re.compile(r"__index_level_\d+__|Unnamed: \d+(_level_\d+)?(\.\d+)
 NAMED_COLUMNS = 10
 
 
-def require_columns(dataset: AnyDataset, wanted: Iterable[tuple[str, str | None]], split: str) -> None:
+def require_columns(
+    dataset: AnyDataset, wanted: Iterable[tuple[str, str | None]], split: str, source: str | None = None
+) -> None:
     """Check that columns exist.
 
     Args:
         dataset: Any split.
         wanted: (field of the recipe, column name) pairs; a column that is None is not checked.
         split: The split's name, for the error.
+        source: Name of the source, for the error: folders have labels under a condition.
 
     Raises:
         ValueError: Naming the field, the column and the columns there are.
@@ -28,8 +33,15 @@ def require_columns(dataset: AnyDataset, wanted: Iterable[tuple[str, str | None]
     present = column_names(dataset)
     for field, name in wanted:
         if name is not None and name not in present:
+            advice = nearest(name, present)
+            if source in FOLDER_ENDINGS and field == "label_column":
+                advice = (
+                    ": a folder gives labels where each file lies in the folder of its class, FOLDER/cat/1.png or "
+                    "FOLDER/train/cat/1.png, there are two classes or more, and no file lies higher or deeper; or where a "
+                    "metadata.csv has them"
+                )
             raise ValueError(
-                f"data.{field}: the {split} split has no column {name!r}; its columns are {present}{nearest(name, present)}"
+                f"data.{field}: the {split} split has no column {name!r}; its columns are {present}{advice}"
             )
 
 
@@ -61,6 +73,8 @@ def numeric_columns(
             found.append(name)
         elif not isinstance(feature, datasets.Value):
             left_out[name] = f"it holds {type(feature).__name__}, not one number per row"
+        elif name.startswith("Unnamed: ") and holds_nothing(dataset, name):
+            left_out[name] = "it has no name and no value"
         elif not _is_number(feature.dtype):
             dtype = feature.dtype.removeprefix("large_")
             left_out[name] = f"it holds {dtype}, not numbers" + _type_advice(dtype)
@@ -79,6 +93,13 @@ def numeric_columns(
 def no_feature_reasons(without: Mapping[str, str | None]) -> dict[str, str]:
     """Column -> why it is no feature, of columns that fields of the recipe name for something else."""
     return {column: f"it is data.{field}" for field, column in without.items() if column is not None}
+
+
+def holds_nothing(dataset: AnyDataset, column: str) -> bool:
+    """Whether every cell of a column is missing; of a stream that is not known."""
+    if not isinstance(dataset, datasets.Dataset):
+        return False
+    return missing_values(dataset, [column]).get(column, 0) == len(dataset)
 
 
 def left_out_words(left_out: Mapping[str, str]) -> str:

@@ -12,7 +12,6 @@ import tarfile
 import tokenize
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from typing import Any
 import datasets
 import fsspec
 import pyarrow as pa
-from datasets.data_files import FILES_TO_IGNORE
 from datasets.packaged_modules.audiofolder.audiofolder import AudioFolder
 from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 from fsspec.implementations.local import LocalFileSystem
@@ -57,7 +55,6 @@ READING_ERRORS = (
 )
 # Sources whose reader takes the files of some endings alone -> those endings, and names of files that describe others.
 FOLDER_ENDINGS = {"imagefolder": ImageFolder.EXTENSIONS, "audiofolder": AudioFolder.EXTENSIONS}
-METADATA_FILES = {f"metadata.{ending}" for ending in ("csv", "jsonl", "parquet")}
 NAMED_FILES = 3
 NAMED_ENDINGS = 8
 # Links that a warning has named: a folder is looked through several times.
@@ -167,22 +164,6 @@ def followed_links() -> Iterator[None]:
             fsspec.register_implementation(name, kind, clobber=True)
 
 
-def unread_endings(source: str, folder: str | None) -> dict[str, int]:
-    """Endings of a folder's files that the reader of this source does not take -> how many files have each."""
-    endings = FOLDER_ENDINGS.get(source)
-    if endings is None or folder is None:
-        return {}
-    with followed_links():
-        names = [os.path.basename(path) for path in fsspec.filesystem("file").find(folder)]
-    ignored = {*FILES_TO_IGNORE, *METADATA_FILES}
-    others = [
-        Path(name).suffix.lower() or "(none)"
-        for name in names
-        if not name.startswith(".") and name not in ignored and Path(name).suffix.lower() not in endings
-    ]
-    return dict(Counter(others).most_common())
-
-
 def ending_words(counts: dict[str, int]) -> str:
     """Endings with their counts, in words."""
     words = [f"{count} of {ending}" for ending, count in list(counts.items())[:NAMED_ENDINGS]]
@@ -206,13 +187,24 @@ def reading_error(place: str, error: BaseException, unread: dict[str, int] | Non
     cause = error.__cause__ or error
     # An empty JSON file stops the iterator over its rows.
     if isinstance(cause, StopIteration) or any(words in str(cause) for words in EMPTY_FILES):
-        if unread:
+        endings = {ending: count for ending, count in (unread or {}).items() if ending.startswith((".", "(none)"))}
+        if endings:
             return ValueError(
-                f"{place} has no file that can be read: the folder holds {ending_words(unread)}: convert them to a format "
+                f"{place} has no file that can be read: the folder holds {ending_words(endings)}: convert them to a format "
                 "that data.source reads, such as .png or .wav"
             )
         return ValueError(f"{place} has no rows: its files are empty; check data.data_files")
     is_coding = isinstance(cause, UnicodeDecodeError) or "Invalid UTF8" in str(cause)  # Python's and Arrow's
     advice = ". The file is not UTF-8: save it as UTF-8" if is_coding else ""
+    if isinstance(cause, OverflowError):
+        advice = (
+            ". A whole number has more than 64 bits: write such numbers as texts in quotes, or with a decimal point"
+        )
+    if "Invalid string class label" in str(cause):
+        advice = (
+            ". Class folders within an archive are not told apart: unpack it, and give the folder as data.data_dir"
+        )
+    if "Multiple matches for FieldRef" in str(cause):
+        advice = ". Several columns have the same name: give each a name of its own"
     reason = str(cause) or type(cause).__name__
     return ValueError(f"{place} cannot be read: {reason:.500}{advice}")

@@ -9,7 +9,7 @@ import numpy as np
 from datasets import Dataset, IterableDataset
 
 from ..arguments import DataFiles
-from .files import READING_ERRORS, file_words
+from .files import READING_ERRORS, file_words, reading_error
 
 ARRAY_FEATURES = {3: datasets.Array2D, 4: datasets.Array3D, 5: datasets.Array4D, 6: datasets.Array5D}
 
@@ -36,7 +36,7 @@ def read_numpy(data_files: DataFiles, split: str, streaming: bool) -> Dataset | 
     try:
         return kind.from_generator(_rows, features=features, gen_kwargs={"groups": tuple(groups), "stamps": stamps})
     except READING_ERRORS as error:
-        raise ValueError(f"data.data_files: {file_words(files)} cannot be read: {error.__cause__ or error}") from error
+        raise reading_error(f"data.data_files: {file_words(files)}", error) from error
 
 
 def _groups(files: list[str]) -> list[tuple[str, ...]]:
@@ -77,7 +77,8 @@ def _columns(group: tuple[str, ...]) -> dict[str, np.ndarray]:
     lengths = {name: len(array) if array.ndim else None for name, array in columns.items()}
     if len(set(lengths.values())) != 1 or None in lengths.values():
         raise ValueError(
-            f"data.data_files: {file_words(group)}: every array needs the same number of rows, got {lengths}"
+            f"data.data_files: {file_words(group)}: every array needs the same number of rows, got {lengths} (None: a single "
+            "value): keep other arrays, and those of each split, in files of their own"
         )
     return columns
 
@@ -109,6 +110,11 @@ def _features(group: tuple[str, ...]) -> datasets.Features:
     features: dict[str, Any] = {}
     for name, array in _columns(group).items():
         stored = _stored_type(name, array, group)
+        if 0 in array.shape[1:]:
+            raise ValueError(
+                f"data.data_files: {file_words(group)}: the rows of array {name!r} hold no value, its shape is {array.shape}: "
+                "leave it out"
+            )
         # NumPy strings such as "<U5" are plain strings to Arrow.
         value = datasets.Value("string" if stored.kind in "US" else str(stored))
         if array.ndim == 1:

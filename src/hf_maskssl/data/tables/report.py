@@ -162,7 +162,7 @@ def share_words(share: float) -> str:
 def count_words(counts: Mapping[str, int], rows: int | None = None) -> str:
     """The first counts, in words; with `rows` each is followed by its share of them."""
     words = [
-        f"{name} {count:,}{'' if not rows else f' ({100 * count / rows:.2g} %)'}"
+        f"{name} {count:,}{'' if not rows else ' (100 %)' if count == rows else f' ({100 * count / rows:.2g} %)'}"
         for name, count in list(counts.items())[:NAMED_CLASSES]
     ]
     return ", ".join(words) + (f", ... ({len(counts)} in all)" if len(counts) > NAMED_CLASSES else "")

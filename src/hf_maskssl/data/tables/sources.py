@@ -2,7 +2,7 @@
 
 import glob
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,7 +15,7 @@ from ...recipes import nearest
 from ..arguments import LOCAL_SOURCES, DataArguments, DataFiles, expand_variables
 from ..builtin import SOURCES
 from .csv_numbers import with_thousands_read
-from .csv_shape import other_delimiter
+from .csv_shape import look_at_first_line, other_delimiter
 from .csv_words import with_words_kept
 from .fasta_files import read_fasta
 from .files import (
@@ -26,7 +26,6 @@ from .files import (
     followed_links,
     is_literal,
     reading_error,
-    unread_endings,
 )
 from .json_cells import with_lists_read
 from .multimodal_folder import read_multimodal_folder
@@ -34,12 +33,14 @@ from .numpy_files import read_numpy
 from .report import DataReport
 from .sound_folder import SoundFolder
 from .stream_errors import named_errors
+from .unread_files import chained_names, unread_endings
 
 AnyDataset: TypeAlias = Dataset | IterableDataset
 
 COMMON_CSV = {"sep": ",", "decimal": "."}
 PARQUET_BATCH_ROWS = 1000
 OWN_READERS: dict[str, Callable[[DataFiles, str, bool], AnyDataset]] = {"numpy": read_numpy, "fasta": read_fasta}
+FILES_LOOKED_AT = 20  # CSV files of a split whose beginnings are looked at
 PICKLES = ("pandas",)  # readers of `datasets` that some of its versions run a file's code with
 
 logger = logging.getLogger(__name__)
@@ -77,6 +78,10 @@ def read_split(args: DataArguments, split: str, report: DataReport | None = None
     try:
         dataset = _load(args, source, split, data_dir, data_files)
     except (ConnectionError, FileNotFoundError) as error:
+        if chained := chained_names(data_dir):
+            raise ValueError(
+                f"{_place(args)}: '::' in the name {chained[0]!r} is read as the end of an address: rename it"
+            ) from error
         if source in LOCAL_SOURCES or Path(source).exists():
             raise
         raise _unknown_source(source, error) from error
@@ -140,12 +145,47 @@ def _load(args: DataArguments, source: str, split: str, data_dir: str | None, da
     if source != "csv":
         return load()
     rows = load()
-    named = {*args.input_columns(), *args.label_columns().values()}
-    other = other_delimiter(column_names(rows), args.delimiter)
-    if other is not None and not named & set(column_names(rows)):
-        raise ValueError(other)
+    _check_csv(rows, args, _csv_files(options, split))
     rows = with_words_kept(rows, args, load)
     return with_lists_read(rows, args.input_columns(), split) if args.reads_lists else rows
+
+
+def _check_csv(rows: AnyDataset, args: DataArguments, files: Sequence[str]) -> None:
+    """Refuse, or warn of, CSV files whose first line does not fit their rows.
+
+    Args:
+        rows: Split as it was read.
+        args: The recipe's data section.
+        files: Files of the split.
+
+    Raises:
+        ValueError: Another delimiter, more cells than names, or a column of the recipe whose name stands there twice.
+    """
+    names = column_names(rows)
+    named = {*args.input_columns(), *args.label_columns().values()}
+    other = other_delimiter(names, args.delimiter)
+    if other is not None and not named & set(names):
+        raise ValueError(other)
+    for file in files[:FILES_LOOKED_AT]:
+        look = look_at_first_line(file, args.delimiter)
+        if look.fault is not None:
+            raise ValueError(f"{file}: {look.fault}")
+        if twice := named.intersection(look.repeated):
+            raise ValueError(f"{file}: several columns are named {sorted(twice)[0]!r}: give each a name of its own")
+        if look.repeated:
+            words = ", ".join(f"{name!r} (then {f'{name}.1'!r})" for name in look.repeated)
+            logger.warning("%s: several columns have the same name and are told apart by numbers: %s", file, words)
+        if look.has_row_names:
+            logger.warning(
+                "%s: the rows have one cell more than there are names: the first is taken for the row's own name, no feature",
+                file,
+            )
+
+
+def _csv_files(options: dict[str, Any], split: str) -> list[str]:
+    with followed_links():
+        files = datasets.load_dataset_builder("csv", **options).config.data_files
+    return [str(file) for file in (files or {}).get(split, [])]
 
 
 def _place(args: DataArguments) -> str:
