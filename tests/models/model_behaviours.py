@@ -416,6 +416,14 @@ class ModelBehaviours(ContractBehaviours):
         with pytest.raises(ValueError, match=message):
             self._models(shape)[0](**self.kit.make_batch(shape) | draws)
 
+    def test_a_batch_without_rows_is_refused(self, shape: str) -> None:
+        batch = {
+            name: {key: part[:0] for key, part in value.items()} if isinstance(value, dict) else value[:0]
+            for name, value in self.kit.make_batch(shape).items()
+        }
+        with pytest.raises(ValueError, match="must have at least one row, got the shape"):
+            self._models(shape)[1](**batch)
+
     @classmethod
     @functools.cache
     def _models(cls, case: str) -> tuple[Any, ...]:
@@ -500,6 +508,25 @@ class ClassifierBehaviours(ModelBehaviours):
             torch.testing.assert_close(output.loss, F.cross_entropy(output.logits[is_scored], labels[is_scored]))
             output = self.head(self.token_classifier, case, num_labels=1)(**batch, labels=labels.float())
             torch.testing.assert_close(output.loss, (output.logits[..., 0] - labels)[is_scored].pow(2).mean())
+
+    def test_labels_are_the_ids_of_classes(self) -> None:
+        """On a GPU a class that the head does not have ends the process."""
+        for head in (head for head in self.heads() if head.fields["num_labels"] == 3):
+            model, batch = self.head(head.kind, head.case, **head.fields), self.kit.make_batch(head.case)
+            if head.labels.is_floating_point():
+                with pytest.raises(ValueError, match=r"one for each of num_labels=3 tasks, got \(4,\)"):
+                    model(**batch, labels=head.labels[:, 0])
+                continue
+            losses = [model.eval()(**batch, labels=head.labels.to(kind)).loss for kind in (torch.int64, torch.int16)]
+            torch.testing.assert_close(*losses)
+            with pytest.raises(
+                ValueError, match=r"must lie in \[0, num_labels=3\) or be -100 \(no class\), found \[-1, 3\]"
+            ):
+                model(**batch, labels=torch.full_like(head.labels, 3).index_fill(0, torch.tensor([0]), -1))
+            with pytest.raises(
+                ValueError, match="must be integers, the ids of num_labels=3 classes, got torch.float32"
+            ):
+                model(**batch, labels=head.labels.float())
 
     def test_a_heads_output_keeps_its_digits_under_autocast(self) -> None:
         """Years near 2000 are eight apart in bfloat16."""

@@ -6,11 +6,18 @@ from transformers import PreTrainedModel
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 
+from .input_checks import check_class_ids
+
 IGNORED = -100
 
 
 def class_loss(logits: torch.Tensor, labels: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> torch.Tensor:
-    """Cross entropy of (B, C) logits and (B,) class ids; the mean, or the sum divided by `num_items_in_batch`."""
+    """Cross entropy of (B, C) logits and (B,) class ids; the mean, or the sum divided by `num_items_in_batch`.
+
+    Raises:
+        ValueError: Labels that are no ids of the C classes.
+    """
+    labels = check_class_ids(labels, logits.shape[-1], IGNORED)
     num_items = kwargs.get("num_items_in_batch")
     if num_items is None:
         return F.cross_entropy(logits, labels, ignore_index=IGNORED)
@@ -33,6 +40,9 @@ def sequence_classification_loss(
             (B,) or (B, 1) values, or (B, num_labels) values or labels of several tasks (`several_labels_loss`).
         kwargs: `num_items_in_batch`: number of labels of all accumulated batches and processes, without those of -100. Trainer
             leaves a real value of -100 out of the number too, although it is one: those of this batch are added again.
+
+    Raises:
+        ValueError: Labels that are no ids of the classes, or of another shape.
     """
     num_items = kwargs.get("num_items_in_batch")
     config, has_several = model.config, (model.config.num_labels or 0) > 1
@@ -49,6 +59,8 @@ def sequence_classification_loss(
     are_classes = config.problem_type == "multi_label_classification"
     if are_classes or (config.problem_type == "regression" and has_several):
         return several_labels_loss(logits, labels, are_classes, num_items)
+    if has_several:
+        labels = check_class_ids(labels, logits.shape[-1], IGNORED)
     loss = model.loss_function(labels=labels, pooled_logits=logits, config=config, **kwargs)
     if num_items is None or config.problem_type == "single_label_classification":
         return loss
@@ -72,7 +84,15 @@ def several_labels_loss(
         num_items: Number of labels of all accumulated batches and processes, which then divides the sum. Trainer counts all
             but those of -100. A gap of NaN it counts as well, so that the loss is smaller by the share of gaps, in every batch
             alike; gaps of -100 give the exact mean. Of values, those of -100 of this batch are added again.
+
+    Raises:
+        ValueError: Labels of another shape.
     """
+    if labels.numel() != logits.numel():
+        raise ValueError(
+            f"`labels` must have the shape {tuple(logits.shape)}, one for each of num_labels={logits.shape[-1]} tasks, got "
+            f"{tuple(labels.shape)} of {labels.dtype}: the ids of classes are integers (B,)."
+        )
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     labels = labels.to(logits).reshape(logits.shape)
     is_there = ~labels.isnan()
@@ -98,8 +118,12 @@ def token_classification_loss(
     """transformers' loss of (B, N, num_labels) logits; squared error of real values when there is one label.
 
     -100 is left out of both. `num_items_in_batch` is the number of the other labels in all accumulated batches and processes.
+
+    Raises:
+        ValueError: Labels that are no ids of the classes.
     """
     if logits.shape[-1] > 1:
+        labels = check_class_ids(labels, logits.shape[-1], IGNORED)
         return model.loss_function(logits, labels, model.config, **kwargs)
     is_scored = labels != IGNORED
     error = (logits.squeeze(-1).float() - labels.float()).pow(2)

@@ -12,6 +12,46 @@ def values_are_readable(tensor: torch.Tensor) -> bool:
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
+def check_not_empty(name: str, tensor: torch.Tensor) -> None:
+    """Refuse a batch without rows.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if torch.compiler.is_compiling() or len(tensor):  # a program keeps its batch size open
+        return
+    raise ValueError(
+        f"`{name}` must have at least one row, got the shape {tuple(tensor.shape)}: leave empty batches out."
+    )
+
+
+def check_class_ids(labels: torch.Tensor, num_labels: int, ignored: int) -> torch.Tensor:
+    """Class ids as int64, whichever integers they are.
+
+    Args:
+        labels: Ids, of any shape, in [0, `num_labels`) or `ignored`.
+        num_labels: Number of classes.
+        ignored: Id of what has no class.
+
+    Raises:
+        ValueError: Real numbers, or (on the CPU) other ids, which on a GPU would end the process.
+    """
+    if labels.is_floating_point() or labels.is_complex():
+        raise ValueError(
+            f"`labels` must be integers, the ids of num_labels={num_labels} classes, got {labels.dtype} of the shape "
+            f"{tuple(labels.shape)}: convert them, or set config.problem_type to 'regression' or 'multi_label_classification'."
+        )
+    labels = labels.long()
+    if values_are_readable(labels):
+        wrong = labels[(labels != ignored) & ((labels < 0) | (labels >= num_labels))]
+        if len(wrong):
+            raise ValueError(
+                f"`labels` must lie in [0, num_labels={num_labels}) or be {ignored} (no class), found "
+                f"{wrong.unique().tolist()[:8]}: number the classes from 0, or give the model more num_labels."
+            )
+    return labels
+
+
 def check_given(given: dict[str, torch.Tensor | None], expected: tuple[str, ...], model: str) -> None:
     """Refuse other inputs than those that the model takes.
 
@@ -41,6 +81,7 @@ def check_signal(
         )
     if not signal.is_floating_point():
         raise ValueError(f"`{name}` must be floating point, got {signal.dtype}: scale and convert it first.")
+    check_not_empty(name, signal)
     channels = signal.shape[-1 if channels_last else 1]
     if channels != num_channels:
         raise ValueError(
@@ -118,6 +159,7 @@ def check_ids(input_ids: torch.Tensor, vocab_size: int, max_length: int) -> None
             f"`input_ids` must have 1 to max_position_embeddings={max_length} tokens, got {input_ids.shape[1]}: "
             "truncate the sequences."
         )
+    check_not_empty("input_ids", input_ids)
     if values_are_readable(input_ids):
         low, high = int(input_ids.min()), int(input_ids.max())
         if low < 0 or high >= vocab_size:
