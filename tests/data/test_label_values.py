@@ -9,7 +9,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pytest
-from data_configs import token_config
+from data_configs import series_config, token_config
 
 from hf_maskssl.data import PreparedData, data_arguments, prepare_data
 
@@ -50,6 +50,29 @@ def test_classes_are_the_values_that_occur(
     assert is_dense != ("the class ids are" in caplog.text)
     if not streaming:
         assert data.report.splits["train"].classes == {name: classes.count(at) for at, name in enumerate(names)}
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_ids_that_float64_rounds_stay_apart(write_parquet: Callable[..., str], cache: bool) -> None:
+    ids = pa.array([2**63 + 1, 2**63, 2**53 + 1], pa.uint64())
+    path = write_parquet("train", a=[0.5, 1.5, 2.5], b=[1.0, 2.0, 3.0], label=ids)
+    section = {"data_files": path, "kind": "tabular", "label_column": "label", "cache": cache}
+    data = prepare_data(data_arguments("parquet", **section), series_config(1, 2))
+    assert [int(row["labels"]) for row in data.train] == [2, 1, 0]
+
+
+def test_classes_that_differ_in_blanks_alone_are_told(
+    write_parquet: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert labelled(write_parquet("train", text=["a", "b", "c"], label=["x", "x ", "y"])).num_labels == 3
+    assert "classes differ in blanks alone, [['x', 'x ']]: " in caplog.text
+
+
+def test_lists_are_no_labels_of_rows(write_parquet: Callable[..., str]) -> None:
+    with pytest.raises(
+        ValueError, match="row 0, column 'label': expected one number as label .* store one label a row"
+    ):
+        labelled(write_parquet("train", text=["a", "b"], label=[[1], [0]]))
 
 
 def test_labels_of_tokens_are_classes_by_their_values(write_parquet: Callable[..., str]) -> None:

@@ -1,6 +1,7 @@
 """A recipe from data alone: the kind by the columns, the sizes by rows and time; what cannot be guessed is said."""
 
 import dataclasses
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,31 @@ def test_columns_of_numbers_are_a_table() -> None:
 def test_numbers_to_predict_are_a_regression() -> None:
     guess = guess_of(columns(a=numbers(5), b=numbers(5), target=numbers(5)))
     assert guess.data["task"] == "regression" and guess.model["series_length"] == 2
+
+
+@pytest.mark.parametrize(
+    ("labels", "task"),
+    [
+        ([0.0, math.nan, 1.0, 0.0], None),
+        ([0.5, math.nan, 1.0, 2.0], "regression"),
+        ([0.5, math.inf, 1.0, 2.0], "regression"),
+    ],
+)
+def test_labels_may_be_missing_or_infinite(labels: list[float], task: str | None) -> None:
+    """The run says what to do about them."""
+    assert guess_of(columns(a=numbers(4), b=numbers(4), target=labels)).data.get("task") == task
+
+
+def test_a_series_of_three_steps_keeps_one_to_read() -> None:
+    guess = guess_of(columns(x=RANDOM.normal(size=(4, 3)).tolist()))
+    assert build_config(guess.model).mask_ratio == 0.5
+
+
+def test_channels_of_several_lengths_are_refused() -> None:
+    with pytest.raises(
+        ValueError, match="column 'x' holds lists whose lists have 1 to 2 numbers; expected a list for each"
+    ):
+        guess_of(columns(x=[[[1.0, 2.0], [3.0]], [[1.0, 2.0], [3.0]]]))
 
 
 @pytest.mark.parametrize("channels", [1, 3])

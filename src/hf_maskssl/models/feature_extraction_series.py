@@ -13,6 +13,7 @@ from .standardization import (
     Array,
     Numbers,
     as_model_inputs,
+    beyond_range,
     check_statistics,
     standardize,
     unstandardize,
@@ -248,8 +249,8 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
             )
         classes = np.where(values == UNSEEN, np.nan, values)
         values = self._by_kind(classes, without_invalid(values, self.invalid_value))
-        if np.isinf(values).any():
-            channel, step = np.argwhere(np.isinf(values))[0]
+        if beyond_range(values).any():
+            channel, step = np.argwhere(beyond_range(values))[0]
             raise ValueError(
                 f"{self.place_of(channel, step)} is {values[channel, step]}: make it NaN (missing), or drop the sample"
             )

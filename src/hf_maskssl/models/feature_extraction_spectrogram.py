@@ -9,7 +9,15 @@ from transformers.audio_utils import mel_filter_bank, optimal_fft_length, spectr
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 from transformers.utils import TensorType
 
-from .standardization import Array, Numbers, as_model_inputs, check_statistics, standardize, without_invalid
+from .standardization import (
+    Array,
+    Numbers,
+    as_model_inputs,
+    beyond_range,
+    check_statistics,
+    standardize,
+    without_invalid,
+)
 
 
 def unit_range(samples: np.ndarray) -> np.ndarray:
@@ -181,8 +189,8 @@ class SpectrogramFeatureExtractor(FeatureExtractionMixin):
             raise ValueError(f"expected a mono waveform with one dimension, got shape {waveform.shape}")
         if waveform.size == 0:
             raise ValueError("the waveform is empty: drop this row")
-        if np.isinf(waveform).any():
-            place = int(np.argmax(np.isinf(waveform)))
+        if beyond_range(waveform).any():
+            place = int(np.argmax(beyond_range(waveform)))
             raise ValueError(
                 f"sample {place} of the waveform is {waveform[place]}: make it NaN (missing), or drop the sound"
             )

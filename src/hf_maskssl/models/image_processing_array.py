@@ -12,7 +12,15 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import TensorType
 
 from .field_checks import SizesAsPairs
-from .standardization import Array, Numbers, as_model_inputs, check_statistics, standardize, without_invalid
+from .standardization import (
+    Array,
+    Numbers,
+    as_model_inputs,
+    beyond_range,
+    check_statistics,
+    standardize,
+    without_invalid,
+)
 
 PILLOW_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 RESAMPLING = {
@@ -223,8 +231,8 @@ class ArrayImageProcessor(SizesAsPairs, BaseImageProcessor):
 
     def _resize_array(self, sample: Pictures) -> np.ndarray:
         pixels = without_invalid(self._channels_first(sample), self.invalid_value)
-        if np.isinf(pixels).any():
-            channel, row, column = np.argwhere(np.isinf(pixels))[0]
+        if beyond_range(pixels).any():
+            channel, row, column = np.argwhere(beyond_range(pixels))[0]
             raise ValueError(
                 f"channel {channel}, row {row}, column {column} is {pixels[channel, row, column]}: "
                 "make it NaN (missing), or drop the image"

@@ -27,6 +27,14 @@ Numbers: TypeAlias = float | Array | Sequence["Numbers"]
 STANDARDIZE_MODES = ("dataset", "sample", "none")
 # This term keeps a constant sample finite; it is far below the spread of any real signal after `scale`.
 SAMPLE_EPSILON = 1e-6
+# The squares of smaller values can be added up in double precision, as the standard deviation wants.
+LARGEST_VALUE = 1e150
+
+
+def beyond_range(values: np.ndarray) -> np.ndarray:
+    """Whether each value is infinite, or too large to be standardised; a missing one (NaN) is not."""
+    is_beyond: np.ndarray = np.abs(values) > LARGEST_VALUE
+    return is_beyond
 
 
 def check_statistics(

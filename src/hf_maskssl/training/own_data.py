@@ -241,8 +241,8 @@ def _add_label(guess: Guess, rows: AnyDataset, label: str | None, is_named: bool
     if isinstance(looked_at, Dataset) and guess.with_label:  # labels of a logger's steps, of which many are alike
         looked_at = looked_at.select(range(0, len(looked_at), -(-len(looked_at) // LABELS_LOOKED_AT)))
     found = first_rows(looked_at, LABELS_LOOKED_AT)
-    values = [row[label] for row in found if row[label] is not None]
-    is_number = bool(values) and isinstance(values[0], float) and any(value != int(value) for value in values)
+    values = [row[label] for row in found if row[label] is not None and row[label] == row[label]]
+    is_number = any(isinstance(value, float) and not value.is_integer() for value in values)
     distinct = len(set(map(str, values)))
     if is_number:
         guess.data |= {"label_column": label, "task": "regression", **guess.with_label}

@@ -26,7 +26,7 @@ from ..text.texts import TextPreparer, describe_tokenizer, row_place
 from ..text.unknown import count_token, warn_of_unknown
 
 # Part of every cache key: raise it when prepared values change, so that old caches are not taken for new ones.
-PREPARATION_VERSION = 4
+PREPARATION_VERSION = 5
 NAMED_CUTS = 3  # sounds that are cut, at the most, that a process warns of
 
 logger = logging.getLogger(__name__)
@@ -66,8 +66,10 @@ class NumericInput(ABC):
     def opened(self, dataset: AnyDataset) -> AnyDataset:
         """The raw columns in the form that is quickest to read."""
         if isinstance(dataset, Dataset) and not any(map(holds_files, self._features(dataset))):
-            # Not the default float32, which would round large values before their mean is subtracted.
-            return dataset.with_format("numpy", dtype=np.float64)
+            # Not the default float32, which would round large values before their mean is subtracted. Labels stay what they
+            # are: float64 rounds class ids above 2**53.
+            columns = [name for name in self.columns if name in dataset.column_names]
+            return dataset.with_format("numpy", columns=columns, output_all_columns=True, dtype=np.float64)
         return dataset
 
     def _features(self, dataset: Dataset) -> list[object]:

@@ -214,12 +214,13 @@ class SeriesKind(WindowedKind[SeriesArguments], SeriesInputs[SeriesArguments]):
             return self._guess_of_logger(rows, label)
         cells = [row[columns[0]] for row in first_rows(rows)] if len(columns) == 1 else []
         first = next((cell for cell in cells if cell is not None and len(cell)), None)
-        shape = () if first is None else np.shape(first)
+        shapes = [_shape_of(columns[0], cell) for cell in cells if cell is not None and len(cell)]
+        shape = shapes[0] if shapes else ()
         if len(shape) not in (1, 2):
             return None
         channels = 1 if first is None or len(shape) == 1 else len(first)
         if len(shape) == 2:
-            _refuse_steps_first(columns[0], [np.shape(cell) for cell in cells if cell is not None and len(cell)])
+            _refuse_steps_first(columns[0], shapes)
         lengths = self._lengths(rows, columns)
         lengths = lengths[lengths > 0]  # empty rows are left out
         found = {"input_column": columns[0]}
@@ -237,7 +238,9 @@ class SeriesKind(WindowedKind[SeriesArguments], SeriesInputs[SeriesArguments]):
         return dataclasses.replace(guess, rows_of_each=counts)
 
     def _guess(self, reason: str, data: JsonObject, size: JsonObject, remarks: list[str]) -> Guess:
-        return Guess(ARRAYS, reason, data, {"modality": self.modality, **size, **metamae(0.75)}, remarks=remarks)
+        tokens = size["series_length"] // size["patch_size"]
+        ratio = 0.75 if tokens > 4 else 0.5  # of four tokens and fewer, three quarters may leave none to read
+        return Guess(ARRAYS, reason, data, {"modality": self.modality, **size, **metamae(ratio)}, remarks=remarks)
 
     def _guess_of_logger(self, rows: AnyDataset, label: str | None) -> Guess | None:
         found = find_logger(rows, label)
@@ -344,6 +347,22 @@ class SeriesKind(WindowedKind[SeriesArguments], SeriesInputs[SeriesArguments]):
         self, args: SeriesArguments, processor: SampleProcessor, train_split: AnyDataset
     ) -> NumericInput:
         return ArrayInput(self.input_name, tuple(args.input_columns()), processor, missing=args.missing)
+
+
+def _shape_of(column: str, cell: Sequence[object] | np.ndarray) -> tuple[int, ...]:
+    """The shape of a list, or of a list of lists.
+
+    Raises:
+        ValueError: Its lists have several lengths.
+    """
+    try:
+        return np.shape(cell)
+    except ValueError as error:
+        sizes = sorted({len(one) for one in cell if isinstance(one, list)})
+        raise ValueError(
+            f"DATA: column {column!r} holds lists whose lists have {sizes[0]} to {sizes[-1]} numbers; expected a list for each "
+            "channel, all of a cell of one length: fill what was not measured with null"
+        ) from error
 
 
 def _refuse_steps_first(column: str, shapes: Sequence[tuple[int, ...]]) -> None:

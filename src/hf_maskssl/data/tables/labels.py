@@ -75,7 +75,10 @@ class LabelSpace:
                 raise ValueError(f"label {value!r} is not in the training split, whose labels are {list(self.names)}")
             return self.names.index(str(value))
         if not isinstance(value, (int, float)):
-            raise ValueError(f"expected one number as label (task {self.task!r}), got {value!r:.60}")
+            raise ValueError(
+                f"expected one number as label (task {self.task!r}), got {value!r:.60}: store one label a row, of lists of a "
+                "single number that number, of one-hot rows the place of the 1; or name several columns in data.label_column"
+            )
         if self.task == "regression":
             if abs(value) > np.finfo(np.float32).max:
                 raise ValueError(f"label {value} is too large for single precision: divide the labels by a constant")
@@ -178,6 +181,7 @@ def measure_labels(args: DataArguments, train_split: AnyDataset) -> LabelSpace |
     found = _unique_values(train_split, args.label_column)
     strings = sorted(value for value in found if isinstance(value, str))
     if strings and len(strings) == len(found):
+        _warn_of_blanks(args.label_column, strings)
         return LabelSpace(args.task, tuple(strings), are_strings=True)
     numbers = [value for value in found if not isinstance(value, str) and value != IGNORED_LABEL]
     if strings or not numbers or not all(_is_whole(value) for value in numbers):
@@ -186,6 +190,20 @@ def measure_labels(args: DataArguments, train_split: AnyDataset) -> LabelSpace |
             f"{sorted(map(str, found))[:10]}; for real numbers set data.task to regression"
         )
     return _by_values(args.task, {int(value) for value in numbers})
+
+
+def _warn_of_blanks(column: str, names: Sequence[str]) -> None:
+    """Warn of classes whose names are the same but for blanks at their ends."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(name.strip(), []).append(name)
+    several = [one for one in alike.values() if len(one) > 1]
+    if several:
+        logger.warning(
+            "data.label_column %r: classes differ in blanks alone, %s: if each is one class, take the blanks out of the data",
+            column,
+            several[:NAMED_IDS],
+        )
 
 
 def complete_classes(
