@@ -74,6 +74,13 @@ def test_text_lines(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("streaming", [False, True])
+def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path: Path, streaming: bool) -> None:
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbffirst\nsecond\n")
+    args = data_arguments("text", data_files=str(tmp_path / "a.txt"), input_column="text", streaming=streaming)
+    assert [row["text"] for row in load_splits(args)["train"]] == ["first", "second"]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
 def test_numpy_archives_and_arrays(tmp_path: Path, streaming: bool) -> None:
     images = np.arange(2 * 13 * 4 * 4, dtype=np.uint16).reshape(2, 13, 4, 4)
     np.savez(tmp_path / "first.npz", image=images, label=np.array([3, 4]))

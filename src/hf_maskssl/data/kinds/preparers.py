@@ -27,6 +27,7 @@ from ..text.unknown import count_token, warn_of_unknown
 
 # Part of every cache key: raise it when prepared values change, so that old caches are not taken for new ones.
 PREPARATION_VERSION = 5
+LARGEST_EXACT = 2**53  # of whole numbers in float64
 NAMED_CUTS = 3  # sounds that are cut, at the most, that a process warns of
 
 logger = logging.getLogger(__name__)
@@ -66,10 +67,8 @@ class NumericInput(ABC):
     def opened(self, dataset: AnyDataset) -> AnyDataset:
         """The raw columns in the form that is quickest to read."""
         if isinstance(dataset, Dataset) and not any(map(holds_files, self._features(dataset))):
-            # Not the default float32, which would round large values before their mean is subtracted. Labels stay what they
-            # are: float64 rounds class ids above 2**53.
-            columns = [name for name in self.columns if name in dataset.column_names]
-            return dataset.with_format("numpy", columns=columns, output_all_columns=True, dtype=np.float64)
+            # Not the default float32, which would round large values before their mean is subtracted.
+            return dataset.with_format("numpy", dtype=np.float64)
         return dataset
 
     def _features(self, dataset: Dataset) -> list[object]:
@@ -302,7 +301,11 @@ class RowPreparer(Preparer):
         return row_place(self.split, index, *columns)
 
     def opened(self, dataset: AnyDataset) -> AnyDataset:
-        return dataset if self.numeric is None or self.texts is not None else self.numeric.opened(dataset)
+        if self.numeric is None or self.texts is not None:
+            return dataset
+        # The format in which numbers are read soonest is one of all columns, and would round these class ids.
+        has_large_ids = self.labels is not None and any(abs(value) > LARGEST_EXACT for value in self.labels.values)
+        return dataset if has_large_ids else self.numeric.opened(dataset)
 
     def look_at(self, rows: PreparedRows, raw: Dataset) -> None:
         """Warn of text that the tokenizer does not know."""

@@ -349,7 +349,7 @@ class SeriesKind(WindowedKind[SeriesArguments], SeriesInputs[SeriesArguments]):
         return ArrayInput(self.input_name, tuple(args.input_columns()), processor, missing=args.missing)
 
 
-def _shape_of(column: str, cell: Sequence[object] | np.ndarray) -> tuple[int, ...]:
+def _shape_of(column: str, cell: list[object]) -> tuple[int, ...]:
     """The shape of a list, or of a list of lists.
 
     Raises:

@@ -75,10 +75,12 @@ class LabelSpace:
                 raise ValueError(f"label {value!r} is not in the training split, whose labels are {list(self.names)}")
             return self.names.index(str(value))
         if not isinstance(value, (int, float)):
-            raise ValueError(
-                f"expected one number as label (task {self.task!r}), got {value!r:.60}: store one label a row, of lists of a "
-                "single number that number, of one-hot rows the place of the 1; or name several columns in data.label_column"
+            advice = (
+                "store numbers and not texts"
+                if isinstance(value, str)
+                else "store one label a row, of lists of a single number that number, of one-hot rows the place of the 1"
             )
+            raise ValueError(f"expected one number as label (task {self.task!r}), got {value!r:.60}: {advice}")
         if self.task == "regression":
             if abs(value) > np.finfo(np.float32).max:
                 raise ValueError(f"label {value} is too large for single precision: divide the labels by a constant")

@@ -119,6 +119,8 @@ def _load(args: DataArguments, source: str, split: str, data_dir: str | None, da
     written = {"sep": args.delimiter, "decimal": args.decimal}
     if source == "csv" and written != COMMON_CSV:
         options |= written
+    if source == "text":
+        options["encoding"] = "utf-8-sig"  # a byte-order mark is no part of the first text
     if args.missing_words:
         options["na_values"] = list(args.missing_words)
 
@@ -170,8 +172,8 @@ def _check_csv(rows: AnyDataset, args: DataArguments, files: Sequence[str]) -> N
         look = look_at_first_line(file, args.delimiter)
         if look.fault is not None:
             raise ValueError(f"{file}: {look.fault}")
-        if twice := named.intersection(look.repeated):
-            raise ValueError(f"{file}: several columns are named {sorted(twice)[0]!r}: give each a name of its own")
+        if twice := [name for name in look.repeated if name in named]:
+            raise ValueError(f"{file}: several columns are named {twice[0]!r}: give each a name of its own")
         if look.repeated:
             words = ", ".join(f"{name!r} (then {f'{name}.1'!r})" for name in look.repeated)
             logger.warning("%s: several columns have the same name and are told apart by numbers: %s", file, words)

@@ -136,6 +136,10 @@ class TextPreparer:
                     if isinstance(value, str)
                     else "remove data.tokenizer and data.alphabet, which are for text"
                 )
+                if isinstance(
+                    value, int | float
+                ):  # a column of codes is one of numbers to CSV, which drops their zeros
+                    advice += "; or, where the numbers are texts, store them as strings (Parquet, JSON)"
                 raise ValueError(f"{self._where(index, column)} holds {type(value).__name__} {value!r:.60}: {advice}")
             values.append(value)
         return values
