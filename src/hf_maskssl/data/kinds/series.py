@@ -349,14 +349,14 @@ class SeriesKind(WindowedKind[SeriesArguments], SeriesInputs[SeriesArguments]):
         return ArrayInput(self.input_name, tuple(args.input_columns()), processor, missing=args.missing)
 
 
-def _shape_of(column: str, cell: list[object]) -> tuple[int, ...]:
+def _shape_of(column: str, cell: Sequence[object]) -> tuple[int, ...]:
     """The shape of a list, or of a list of lists.
 
     Raises:
         ValueError: Its lists have several lengths.
     """
     try:
-        return np.shape(cell)
+        return np.asarray(cell).shape
     except ValueError as error:
         sizes = sorted({len(one) for one in cell if isinstance(one, list)})
         raise ValueError(
