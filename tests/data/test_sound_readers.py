@@ -139,3 +139,14 @@ def table_of(folder: Path, **columns: Any) -> str:
     path = folder / "rows.parquet"
     datasets.Dataset.from_dict(columns).to_parquet(path)
     return str(path)
+
+
+def test_floats_on_another_scale_are_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("hf_maskssl.data.tables.sounds._TOLD", set())
+    for name, scale in (("loud", 1.5), ("1", 30_000.0), ("2", 30_000.0)):
+        wavfile.write(tmp_path / f"{name}.wav", 8000, np.full(9, scale, dtype=np.float32))
+        read_waveform(str(tmp_path / f"{name}.wav"), 8000, 8000)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith(f"{tmp_path / '1.wav'}: samples of floats reach 3e+04, those of other files 1: divide")

@@ -1,6 +1,7 @@
 """Sounds of cells: the one way in which they are opened, mixed down and resampled."""
 
 import io
+import logging
 import math
 from typing import Any, Literal
 
@@ -16,6 +17,12 @@ WAV_STARTS = (b"RIFF", b"RIFX", b"RF64")
 UNKNOWN_LENGTHS = (0, 0xFFFFFFFF)
 # Far above all sounds; the filter that resamples a broken header's rate could need all memory.
 LARGEST_RATE = 1_000_000
+# Samples of floats lie in [-1, 1], but for some that a loud mix lifts above it. Far above they are on another scale.
+LARGEST_FLOAT = 4.0
+# A warning of the scale of floats is given once.
+_TOLD: set[str] = set()
+
+logger = logging.getLogger(__name__)
 
 
 def read_waveform(value: Cell, sampling_rate: int, wanted_rate: int) -> np.ndarray:
@@ -94,10 +101,25 @@ def _read_wav(content: bytes, path: str | None) -> tuple[np.ndarray, int]:
         _refuse_cut(content)
         rate, samples = wavfile.read(io.BytesIO(content))
         unit = unit_range(samples)
+    _warn_of_scale(samples, path)
     if unit.ndim == 2:
         # Floats are averaged in their own type, as they always were.
         return (samples.mean(axis=1).astype(np.float64) if samples.dtype.kind == "f" else unit.mean(axis=1)), rate
     return unit, rate
+
+
+def _warn_of_scale(samples: np.ndarray, path: str | None) -> None:
+    """Say once that a file's floats are not on the scale that integers are brought to."""
+    if samples.dtype.kind != "f" or not samples.size or _TOLD:
+        return
+    largest = np.abs(samples).max()
+    if np.isfinite(largest) and largest > LARGEST_FLOAT:
+        _TOLD.add("scale")
+        logger.warning(
+            "%s: samples of floats reach %.3g, those of other files 1: divide them by their full scale, such as 32768",
+            path or "a sound",
+            largest,
+        )
 
 
 def _refuse_cut(content: bytes) -> None:
