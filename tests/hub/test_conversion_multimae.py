@@ -374,8 +374,16 @@ CONTENTS: dict[str, tuple[Any, str]] = {
         "interpolate_class_emb",
     ),
     "learned_positions": (
-        changed("input_adapters.rgb.pos_emb", torch.zeros(1, WIDTH, *GRID)),
+        changed("output_adapters.rgb.pos_emb", torch.zeros(1, DECODER_WIDTH, *GRID)),
         "rgb.pos_emb differs by up to 1 ",
+    ),
+    "layer_scale": (
+        timm_state(authors_state()) | {"blocks.0.ls1.gamma": torch.ones(16)},
+        "does not have: ['encoder.0.ls1.gamma']",
+    ),
+    "no_square": (
+        timm_state(authors_state()) | {"pos_embed": torch.zeros(1, 4, WIDTH)},
+        "pos_embed has 3 rows besides those of class tokens",
     ),
     "scrambled_positions": (
         changed("output_adapters.depth.pos_emb", SCRAMBLED[:, :DECODER_WIDTH]),

@@ -36,7 +36,7 @@ CASES: dict[str, dict[str, Any]] = {
 # With samples that lack modalities, and with classes that are not known, a sample of nothing else among them.
 CASES["lacking"] = CASES["paper"] | {"num_visible_tokens": 5}
 CASES["minimax"] = CASES["lacking"] | {"task_balancing": "minimax", "task_balancing_options": {"alpha": 3.0}}
-CASES["uncertainty"] = CASES["lacking"] | {"task_balancing": "uncertainty"}
+CASES["uncertainty"] = CASES["lacking"] | {"task_balancing": "uncertainty", "position_embeddings": "learned"}
 # Modality -> samples that lack it; row 2 has nothing but depth, row 3 nothing but rgb.
 LACKING = {"rgb": [2, 5], "depth": [0, 3], "semseg": [2, 3]}
 

@@ -230,7 +230,7 @@ def test_positions_of_other_sizes_are_interpolated(case: str, size: tuple[int, i
         shape = modality.grid(native.native_size)
         resized = []
         for table, mode in (
-            (embeddings.get_buffer(f"positions_{grid.name}"), "bilinear" if modality.is_categorical else "bicubic"),
+            (embeddings.positions(grid.name), "bilinear" if modality.is_categorical else "bicubic"),
             (decoder.get_buffer(f"positions_{grid.name}"), "bilinear"),
         ):
             image = table.T.reshape(1, -1, *shape)

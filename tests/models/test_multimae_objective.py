@@ -36,7 +36,7 @@ def embed(model: MultiMAEForPretraining, modality: Modality, image: torch.Tensor
             values.append(torch.zeros(modality.embedding_size, dtype=torch.float64))
         else:
             values.append(embeddings.class_embeddings[modality.name].weight[pixel])
-    position = embeddings.get_buffer(f"positions_{modality.name}")[token]
+    position = embeddings.positions(modality.name)[token]
     return embeddings.projections[modality.name](torch.cat(values)) + position
 
 

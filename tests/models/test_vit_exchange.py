@@ -1,15 +1,25 @@
-"""MultiMAE's rgb path as transformers' ViT, and ViT weights as its initialisation: the same outputs both ways."""
+"""MultiMAE's rgb path as transformers' ViT, and a ViT, DeiT or ViT-MAE as MultiMAE: the same outputs both ways."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import ViTConfig, ViTForImageClassification, ViTMAEConfig, ViTMAEForPreTraining, ViTModel
+from transformers import (
+    BeitConfig,
+    BeitModel,
+    DeiTConfig,
+    DeiTModel,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTMAEConfig,
+    ViTMAEForPreTraining,
+    ViTModel,
+)
 
 import hf_maskssl
 import tiny_models
-from hf_maskssl.models.vit_exchange import load_vit, to_vit
+from hf_maskssl.models.vit_exchange import from_vit, load_vit, to_vit
 
 WIDTHS: dict[str, Any] = {**tiny_models.ENCODER, "num_hidden_layers": 3, "layer_norm_eps": 1e-6}
 SIZES: dict[str, Any] = {**WIDTHS, "image_size": 32, "patch_size": 8}
@@ -123,6 +133,62 @@ def test_learned_positions_are_refused_or_dropped() -> None:
     vit.vit.embeddings.position_embeddings[0, 1:] = model.embeddings.positions_rgb
     pixel_values = torch.randn(2, 3, 32, 32)
     assert_same(model(pixel_values=pixel_values).last_hidden_state, vit.vit(pixel_values).last_hidden_state)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (48, 40)])
+@pytest.mark.parametrize("kind", ["vit", "deit", "vit_mae"])
+@torch.no_grad()
+def test_a_vit_becomes_a_multimae_that_gives_the_same(kind: str, size: tuple[int, int]) -> None:
+    """All hidden states, of pictures of other sizes too; epsilon and biases are the ViT's, not ViT-B's."""
+    fields: dict[str, Any] = {"layer_norm_eps": 1e-3, "qkv_bias": kind != "deit"}
+    torch.manual_seed(3)
+    theirs: Any = build_vit_mae(**fields).vit
+    if kind != "vit_mae":
+        model_class, config = (ViTModel, ViTConfig) if kind == "vit" else (DeiTModel, DeiTConfig)
+        theirs = randomize(model_class(config(**SIZES | fields)).eval())
+    model = from_vit(theirs, drop_path_rate=0.1)
+    tokens = 2 if kind == "deit" else 1
+    config = model.config
+    assert (config.num_global_tokens, config.drop_path_rate, model.training) == (tokens, 0.1, False)
+    expected = ("sincos", "column_first") if kind == "vit_mae" else ("learned", "row_first")
+    assert (config.position_embeddings, config.position_order) == expected
+    pixel_values = torch.randn(2, 3, *size)
+    # ViT-MAE shuffles its tokens even when it hides none.
+    noise = {"noise": torch.arange(30.0 if size[0] == 48 else 16.0).expand(2, -1)} if kind == "vit_mae" else {}
+    given = theirs(pixel_values, interpolate_pos_encoding=size != (32, 32), output_hidden_states=True, **noise)
+    ours = model(pixel_values=pixel_values, output_hidden_states=True)
+    assert_same(ours.last_hidden_state, given.last_hidden_state)
+    assert len(ours.hidden_states) == 4
+    for layer in range(3):
+        assert_same(ours.hidden_states[layer], given.hidden_states[layer])
+    if kind == "vit":
+        assert_same(
+            to_vit(model)(pixel_values[..., :32, :32]).last_hidden_state,
+            model(pixel_values=pixel_values[..., :32, :32])[0],
+        )
+
+
+def test_learned_positions_are_trained_and_saved(tmp_path: Path) -> None:
+    model = from_vit(randomize(ViTModel(ViTConfig(**SIZES))))
+    model(pixel_values=torch.randn(2, 3, 32, 32)).pooler_output.square().sum().backward()
+    assert model.embeddings.positions_rgb.grad.any()
+    model.save_pretrained(tmp_path)
+    opened: Any = hf_maskssl.MultiMAEModel.from_pretrained(tmp_path)
+    assert torch.equal(opened.embeddings.positions_rgb, model.embeddings.positions_rgb)
+    fixed, fresh = (build(position_embeddings=kind).embeddings for kind in ("sincos", "learned"))
+    assert "positions_rgb" not in dict(fixed.named_parameters())
+    assert (fixed.positions_rgb - fresh.positions_rgb).abs().max() < 1, "learned ones begin as the fixed ones"
+
+
+def test_other_architectures_are_refused() -> None:
+    beit = BeitModel(BeitConfig(**WIDTHS | {"image_size": 32, "patch_size": 8}))
+    with pytest.raises(ValueError, match=r"one of \['vit', 'deit', 'vit_mae'\]; this model is of 'beit'"):
+        load_vit(build(), beit)
+    deit = DeiTModel(DeiTConfig(**SIZES))
+    with pytest.raises(
+        ValueError, match="a DeiT has a class token and a distillation token, so .* `num_global_tokens` 2, got 1"
+    ):
+        load_vit(build(), deit)
 
 
 def test_heads_and_pretraining_models_are_taken_by_their_encoder() -> None:

@@ -86,6 +86,23 @@ def test_learned_positions_of_a_series_are_interpolated(tmp_path: Path) -> None:
     assert torch.equal(dropped.sma.embeddings.position_embeddings.weight, before)
 
 
+def test_learned_positions_of_a_multimae_are_interpolated_for_its_other_images(tmp_path: Path) -> None:
+    fields = EVERY["multimae"] | {"position_embeddings": "learned"}
+    former = saved(tmp_path, "multimae", **fields).multimae
+    model = fresh("multimae", seed=1, **fields | {"image_size": [24, 40]})
+    report = begin(tmp_path, model)
+    embedded = model.multimae.embeddings
+    assert names(report.interpolated) == {f"multimae.embeddings.positions_{name}" for name in ("rgb", "depth")}
+    rows, columns = former.config.modality_table()["rgb"].grid(former.config.native_size)
+    grid = former.embeddings.positions_rgb.T.reshape(1, -1, rows, columns)
+    expected = F.interpolate(grid, size=(3, 5), mode="bicubic", align_corners=False).flatten(2)[0].T
+    torch.testing.assert_close(embedded.positions_rgb, expected)
+    with pytest.raises(
+        ValueError, match="model.position_embeddings is 'sincos', the checkpoint's 'learned'; set it alike"
+    ):
+        begin(tmp_path, fresh("multimae", **EVERY["multimae"]))
+
+
 def test_learned_positions_of_an_image_are_interpolated_with_the_decoders(tmp_path: Path) -> None:
     fields = MODALITIES["sma"]["image"] | {"decoder_shared_positions": False}
     former = saved(tmp_path, "sma", **fields)

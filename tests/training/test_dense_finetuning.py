@@ -18,16 +18,21 @@ from finetuning_runs import MODELS, make_finetuning
 from safetensors.torch import load_file
 from transformers import (
     AutoImageProcessor,
+    AutoModel,
     AutoModelForDepthEstimation,
     AutoModelForImageClassification,
     AutoModelForSemanticSegmentation,
     EvalPrediction,
+    ViTConfig,
+    ViTModel,
 )
 
+import tiny_models
 from hf_maskssl.data.arguments import data_arguments
 from hf_maskssl.data.tables.splits import read_splits
 from hf_maskssl.evaluation.arguments import ProbeArguments
 from hf_maskssl.evaluation.evaluate_checkpoint import evaluate_checkpoint
+from hf_maskssl.hub.conversion import convert
 from hf_maskssl.recipes import build_config
 from hf_maskssl.training.finetuning.arguments import FinetuningArguments, FinetuningRecipe, load_finetuning_recipe
 from hf_maskssl.training.finetuning.models import head_class, read_config
@@ -338,3 +343,23 @@ def test_script_of_another_task_is_refused(tmp_path: Path, monkeypatch: pytest.M
 def test_impossible_values_are_named(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         FinetuningArguments(**fields)
+
+
+def test_a_plain_vit_is_fine_tuned_once_it_is_converted(tmp_path: Path) -> None:
+    """MultiMAE's Table 1, DINO and others: on pictures of another size, with layer-wise learning rates."""
+    fields: dict[str, Any] = {**tiny_models.ENCODER, "image_size": 16, "patch_size": 8}
+    ViTModel(ViTConfig(**fields)).save_pretrained(tmp_path / "vit")
+    convert("multimae", tmp_path / "vit", tmp_path / "start")
+    tuning: dict[str, Any] = {
+        "checkpoint": str(tmp_path / "start"),
+        "inputs": ["rgb"],
+        "layer_decay": 0.75,
+        "max_steps": 1,
+    }
+    model = {"model_type": "multimae", "image_size": [32, 32], "drop_path_rate": 0.1}
+    results = finetune(make_dense(tmp_path, "classification", model, **tuning))
+    assert 0 <= results["scores"]["test"]["accuracy"]["mean"] <= 1
+    tuned, start = (AutoModel.from_pretrained(tmp_path / name) for name in ("run/model", "start"))
+    assert tuned.config.position_size == (16, 16) and tuned.config.native_size == (32, 32)
+    moved = (tuned.embeddings.positions_rgb - start.embeddings.positions_rgb).abs().max().item()
+    assert 0 < moved < 0.01, "the learned positions are taken, and trained"

@@ -26,7 +26,7 @@ BERT: dict[str, Any] = {
 def segmenter() -> Any:
     semseg = {"kind": "categorical", "num_classes": 5, "embedding_size": 4}
     modalities = {**MULTIMAE["modalities"], "semseg": semseg}
-    config = build_config(MULTIMAE | {"modalities": modalities, "final_norm": True})
+    config = build_config(MULTIMAE | {"modalities": modalities, "final_norm": True, "position_embeddings": "learned"})
     config.num_labels = 3
     return AutoModelForSemanticSegmentation.from_config(config)
 
@@ -35,6 +35,7 @@ def test_ids_of_a_model_of_two_layers() -> None:
     ids = layer_ids(segmenter())
     expected = {
         "multimae.embeddings.global_tokens": 0,
+        "multimae.embeddings.positions_rgb": 0,
         "multimae.embeddings.projections.rgb.weight": 0,
         "multimae.embeddings.projections.depth.bias": 0,
         "multimae.embeddings.class_embeddings.semseg.weight": 0,
@@ -60,6 +61,7 @@ def test_groups_have_the_rates_and_decays_of_their_layers() -> None:
     names = dict(model.named_parameters())
     expected = {
         "multimae.embeddings.global_tokens": (0.01, 0.0),
+        "multimae.embeddings.positions_rgb": (0.01, 0.0),
         "multimae.embeddings.projections.rgb.weight": (0.01, 0.1),
         "multimae.embeddings.projections.rgb.bias": (0.01, 0.0),
         "multimae.embeddings.class_embeddings.semseg.weight": (0.01, 0.1),

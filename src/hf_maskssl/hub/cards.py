@@ -99,8 +99,9 @@ def write_converted_card(folder: Path, checkpoint: str, converted: "Converted") 
     """
     config = converted.model.config
     method = find_method(config).describe(config)
+    what = converted.origin or f"the authors' checkpoint ({method.repository})"
     origin = (
-        f"The weights are those of `{checkpoint}`, the authors' checkpoint ({method.repository}), converted by "
+        f"The weights are those of `{checkpoint}`, {what}, converted by "
         f"`python -m hf_maskssl.hub.conversion` of hf_maskssl {hf_maskssl.__version__} and not trained further. "
         "The file does not name the data it was trained on."
     )

@@ -46,8 +46,15 @@ MM_MAE = dataclasses.replace(
 
 
 def describe(config: MultiMAEConfig) -> Description:
-    """MultiMAE with its balancing of tasks, or the baseline of its paper that sees one modality alone."""
+    """MultiMAE with its balancing of tasks, or a baseline of its paper, which sees one modality alone."""
     sources = {modality.source for modality in (*config.inputs(), *config.outputs())}
+    if len(sources) == 1 and config.final_norm:  # which MultiMAE has not: the weights of another model
+        return dataclasses.replace(
+            MULTIMAE,
+            name="ViT",
+            summary=f"An encoder of one modality, {sources.pop()}, that began as another model's ViT: a baseline of MultiMAE, "
+            "whose architecture it has",
+        )
     if len(sources) == 1:
         return dataclasses.replace(
             MULTIMAE,
@@ -65,9 +72,11 @@ def describe(config: MultiMAEConfig) -> Description:
 
 
 def weight_meaning(config: MultiMAEConfig, name: str) -> Meaning | None:
-    """Projections, class tables and predictions of one modality; positions are computed."""
+    """Projections, class tables, learned positions and predictions of one modality."""
     parts = name.split(".")
     table = config.modality_table()
+    if parts[-1].startswith("positions_"):
+        return Meaning("positions", grid=table[parts[-1].removeprefix("positions_")].grid(config.position_size))
     if "class_embeddings" in parts or "projections" in parts:
         read = table[parts[parts.index("embeddings") + 2]]
         return Meaning("values", (read.kind, read.output_channels, read.patch_shape))

@@ -107,7 +107,7 @@ class MultiMAEConfig(SizesAsPairs, PreTrainedConfig):
         modality_order: Names in the order of their tokens and losses, by default that of `modalities`; kept because a saved
             configuration's keys are sorted.
         image_size: Height and width of the images in pixels; one number for a square.
-        position_image_size: Height and width of the images that the fixed positions are made for; None is `image_size`. A
+        position_image_size: Height and width of the images that the positions are made for; None is `image_size`. A
             checkpoint keeps it when its `image_size` is changed, and images of another size get interpolated positions.
         patch_size: Height and width of a patch, unless a modality says otherwise.
         hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: Sizes of the encoder, as in ViT.
@@ -118,6 +118,8 @@ class MultiMAEConfig(SizesAsPairs, PreTrainedConfig):
         final_norm: A layer norm behind the encoder, as ViT and ViT-MAE have; MultiMAE has none.
         position_order: Whether the first half of a position's channels encodes its row, as in MultiMAE, or its column,
             as in MAE, whose weights want it so.
+        position_embeddings: Positions of the encoder. "sincos": fixed, as in MultiMAE and MAE. "learned": tables that begin so
+            and are trained, which the weights of DeiT and DINO want.
         decoder_hidden_size, decoder_num_hidden_layers, decoder_num_attention_heads, decoder_intermediate_size: Sizes of
             every output's decoder; the layers are those after the cross-attention and its MLP.
         num_visible_tokens: Tokens that the encoder sees of a sample in pre-training, of all modalities together; all of them only
@@ -173,6 +175,7 @@ class MultiMAEConfig(SizesAsPairs, PreTrainedConfig):
     num_global_tokens: int = 1
     final_norm: bool = False
     position_order: Literal["row_first", "column_first"] = "row_first"
+    position_embeddings: Literal["sincos", "learned"] = "sincos"
 
     decoder_hidden_size: int = 256
     decoder_num_hidden_layers: int = 2

@@ -76,7 +76,7 @@ class MultiMAEForPretrainingOutput(ModelOutput):
 
 
 class MultiMAEEmbeddings(nn.Module):
-    """Patches of every modality -> tokens: a projection of its own, fixed positions, global tokens in front."""
+    """Patches of every modality -> tokens: a projection of its own, positions, global tokens in front."""
 
     def __init__(self, config: MultiMAEConfig) -> None:
         super().__init__()
@@ -92,9 +92,16 @@ class MultiMAEEmbeddings(nn.Module):
             height, width = modality.patch_shape
             self.projections[name] = nn.Linear(height * width * channels, config.hidden_size)
             table = position_table(config, modality, config.hidden_size)
-            self.register_buffer(f"positions_{name}", table, persistent=False)
+            if config.position_embeddings == "learned":
+                self.register_parameter(f"positions_{name}", nn.Parameter(table))
+            else:
+                self.register_buffer(f"positions_{name}", table, persistent=False)
         self.global_tokens = nn.Parameter(torch.zeros(1, config.num_global_tokens, config.hidden_size))
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def positions(self, name: str) -> torch.Tensor:
+        """(N_name, D), the position table of a modality."""
+        return cast(torch.Tensor, getattr(self, f"positions_{name}"))
 
     def forward(
         self, images: ModalityPatches, ids_keep: torch.Tensor | None, is_kept: torch.Tensor | None
@@ -137,9 +144,7 @@ class MultiMAEEmbeddings(nn.Module):
         # rgb, depth: bicubic; class maps: bilinear, as the authors' code.
         mode = "bilinear" if modality.is_categorical else "bicubic"
         native = modality.grid(self.config.position_size)
-        positions = resized_positions(
-            self.get_buffer(f"positions_{grid.name}"), native, (grid.rows, grid.columns), mode
-        )
+        positions = resized_positions(self.positions(grid.name), native, (grid.rows, grid.columns), mode)
         if ids is not None:
             patches = gather_tokens(patches, ids)
         dtype = self.global_tokens.dtype
@@ -191,7 +196,7 @@ class MultiMAEPreTrainedModel(ModelRules, PreTrainedModel):
             init.trunc_normal_(module.global_tokens, std=std)
             for name, modality in module.modalities.items():
                 table = position_table(self.config, modality, self.config.hidden_size)
-                init.copy_(module.get_buffer(f"positions_{name}"), table)
+                init.copy_(module.positions(name), table)
         elif isinstance(module, MultiMAEDecoder):
             init.zeros_(module.mask_token)
             for embedding in module.modality_embeddings.values():
@@ -269,7 +274,7 @@ class MultiMAEModel(MultiMAEPreTrainedModel):
     def load_vit(
         self, vit: PreTrainedModel, modality: str = "rgb", positions: Literal["same", "drop"] = "same"
     ) -> None:
-        """Start from a ViT's or ViT-MAE's weights; see `vit_exchange.load_vit`."""
+        """Start from the weights of a ViT, DeiT or ViT-MAE; see `vit_exchange.load_vit`."""
         from .vit_exchange import load_vit
 
         load_vit(self, vit, modality, positions)

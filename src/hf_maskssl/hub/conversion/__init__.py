@@ -22,7 +22,7 @@ def convert(method: str, checkpoint: Path, output: Path, **fields: Any) -> PreTr
 
     Args:
         method: Model type of a method whose record names a converter.
-        checkpoint: The authors' file, or for "sma" their folder.
+        checkpoint: The authors' file, or for "sma" their folder; for "multimae" also folder or Hub name of a ViT of transformers.
         output: Folder to write; must be new or empty.
         fields: Further arguments of the method's converter.
 
@@ -70,8 +70,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     sma = methods.add_parser("sma", help="Johnathan-Xie/sma")
     sma.add_argument("checkpoint", type=Path, help="the authors' folder: config.json and pytorch_model.bin")
     sma.add_argument("--modality", choices=["series", "image"], help="modality of a model of continuous inputs")
-    multimae = methods.add_parser("multimae", help="EPFL-VILAB/MultiMAE")
-    multimae.add_argument("checkpoint", type=Path, help="the authors' file, e.g. checkpoint-1599.pth")
+    multimae = methods.add_parser("multimae", help="EPFL-VILAB/MultiMAE, and the ViTs that it is compared with")
+    multimae.add_argument(
+        "checkpoint",
+        type=Path,
+        help="the authors' file, e.g. checkpoint-1599.pth; a ViT in timm's names, e.g. MoCo-v3's vit-b-300ep.pth.tar; or folder "
+        "or Hub name of a ViT, DeiT or ViT-MAE of transformers, e.g. facebook/dino-vitb16",
+    )
     for name, description in NOT_IN_WEIGHTS.items():
         kind = float if name == "dirichlet_alpha" else int
         multimae.add_argument(f"--{name}", type=kind, help=description)

@@ -1,5 +1,6 @@
 """Checkpoints of EPFL-VILAB/MultiMAE into models of this package: their training checkpoints, the released weights
-("multimae", "multivit"), the rgb path in timm's names ("timm"), and fine-tuned checkpoints with one head."""
+("multimae", "multivit"), the rgb path in timm's names ("timm"), and fine-tuned checkpoints with one head; and the ViTs that
+the paper's Table 1 compares with, from their authors' files in timm's names (DeiT, DINO, MoCo-v3, MAE) or from transformers."""
 
 import argparse
 import math
@@ -17,9 +18,11 @@ import hf_maskssl
 from ...models.configuration_multimae import Modality
 from ...models.image_processing_multimae import MultiMAEImageProcessor
 from ...models.layers import sincos_positions
+from ...models.vit_exchange import position_fields
 from .metamae import BLOCK_NAMES
 from .multimae_heads import ConvertedHead, take_head
 from .official_files import Converted, State, load_completely, read_file, rename_weight, weights_in
+from .vit import convert_vit, without_others
 
 # Configuration fields that the weights do not determine; a training checkpoint's `args` do.
 NOT_IN_WEIGHTS = {
@@ -68,21 +71,27 @@ KNOWN_KEYS = re.compile(
 def convert_file(checkpoint: Path, **fields: Any) -> Converted:
     """A file of the authors as `MultiMAEForPretraining`, as the model of its head, or as `MultiMAEModel` where it has neither.
 
-    Sizes are read off the tensors; objective and numbers of heads off the `args` of a training checkpoint.
+    Sizes are read off the tensors; objective and numbers of heads off the `args` of a training checkpoint. Inputs whose position
+    table is not the fixed one get learned positions. What is no file is a ViT of transformers, see `convert_vit`.
 
     Args:
-        checkpoint: File checkpoint-<epoch>.pth, or released weights.
+        checkpoint: File checkpoint-<epoch>.pth, or released weights, or a ViT in timm's names; or folder or Hub name of a ViT of
+            transformers.
         fields: Further `MultiMAEConfig` fields, which replace the file's.
 
     Raises:
-        ValueError: The file cannot be read, has tensors or settings without a counterpart here (a learnable or another
-            position table among them), or an argument does not fit.
+        ValueError: The file cannot be read, has tensors or settings without a counterpart here (another position table of an
+            output among them), or an argument does not fit.
+        FileNotFoundError: There is no such folder or Hub name.
     """
+    if checkpoint.is_dir() or not (checkpoint.exists() or checkpoint.suffix):
+        return convert_vit(str(checkpoint), **fields)
     content = read_file(checkpoint, [argparse.Namespace])
     settings: dict[str, Any] = {}
     if isinstance(content, dict) and isinstance(content.get("args"), argparse.Namespace):
         settings = dict(vars(content["args"]))
-    state, head = take_head(from_timm(weights_in(content, checkpoint)), settings)
+    weights = weights_in(content, checkpoint)
+    state, head = take_head(from_timm(weights), settings)
     _check_keys(state)
     _check_settings(settings)
     state, notes = without_padding_class(state)
@@ -102,7 +111,8 @@ def convert_file(checkpoint: Path, **fields: Any) -> Converted:
     processor = _processor(model.config, settings)
     if processor is not None:
         notes.append("The file holds no processor: the one beside it prepares images as the authors' code does.")
-    return Converted(model, assumed, processor, notes)
+    origin = "a file in timm's names" if "cls_token" in without_others(weights) else None
+    return Converted(model, assumed, processor, notes, origin)
 
 
 def _processor(config: PreTrainedConfig, settings: dict[str, Any]) -> MultiMAEImageProcessor | None:
@@ -156,26 +166,29 @@ def _fill(
 
 
 def from_timm(state: State) -> State:
-    """The "timm" file's names (cls_token, pos_embed, patch_embed, blocks) -> MultiMAE's; others stay.
+    """timm's names (cls_token, pos_embed, patch_embed, blocks) -> MultiMAE's; files in other names stay as they are.
 
-    The class token's row of `pos_embed` is added to the token, which has no position here.
+    The rows of `pos_embed` for the class token, and for a distillation token, are added to these, which have no position here.
+    A ViT's classifier is left behind, and of a MoCo-v3 everything but its `base_encoder`.
 
     Raises:
-        ValueError: The position table is not one of a square grid with a class token.
+        ValueError: The position table is not one of a square grid with these tokens.
     """
-    if "cls_token" not in state or "pos_embed" not in state:
+    timm = without_others(state)
+    if "cls_token" not in timm or "pos_embed" not in timm:
         return state
-    side = math.isqrt(state["pos_embed"].shape[1] - 1)
-    if side * side != state["pos_embed"].shape[1] - 1:
-        raise ValueError(f"pos_embed has {side * side} rows besides the class token's, which is no square grid.")
-    named: State = {}
-    for name, value in state.items():
-        if name == "cls_token":
-            named["global_tokens"] = value + state["pos_embed"][:, :1]
-        elif name == "pos_embed":
-            grid = value[:, 1:].transpose(1, 2)
-            named["input_adapters.rgb.pos_emb"] = grid.reshape(1, -1, side, side)
-        else:
+    tokens = torch.cat([timm[name] for name in ("cls_token", "dist_token") if name in timm], dim=1)
+    rows = timm["pos_embed"].shape[1] - tokens.shape[1]
+    side = math.isqrt(max(0, rows))
+    if side < 1 or side * side != rows:
+        raise ValueError(f"pos_embed has {rows} rows besides those of class tokens, which is no square grid.")
+    grid = timm["pos_embed"][:, tokens.shape[1] :].transpose(1, 2)
+    named: State = {
+        "global_tokens": tokens + timm["pos_embed"][:, : tokens.shape[1]],
+        "input_adapters.rgb.pos_emb": grid.reshape(1, -1, side, side),
+    }
+    for name, value in timm.items():
+        if name not in ("cls_token", "dist_token", "pos_embed"):
             name = re.sub(r"^patch_embed\.", "input_adapters.rgb.", name)
             named[re.sub(r"^blocks\.", "encoder.", name)] = value
     return named
@@ -296,6 +309,7 @@ def _sizes(state: State) -> dict[str, Any]:
         "intermediate_size": len(state["encoder.0.mlp.fc1.weight"]),
         "qkv_bias": "encoder.0.attn.qkv.bias" in state,
         "final_norm": "norm.weight" in state,
+        **_positions(state),
     }
     tasks = _names(state, "output_adapters")
     if tasks:
@@ -304,6 +318,13 @@ def _sizes(state: State) -> dict[str, Any]:
         fields["decoder_num_hidden_layers"] = _depth(state, f"{prefix}decoder_transformer.")
         fields["decoder_intermediate_size"] = len(state[f"{prefix}mlp.fc1.weight"])
     return fields
+
+
+def _positions(state: State) -> dict[str, str]:
+    """The fields of the inputs' position tables: fixed in one order for all of them, or learned."""
+    tables = [state[f"input_adapters.{name}.pos_emb"][0] for name in _names(state, "input_adapters")]
+    found = [position_fields(table.flatten(1).T, (table.shape[1], table.shape[2])) for table in tables]
+    return found[0] if all(fields == found[0] for fields in found) else {"position_embeddings": "learned"}
 
 
 def _stride(name: str) -> int:
@@ -382,10 +403,10 @@ def _stored_fields(settings: dict[str, Any], state: State) -> dict[str, Any]:
 
 
 def rename(state: State, config: PreTrainedConfig) -> State:
-    """The authors' names and layouts -> ours. Position tables are computed here: theirs are compared, then left out.
+    """The authors' names and layouts -> ours. Fixed position tables are computed here: theirs are compared, then left out.
 
     Raises:
-        ValueError: A position table is not the fixed one of its grid.
+        ValueError: A position table is of another grid, or is not the fixed one although no input learns its positions.
     """
     modalities = config.modality_table()
     renamed: State = {}
@@ -393,7 +414,10 @@ def rename(state: State, config: PreTrainedConfig) -> State:
         group, _, rest = name.partition(".")
         modality, _, rest = rest.partition(".")
         if rest == "pos_emb":
-            _check_positions(name, value, modalities[modality].grid(tuple(config.image_size)))
+            is_learned = group == "input_adapters" and config.position_embeddings == "learned"
+            _check_positions(name, value, modalities[modality].grid(tuple(config.image_size)), config, is_learned)
+            if is_learned:
+                renamed[f"multimae.embeddings.positions_{modality}"] = value[0].flatten(1).T.contiguous()
         elif group == "input_adapters" and rest == "class_emb.weight":
             renamed[f"multimae.embeddings.class_embeddings.{modality}.weight"] = value
         elif group == "input_adapters":
@@ -417,17 +441,21 @@ def _channels_last(name: str, value: torch.Tensor, output: Modality) -> torch.Te
     return value.unflatten(0, shape).movedim(0, 2).flatten(0, 2)
 
 
-def _check_positions(name: str, theirs: torch.Tensor, grid: tuple[int, int]) -> None:
-    """Refuse positions `theirs` (1, D, rows, columns) that are not the fixed table of that grid.
+def _check_positions(
+    name: str, theirs: torch.Tensor, grid: tuple[int, int], config: PreTrainedConfig, is_learned: bool
+) -> None:
+    """Refuse positions `theirs` (1, D, rows, columns) of another grid, or that are not its fixed table where they must be.
 
-    Learned tables and the authors' scrambled ones of grids that are not square would make another model.
+    A decoder's learned table and the authors' scrambled one of a grid that is not square would make another model.
     """
     if tuple(theirs.shape[-2:]) != grid:
         raise ValueError(f"{name} is a table of {list(theirs.shape[-2:])} patches, its inputs have {list(grid)}.")
-    ours = sincos_positions(grid, theirs.shape[1], row_first=True)
+    if is_learned:
+        return
+    ours = sincos_positions(grid, theirs.shape[1], row_first=config.position_order == "row_first")
     difference = (ours - theirs[0].flatten(1).T.float()).abs().max().item()
     if not difference <= TOLERANCE:
         raise ValueError(
             f"{name} differs by up to {difference:.3g} from the fixed sine-cosine table of {list(grid)} patches: "
-            "learned positions have no counterpart here, neither has the authors' table of a grid that is not square."
+            "a decoder's learned positions have no counterpart here, neither has the authors' table of a grid that is not square."
         )

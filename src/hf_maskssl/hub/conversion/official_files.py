@@ -25,12 +25,14 @@ class Converted:
         assumed: Configuration fields that the file does not store, with the values taken.
         processor: Processor to save beside the model; None where the file implies none.
         notes: Sentences for the card, on what differs from the authors' code.
+        origin: What the checkpoint is, for the card; None is one of the method's authors.
     """
 
     model: PreTrainedModel
     assumed: dict[str, Any]
     processor: Processor = None
     notes: list[str] = field(default_factory=list)
+    origin: str | None = None
 
 
 # Classes that a file may hold: themselves, or with the name under which the file has them.

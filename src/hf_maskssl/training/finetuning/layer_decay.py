@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 
 from ...files import JsonObject
 
-# Learned tokens of our encoders: like biases they are not decayed.
-UNDECAYED = ("global_tokens", "cls_token")
+# Learned tokens of our encoders, and MultiMAE's learned positions: like biases they are not decayed.
+UNDECAYED = re.compile(r"(?:.*\.)?(?:bias|global_tokens|cls_token|positions_\w+)")
 
 
 def layer_ids(model: PreTrainedModel) -> dict[str, int]:
@@ -50,7 +50,7 @@ def layer_decay_groups(
     """Parameter groups for an optimizer: every trained parameter once, with a lower rate the nearer it is to the input.
 
     The learning rate of id i is `learning_rate * decay ** (number of layers + 1 - i)`, so a head has all of it. Tensors of
-    one dimension, biases, global and class tokens are not decayed (so does the authors' fine-tuning).
+    one dimension, biases, global and class tokens and MultiMAE's positions are not decayed (so does the authors' fine-tuning).
 
     Args:
         model: Model with a head; see `layer_ids`.
@@ -69,7 +69,7 @@ def layer_decay_groups(
     groups: dict[tuple[int, bool], list[torch.nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            is_exempt = parameter.ndim <= 1 or name.rpartition(".")[2] in ("bias", *UNDECAYED)
+            is_exempt = parameter.ndim <= 1 or UNDECAYED.fullmatch(name) is not None
             groups[ids[name], is_exempt].append(parameter)
     return [
         {

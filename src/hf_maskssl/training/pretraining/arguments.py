@@ -30,11 +30,11 @@ class PretrainingArguments:
             other data: of another length, image size, number of channels or vocabulary, other columns or modalities. What fits is
             taken, learned positions are interpolated, words and named columns keep their rows, and the rest is new; the log, the
             card and `start_report.json` list it. The layers of the encoder must be alike. Beside that, a MultiMAE starts from a
-            ViT or ViT-MAE (its encoder and rgb projection, by `load_vit`; a ViT-MAE needs model.position_order column_first), a
-            PoS-BERT from a BERT with its heads, whose tokenizer data.tokenizer must then be. A resumed run goes on from its own
-            checkpoint alone.
+            ViT, DeiT or ViT-MAE (its encoder and rgb projection, by `load_vit`; a ViT-MAE needs model.position_order
+            column_first, one with learned positions model.position_embeddings learned), a PoS-BERT from a BERT with its heads,
+            whose tokenizer data.tokenizer must then be. A resumed run goes on from its own checkpoint alone.
         init_positions: Name of the way to start position embeddings: "same" takes them (interpolated, where a checkpoint of this
-            package has another grid; a ViT's must equal the MultiMAE's); "drop" leaves them out.
+            package has another grid; a ViT's must equal fixed ones of the MultiMAE); "drop" leaves them out.
         init_statistics: Name of the source of mean and standard deviation by which inputs are standardised, where `init_from` is
             a checkpoint of this package and data.standardize is "dataset": "keep" takes the checkpoint's for the columns,
             channels and modalities that it knows and measures those of the others, "measure" measures all on the data of now.

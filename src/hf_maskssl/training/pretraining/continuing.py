@@ -22,7 +22,7 @@ from .start_report import StartReport, StartWeight
 # Fields that decide what the layers of an encoder are, or what they compute. What reads the data may differ.
 ENCODER_FIELDS = (
     *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "layer_norm_eps"),
-    *("qkv_bias", "use_bias", "final_norm", "num_global_tokens", "position_order"),
+    *("qkv_bias", "use_bias", "final_norm", "num_global_tokens", "position_order", "position_embeddings"),
     *("encoder_type", "num_latents", "embedding_size", "qk_channels", "v_channels", "num_layer_repeats"),
     *("num_cross_attention_heads", "cross_intermediate_size", "embedding_layer_norm_eps"),
 )
