@@ -12,6 +12,8 @@ EXTRA_OF = dict.fromkeys(("matplotlib", "scipy", "sklearn"), "train") | {
     "optuna": "search",
     "codecarbon": "energy",
     "umap": "map",
+    "rtdl_revisiting_models": "baselines",
+    "xgboost": "baselines",
     "h5py": "prepare",
     "tifffile": "prepare",
 }

@@ -1,15 +1,24 @@
 """The `probe` section of a recipe."""
 
+import importlib.util
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from ..checks import ABOVE_0, AT_LEAST_0, AT_LEAST_1, SEED, Range, check_numbers, check_seeds
+from ..extras import missing_extra
 from ..recipes import coerce
 
 Protocol = Literal["standard", "paper"]
 Solver = Literal["adam", "exact"]
 # Supervised baselines of fine-tuning (`library_baselines`).
-LibraryModel = Literal["mlp", "hist_gradient_boosting", "random_forest"]
+LibraryModel = Literal["mlp", "hist_gradient_boosting", "random_forest", "xgboost", "resnet", "ft_transformer"]
+# Those of the extra `baselines`, and the packages that they are from.
+PACKAGES: dict[LibraryModel, str] = {
+    "xgboost": "xgboost",
+    "resnet": "rtdl_revisiting_models",
+    "ft_transformer": "rtdl_revisiting_models",
+}
 MetricName = Literal["accuracy", "weighted_f1", "mean_roc_auc", "spearman", "token_accuracy"]
 # MetaMAE paper, appendix A; the batch size is the data set's (Table 16).
 PAPER_PROTOCOL = {"solver": "adam", "num_epochs": 100, "learning_rate": 1e-4, "weight_decay": 1e-4}
@@ -19,6 +28,18 @@ METRICS_OF_TASK: dict[str, tuple[MetricName, ...]] = {
     "regression": ("spearman",),
     "token_classification": ("token_accuracy",),
 }
+
+
+def check_library_models(names: Iterable[LibraryModel]) -> None:
+    """See that the packages of some models are installed.
+
+    Raises:
+        ImportError: One is not; the error names the extra that brings it.
+    """
+    for name in names:
+        package = PACKAGES.get(name)
+        if package is not None and importlib.util.find_spec(package) is None:
+            raise missing_extra(f"The baseline {name}", "baselines", ImportError(name=package))
 
 
 @dataclass

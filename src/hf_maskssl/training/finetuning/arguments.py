@@ -102,8 +102,9 @@ class FinetuningArguments:
         baselines: Whether to score baselines beside the runs, on the same rows: the same training without
             pre-training (the same seeds, and the same learning rates to choose from; in `output_dir`/from_scratch), the most
             frequent class or the mean label, and a plain model on the raw inputs. Differences are paired by seed.
-        baseline_models: Names of further baselines of `baselines`, scikit-learn's models of the raw inputs, one a seed: "mlp",
-            "hist_gradient_boosting", "random_forest" (`evaluation.library_baselines`). For classification and regression.
+        baseline_models: Names of further baselines of `baselines`, supervised models of the raw inputs, one a seed: "mlp",
+            "hist_gradient_boosting", "random_forest", and with the extra `baselines` "xgboost", "resnet", "ft_transformer"
+            (`evaluation.library_baselines`). For classification and regression.
     """
 
     checkpoint: str | None = None

@@ -34,6 +34,9 @@ TITLES = {
     "mlp": "MLP of the raw inputs",
     "hist_gradient_boosting": "gradient-boosted trees of the raw inputs",
     "random_forest": "random forest of the raw inputs",
+    "xgboost": "XGBoost of the raw inputs",
+    "resnet": "ResNet of the raw inputs",
+    "ft_transformer": "FT-Transformer of the raw inputs",
 }
 
 # Task -> what is said of all rows alike, where that is no class.
@@ -170,8 +173,9 @@ class Baselines:
             if task in DENSE_TASKS:
                 raise ValueError(f"{name} is for classification and regression, not for {task}: leave it out")
             inputs = self._raw_inputs(None if self.args.labelled_samples is None else seed)
-            test, _ = baselines.held_out(inputs)
-            run, what = library_probe(name, inputs["train"], test, task, seed)
+            test, validation = baselines.held_out(inputs)
+            device = PartialState().device
+            run, what = library_probe(name, inputs["train"], test, task, seed, validation=validation, device=device)
             scores = score_outputs(_outputs(run, task, int(self.data.num_labels or 0)), test.labels, task)
             write_json(path, {"seed": seed, "scores": scores, "what": what, "converged": run.converged})
         entry: JsonObject = json.loads(path.read_text(encoding="utf-8"))

@@ -15,6 +15,7 @@ from ...data.preparation import prepare_data
 from ...data.processors import load_processor
 from ...data.tables.report import REPORT_FILE
 from ...data.tables.splits import split_names
+from ...evaluation.arguments import check_library_models
 from ...evaluation.probe_targets import moments_of_columns
 from ...files import write_json
 from ...launch import launched_state
@@ -71,6 +72,7 @@ class FinetuningSetup:
     def _prepare(self) -> None:
         recipe = self.recipe
         # Before the data, which may take hours to prepare.
+        check_library_models(self.args.baseline_models)
         self.args.headline_metric(str(recipe.data.task))
         self._check_held_out(split_names(recipe.data))
         name = self.args.checkpoint

@@ -1,0 +1,165 @@
+"""The deep supervised models that SMA's Tables 3b and 6 put beside a pre-trained encoder: ResNet and FT-Transformer.
+
+Both are those of Gorishniy et al. 2021 (https://arxiv.org/abs/2106.11959), from their authors' package rtdl_revisiting_models:
+FT-Transformer with its defaults, ResNet with the sizes and the learning rate of the package's example. They are trained until 16
+epochs in a row have not improved the score of held-out rows. The tables' are tuned for each data set.
+"""
+
+import copy
+import importlib
+import warnings
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ..extras import missing_extra
+from .arguments import PACKAGES, check_library_models
+
+try:
+    from sklearn.exceptions import ConvergenceWarning
+except ImportError as error:
+    raise missing_extra("A baseline", "train", error) from error
+
+NetworkName = Literal["resnet", "ft_transformer"]
+HeldOut: TypeAlias = tuple[np.ndarray, np.ndarray]  # (n, D) inputs, (n,) labels
+TITLES = {"resnet": "ResNet", "ft_transformer": "FT-Transformer"}
+RESNET = {"n_blocks": 2, "d_block": 192, "d_hidden_multiplier": 2.0, "dropout1": 0.3, "dropout2": 0.0}
+LEARNING_RATES = {"resnet": 3e-4, "ft_transformer": 1e-4}
+WEIGHT_DECAY, PATIENCE = 1e-5, 16
+MAX_EPOCHS = 300
+EPOCHS_WITHOUT_SCORES = 100  # where too few rows are there to keep any apart
+# Batches by rows, up to so many; 256, 512 and 1,024 as in Gorishniy et al., the smaller ones ours.
+BATCH_SIZES = ((1_000, 32), (10_000, 128), (50_000, 256), (200_000, 512))
+LARGEST_BATCH = 1024
+# A column is a token of FT-Transformer, and each attends to all.
+MAX_TOKENS = 1_000
+SCORED_ROWS = 1024
+
+
+class TabularNetwork:
+    """A network on columns of numbers, with `fit`, `predict` and `predict_proba` as scikit-learn's estimators have them.
+
+    Args:
+        name: Name of the network.
+        task: "classification" or "regression".
+        seed: Seed of initial weights, of the order of the rows and of dropout.
+        device: Device of the network.
+
+    Raises:
+        ImportError: rtdl_revisiting_models is not installed.
+    """
+
+    def __init__(self, name: NetworkName, task: str, seed: int, device: str | torch.device) -> None:
+        check_library_models([name])
+        self.package = importlib.import_module(PACKAGES[name])
+        self.name, self.seed, self.device = name, seed, torch.device(device)
+        self.is_regression = task == "regression"
+
+    def fit(self, inputs: np.ndarray, labels: np.ndarray, held_out: HeldOut | None) -> "TabularNetwork":
+        """Train on rows.
+
+        Args:
+            inputs: (n, D) float32.
+            labels: (n,) classes or values.
+            held_out: Rows whose accuracy, or root mean squared error, says when to stop, and which epoch's weights to keep;
+                None trains for `EPOCHS_WITHOUT_SCORES` epochs.
+
+        Raises:
+            ValueError: More columns than FT-Transformer can attend to.
+        """
+        if self.name == "ft_transformer" and inputs.shape[1] > MAX_TOKENS:
+            raise ValueError(
+                f"ft_transformer attends from every column to every other, and {inputs.shape[1]:,} are too many (at most "
+                f"{MAX_TOKENS:,}): take resnet"
+            )
+        self.classes = np.unique(labels)
+        num_outputs = 1 if self.is_regression else len(self.classes)
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):  # the caller's random numbers stay the same
+            torch.manual_seed(self.seed)
+            self.network = self._build(inputs.shape[1], num_outputs).to(self.device)
+            self._train(inputs, labels, held_out)
+        return self
+
+    def predict(self, inputs: np.ndarray) -> np.ndarray:
+        """(n,) values or classes."""
+        outputs = self._outputs(inputs)
+        return outputs[:, 0].numpy() if self.is_regression else self.classes[outputs.argmax(1).numpy()]
+
+    def predict_proba(self, inputs: np.ndarray) -> np.ndarray:
+        """(n, classes) probabilities, of the classes that there were in training, in rising order."""
+        return self._outputs(inputs).double().softmax(1).numpy()
+
+    def _build(self, num_columns: int, num_outputs: int) -> nn.Module:
+        if self.name == "resnet":
+            resnet: nn.Module = self.package.ResNet(d_in=num_columns, d_out=num_outputs, **RESNET)
+            return resnet
+        defaults = self.package.FTTransformer.get_default_kwargs()
+        transformer: nn.Module = self.package.FTTransformer(
+            n_cont_features=num_columns, cat_cardinalities=[], d_out=num_outputs, **defaults
+        )
+        return transformer
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        """FT-Transformer's own spares biases, norms and embeddings the decay."""
+        if self.name == "ft_transformer":
+            groups = self.network.make_parameter_groups()  # type: ignore[operator]
+        else:
+            groups = self.network.parameters()
+        return torch.optim.AdamW(groups, lr=LEARNING_RATES[self.name], weight_decay=WEIGHT_DECAY)
+
+    def _train(self, inputs: np.ndarray, labels: np.ndarray, held_out: HeldOut | None) -> None:
+        columns = torch.from_numpy(inputs).to(self.device)
+        targets = torch.from_numpy(labels).float() if self.is_regression else self._numbers(labels)
+        targets = targets.to(self.device)
+        optimizer = self._optimizer()
+        size = next((batch for rows, batch in BATCH_SIZES if len(inputs) <= rows), LARGEST_BATCH)
+        best, since, kept = -np.inf, 0, copy.deepcopy(self.network.state_dict())
+        for _ in range(EPOCHS_WITHOUT_SCORES if held_out is None else MAX_EPOCHS):
+            self.network.train()
+            for rows in torch.randperm(len(inputs)).split(size):
+                if len(rows) == 1 < len(inputs):  # of one row a batch norm has no variance
+                    continue
+                self._loss(columns[rows], targets[rows]).backward()
+                optimizer.step()
+                optimizer.zero_grad()
+            if held_out is None:
+                continue
+            score, since = self._score(*held_out), since + 1
+            if score > best:
+                best, since, kept = score, 0, copy.deepcopy(self.network.state_dict())
+            elif since >= PATIENCE:
+                break
+        else:
+            if held_out is not None:
+                warnings.warn(
+                    f"{self.name} still improved after {MAX_EPOCHS} epochs", ConvergenceWarning, stacklevel=2
+                )
+        if held_out is not None:
+            self.network.load_state_dict(kept)
+
+    def _numbers(self, labels: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.searchsorted(self.classes, labels))
+
+    def _forward(self, columns: torch.Tensor) -> torch.Tensor:
+        given = (columns,) if self.name == "resnet" else (columns, None)
+        outputs: torch.Tensor = self.network(*given)
+        return outputs
+
+    def _loss(self, columns: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        outputs = self._forward(columns)
+        return F.mse_loss(outputs[:, 0], targets) if self.is_regression else F.cross_entropy(outputs, targets)
+
+    def _score(self, inputs: np.ndarray, labels: np.ndarray) -> float:
+        said = self.predict(inputs)
+        return -float(np.sqrt(np.mean((said - labels) ** 2))) if self.is_regression else float(np.mean(said == labels))
+
+    @torch.no_grad()
+    def _outputs(self, inputs: np.ndarray) -> torch.Tensor:
+        """(n, outputs) float32 on the CPU."""
+        self.network.eval()
+        blocks = torch.from_numpy(inputs).split(SCORED_ROWS)
+        return torch.cat([self._forward(block.to(self.device)).float().cpu() for block in blocks])
