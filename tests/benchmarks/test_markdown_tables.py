@@ -166,3 +166,21 @@ def test_text_table_fits_a_terminal_and_keeps_the_ends_of_paths() -> None:
     assert lines[0].endswith("linear probe  runs")
     with pytest.raises(ValueError, match="Row 0"):
         text_table([["a"]], ["a", "b"])
+
+
+def test_columns_that_find_no_place_stand_below() -> None:
+    columns = ["hidden_dropout_prob", "probe/linear_accuracy (%)", "paper: PAMAP2", "paper: WaferMap", "runs"]
+    rows: list[list[Any]] = [
+        [0.0, {"mean": 91.25, "half_width": 0.5}, 79.4, 95.5, 3],
+        ["x" * 40, None, 89.3, 94.7, 10],
+    ]
+    assert text_table(rows, columns, width=70).splitlines() == [
+        "hidden_dropout_prob      probe/linear_accuracy (%)  paper: PAMAP2",
+        "0.00                                  91.25 ± 0.50          79.40",
+        "…xxxxxxxxxxxxxxxxxxxxxx                                     89.30",
+        "",
+        "hidden_dropout_prob      paper: WaferMap  runs",
+        "0.00                               95.50     3",
+        "…xxxxxxxxxxxxxxxxxxxxxx            94.70    10",
+    ]
+    assert "\n\n" not in text_table(rows, columns, width=90)

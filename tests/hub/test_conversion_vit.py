@@ -86,7 +86,10 @@ def test_a_classifier_of_transformers_becomes_an_encoder_with_its_processor(tmp_
     (rgb,) = AutoImageProcessor.from_pretrained(folder).pictures().values()
     assert (rgb.scale, rgb.mean, rgb.std) == (1 / 255, [0.5, 0.4, 0.3], [0.2, 0.3, 0.4])
     card = (folder / "README.md").read_text()
-    assert "`vit`, a ViTModel of transformers, converted by" in card and "another model's ViT: a baseline" in card
+    assert (
+        "`vit`, a ViTModel of transformers, converted by" in card
+        and "A ViT of one modality, rgb, as the baselines of" in card
+    )
     assert "an authors' checkpoint" not in card and "masked auto-encoding" not in card
 
 

@@ -349,6 +349,11 @@ def test_a_plain_vit_is_fine_tuned_once_it_is_converted(tmp_path: Path) -> None:
     """MultiMAE's Table 1, DINO and others: on pictures of another size, with layer-wise learning rates."""
     fields: dict[str, Any] = {**tiny_models.ENCODER, "image_size": 16, "patch_size": 8}
     ViTModel(ViTConfig(**fields)).save_pretrained(tmp_path / "vit")
+    model = {"model_type": "multimae", "image_size": [32, 32], "drop_path_rate": 0.1}
+    with pytest.raises(
+        ValueError, match="is of 'vit': `hf-maskssl convert multimae .*vit FOLDER` makes a MultiMAE of it"
+    ):
+        read_config(model, tmp_path / "vit")
     convert("multimae", tmp_path / "vit", tmp_path / "start")
     tuning: dict[str, Any] = {
         "checkpoint": str(tmp_path / "start"),
@@ -356,7 +361,6 @@ def test_a_plain_vit_is_fine_tuned_once_it_is_converted(tmp_path: Path) -> None:
         "layer_decay": 0.75,
         "max_steps": 1,
     }
-    model = {"model_type": "multimae", "image_size": [32, 32], "drop_path_rate": 0.1}
     results = finetune(make_dense(tmp_path, "classification", model, **tuning))
     assert 0 <= results["scores"]["test"]["accuracy"]["mean"] <= 1
     tuned, start = (AutoModel.from_pretrained(tmp_path / name) for name in ("run/model", "start"))

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -292,6 +293,15 @@ def test_raw_inputs_are_read_once_for_all_baselines(
     recipe = make_finetuning(tmp_path, **fields)
     finetune(recipe)
     assert sorted(read) == sorted([16, 20, *([48] if few is None else [12] * len(recipe.finetuning.seeds))])
+
+
+def test_a_model_whose_package_is_absent_is_refused_before_any_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "xgboost", None)
+    with pytest.raises(ImportError, match=r'The baseline xgboost needs xgboost, .*"hf_maskssl\[baselines\]"'):
+        finetune(make_finetuning(tmp_path, max_steps=1, baselines=True, baseline_models=["mlp", "xgboost"]))
+    assert not (tmp_path / "run" / "runs").exists()
 
 
 def test_models_of_a_library_for_another_task_are_said_to_be_missing(tmp_path: Path) -> None:

@@ -33,7 +33,8 @@ def text_table(rows: Sequence[Sequence[object]], columns: Sequence[str], width: 
         rows: Rows of cells as in `markdown_table`; None becomes an empty cell.
         columns: The head, one name a column.
         width: Characters of a line. Where it is too narrow, the first column loses the beginnings of its texts (which in
-            paths say less than the ends), down to 16 characters each.
+            paths say less than the ends), down to 16 characters each; where that is not enough, columns that find no place stand
+            in further tables below, each with the first column.
 
     Raises:
         ValueError: A row or cell that `markdown_table` refuses.
@@ -42,13 +43,22 @@ def text_table(rows: Sequence[Sequence[object]], columns: Sequence[str], width: 
     lines = [[_format_cell(name) for name in columns]]
     lines += [["" if cell is None else _format_cell(cell) for cell in row] for row in rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(columns))]
-    widths[0] = min(widths[0], max(16, width - sum(2 + other for other in widths[1:])))
-    drawn = []
-    for name, *others in lines:
-        name = name if len(name) <= widths[0] else "…" + name[len(name) - widths[0] + 1 :]
-        cells = [cell.rjust(size) for cell, size in zip(others, widths[1:], strict=True)]
-        drawn.append("  ".join([name.ljust(widths[0]), *cells]).rstrip())
-    return "\n".join(drawn)
+    room = width - sum(2 + other for other in widths[1:])  # for the first column
+    first = min(widths[0], max(16, room if room >= 16 else width // 3))
+    blocks: list[list[int]] = [[]]
+    for column in range(1, len(columns)):
+        if blocks[-1] and first + sum(2 + widths[other] for other in [*blocks[-1], column]) > width:
+            blocks.append([])
+        blocks[-1].append(column)
+    tables = []
+    for block in blocks:
+        drawn = []
+        for line in lines:
+            name = line[0] if len(line[0]) <= first else "…" + line[0][len(line[0]) - first + 1 :]
+            cells = [line[column].rjust(widths[column]) for column in block]
+            drawn.append("  ".join([name.ljust(first), *cells]).rstrip())
+        tables.append("\n".join(drawn))
+    return "\n\n".join(tables)
 
 
 def _format_cell(cell: object) -> str:

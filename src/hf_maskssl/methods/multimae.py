@@ -48,12 +48,11 @@ MM_MAE = dataclasses.replace(
 def describe(config: MultiMAEConfig) -> Description:
     """MultiMAE with its balancing of tasks, or a baseline of its paper, which sees one modality alone."""
     sources = {modality.source for modality in (*config.inputs(), *config.outputs())}
-    if len(sources) == 1 and config.final_norm:  # which MultiMAE has not: the weights of another model
+    if len(sources) == 1 and config.final_norm:  # which MultiMAE has not: the weights of another model, perhaps
         return dataclasses.replace(
             MULTIMAE,
             name="ViT",
-            summary=f"An encoder of one modality, {sources.pop()}, that began as another model's ViT: a baseline of MultiMAE, "
-            "whose architecture it has",
+            summary=f"A ViT of one modality, {sources.pop()}, as the baselines of MultiMAE are",
         )
     if len(sources) == 1:
         return dataclasses.replace(

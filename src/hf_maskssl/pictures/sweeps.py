@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 
@@ -47,7 +48,7 @@ def draw_series(
         path: PNG, PDF or SVG file to write.
         title: Title of the figure; may be empty.
         numbers: The settings as numbers, which makes lines; None makes bars.
-        axis: Words under the axis of numbers.
+        axis: Words under the axis of the settings.
 
     Returns:
         The path.
@@ -60,15 +61,17 @@ def draw_series(
             grouped_bars(axes, labels, {one.name: one.scores for one in series})
             _start_near_scores(axes, series)
             if len(labels) >= MANY_LABELS:
-                axes.tick_params(axis="x", labelrotation=30)
+                for label in axes.get_xticklabels():
+                    label.set(rotation=30, horizontalalignment="right", rotation_mode="anchor")
         else:
             _draw_lines(axes, series, numbers, labels)
-            axes.set_xlabel(axis, fontsize=9)
+        axes.set_xlabel(axis, fontsize=9)
         axes.set_title(name, fontsize=9, wrap=True)
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.25, axis="y" if numbers is None else "both")
-        if len(series) > 1:
-            axes.legend(fontsize=8, frameon=False)
+        if len(series) > 1:  # bars leave no room for it
+            beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if numbers is None else {}
+            axes.legend(fontsize=8, frameon=False, **beside)
     return save_figure(figure, path)
 
 

@@ -41,7 +41,7 @@ def convert_vit(name: str, **fields: Any) -> Converted:
         raise ValueError(f"checkpoint {name} lacks weights of its encoder: {missing[:8]}.")
     model = from_vit(loaded.model, **fields)
     options, notes = _standardisation(folder)
-    modalities = {"rgb": {**dict(model.config.modalities["rgb"]), **options}}
+    modalities = {"rgb": {**(model.config.modalities or {})["rgb"], **options}}
     processor = MultiMAEImageProcessor(modalities, model.config.image_size)
     return Converted(model, {}, processor, notes, f"a {type(loaded.model).__name__} of transformers")
 

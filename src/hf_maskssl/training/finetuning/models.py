@@ -30,6 +30,7 @@ from ...files import JsonObject, JsonView
 from ...methods import METHODS
 from ...models.configuration_multimae import MultiMAEConfig
 from ...models.image_processing_multimae import MultiMAEImageProcessor
+from ...models.vit_exchange import VIT_TYPES
 from ...recipes import build_config, own_fields
 from .scores import LabelUnit
 
@@ -64,9 +65,12 @@ def read_config(fields: JsonView, checkpoint: Path | None) -> PreTrainedConfig:
         return build_config(fields)
     saved = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
     if fields.get("model_type", saved.model_type) != saved.model_type:
+        advice = "correct one of them"
+        if fields["model_type"] == MultiMAEConfig.model_type and saved.model_type in VIT_TYPES:
+            advice = f"`hf-maskssl convert multimae {checkpoint} FOLDER` makes a MultiMAE of it"
         raise ValueError(
             f"model.model_type is {fields['model_type']!r}, but finetuning.checkpoint {checkpoint} is of "
-            f"{saved.model_type!r}: correct one of them."
+            f"{saved.model_type!r}: {advice}."
         )
     return changed_config(saved, fields)
 

@@ -264,14 +264,14 @@ def draw(sweep: Sweep, entries: Sequence[JsonView], leading: Mapping[str, str], 
     }
     if paper is not None:
         panels[f"{paper.source}: {paper.what}"] = _paper_series(paper, settings)
-    numbers = sweep.numbers_of_axis()
+    has_one_axis = len(sweep.axes) == 1
     draw_series(
         panels,
-        [setting.name if numbers is None else setting.values[0] for setting in settings],
+        [setting.values[0] if has_one_axis else setting.name for setting in settings],
         path,
         sweep.title,
-        numbers,
-        sweep.axes[0],
+        sweep.numbers_of_axis(),
+        sweep.axes[0] if has_one_axis and not sweep.cases else "",
     )
 
 
