@@ -25,9 +25,10 @@ OF_THE_EXTRA = [pytest.param(name, marks=absent(name)) for name in PACKAGES]
 
 @pytest.fixture(autouse=True)
 def _short_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Networks learn faster than is good for real data."""
+    """Networks learn faster, and FT-Transformer is smaller, than is good for real data."""
+    monkeypatch.setattr(deep_baselines, "BLOCKS", 1)
     monkeypatch.setattr(deep_baselines, "LEARNING_RATES", {"resnet": 3e-3, "ft_transformer": 2e-3})
-    monkeypatch.setattr(deep_baselines, "BATCH_SIZES", ((1_000, 64),))
+    monkeypatch.setattr(deep_baselines, "BATCH_SIZES", ((100, 16), (1_000, 64)))
     monkeypatch.setattr(deep_baselines, "PATIENCE", 3)
     monkeypatch.setattr(deep_baselines, "MAX_EPOCHS", 20)
     monkeypatch.setattr(deep_baselines, "EPOCHS_WITHOUT_SCORES", 2)

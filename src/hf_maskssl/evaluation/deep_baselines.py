@@ -27,6 +27,7 @@ NetworkName = Literal["resnet", "ft_transformer"]
 HeldOut: TypeAlias = tuple[np.ndarray, np.ndarray]  # (n, D) inputs, (n,) labels
 TITLES = {"resnet": "ResNet", "ft_transformer": "FT-Transformer"}
 RESNET = {"n_blocks": 2, "d_block": 192, "d_hidden_multiplier": 2.0, "dropout1": 0.3, "dropout2": 0.0}
+BLOCKS = 3  # of FT-Transformer, as its default; widths and dropout follow
 LEARNING_RATES = {"resnet": 3e-4, "ft_transformer": 1e-4}
 WEIGHT_DECAY, PATIENCE = 1e-5, 16
 MAX_EPOCHS = 300
@@ -97,7 +98,7 @@ class TabularNetwork:
         if self.name == "resnet":
             resnet: nn.Module = self.package.ResNet(d_in=num_columns, d_out=num_outputs, **RESNET)
             return resnet
-        defaults = self.package.FTTransformer.get_default_kwargs()
+        defaults = self.package.FTTransformer.get_default_kwargs(BLOCKS)
         transformer: nn.Module = self.package.FTTransformer(
             n_cont_features=num_columns, cat_cardinalities=[], d_out=num_outputs, **defaults
         )
