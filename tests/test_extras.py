@@ -13,6 +13,7 @@ import pytest
 import hf_maskssl
 
 EXTRAS = ("sklearn", "scikit_learn", "scipy", "matplotlib", "nltk", "rdkit", "tensorboard", "onnx", "peft", "optuna")
+EXTRAS += ("xgboost", "rtdl_revisiting_models")
 FEATURES = """
 import json, sys, torch
 from transformers import AutoModel
@@ -53,6 +54,9 @@ MISSING = {
         'Exporting to ONNX needs onnx, .*pip install "hf_maskssl\\[export\\]"'
     ),
     "verb('probe')": 'error: .* needs matplotlib, .*pip install "hf_maskssl\\[train\\]"',
+    "from hf_maskssl.evaluation.arguments import check_library_models as c; c(['mlp', 'resnet'])": (
+        'The baseline resnet needs rtdl_revisiting_models, .*pip install "hf_maskssl\\[baselines\\]"'
+    ),
     "from hf_maskssl.data.tables.scaffolds import _rdkit; _rdkit()": "scaffold split needs rdkit, .*\\[chem\\]",
 }
 REPORT = """
@@ -101,7 +105,9 @@ def test_an_encoder_gives_features_without_any_extra(printed: list[str]) -> None
 
 
 @pytest.mark.parametrize(
-    "statement", MISSING, ids=["training", "probe", "pictures", "digits", "nltk", "export", "verb", "rdkit"]
+    "statement",
+    MISSING,
+    ids=["training", "probe", "pictures", "digits", "nltk", "export", "verb", "baselines", "rdkit"],
 )
 def test_what_is_missing_is_named_with_its_extra(statement: str, printed: list[str]) -> None:
     assert re.search(MISSING[statement], json.loads(printed[-1])[statement])
