@@ -113,7 +113,7 @@ class TabularNetwork:
         return torch.optim.AdamW(groups, lr=LEARNING_RATES[self.name], weight_decay=WEIGHT_DECAY)
 
     def _train(self, inputs: np.ndarray, labels: np.ndarray, held_out: HeldOut | None) -> None:
-        columns = torch.from_numpy(inputs).to(self.device)
+        columns = torch.from_numpy(inputs).float().to(self.device)
         targets = torch.from_numpy(labels).float() if self.is_regression else self._numbers(labels)
         targets = targets.to(self.device)
         optimizer = self._optimizer()
@@ -162,5 +162,5 @@ class TabularNetwork:
     def _outputs(self, inputs: np.ndarray) -> torch.Tensor:
         """(n, outputs) float32 on the CPU."""
         self.network.eval()
-        blocks = torch.from_numpy(inputs).split(SCORED_ROWS)
+        blocks = torch.from_numpy(inputs).float().split(SCORED_ROWS)
         return torch.cat([self._forward(block.to(self.device)).float().cpu() for block in blocks])

@@ -37,11 +37,8 @@ FOREST = {"n_estimators": 300}
 XGBOOST = {"n_estimators": 2000, "early_stopping_rounds": 50}  # Gorishniy et al. 2021
 XGBOOST_ROUNDS = 100  # the library's own, where nothing can stop it
 FEWEST_ROWS = 50  # from here on a tenth of the rows can be kept apart
-WATCHED = (
-    "xgboost",
-    "resnet",
-    "ft_transformer",
-)  # stopped by the validation split, the others by rows that they keep apart
+# Stopped by the validation split; the others keep rows apart themselves, or need none.
+WATCHED = ("xgboost", "resnet", "ft_transformer")
 Matrix: TypeAlias = "np.ndarray | sparse.csr_matrix"
 
 
@@ -98,7 +95,7 @@ def library_probe(
         task: "classification" or "regression".
         seed: Seed of initial weights, held-out rows, trees and drawn rows.
         validation: Rows by which "xgboost", "resnet" and "ft_transformer" stop; None keeps a tenth of the training rows apart.
-            Nothing is fitted to them. The other models keep a tenth of the training rows apart in any case.
+            Nothing is fitted to them.
         device: Device of "resnet" and "ft_transformer".
 
     Returns:
@@ -116,9 +113,11 @@ def library_probe(
     if num_rows > allowed:
         train = train.select(draw_indices(num_rows, allowed, seed))
     thinned = f", {len(train):,} of {num_rows:,} training rows" if len(train) < num_rows else ""
-    if name in WATCHED and validation is None:
+    if name not in WATCHED:
+        validation = None
+    elif validation is None:
         train, validation = _kept_apart(train, seed)
-    tables, what = raw_tables([train, test, *([validation] if name in WATCHED and validation is not None else [])])
+    tables, what = raw_tables([train, test, *([] if validation is None else [validation])])
     inputs: list[Matrix] = [table.values for table in tables]
     if name == "hist_gradient_boosting" or name in TITLES:
         inputs = [_dense(name, values) for values in inputs]
