@@ -12,6 +12,7 @@ EXTRA_OF = dict.fromkeys(("matplotlib", "scipy", "sklearn"), "train") | {
     "optuna": "search",
     "codecarbon": "energy",
     "umap": "map",
+    "gradio": "demo",
     "rtdl_revisiting_models": "baselines",
     "xgboost": "baselines",
     "h5py": "prepare",

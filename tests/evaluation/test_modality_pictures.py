@@ -1,6 +1,7 @@
 """Pictures of MultiMAE: every pixel of a cell is what it claims to be."""
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from hf_maskssl.models.layers import patchify
 from hf_maskssl.models.modeling_multimae import MultiMAEForPretraining
 from hf_maskssl.models.multimodal_losses import standardize_patches
 from hf_maskssl.pictures import modalities as modality_pictures
+from hf_maskssl.pictures.demo import Demo, page, usual_counts
 from hf_maskssl.pictures.modalities import (
     Cell,
     Painter,
@@ -332,3 +334,40 @@ def test_example(source: str, tmp_path: Path) -> None:
     if source == "scenes":
         with pytest.raises(ValueError, match="unknown options.*need a --recipe"):
             predict.main([*command, "--crop_fraction", "0.5"])
+
+
+# ---- the page -------------------------------------------------------------------------------------------------------
+
+
+def test_a_page_shows_as_many_patches_as_are_chosen(model: Any, drawn: Drawn) -> None:
+    demo = Demo(model, make_batch(3), PROCESSOR)
+    assert demo.num_samples == 3 and demo.num_patches == {"depth": 6, "semseg": 6, "rgb": 6}
+    masks = demo.masks(5, {"depth": 0, "semseg": 2, "rgb": 6})
+    assert {name: int((~mask).sum()) for name, mask in masks.items()} == {"depth": 0, "semseg": 2, "rgb": 6}
+    assert torch.equal(masks["semseg"], demo.masks(5, {"depth": 3, "semseg": 2, "rgb": 1})["semseg"])
+    assert usual_counts(demo) == {"depth": 2, "semseg": 2, "rgb": 2}  # of 7 tokens of 18
+
+
+def test_the_picture_of_a_page_is_that_of_its_sample(model: Any, tmp_path: Path) -> None:
+    batch = make_batch(3)
+    demo = Demo(model, batch, PROCESSOR)
+    second = {"inputs": {name: values[1:2] for name, values in batch["inputs"].items()}}
+    masks = demo.masks(0, {"depth": 1, "semseg": 2, "rgb": 3})
+    draw_modalities(model, second, tmp_path / "expected.png", PROCESSOR, masks=masks)
+    with Image.open(tmp_path / "expected.png") as expected:
+        np.testing.assert_array_equal(np.asarray(demo.picture(1, 0, [1, 2, 3])), np.asarray(expected))
+    with pytest.raises(ValueError, match="no patch is visible"):
+        demo.picture(1, 0, [0, 0, 0])
+
+
+def test_the_page_asks_for_what_is_drawn(model: Any) -> None:
+    pytest.importorskip("gradio")
+    blocks = page(Demo(model, make_batch(2), PROCESSOR), "Predictions")
+    labels = [part["props"].get("label") for part in blocks.config["components"]]
+    assert "visible patches of depth, of 6" in labels and "masked input, prediction, target" in labels
+
+
+def test_a_page_without_gradio_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(ImportError, match=r'A page of predictions needs gradio, .*pip install "hf_maskssl\[demo\]"'):
+        predict.main(["nowhere", "--serve"])

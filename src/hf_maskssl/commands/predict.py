@@ -14,6 +14,8 @@ a recipe is read, and options change any of its fields. Written are
   repainted.png      --partial (rgb) from the whole of --whole (depth) and a few
                      patches, one in other hues (Figure 4); left out with a note
                      where the model lacks the two, unless they were named.
+--serve writes nothing: it serves a page, the paper's web demo, on which one
+chooses how many patches of each modality the model sees (extra `demo`).
 """
 
 import argparse
@@ -33,6 +35,7 @@ from ..data.preparation import prepare_data
 from ..data.processors import load_processor
 from ..evaluation.former_results import described, refuse_other_results
 from ..files import write_json
+from ..pictures.demo import Demo, load_gradio, page
 from ..pictures.modalities import (
     draw_modalities,
     draw_repainted,
@@ -76,12 +79,15 @@ def make_parser() -> OneLineErrors:
         "--num_patches", type=int, default=2, help="number of its patches that are seen; default: %(default)s"
     )
     parser.add_argument("--overwrite", action="store_true", help="write over pictures of other models or data")
+    parser.add_argument("--serve", action="store_true", help="serve a page on this machine until Ctrl-C")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> list[Path]:
     """Command line; returns the pictures."""
     options, overrides = make_parser().parse_known_args(argv)
+    if options.serve:
+        load_gradio()
     folder = checkpoint_folder(options.checkpoint, "CHECKPOINT")
     model: Any = AutoModelForPreTraining.from_pretrained(folder, trust_remote_code=False).eval()
     if not isinstance(model, MultiMAEForPretraining):
@@ -91,7 +97,8 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
         )
     processor = load_processor(folder)
     args = read_arguments(options, overrides, model.config)
-    paths = [options.output / f"{name}.png" for name in PICTURES if name in options.pictures]
+    pictures = [name for name in PICTURES if name in options.pictures and not options.serve]
+    paths = [options.output / f"{name}.png" for name in pictures]
     for path in paths:
         report = path.with_suffix(".json")
         refuse_other_results(path, report, [options.checkpoint], args, "--output", options.overwrite, ROWS)
@@ -101,6 +108,9 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
     batch = prepared.collator(list(islice(iter(rows), options.num_samples)))
     given: dict[str, Any] = {"processor": prepared.processor, "num_samples": options.num_samples}
     given["class_names"] = known_class_names(args)
+    if options.serve:
+        demo = Demo(model, batch, prepared.processor, given["class_names"])
+        page(demo, f"What {folder.name} sees and predicts").launch()
     chosen: dict[str, Any] = {"whole": options.whole or WHOLE, "partial": options.partial or PARTIAL}
     draw: dict[str, Callable[..., Any]] = {"masked": draw_modalities, "single_inputs": draw_single_inputs}
     draw["repainted"] = partial(draw_repainted, **chosen, num_patches=options.num_patches)

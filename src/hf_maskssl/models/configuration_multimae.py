@@ -118,8 +118,7 @@ class MultiMAEConfig(SizesAsPairs, PreTrainedConfig):
         final_norm: A layer norm behind the encoder, as ViT and ViT-MAE have; MultiMAE has none.
         position_order: Whether the first half of a position's channels encodes its row, as in MultiMAE, or its column,
             as in MAE, whose weights want it so.
-        position_embeddings: Positions of the encoder. "sincos": fixed, as in MultiMAE and MAE. "learned": tables that begin so
-            and are trained, which the weights of DeiT and DINO want.
+        position_embeddings: Fixed, "sincos", as in MultiMAE and MAE; or "learned", as in DeiT and DINO: beginning as these.
         decoder_hidden_size, decoder_num_hidden_layers, decoder_num_attention_heads, decoder_intermediate_size: Sizes of
             every output's decoder; the layers are those after the cross-attention and its MLP.
         num_visible_tokens: Tokens that the encoder sees of a sample in pre-training, of all modalities together; all of them only

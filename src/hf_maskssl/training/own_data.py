@@ -15,12 +15,13 @@ from transformers import CONFIG_MAPPING
 
 from ..data.arguments import DataArguments
 from ..data.kinds import KINDS
-from ..data.kinds.guesses import Guess, first_rows
+from ..data.kinds.guesses import Guess
 from ..data.looking import columns_of, first_look, is_string, source_values, usual_label
 from ..data.tables.columns import undecoded
 from ..data.tables.csv_numbers import cells_beside_numbers
 from ..data.tables.csv_shape import POINT
 from ..data.tables.csv_words import MISSING_WORDS
+from ..data.tables.first_rows import first_rows
 from ..data.tables.sources import AnyDataset, column_names
 from ..data.tables.splits import cut_rows
 from ..data.tables.table_columns import count_categories
@@ -92,12 +93,10 @@ def recipe_from_data(
         values = _as_written(source_values(data, kind), overrides)
         rows = first_look(values)
         guess = guessed(rows, values, kind, label_column)
-    each = guess.rows_of_each
-    if each is None and isinstance(rows, Dataset):
-        each = np.ones(rows.num_rows, dtype=np.int64)
+    each = _rows_of_each(guess, rows)
     count = None if each is None else int(each.sum())
     say("\n".join(guess.remarks))
-    fitting = next(size for most, size in SIZES if most is None or (count is not None and count <= most))
+    fitting = _size_for(count)
 
     def write(size: Size, steps: int) -> None:
         _write(path, data, sections(guess, size, name, each, steps))
@@ -117,6 +116,18 @@ def recipe_from_data(
     say(f"size: width {size.width}, {size.layers} layers; {steps:,} steps, {reason}")
     say(f"recipe: {path}, which you can change and run by `hf-maskssl pretrain {path}`")
     return path
+
+
+def _size_for(count: int | None) -> Size:
+    """The largest size of model for so many training rows; for a stream the largest of all."""
+    return next(size for most, size in SIZES if most is None or (count is not None and count <= most))
+
+
+def _rows_of_each(guess: Guess, rows: AnyDataset) -> np.ndarray | None:
+    """How many training rows (rows,) int64 each row of the data is; None of a stream."""
+    if guess.rows_of_each is None and isinstance(rows, Dataset):
+        return np.ones(rows.num_rows, dtype=np.int64)
+    return guess.rows_of_each
 
 
 def _fitted(

@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
 import numpy as np
 
 from ...files import JsonObject
-from ..tables.rows import Row
 from ..tables.sources import AnyDataset, column_names
 
 LOOKED_AT = 200  # rows that sizes are taken from
@@ -56,11 +54,6 @@ def sma_of_bytes() -> JsonObject:
     fields: JsonObject = {"model_type": "sma", "vocab_size": 262, "pad_token_id": 0, "encoder_type": "self_attention"}
     fields |= {"decoder_query_residual": True, "masking": "guided", "mask_ratio": 0.3, "head_aggregation": "random"}
     return fields | {"mask_schedule": "widen", "mask_schedule_fraction": 1.0}
-
-
-def first_rows(rows: AnyDataset, count: int = LOOKED_AT) -> list[Row]:
-    """At most `count` rows."""
-    return list(islice(iter(rows), count))
 
 
 def only_column(

@@ -16,6 +16,7 @@ from ..looking import columns_of, file_column, file_like_columns, is_picture_arr
 from ..processors import Processor, split_processor
 from ..tables.columns import undecoded
 from ..tables.draws import RowDraws
+from ..tables.first_rows import first_rows
 from ..tables.picture_survey import surveyed_bit_depth
 from ..tables.pictures import read_image
 from ..tables.preparing import PreparedSplit, RawSplit, prepare_split
@@ -23,7 +24,7 @@ from ..tables.sources import AnyDataset
 from .base import Fitted, Summary
 from .drawn_images import DrawnImagePreparer
 from .examples import Example, arrays
-from .guesses import FILES, Guess, first_rows, metamae, only_column
+from .guesses import FILES, Guess, metamae, only_column
 from .numeric import NumericArguments, NumericKind
 from .preparers import ImageInput, NumericInput, SampleProcessor
 

@@ -16,6 +16,7 @@ from ...models.feature_extraction_series import SeriesFeatureExtractor
 from ...terminal import counted
 from ..looking import columns_of, is_array, is_feature, usual_label
 from ..processors import Processor
+from ..tables.first_rows import first_rows
 from ..tables.loggers import LabelRule, LoggerTable, Resampling, cut_in_time, label_rule, read_logger
 from ..tables.preparing import RawSplit
 from ..tables.report import DataReport
@@ -25,7 +26,7 @@ from ..tables.step_readers import SeriesReader
 from ..tables.windows import SeriesParts, WindowedRows, Windows
 from .base import Summary
 from .examples import Example, arrays
-from .guesses import ARRAYS, STEPS, Guess, first_rows, metamae
+from .guesses import ARRAYS, LOOKED_AT, STEPS, Guess, metamae
 from .numeric import NumericArguments, NumericKind
 from .preparers import ArrayInput, NumericInput, SampleProcessor
 from .series_guesses import WANTED_TOKENS, find_logger, remarks_by_lengths, sizes_by_lengths, step_columns
@@ -212,7 +213,7 @@ class SeriesKind(WindowedKind[SeriesArguments], SeriesInputs[SeriesArguments]):
         columns = [name for name in columns_of(rows, is_array) if name != label]
         if not columns:
             return self._guess_of_logger(rows, label)
-        cells = [row[columns[0]] for row in first_rows(rows)] if len(columns) == 1 else []
+        cells = [row[columns[0]] for row in first_rows(rows, LOOKED_AT)] if len(columns) == 1 else []
         first = next((cell for cell in cells if cell is not None and len(cell)), None)
         shapes = [_shape_of(columns[0], cell) for cell in cells if cell is not None and len(cell)]
         shape = shapes[0] if shapes else ()
@@ -278,7 +279,7 @@ class SeriesKind(WindowedKind[SeriesArguments], SeriesInputs[SeriesArguments]):
         """(rows,) int64, the steps of each series; of a stream those of the first rows."""
         if isinstance(rows, Dataset):
             return SeriesReader(rows, columns).lengths()
-        cells = [row[columns[0]] for row in first_rows(rows)]
+        cells = [row[columns[0]] for row in first_rows(rows, LOOKED_AT)]
         return np.array([len(cell[0]) if np.ndim(cell[0]) else len(cell) for cell in cells if cell])
 
     def model_length(self, config: PreTrainedConfig) -> tuple[str, int]:

@@ -15,13 +15,14 @@ from ...models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from ..looking import file_column, file_like_columns
 from ..processors import Processor
 from ..tables.columns import is_column_of_files, undecoded
+from ..tables.first_rows import first_rows
 from ..tables.preparing import PreparedSplit, RawSplit
 from ..tables.sound_windows import SoundWindows, tell_of_cut_sounds
 from ..tables.sounds import native_waveform
 from ..tables.sources import AnyDataset
 from .base import Fitted, Summary
 from .examples import Example, arrays
-from .guesses import FILES, Guess, first_rows, metamae, only_column
+from .guesses import FILES, Guess, metamae, only_column
 from .image import image_size
 from .preparers import NumericInput, SampleProcessor, WaveformInput
 from .tabular import require_one_channel

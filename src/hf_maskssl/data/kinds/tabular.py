@@ -20,13 +20,14 @@ from ..looking import columns_of, is_feature, is_list_of_numbers
 from ..processors import Processor
 from ..tables.columns import INDEX_COLUMN, left_out_words, no_feature_reasons, numeric_columns
 from ..tables.empty_rows import Inputs, number_columns, observed_values
+from ..tables.first_rows import first_rows
 from ..tables.preparing import PreparedSplit, RawSplit
 from ..tables.report import DataReport
 from ..tables.sources import AnyDataset
 from ..tables.sources import column_names as columns_of_rows
 from ..tables.table_columns import holds_categories, unseen_categories
 from .base import Fitted, Summary
-from .guesses import NUMBERS, ROW_NAMES, Guess, first_rows, metamae
+from .guesses import LOOKED_AT, NUMBERS, ROW_NAMES, Guess, metamae
 from .numeric import NumericArguments
 from .preparers import ArrayInput, NumericInput, SampleProcessor, TableInput
 from .series import SeriesInputs, is_of_table, takes_channels_last
@@ -171,7 +172,7 @@ class TabularKind(SeriesInputs[TabularArguments]):
         lists = [name for name in columns_of(rows, is_list_of_numbers) if name != label]
         numbers = [name for name in columns_of(rows, is_feature) if name != label]
         if len(lists) == 1 and not numbers:
-            lengths = [len(row[lists[0]]) for row in first_rows(rows) if row[lists[0]] is not None]
+            lengths = [len(row[lists[0]]) for row in first_rows(rows, LOOKED_AT) if row[lists[0]] is not None]
             if not any(lengths):
                 return None
             length = max(lengths)

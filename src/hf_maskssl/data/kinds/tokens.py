@@ -14,6 +14,7 @@ from ..collators import BatchCollator
 from ..looking import TEXT_NAMES, columns_of, is_feature, is_list_of_numbers, is_text
 from ..processors import Processor, split_processor
 from ..tables.empty_rows import Inputs
+from ..tables.first_rows import first_rows
 from ..tables.preparing import PreparedSplit, RawSplit, prepare_split, raw_columns
 from ..tables.rows import PreparedRows
 from ..tables.sources import AnyDataset
@@ -23,7 +24,7 @@ from ..text.texts import TextPreparer, appended_separator
 from ..text.tokenizers import BYTE_TOKENIZER, check_tokenizer, load_tokenizer
 from .base import Fitted, Kind, Summary
 from .examples import Example
-from .guesses import TEXTS, Guess, first_rows, only_column, sma_of_bytes
+from .guesses import TEXTS, Guess, only_column, sma_of_bytes
 from .preparers import RowPreparer
 
 

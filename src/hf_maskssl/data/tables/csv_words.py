@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datasets import Dataset, IterableDataset
 
 from ..arguments import DataArguments
+from .first_rows import first_rows
 
 # What pandas reads as missing (`na_values` of `read_csv`), beside an empty cell.
 MISSING_WORDS = (
@@ -38,7 +39,7 @@ def with_words_kept(
         names = split.column_names
         words = [name for name in dict.fromkeys(named) if name in names and _lacks_words(split, name)]
     else:
-        rows = list(split.take(LOOKED_AT))
+        rows = first_rows(split, LOOKED_AT)
         names = list(rows[0]) if rows else []
         words = [name for name in dict.fromkeys(named) if any(isinstance(row.get(name), str) for row in rows)]
     if not words:

@@ -5,7 +5,7 @@ import gzip
 import lzma
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -17,7 +17,7 @@ from .files import READING_ERRORS, file_words, reading_error
 
 ENDINGS = (".fasta", ".fa", ".faa", ".fna")
 COLUMNS = ("id", "description", "sequence")
-OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+OPENERS: dict[str, Callable[[str, str], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 # Letters of residues and bases, gaps of alignments, and the stop of a translation.
 RESIDUES = re.compile(r"[A-Za-z*.-]*")
 SHOWN = 40

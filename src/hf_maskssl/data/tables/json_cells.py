@@ -9,6 +9,7 @@ import pyarrow as pa
 from datasets import Dataset, IterableDataset
 
 from .caching import cached_map
+from .first_rows import first_rows
 from .rows import Rows
 
 LOOKED_AT = 100  # first rows, which show whether a column holds lists
@@ -31,7 +32,7 @@ def with_lists_read(
         ValueError: A cell of such a column is no list; of a stream, when the row is read.
     """
     found: dict[str, int] = {}
-    for row in rows.take(LOOKED_AT):
+    for row in first_rows(rows, LOOKED_AT):
         for name in columns or list(row):
             if name not in found and isinstance(value := row.get(name), str) and not _empty_depth(value):
                 found[name] = _depth(value)

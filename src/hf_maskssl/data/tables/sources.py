@@ -27,10 +27,12 @@ from .files import (
     is_literal,
     reading_error,
 )
+from .first_rows import first_rows
 from .json_cells import with_lists_read
 from .multimodal_folder import read_multimodal_folder
 from .numpy_files import read_numpy
 from .report import DataReport
+from .rows import Row
 from .sound_folder import SoundFolder
 from .stream_errors import named_errors
 from .unread_files import chained_names, unread_endings
@@ -228,9 +230,9 @@ def chosen_numbers(total: int, count: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).permutation(total)[:count])
 
 
-def first_row(dataset: AnyDataset) -> dict[str, Any] | None:
+def first_row(dataset: AnyDataset) -> Row | None:
     """The first row, None when there is none. A stream is opened for it."""
-    return next(iter(dataset.take(1)), None)
+    return next(iter(first_rows(dataset, 1)), None)
 
 
 def column_names(dataset: AnyDataset) -> list[str]:

@@ -115,11 +115,7 @@ def training_loader(prepared: PreparedData, args: PretrainingArguments, accelera
     dataset = prepared.train
     is_stream = isinstance(dataset, IterableDataset)
     processes = accelerator.num_processes
-    if not isinstance(dataset, IterableDataset):
-        _refuse_too_few(len(dataset), args, processes)
-        for name, part in prepared.parts.items():  # or a row would stand in a batch more than once
-            with errors_of_part(name):
-                _refuse_too_few(len(part.train), args, processes)
+    _refuse_too_few(prepared, args, processes)
     resident = None
     if args.data_on_device:
         resident = resident_rows(prepared, accelerator.device, trims=not args.cuda_graphs)
@@ -167,8 +163,13 @@ def training_loader(prepared: PreparedData, args: PretrainingArguments, accelera
     return shard if resident is None else ResidentLoader(shard, resident, accelerator.device)
 
 
-def _refuse_too_few(rows: int, args: PretrainingArguments, processes: int) -> None:
-    if rows < args.batch_size * processes:
+def _refuse_too_few(prepared: PreparedData, args: PretrainingArguments, processes: int) -> None:
+    """Refuse a batch larger than the rows, or than those of a part, of which one would stand in the batch more than once."""
+    for name, part in prepared.parts.items():
+        with errors_of_part(name):
+            _refuse_too_few(part, args, processes)
+    rows = None if isinstance(prepared.train, IterableDataset) else len(prepared.train)
+    if rows is not None and rows < args.batch_size * processes:
         raise ValueError(
             f"the training split has {rows} rows, fewer than one batch of training.batch_size={args.batch_size} "
             f"on each of {processes} process(es): lower training.batch_size to {rows // processes} or less, or add data."
