@@ -289,7 +289,7 @@ def test_pictures_are_checked_once_and_remembered(
     path = write_parquet("train", **columns(3))
     opened = []
     read = checks.read_map
-    monkeypatch.setattr(checks, "read_map", lambda value: (opened.append(value), read(value))[1])
+    monkeypatch.setattr(checks, "read_map", lambda value, **more: (opened.append(value), read(value, **more))[1])
     for expected in (9, 0):
         rows = prepared(path, cache=False).train
         assert len(opened) == expected and len(rows) == 3
