@@ -76,7 +76,8 @@ def test_text_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path: Path, streaming: bool) -> None:
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbffirst\nsecond\n")
-    args = data_arguments("text", data_files=str(tmp_path / "a.txt"), input_column="text", streaming=streaming)
+    section: dict[str, Any] = {"kind": "tokens", "input_column": "text", "tokenizer": "utf-8", "streaming": streaming}
+    args = data_arguments("text", data_files=str(tmp_path / "a.txt"), **section)
     assert [row["text"] for row in load_splits(args)["train"]] == ["first", "second"]
 
 
