@@ -18,10 +18,15 @@ from hf_maskssl.data.preparation import PreparedData, prepare_data
 from hf_maskssl.evaluation.arguments import ProbeArguments
 from hf_maskssl.evaluation.evaluate_checkpoint import Arm, Measurement, compare, main, parse_arguments, summarise
 from hf_maskssl.evaluation.features import Features
-from hf_maskssl.evaluation.former_results import refuse_other_results
+from hf_maskssl.evaluation.former_results import (
+    OtherResultsError,
+    described,
+    folder_of_results,
+    refuse_other_results,
+)
 from hf_maskssl.evaluation.online import online_probe
 from hf_maskssl.evaluation.probe import ProbeRun
-from hf_maskssl.files import writable_folder
+from hf_maskssl.files import writable_folder, write_json
 from hf_maskssl.models.configuration_metamae import MetaMAEConfig
 from hf_maskssl.models.modeling_metamae import MetaMAEForPretraining
 
@@ -290,6 +295,26 @@ def test_baselines_are_measured_once_for_checkpoints_of_one_configuration(
     assert (tmp_path / "one" / "result.json").read_bytes() == written
     main([checkpoints[1], *words[1:], "--overwrite"])
     assert json.loads((tmp_path / "one" / "result.json").read_text())["models"] == [checkpoints[1]]
+
+
+def test_results_of_others_are_left_where_they_are(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Without a name the next free folder is taken, and said; a folder that was named is refused."""
+    data, default = digits_arguments(), tmp_path / "linear_probe"
+
+    def folder(model: str, named: Path | None = None) -> Path:
+        def check(folder: Path) -> None:
+            files = (folder / "result.json", folder / "result.json")
+            refuse_other_results(*files, [model], data, "--output", overwrite=False)
+
+        found = folder_of_results(named, default, check)
+        write_json(found / "result.json", described([model], data))
+        return found
+
+    assert [folder(model).name for model in "aab"] == ["linear_probe", "linear_probe", "linear_probe-2"]
+    assert f"{default} holds results of other models or data: these go to {default}-2" in caplog.text
+    assert [folder(model).name for model in "cba"] == ["linear_probe-3", "linear_probe-2", "linear_probe"]
+    with pytest.raises(OtherResultsError, match="--output .*linear_probe holds result.json of other models"):
+        folder("b", default)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from ..checkpoint_folders import checkpoint_folder
 from ..data.arguments import DataArguments
 from ..data.preparation import prepare_data
 from ..data.processors import load_processor, split_processor
-from ..evaluation.former_results import described, refuse_other_results
+from ..evaluation.former_results import described, folder_of_results, refuse_other_results
 from ..files import write_json
 from ..pictures.masks import (
     draw_column_masks,
@@ -37,6 +37,7 @@ from ..pictures.reconstruction import is_table
 from ..recipes import load_recipe
 from ..scripts import OneLineErrors
 
+OUTPUT = Path("outputs/masks")
 TABLE_ROWS = 256
 
 
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     parser.add_argument("checkpoint", help="folder or Hub name of a pre-training checkpoint")
     parser.add_argument("--recipe", required=True, help="YAML file with a `data` section")
     parser.add_argument(
-        "--output_dir", type=Path, default=Path("outputs/masks"), help="folder to write; default: %(default)s"
+        "--output_dir", type=Path, help=f"folder to write; default: {OUTPUT}, or {OUTPUT}-2 beside others' pictures"
     )
     parser.add_argument(
         "--num_samples", type=int, default=4, help="number of images, texts or series; default: %(default)s"
@@ -73,9 +74,13 @@ def main(argv: Sequence[str] | None = None) -> Path:
     processor = load_processor(folder)
     args = load_recipe(options.recipe, overrides, {"data": DataArguments})["data"]
     rows_are_table = args.kind == "tabular" or (args.kind == "series" and is_table(model, processor))
-    path = options.output_dir / ("columns.png" if rows_are_table else "masks.png")
-    report = path.with_suffix(".json")
-    refuse_other_results(path, report, [options.checkpoint], args, "--output_dir", options.overwrite)
+    name = "columns" if rows_are_table else "masks"
+
+    def check(folder: Path) -> None:
+        files = (folder / f"{name}.png", folder / f"{name}.json")
+        refuse_other_results(*files, [options.checkpoint], args, "--output_dir", options.overwrite)
+
+    path = folder_of_results(options.output_dir, OUTPUT, check) / f"{name}.png"
     prepared = prepare_data(args, model.config, processor)
     # Rows that pre-training did not see, where there are any.
     split: Any = prepared.validation or prepared.test or prepared.train
@@ -96,6 +101,6 @@ def main(argv: Sequence[str] | None = None) -> Path:
         )
     else:
         draw_text_masks(model, batch["input_ids"], tokenizer, path, options.num_views, batch.get("attention_mask"))
-    write_json(report, described([options.checkpoint], args))
+    write_json(path.with_suffix(".json"), described([options.checkpoint], args))
     print(f"Written: {path}")
     return path

@@ -33,7 +33,7 @@ from ..data.arguments import DataArguments, data_arguments
 from ..data.builtin.scenes import LAYOUT
 from ..data.preparation import prepare_data
 from ..data.processors import load_processor
-from ..evaluation.former_results import described, refuse_other_results
+from ..evaluation.former_results import described, folder_of_results, refuse_other_results
 from ..files import write_json
 from ..pictures.demo import Demo, load_gradio, page
 from ..pictures.modalities import (
@@ -45,6 +45,7 @@ from ..pictures.modalities import (
 from ..recipes import load_recipe
 from ..scripts import OneLineErrors
 
+OUTPUT = Path("outputs/multimae_predict")
 PICTURES = ("masked", "single_inputs", "repainted")
 WHOLE, PARTIAL = "depth", "rgb"
 ROWS = ("max_train_samples", "num_scenes")  # fields of `data` that --num_samples sets
@@ -62,7 +63,7 @@ def make_parser() -> OneLineErrors:
     )
     parser.add_argument("--recipe", help="YAML file with a `data` section")
     parser.add_argument(
-        "--output", type=Path, default=Path("outputs/multimae_predict"), help="folder; default: %(default)s"
+        "--output", type=Path, help=f"folder; default: {OUTPUT}, or {OUTPUT}-2 beside others' pictures"
     )
     parser.add_argument(
         "--pictures",
@@ -98,10 +99,14 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
     processor = load_processor(folder)
     args = read_arguments(options, overrides, model.config)
     pictures = [name for name in PICTURES if name in options.pictures and not options.serve]
-    paths = [options.output / f"{name}.png" for name in pictures]
-    for path in paths:
-        report = path.with_suffix(".json")
-        refuse_other_results(path, report, [options.checkpoint], args, "--output", options.overwrite, ROWS)
+
+    def check(folder: Path) -> None:
+        for name in pictures:
+            files = (folder / f"{name}.png", folder / f"{name}.json")
+            refuse_other_results(*files, [options.checkpoint], args, "--output", options.overwrite, ROWS)
+
+    output = folder_of_results(options.output, OUTPUT, check)
+    paths = [output / f"{name}.png" for name in pictures]
     prepared = prepare_data(args, model.config, processor)
     # Rows that pre-training did not see, where there are any.
     rows: Any = prepared.validation or prepared.test or prepared.train

@@ -41,12 +41,13 @@ from .baselines import (
     untrained_encoder,
 )
 from .features import Features, extract_features, level_of_task, load_encoder, pooled_windows, save_features
-from .former_results import described, refuse_other_results
+from .former_results import described, folder_of_results, refuse_other_results
 from .metrics import formula_of, score_columns, tasks_left_out
 from .probe import ProbeRun, run_knn_probe, run_linear_probe
 from .reports import markdown_table, text_table
 from .statistics import bootstrap_interval, interval_of, paired_accuracy_interval, paired_interval, rankme
 
+OUTPUT = Path("outputs/linear_probe")
 PROBES = {"linear": "linear probe", "knn": "kNN"}
 PROBE_COLORS = {"linear": "#0072B2", "knn": "#D55E00"}  # Okabe and Ito's palette
 UNTRAINED, RAW_INPUTS = "untrained encoder", "raw inputs"
@@ -505,9 +506,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options, models, recipe_path, overrides = parse_arguments(arguments)
     sections = {"data": DataArguments, "probe": ProbeArguments}
     recipe = load_recipe(recipe_path, overrides, sections, primary="probe")
-    report = options.output / ("few_shot.json" if options.labels_per_class else "result.json")
+    name = "few_shot.json" if options.labels_per_class else "result.json"
+
+    def check(folder: Path) -> None:
+        refuse_other_results(folder / name, folder / name, models, recipe["data"], "--output", options.overwrite)
+
+    with one_voice():
+        options.output = folder_of_results(options.output, OUTPUT, check)
     with one_voice(), FolderLock(options.output, "--output"):
-        refuse_other_results(report, report, models, recipe["data"], "--output", options.overwrite)
         if options.labels_per_class:
             from .few_shot import draw_and_report  # which imports this module
 
@@ -589,7 +595,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> tuple[argparse.Namespace
         "Several numbers of labels give a curve.",
         allow_abbrev=False,
     )
-    parser.add_argument("--output", type=Path, default=Path("outputs/linear_probe"), help="default: %(default)s")
+    parser.add_argument("--output", type=Path, help=f"default: {OUTPUT}, or {OUTPUT}-2 beside others' results")
     parser.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default here: %(default)s"
     )

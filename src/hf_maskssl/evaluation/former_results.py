@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 
 from ..annotation.resumable import changed_settings
@@ -11,6 +13,12 @@ from ..files import JsonObject
 
 # Fields of the data section that change no result.
 IMMATERIAL = ("num_proc", "cache")
+
+logger = logging.getLogger(__name__)
+
+
+class OtherResultsError(ValueError):
+    """A folder holds results of other models or data."""
 
 
 def described(models: Sequence[str], data: DataArguments) -> JsonObject:
@@ -40,14 +48,14 @@ def refuse_other_results(
         immaterial: Further fields of the data section that may differ.
 
     Raises:
-        ValueError: The results exist and are of other models or data, or nothing says of what they are.
+        OtherResultsError: The results exist and are of other models or data, or nothing says of what they are.
     """
     if overwrite or not results.exists():
         return
     way = "name another folder, or write over what is there by --overwrite"
     former = _read(report)
     if former is None:
-        raise ValueError(
+        raise OtherResultsError(
             f"{option} {results.parent} holds {results.name} and no {report.name} that says of what it is: {way}"
         )
     before = _flat(former)
@@ -56,9 +64,35 @@ def refuse_other_results(
     now = {name: value for name, value in now.items() if name.removeprefix("data.") not in immaterial}
     changed = changed_settings(before, now)
     if changed:
-        raise ValueError(
+        raise OtherResultsError(
             f"{option} {results.parent} holds {results.name} of other models or data ({', '.join(changed)}): {way}"
         )
+
+
+def folder_of_results(named: Path | None, default: Path, check: Callable[[Path], None]) -> Path:
+    """The folder for results: the one that was named, else the first of DEFAULT, DEFAULT-2, ... without others' results.
+
+    Args:
+        named: Folder that the user names, or None.
+        default: Folder otherwise.
+        check: Function that raises `OtherResultsError` where a folder holds results of other models or data.
+
+    Raises:
+        OtherResultsError: The folder that was named holds such.
+    """
+    if named is not None:
+        check(named)
+        return named
+    for number in count(1):
+        folder = default if number == 1 else default.with_name(f"{default.name}-{number}")
+        try:
+            check(folder)
+        except OtherResultsError:
+            continue
+        if number > 1:
+            logger.warning("%s holds results of other models or data: these go to %s", default, folder)
+        return folder
+    raise AssertionError("numbers do not end")
 
 
 def _read(report: Path) -> JsonObject | None:
