@@ -54,10 +54,11 @@ raw inputs. Each checkpoint was pre-trained once: intervals are over draws of fe
 <!-- table:checkpoints/docs -->
 <!-- /table:checkpoints/docs -->
 
-What they are worth: the two MetaMAEs and multimae-scenes clearly beat an untrained encoder where labels are few. sma-smiles and sma-proteins do so
-by kNN or by little; SMA's gain is in [fine-tuning](results.md#sma_molecules). pos-bert-brown does not: after 48,000 sequences of a corpus
-of a million words it knows little more than how frequent words are (validation loss of nouns 7.65, of guessing 8.99). It shows the way, not the
-method: a text encoder worth loading wants the papers' corpora and hours of a GPU (`pos_bert_wikibooks`).
+What they are worth: the two MetaMAEs and multimae-scenes clearly beat an untrained encoder where labels are few. sma-smiles
+and sma-proteins do so by kNN or by little; SMA's gain is in [fine-tuning](results.md#sma_molecules). pos-bert-brown does
+not: after 48,000 sequences of a corpus of a million words it knows little more than how frequent words are (validation loss
+of nouns 7.65, of guessing 8.99). It shows the way, not the method: a text encoder worth loading wants the papers' corpora
+and hours of a GPU (`pos_bert_wikibooks`).
 """
 
 
