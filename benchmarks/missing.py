@@ -2,13 +2,14 @@
 
     python benchmarks/missing.py [--sets NAME ...] [--shares 30 ...] [--seeds 0 1 2 3 4] [--steps 600] [--ceiling] [--tables_only]
 
-Of each set a share of the values is removed, one by one ("single") or in runs of neighbouring columns or time steps ("blocks"),
-in the rows of pre-training, of the probe's training and of the test alike. The same model is then pre-trained and probed on
-the holed rows ("mask"), and on the rows with the mean, or the commonest category, of the holed training rows in every hole
-("mean"). Beside them stand scikit-learn's HistGradientBoosting on the holed raw rows, which reads holes and categories, and the
-error of filling holes in the test rows, whose values are known: by the model of "mask", means, five nearest neighbours and
-IterativeImputer. The table "mixed" is generated (`mixed_table`), so that as many rows as one likes tell what its holes cost at
-best (`--ceiling`). Runs with a result in benchmarks/results/missing are left out.
+Of each set a share of the values is removed, one by one ("single"), in runs of neighbouring columns or time steps of a
+channel ("blocks"), or in runs of time steps of all channels, as loggers fail ("steps"), in the rows of pre-training, of the
+probe's training and of the test alike. The same model is then pre-trained and probed on the holed rows ("mask"), and on the
+rows with the mean, or the commonest category, of the holed training rows in every hole ("mean"). Beside them stand
+scikit-learn's HistGradientBoosting on the holed raw rows, which reads holes and categories, and the error of filling holes
+in the test rows, whose values are known: by the model of "mask", means, five nearest neighbours and IterativeImputer. The
+table "mixed" is generated (`mixed_table`), so that as many rows as one likes tell what its holes cost at best
+(`--ceiling`). Runs with a result in benchmarks/results/missing are left out.
 """
 
 import dataclasses
@@ -43,7 +44,8 @@ CEILING_ROWS = {"train": 300_000, "test": 50_000}
 USUAL_STEPS = 600
 SETS = ("higgs_small", "japanese_vowels", "basic_motions", "mixed")
 SHARES = (0, 10, 30, 50)
-PATTERNS = ("single", "blocks")
+SINGLE, BLOCKS, STEPS = PATTERNS = ("single", "blocks", "steps")
+SERIES = ("japanese_vowels", "basic_motions")  # of several channels, so that "steps" differs from "blocks"
 VARIANTS = {"mask": "masked", "mean": "means in the holes", "trees": "HistGradientBoosting"}
 FILLERS = {"model": "the model", "mean": "means", "neighbours": "5 nearest rows", "iterative": "IterativeImputer"}
 MEAN_BLOCK = 4  # columns or time steps
@@ -115,7 +117,9 @@ def read_set(name: str) -> dict[str, Rows]:
 def holes(shape: tuple[int, ...], share: float, pattern: str, seed: int) -> np.ndarray:
     """(n, C, T) bool, True = removed; every row keeps something."""
     random = np.random.default_rng(seed)
-    if pattern == "single":
+    if pattern == STEPS:
+        return np.broadcast_to(holes((shape[0], 1, shape[2]), share, BLOCKS, seed), shape)
+    if pattern == SINGLE:
         removed = random.random(shape) < share
     else:  # in each channel, runs of geometric length whose starts give the share in the mean
         before = 8 * MEAN_BLOCK  # runs may begin before the first value
@@ -286,8 +290,8 @@ def measure_ceiling() -> None:
     categories, rows = is_category("mixed", len(NUMBERS) + len(CATEGORIES)), []
     for pattern in PATTERNS:
         for share in SHARES:
-            if not share and pattern != PATTERNS[0]:
-                continue  # nothing removed is the same in both
+            if pattern == STEPS or (not share and pattern != SINGLE):
+                continue  # nothing removed is the same in all; a table has no steps
             parts = {}
             for number, (split, count) in enumerate(CEILING_ROWS.items()):
                 whole = mixed_rows(count, 100 + number)
@@ -375,7 +379,7 @@ def main() -> None:
         for pattern, seed in [(one, seed) for one in options.patterns for seed in options.seeds]:
             for name in options.sets:
                 for share in options.shares:
-                    if share or pattern == "single":  # nothing removed is the same in both
+                    if (share or pattern == SINGLE) and (name in SERIES or pattern != STEPS):
                         measure(name, share, pattern, seed, options.steps)
     write_tables()
 

@@ -17,6 +17,11 @@ def test_as_many_values_are_removed_as_was_asked_for(pattern: str, share: float)
         assert (follows > share + 0.2) == (pattern == "blocks")
 
 
+def test_steps_are_removed_of_all_channels_at_once() -> None:
+    removed = holes((500, 3, 40), 0.3, "steps", 0)
+    assert (removed == removed[:, :1]).all() and abs(removed.mean() - 0.3) < 0.02
+
+
 def test_rows_that_would_be_all_hole_keep_a_value() -> None:
     assert not holes((500, 1, 2), 0.9, "single", 0).all(axis=(1, 2)).any()
 
