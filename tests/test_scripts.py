@@ -271,7 +271,12 @@ def test_a_signal_is_one_line_and_leaves_nothing_half_done(
     script = STOPPED_SCRIPT.replace("{name}", name)
     words = [sys.executable, "-c", script, str(tmp_path / "file"), way]
     environment = os.environ | {"PYTHONPATH": str(Path(scripts.__file__).parents[1])}
-    ended = subprocess.run(words, capture_output=True, text=True, timeout=60, env=environment)
+    # A shell that began the tests in the background has SIGINT ignored, which children inherit.
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        ended = subprocess.run(words, capture_output=True, text=True, timeout=60, env=environment)
+    finally:
+        signal.signal(signal.SIGINT, former)
     assert (ended.returncode, ended.stderr) == (code, f"stopped by {called}: go on by --again\n")
     assert list(tmp_path.iterdir()) == []
 

@@ -168,8 +168,11 @@ def test_a_reader_that_stops_ends_the_command_quietly(unbuffered: str) -> None:
 def test_a_stopped_verb_says_what_to_do(
     verb: str, advice: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    # Python leaves SIGINT ignored where a shell that began the tests in the background has it ignored.
     monkeypatch.setattr("hf_maskssl.commands.function_of", lambda verb: lambda: signal.raise_signal(signal.SIGINT))
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.raises(SystemExit) as end:
         call(monkeypatch, verb)
+    signal.signal(signal.SIGINT, former)
     assert end.value.code == 130
     assert capsys.readouterr().err == f"stopped by Ctrl-C: give the same command again{advice}\n"

@@ -141,6 +141,8 @@ def test_names_in_words() -> None:
 
 FINETUNING = (
     *DATA,
+    r"(train|validation|test) split: \d+ of \d+ texts are as long as the \d+ tokens that the model( reads, or)?",
+    r"  (reads, or )?longer and cut there",
     r"model: metamae from random weights",
     r"task: classification, 2 outputs, chosen by accuracy",
     r"device: cpu with 1 thread, float32, 1 process",

@@ -4,6 +4,7 @@ paper do.
     hf-maskssl predict CHECKPOINT [--output FOLDER]
     hf-maskssl predict CHECKPOINT --source multimodal_folder --data_dir FOLDER
     hf-maskssl predict CHECKPOINT --recipe RECIPE [--data_field value ...]
+    hf-maskssl predict CHECKPOINT --serve
 
 CHECKPOINT is a folder or a Hub name of a pre-training checkpoint. Without
 --source and --recipe the pictures are of generated scenes. The data section of
@@ -14,8 +15,6 @@ a recipe is read, and options change any of its fields. Written are
   repainted.png      --partial (rgb) from the whole of --whole (depth) and a few
                      patches, one in other hues (Figure 4); left out with a note
                      where the model lacks the two, unless they were named.
---serve writes nothing: it serves a page, the paper's web demo, on which one
-chooses how many patches of each modality the model sees (extra `demo`).
 """
 
 import argparse
@@ -62,25 +61,23 @@ def make_parser() -> OneLineErrors:
         help="name of the split; default: validation for scenes, else train; with a recipe, its held-out split",
     )
     parser.add_argument("--recipe", help="YAML file with a `data` section")
-    parser.add_argument(
-        "--output", type=Path, help=f"folder; default: {OUTPUT}, or {OUTPUT}-2 beside others' pictures"
-    )
+    parser.add_argument("--output", type=Path, help=f"folder; default: {OUTPUT}")
     parser.add_argument(
         "--pictures",
         nargs="+",
         choices=PICTURES,
         metavar="NAME",
         default=list(PICTURES),
-        help=f"names out of {', '.join(PICTURES)}; default: all",
+        help=f"some of {', '.join(PICTURES)}",
     )
     parser.add_argument("--num_samples", type=int, default=6, help="number of rows to draw; default: %(default)s")
-    parser.add_argument("--whole", help=f"modality that repainted.png shows whole; default: {WHOLE}")
+    parser.add_argument("--whole", help=f"modality that repainted.png shows whole; {WHOLE}")
     parser.add_argument("--partial", help=f"modality that repainted.png predicts; default: {PARTIAL}")
     parser.add_argument(
         "--num_patches", type=int, default=2, help="number of its patches that are seen; default: %(default)s"
     )
     parser.add_argument("--overwrite", action="store_true", help="write over pictures of other models or data")
-    parser.add_argument("--serve", action="store_true", help="serve a page on this machine until Ctrl-C")
+    parser.add_argument("--serve", action="store_true", help="serve the paper's web demo instead, a page")
     return parser
 
 
