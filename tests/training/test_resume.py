@@ -232,6 +232,33 @@ def test_a_damaged_checkpoint_is_passed_over(
     assert [path.name for path in checkpoints.list_checkpoints(tmp_path / "run")] == ["checkpoint-00000006"]
 
 
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize(
+    ("left", "message"),
+    [
+        (
+            "checkpoints",
+            "none of its 3 checkpoints is sound, the newest since model.safetensors is missing: put the files",
+        ),
+        ("model", r"holds the model of an earlier run \(model.safetensors\) .* name another folder"),
+    ],
+)
+def test_what_an_earlier_run_left_is_not_written_over(
+    left: str, message: str, resume: bool, tmp_path: Path, plain_run: Path
+) -> None:
+    shutil.copytree(plain_run, tmp_path / "run")
+    for folder in checkpoints.list_checkpoints(tmp_path / "run"):
+        if left == "model":
+            shutil.rmtree(folder)
+        else:
+            (folder / "model.safetensors").unlink()
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    expected = message if resume or left == "model" else "pass --resume to continue"
+    with pytest.raises(ValueError, match=expected):
+        train(make_recipe(tmp_path / "run", **PLAIN_RUN | {"resume": resume}))
+    assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+
+
 def test_a_new_checkpoint_is_not_thinned_out_for_a_damaged_later_one(tmp_path: Path, plain_run: Path) -> None:
     shutil.copytree(plain_run, tmp_path / "run")
     for step in (4, 6):
@@ -258,10 +285,12 @@ def test_what_cannot_be_resumed_is_refused(
 ) -> None:
     shutil.copytree(plain_run, tmp_path / "run")
     before = weights(tmp_path / "run")
+    described = {name: (tmp_path / "run" / name).read_bytes() for name in ("recipe.yaml", "data_report.json")}
     settings = {"model": PLAIN_MAE, "resume": True, "max_steps": 8} | changes
     with pytest.raises(ValueError, match=message):
         train(make_recipe(tmp_path / "run", **settings))
     assert_same_weights(weights(tmp_path / "run"), before)
+    assert described == {name: (tmp_path / "run" / name).read_bytes() for name in described}
 
 
 def test_changed_data_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -106,7 +106,7 @@ def _find_missing(folder: Path) -> str | None:
 
 
 def refuse_former_run(output_dir: Path) -> None:
-    """Refuse to begin anew in a folder with a run's checkpoints.
+    """Refuse to begin anew in a folder with a run's checkpoints, or with the model that it ended with.
 
     Raises:
         ValueError: The folder holds some.
@@ -115,6 +115,21 @@ def refuse_former_run(output_dir: Path) -> None:
         raise ValueError(
             f"training.output_dir {output_dir} holds checkpoints of an earlier run: pass --resume to continue it, or name "
             "another folder."
+        )
+    refuse_former_model(output_dir)
+
+
+def refuse_former_model(output_dir: Path) -> None:
+    """Refuse to begin anew where the new run's model would in the end be written over another one.
+
+    Raises:
+        ValueError: The folder holds weights.
+    """
+    found = [name for name in WEIGHTS if (output_dir / name).is_file()]
+    if found:
+        raise ValueError(
+            f"training.output_dir {output_dir} holds the model of an earlier run ({found[0]}) without a checkpoint to resume "
+            "from, and the new one would be written over it: name another folder. training.init_from goes on from that model."
         )
 
 

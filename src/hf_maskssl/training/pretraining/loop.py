@@ -135,12 +135,15 @@ class Pretrainer:
             self._graphs = step_graphs(args, self.accelerator, self.model, self.optimizer)
         note_settings(self)
         note_start(self, start)
+        if args.report_to:
+            self.accelerator.init_trackers(args.project_name, config=flat_settings(self.recipe))
+
+    def _write_recipe(self) -> None:
+        """Write the recipe and the report of the data, once nothing refuses the run: until then an earlier run's stay."""
         if self.accelerator.is_main_process:
             write_json(self.output_dir / REPORT_FILE, self.prepared.report.to_json())
             text = effective_recipe(self.recipe)
             write_whole(self.output_dir / RECIPE_FILE, lambda path: path.write_text(text, encoding="utf-8"))
-        if args.report_to:
-            self.accelerator.init_trackers(args.project_name, config=flat_settings(self.recipe))
 
     @property
     def bare_model(self) -> PreTrainedModel:
@@ -153,6 +156,7 @@ class Pretrainer:
             self._set_up()
             if self.args.resume:
                 resume(self)
+            self._write_recipe()
             say_start(self)
             state = self._train()
             say_end(self)

@@ -23,8 +23,10 @@ from .checkpoints import (
     check_same_model,
     copy_as,
     find_problem,
+    list_checkpoints,
     newest_sound_checkpoint,
     read_state,
+    refuse_former_model,
     warn_of_changed_data,
 )
 from .state import RunState
@@ -67,11 +69,11 @@ def resume(run: "Pretrainer") -> None:
 
     Raises:
         ValueError: The checkpoint has another model, another layout (on which the order of the data depends) or other groups of
-            parameters; or a file of it is no plain data.
+            parameters; a file of it is no plain data; or no checkpoint is sound.
     """
     folder = newest_sound_checkpoint(run.output_dir)
     if folder is None:
-        logger.warning("No sound checkpoint in %s: starting from the beginning.", run.output_dir)
+        _begin_anew(run.output_dir)
         return
     model = run.bare_model
     check_same_model(folder, model.config)
@@ -96,6 +98,24 @@ def resume(run: "Pretrainer") -> None:
         if find_problem(best) is not None or read_state(best)["step"] != state.step:
             copy_as(folder, best)
     logger.info("Resumed from %s at step %d.", folder, state.step)
+
+
+def _begin_anew(output_dir: Path) -> None:
+    """Say that nothing is resumed, where nothing is lost by it.
+
+    Raises:
+        ValueError: There are damaged checkpoints, parts of which may be of use, or a finished model: a new run would be written
+            over them.
+    """
+    damaged = list_checkpoints(output_dir)
+    if damaged:
+        raise ValueError(
+            f"training.output_dir {output_dir}: none of its {len(damaged)} checkpoints is sound, the newest since "
+            f"{find_problem(damaged[-1])}: put the files back, name another folder, or remove "
+            f"{output_dir / 'checkpoint-*'} to start from the beginning."
+        )
+    refuse_former_model(output_dir)
+    logger.warning("No checkpoint in %s: starting from the beginning.", output_dir)
 
 
 def _load_training_state(run: "Pretrainer", folder: Path, state: RunState) -> None:
