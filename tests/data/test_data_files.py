@@ -120,6 +120,40 @@ def test_what_a_folder_has_beside_pictures_is_told(tmp_path: Path) -> None:
     assert report.files_left_out == {"(empty folder)": 1, "(broken link)": 1}
 
 
+@pytest.mark.parametrize("name", ["train/1.png", "test tubes/1.png", "dogs/dev-1.png"])
+def test_pictures_beside_those_of_splits_are_told(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_pictures(tmp_path / "data", name, "cats/2.png", "cats/latest3.png")
+    split = {"t": "train", "d": "validation"}[name[0]] if "tubes" not in name else "test"
+    report = DataReport()
+    args = data_arguments("imagefolder", data_dir=str(tmp_path / "data"), input_column="image", train_split=split)
+    assert len(read_splits(args, report)["train"]) == 1
+    assert report.files_left_out == {"(in no split)": 2}
+    assert (
+        "are left out: 2 of (in no split); in a folder, files become splits where a part of their names" in caplog.text
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            ["train", "test"],
+            "label is missing in 2 of 2 rows: .* Or classes were read as splits: in a folder, files become",
+        ),
+        (["train", "cats"], "no column 'label'.*; in a folder, files become splits where"),
+        (
+            ["test", "val"],
+            r"Unknown split \"train\"\. .* Name one of these in the recipe; in a folder, files become splits",
+        ),
+    ],
+)
+def test_classes_that_are_named_like_splits_are_told(names: list[str], message: str, tmp_path: Path) -> None:
+    write_pictures(tmp_path / "data", *(f"{name}/{row}.png" for name in names for row in range(2)))
+    fields = {"data_dir": str(tmp_path / "data"), "input_column": "image", "label_column": "label", "kind": "image"}
+    with pytest.raises(ValueError, match=message):
+        prepare_data(data_arguments("imagefolder", **fields), image_config(3, 8, 8))
+
+
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
 def test_pictures_that_no_metadata_names_are_told(tmp_path: Path, ending: str) -> None:
     folder = tmp_path / "data"

@@ -19,7 +19,15 @@ from .tables.columns import undecoded
 from .tables.csv_numbers import CsvNumbers, numbers_of_csv
 from .tables.csv_shape import shape_of_csv
 from .tables.fasta_files import ENDINGS as FASTA_ENDINGS
-from .tables.files import FOLDER_ENDINGS, READING_ERRORS, LinkedFiles, as_pattern, followed_links, reading_error
+from .tables.files import (
+    FOLDER_ENDINGS,
+    READING_ERRORS,
+    SPLIT_ADVICE,
+    LinkedFiles,
+    as_pattern,
+    followed_links,
+    reading_error,
+)
 from .tables.json_cells import with_lists_read
 from .tables.multimodal_folder import EXTENSIONS as PICTURE_ENDINGS
 from .tables.raw_files import path_of
@@ -159,8 +167,10 @@ def split_values(names: Sequence[str], data: str) -> JsonObject:
     if len(names) == 1:
         return {} if names[0] == TRAIN else {"train_split": names[0]}
     if names and TRAIN not in names:
+        is_found = Path(data).is_dir() and not (Path(data) / SAVED_SPLITS).is_file()
         raise ValueError(
             f"DATA {data!r} has the splits {list(names)}, none of which is {TRAIN!r}: write a recipe that names them"
+            + (f"; {SPLIT_ADVICE}" if is_found else "")
         )
     found: JsonObject = {}
     for field, usual in (("validation_split", VALIDATION_NAMES), ("test_split", TEST_NAMES)):

@@ -7,7 +7,7 @@ import datasets
 
 from ...recipes import nearest
 from .empty_rows import missing_values
-from .files import FOLDER_ENDINGS
+from .files import FOLDER_ENDINGS, SPLIT_ADVICE
 from .raw_files import encoded, holds_files
 from .sources import AnyDataset, column_names, first_row
 
@@ -38,7 +38,7 @@ def require_columns(
                 advice = (
                     ": a folder gives labels where each file lies in the folder of its class, FOLDER/cat/1.png or "
                     "FOLDER/train/cat/1.png, there are two classes or more, and no file lies higher or deeper; or where a "
-                    "metadata.csv has them"
+                    f"metadata.csv has them; {SPLIT_ADVICE}"
                 )
             raise ValueError(
                 f"data.{field}: the {split} split has no column {name!r}; its columns are {present}{advice}"

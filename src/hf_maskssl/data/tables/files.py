@@ -19,6 +19,7 @@ from typing import Any
 import datasets
 import fsspec
 import pyarrow as pa
+from datasets.data_files import SPLIT_KEYWORDS
 from datasets.packaged_modules.audiofolder.audiofolder import AudioFolder
 from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 from fsspec.implementations.local import LocalFileSystem
@@ -55,6 +56,12 @@ READING_ERRORS = (
 )
 # Sources whose reader takes the files of some endings alone -> those endings, and names of files that describe others.
 FOLDER_ENDINGS = {"imagefolder": ImageFolder.EXTENSIONS, "audiofolder": AudioFolder.EXTENSIONS}
+# Words by which files of a folder become splits; beside such files those without one are not read.
+SPLIT_WORDS = tuple(word for words in SPLIT_KEYWORDS.values() for word in words)
+SPLIT_ADVICE = (
+    "in a folder, files become splits where a part of their names, or of their folders' names, is one of "
+    f"{', '.join(SPLIT_WORDS)}: where none is meant, rename them"
+)
 NAMED_FILES = 3
 NAMED_ENDINGS = 8
 # Links that a warning has named: a folder is looked through several times.
@@ -204,6 +211,8 @@ def reading_error(place: str, error: BaseException, unread: dict[str, int] | Non
         advice = (
             ". Class folders within an archive are not told apart: unpack it, and give the folder as data.data_dir"
         )
+    if "Unknown split" in str(cause):
+        advice = f" Name one of these in the recipe; {SPLIT_ADVICE}"
     if "Multiple matches for FieldRef" in str(cause):
         advice = ". Several columns have the same name: give each a name of its own"
     reason = str(cause) or type(cause).__name__

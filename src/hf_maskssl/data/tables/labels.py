@@ -16,6 +16,7 @@ from datasets import Dataset, IterableDataset
 
 from ..arguments import DENSE_TASKS, DataArguments, Task
 from .empty_rows import missing_values
+from .files import FOLDER_ENDINGS, SPLIT_ADVICE
 from .label_columns import (
     IGNORED_LABEL,
     MULTI_LABEL,
@@ -369,10 +370,11 @@ def refuse_missing_labels(
     """
     missing = missing_labels(split, args)
     if len(missing):
+        is_split = args.source in FOLDER_ENDINGS and len(missing) == len(split)
         missing = missing if row_numbers is None else row_numbers[missing]
         raise ValueError(
             f"{_missing_words(args, len(split), role, missing)}: fill them, or set data.drop_missing_labels "
-            "to true to leave such rows out"
+            f"to true to leave such rows out{f'. Or classes were read as splits: {SPLIT_ADVICE}' if is_split else ''}"
         )
 
 

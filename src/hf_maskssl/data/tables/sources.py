@@ -20,6 +20,7 @@ from .csv_words import with_words_kept
 from .fasta_files import read_fasta
 from .files import (
     READING_ERRORS,
+    SPLIT_ADVICE,
     as_pattern,
     ending_words,
     file_words,
@@ -35,7 +36,7 @@ from .report import DataReport
 from .rows import Row
 from .sound_folder import SoundFolder
 from .stream_errors import named_errors
-from .unread_files import chained_names, unread_endings
+from .unread_files import IN_NO_SPLIT, chained_names, unread_endings
 
 AnyDataset: TypeAlias = Dataset | IterableDataset
 
@@ -93,10 +94,11 @@ def read_split(args: DataArguments, split: str, report: DataReport | None = None
     if unread and report is not None:
         report.files_left_out = unread
         logger.warning(
-            "data.data_dir %s: files that data.source %r does not read are left out: %s",
+            "data.data_dir %s: files that data.source %r does not read are left out: %s%s",
             data_dir,
             source,
             ending_words(unread),
+            f"; {SPLIT_ADVICE}" if IN_NO_SPLIT in unread else "",
         )
     return dataset
 

@@ -3,20 +3,22 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import datasets
 import fsspec
 import pandas as pd
 from datasets.data_files import FILES_TO_IGNORE
 
-from .files import FOLDER_ENDINGS, READING_ERRORS, followed_links
+from .files import FOLDER_ENDINGS, READING_ERRORS, SPLIT_WORDS, as_pattern, followed_links
 
 METADATA_FILES = {f"metadata.{ending}" for ending in ("csv", "jsonl", "parquet")}
 # Columns of such a file that name others, as datasets has them.
 FILE_COLUMN = re.compile(r"(.*_)?file_names?")
 BROKEN_LINK, UNLISTED, EMPTY_FOLDER = "(broken link)", "(not in metadata)", "(empty folder)"
+IN_NO_SPLIT = "(in no split)"
 
 
 def unread_endings(source: str, folder: str | None) -> dict[str, int]:
@@ -28,7 +30,7 @@ def unread_endings(source: str, folder: str | None) -> dict[str, int]:
 
     Returns:
         Endings of files, `BROKEN_LINK` of links that lead nowhere, `UNLISTED` of files that a metadata file beside or above them
-        does not name, `EMPTY_FOLDER` of folders, as of a class, without a file.
+        does not name, `EMPTY_FOLDER` of folders, as of a class, without a file, `IN_NO_SPLIT` of files beside those of splits.
     """
     endings = FOLDER_ENDINGS.get(source)
     if endings is None or folder is None:
@@ -39,6 +41,7 @@ def unread_endings(source: str, folder: str | None) -> dict[str, int]:
     found = {path: info for path, info in found.items() if path != root and not _is_hidden(path[len(root) :])}
     files = {path: info for path, info in found.items() if info["type"] != "directory"}
     ignored, unlisted = {*FILES_TO_IGNORE, *METADATA_FILES}, _unlisted(files)
+    in_splits = _in_splits(source, root, files)
     kinds = [EMPTY_FOLDER] * len(found.keys() - files.keys() - _folders_of(files))
     for path, info in files.items():
         ending = Path(path).suffix.lower()
@@ -50,6 +53,8 @@ def unread_endings(source: str, folder: str | None) -> dict[str, int]:
             kinds.append(ending or "(none)")
         elif path in unlisted:
             kinds.append(UNLISTED)
+        elif path not in in_splits:
+            kinds.append(IN_NO_SPLIT)
     return dict(Counter(kinds).most_common())
 
 
@@ -72,6 +77,15 @@ def _folders_of(files: Iterable[str]) -> set[str]:
         while (path := os.path.dirname(path)) not in folders:
             folders.add(path)
     return folders
+
+
+def _in_splits(source: str, root: str, files: Collection[str]) -> Collection[str]:
+    """The files that belong to a split; all of them where no name says that there are several."""
+    if not any(word in path[len(root) :].lower() for path in files for word in SPLIT_WORDS):
+        return files
+    with followed_links():
+        splits = datasets.load_dataset_builder(source, data_dir=as_pattern(root)).config.data_files
+    return {str(path) for found in (splits or {}).values() for path in found}
 
 
 def _unlisted(files: Mapping[str, Any]) -> set[str]:
