@@ -188,6 +188,40 @@ def test_a_name_that_reads_as_an_address_is_told(tmp_path: Path) -> None:
         read_splits(args)
 
 
+TABLE = pd.DataFrame({"a": [1.5, 2.5, 3.5], "b": [1, 2, 3]})
+WHOLE_TABLES: dict[str, tuple[Any, str]] = {
+    "columns": (TABLE.to_dict(), r"an object for each of \['a', 'b'\] .*'columns' or 'index'"),
+    "index": (TABLE.to_dict("index"), r"an object for each of \['0', '1', '2'\]"),
+    "split": (TABLE.to_dict("split"), "all rows below 'data', beside 'columns' .*orient 'split'"),
+    "table": (json.loads(TABLE.to_json(orient="table")), "all rows below 'data', beside 'schema' .*orient 'table'"),
+    "records below a field": ({"items": TABLE.to_dict("records")}, "all rows below 'items'"),
+    "lists": (TABLE.to_dict("list"), r"a list for each of \['a', 'b'\]"),
+}
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("form", WHOLE_TABLES)
+def test_a_json_file_of_one_object_is_refused(form: str, streaming: bool, tmp_path: Path) -> None:
+    content, words = WHOLE_TABLES[form]
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(content))
+    args = data_arguments("json", data_files=str(path), kind="tabular", streaming=streaming)
+    with pytest.raises(ValueError, match=f"table.json.: the file is one object with {words}.*write a list of rows"):
+        load_splits(args)
+
+
+def test_rows_of_json_may_hold_objects_and_lists(tmp_path: Path) -> None:
+    rows = [
+        {"x": [1.0, 2.0], "y": [3.0, 4.0]},
+        {"x": {"path": "1.png", "bytes": None}, "y": {"path": "2.png", "bytes": None}},
+    ]
+    for number, row in enumerate(rows):
+        path = tmp_path / f"{number}.json"
+        path.write_text(json.dumps(row))
+        args = data_arguments("json", data_files=str(path), kind="series", input_column="x")
+        assert len(load_splits(args)["train"]) == 1
+
+
 CONTENT = "\n".join(json.dumps({"text": f"text number {row}", "n": row}) for row in range(400)).encode()
 
 

@@ -156,6 +156,15 @@ def test_what_cannot_be_guessed_is_said(rows: Dataset, kind: str | None, label: 
         guess_of(rows, kind, label)
 
 
+def test_a_json_file_of_columns_is_told_how_to_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "table.json"
+    path.write_text('{"a": [1, 2, 3], "b": [4, 5, 6]}')
+    with pytest.raises(
+        ValueError, match=r"DATA: the file is one object with a list for each of \['a', 'b'\].*a list of rows"
+    ):
+        recipe_from_data(str(path), str(tmp_path / "name"), max_steps=1)
+
+
 def test_words_that_are_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("folder").mkdir()

@@ -30,6 +30,7 @@ from .files import (
 )
 from .first_rows import first_rows
 from .json_cells import with_lists_read
+from .json_tables import refuse_whole_table
 from .multimodal_folder import read_multimodal_folder
 from .numpy_files import read_numpy
 from .report import DataReport
@@ -148,9 +149,11 @@ def _load(args: DataArguments, source: str, split: str, data_dir: str | None, da
             return named_errors(loaded, f"data.source {source!r}", _file_names(args), split)
         return loaded
 
-    if source != "csv":
-        return load()
     rows = load()
+    if source == "json":
+        refuse_whole_table(rows, _place(args), is_tabular=args.kind == "tabular")
+    if source != "csv":
+        return rows
     _check_csv(rows, args, _csv_files(options, split))
     rows = with_words_kept(rows, args, load)
     return with_lists_read(rows, args.input_columns(), split) if args.reads_lists else rows
