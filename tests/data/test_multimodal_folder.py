@@ -11,7 +11,8 @@ from test_multimodal import config
 
 from hf_maskssl import MultiMAEForPretraining
 from hf_maskssl.data import DataArguments, data_arguments, prepare_data
-from hf_maskssl.data.tables.splits import load_splits
+from hf_maskssl.data.tables.report import DataReport
+from hf_maskssl.data.tables.splits import load_splits, read_splits
 
 NAMES = ["cat/a", "cat/b", "dog/a", "dog/deep/c"]
 
@@ -99,6 +100,23 @@ def test_other_folders_are_left_alone(tmp_path: Path) -> None:
     assert "notes" not in load_splits(arguments(root))["train"].column_names
     Image.fromarray(pixels("rgb", 0)).save(root / "notes" / "sketch.png")
     assert len(prepare_data(arguments(root), config()).train) == 4
+
+
+def test_what_a_folder_has_beside_its_rows_is_told(tmp_path: Path) -> None:
+    root = write(tmp_path / "data")
+    (root / "normals").mkdir()
+    for name in (
+        "rgb/cat/Thumbs.db",
+        "rgb/cat/x.GIF",
+        "depth/.cache/y.png",
+        "depth/__MACOSX/cat/a.png",
+        "rgb/cat/._a.png",
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"")
+    report = DataReport()
+    assert len(read_splits(arguments(root, input_column={"rgb": "rgb", "depth": "depth"}), report)["train"]) == 4
+    assert report.files_left_out == {"(empty folder)": 1, ".db": 1, ".gif": 1}
 
 
 def test_rows_without_a_file_are_refused_or_marked(tmp_path: Path) -> None:

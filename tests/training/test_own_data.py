@@ -237,6 +237,19 @@ def test_the_splits_of_a_folder_are_named(tmp_path: Path) -> None:
     assert data["test_split"] == "test" and "validation_fraction" not in data
 
 
+@pytest.mark.parametrize("splits", [[], ["train", "val"]])
+def test_a_folder_of_aligned_pictures_says_what_it_leaves_out(splits: list[str], tmp_path: Path) -> None:
+    for split in splits or [""]:
+        for modality in ("rgb", "depth"):
+            path = tmp_path / split / modality / "cat" / "1.png"
+            path.parent.mkdir(parents=True)
+            Image.new("L", (8, 8)).save(path)
+    values = source_values(str(tmp_path))
+    assert values["source"] == "multimodal_folder" and values.get("validation_split") == ("val" if splits else None)
+    remarks = guessed(first_look(values), values, None, None).remarks
+    assert any(remark.startswith("left out: the pictures in rgb;") for remark in remarks)
+
+
 def test_splits_that_no_field_names_are_told(caplog: pytest.LogCaptureFixture) -> None:
     assert split_values(["train", "test", "unlabelled"], "here") == {"test_split": "test"}
     assert "here: the splits ['unlabelled'] are not read" in caplog.text

@@ -134,10 +134,13 @@ def _folder_values(folder: Path, kind: str | None) -> JsonObject:
         return {"source": str(folder), **split_values(names, str(folder))}
     if (folder / "state.json").is_file():
         return {"source": str(folder)}
-    below = [one for one in folder.iterdir() if one.is_dir()]
+    has_splits = (folder / TRAIN).is_dir()
+    below = [one for one in (folder / TRAIN if has_splits else folder).iterdir() if one.is_dir()]
     named = [one for one in below if one.name in MODALITY_NAMES and _holds_pictures(one)]
     if (kind is None and len(named) > 1) or (kind == "multimodal" and any(map(_holds_pictures, below))):
-        return {"source": "multimodal_folder", "data_dir": str(folder)}
+        splits = sorted(one.name for one in folder.iterdir() if one.is_dir()) if has_splits else []
+        values = {"source": "multimodal_folder", "data_dir": str(folder)}
+        return values | (split_values(splits, str(folder)) if has_splits else {})
     with followed_links():
         names = [os.path.basename(name) for name in LinkedFiles().find(str(folder.resolve()))[:NAMED_FILES]]
     names = [name for name in names if not name.startswith(".") and _ending(name) in READERS]

@@ -12,7 +12,7 @@ from ...files import JsonObject
 from ...models.image_processing_array import ArrayImageProcessor
 from ...terminal import counted
 from ..augmentation.arguments import Augmentation, augmentation_words, parse_augmentation
-from ..looking import columns_of, file_column, file_like_columns, is_picture_array
+from ..looking import columns_of, file_column, file_like_columns, is_file, is_picture_array
 from ..processors import Processor, split_processor
 from ..tables.columns import undecoded
 from ..tables.draws import RowDraws
@@ -159,12 +159,19 @@ class ImageKind(ImageInputs[ImageArguments]):
         patch = max(1, min(8, round(short / 8)))
         size = 8 * patch if short >= 8 * patch else patch * max(2, int(short) // patch)
         fields = {"image_size": [size, size], "num_channels": channels, "patch_size": [patch, patch]}
+        remarks = [f"pictures: {counted(channels, 'channel')}, brought to {size} x {size} pixels; --image_size"]
+        others = [name for name in columns_of(rows, is_file) if name != column]
+        if others:
+            remarks.append(
+                f"left out: the pictures in {', '.join(others)}; --input_column names another; `hf-maskssl recipes copy "
+                "multimae_own_data` reads several together"
+            )
         return Guess(
             FILES,
             f"pictures in {column!r}",
             {"input_column": column},
             {"modality": self.modality, **fields, **metamae(0.5)},
-            remarks=[f"pictures: {counted(channels, 'channel')}, brought to {size} x {size} pixels; --image_size"],
+            remarks=remarks,
         )
 
     def example(

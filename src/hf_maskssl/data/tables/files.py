@@ -93,6 +93,11 @@ def is_literal(pattern: str) -> bool:
     return glob.escape(_unescaped(pattern)) == pattern
 
 
+def is_hidden(path: str) -> bool:
+    """Whether datasets passes over a path, which starts below the folder: hidden files, and what lies in hidden folders."""
+    return "/." in path or "/__" in path
+
+
 class LinkedFiles(LocalFileSystem):
     """Local files, linked folders among them, each real folder once.
 

@@ -11,7 +11,7 @@ import numpy as np
 from datasets import Dataset
 
 from ..arguments import DENSE_TASKS, DataArguments
-from .files import LinkedFiles
+from .files import LinkedFiles, is_hidden
 from .presence import tell_presence
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".npy")
@@ -112,9 +112,11 @@ def _files(folder: Path) -> dict[str, Found]:
     for full in LinkedFiles().find(os.path.abspath(folder)):
         file_name = os.path.basename(full)
         ending = os.path.splitext(file_name)[1]
-        if ending.lower() not in EXTENSIONS or file_name.startswith("."):
+        if ending.lower() not in EXTENSIONS:
             continue
         path = Path(os.path.relpath(full, os.path.abspath(folder))).as_posix()
+        if is_hidden(f"/{path}"):
+            continue
         name = path[: -len(ending)]
         if name in found:
             raise ValueError(f"data.data_dir: {folder} holds both {found[name].path} and {path}: keep one of them")

@@ -77,6 +77,8 @@ def read_split(args: DataArguments, split: str, report: DataReport | None = None
         raise FileNotFoundError(f"data.data_dir {data_dir}: no such folder{nearest_path(Path(data_dir))}")
     if source == "multimodal_folder":
         dataset = read_multimodal_folder(Path(str(data_dir)), split, args)
+        if report is not None:
+            _tell_unread(source, data_dir, report)
         return dataset.to_iterable_dataset() if args.streaming else dataset
     folder = data_dir if data_files is None else None
     try:
@@ -91,17 +93,22 @@ def read_split(args: DataArguments, split: str, report: DataReport | None = None
         raise _unknown_source(source, error) from error
     except READING_ERRORS as error:
         raise reading_error(f"{_place(args)}: split {split!r}", error, unread_endings(source, folder)) from error
-    unread = {} if report is None else unread_endings(source, folder)
-    if unread and report is not None:
-        report.files_left_out = unread
+    if report is not None:
+        _tell_unread(source, folder, report)
+    return dataset
+
+
+def _tell_unread(source: str, folder: str | None, report: DataReport) -> None:
+    """Count the files of a folder that its reader leaves out, and warn of them."""
+    report.files_left_out = unread_endings(source, folder)
+    if report.files_left_out:
         logger.warning(
             "data.data_dir %s: files that data.source %r does not read are left out: %s%s",
-            data_dir,
+            folder,
             source,
-            ending_words(unread),
-            f"; {SPLIT_ADVICE}" if IN_NO_SPLIT in unread else "",
+            ending_words(report.files_left_out),
+            f"; {SPLIT_ADVICE}" if IN_NO_SPLIT in report.files_left_out else "",
         )
-    return dataset
 
 
 def _load(args: DataArguments, source: str, split: str, data_dir: str | None, data_files: DataFiles) -> AnyDataset:

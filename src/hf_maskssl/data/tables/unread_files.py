@@ -12,13 +12,15 @@ import fsspec
 import pandas as pd
 from datasets.data_files import FILES_TO_IGNORE
 
-from .files import FOLDER_ENDINGS, READING_ERRORS, SPLIT_WORDS, as_pattern, followed_links
+from .files import FOLDER_ENDINGS, READING_ERRORS, SPLIT_WORDS, as_pattern, followed_links, is_hidden
+from .multimodal_folder import EXTENSIONS
 
 METADATA_FILES = {f"metadata.{ending}" for ending in ("csv", "jsonl", "parquet")}
 # Columns of such a file that name others, as datasets has them.
 FILE_COLUMN = re.compile(r"(.*_)?file_names?")
 BROKEN_LINK, UNLISTED, EMPTY_FOLDER = "(broken link)", "(not in metadata)", "(empty folder)"
 IN_NO_SPLIT = "(in no split)"
+MULTIMODAL = "multimodal_folder"
 
 
 def unread_endings(source: str, folder: str | None) -> dict[str, int]:
@@ -32,13 +34,13 @@ def unread_endings(source: str, folder: str | None) -> dict[str, int]:
         Endings of files, `BROKEN_LINK` of links that lead nowhere, `UNLISTED` of files that a metadata file beside or above them
         does not name, `EMPTY_FOLDER` of folders, as of a class, without a file, `IN_NO_SPLIT` of files beside those of splits.
     """
-    endings = FOLDER_ENDINGS.get(source)
+    endings = EXTENSIONS if source == MULTIMODAL else FOLDER_ENDINGS.get(source)
     if endings is None or folder is None:
         return {}
     with followed_links():
         found = fsspec.filesystem("file").find(folder, withdirs=True, detail=True)
     root = os.path.abspath(folder)
-    found = {path: info for path, info in found.items() if path != root and not _is_hidden(path[len(root) :])}
+    found = {path: info for path, info in found.items() if path != root and not is_hidden(path[len(root) :])}
     files = {path: info for path, info in found.items() if info["type"] != "directory"}
     ignored, unlisted = {*FILES_TO_IGNORE, *METADATA_FILES}, _unlisted(files)
     in_splits = _in_splits(source, root, files)
@@ -65,11 +67,6 @@ def chained_names(folder: str | None) -> list[str]:
     return [os.path.join(where, name) for where, *names in os.walk(folder) for name in sum(names, []) if "::" in name]
 
 
-def _is_hidden(path: str) -> bool:
-    """Whether datasets passes over a path, which starts below the folder: hidden files, and what lies in hidden folders."""
-    return "/." in path or "/__" in path
-
-
 def _folders_of(files: Iterable[str]) -> set[str]:
     """All folders that some files lie in, at any depth."""
     folders: set[str] = set()
@@ -81,7 +78,7 @@ def _folders_of(files: Iterable[str]) -> set[str]:
 
 def _in_splits(source: str, root: str, files: Collection[str]) -> Collection[str]:
     """The files that belong to a split; all of them where no name says that there are several."""
-    if not any(word in path[len(root) :].lower() for path in files for word in SPLIT_WORDS):
+    if source == MULTIMODAL or not any(word in path[len(root) :].lower() for path in files for word in SPLIT_WORDS):
         return files
     with followed_links():
         splits = datasets.load_dataset_builder(source, data_dir=as_pattern(root)).config.data_files
