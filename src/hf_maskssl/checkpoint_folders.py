@@ -1,5 +1,6 @@
 """Finding the folder of a checkpoint that a user names, on this machine or on the Hub, and seeing what a model misses in it."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,12 @@ def check_checkpoint(folder: Path, field: str) -> None:
             f"{field} {str(folder)!r}: the folder holds an adapter alone, without its encoder; fine-tune again with "
             "finetuning.merge_adapter, which saves the whole model, and repeats no run"
         )
+    try:
+        json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{field} {str(folder)!r}: {CONFIG} is damaged ({error}); take another checkpoint, or save it again"
+        ) from error
     for file in weights:
         try:
             with safe_open(file, framework="pt"):

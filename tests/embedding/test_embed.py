@@ -18,11 +18,13 @@ from transformers import AutoModel
 
 import hf_maskssl
 from forked import launch, run_script
+from hf_maskssl.checkpoint_folders import check_checkpoint
 from hf_maskssl.data.preparation import prepare_data
 from hf_maskssl.data.processors import load_processor
 from hf_maskssl.embedding import run
 from hf_maskssl.embedding.arguments import EmbedArguments
 from hf_maskssl.embedding.feature_files import read_features
+from hf_maskssl.embedding.output import Output
 from hf_maskssl.embedding.run import EmbedReport, embed_to
 from hf_maskssl.embedding.tables import matrix
 
@@ -328,3 +330,15 @@ def test_data_that_do_not_fit_leave_nothing_behind(made: Get, tmp_path: Path, ou
     with pytest.raises(ValueError, match="data.input_column: expected a column that kind 'series' reads"):
         embed(made("series"), tmp_path / output, data=str(tmp_path / "other.csv"))
     assert [path.name for path in tmp_path.iterdir()] == ["other.csv"]
+
+
+def test_a_file_where_a_folder_should_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "features").write_text("x")
+    with pytest.raises(ValueError, match="--output .*features is a file, and names without .* take another name"):
+        Output(str(tmp_path / "features")).check(overwrite=True)
+
+
+def test_a_damaged_configuration_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="MODEL '.*': config.json is damaged .*; take another checkpoint"):
+        check_checkpoint(tmp_path, "MODEL")

@@ -49,6 +49,10 @@ class Output:
         Raises:
             ValueError: The file or a complete folder exists and `overwrite` is false; or a folder of something else.
         """
+        if not self.is_file and self.final.exists() and not self.final.is_folder():
+            raise ValueError(
+                f"--output {self.final} is a file, and names without the ending .parquet or .npy are folders: take another name"
+            )
         report = self.report()
         if self.is_file and self.final.exists() and not overwrite:
             raise ValueError(f"--output {self.final} exists: take another name, or write over it by --overwrite")
