@@ -11,6 +11,7 @@ import datasets
 import fsspec
 import pandas as pd
 from datasets.data_files import FILES_TO_IGNORE
+from PIL import Image
 
 from .files import FOLDER_ENDINGS, READING_ERRORS, SPLIT_WORDS, as_pattern, followed_links, is_hidden
 from .multimodal_folder import EXTENSIONS
@@ -42,11 +43,16 @@ def unread_endings(source: str, folder: str | None) -> dict[str, int]:
     root = os.path.abspath(folder)
     found = {path: info for path, info in found.items() if path != root and not is_hidden(path[len(root) :])}
     files = {path: info for path, info in found.items() if info["type"] != "directory"}
+    kinds = [EMPTY_FOLDER] * len(found.keys() - files.keys() - _folders_of(files))
+    if source == MULTIMODAL:
+        beside = {os.path.dirname(path) for path in files if _ending(path) in endings}
+        pictures = Image.registered_extensions()  # also of formats that are not read
+        # Other folders, as of a cache or a report, are no modalities.
+        files = {path: files[path] for path in files if os.path.dirname(path) in beside or _ending(path) in pictures}
     ignored, unlisted = {*FILES_TO_IGNORE, *METADATA_FILES}, _unlisted(files)
     in_splits = _in_splits(source, root, files)
-    kinds = [EMPTY_FOLDER] * len(found.keys() - files.keys() - _folders_of(files))
     for path, info in files.items():
-        ending = Path(path).suffix.lower()
+        ending = _ending(path)
         if info["islink"] and not os.path.exists(path):
             kinds.append(BROKEN_LINK)
         elif os.path.basename(path) in ignored:
@@ -65,6 +71,10 @@ def chained_names(folder: str | None) -> list[str]:
     if folder is None:
         return []
     return [os.path.join(where, name) for where, *names in os.walk(folder) for name in sum(names, []) if "::" in name]
+
+
+def _ending(path: str) -> str:
+    return Path(path).suffix.lower()
 
 
 def _folders_of(files: Iterable[str]) -> set[str]:
