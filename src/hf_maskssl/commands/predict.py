@@ -87,12 +87,7 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
     if options.serve:
         load_gradio()
     folder = checkpoint_folder(options.checkpoint, "CHECKPOINT")
-    model: Any = AutoModelForPreTraining.from_pretrained(folder, trust_remote_code=False).eval()
-    if not isinstance(model, MultiMAEForPretraining):
-        raise ValueError(
-            f"CHECKPOINT {options.checkpoint!r}: expected a pre-training checkpoint of 'multimae', got one of "
-            f"{model.config.model_type!r}"
-        )
+    model = _load(folder, options.checkpoint)
     processor = load_processor(folder)
     args = read_arguments(options, overrides, model.config)
     pictures = [name for name in PICTURES if name in options.pictures and not options.serve]
@@ -129,6 +124,17 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
         print(f"Written: {path}", flush=True)
         written.append(path)
     return written
+
+
+def _load(folder: Path, checkpoint: str) -> MultiMAEForPretraining:
+    """The pre-training model of a folder; `checkpoint` is what the user named."""
+    model: Any = AutoModelForPreTraining.from_pretrained(folder, trust_remote_code=False).eval()
+    if not isinstance(model, MultiMAEForPretraining):
+        raise ValueError(
+            f"CHECKPOINT {checkpoint!r}: expected a pre-training checkpoint of 'multimae', got one of "
+            f"{model.config.model_type!r}"
+        )
+    return model
 
 
 def read_arguments(options: argparse.Namespace, overrides: Sequence[str], config: Any) -> DataArguments:

@@ -95,9 +95,8 @@ def recipe_from_data(
         rows = first_look(values)
         guess = guessed(rows, values, kind, label_column)
     each = _rows_of_each(guess, rows)
-    count = None if each is None else int(each.sum())
     say("\n".join(guess.remarks))
-    fitting = _size_for(count)
+    count = None if each is None else int(each.sum())
 
     def write(size: Size, steps: int) -> None:
         _write(path, data, sections(guess, size, name, each, steps))
@@ -105,11 +104,11 @@ def recipe_from_data(
     most = None if count is None else max(FEWEST_STEPS, MOST_PASSES * count // guess.batch_size)
     try:
         if max_steps is None:
-            candidates = [size for _, size in reversed(SIZES) if size.width <= fitting.width]
+            candidates = [size for _, size in reversed(SIZES) if size.width <= _size_for(count).width]
             with looking_ahead():
                 size, steps, reason = _fitted(candidates, minutes, most, write, path, overrides)
         else:
-            size, steps, reason = fitting, max_steps, "--max_steps"
+            size, steps, reason = _size_for(count), max_steps, "--max_steps"
         write(size, steps)
     except BaseException:
         path.unlink(missing_ok=True)
