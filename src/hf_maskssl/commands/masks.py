@@ -9,7 +9,7 @@ column is masked, and with which others (columns.png).
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from .. import (
 from ..checkpoint_folders import checkpoint_folder
 from ..data.arguments import DataArguments
 from ..data.preparation import prepare_data
-from ..data.processors import load_processor, split_processor
+from ..data.processors import Processor, load_processor, split_processor
 from ..evaluation.former_results import described, folder_of_results, refuse_other_results
 from ..files import write_json
 from ..pictures.masks import (
@@ -86,9 +86,19 @@ def main(argv: Sequence[str] | None = None) -> Path:
     split: Any = prepared.validation or prepared.test or prepared.train
     rows = list(islice(iter(split), TABLE_ROWS if rows_are_table else options.num_samples))
     batch = prepared.collator(rows)
+    _draw(model, batch, processor, path, options, rows_are_table)
+    write_json(path.with_suffix(".json"), described([options.checkpoint], args))
+    print(f"Written: {path}")
+    return path
+
+
+def _draw(
+    model: Any, batch: Mapping[str, Any], processor: Processor, path: Path, options: argparse.Namespace, as_table: bool
+) -> None:
+    """Draw the masks of a batch over its pictures, series or texts, or how often each column of a table is hidden."""
     numeric, tokenizer = split_processor(processor)
     observed = batch.get("observed_mask")
-    if rows_are_table:
+    if as_table:
         names = getattr(numeric, "feature_names", None)
         draw_column_masks(model, batch["input_values"], names, path, options.num_draws, observed)
     elif "pixel_values" in batch:
@@ -101,6 +111,3 @@ def main(argv: Sequence[str] | None = None) -> Path:
         )
     else:
         draw_text_masks(model, batch["input_ids"], tokenizer, path, options.num_views, batch.get("attention_mask"))
-    write_json(path.with_suffix(".json"), described([options.checkpoint], args))
-    print(f"Written: {path}")
-    return path
