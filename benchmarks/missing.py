@@ -17,9 +17,10 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -133,6 +134,15 @@ def holes(shape: tuple[int, ...], share: float, pattern: str, seed: int) -> np.n
     return removed
 
 
+def holed_rows(whole: dict[str, Rows], share: int, pattern: str, seed: int) -> dict[str, Rows]:
+    """Both splits with `share` per cent of their values removed."""
+    found = {}
+    for number, (split, rows) in enumerate(whole.items()):
+        removed = holes(rows.values.shape, share / 100, pattern, 2 * seed + number)
+        found[split] = Rows(np.where(removed, np.nan, rows.values), rows.labels)
+    return found
+
+
 def frame_of(values: np.ndarray, labels: np.ndarray, is_mixed: bool) -> pd.DataFrame:
     """Rows as they are written to the file that a recipe reads."""
     if values.shape[1] > 1:
@@ -144,7 +154,9 @@ def frame_of(values: np.ndarray, labels: np.ndarray, is_mixed: bool) -> pd.DataF
     return table.assign(**{LABEL: labels})
 
 
-def recipe_of(name: str, folder: Path, steps: int, seed: int) -> PretrainingRecipe:
+def recipe_of(
+    name: str, folder: Path, steps: int, seed: int, changes: Mapping[str, str] = MappingProxyType({})
+) -> PretrainingRecipe:
     """The recipe of a set, on the files of a folder; that of the mixed table is higgs_small's with its columns."""
     settings: dict[str, Any] = {"training.seed": seed, "training.output_dir": folder / "run"}
     settings |= {"training.max_steps": steps, "training.warmup_steps": steps // 10}
@@ -156,17 +168,25 @@ def recipe_of(name: str, folder: Path, steps: int, seed: int) -> PretrainingReci
         counts = [0] * len(NUMBERS) + [3, 6, 2, 4]
         settings |= {"model.series_length": len(counts), "model.category_counts": counts}
         settings |= {"data.quantile_columns": "[income]"}
+    settings |= changes
     overrides = [word for field, value in settings.items() for word in (f"--{field}", str(value))]
     recipe = "higgs_small" if name == "mixed" else name
     return load_pretraining_recipe(RECIPES / f"{recipe}.yaml", overrides)
 
 
-def pretrained(name: str, rows: dict[str, Rows], folder: Path, steps: int, seed: int) -> tuple[Pretrainer, float]:
+def pretrained(
+    name: str,
+    rows: dict[str, Rows],
+    folder: Path,
+    steps: int,
+    seed: int,
+    changes: Mapping[str, str] = MappingProxyType({}),
+) -> tuple[Pretrainer, float]:
     """A run on these rows, and the test accuracy of a linear probe on its frozen features."""
     folder.mkdir(parents=True, exist_ok=True)
     for split, part in rows.items():
         frame_of(part.values, part.labels, name == "mixed").to_parquet(folder / f"{split}.parquet", index=False)
-    trainer = Pretrainer(recipe_of(name, folder, steps, seed))
+    trainer = Pretrainer(recipe_of(name, folder, steps, seed, changes))
     state = trainer.run()
     if state.interrupted:
         raise SystemExit(f"{name}: interrupted at step {state.step}; nothing is written down.")
@@ -261,10 +281,7 @@ def measure(name: str, share: int, pattern: str, seed: int, steps: int) -> None:
     started = time.perf_counter()
     whole = read_set(name)
     categories = is_category(name, whole["train"].values.shape[2])
-    holed = {}
-    for number, (split, rows) in enumerate(whole.items()):
-        removed = holes(rows.values.shape, share / 100, pattern, 2 * seed + number)
-        holed[split] = Rows(np.where(removed, np.nan, rows.values), rows.labels)
+    holed = holed_rows(whole, share, pattern, seed)
     filled = {split: fill_plainly(rows, holed["train"], categories) for split, rows in holed.items()}
     with tempfile.TemporaryDirectory() as folder:
         trainer, masked = pretrained(name, holed, Path(folder, "mask"), steps, seed)
