@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from .configuration_metamae import MetaMAEConfig
-from .distributed import all_gather, mean_over_scored, world_size
+from .distributed import all_gather, mean_over_scored, rank, world_size
 from .input_checks import check_draw, check_explicit_mask, values_are_readable
 from .layers import at_least_float32, squared_error
 from .masking import gather_tokens
@@ -235,7 +235,7 @@ class DABSObjective(nn.Module):
             queries, keys = (F.normalize(values, dim=1) for values in at_least_float32(*projections))
             own = torch.arange(len(queries), device=keys.device)
             if not config.dabs_as_released:
-                offset = _rank() * len(keys)
+                offset = rank() * len(keys)
                 keys, own, partners = all_gather(keys), own + offset, partners + offset
             logits = self._similarities(queries, keys)
             to_own, to_partner = (F.cross_entropy(logits, places, reduction="none") for places in (own, partners))
@@ -342,7 +342,7 @@ class DABSObjective(nn.Module):
             # Batches padded to other lengths have other numbers of masked tokens; all processes must bring equally many.
             most = len(places) * corruption.limit_anywhere
             missing = most - len(keys)
-            own = own + _rank() * most
+            own = own + rank() * most
             keys = all_gather(F.pad(keys, (0, 0, 0, missing)))
             is_key = all_gather(F.pad(is_key.to(keys.dtype), (0, missing))) > 0
         logits = self._similarities(queries, keys).masked_fill(~is_key, torch.finfo(queries.dtype).min)
@@ -402,7 +402,3 @@ def _own_mean(values: torch.Tensor, is_scored: torch.Tensor) -> torch.Tensor:
     """The mean over the scored entries of this process alone."""
     weight = is_scored.to(values.dtype)
     return (values * weight).sum() / weight.sum().clamp(min=1)
-
-
-def _rank() -> int:
-    return torch.distributed.get_rank() if world_size() > 1 else 0

@@ -17,6 +17,11 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def rank() -> int:
+    """Number of this process, from 0; 0 when `torch.distributed` is not initialised."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
 class _AllReduceSum(torch.autograd.Function):
     """Sum over processes. Each process's output depends on every process's input, so gradients are summed as well."""
 
@@ -51,7 +56,7 @@ class _AllGather(torch.autograd.Function):
     def backward(ctx: _GatherContext, grad: torch.Tensor) -> torch.Tensor:
         grad = grad.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(grad)
-        start = dist.get_rank() * ctx.rows
+        start = rank() * ctx.rows
         return grad[start : start + ctx.rows]
 
 

@@ -8,7 +8,7 @@ from transformers.utils import TransformersKwargs
 
 from .input_checks import check_class_ids
 
-IGNORED = -100
+IGNORED = -100  # transformers' label of what is not scored
 
 
 def class_loss(logits: torch.Tensor, labels: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> torch.Tensor:

@@ -18,7 +18,7 @@ def check_not_empty(name: str, tensor: torch.Tensor) -> None:
     Raises:
         ValueError: There is none.
     """
-    if torch.compiler.is_compiling() or len(tensor):  # a program keeps its batch size open
+    if torch.compiler.is_compiling() or len(tensor):  # an exported program has a symbolic batch size
         return
     raise ValueError(
         f"`{name}` must have at least one row, got the shape {tuple(tensor.shape)}: leave empty batches out."
@@ -92,6 +92,20 @@ def check_signal(
         raise ValueError(
             f"`{name}` must be finite, found NaN or infinity in rows {rows[:8]} of the batch: mark missing values with 0 in "
             "`observed_mask` (1 = observed)."
+        )
+    return signal
+
+
+def check_image(pixel_values: torch.Tensor | None, num_channels: int, size: tuple[int, ...]) -> torch.Tensor:
+    """Refuse images that are not finite floating point of the shape (batch, `num_channels`, *`size`).
+
+    Raises:
+        ValueError: `check_signal` refuses them, or they have another height or width.
+    """
+    signal = check_signal("pixel_values", pixel_values, num_channels, ("height", "width"))
+    if tuple(signal.shape[2:]) != size:
+        raise ValueError(
+            f"`pixel_values` must have image_size={list(size)}, got {list(signal.shape[2:])}: resize it, or change the config."
         )
     return signal
 

@@ -14,7 +14,14 @@ from .configuration_metamae import MetaMAEConfig
 from .distributed import SyncBatchNorm1d
 from .dropout import Dropout
 from .guided_masking import ChosenQueries, attention_received
-from .input_checks import check_attention_mask, check_given, check_ids, check_no_observed_mask, check_signal
+from .input_checks import (
+    check_attention_mask,
+    check_given,
+    check_ids,
+    check_image,
+    check_no_observed_mask,
+    check_signal,
+)
 from .layers import TransformerBlock, TransformerLayer, is_here, normalize, padding_mask, patchify, sincos_positions
 from .masking import TokenMask, gather_tokens
 from .observed_values import add_partly_observed, fill_missing, with_observed
@@ -170,13 +177,7 @@ class MetaMAEEmbeddings(nn.Module):
                     "attention_mask over patches)."
                 )
             return signal
-        signal = check_signal("pixel_values", signal, config.num_channels, ("height", "width"))
-        if tuple(signal.shape[2:]) != config.signal_shape:
-            raise ValueError(
-                f"`pixel_values` must have image_size={list(config.signal_shape)}, got {list(signal.shape[2:])}: resize "
-                "it, or change the config."
-            )
-        return signal
+        return check_image(signal, config.num_channels, config.signal_shape)
 
 
 class MetaMAEInputLayer(TransformerLayer):

@@ -6,9 +6,8 @@ import torch
 from torch.nn import functional as F
 
 from .configuration_pos_minimax_bert import PoSMinimaxBertConfig
+from .head_losses import IGNORED
 from .input_checks import values_are_readable
-
-IGNORED = -100  # transformers' label of a token that is not scored; here also the task of one without a task
 
 
 @dataclass

@@ -24,13 +24,11 @@ from transformers.utils.output_capturing import capture_outputs
 from .category_columns import CategoryEmbeddings, category_offsets
 from .configuration_metamae import MetaMAEConfig
 from .dabs_objectives import DABSInput, DABSObjective, corrupted_token_table
-from .distributed import all_gather, mean_over_scored, world_size
+from .distributed import all_gather, mean_over_scored, rank
 from .dropout import Dropout
 from .guided_masking import AttentionReceived, ChosenQueries, GuidedMasking
 from .head_losses import sequence_classification_loss, token_classification_loss
-from .input_checks import (
-    check_explicit_mask,
-)
+from .input_checks import check_explicit_mask
 from .layers import (
     SelfAttention,
     TransformerLayer,
@@ -648,8 +646,7 @@ def contrastive_loss(
     others = [all_gather(view) for view in views]
     queries, keys = torch.cat(views), torch.cat(others)
     batch_size, total = views[0].shape[0], others[0].shape[0]
-    rank = torch.distributed.get_rank() if world_size() > 1 else 0
-    own = torch.arange(batch_size, device=keys.device) + rank * batch_size
+    own = torch.arange(batch_size, device=keys.device) + rank() * batch_size
     logits = queries @ keys.T / config.contrastive_temperature
     itself = torch.cat([own, own + total])[:, None] == torch.arange(2 * total, device=keys.device)
     return F.cross_entropy(logits.masked_fill(itself, -torch.inf), torch.cat([own + total, own]))

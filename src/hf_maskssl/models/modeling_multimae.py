@@ -463,11 +463,6 @@ class MultiMAEForPretraining(TaskPretraining, MultiMAEPreTrainedModel):
     def compilable_modules(self) -> list[nn.Module]:
         return [*self.multimae.layers, *self.decoders.values()]
 
-    def reason_against_fsdp(self) -> str | None:
-        if self.config.task_balancing != "gradnorm":
-            return None
-        return "GradNorm takes gradients of the last shared layer's weight inside the forward pass. Train it with DDP."
-
     def warm_start(self, name: str, positions: Literal["same", "drop"]) -> "MultiMAEForPretraining":
         """Start the encoder and the rgb projection from a ViT or ViT-MAE; decoders and other modalities stay random."""
         self.multimae.load_vit(AutoModel.from_pretrained(name, trust_remote_code=False), positions=positions)

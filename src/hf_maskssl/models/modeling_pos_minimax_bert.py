@@ -266,11 +266,6 @@ class PoSMinimaxBertMaskedModel(TaskPretraining, PoSMinimaxBertPreTrainedModel):
         """Modules that `torch.compile` may replace in training: those whose shapes do not depend on the masks."""
         return list(self.bert.encoder.layer)
 
-    def reason_against_fsdp(self) -> str | None:
-        if self.config.task_balancing != "gradnorm":
-            return None
-        return "GradNorm takes gradients of the last shared layer's weight inside the forward pass. Train it with DDP."
-
     def set_training_progress(self, fraction: float) -> None:
         """Move the schedule from random to guided masking: `fraction` of training is done. Called before each step."""
         if self.guide is not None:

@@ -30,6 +30,7 @@ from .input_checks import (
     check_explicit_mask,
     check_given,
     check_ids,
+    check_image,
     check_no_observed_mask,
     check_signal,
 )
@@ -129,12 +130,7 @@ class SMAEmbeddings(nn.Module):
                 check_categories(values[..., 0], config.category_counts, observed)
         else:
             pixel_values, is_observed = fill_missing("pixel_values", pixel_values, observed_mask)
-            signal = check_signal("pixel_values", pixel_values, config.num_channels, ("height", "width"))
-            if tuple(signal.shape[2:]) != config.signal_shape:
-                raise ValueError(
-                    f"`pixel_values` must have image_size={list(config.signal_shape)}, got {list(signal.shape[2:])}: "
-                    "resize it, or change the config."
-                )
+            signal = check_image(pixel_values, config.num_channels, config.signal_shape)
             values = patchify(signal, config.patch_shape)
             is_observed = None if is_observed is None else patchify(is_observed, config.patch_shape)
         tokens = TokenizedInput(values, input_ids, attention_mask)

@@ -603,6 +603,11 @@ class TaskPretraining(MaskedPretraining):
     measure_tasks: Callable[..., TaskTotals]
     always_measures = False
 
+    def reason_against_fsdp(self) -> str | None:
+        if not self.balancer.needs_gradients:
+            return None
+        return "GradNorm takes gradients of the last shared layer's weight inside the forward pass. Train it with DDP."
+
     def weight_to_compare(self, weight: torch.Tensor) -> torch.Tensor | None:
         """The last weight that all tasks share, where `balancer` compares the tasks' gradients there; else None.
 
