@@ -1,4 +1,4 @@
-"""The cargo rule: files in models/ travel with a checkpoint, which then opens with the package and without it."""
+"""Files in models/ travel with a checkpoint, which then opens with the package and without it."""
 
 import ast
 import json

@@ -1,4 +1,4 @@
-"""Proof that a checkpoint folder loads both ways of the cargo rule, each in a fresh process."""
+"""Proof that a checkpoint folder loads with this package and without it, each in a fresh process."""
 
 import os
 import re
