@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # naming a folder takes no model
     from transformers import PreTrainedConfig, PreTrainedModel
 
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
-RECIPE_FILE = "recipe.yaml"  # of a run, in its output_dir
+RECIPE_FILE = "recipe.yaml"  # name of the recipe in the output_dir of a run
 
 
 def checkpoint_folder(model: str, field: str = "MODEL") -> Path:

@@ -70,7 +70,7 @@ class FolderLock:
             return
         problem: str | None = None
         if self.state is not None:
-            self.state.wait_for_everyone()  # the others may not have released what they held before
+            self.state.wait_for_everyone()  # the other processes may still hold the lock of a former run
         if self.is_main:
             try:
                 writable_folder(self.folder, self.field)

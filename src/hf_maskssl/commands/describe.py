@@ -59,7 +59,7 @@ def _describe_data(
             kind,
             label_column,
             minutes,
-            max_steps=None if steps else WANTED_STEPS,  # without steps nobody knows how many there is time for
+            max_steps=None if steps else WANTED_STEPS,  # without timed steps nothing says how many fit into the time
             overrides=overrides,
             say=remarks.append,
         )

@@ -76,7 +76,7 @@ def told(report: EmbedReport, id_column: str | None = None) -> str:
 
 
 def main() -> None:
-    logging.disable_progress_bar()  # of loading weights, which takes a moment
+    logging.disable_progress_bar()  # loading the weights takes a moment only
     args = parse_arguments(sys.argv[1:])
     report = embed_to(args)
     if report is not None:

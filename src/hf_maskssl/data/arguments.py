@@ -355,7 +355,7 @@ def _check_splits(args: DataArguments) -> None:
     named = {
         "numpy": "the .npz or .npy files",
         "fasta": "the FASTA files",
-    }  # which `datasets` does not find in a folder
+    }  # `datasets` does not find files of these sources in a folder
     if args.source in named and args.data_files is None:
         raise ValueError(f"data.source {args.source!r} needs data.data_files: {named[args.source]} of each split")
     if args.source == "multimodal_folder" and args.data_dir is None:

@@ -135,7 +135,7 @@ def labels_and_index(rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tenso
         labels = [np.asarray(row["labels"]) for row in rows]
         if labels[0].ndim != 1:
             batch["labels"] = torch.from_numpy(np.stack(labels))
-        elif labels[0].dtype.kind == "f":  # of several columns; those of tokens are classes
+        elif labels[0].dtype.kind == "f":  # labels of several columns; labels of tokens are classes
             batch["labels"] = torch.from_numpy(np.stack(labels).astype(np.float32, copy=False))
         else:
             batch["labels"] = _padded(labels, IGNORED_LABEL)

@@ -44,7 +44,7 @@ except ImportError as error:
 
 # Limit of the numbers of a sample that the linear model reads; larger inputs become means of pixel or time blocks (ours).
 MAX_COLUMNS = 16_384
-MAX_MODALITY_COLUMNS = 4_096  # of each of several modalities
+MAX_MODALITY_COLUMNS = 4_096  # most columns of each of several modalities
 # Numbers of all training rows together, so that a fit takes seconds to a minute; a larger training set is thinned out.
 MAX_DENSE_NUMBERS = 50_000_000
 MAX_SPARSE_NUMBERS = 5_000_000

@@ -27,11 +27,11 @@ NetworkName = Literal["resnet", "ft_transformer"]
 HeldOut: TypeAlias = tuple[np.ndarray, np.ndarray]  # (n, D) inputs, (n,) labels
 TITLES = {"resnet": "ResNet", "ft_transformer": "FT-Transformer"}
 RESNET = {"n_blocks": 2, "d_block": 192, "d_hidden_multiplier": 2.0, "dropout1": 0.3, "dropout2": 0.0}
-BLOCKS = 3  # of FT-Transformer, as its default; widths and dropout follow
+BLOCKS = 3  # FT-Transformer's default; widths and dropout follow from it
 LEARNING_RATES = {"resnet": 3e-4, "ft_transformer": 1e-4}
 WEIGHT_DECAY, PATIENCE = 1e-5, 16
 MAX_EPOCHS = 300
-EPOCHS_WITHOUT_SCORES = 100  # where too few rows are there to keep any apart
+EPOCHS_WITHOUT_SCORES = 100  # epochs where there are too few rows to hold some out
 # Batches by rows, up to so many; 256, 512 and 1,024 as in Gorishniy et al., the smaller ones ours.
 BATCH_SIZES = ((1_000, 32), (10_000, 128), (50_000, 256), (200_000, 512))
 LARGEST_BATCH = 1024
@@ -122,7 +122,7 @@ class TabularNetwork:
         for _ in range(EPOCHS_WITHOUT_SCORES if held_out is None else MAX_EPOCHS):
             self.network.train()
             for rows in torch.randperm(len(inputs)).split(size):
-                if len(rows) == 1 < len(inputs):  # of one row a batch norm has no variance
+                if len(rows) == 1 < len(inputs):  # a batch norm has no variance of one row
                     continue
                 self._loss(columns[rows], targets[rows]).backward()
                 optimizer.step()

@@ -515,7 +515,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.output = folder_of_results(options.output, OUTPUT, check)
     with one_voice(), FolderLock(options.output, "--output"):
         if options.labels_per_class:
-            from .few_shot import draw_and_report  # which imports this module
+            from .few_shot import draw_and_report  # here, because that module imports this one
 
             draw_and_report(models, recipe["data"], recipe["probe"], options, recipe_path)
         else:

@@ -31,7 +31,7 @@ Collator: TypeAlias = Callable[[list[Mapping[str, Any]]], Mapping[str, Any]]
 
 MEMORY_LIMIT = 2**30  # bytes of features; what exceeds them is kept on disk
 IN_FLIGHT = 2  # batches that a GPU may be ahead of the host
-NAMED_WEIGHTS = 5  # of those that are missing
+NAMED_WEIGHTS = 5  # an error names so many of the missing weights
 
 logger = logging.getLogger(__name__)
 
@@ -372,7 +372,7 @@ def _batches(
 
 
 def _to_device(value: object, device: torch.device) -> object:
-    if isinstance(value, Mapping):  # of modality -> tensor
+    if isinstance(value, Mapping):  # {modality: tensor}
         return {name: _to_device(part, device) for name, part in value.items()}
     return value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
 
@@ -463,7 +463,7 @@ class RowStore:
         mapped = np.memmap(
             self._file, dtype=self._dtype, mode="r", offset=offset, shape=(self.num_rows, *self._row_shape)
         )
-        self._file.close()  # the map stays valid
+        self._file.close()  # the memory map stays valid
         self._file = None
         if self.path is not None:
             os.replace(self._aside(self.path), self.path)

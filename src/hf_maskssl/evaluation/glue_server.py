@@ -10,7 +10,7 @@ import numpy as np
 from ..files import JsonObject, write_whole
 
 HEADER = "index\tprediction"
-HIGHEST_SIMILARITY = 5.0  # of STS-B, from 0
+HIGHEST_SIMILARITY = 5.0  # STS-B has scores from 0 to 5
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the date of every file in a zip: equal predictions make equal bytes
 NAMED = 5
 

@@ -104,7 +104,7 @@ def impute(
     scaled = np.stack([processor.scaled_values(sample) for sample in samples])
     lengths = np.array([processor.unpadded_values(sample).shape[1] for sample in samples])
     is_padding = np.broadcast_to(np.arange(scaled.shape[2]) >= lengths[:, None, None], scaled.shape)
-    is_hole = np.isnan(scaled)  # to the model
+    is_hole = np.isnan(scaled)  # a hole for the model
     raw = processor.unscaled_values(scaled)
     kept = np.flatnonzero(~is_hole.all(axis=(1, 2)))
     if len(kept) < len(samples):
@@ -220,7 +220,7 @@ def _like(
     if isinstance(data, Table):
         names = processor.feature_names or list(data.columns)
         holed = [int(place) for place in np.flatnonzero(was_missing.any(axis=(0, 1))) if names[place] in data.columns]
-        table: Any = data  # of pandas, as far as we know
+        table: Any = data  # a DataFrame, as far as its methods tell
         columns = {}
         for place in holed:
             column, is_hole, values = table[names[place]], was_missing[:, 0, place], filled[:, 0, place]

@@ -160,7 +160,7 @@ def exact_linear_model(
 
         try:
             penalty = max(PENALTIES, key=validation_score)
-        except ValueError as error:  # such as rows of one class
+        except ValueError as error:  # for example rows of one class
             logger.warning(
                 "The validation rows cannot choose the penalty of the linear model, which is %s: %s",
                 DEFAULT_PENALTY,

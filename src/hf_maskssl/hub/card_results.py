@@ -36,7 +36,7 @@ HUB_METRICS = {
 EVALUATION = "Evaluation"  # section with the results of a probe
 ONLY_ONLINE = "Its frozen features were measured only by the online probe above; fine-tuning was not measured."
 UNMEASURED = "Its features were not measured: no probe ran during pre-training."
-DIGITS = 4  # of a score between 0 and 1
+DIGITS = 4  # digits of a score between 0 and 1
 PROBES = {"linear": "a linear probe", "knn": "kNN"}
 
 

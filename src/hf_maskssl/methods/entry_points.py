@@ -26,7 +26,7 @@ def register_installed(group: str, record: type[Record], register: Callable[[Rec
                     f"{entry.value} is {loaded!r}, expected a {record.__module__.split('.')[0]}.{record.__name__}"
                 )
             register(loaded)
-        except Exception as error:  # no fault of another package may break this one
+        except Exception as error:  # an error in another package must not break this one
             warnings.warn(f"The {title} {entry.name!r} ({entry.value}) is left out: {error}", stacklevel=3)
 
 

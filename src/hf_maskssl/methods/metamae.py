@@ -56,10 +56,10 @@ def _of_dabs(name: str, summary: str, version: int) -> Description:
 
 DABS = {
     "emix": _of_dabs(
-        "e-Mix", "e-Mix: each sample's embedded tokens are mixed with another's, and the mixture is to find both", 1
+        "e-Mix", "e-Mix: each sample's embedded tokens are mixed with another's, and the mixture is matched to both", 1
     ),
-    "shed": _of_dabs("ShED", "ShED: which tokens' embeddings were shuffled is to be detected", 1),
-    "capri": _of_dabs("Capri", "Capri: the prediction for a masked token is to find its embedding among others", 2),
+    "shed": _of_dabs("ShED", "ShED: tokens whose embeddings were shuffled are detected", 1),
+    "capri": _of_dabs("Capri", "Capri: the prediction for a masked token is matched to its embedding among others", 2),
     "mae": _of_dabs("DABS MAE", "masked auto-encoding as in DABS: masked tokens are read off by one linear layer", 2),
 }
 
@@ -79,9 +79,8 @@ def weight_meaning(config: MetaMAEConfig, name: str) -> Meaning | None:
         return Meaning("words")
     if "patch_projection." in name or "patch_head." in name:
         return Meaning("values", (config.modality, config.patch_shape, config.num_channels))
-    if name.endswith(
-        "learned_positions"
-    ):  # the class token, patches, words: not stretched, but a longer text keeps its first
+    # Rows of the class token, patches and words: never interpolated, and a model of longer texts takes the first rows.
+    if name.endswith("learned_positions"):
         return Meaning("places", (config.modality, config.grid_shape))
     if name.startswith("dabs."):
         predicts = (config.modality, config.patch_shape, config.num_channels) if config.objective == "mae" else ()

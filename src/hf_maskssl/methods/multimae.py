@@ -48,7 +48,7 @@ MM_MAE = dataclasses.replace(
 def describe(config: MultiMAEConfig) -> Description:
     """MultiMAE with its balancing of tasks, or a baseline of its paper, which sees one modality alone."""
     sources = {modality.source for modality in (*config.inputs(), *config.outputs())}
-    if len(sources) == 1 and config.final_norm:  # which MultiMAE has not: the weights of another model, perhaps
+    if len(sources) == 1 and config.final_norm:  # MultiMAE has none: the weights may be those of another ViT
         return dataclasses.replace(
             MULTIMAE,
             name="ViT",

@@ -45,10 +45,11 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
     `position_embeddings="learned", head_dim=64, final_norm=False, pool_class_token=True`.
 
     Args:
-        objective: Objective of pre-training. "metamae": the paper's. "emix": each sample, mixed with another, finds both
-            (DABS, Tamkin et al. 2021). "shed": which tokens' embeddings were shuffled (DABS). "capri": a masked token's
-            prediction finds its embedding (DABS 2.0, Tamkin et al. 2022). "mae": masked tokens read off by one linear layer
-            (DABS 2.0). A MAE with the decoder below is "metamae" with `num_adaptation_steps=0, contrastive_weight=0`.
+        objective: Objective of pre-training. "metamae": the paper's. "emix": a mixture of two samples is matched to both (DABS,
+            Tamkin et al. 2021). "shed": tokens whose embeddings were shuffled are detected (DABS). "capri": the prediction at a
+            masked token is matched to its embedding (DABS 2.0, Tamkin et al. 2022). "mae": masked tokens are predicted by one
+            linear layer (DABS 2.0). A MAE with the decoder below is "metamae" with `num_adaptation_steps=0,
+            contrastive_weight=0`.
         modality: Kind of a sample.
             "tokens": `input_ids` (B, N); needs `vocab_size`, `max_position_embeddings`.
             "series": `input_values` (B, C, T), also tabular rows as (B, 1, features); needs `series_length`,
@@ -105,7 +106,8 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
             token alone is to be shuffled, it stays and counts as shuffled. "capri": every token is scored, masked or not, and
             the softmax runs over predictions. "mae": the un-squared norm of the error, not its mean square.
         capri_negatives: Candidates of "capri": all tokens of the sample, or the masked tokens of the batch (of all processes).
-        capri_normalize: Whether "capri" compares directions only. DABS does not, and reports that "capri" may diverge.
+        capri_normalize: Whether "capri" compares directions only. DABS does not, and reports that "capri" may diverge. Without
+            effect for `capri_negatives="batch"` with `dabs_as_released`: the released code has no such option there.
         initializer_range: Standard deviation of the class and mask tokens, and of learned positions (1.0 in DABS).
         classifier_dropout: Dropout in front of a classification head.
 

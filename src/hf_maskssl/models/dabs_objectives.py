@@ -147,7 +147,7 @@ def corrupted_tokens(given: DABSInput, counts: torch.Tensor, config: MetaMAEConf
 
 def token_states(encoded: BaseModelOutputWithPooling) -> torch.Tensor:
     """(B, N, D): the encoder's states without that of the class token."""
-    assert encoded.last_hidden_state is not None  # which transformers lets an output lack
+    assert encoded.last_hidden_state is not None  # optional in transformers' class
     return encoded.last_hidden_state[:, 1:]
 
 
@@ -205,7 +205,7 @@ class DABSObjective(nn.Module):
         return steps[self.config.objective](given)
 
     def _predict(self, states: torch.Tensor) -> torch.Tensor:
-        assert self.predictor is not None  # of all but MAE on tokens alone
+        assert self.predictor is not None  # MAE on tokens alone has none
         return self.predictor(states)
 
     def _similarities(self, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
@@ -214,7 +214,7 @@ class DABSObjective(nn.Module):
     # e-Mix
 
     def _mix(self, given: DABSInput) -> DABSResult:
-        """Mixup of embedded samples, each told from all others by both of those it is made of (i-Mix, Lee et al. 2021).
+        """Mixup of embedded samples; each mixture is matched to both of its samples among the batch (i-Mix, Lee et al. 2021).
 
         With lambda_b ~ Beta(1, 1), which is uniform, and lambda_b = max(lambda_b, 1 - lambda_b), sample b is mixed with the
         detached embeddings of a partner, and the loss is lambda_b CE(b) + (1 - lambda_b) CE(partner of b), where the candidates
@@ -227,7 +227,7 @@ class DABSObjective(nn.Module):
         other, other_is_real = embedded.detach().index_select(0, partners), given.is_real.index_select(0, partners)
         weight = share[:, None, None]
         mixed = weight * embedded + (1 - weight) * other
-        if given.tokens.is_real is not None:  # where either is padding there is nothing to mix
+        if given.tokens.is_real is not None:  # a token is mixed only where neither sample has padding
             mixed = torch.where((given.is_real & other_is_real).unsqueeze(-1), mixed, embedded)
         encoded_mix, encoded = given.encode(mixed), given.encode(embedded)
         projections = [self._project(pooled_states(states)) for states in (encoded_mix, encoded)]
@@ -249,7 +249,7 @@ class DABSObjective(nn.Module):
         return DABSResult(parts, encoded, projections=projections[1], mixed_projections=projections[0])
 
     def _project(self, pooled: torch.Tensor) -> torch.Tensor:
-        assert self.norm is not None  # of e-Mix
+        assert self.norm is not None  # e-Mix has one
         return self._predict(self.norm(pooled))
 
     def _mix_draws(self, given: DABSInput) -> tuple[torch.Tensor, torch.Tensor]:
@@ -270,7 +270,7 @@ class DABSObjective(nn.Module):
     # ShED
 
     def _shuffle(self, given: DABSInput) -> DABSResult:
-        """Shuffled embedding detection: of every token, whether another token's embedding came to its place."""
+        """Shuffled embedding detection: whether a token has another token's embedding, cross entropy over all tokens."""
         corruption = corrupted_tokens(given, self.counts, self.config)
         encoded = given.encode(gather_tokens(given.embedded, rolled_sources(corruption)))
         logits = self._predict(token_states(encoded))
@@ -283,7 +283,7 @@ class DABSObjective(nn.Module):
     # Capri
 
     def _contrast(self, given: DABSInput) -> DABSResult:
-        """Contrastive masked prediction: each masked token's prediction finds its own embedding among others.
+        """Contrastive masked prediction: the prediction at a masked token is matched to the token's embedding among others.
 
         The others are all tokens of its sample, or with `capri_negatives="batch"` all masked tokens of all processes.
         Embeddings are not detached. The released code scores every token of a sample, masked or not, and its softmax runs over

@@ -22,8 +22,8 @@ from .distributed import mean_over_scored, world_size
 from .dropout import Dropout
 from .layers import TransformerLayer, linear_in_full_precision, unpatchify
 
-REASSEMBLE_FACTORS = (4, 2, 1, 0.5)  # finest first
-OUTPUT_CHANNELS = 32  # of the last layer but one of `DPTHead`
+REASSEMBLE_FACTORS = (4, 2, 1, 0.5)  # upsampling of the four stages, the finest first
+OUTPUT_CHANNELS = 32  # width of the last layer but one of `DPTHead`
 
 
 class ConvNextHead(nn.Module):

@@ -10,14 +10,14 @@ import torch
 from torch import nn
 
 LEVELS = 2**16  # values of 16 random bits
-DRAWS = 4  # of 16 bits in an int64
+DRAWS = 4  # draws of 16 bits in an int64
 FEWEST = 8192  # values; PyTorch's own function has fewer operations, which costs less below
 
 
 def draw_keep(shape: torch.Size | tuple[int, ...], threshold: int) -> torch.Tensor:
     """`shape` uint8 on the CPU: 0 with a probability of `threshold` / 65536, else 1, from PyTorch's generator."""
     size = math.prod(shape)
-    bits = torch.empty(-(-size // DRAWS), dtype=torch.int64).random_(-(2**63), None)  # all 64 of them
+    bits = torch.empty(-(-size // DRAWS), dtype=torch.int64).random_(-(2**63), None)  # all 64 bits are random
     return bits.view(torch.int16)[:size].ge_(threshold - LEVELS // 2).to(torch.uint8).view(shape)
 
 

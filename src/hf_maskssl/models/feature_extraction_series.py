@@ -294,7 +294,7 @@ class SeriesFeatureExtractor(FeatureExtractionMixin):
     def category_of(self, feature: int, number: float) -> Category | None:
         """The category of a class number in the data's own words; None for NaN."""
         categories = (self.categories or [])[feature]
-        assert categories is not None  # of a feature of categories
+        assert categories is not None  # the feature has categories
         return None if number != number else categories[min(max(round(number), 0), len(categories) - 1)]
 
     def typical_row(self) -> dict[str, Cell]:

@@ -1,7 +1,7 @@
 """Masks from attention, with which SMA hides tokens (Xie et al. 2024, section 4.1 and appendix D).
 
-An attention map has one row per query and one column per input token. Everything here works without gradients. SMA chooses its
-masks by these functions, and models of other methods have a `GuidedMasking` to do so.
+An attention map has one row per query and one column per input token. Everything here works without gradients. SMA calls
+these functions itself; the models of other methods have a `GuidedMasking`, which calls them.
 """
 
 from collections.abc import Callable
@@ -84,7 +84,7 @@ class AttentionReceived(ModelOutput):
 
 
 class GuidedMasking(nn.Module):
-    """SMA's choice of masked tokens, for a model of another method: which tokens ask, and which of the attended ones are masked.
+    """SMA's choice of masked tokens for a model of another method: its queries, and the tokens that it masks.
 
     Args:
         config: Configuration of the model, with SMA's fields of a schedule.
@@ -242,9 +242,9 @@ def attention_received(
     received = None
     for head in range(queries.shape[1]):
         powers = _powers(queries[:, head], keys if keys.dim() == 3 else keys[:, head], is_real)
-        # The softmax's sum joins the weight of the row: the normalised map is never written.
+        # Dividing the row's weight by the softmax's sum spares writing the normalised map.
         weight = weights[:, head].to(powers.dtype) / powers.sum(-1)
-        with torch.autocast(powers.device.type, enabled=False):  # half precision would make most of the sums equal
+        with torch.autocast(powers.device.type, enabled=False):  # in half precision most of the sums would be equal
             part = (weight[:, None] @ powers).squeeze(1)
         received = part if received is None else received + part
     assert received is not None  # there is at least one head

@@ -34,9 +34,9 @@ def sequence_classification_loss(
     are brought to that divisor here, so that accumulated batches make the step of one large batch.
 
     Args:
-        model: the head, whose `config.problem_type` is set where it is None.
+        model: Head, whose `config.problem_type` is set where it is None.
         logits: (B, num_labels).
-        labels: (B,) class ids, (B, num_labels) float shares of classes where `config.problem_type` says that a row has one class,
+        labels: Class ids (B,), float shares of classes (B, num_labels) where `config.problem_type` says that a row has one class,
             (B,) or (B, 1) values, or (B, num_labels) values or labels of several tasks (`several_labels_loss`).
         kwargs: `num_items_in_batch`: number of labels of all accumulated batches and processes, without those of -100. Trainer
             leaves a real value of -100 out of the number too, although it is one: those of this batch are added again.

@@ -29,7 +29,7 @@ from .tokenized_input import TokenizedInput
 
 
 class Predictions(NamedTuple):
-    """What a decoder says of its tokens; None where the modality has none.
+    """Predictions of a decoder for its tokens; None where the modality has none.
 
     Attributes:
         patches: (B, N_patches, P).
@@ -194,7 +194,7 @@ class MetaMAEInputLayer(TransformerLayer):
         """Run `TransformerLayer.forward`, or with `chosen` queries give the attention that all tokens receive from them, (B, N).
 
         The scores have a way through `forward` because sharded weights exist only while it runs. The class token, the first,
-        is attended to as any other, and neither asks nor is given back. `is_real` (B, 1 + N) leaves out padding.
+        is attended to as any other, but is no query, and what it receives is left out. `is_real` (B, 1 + N) leaves out padding.
         """
         if chosen is None:
             return super().forward(hidden_states, attention_mask, **kwargs)
@@ -217,7 +217,7 @@ class MetaMAEDecoder(nn.Module):
         if config.decoder_num_hidden_layers:
             self.embed = nn.Linear(config.hidden_size, width)
             self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
-            # One mask token per kind of token: patches and words are asked for differently.
+            # One mask token for patches and one for words.
             self.mask_tokens = nn.Parameter(torch.zeros(config.has_patches + config.has_tokens, width))
             self.register_buffer("positions", position_table(config, width), persistent=False)
         self.layers = nn.ModuleList(
@@ -240,7 +240,7 @@ class MetaMAEDecoder(nn.Module):
         differentiable_twice: bool = False,
         ids: torch.Tensor | None = None,
     ) -> Predictions:
-        """Predict every token, or those that are asked for.
+        """Predict every token, or those at `ids`.
 
         Args:
             latents: (B, 1 + K, D); with depth 0 (B, 1 + N, D).

@@ -130,7 +130,7 @@ class SMAInputLayer(SMALayer):
 
 
 class SMADecoder(nn.Module):
-    """A decoder in which positions ask the encoder's output for their content: one cross-attention layer and an MLP (Eq. 6)."""
+    """A decoder whose queries are positions: cross-attention to the encoder's output and an MLP (Eq. 6)."""
 
     def __init__(self, config: SMAConfig) -> None:
         super().__init__()

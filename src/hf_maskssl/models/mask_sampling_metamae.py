@@ -47,7 +47,8 @@ class MetaMAEMaskSampler(nn.Module):
         query_noise: torch.Tensor | None,
         encoder: Callable[..., object],
     ) -> torch.Tensor:
-        """(B, N) scores of a batch; of "span" those of whole runs, of "guided" above all others those of the chosen tokens.
+        """(B, N) scores of a batch: with "span" the tokens of a run follow each other in their order, with "guided" the chosen
+        tokens come first.
 
         Args:
             tokens: The batch.
@@ -57,7 +58,7 @@ class MetaMAEMaskSampler(nn.Module):
         noise = self.draw("noise", noise, tokens)
         if self.config.masking == "span":
             groups = span_groups(self.draw("span_noise", span_noise, tokens), self.config.mean_span_length)
-            return group_scores(noise, groups).double()  # whole numbers, of which every one counts
+            return group_scores(noise, groups).double()  # which holds these whole numbers exactly
         if self.guide is None:
             return noise
         num_masked, is_real = self._count(tokens), tokens.is_real

@@ -101,15 +101,15 @@ def guided_text(
     inputs: Mapping[str, torch.Tensor | None],
     draws: Mapping[str, torch.Tensor | None],
 ) -> MaskedText:
-    """The batch with its masks where the first layer attends to.
+    """Move the masks of a batch to the words that the first layer attends to.
 
     Args:
         guide: The model's choice of queries and its schedule.
         encoder: The model's encoder.
         text: Batch masked at random.
         inputs: The encoder's other inputs; of the ids the unmasked ones are read.
-        draws: (B, N) uniform draws, made here where absent: `noise` of the schedules, and `query_noise`, where which is smallest
-            pieces of words ask.
+        draws: (B, N) uniform draws, made here where absent: `noise` of the schedules, and `query_noise`; the pieces of words with
+            the smallest `query_noise` are the queries.
 
     Raises:
         ValueError: Draws of another shape, or inputs that the encoder refuses.
@@ -146,7 +146,7 @@ def guided_words(
     is_first = groups.is_first
     drawn = is_first & text.is_masked
     wanted = groups.count(drawn)
-    # In double precision the order of the terms, which a GPU does not keep, does not show.
+    # A GPU adds in no fixed order: summed in double precision and rounded to single, the scores do not depend on it.
     rank = groups.ranks(groups.word_sums(received.double()).float())
     start, share = guide.config.mask_schedule_start, guide.random_share.float()
     if guide.config.mask_schedule == "none":

@@ -1,4 +1,4 @@
-"""The masked pieces of a batch of texts: their places, their original ids, and the task of each."""
+"""The masked pieces (subword tokens) of a batch of texts: their positions, their original ids, and the task of each."""
 
 from dataclasses import dataclass
 
@@ -40,8 +40,7 @@ def masked_pieces(
 ) -> MaskedPieces:
     """Find the pieces that are scored.
 
-    Call it before the encoder: without `masked_positions` it waits for the GPU, which then has
-    little queued.
+    Call it before the encoder: without `masked_positions` the CPU waits for the GPU, whose queue is short then.
 
     Args:
         config: Configuration of the model.
@@ -58,7 +57,7 @@ def masked_pieces(
         _check_positions(masked_positions, labels)
     if values_are_readable(labels):
         masked_positions = _positions_of(labels)
-    elif masked_positions is None:  # without it the largest number in a row would mean waiting for the GPU again
+    elif masked_positions is None:  # the most pieces in a row would have to be read from the GPU as well
         flat = torch.nonzero(labels.flatten() != IGNORED).flatten()
         return MaskedPieces(flat, *_targets(config, flat, labels, tasks))
     places = masked_positions.clamp(min=0)  # (B, K)

@@ -112,7 +112,7 @@ class MetaMAEForPretrainingOutput(ModelOutput):
 class MetaMAEPreTrainedModel(ModelRules, PreTrainedModel):
     config: MetaMAEConfig
     base_model_prefix = "metamae"
-    main_input_name = "input_ids"  # the first argument; a model's own is that of its modality
+    main_input_name = "input_ids"  # the class has one; `__init__` sets that of the modality
     input_modalities = ["image", "text", "time"]
     supports_gradient_checkpointing = True
     _no_split_modules = [
@@ -152,7 +152,7 @@ class MetaMAEPreTrainedModel(ModelRules, PreTrainedModel):
                 init.normal_(module.learned_positions, std=std)
             else:
                 init.copy_(module.positions, position_table(self.config, self.config.hidden_size))
-        elif isinstance(module, CategoryEmbeddings):  # as a projection of one number
+        elif isinstance(module, CategoryEmbeddings):  # initialised as a projection of one number
             bound = math.sqrt(6 / (1 + module.weight.shape[1]))
             init.uniform_(module.weight, -bound, bound)
             init.copy_(module.offsets, category_offsets(module.counts))
@@ -338,7 +338,7 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
             span_noise, gap_noise: (B, N) uniform draws; runs of `masking="span"` begin where they are small. (B, C, 3) draws
                 of the gaps of `gap_ratio` (`with_gaps`), which no batch with `is_masked` gets.
             mix_noise, mix_partners: (B,) uniform draws, the shares of "emix", and (B,) int64, a permutation of the batch.
-            query_noise: (B, N) uniform draws; where they are smallest tokens ask, with `masking="guided"`.
+            query_noise: (B, N) uniform draws; the tokens with the smallest are the queries of `masking="guided"`.
 
         Raises:
             ValueError: `MetaMAEModel.forward` refuses an input, a draw or mask has another shape, or the mask hides all.
@@ -389,7 +389,7 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
     ) -> MetaMAEForPretrainingOutput:
         """The paper's objective."""
         config, decoder = self.config, self.decoder
-        assert decoder is not None  # of this objective
+        assert decoder is not None  # the objectives of DABS alone have none
         visible: dict[str, torch.Tensor | None] = {"ids_keep": mask.ids_keep, "keep_mask": mask.keep_mask}
         visible = visible if config.decoder_num_hidden_layers else {"is_masked": mask.is_masked}
         encoded = self.metamae(tokens=tokens, return_dict=True, **visible, **kwargs)
@@ -496,7 +496,7 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
         """
         second_order = torch.is_grad_enabled() and not self.config.first_order
         ids = None
-        # A mask made for the attention interface has a row for every query, so padding without a second derivative decodes all.
+        # The attention interface's padding mask has a row per token: a first-order step on a padded batch decodes all tokens.
         is_of_one_kind = self.config.modality != "vision_language" and self.config.category_counts is None
         if is_of_one_kind and (second_order or tokens.attention_mask is None):
             # Only the support set's predictions enter the inner loss: at high mask ratios that is a small part of all.
@@ -505,7 +505,7 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
             tokens, support = tokens.select(ids), support.gather(1, ids)
         first_loss = latents.new_zeros(())
         with torch.inference_mode(False), torch.enable_grad():
-            if latents.is_inference():  # inference tensors have no gradient, copies can
+            if latents.is_inference():  # an inference tensor cannot require a gradient, its copy can
                 latents, tokens = latents.clone(), tokens.clone()
             adapted = latents if latents.requires_grad else latents.detach().requires_grad_()
             for step in range(self.config.num_adaptation_steps):

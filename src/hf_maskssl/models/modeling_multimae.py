@@ -49,7 +49,8 @@ from .multimodal_masking import (
 from .task_balancing import BalancedLoss, BalancingRule, TaskBalancer, TaskPretraining, TaskTotals
 
 if TYPE_CHECKING:
-    # Every saved checkpoint's auto_map names its classes; `save_pretrained` copies what is imported, be it here.
+    # The `auto_map` of every saved checkpoint names the classes of that file. `save_pretrained` copies the files of all imports,
+    # of those under TYPE_CHECKING too.
     from .modeling_multimae_heads import MultiMAEForImageClassification  # noqa: F401
 
 
@@ -169,7 +170,9 @@ class MultiMAEPreTrainedModel(ModelRules, PreTrainedModel):
     supports_gradient_checkpointing = True
     _no_split_modules = ["MultiMAEEmbeddings", "TransformerLayer", "MultiMAEDecoder"]
     _supports_sdpa = True
-    _supports_flash_attn = False  # its path takes key padding of a cross-attention for query padding
+    _supports_flash_attn = (
+        False  # transformers' flash path applies the padding of keys to the queries of a cross-attention
+    )
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
@@ -267,7 +270,7 @@ class MultiMAEModel(MultiMAEPreTrainedModel):
 
     def to_vit(self, modality: str = "rgb") -> ViTModel:
         """The path of one continuous modality as a plain transformers ViT; see `vit_exchange.to_vit`."""
-        from .vit_exchange import to_vit  # which imports this module
+        from .vit_exchange import to_vit  # here, because that module imports this one
 
         return to_vit(self, modality)
 
@@ -340,7 +343,7 @@ class MultiMAEModel(MultiMAEPreTrainedModel):
 class ModalityEmbeddings(nn.ParameterDict):
     """An embedding for each modality, (1, 1, D), which is read by a call: offloaded ones exist only while it runs."""
 
-    __call__ = nn.Module.__call__  # which a plain ParameterDict refuses
+    __call__ = nn.Module.__call__  # `nn.ParameterDict` refuses to be called
 
     def forward(self, name: str) -> torch.Tensor:
         return self[name]
@@ -412,7 +415,7 @@ class MultiMAEDecoder(nn.Module):
         hidden_states, _ = self.cross_attention(self.query_norm(queries), self.context_norm(context), context_mask)
         hidden_states = hidden_states + self.mlp(self.output_norm(hidden_states))
         for number, layer in enumerate(self.layers, start=1):
-            # The last layer need not compute rows that nobody reads.
+            # The last layer computes only the rows that are read.
             hidden_states = layer(hidden_states, query_ids=ids if number == len(self.layers) else None)
         if ids is not None and not len(self.layers):
             hidden_states = gather_tokens(hidden_states, ids)
@@ -437,7 +440,7 @@ class MultiMAEDecoder(nn.Module):
         is_own = (visible.ids >= own.start) & (visible.ids < own.start + size)
         if visible.mask is not None:
             is_own = is_own & visible.mask
-        # Tokens of other modalities go to a row that is cut off again.
+        # Tokens of other modalities go to an extra row, which is cut off.
         places = torch.where(is_own, visible.ids - own.start, size).unsqueeze(-1).expand(-1, -1, tokens.shape[-1])
         return F.pad(queries, (0, 0, 0, 1)).scatter(1, places, tokens)[:, :size]
 
@@ -535,7 +538,7 @@ class MultiMAEForPretraining(TaskPretraining, MultiMAEPreTrainedModel):
         balanced: BalancedLoss = self.balancer(sums, counts, self._shared_weight())
         is_masked = rest["visible"].is_masked.long().split(images.sizes, dim=1)
         encoded = rest["encoded"]
-        # Several processes must also reach the decoder or projection of a modality that nobody gives.
+        # DistributedDataParallel waits for the gradient of every parameter, also of modalities that the batch lacks.
         needed = {output.source for output in self.outputs.values()} | set(self.multimae.embeddings.modalities)
         is_whole = needed <= set(images.patches)
         loss = balanced.loss if is_whole else with_all_parameters(balanced.loss, self)
@@ -560,14 +563,14 @@ class MultiMAEForPretraining(TaskPretraining, MultiMAEPreTrainedModel):
     ) -> dict[str, torch.Tensor]:
         """Predict whole outputs from what is visible (Figures 3 and 4): depth from rgb, rgb from depth and two patches.
 
+        Dropout and drop path follow the model's mode: call `eval()` first.
+
         Args:
             inputs: Inputs of `forward`, at least one input modality.
             visible: Name -> which of its patches are seen: (B, N_name) or (N_name,) bool, True = seen, or True / False for
                 all / none. Modalities not named are seen whole.
             targets: Names of outputs; None is every output.
-            presence, observed_mask: What there is, for `forward`.
-
-        Dropout and drop path follow the model's mode: call `eval()` first.
+            presence, observed_mask: Arguments of `forward`.
 
         Returns:
             Name -> (B, C, H / stride, W / stride) values, or (B, classes, ...) logits, at visible places too.
@@ -582,7 +585,7 @@ class MultiMAEForPretraining(TaskPretraining, MultiMAEPreTrainedModel):
         images = self.multimae.cut(inputs, None, presence, observed_mask)
         masks = {name: ~torch.as_tensor(mask, dtype=torch.bool) for name, mask in (visible or {}).items()}
         seen = without_missing(explicit_visible_tokens(images, masks, default=False), images)
-        if seen.mask is not None:  # on a GPU of unknown width until one looks, which is no hardship outside training
+        if seen.mask is not None:  # on a GPU its width is an upper bound: reading the true one makes the CPU wait
             seen = seen.narrowed(int(seen.mask.sum(1).max()))
         encoded = self.multimae(images=images, ids_keep=seen.ids, keep_mask=seen.mask, return_dict=True)
         return {name: self._unpatchify(name, self._decode(name, encoded, seen, images), images) for name in names}

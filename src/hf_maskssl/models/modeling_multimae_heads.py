@@ -49,7 +49,7 @@ class MultiMAEHead(MultiMAEPreTrainedModel):
         self.multimae = MultiMAEModel(config)
 
     def _reach_all(self, loss: torch.Tensor, images: ModalityPatches) -> torch.Tensor:
-        """`loss`, from which several processes also reach the projections of modalities that nobody gives."""
+        """`loss`, on several processes with zero times all parameters if the batch lacks a modality (`with_all_parameters`)."""
         is_whole = len(images.grids) == len(self.multimae.embeddings.modalities)
         return loss if is_whole else with_all_parameters(loss, self)
 

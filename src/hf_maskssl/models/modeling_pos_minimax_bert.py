@@ -104,7 +104,7 @@ class PoSMinimaxBertPreTrainedModel(ModelRules, BertPreTrainedModel):
     config: PoSMinimaxBertConfig
     _can_compile_fullgraph = True
     _no_split_modules = ["BertEmbeddings", "BertLayer", "PoSMinimaxBertInputLayer"]
-    # A task head that opens a pre-training checkpoint does not use these weights; the warning would only worry.
+    # A task head that opens a pre-training checkpoint does not use these weights: a warning would be a false alarm.
     _keys_to_ignore_on_load_unexpected = [r"^cls\.", r"^balancer\.", r"^bert\.pooler\."]
 
     @torch.no_grad()
@@ -339,7 +339,7 @@ class PoSMinimaxBertMaskedModel(TaskPretraining, PoSMinimaxBertPreTrainedModel):
         """(T,) sums of the tasks' losses in this batch, of the pieces' states (M, D), and (T,) counts of the pieces."""
         counts = pieces.is_of_task.sum(0)
         if self.balancer.takes_gradients:
-            # A graph for each task: GradNorm then goes back through the head once in all, and not T times.
+            # A graph for each task: the T backward passes of GradNorm then cost as much in the head as one over all pieces.
             rows = [is_own.nonzero().flatten() for is_own in pieces.is_of_task.unbind(1)]
             return [self._losses(states[own], pieces.targets[own]).sum() for own in rows], counts
         losses = self._losses(states, pieces.targets)
@@ -351,8 +351,8 @@ class PoSMinimaxBertMaskedModel(TaskPretraining, PoSMinimaxBertPreTrainedModel):
         return F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
 
     def _reach_all(self, loss: torch.Tensor) -> torch.Tensor:
-        """`loss`, from which several processes also reach the head's own bias: untied, it is not the decoder's, and nothing reads
-        it."""
+        """`loss`; with untied embeddings plus zero times the head's parameters on several processes (`with_all_parameters`): its
+        own bias is not the decoder's then, and nothing reads it."""
         return loss if self.config.tie_word_embeddings else with_all_parameters(loss, self.cls.predictions)
 
     def _with_sentences(
@@ -490,7 +490,7 @@ class PoSMinimaxBertForPreTraining(PoSMinimaxBertMaskedModel):
         balanced = self.balancer(sums, counts, self._shared_weight())
         loss = self._reach_all(balanced.loss)
         if labels is None:
-            assert self.bert.pooler is not None  # it was built with one
+            assert self.bert.pooler is not None  # `PoSMinimaxBertModel` has one by default
             for module in (self.bert.pooler, self.cls.seq_relationship):
                 loss = with_all_parameters(loss, module)
         return loss, self.balancer.loss_parts(balanced)

@@ -2,7 +2,8 @@
 
 The file reads as a batch travels: inputs become tokens (`SMAEmbeddings`), a few queries of the first layer say which
 tokens to hide (`SMAForMaskedModeling.sample_mask`, with `mask_sampling_sma.py`), the encoder reads the others
-(`SMAModel`, with `layers_sma.py`), and the positions of the hidden ones ask the decoder for them (`SMADecoder`).
+(`SMAModel`, with `layers_sma.py`), and a decoder whose queries are the positions of the hidden ones predicts them
+(`SMADecoder`).
 """
 
 from dataclasses import dataclass
@@ -163,8 +164,8 @@ class SMAPreTrainedModel(ModelRules, PreTrainedModel):
     supports_gradient_checkpointing = True
     _no_split_modules = ["SMAEmbeddings", "SMALayer", "SMAInputLayer", "SMADecoder"]
     _supports_sdpa = True
-    # transformers' own flash path takes the padding of keys for that of queries where their numbers differ, and heads
-    # of at most 256 channels. sdpa calls the flash kernel where it can.
+    # transformers' flash path applies the padding of keys to the queries, of which there are another number here, and takes
+    # heads of at most 256 channels. sdpa calls the flash kernel where it can.
     _supports_flash_attn = False
     _supports_flex_attn = True
     _supports_attention_backend = True
@@ -336,7 +337,7 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
         self.sma = SMAModel(config)
         self.decoder = SMADecoder(config)
         lengths = range(config.num_tokens + 1)
-        # For samples of n real tokens: on the host, where all samples have one length, and as buffers on the device.
+        # By the number of a sample's real tokens: lists for batches without padding, and buffers to look up on the device.
         self.num_masked = [num_masked_tokens(n, config.mask_ratio) for n in lengths]
         self.num_chosen = [config.num_chosen_queries(n) for n in lengths]
         for name, table in self.tables().items():
@@ -414,7 +415,8 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
         num_tokens, is_real, num_masked = tokens.shape[1], tokens.is_real, self.num_masked[tokens.shape[1]]
         is_visible = ~is_masked if is_real is None else ~is_masked & is_real
         ids_keep = scored_first(is_visible, limit=num_tokens if is_given else num_tokens - num_masked)
-        keep_mask = is_visible.gather(1, ids_keep) if is_given or is_real is not None else None  # equal else
+        # None: every row has as many visible tokens as any other.
+        keep_mask = is_visible.gather(1, ids_keep) if is_given or is_real is not None else None
         encoded = self.sma(tokens=tokens, ids_keep=ids_keep, keep_mask=keep_mask, return_dict=True, **kwargs)
         is_scored = is_masked if not self.config.reconstruct_visible else is_masked | is_visible
         predict_all = predict_all or self.config.reconstruct_visible or self.config.category_counts is not None
@@ -626,7 +628,7 @@ class SMAForSequenceClassification(SMAPreTrainedModel):
 class SMAForTokenClassification(SMAPreTrainedModel):
     """A linear layer on every token; regression when `num_labels == 1`.
 
-    A cross-attention encoder has no vector per token: there each embedded token asks the latents for one, as Perceiver
+    A cross-attention encoder has no vector per token: there each embedded token is a query to the latents, as in Perceiver
     IO's dense tasks do (Jaegle et al. 2021, section 3.2).
     """
 

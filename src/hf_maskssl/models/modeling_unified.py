@@ -195,7 +195,7 @@ class UnifiedForPretraining(TaskPretraining, UnifiedPreTrainedModel):
         if not return_loss:
             return UnifiedForPretrainingOutput(parts=outputs)
         balanced = self.balancer(losses, counts, self._shared_weight())
-        # A part counts once, which is no number of terms of a mean.
+        # The balancer counts every part as one term; a log that weighed losses by it would be wrong.
         parts = {
             name: value for name, value in self.balancer.loss_parts(balanced).items() if not name.startswith("count/")
         }

@@ -132,7 +132,7 @@ def cut_images(
         patches[name] = patchify(image, modality.patch_shape)
         if is_observed is not None:
             observed[name] = patchify(is_observed, modality.patch_shape)
-    # Compared one by one: a batch size that an exported program leaves open has no hash.
+    # Compared one by one and not as a set: the symbolic batch size of an exported program has no hash.
     if not (all_equal(sizes.values()) and all_equal(batch_sizes.values())):
         shapes = {name: tuple(given[name].shape) for name in sizes}
         raise ValueError(

@@ -18,11 +18,11 @@ def sample_losses(
     """Each sample's mean loss over the pixels of its scored patches (section 3.4).
 
     Args:
-        output: the output, whose `loss` is computed.
-        predictions: (B, M, P), channel or class fastest.
+        output: The output; its `loss` is computed.
+        predictions: (B, M, P) values or logits, channel or class fastest.
         patches: (B, M, P) values, or (B, M, P / classes) class ids.
         is_scored: (B, M) bool.
-        ignore_index: class id of pixels that are not scored.
+        ignore_index: Class id of pixels that are not scored.
         observed: (B, M, P) bool, the values that were observed, which alone count; None where all were. A patch without any is
             not scored.
 

@@ -184,8 +184,9 @@ def deal_visible_tokens(
     """Choose `num_visible` tokens of each sample: shares of modalities first, then tokens uniformly within each.
 
     Sorting a modality's draws gives a permutation of its tokens; those that it numbers below the rounded share (half to
-    even) are dealt, as the authors' code does it. What rounding, or a modality
-    with fewer tokens than its share, leaves over or short is made good by tokens drawn from all modalities.
+    even) are dealt, as the authors' code does it. Rounding, or a modality
+    with fewer tokens than its share, can make them more or fewer than `num_visible`: then random tokens of all modalities are
+    hidden or shown until the number is right.
 
     Args:
         proportions: (B, M), rows summing to 1.
@@ -211,7 +212,7 @@ def deal_visible_tokens(
     is_there = spread_over_tokens(is_present, sizes)
     chosen = order.masked_fill(~is_there, torch.inf).topk(limit, dim=1, largest=False, sorted=False).indices
     is_visible = torch.zeros_like(is_there).scatter_(1, chosen, True) & is_there
-    # A sample with one modality has tokens enough where every modality has.
+    # Where every modality alone has `limit` tokens, every sample shows exactly as many.
     return visible_tokens(is_visible, is_there, limit, same_number=min(sizes) >= limit)
 
 
@@ -242,7 +243,7 @@ def listed_first(is_listed: torch.Tensor, limit: int) -> torch.Tensor:
 
 
 def without_missing(visible: VisibleTokens, images: ModalityPatches) -> VisibleTokens:
-    """The same choice without patches of which nothing was observed; of a sample that would show nothing, all stays."""
+    """The same choice without patches of which nothing was observed; a sample that would have no visible token keeps its own."""
     if not images.observed:
         return visible
     is_real = images.is_real()

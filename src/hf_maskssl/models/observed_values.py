@@ -54,7 +54,7 @@ def with_observed(tokens: TokenizedInput, is_observed: torch.Tensor | None) -> T
     if tokens.attention_mask is not None:
         is_real = is_real & tokens.attention_mask.bool()
     check_observed_tokens(is_real)
-    # A patch of one value is whole or absent, so nothing is left to be told apart.
+    # A patch of one value is observed or not, which `attention_mask` says already.
     observed = is_observed if is_observed.shape[-1] > 1 else None
     return dataclasses.replace(tokens, attention_mask=is_real.long(), observed=observed)
 
@@ -72,7 +72,7 @@ def add_partly_observed(
     """
     if mark is None or tokens.patches is None:
         return embedded
-    if tokens.observed is None:  # the mark still takes part, for processes that wait for its gradient
+    if tokens.observed is None:  # DistributedDataParallel waits for the gradient of the mark, too
         return embedded + 0.0 * mark.to(embedded.dtype)
     is_partial = tokens.observed.any(-1) & ~tokens.observed.all(-1)
     is_partial = is_partial if ids is None else is_partial.gather(1, ids)

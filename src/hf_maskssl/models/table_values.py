@@ -14,7 +14,7 @@ from .standardization import Array
 Category: TypeAlias = str | int | bool
 Cell: TypeAlias = object
 
-UNSEEN = -1.0  # of a category that training did not have
+UNSEEN = -1.0  # class number of a category that training did not have
 DATE_PARTS = ("year", "month", "day", "weekday", "hour")
 # scikit-learn's `QuantileTransformer` cuts normal scores off here.
 QUANTILE_EDGE = 1e-7

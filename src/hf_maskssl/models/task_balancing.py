@@ -84,7 +84,7 @@ def _expected(name: str, option: str, value: object) -> str | None:
         return None if type(value) is int and value >= 1 else "an integer of at least 1"
     if option in THEOREM_CONSTANTS and value is None:
         return None
-    number = math.nan  # which is neither above nor below anything
+    number = math.nan  # no comparison below holds for it
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         number = value
     if option == "momentum":
@@ -354,7 +354,7 @@ def _gradients(
     rows = []
     for task in sums:
         gradient = None
-        if task.requires_grad:  # not an absent task's constant
+        if task.requires_grad:  # an absent task's sum is a constant
             (gradient,) = torch.autograd.grad(task, shared_weight, retain_graph=True, allow_unused=True)
         rows.append(torch.zeros_like(shared_weight) if gradient is None else gradient)
     return torch.stack([row.detach().flatten().to(dtype) for row in rows])
@@ -425,7 +425,7 @@ class _Minimax(BalancingRule):
         is_running, is_scheduled = bool(momentum), self.theorem is not None
         self.register_buffer("num_steps", torch.zeros((), dtype=torch.int64), persistent=is_scheduled)
         self.register_buffer("running_losses", torch.zeros(num_tasks, dtype=torch.float32), persistent=is_running)
-        # The sum of the averaging weights so far, by which a young average is too small.
+        # The sum of the averaging weights so far, which corrects the start from zero as Adam's bias correction does.
         self.register_buffer("running_shares", torch.zeros(num_tasks, dtype=torch.float32), persistent=is_running)
 
     def reset_state(self) -> None:
@@ -456,7 +456,7 @@ class _Minimax(BalancingRule):
             return self.alpha
         scale, bound = self.theorem
         roots = (self.num_steps + 1).to(dtype).sqrt() / scale
-        # Below 0 where the loss's bound is next to nothing; any larger alpha will do for the theorem.
+        # The theorem asks for at least this alpha, which is negative where the bound of the losses is very small.
         return (4 * roots * (4 * self.num_tasks * bound * roots).log()).clamp(min=0)
 
 
@@ -522,7 +522,7 @@ class _GradNorm(BalancingRule):
         target = _mean(weights * norms, is_present) * rates.pow(self.alpha)
         # Gradient of |weight * norm - target|, with the target held
         changed = weights - self.learning_rate * (weights * norms - target).sign() * norms
-        # A step can be larger than the weight; ours: it stays positive, or it would train its task backwards.
+        # Ours: the weight stays positive, also after a step larger than itself. Below 0 its task's loss would grow.
         changed = torch.where(is_present, changed.clamp(min=1e-3), 0)
         # All weights keep the sum T; an absent task keeps its own.
         changed = changed * (torch.where(is_present, weights, 0).sum() / changed.sum().clamp(min=1e-12))
@@ -564,7 +564,7 @@ class _DynamicWeightAverage(BalancingRule):
         is_full = self.num_steps % self.interval == 0
         total, count = self.window.unbind()
         last = self.history[0]
-        # A task that the epoch lacked stays where it was.
+        # A task that did not occur in the epoch keeps its former mean.
         finished = torch.stack([torch.where(count > 0, total / count.clamp(min=1), last), last])
         self.history.copy_(torch.where(is_full, finished, self.history))
         self.window.copy_(torch.where(is_full, 0, self.window))

@@ -19,7 +19,7 @@ VIT_TYPES = (
     "deit",
     "vit_mae",
 )  # model types of transformers that are a ViT, with a distillation token or without
-TOLERANCE = 1e-4  # of position tables, float32
+TOLERANCE = 1e-4  # largest difference of position tables in float32
 # Configuration fields with the same meaning; weights can only be taken over where those of the first are equal.
 SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "qkv_bias")
 SHARED_FIELDS = (
@@ -144,7 +144,7 @@ def from_vit(vit: PreTrainedModel, **fields: Any) -> MultiMAEModel:
         "patch_size": patch,
         "num_global_tokens": tokens.shape[1],
         "final_norm": True,
-        "num_visible_tokens": max(1, len(table) // 4),  # of MAE's pre-training
+        "num_visible_tokens": max(1, len(table) // 4),  # a quarter, as in MAE
         **position_fields(table, grid),
         **{name: theirs[name] for name in SHARED_FIELDS},
     }

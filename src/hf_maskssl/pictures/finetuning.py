@@ -23,7 +23,7 @@ from ..evaluation.outliers import Outliers
 from .figures import CURVE_COLORS, INPUT_COLOR, PREDICTION_COLOR, new_figure, save_figure
 from .modalities import NO_CLASS_COLOR, class_color
 
-MAX_CLASSES = 30  # in a confusion matrix: the most confused ones and the rest
+MAX_CLASSES = 30  # a confusion matrix has at most so many: the most confused ones, and the rest as one
 MAX_CLASSES_WITH_NUMBERS = 12
 MAX_NAME = 22  # characters of a class name
 # Colour and dashes of curves for comparison.
@@ -32,7 +32,7 @@ UNKNOWN_COLOR = (0.82, 0.82, 0.82)
 MAX_RANGES = 1000  # rows beyond which the range over the runs is not drawn
 MAP_SIZE = 1.45  # inches
 DEPTH_COLORS, VALUE_COLORS = "magma", "viridis"  # colour scales of maps
-TONES = ("red", "green", "blue")  # of the channels of maps of several values
+TONES = ("red", "green", "blue")  # colours of the channels of maps of several values
 MAX_LEGEND_CLASSES = 24
 
 

@@ -38,7 +38,7 @@ FRAME_COLOR = "#D55E00"
 NO_CLASS_COLOR = (1.0, 1.0, 1.0)
 GOLDEN_RATIO = 0.6180339887
 MAX_CLASSES_NAMED = 16
-VARIANCE_EPSILON = 1e-6  # in the loss on standardised patches
+VARIANCE_EPSILON = 1e-6  # as in the loss on standardised patches
 ClassNames = Mapping[str, Sequence[str]]
 
 

@@ -12,7 +12,7 @@ from .figures import CURVE_COLORS, grouped_bars, new_figure, save_figure
 
 # A larger ratio of the largest to the smallest value, all above 0, is drawn on a logarithmic axis.
 LINEAR_RATIO = 20
-MANY_LABELS = 4  # from here on labels of bars are tilted
+MANY_LABELS = 4  # from this number on the labels of bars are tilted
 
 
 @dataclass(frozen=True)

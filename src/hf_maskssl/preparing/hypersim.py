@@ -21,9 +21,9 @@ COLUMNS = ("scene_name", "camera_name", "frame_id", "included_in_public_release"
 VIEW = math.radians(60)  # horizontal field of view of all cameras
 # The release's own tone mapping: this percentile of the brightness is to become so bright, behind this gamma.
 PERCENTILE, BRIGHT, GAMMA = 90, 0.8, 2.2
-DARKEST = 1e-4  # of that percentile: a darker picture is black
+DARKEST = 1e-4  # a picture whose percentile is darker is black
 LUMA = np.array([0.3, 0.59, 0.11], dtype=np.float32)
-NOTHING = -1  # of entities and classes
+NOTHING = -1  # id of pixels without an entity or a class
 
 
 def hypersim(raw: RawFolder) -> Iterator[Rows]:

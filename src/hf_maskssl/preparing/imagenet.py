@@ -21,7 +21,7 @@ CLASS = re.compile(r"n\d{8}")
 ENDINGS = (".JPEG", ".jpeg", ".jpg", ".png")
 TRAIN_TAR, VALIDATION_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 KIT, TRUTH, KAGGLE = "meta.mat", "ILSVRC2012_validation_ground_truth.txt", "LOC_val_solution.csv"
-FIRST_CLASSES = 1000  # of the kit's list: the leaves, in the order of their numbers
+FIRST_CLASSES = 1000  # the first entries of the kit's list are the leaves, in the order of their numbers
 
 
 class Picture(NamedTuple):

@@ -10,7 +10,7 @@ from .raw import RawFolder, wanted_columns
 from .record import Cell, Rows
 
 TRANSFER_ROWS = 200_000  # rows of Pfam's validation file that DABS probes on
-LENGTH = 128  # of Table 16
+LENGTH = 128  # Table 16 of the MetaMAE paper
 PADDING, CLASS_OF_PADDING = "X", 3
 
 

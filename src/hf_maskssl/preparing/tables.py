@@ -13,8 +13,8 @@ from .raw import RawFolder
 from .record import Rows
 
 HIGGS_FEATURES, YEAR_FEATURES = 28, 90
-TEST_ROWS = {"higgs": 500_000, "year": 51_630}  # of the release: its last rows
-YEAR_VALID = 92_743  # of Gorishniy et al. 2021
+TEST_ROWS = {"higgs": 500_000, "year": 51_630}  # the last rows of the release
+YEAR_VALID = 92_743  # number of validation rows in Gorishniy et al. 2021
 
 
 def higgs(raw: RawFolder) -> Iterator[Rows]:

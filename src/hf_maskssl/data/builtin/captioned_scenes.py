@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 # Part of the cache key: raise it when rows of equal numbers change.
 CAPTIONED_VERSION = 1
-STREAM = 1  # sets these random numbers apart from those of `scenes.py`
+STREAM = 1  # makes these random numbers other ones than those of `scenes.py`
 CLASS_OF_SHAPE = {"box": "box", "ball": "sphere", "cone": "cone", "cylinder": "cylinder"}
 # Hue of each colour in [0, 1): a sixth of the circle apart, of which a colour may lie off by a fifteenth of that.
 HUES = {name: number / len(COLOR_WORDS) for number, name in enumerate(COLOR_WORDS)}
@@ -50,8 +50,8 @@ HUE_SPREAD = 1 / (15 * len(COLOR_WORDS))
 NUM_THINGS = 3
 # In shares of the picture's width: how far apart the things stand at least, and how narrow one may be.
 LEAST_GAP, LEAST_WIDTH = 0.03, 0.16
-DISTANCES = (1.5, 3.0)  # of the things from the camera, in metres
-GREY_CONTRAST = 0.2  # between the two greys of a surface
+DISTANCES = (1.5, 3.0)  # distances of the things from the camera, in metres
+GREY_CONTRAST = 0.2  # difference of the two greys of a surface
 CORNERS = np.array(list(itertools.product((-1.0, 1.0), repeat=3)))  # (8, 3) of a canonical shape
 TRUTHS = ("mismatched", "matched")  # label 0 is another picture's caption, as in DABS's sets
 

@@ -100,7 +100,7 @@ RELATIVE_QUESTIONS = (
     ("what colour is the thing between the {} and the {} ?", (0, 2)),
     ("what colour is the thing right of the {} ?", (1,)),
 )
-RELATIVE_SHARE = 0.25  # of the questions
+RELATIVE_SHARE = 0.25  # share of the questions that name a thing by its place
 
 
 def draw_caption(generator: np.random.Generator, scene: Sequence[Thing], form: CaptionForm) -> tuple[str, Claim]:

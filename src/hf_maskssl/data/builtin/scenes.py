@@ -133,7 +133,7 @@ class Scene:
     """A room, the solids in it, its lamps and a camera."""
 
     room: Solid
-    surfaces: tuple[Texture, Texture, Texture]  # of floor, walls and ceiling
+    surfaces: tuple[Texture, Texture, Texture]  # textures of floor, walls and ceiling
     solids: list[Solid]
     lamps: np.ndarray  # (L, 3) places
     strengths: np.ndarray  # (L,)

@@ -9,7 +9,7 @@ from ...files import JsonObject
 from ..tables.sources import AnyDataset, column_names
 
 LOOKED_AT = 200  # rows that sizes are taken from
-ROW_NAMES = ("index", "row", "row_id", "unnamed: 0")  # of columns that count rows
+ROW_NAMES = ("index", "row", "row_id", "unnamed: 0")  # names of columns that count rows
 # How sure a kind is of data by the types of their columns: files are nothing else, numbers may be much,
 # and time steps only where somebody says so.
 FILES, ARRAYS, TEXTS, NUMBERS, STEPS = 3, 2, 1, 0, -1

@@ -27,8 +27,8 @@ from ..text.unknown import count_token, warn_of_unknown
 
 # Part of every cache key: raise it when prepared values change, so that old caches are not taken for new ones.
 PREPARATION_VERSION = 5
-LARGEST_EXACT = 2**53  # of whole numbers in float64
-NAMED_CUTS = 3  # sounds that are cut, at the most, that a process warns of
+LARGEST_EXACT = 2**53  # up to here float64 holds every whole number
+NAMED_CUTS = 3  # a process warns of at most so many sounds that are cut
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class NumericInput(ABC):
     processor: SampleProcessor
     missing: Missing = field(
         default="mask", kw_only=True
-    )  # which leaves the order of fields to kinds of other packages
+    )  # keywords leave the order of fields to kinds of other packages
 
     @abstractmethod
     def read(self, values: list[Raw]) -> Raw:
@@ -235,7 +235,7 @@ class RowPreparer(Preparer):
                 samples.append(self.prepared_number(raw, indices[place], prepare))
                 if self.numeric.missing == "error" and np.isnan(samples[-1]).any():
                     first = self.numeric.processor.first_missing(raw)
-                    if first is not None:  # else there is nothing but padding
+                    if first is not None:  # None: there is nothing but padding
                         raise ValueError(f"{first} is missing: fill or drop it, or set data.missing to 'mask'")
             except ValueError as error:
                 where = self._where(index, *self.numeric.columns)
@@ -257,7 +257,7 @@ class RowPreparer(Preparer):
             processor = self.numeric.processor
             if isinstance(processor, SeriesFeatureExtractor):
                 found = self.numbers(batch, indices, processor.unpadded_values)
-                if len({one.shape for one in found}) > 1:  # of series alone; K are the channels
+                if len({one.shape for one in found}) > 1:  # series alone have several lengths; K are the channels
                     return np.concatenate(found, axis=1)
             else:
                 found = self.numbers(batch, indices, processor.scaled_values)

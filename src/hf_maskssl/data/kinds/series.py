@@ -240,7 +240,7 @@ class SeriesKind(WindowedKind[SeriesArguments], SeriesInputs[SeriesArguments]):
 
     def _guess(self, reason: str, data: JsonObject, size: JsonObject, remarks: list[str]) -> Guess:
         tokens = size["series_length"] // size["patch_size"]
-        ratio = 0.75 if tokens > 4 else 0.5  # of four tokens and fewer, three quarters may leave none to read
+        ratio = 0.75 if tokens > 4 else 0.5  # of up to four tokens, masking three quarters may leave none to read
         return Guess(ARRAYS, reason, data, {"modality": self.modality, **size, **metamae(ratio)}, remarks=remarks)
 
     def _guess_of_logger(self, rows: AnyDataset, label: str | None) -> Guess | None:

@@ -37,11 +37,11 @@ GROUP_NAMES = (
     ),
     *("trial", "run", "station", "site", "vehicle", "user", "episode", "id"),
 )
-FEWEST_ROWS = 20  # of a table whose times are taken for steps
+FEWEST_ROWS = 20  # a table with fewer rows is not taken for a series
 FEWEST_STEPS = 3  # numbered columns of a wide table
 REGULAR = 0.2  # steps so near to the median are regular ones; half of all must be
 
-WANTED_TOKENS = 32  # of a guessed model
+WANTED_TOKENS = 32  # tokens of a sample that a guessed model has
 LONGEST = 1024  # steps of a series that is read whole
 FEWEST_SERIES = 20  # fewer are cut into windows, for there to be something to learn from
 WANTED_WINDOWS = 50
@@ -117,7 +117,7 @@ def find_logger(rows: object, label: str | None, channels: Sequence[str] | None 
                 table = dataclasses.replace(table, period=period, resampling="mean")
             try:
                 joined = read_logger(rows, table, "train", tells=False)
-            except ValueError:  # such as steps of very different length: no logger's table, as it is
+            except ValueError:  # for example steps of very different lengths: this is no logger's table
                 continue
             return Logger(time, group, table.channels, joined, period)
     return None

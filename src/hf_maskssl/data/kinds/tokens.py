@@ -98,7 +98,7 @@ class TokensKind(Kind[TokenArguments]):
     modality = "tokens"
     arguments = TokenArguments
     pipelines = ("text-classification", "text-classification")
-    read_by = (PreTrainedTokenizerBase, type(None))  # without a tokenizer, lists of ids
+    read_by = (PreTrainedTokenizerBase, type(None))  # None: the data are lists of ids
 
     def find_input(self, rows: AnyDataset, config: PreTrainedConfig, processor: Processor) -> JsonObject:
         found = columns_of(rows, is_list_of_numbers if processor is None else is_text)

@@ -137,7 +137,7 @@ def readable_rows(
     present = np.asarray(found["present"][:], dtype=bool)
     is_present = {name: present[:, place] for place, name in enumerate(columns)}
     _check_missing(is_present, columns, args.allow_missing, split)
-    if args.allow_missing and args.source != "multimodal_folder":  # which tells it as it is read
+    if args.allow_missing and args.source != "multimodal_folder":  # reading a `multimodal_folder` says so itself
         tell_presence(is_present, f"{split} split")
     _check_depths(check.measured, found["bits"][:], dataset, split)
     if split == "train":

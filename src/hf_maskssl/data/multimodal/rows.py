@@ -187,7 +187,7 @@ class MultimodalPreparer(Preparer):
             (values,) = maps.values()
             return {"labels": self._values(values, self.labels.channels)}
         if "classes" in maps:
-            assert isinstance(self.labels, MapLabels)  # as `measure_label_maps` gives it
+            assert isinstance(self.labels, MapLabels)  # `measure_label_maps` gives these
             return {"labels": self.labels.numbers(maps["classes"], self.processor.ignore_index, self.label_column)}
         dtype = np.float32 if self.labels.task == "regression" else np.int64
         return {"labels": np.asarray(self.labels.encode(batch[self.label_column][place]), dtype=dtype)}

@@ -387,7 +387,7 @@ def _load_vocabulary(path: Path, max_length: int) -> BertTokenizer:
 
 
 def _has_capital(piece: str) -> bool:
-    is_unused = piece.startswith("[") and piece.endswith("]")  # such as [unused1]
+    is_unused = piece.startswith("[") and piece.endswith("]")  # for example [unused1]
     return piece != piece.lower() and not is_unused
 
 

@@ -60,7 +60,7 @@ def convert_dabs(
     missing = [name for name in LANDMARKS if name not in state]
     if missing:
         raise ValueError(f"not a DABS checkpoint: it lacks {missing}. Its first keys are {sorted(state)[:5]}.")
-    rows = state["model.transformer.layers.0.0.fn.to_qkv.weight"].shape[0] // 3  # of the queries alone
+    rows = state["model.transformer.layers.0.0.fn.to_qkv.weight"].shape[0] // 3  # rows of the queries alone
     if rows % num_attention_heads:
         raise ValueError(f"`num_attention_heads` {num_attention_heads} does not divide the attention's width {rows}.")
     inputs = _inputs(state, modality, image_size, num_channels, patch_size)

@@ -37,7 +37,7 @@ HEADS_OF_WIDTH = {768: 12, 1024: 16}
 KNOWN_MODALITIES = {"rgb": ("mse", 1), "depth": ("l1", 1), "semseg": ("cross_entropy", 4)}
 # Settings of `args` under which their model computes something that ours does not.
 ONLY_VALUES = {"decoder_use_task_queries": True, "decoder_use_xattn": True, "loss_on_unmasked": False}
-TOLERANCE = 1e-4  # of position tables, which the authors compute in float32
+TOLERANCE = 1e-4  # largest difference of position tables, which the authors compute in float32
 
 NAMES = [
     ("global_tokens", "multimae.embeddings.global_tokens"),

@@ -18,7 +18,7 @@ RUNS_WITH = {
     "torch-export": "torch alone",
     "vit": "transformers alone",
 }
-SIZES = {"batch": 2, "choices": 3}  # of the card's samples, where they are free
+SIZES = {"batch": 2, "choices": 3}  # sizes of the card's samples, where they are free
 
 
 def write_readme(folder: Path, description: JsonObject, config: PreTrainedConfig, processor: Processor) -> None:

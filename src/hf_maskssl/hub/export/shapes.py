@@ -22,7 +22,7 @@ BATCH, LENGTH, CHOICES = "batch", "length", "choices"
 TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 NUM_CHOICES = 3
 MASK = "observed_mask"
-OBSERVED_SHARE = 0.75  # of the values that an export is traced and checked with
+OBSERVED_SHARE = 0.75  # share observed of the values that an export is traced and checked with
 LARGEST_BATCH = 2**20
 
 

@@ -140,7 +140,7 @@ def say_end(folder: Path, results: JsonView, json_log: bool, write_model: bool) 
         logger.info("pictures: %s", ", ".join(str(folder / path) for path in pictures.values()))
     if write_model:
         logger.info("model: %s (seed %d)", folder / "model", results["model"]["seed"])
-        if not is_adapter(folder / "model"):  # which is no whole model
+        if not is_adapter(folder / "model"):  # an adapter is no whole model
             logger.info("next:")
             model = shlex.quote(str(folder / "model"))
             name = shlex.quote(f"you/{folder.name}")

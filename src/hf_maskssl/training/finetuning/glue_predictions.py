@@ -23,7 +23,7 @@ from .scores import LabelUnit
 from .setup import FinetuningSetup
 from .trials import Trials
 
-FOLDER = "glue"  # of the output_dir
+FOLDER = "glue"  # folder in the output_dir
 INDEX = "idx"  # column of nyu-mll/glue: the row's number in its test set
 
 logger = logging.getLogger(__name__)

@@ -266,7 +266,7 @@ def _shortened(text: str) -> str:
 def _runs_table(records: Sequence[JsonObject], metric: str) -> str:
     is_error = metric in LOWER_IS_BETTER
     splits = [split for split in SPLITS if any(record[split] is not None for record in records)]
-    counted = any("parameters" in record for record in records)  # those of earlier versions are not
+    counted = any("parameters" in record for record in records)  # records of earlier versions have no counts
     rows = []
     for record in records:
         found = [None if record[split] is None else record[split][metric] for split in splits]

@@ -194,7 +194,7 @@ def search_space(args: FinetuningArguments) -> dict[str, SearchRange]:
             name: each.choices[0] if each.choices else vars(each)[end] for name, each in space.items()
         }
         values |= {name: int(values[name]) for name, each in space.items() if each.whole}
-        dataclasses.replace(args, **values)  # which refuses what no run can work with
+        dataclasses.replace(args, **values)  # refuses values that no run can work with
     return space
 
 

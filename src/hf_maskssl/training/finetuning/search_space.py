@@ -34,7 +34,7 @@ SEARCHED = (
     "freeze_encoder",
 )
 WHOLE = ("warmup_steps", "max_steps", "batch_size", "gradient_accumulation_steps")
-NAMED = ("lr_scheduler_type", "freeze_encoder")  # which have no range
+NAMED = ("lr_scheduler_type", "freeze_encoder")  # fields of names, which have no range
 Value = float | int | str | bool
 Sampler = Literal["optuna", "random"]
 SAMPLERS = get_args(Sampler)

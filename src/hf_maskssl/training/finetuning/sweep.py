@@ -234,7 +234,7 @@ class Finetuner:
                 push_to_hub=False,
                 output_dir=str(self.folder / FROM_SCRATCH),
             )
-            with one_voice(quiet=True):  # of its data the log has said all
+            with one_voice(quiet=True):  # the log has described its data already
                 from_scratch = Finetuner(dataclasses.replace(self.recipe, finetuning=args))
             from_scratch.is_announced = False
         ignore_index = self.setup.ignore_index
@@ -269,7 +269,7 @@ class Finetuner:
             source = self.trials.stored_model(best)
             if self.state.is_main_process:
                 replace_folder(source, final)
-                remove_folder(self.folder / PREDICTIONS)  # of the former model
+                remove_folder(self.folder / PREDICTIONS)  # those are the former model's
         if self.args.merge_adapter and self.state.is_main_process and is_adapter(final):
             self._merge(final)
         return best

@@ -16,7 +16,7 @@ from ...evaluation.arguments import ProbeArguments
 from ...files import JsonObject
 from ...recipes import load_recipe
 
-PICTURES = 5  # of a run whose recipe does not say when they are drawn
+PICTURES = 5  # times that pictures are drawn in a run whose recipe does not say when
 
 
 @dataclass

@@ -20,10 +20,10 @@ def balance_tasks(run: "Pretrainer", step: int, taken: list[Batch]) -> "TaskBala
     """
     if len(taken) <= 1:
         return None
-    model = run.bare_model  # last, because it takes the longest
+    model = run.bare_model  # unwrapping takes longer than the check above
     if not isinstance(model, TaskPretraining):
         return None
-    # Every process knows the needs of method and model; the contents of batches are exchanged.
+    # Method and model are the same on every process; what the batches hold is not, so the processes agree.
     is_certain = model.balancer.needs_first_pass or model.always_measures
     if not is_certain and not run.any_process(any(model.needs_first_pass(batch) for batch in taken)):
         return None

@@ -64,7 +64,7 @@ class StreamShareLoader:
         return self.shard.base_dataloader
 
     def set_epoch(self, epoch: int) -> None:
-        """The order of this pass."""
+        """Set the order of the next pass."""
         self.shard.set_epoch(epoch)
 
     def without_first(self, batches: int) -> "StreamShareLoader":
@@ -92,7 +92,7 @@ def has_own_files(dataset: IterableDataset, processes: int) -> bool:
 
 
 def stream_layout(prepared: PreparedData, args: PretrainingArguments, processes: int) -> dict[str, int]:
-    """What the order of a stream depends on beside what every order does: empty where the rows are no stream.
+    """Settings that decide the order of a stream, beyond those that decide any order; empty where the rows are no stream.
 
     More workers than a process has files change nothing, and do not count.
     """
@@ -119,7 +119,7 @@ def training_loader(prepared: PreparedData, args: PretrainingArguments, accelera
     resident = None
     if args.data_on_device:
         resident = resident_rows(prepared, accelerator.device, trims=not args.cuda_graphs)
-    shares = 1  # of a batch that several processes read whole
+    shares = 1  # number of processes that read the same rows and keep a share
     is_split = isinstance(dataset, IterableDataset) and has_own_files(dataset, processes)
     if isinstance(dataset, IterableDataset):
         shares = 1 if is_split else processes
@@ -164,7 +164,7 @@ def training_loader(prepared: PreparedData, args: PretrainingArguments, accelera
 
 
 def _refuse_too_few(prepared: PreparedData, args: PretrainingArguments, processes: int) -> None:
-    """Refuse a batch larger than the rows, or than those of a part, of which one would stand in the batch more than once."""
+    """Refuse a batch of more rows than the training split, or that of a part, has: a row would be in the batch twice."""
     for name, part in prepared.parts.items():
         with errors_of_part(name):
             _refuse_too_few(part, args, processes)

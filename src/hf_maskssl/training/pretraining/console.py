@@ -145,7 +145,7 @@ def title(name: str) -> str:
     The probes' metric is one, so that of the second goes without saying.
     """
     section, _, rest = name.partition("/")
-    if section == "probe" and "/" in rest:  # of one part
+    if section == "probe" and "/" in rest:  # a score of one part
         part, _, score = rest.partition("/")
         return f"{part} {title(f'probe/{score}')}"
     if name == RANKME:

@@ -26,17 +26,17 @@ ENCODER_FIELDS = (
     *("encoder_type", "num_latents", "embedding_size", "qk_channels", "v_channels", "num_layer_repeats"),
     *("num_cross_attention_heads", "cross_intermediate_size", "embedding_layer_norm_eps"),
 )
-DECODER = "decoder"  # its fields and its modules begin so
+DECODER = "decoder"  # first word of the names of its fields and modules
 BALANCER = "balancer."
 # Interpolation by the number of a grid's axes.
 MODES = {1: "linear", 2: "bicubic"}
 Weights = dict[str, torch.Tensor]
-Rows = tuple[list[int], list[int]]  # of the new table, and of the former one
+Rows = tuple[list[int], list[int]]  # numbers of rows: in the new table, and in the former one
 
 
 @dataclass(frozen=True)
 class Names:
-    """What the rows of tables are called: now and in the checkpoint. Of none of them is the number of the row its name.
+    """Names of the rows of tables, for the new model and in the checkpoint: a row is found by its name, never by its number.
 
     Attributes:
         words, former_words: Word -> its id; None without a tokenizer.

@@ -116,7 +116,7 @@ class DeviceRates:
         self._numbers: list[float | None] = [None] * len(self.rates)
 
     def update(self) -> None:
-        """Bring the tensors to the groups' present numbers."""
+        """Copy the groups' present learning rates into the tensors."""
         for place, group in enumerate(self.optimizer.param_groups):
             if group["lr"] != self._numbers[place]:
                 self._numbers[place] = group["lr"]

@@ -66,7 +66,7 @@ def pretrain(
 
 
 class Pretrainer:
-    """One run; its methods stand in the order in which they are called.
+    """One run. The methods stand in the order of their calls.
 
     Attributes:
         recipe, args, accelerator, output_dir: Settings, processes and folder of the run.
@@ -102,11 +102,11 @@ class Pretrainer:
         self.window = LossWindow(self.accelerator, self.output_dir)
         self.rows: list[torch.Tensor] = []
         self.parameters = (0, 0)
-        self.stop_requested = False  # all processes agree on it
+        self.stop_requested = False  # the same on all processes
         self.signals = StopSignals()
         self.energy = EnergyMeter(self.accelerator.is_main_process)
-        self._energy_before: float | None = 0.0  # of the run that is resumed; None where it was not measured
-        self._graphs: StepGraphs | None = None  # with training.cuda_graphs
+        self._energy_before: float | None = 0.0  # kWh of the run that is resumed; None where it was not measured
+        self._graphs: StepGraphs | None = None  # None without training.cuda_graphs
         self._learning_rate = 0.0  # rate of the last step
 
     def _set_up(self) -> None:
@@ -139,7 +139,7 @@ class Pretrainer:
             self.accelerator.init_trackers(args.project_name, config=flat_settings(self.recipe))
 
     def _write_recipe(self) -> None:
-        """Write the recipe and the report of the data, once nothing refuses the run: until then an earlier run's stay."""
+        """Write the recipe and the report of the data, after all checks: a refused run leaves the files of an earlier one."""
         if self.accelerator.is_main_process:
             write_json(self.output_dir / REPORT_FILE, self.prepared.report.to_json())
             text = effective_recipe(self.recipe)
@@ -179,7 +179,7 @@ class Pretrainer:
 
     def _train(self) -> RunState:
         started = time.perf_counter() - self.state.seconds
-        # Closing the batches ends their workers: after an error nothing else would before the program's end.
+        # Closing the iterator ends the loader's workers, which after an error would otherwise live as long as the program.
         source = endless_batches(self.loader, self.prepared, self.args, self.state)
         self._energy_before = self.state.energy_kwh if self.state.step else 0.0
         if self.state.step >= self.args.max_steps:
@@ -190,7 +190,7 @@ class Pretrainer:
                 for watcher in self.watchers:
                     if watcher.at_start:
                         self._look(watcher)
-            # A model whose objective changes over training needs the progress.
+            # The objective of some models changes over training.
             hooks = pretraining_hooks(self.bare_model)
             while self.state.step < self.args.max_steps and not self.stop_requested:
                 hooks.set_training_progress(self.state.step / self.args.max_steps)
@@ -211,7 +211,7 @@ class Pretrainer:
         taken = [self.inputs(batch) for batch in taken]
         if self._graphs is not None:
             self._replay(self._graphs, step, taken[0], rows_taken[0])
-            taken, rows_taken = [], []  # the graph takes the whole step
+            taken, rows_taken = [], []  # the graph has taken the whole step
         balancer = balance_tasks(self, step, taken)
         for part, (batch, rows) in enumerate(zip(taken, rows_taken, strict=True)):
             self.seed(step, part)
@@ -236,7 +236,7 @@ class Pretrainer:
         return {name: part for name, part in batch.items() if name not in self.prepared.not_inputs}
 
     def seed(self, step: int, part: int, set_seed: Callable[[int, torch.device], None] = seed_step) -> None:
-        """Seed masks and dropout by seed, step, part and process alone, so that there is nothing to restore."""
+        """Seed masks and dropout by seed, step, part and process alone: a resumed run has no generator to restore for them."""
         set_seed(mix(self.args.seed, step, part, self.accelerator.process_index), self.accelerator.device)
 
     def _replay(self, graphs: StepGraphs, step: int, batch: Batch, rows: torch.Tensor | None) -> None:
@@ -283,7 +283,7 @@ class Pretrainer:
         progress.tell(weightiest(means))
 
     def note_energy(self) -> None:
-        """Write into the state what the run has taken so far."""
+        """Write the energy that the run has taken so far into the state."""
         measured, before = self.energy.kilowatt_hours(), self._energy_before
         self.state.energy_kwh = None if measured is None or before is None else before + measured
 

@@ -101,7 +101,7 @@ def with_mask_ratio(recipe: PretrainingRecipe) -> PretrainingRecipe:
     refuse_former_run(folder)
     state = PartialState()
     if state.is_main_process:
-        remove_folder(folder / TRIALS_FOLDER)  # of a call that was stopped
+        remove_folder(folder / TRIALS_FOLDER)  # left by a call that was stopped
     state.wait_for_everyone()
     with one_voice(recipe.training.quiet):
         found = _halved(recipe)
@@ -122,7 +122,7 @@ def _halved(recipe: PretrainingRecipe) -> JsonObject:
         scores = {ratio: _trial(recipe, ratio, steps, ratios) for ratio in left}
         rungs.append({"steps": steps, "scores": {str(ratio): score for ratio, score in scores.items()}})
         trials += len(scores)
-        # Of equals the one next to one half.
+        # Of equal scores the ratio nearest to one half comes first.
         ranked = sorted(left, key=lambda ratio: (-scores[ratio], abs(ratio - 0.5)))
         left, steps = ranked[: len(left) // 2], 2 * steps
     logger.info("mask ratio: %s, chosen by the %s of %s", left[0], scored_by, counted(trials, "short run"))
@@ -174,7 +174,7 @@ def _trial(recipe: PretrainingRecipe, ratio: float, steps: int, ratios: Sequence
         if data.streaming:
             raise ValueError("model.mask_ratio: auto needs held-out rows of the stream: name data.validation_split")
         data = dataclasses.replace(data, validation_fraction=HELD_OUT)
-    # Probes may score test rows where there are no others; a choice must not.
+    # A probe may score test rows where there are no others; the choice of a hyper-parameter must not.
     data = dataclasses.replace(data, test_split=None)
     trial = dataclasses.replace(_with_ratio(recipe, ratio), data=data, training=training)
     watcher = _LinearProbe(steps) if data.label_column is not None else _Reconstruction(steps, ratios)

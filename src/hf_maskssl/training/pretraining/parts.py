@@ -17,7 +17,7 @@ from ...recipes import own_fields
 from .arguments import PretrainingRecipe
 from .state import RunState
 
-OBJECTIVES = "objectives"  # where `modeling_unified.py` keeps the parts' pre-training models
+OBJECTIVES = "objectives"  # attribute of `modeling_unified.py` with the parts' pre-training models
 
 
 @dataclass(frozen=True)

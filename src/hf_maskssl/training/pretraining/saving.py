@@ -80,7 +80,7 @@ def _save_model(run: "Pretrainer", folder: Path) -> None:
     state_dict = run.accelerator.get_state_dict(run.model)
     if not run.accelerator.is_main_process:
         return
-    run.bare_model.save_pretrained(folder, state_dict=dict(state_dict))  # it takes out what is there twice
+    run.bare_model.save_pretrained(folder, state_dict=dict(state_dict))  # a copy: tied weights are removed from it
     if run.prepared.processor is not None:
         run.prepared.processor.save_pretrained(folder)
     for part in split_run(run.recipe, run.state, run.bare_model, run.prepared, state_dict):

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from ...files import JsonObject
 from ...terminal import counted
 
-START_FILE = "start_report.json"  # of a run, in its output_dir
+START_FILE = "start_report.json"  # name of the report in the output_dir of a run
 FEW = 4  # weights that a line names one by one
 
 

@@ -167,7 +167,7 @@ class Pictures(Watcher):
         except ValueError as error:
             if run.args.picture_steps is not None:
                 raise
-            # Nobody has asked for pictures: a method of another package need not have what they show.
+            # The recipe does not ask for pictures, and the method of another package may lack what they show.
             logger.warning("no pictures of reconstructions: %s", error)
 
 

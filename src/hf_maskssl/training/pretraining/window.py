@@ -59,7 +59,7 @@ class LossWindow:
         """
         if not self._unchecked:
             return
-        # All at once: on a GPU every reading waits for the device.
+        # Read together: on a GPU each read makes the CPU wait for the device.
         losses = torch.stack([loss for *_, loss in self._unchecked]).tolist()
         for loss in losses:
             step, rows, _ = self._unchecked.popleft()
