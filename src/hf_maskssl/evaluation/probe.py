@@ -190,7 +190,7 @@ def run_knn_probe(train: Features, test: Features, task: str, args: ProbeArgumen
 
     In classification each of the `args.k` nearest votes with weight exp(similarity / 0.07) (Wu et al. 2018), in multi-label
     classification for every task whose label it has; in regression the nearest are averaged. With few labels at most
-    `args.labels_per_class` are asked, since no class has more to offer. It runs on the CPU, in blocks: no matrix of all against
+    `args.labels_per_class` neighbours vote, since no class has more rows. It runs on the CPU, in blocks: no matrix of all against
     all is held.
 
     Args:
