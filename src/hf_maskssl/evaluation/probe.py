@@ -395,7 +395,7 @@ def column_statistics(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for start in range(0, len(values), CHUNK_ROWS):
         squares += ((values[start : start + CHUNK_ROWS] - mean) ** 2).sum(axis=0)
     std = np.sqrt(squares / len(values))
-    # Rounding leaves a constant column a deviation of a few units in the last place, which must not be blown up to 1.
+    # Rounding leaves a constant column a standard deviation of a few units in the last place, which must not be blown up to 1.
     is_constant = std <= 1e-6 * np.abs(mean)
     return mean.astype(np.float32), np.where(is_constant, 1.0, std).astype(np.float32)
 

@@ -59,7 +59,7 @@ class RowChanges:
         return ids
 
     def erase(self, values: np.ndarray) -> np.ndarray:
-        """Standardised values (C, h, w), a rectangle of them replaced by noise of mean 0 and deviation 1."""
+        """Standardised values (C, h, w), a rectangle of them replaced by noise of mean 0 and standard deviation 1."""
         generator = np.random.default_rng(self.seed)
         height, width = values.shape[1:]
         for share, ratio in self.erased:

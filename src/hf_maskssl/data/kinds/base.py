@@ -171,7 +171,7 @@ class Kind(ABC, Generic[Arguments]):
     def with_statistics(
         self, processor: Processor, args: Arguments, former: Processor
     ) -> tuple[Processor, KeptStatistics]:
-        """A new processor with the mean and deviation of a former one, where both know them and the recipe gives none."""
+        """A new processor with the mean and standard deviation of a former one, where both know them and the recipe has none."""
         return keep_statistics(processor, former)
 
     @abstractmethod

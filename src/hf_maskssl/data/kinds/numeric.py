@@ -66,7 +66,7 @@ class NumericKind(Kind[Arguments]):
 
     Attributes:
         input_name: Key of prepared rows and of batches.
-        statistics_axis: Axis of values (rows, ...) that has a mean and a deviation for each entry: 1 for channels.
+        statistics_axis: Axis of values (rows, ...) that has a mean and a standard deviation for each entry: 1 for channels.
     """
 
     input_name: ClassVar[str]
@@ -88,7 +88,7 @@ class NumericKind(Kind[Arguments]):
         return self.built_numeric(args, config, train_split)
 
     def built_numeric(self, args: Arguments, config: PreTrainedConfig, train_split: AnyDataset) -> SampleProcessor:
-        """The processor of the numeric input, with mean and deviation where `standardize: dataset` asks for them."""
+        """The processor of the numeric input, with mean and standard deviation where `standardize: dataset` asks for them."""
         processor = self.unmeasured(args, config, train_split)
         return self._measured(processor, args, train_split) if args.standardize == "dataset" else processor
 

@@ -84,7 +84,7 @@ class WindowedKind(NumericKind[Arguments]):
         """The cut into windows of arguments with `window`; the processor is None where none is there yet."""
 
     def parts(self, measure: MomentsOfBatch, windows: Windows, train_split: Dataset) -> WindowedRows:
-        """The windows by which mean and deviation are measured, of a dataset that has the input's columns alone."""
+        """The windows by which mean and standard deviation are measured, of a dataset that has the input's columns alone."""
         return WindowedRows(train_split, measure.prepare, windows)
 
     def check_model(self, args: Arguments, config: PreTrainedConfig, for_pretraining: bool = False) -> None:

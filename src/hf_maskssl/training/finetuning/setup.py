@@ -191,7 +191,7 @@ class FinetuningSetup:
         return windows_of(rows, np.sort(order[: self.args.labelled_samples]).tolist())
 
     def label_unit(self, rows: FinetuningRows) -> LabelUnit:
-        """The unit in which a regression learns: mean and deviation of these rows' labels, of each column, with
+        """The unit in which a regression learns: mean and standard deviation of these rows' labels, of each column, with
         `standardize_labels`."""
         if self.task != "regression" or not self.args.standardize_labels:
             return LabelUnit()

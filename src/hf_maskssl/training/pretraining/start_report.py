@@ -47,7 +47,7 @@ class StartReport:
         new: Weights that are random.
         left: Weights of the checkpoint that the model has no place for.
         columns: "kept", "moved", "new", "left" -> columns of a table; empty for other data.
-        statistics: "kept", "measured" -> columns, channels or modalities whose mean and deviation are the checkpoint's, or not.
+        statistics: "kept", "measured" -> columns, channels or modalities whose mean and std are the checkpoint's, or not.
         frozen: Names of the weights that are not trained.
     """
 
