@@ -87,7 +87,11 @@ def check_slopes(model: Any, inputs: Batch) -> None:
 
 
 class Looks(TorchDispatchMode):
-    """Counts operations whose result, or its shape, the CPU needs to see; indices of bool are such."""
+    """Counts operations whose result, or its shape, the CPU needs to see; indices of bool are such.
+
+    Of a given model and batch it also counts, as "from the host", reads of tensors that no operation made: on a GPU the copy of a
+    list of numbers waits for all that is queued, and a CUDA graph refuses it. Scalars travel with their kernel.
+    """
 
     LOOKING = (
         "_local_scalar_dense",
@@ -100,10 +104,15 @@ class Looks(TorchDispatchMode):
         "bincount",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, model: torch.nn.Module | None = None, batch: Batch | None = None) -> None:
         super().__init__()
         self.found: dict[str, int] = collections.Counter()
         self.places: list[str] = []
+        self.kept: list[torch.Tensor] = []  # memory that is kept is not given to another tensor
+        self.known: set[int] = set()
+        self.knows_all = model is not None
+        if model is not None:
+            self._note((batch, list(model.parameters()), list(model.buffers())))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func._schema.name.removeprefix("aten::")
@@ -111,10 +120,28 @@ class Looks(TorchDispatchMode):
         if name in self.LOOKING or (
             is_index and any(part.dtype == torch.bool for part in tree_leaves(args[1]) if part is not None)
         ):
-            self.found[name] += 1
-            frames = [frame for frame in traceback.extract_stack() if "hf_maskssl" in frame.filename]
-            self.places += [f"{name} in {frame.filename}:{frame.lineno}" for frame in frames[-1:]]
-        return func(*args, **(kwargs or {}))
+            self._count(name, name)
+        read = [part for part in tree_leaves((args, kwargs)) if isinstance(part, torch.Tensor)]
+        if self.knows_all and any(part.dim() and part.numel() and _memory(part) not in self.known for part in read):
+            self._count("from the host", name)
+        made = func(*args, **(kwargs or {}))
+        self._note(made)
+        return made
+
+    def _note(self, tensors: Any) -> None:
+        new = [part for part in tree_leaves(tensors) if isinstance(part, torch.Tensor)]
+        if self.knows_all:
+            self.kept += new
+            self.known.update(map(_memory, new))
+
+    def _count(self, reason: str, name: str) -> None:
+        self.found[reason] += 1
+        frames = [frame for frame in traceback.extract_stack() if "hf_maskssl" in frame.filename]
+        self.places += [f"{name} in {frame.filename}:{frame.lineno}" for frame in frames[-1:]]
+
+
+def _memory(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 def look_at_nothing(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -396,7 +423,7 @@ class ModelBehaviours(ContractBehaviours):
         case, fields = variant
         look_at_nothing(monkeypatch)
         model, batch = self.kit.small_model(case, **fields).train(), self.kit.make_batch(case)
-        with Looks() as looks:
+        with Looks(model, batch) as looks:
             model(**batch).loss.backward()
         assert looks.found == self.looks.get(case, {}), looks.places
 

@@ -1,4 +1,4 @@
-"""Columns of categories in a table, beside columns of numbers: what embeds them, what predicts them, and their losses.
+"""Columns of categories in a table beside columns of numbers: their embeddings, their predictions and their losses.
 
 A table stays the one float tensor that it is without categories: a column of categories holds the number of the class, 0 to
 C - 1, as a float, which `observed_mask`, batches, pipelines and exported programs carry like any other value. A second input of
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 from torch.nn import functional as F
+from transformers import initialization as init
 
 from .distributed import mean_over_scored
 from .input_checks import values_are_readable
@@ -101,12 +102,27 @@ class CategoryHead(nn.Linear):
         counts: Number of categories of each column, 0 for numbers.
     """
 
+    number_columns: torch.Tensor
+    category_columns: torch.Tensor
+
     def __init__(self, width: int, counts: Sequence[int]) -> None:
         super().__init__(width, sum(counts))
         self.counts = list(counts)
         self.categories = [column for column, count in enumerate(counts) if count]
-        self.numbers = [column for column, count in enumerate(counts) if not count]
         self.sizes = [count for count in counts if count]
+        for name, columns in self._columns().items():
+            self.register_buffer(name, columns, persistent=False)
+
+    def _columns(self) -> dict[str, torch.Tensor]:
+        """Columns of numbers and of categories, int64, as buffers: the copy of a list would make a GPU wait in every step."""
+        numbers = [column for column, count in enumerate(self.counts) if not count]
+        found = {"number_columns": numbers, "category_columns": self.categories}
+        return {name: torch.tensor(columns, dtype=torch.int64) for name, columns in found.items()}
+
+    def reset_state(self) -> None:
+        """Fill the buffers anew."""
+        for name, columns in self._columns().items():
+            init.copy_(self.get_buffer(name), columns)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """(B, N, E) of all columns -> logits (B, sum of counts), column after column."""
@@ -116,7 +132,7 @@ class CategoryHead(nn.Linear):
     def losses(
         self, predicted: torch.Tensor, logits: torch.Tensor, values: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The discrepancy of each column, in units of what it costs to know nothing.
+        """The discrepancy of each column, divided by that of a prediction that knows nothing.
 
         Squared error of a number: who says the mean of a standardised column loses 1. Of C categories the cross-entropy divided
         by log C: who says them all alike loses 1. So each column counts as much as any other, whatever its kind and however
@@ -131,7 +147,7 @@ class CategoryHead(nn.Linear):
             (B, numbers) and (B, categories), each in the order of the columns.
         """
         predicted, logits, targets = at_least_float32(predicted, logits, values)
-        of_numbers = squared_error(predicted[:, self.numbers], targets[:, self.numbers])
+        of_numbers = squared_error(*(part.index_select(1, self.number_columns) for part in (predicted, targets)))
         classes = targets.squeeze(-1).round().long()
         parts = zip(self.categories, logits.split(self.sizes, dim=1), self.sizes, strict=True)
         of_categories = [
@@ -147,7 +163,7 @@ class CategoryHead(nn.Linear):
         beside it those of numbers and of categories alone: `numbers`, `categories`.
         """
         kinds = self.losses(predicted, logits, values)
-        scored = is_scored[:, self.numbers], is_scored[:, self.categories]
+        scored = [is_scored.index_select(1, columns) for columns in (self.number_columns, self.category_columns)]
         found = {"reconstruction": mean_over_scored(torch.cat(kinds, dim=1), torch.cat(scored, dim=1))}
         for name, losses, flags in zip(("numbers", "categories"), kinds, scored, strict=True):
             if losses.shape[1]:

@@ -48,7 +48,7 @@ class Corruption:
 
 @dataclass
 class DABSInput:
-    """What an objective is computed from.
+    """The input of an objective.
 
     Attributes:
         tokens: The checked batch.
@@ -79,7 +79,7 @@ class DABSInput:
 
 @dataclass
 class DABSResult:
-    """What an objective gives; its attributes are those of the model's output.
+    """The result of an objective; its attributes are those of the model's output.
 
     Attributes:
         parts: Name -> scalar. The first is the loss.
@@ -152,13 +152,13 @@ def token_states(encoded: BaseModelOutputWithPooling) -> torch.Tensor:
 
 
 def pooled_states(encoded: BaseModelOutputWithPooling) -> torch.Tensor:
-    """(B, D)."""
+    """(B, D): the encoder's pooled state of each sample."""
     assert encoded.pooler_output is not None
     return encoded.pooler_output
 
 
 def rolled_sources(corruption: Corruption) -> torch.Tensor:
-    """(B, N) int64: the position whose embedding each place gets. Each corrupted one gets that of the one before it in `order`.
+    """(B, N) int64: the position whose embedding each token gets. A corrupted token gets that of the one before it in `order`.
 
     A cycle through all of them: no token stays where it was. Other derangements are not drawn.
     """
@@ -311,7 +311,7 @@ class DABSObjective(nn.Module):
     def _among_sample(
         self, predictions: torch.Tensor, targets: torch.Tensor, corruption: Corruption, is_real: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Loss and accuracy of masked tokens, whose candidates are the tokens of their sample."""
+        """Loss and accuracy of masked tokens among the tokens of their sample."""
         places, is_used = _first(corruption, corruption.limit)
         logits = self._similarities(gather_tokens(predictions, places), targets)  # (B, M, N)
         logits = logits.masked_fill(~is_real[:, None], torch.finfo(logits.dtype).min)
@@ -322,7 +322,8 @@ class DABSObjective(nn.Module):
     def _among_predictions(
         self, predictions: torch.Tensor, targets: torch.Tensor, is_real: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same as released: of every token, whose candidates are the predictions; the accuracy is that of the other way."""
+        """Loss as released: for the embedding of every token a softmax over the predictions. Accuracy is the share of predictions
+        that are nearest to their own embedding."""
         logits = self._similarities(predictions, targets)  # (B, predictions, targets)
         lowest = torch.finfo(logits.dtype).min
         own = torch.arange(logits.shape[1], device=logits.device).expand(logits.shape[:2])
@@ -333,7 +334,7 @@ class DABSObjective(nn.Module):
     def _among_batch(
         self, predictions: torch.Tensor, targets: torch.Tensor, corruption: Corruption
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Loss and accuracy of masked tokens, whose candidates are the batch's masked tokens; as released, this process's."""
+        """Loss and accuracy of masked tokens among the masked tokens of the batch; as released, of this process's batch."""
         places, is_used = _first(corruption, corruption.limit)
         queries, keys = (gather_tokens(values, places).flatten(0, 1) for values in (predictions, targets))
         scored, is_key = is_used.flatten(), is_used.flatten()

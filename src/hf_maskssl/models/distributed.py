@@ -121,7 +121,7 @@ class SyncBatchNorm1d(nn.BatchNorm1d):
             return super().forward(input)
         # Moments in float32: sums of half-precision activations over a large batch lose their last digits.
         values = input.float()
-        rows = all_reduce_sum(values.new_tensor([values.shape[0]]))
+        rows = all_reduce_sum(values.new_full((1,), values.shape[0]))  # a copy from the host would make a GPU wait
         mean = all_reduce_sum(values.sum(0)) / rows
         variance = all_reduce_sum((values - mean).pow(2).sum(0)) / rows
         with torch.no_grad():

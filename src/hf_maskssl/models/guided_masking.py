@@ -100,7 +100,7 @@ class GuidedMasking(nn.Module):
         self.register_buffer("random_share", torch.zeros(()), persistent=False)
 
     def reset_state(self) -> None:
-        """Begin anew: guided alone, until `set_progress` is called."""
+        """Set the schedule to its end, guided masks alone, until `set_progress` is called."""
         init.zeros_(self.random_share)
 
     def set_progress(self, fraction: float) -> None:
@@ -158,7 +158,7 @@ def random_share_at(config: MaskScheduleFields, fraction: float) -> float:
 
 
 def draw_queries(draws: torch.Tensor, num_heads: int, num_chosen: torch.Tensor | int, limit: int) -> ChosenQueries:
-    """The queries with the smallest draws; every head of each counts alike.
+    """The queries with the smallest draws, all heads with equal weight.
 
     Args:
         draws: (B, L) uniform draws, infinite where no query may be.

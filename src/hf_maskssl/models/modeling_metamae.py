@@ -21,7 +21,7 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from .category_columns import CategoryEmbeddings, category_offsets
+from .category_columns import CategoryEmbeddings, CategoryHead, category_offsets
 from .configuration_metamae import MetaMAEConfig
 from .dabs_objectives import DABSInput, DABSObjective, corrupted_token_table
 from .distributed import all_gather, mean_over_scored, rank
@@ -142,6 +142,8 @@ class MetaMAEPreTrainedModel(ModelRules, PreTrainedModel):
             init.kaiming_uniform_(module.weight, a=math.sqrt(5))
         elif isinstance(module, nn.Linear):
             init_linear_xavier(module)
+            if isinstance(module, CategoryHead):
+                module.reset_state()
         elif isinstance(module, nn.Embedding):
             init.xavier_uniform_(module.weight)
         elif isinstance(module, MetaMAEEmbeddings):

@@ -19,7 +19,7 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from .category_columns import CategoryEmbeddings, category_offsets, check_categories
+from .category_columns import CategoryEmbeddings, CategoryHead, category_offsets, check_categories
 from .configuration_sma import SMAConfig
 from .distributed import mean_over_scored
 from .dropout import Dropout
@@ -187,6 +187,8 @@ class SMAPreTrainedModel(ModelRules, PreTrainedModel):
         elif isinstance(module, CategoryEmbeddings):
             init.normal_(module.weight, std=std)
             init.copy_(module.offsets, category_offsets(module.counts))
+        elif isinstance(module, CategoryHead):
+            module.reset_state()
         elif isinstance(module, SMAModel) and module.latents is not None:
             init.normal_(module.latents, std=std)
         elif isinstance(module, SMADecoder) and module.mask_token is not None:

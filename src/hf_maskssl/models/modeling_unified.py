@@ -221,7 +221,10 @@ class UnifiedForPretraining(TaskPretraining, UnifiedPreTrainedModel):
             outputs[name].loss if name in outputs else torch.zeros((), device=device)
             for name in self.config.part_names
         ]
-        counts = torch.tensor([float(name in outputs) for name in self.config.part_names], device=device)
+        # Filled on the device: the copy of a list would make a GPU wait.
+        counts = torch.stack(
+            [torch.full((), float(name in outputs), device=device) for name in self.config.part_names]
+        )
         return losses, counts, outputs
 
     def _shared_weight(self) -> torch.Tensor | None:
