@@ -32,24 +32,22 @@ AUTO_MAP = {
 class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
     """The input of MetaMAE, its size, and its pre-training objective.
 
-    Sizes default to Table 7 of the paper. Where the paper and its authors' released code differ, the default is what
-    produced the published numbers, that is the code: LayerNorm epsilon 1e-5, no bias on query/key/value, an MLP of
-    twice the width (Table 7 agrees), a projector D -> 4D -> 128 with BatchNorm and ReLU after its first layer and no
-    biases (Table 7 writes 1028 and no activation), nearby tokens drawn one by one with probability `nearby_ratio`
-    among the masked tokens next to a visible one (Algorithm 1 asks for a fixed count), an inner gradient whose support
-    loss is divided by the batch's mean support size, mean squared error where Eq. 1 names the l2 norm, and support
-    tokens kept in the outer loss.
+    Sizes default to Table 7 of the paper. Where the paper and its authors' released code differ, the default is what produced
+    the published numbers, that is the code: LayerNorm epsilon 1e-5, no bias on query/key/value, an MLP of twice the width
+    (Table 7 agrees), a projector D -> 4D -> 128 with BatchNorm and ReLU after its first layer and no biases (Table 7 writes
+    1028 and no activation), nearby tokens drawn one by one with probability `nearby_ratio` among the masked tokens next to a
+    visible one (Algorithm 1 asks for a fixed count), an inner gradient whose support loss is divided by the batch's mean
+    support size, mean squared error where Eq. 1 names the l2 norm, and support tokens kept in the outer loss.
 
     `objective` puts another objective on the same encoder: those of DABS, the baselines of the paper's tables
     (`dabs_objectives.py`). Fields that an objective has no use for are not read. DABS's own encoder is
     `position_embeddings="learned", head_dim=64, final_norm=False, pool_class_token=True`.
 
     Args:
-        objective: Objective of pre-training. "metamae": the paper's. "emix": a mixture of two samples is matched to both (DABS,
-            Tamkin et al. 2021). "shed": tokens whose embeddings were shuffled are detected (DABS). "capri": the prediction at a
-            masked token is matched to its embedding (DABS 2.0, Tamkin et al. 2022). "mae": masked tokens are predicted by one
-            linear layer (DABS 2.0). A MAE with the decoder below is "metamae" with `num_adaptation_steps=0,
-            contrastive_weight=0`.
+        objective: Objective of pre-training. "metamae": the paper's. "emix": a mixture of two samples is matched to both, and
+            "shed": tokens whose embeddings were shuffled are detected (DABS, Tamkin et al. 2021). "capri": the prediction at a
+            masked token is matched to its embedding, and "mae": masked tokens are predicted by one linear layer (DABS 2.0, 2022).
+            A MAE with the decoder below is "metamae" with `num_adaptation_steps=0, contrastive_weight=0`.
         modality: Kind of a sample.
             "tokens": `input_ids` (B, N); needs `vocab_size`, `max_position_embeddings`.
             "series": `input_values` (B, C, T), also tabular rows as (B, 1, features); needs `series_length`,
@@ -107,7 +105,7 @@ class MetaMAEConfig(SizesAsPairs, PreTrainedConfig):
             the softmax runs over predictions. "mae": the un-squared norm of the error, not its mean square.
         capri_negatives: Candidates of "capri": all tokens of the sample, or the masked tokens of the batch (of all processes).
         capri_normalize: Whether "capri" compares directions only. DABS does not, and reports that "capri" may diverge. Without
-            effect for `capri_negatives="batch"` with `dabs_as_released`: the released code has no such option there.
+            effect with `capri_negatives="batch"` and `dabs_as_released`.
         initializer_range: Standard deviation of the class and mask tokens, and of learned positions (1.0 in DABS).
         classifier_dropout: Dropout in front of a classification head.
 
