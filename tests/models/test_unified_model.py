@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from model_behaviours import Looks, look_at_nothing
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModel, AutoModelForPreTraining
@@ -77,6 +78,16 @@ def test_loss_and_gradient_are_those_of_the_parts_alone(method: str, balancing: 
         torch.testing.assert_close(outputs.loss_parts[name], losses[number].detach())
         torch.testing.assert_close(outputs.loss_parts[f"weight/{name}"], weights[number])
         assert f"{name}/reconstruction" in outputs.loss_parts
+
+
+@pytest.mark.parametrize("method", FIELDS)
+def test_no_step_waits_for_the_device(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    look_at_nothing(monkeypatch)
+    model = build(method, task_balancing="minimax").train()
+    inputs = inputs_of(model.config)
+    with Looks(model, inputs) as looks:
+        model(inputs=inputs).loss.backward()
+    assert not looks.found, looks.places
 
 
 @pytest.mark.parametrize("method", FIELDS)
