@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from hf_maskssl.checks import ABOVE_0, AT_LEAST_1, SHARE, SHARE_BELOW_1, Range, check_numbers, check_seeds
+from hf_maskssl.checks import ABOVE_0, AT_LEAST_1, SHARE, SHARE_BELOW_1, Range, changes, check_numbers, check_seeds
 
 
 @dataclass
@@ -43,6 +43,44 @@ def test_ends_belong_to_a_range_unless_excluded() -> None:
     inner = Range(0, 1, excludes_low=True, excludes_high=True)
     assert 0 not in inner and 1 not in inner and 0.5 in inner
     assert str(inner) == "a number in (0, 1)"
+
+
+LONG = [f"class {number}" for number in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        ({"size": 8, "seed": 0}, {"size": 4, "seed": 0}, ["data.size was 8, is now 4"]),
+        ({"size": None}, {}, []),  # an earlier version had no such field
+        ({"size": 8}, {}, ["data.size was 8, is now absent"]),
+        (
+            {"of": {"a": {"x": 1, "y": 2}, "b": 3}},
+            {"of": {"a": {"x": 1, "y": 4}, "b": 3}},
+            ["data.of.a.y was 2, is now 4"],
+        ),
+        (
+            {"of": {"a": 1}},
+            {"of": {"b": None}},
+            ["data.of.a was 1, is now absent", "data.of.b was absent, is now None"],
+        ),
+        ({"names": LONG}, {"names": [*LONG[:39], "other"]}, ["data.names[39] was 'class 39', is now 'other'"]),
+        (
+            {"text": 200 * "a" + "b"},
+            {"text": 200 * "a" + "c"},
+            ["data.text was ...aaaaaaaaaab', is now ...aaaaaaaaaac'"],
+        ),
+    ],
+)
+def test_changes_name_the_entries_that_differ(
+    before: dict[str, object], now: dict[str, object], expected: list[str]
+) -> None:
+    assert changes(before, now, "data.") == expected
+
+
+def test_values_of_a_change_are_short() -> None:
+    (words,) = changes({"names": LONG}, {"names": LONG[:20]})
+    assert words == f"names was ...{repr(LONG)[repr(LONG[:20]).rindex(']') - 10 :][:80]}..., is now ...'class 19']"
 
 
 @pytest.mark.parametrize("seeds", [[], [0, 0], [-1, 2]])

@@ -2,16 +2,65 @@
 
 import dataclasses
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 LONGEST_VALUE = 200  # characters of a value that an error shows
+LONGEST_CHANGED = 80  # characters of one of the two values of a change
+_ABSENT = object()
 
 
 def shown(value: object) -> str:
     """A value as errors show it: its repr, cut where that is long."""
     text = repr(value)
     return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 3]}..."
+
+
+def changes(before: Mapping[str, object], now: Mapping[str, object], section: str = "") -> list[str]:
+    """The entries that are not what they were, one by one: "training.batch_size was 8, is now 4".
+
+    Of what is nested only the entries that differ are named, and of a long value the part from the first difference on.
+
+    Args:
+        before: Name -> its former value. A name that is absent has the value None.
+        now: Name -> its value of now, in the same types.
+        section: Words before the names, such as "training.".
+    """
+    names = dict.fromkeys([*before, *now])
+    return [
+        words
+        for name in names
+        if before.get(name) != now.get(name)
+        for words in _changes(f"{section}{name}", before.get(name, _ABSENT), now.get(name, _ABSENT))
+    ]
+
+
+def _changes(name: str, before: object, now: object) -> Iterator[str]:
+    """The differences of two unlike values."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in dict.fromkeys([*before, *now]):
+            pair = before.get(key, _ABSENT), now.get(key, _ABSENT)
+            if pair[0] != pair[1]:
+                yield from _changes(f"{name}.{key}", *pair)
+        return
+    texts = ["absent" if value is _ABSENT else repr(value) for value in (before, now)]
+    is_long = max(map(len, texts)) > LONGEST_CHANGED
+    if is_long and isinstance(before, list | tuple) and isinstance(now, list | tuple) and len(before) == len(now):
+        for place, pair in enumerate(zip(before, now, strict=True)):
+            if pair[0] != pair[1]:
+                yield from _changes(f"{name}[{place}]", *pair)
+        return
+    start = len(os.path.commonprefix(texts)) if is_long else 0
+    former, present = (_cut(text, max(0, start - 10)) for text in texts)
+    yield f"{name} was {former}, is now {present}"
+
+
+def _cut(text: str, start: int) -> str:
+    """The part of a text from `start` on, cut where that is long."""
+    part = text[start:]
+    end = "" if len(part) <= LONGEST_CHANGED else "..."
+    return f"{'...' if start else ''}{part[:LONGEST_CHANGED]}{end}"
 
 
 @dataclass(frozen=True)

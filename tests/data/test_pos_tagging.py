@@ -349,7 +349,7 @@ def test_broken_part_is_made_again(
 
 def test_another_text_needs_another_folder(arguments: Callable[..., TaggingArguments], tmp_path: Path) -> None:
     tag_folder(arguments())
-    with pytest.raises(ValueError, match="other text or settings: rows_per_part was 2 and is 3. Take another folder"):
+    with pytest.raises(ValueError, match="other text or settings: rows_per_part was 2, is now 3. Take another folder"):
         tag_folder(arguments(rows_per_part=3))
     (tmp_path / "text.txt").write_text("The dog runs. The cat\n\n  \nruns .\nthe end\n\nchanged")
     with pytest.raises(ValueError, match=r"other text or settings: its rows differ\. Take"):

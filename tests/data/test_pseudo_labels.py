@@ -270,7 +270,7 @@ def test_rows_of_a_data_set(arguments: Callable[..., PseudoLabelArguments], tmp_
     found = files(args.output_dir, "rgb")
     assert list(found) == ["rgb/%2Ec/3.png", "rgb/all/1.png", "rgb/b%2F../2.png", "rgb/b%2F../x.jpg"]
     assert found["rgb/b%2F../x.jpg"] == rows[0]["bytes"]
-    with pytest.raises(ValueError, match="begun with other settings: flip_depth was False and is True"):
+    with pytest.raises(ValueError, match="begun with other settings: flip_depth was False, is now True"):
         args.flip_depth = True
         make_pseudo_labels(args)
     (Path(args.output_dir) / "pseudo_labels.json").unlink()

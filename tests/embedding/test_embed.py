@@ -201,7 +201,7 @@ def test_a_killed_run_goes_on(made: Get, tmp_path: Path, monkeypatch: pytest.Mon
         embed(it, tmp_path / "f.parquet", shard_rows=3)
     assert not (tmp_path / "f.parquet").exists()
     monkeypatch.setattr(run, "write_one", original)
-    with pytest.raises(ValueError, match="begun with other options: tokens was False and is True"):
+    with pytest.raises(ValueError, match="begun with other options: tokens was False, is now True"):
         embed(it, tmp_path / "f.parquet", shard_rows=3, tokens=True)
     report = embed(it, tmp_path / "f.parquet", shard_rows=3)
     assert report.done_before == 2 and report.rows == ROWS

@@ -287,8 +287,8 @@ def test_baselines_are_measured_once_for_checkpoints_of_one_configuration(
     written = (tmp_path / "one" / "result.json").read_bytes()
     assert json.loads(written)["probe"]["k"] == 5
     for other, changed in (
-        ([checkpoints[1], *words[1:]], "models was .*seed-0'] and is .*seed-1']"),
-        ([*words, "--max_train_samples", "50"], "data.max_train_samples was 300 and is 50"),
+        ([checkpoints[1], *words[1:]], "models was .*seed-0'], is now .*seed-1']"),
+        ([*words, "--max_train_samples", "50"], "data.max_train_samples was 300, is now 50"),
     ):
         with pytest.raises(ValueError, match=f"--output .*one holds result.json of other .*{changed}.*--overwrite"):
             main(other)
@@ -323,8 +323,8 @@ def test_results_of_others_are_left_where_they_are(tmp_path: Path, caplog: pytes
         (None, "holds result.png and no result.json that says of what"),
         ("{broken", "holds result.png and no result.json that says of what"),
         ('{"data": {"kind": "image"}, "results": [{"model": "a"}]}', None),  # as version 0.2.0 wrote it
-        ('{"data": {"kind": "image"}, "results": [{"model": "b"}]}', r"models was \['b'\] and is \['a'\]"),
-        ('{"data": {"kind": "series", "num_proc": 9}, "models": ["a"]}', "data.kind was 'series' and is 'image'"),
+        ('{"data": {"kind": "image"}, "results": [{"model": "b"}]}', r"models was \['b'\], is now \['a'\]"),
+        ('{"data": {"kind": "series", "num_proc": 9}, "models": ["a"]}', "data.kind was 'series', is now 'image'"),
     ],
 )
 def test_former_results_are_known_by_their_report(report: str | None, message: str | None, tmp_path: Path) -> None:

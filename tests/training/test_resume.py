@@ -271,13 +271,16 @@ def test_a_new_checkpoint_is_not_thinned_out_for_a_damaged_later_one(tmp_path: P
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"batch_size": 8}, r"'batch_size': 4.*'batch_size': 8.*data order"),
-        ({"gradient_accumulation_steps": 2}, "gradient_accumulation_steps"),
-        ({"seed": 1}, "data order"),
-        ({"model": PLAIN_MAE | {"hidden_size": 24}}, "model.hidden_size=16"),
-        ({"model": {}}, "model.num_adaptation_steps=0"),
+        ({"batch_size": 8}, r"other settings \(training.batch_size was 4, is now 8\), on which the order of the data"),
+        ({"gradient_accumulation_steps": 2}, r"\(training.gradient_accumulation_steps was 1, is now 2\)"),
+        ({"seed": 1}, r"\(training.seed was 0, is now 1\)"),
+        ({"model": PLAIN_MAE | {"hidden_size": 24}}, "model.hidden_size was 16, is now 24"),
+        ({"model": {}}, "model.num_adaptation_steps was 0, is now"),
         ({"resume": False}, "pass --resume to continue"),
-        ({"decay_norm_and_bias": False}, "training.decay_norm_and_bias=true, which decides how the optimiser groups"),
+        (
+            {"decay_norm_and_bias": False},
+            r"\(training.decay_norm_and_bias was True, is now False\), which decides how",
+        ),
     ],
 )
 def test_what_cannot_be_resumed_is_refused(
@@ -298,7 +301,7 @@ def test_changed_data_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixt
     for steps in (2, 3):
         caplog.clear()
         train(make_recipe(tmp_path, PLAIN_MAE, {"max_train_samples": 20}, max_steps=steps, resume=True))
-        told = f"{tmp_path}/checkpoint-00000001 was written with data.max_train_samples=42; the recipe says"
+        told = f"{tmp_path}/checkpoint-00000001 was written with other data (data.max_train_samples was 42, is now 20)"
         assert (told in caplog.text) == (steps == 2)
 
 
@@ -339,8 +342,8 @@ def test_settings_of_the_optimiser_are_those_of_the_recipe(tmp_path: Path, caplo
         train(make_recipe(tmp_path / steps, **settings | {"max_steps": 4}))
     changes = {"learning_rate": 1e-4, "weight_decay": 0.3, "adam_beta1": 0.5, "adam_beta2": 0.7, "adam_epsilon": 1e-3}
     trainer, state = train(make_recipe(tmp_path / "run", **settings, **changes, resume=True))
-    told = "training.learning_rate=0.0001 (was 0.001), training.weight_decay=0.3 (was 0.0001)"
-    assert f"From here on the run has {told}" in caplog.text and "training.max_steps=8 (was 4)" in caplog.text
+    told = "training.learning_rate was 0.001, is now 0.0001; training.weight_decay was 0.0001, is now 0.3"
+    assert f"checkpoint-00000004: {told}" in caplog.text and "training.max_steps was 4, is now 8" in caplog.text
     # Step 5 of 8, of which 2 are the warm-up: the rate falls to 0 over the 6 steps after it.
     rates = [entry["train/learning_rate"] for entry in state.history if entry["step"] > 4]
     assert rates == pytest.approx([1e-4 * (8 - step) / 6 for step in range(4, 8)])

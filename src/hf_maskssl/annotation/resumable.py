@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..checks import changes
 from ..files import write_json
 
 
@@ -75,7 +76,7 @@ class ResumableFolder:
         changed = changed_settings(self.report["settings"], settings, self.unspoken)
         if changed:
             raise ValueError(
-                f"output_dir {self.root} was begun with other {self.settings_name}: {', '.join(changed)}. Take another "
+                f"output_dir {self.root} was begun with other {self.settings_name}: {'; '.join(changed)}. Take another "
                 "folder"
             )
 
@@ -90,8 +91,9 @@ def changed_settings(
         settings: Settings of this call, in JSON's types.
         unspoken: Setting -> words that replace its values.
     """
-    return [
-        (unspoken or {}).get(name, f"{name} was {before.get(name)!r} and is {value!r}")
-        for name, value in settings.items()
-        if before.get(name) != value
-    ]
+    found: list[str] = []
+    for name, value in settings.items():
+        former = {name: before[name]} if name in before else {}
+        words = changes(former, {name: value})
+        found += [unspoken[name]] if words and unspoken and name in unspoken else words
+    return found

@@ -99,7 +99,7 @@ class Output:
             changed = changed_settings(report["settings"], settings, unspoken)
             if changed:
                 raise ValueError(
-                    f"--output {self.final} was begun with other options: {', '.join(changed)}. Give the same ones, take "
+                    f"--output {self.final} was begun with other options: {'; '.join(changed)}. Give the same ones, take "
                     "another name, or begin anew by --overwrite"
                 )
         self._write({"settings": dict(settings), "complete": False})

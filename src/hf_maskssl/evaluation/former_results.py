@@ -65,7 +65,7 @@ def refuse_other_results(
     changed = changed_settings(before, now)
     if changed:
         raise OtherResultsError(
-            f"{option} {results.parent} holds {results.name} of other models or data ({', '.join(changed)}): {way}"
+            f"{option} {results.parent} holds {results.name} of other models or data ({'; '.join(changed)}): {way}"
         )
 
 

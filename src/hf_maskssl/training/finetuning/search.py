@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 
+from ...checks import changes
 from ...evaluation.metrics import LOWER_IS_BETTER
 from ...evaluation.reports import markdown_table
 from ...files import JsonObject, JsonView, remove_folder, write_json, write_whole
@@ -143,15 +144,10 @@ class Search:
         stored, material = self._stored_content(), self.material
         if not stored:
             return []
-        changed = [
-            name for name in {**stored["recipe"], **material} if stored["recipe"].get(name) != material.get(name)
-        ]
+        changed = changes(stored["recipe"], material)
         if changed and not self.args.overwrite:
-            changes = ", ".join(
-                f"{name} was {stored['recipe'].get(name)!r}, is now {material.get(name)!r}" for name in changed
-            )
             raise ValueError(
-                f"{self.folder} holds trials of another recipe ({changes}): take back the change, name another "
+                f"{self.folder} holds trials of another recipe ({'; '.join(changed)}): take back the change, name another "
                 "finetuning.output_dir, or set finetuning.overwrite to throw those trials away."
             )
         if changed:

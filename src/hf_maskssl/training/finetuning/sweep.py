@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from accelerate.state import PartialState
 
+from ...checks import changes
 from ...evaluation.metrics import LOWER_IS_BETTER
 from ...files import (
     JsonObject,
@@ -205,9 +206,9 @@ class Finetuner:
         # Another trial may have become the best since: runs with the values of the former one are of no use.
         chosen_anew = {f"finetuning.{name}" for name in (self.searched or {"best": {}})["best"]}
         if changed and not self.args.overwrite and not chosen_anew.issuperset(changed):
-            changes = ", ".join(f"{name} was {stored.get(name)!r}, is now {material.get(name)!r}" for name in changed)
+            said = "; ".join(changes(stored, material))
             raise ValueError(
-                f"{self.folder} holds runs of another recipe ({changes}): take back the change, name another "
+                f"{self.folder} holds runs of another recipe ({said}): take back the change, name another "
                 "finetuning.output_dir, or set finetuning.overwrite to throw those runs away."
             )
         if self.state.is_main_process:

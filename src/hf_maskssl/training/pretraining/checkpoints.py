@@ -6,11 +6,12 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from transformers import PreTrainedConfig
 
+from ...checks import changes
 from ...data.arguments import default_fields
 from ...files import JsonObject, incomplete_folder, remove_folder, remove_incomplete, replace_folder
 from ...recipes import own_fields
@@ -191,15 +192,28 @@ def check_same_model(folder: Path, config: PreTrainedConfig) -> None:
             f"'{config.model_type}': {advice}"
         )
     former, now = own_fields(type(config).from_pretrained(folder)), own_fields(config)
-    changed = [name for name in now if former[name] != now[name]]
+    changed = changes({name: former[name] for name in now}, now, "model.")
     if changed:
-        values = ", ".join(f"model.{name}={former[name]!r}" for name in changed)
-        raise ValueError(f"{folder} was written with {values}; the recipe says otherwise: {advice}")
+        raise ValueError(f"{folder} was written with another model ({'; '.join(changed)}): {advice}")
 
 
 def changed_settings(former: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """Fields that had another value when a checkpoint was written; unknown ones count as unchanged."""
     return [name for name, value in now.items() if former.get(name, value) != value]
+
+
+def said_changes(
+    names: Sequence[str], former: Mapping[str, str], now: Mapping[str, str], section: str = "training."
+) -> list[str]:
+    """Changes of some fields in words.
+
+    Args:
+        names: The fields.
+        former, now: Field -> its value as JSON.
+        section: Words before the names.
+    """
+    values = [{name: json.loads(texts[name]) for name in names if name in texts} for texts in (former, now)]
+    return changes(*values, section)
 
 
 def warn_of_changed_data(folder: Path, former: Mapping[str, str], now: Mapping[str, str]) -> None:
@@ -217,11 +231,9 @@ def warn_of_changed_data(folder: Path, former: Mapping[str, str], now: Mapping[s
         if former.get(name, unsaid.get(name)) != now.get(name, unsaid.get(name))
     ]
     if changed and former:
-        values = ", ".join(f"data.{name}={former.get(name, 'absent')}" for name in changed)
+        values = "; ".join(said_changes(changed, former, now, "data."))
         logger.warning(
-            "%s was written with %s; the recipe says otherwise, and the run goes on with what it says now.",
-            folder,
-            values,
+            "%s was written with other data (%s): the run goes on with what the recipe says now.", folder, values
         )
 
 

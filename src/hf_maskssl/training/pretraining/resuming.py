@@ -14,6 +14,7 @@ from accelerate.utils import DistributedType
 from safetensors.torch import load_model
 from torch.optim.lr_scheduler import LambdaLR
 
+from ...checks import changes
 from ..digests import split_digests
 from .arguments import learning_settings, settings_as_json
 from .batches import stream_layout
@@ -27,6 +28,7 @@ from .checkpoints import (
     newest_sound_checkpoint,
     read_state,
     refuse_former_model,
+    said_changes,
     warn_of_changed_data,
 )
 from .state import RunState
@@ -175,10 +177,12 @@ def _without_former_scheduler(folder: Path) -> Iterator[Path]:
 
 def _check_layout(folder: Path, former: dict[str, int], now: dict[str, int]) -> None:
     """Refuse what would change the order of the data; a checkpoint of version 0.1 does not know all of a stream's."""
-    if any(former[name] != now.get(name) for name in former):
+    titles = {name: name if name == "num_processes" else f"training.{name}" for name in former}  # that is no field
+    changed = changes(*({title: layout.get(name) for name, title in titles.items()} for layout in (former, now)))
+    if changed:
         raise ValueError(
-            f"{folder} was written with {former}, this run has {now}: the data order depends on them (on num_workers of a "
-            "stream, as far as it has files for them). Resume with the former values, or start another training.output_dir."
+            f"{folder} was written with other settings ({'; '.join(changed)}), on which the order of the data depends: resume "
+            "with the former values, or start another training.output_dir."
         )
     unknown = [name for name in now if name not in former]
     if unknown:
@@ -206,13 +210,14 @@ def _check_groups(folder: Path, former: RunState, now: RunState) -> None:
     name = "decay_norm_and_bias"
     if name in changed_settings(former.training, now.training):
         raise ValueError(
-            f"{folder} was written with training.{name}={former.training[name]}, which decides how the optimiser groups its "
-            "parameters: resume with that value, or start another training.output_dir."
+            f"{folder} was written with another setting ({'; '.join(said_changes([name], former.training, now.training))}), "
+            "which decides how the optimiser groups its parameters: resume with the former value, or start another "
+            "training.output_dir."
         )
 
 
 def _log_changed_learning(folder: Path, former: RunState, now: RunState) -> None:
     changed = changed_settings(former.training, now.training)
     if changed:
-        values = ", ".join(f"training.{name}={now.training[name]} (was {former.training[name]})" for name in changed)
-        logger.warning("From here on the run has %s, unlike %s.", values, folder)
+        values = "; ".join(said_changes(changed, former.training, now.training))
+        logger.warning("From here on the run has other settings than %s: %s.", folder, values)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from ...checks import changes
 from ...files import JsonObject, remove_folder, write_json
 from ...locks import FolderLock
 from ...terminal import counted, duration
@@ -84,12 +85,9 @@ def claim_folder(name: str, sweep: Sweep, output: Path, overwrite: bool) -> None
         for entry in ("runs", "encoders"):
             remove_folder(output / entry)
     elif former is not None and former != own:
-        changes = ", ".join(
-            f"{key} was {former.get(key)!r}, is now {own[key]!r}" for key in own if former.get(key) != own[key]
-        )
         raise ValueError(
-            f"--output_dir {output} holds another sweep ({changes}): name another folder, or give --overwrite to throw its "
-            "runs away."
+            f"--output_dir {output} holds another sweep ({'; '.join(changes(former, own))}): name another folder, or give "
+            "--overwrite to throw its runs away."
         )
     elif former is None and any(entry.name[:1] != "." for entry in output.iterdir()):
         raise ValueError(
