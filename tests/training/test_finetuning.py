@@ -75,6 +75,10 @@ def files_of(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
 
 
+def contents_of(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in files_of(folder) if (folder / name).is_file()}
+
+
 # What a run gives.
 
 
@@ -390,9 +394,18 @@ def test_model_wanted_afterwards_is_trained_again(tmp_path: Path, trained: list[
 
 def test_changed_recipe_is_refused_or_starts_afresh(tmp_path: Path, trained: list[tuple[float, int]]) -> None:
     finetune(make_finetuning(tmp_path, seeds=[0], num_train_epochs=1.0))
-    changed = make_finetuning(tmp_path, seeds=[0], num_train_epochs=1.0, batch_size=4, logging_steps=1)
-    with pytest.raises(ValueError, match="finetuning.batch_size was 8, is now 4.*finetuning.overwrite"):
+    written = contents_of(tmp_path / "run")
+    fields: dict[str, Any] = {"seeds": [0], "num_train_epochs": 1.0, "batch_size": 4, "logging_steps": 1}
+    changed = make_finetuning(tmp_path, data={"max_train_samples": 20}, **fields)
+    message = (
+        "data.max_train_samples was None, is now 20.*; finetuning.batch_size was 8, is now 4.*finetuning.overwrite"
+    )
+    with pytest.raises(ValueError, match=message):
         finetune(changed)
+    predicting = dataclasses.replace(changed.finetuning, overwrite=True, save_model=True, predict_test=True)
+    with pytest.raises(ValueError, match="finetuning.predict_test: expected a task of GLUE"):
+        finetune(dataclasses.replace(changed, finetuning=predicting))
+    assert contents_of(tmp_path / "run") == written, "a refused run changes nothing, not even with overwrite"
     finetune(dataclasses.replace(changed, finetuning=dataclasses.replace(changed.finetuning, overwrite=True)))
     assert len(trained) == 2
 
@@ -411,7 +424,7 @@ def test_other_rows_or_another_configuration_under_one_name_are_noticed(cache: b
     checkpoint = pretrained(tmp_path)
     data = {"cache": cache}
     recipe = make_finetuning(tmp_path, model={}, data=data, checkpoint=str(checkpoint))
-    Finetuner(recipe)
+    Finetuner(recipe).claim_folder()
     Finetuner(recipe)
     if cache:  # files that were written again, the same inside
         Finetuner(make_finetuning(tmp_path, model={}, data=data, checkpoint=str(checkpoint)))
@@ -436,6 +449,7 @@ def test_mixed_precision_is_the_recipes_before_the_launchs(tmp_path: Path, monke
         finetuner = Finetuner(make_finetuning(tmp_path, mixed_precision=said, overwrite=True))
         trainer = finetuner.trials.trainer(finetuner.trials.new_model(), Run(1e-3, 0), LabelUnit())
         found[said] = trainer.accelerator.mixed_precision
+        finetuner.claim_folder()
     assert found == {"no": "no", "bf16": "bf16", None: "bf16"}
     monkeypatch.delenv("ACCELERATE_MIXED_PRECISION")
     with pytest.raises(ValueError, match="finetuning.mixed_precision was 'bf16', is now 'no'"):

@@ -3,6 +3,7 @@
 import json
 import shlex
 import statistics
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from ..data.tables.json_tables import refuse_whole_table
 from ..data.tables.sources import AnyDataset, column_names
 from ..data.tables.splits import cut_rows
 from ..data.tables.table_columns import count_categories
-from ..files import JsonObject, JsonView
+from ..files import JsonObject, JsonView, write_whole
 from ..recipes import nearest, overridden
 from ..terminal import looking_ahead, one_voice
 from .needs import describe
@@ -98,21 +99,17 @@ def recipe_from_data(
     say("\n".join(guess.remarks))
     count = None if each is None else int(each.sum())
 
-    def write(size: Size, steps: int) -> None:
-        _write(path, data, sections(guess, size, name, each, steps))
+    def text(size: Size, steps: int) -> str:
+        return _text(data, sections(guess, size, name, each, steps))
 
     most = None if count is None else max(FEWEST_STEPS, MOST_PASSES * count // guess.batch_size)
-    try:
-        if max_steps is None:
-            candidates = [size for _, size in reversed(SIZES) if size.width <= _size_for(count).width]
-            with looking_ahead():
-                size, steps, reason = _fitted(candidates, minutes, most, write, path, overrides)
-        else:
-            size, steps, reason = _size_for(count), max_steps, "--max_steps"
-        write(size, steps)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
+    if max_steps is None:
+        candidates = [size for _, size in reversed(SIZES) if size.width <= _size_for(count).width]
+        with looking_ahead():
+            size, steps, reason = _fitted(candidates, minutes, most, text, path.name, overrides)
+    else:
+        size, steps, reason = _size_for(count), max_steps, "--max_steps"
+    write_whole(path, lambda aside: aside.write_text(text(size, steps), encoding="utf-8"))
     say(f"size: width {size.width}, {size.layers} layers; {steps:,} steps, {reason}")
     say(f"recipe: {path}, which you can change and run by `hf-maskssl pretrain {path}`")
     return path
@@ -134,14 +131,16 @@ def _fitted(
     candidates: Sequence[Size],
     minutes: float,
     most: int | None,
-    write: Callable[[Size, int], None],
-    path: Path,
+    text: Callable[[Size, int], str],
+    name: str,
     overrides: Sequence[str],
 ) -> tuple[Size, int, str]:
     """The largest size that takes enough steps in the time, the number of steps, and why it is that."""
     for size in candidates:
-        write(size, WANTED_STEPS)
-        measured = describe(path, overrides, TIMED_STEPS).measured
+        with tempfile.TemporaryDirectory() as folder:  # a killed call leaves no recipe that was only tried
+            path = Path(folder) / name
+            path.write_text(text(size, WANTED_STEPS), encoding="utf-8")
+            measured = describe(path, overrides, TIMED_STEPS).measured
         assert measured is not None  # steps were asked for
         step = statistics.median(measured.seconds)
         steps = max(FEWEST_STEPS, int(60 * minutes * SHARE_OF_STEPS / step))
@@ -335,9 +334,9 @@ def _flow_list(dumper: yaml.SafeDumper, values: list[object]) -> yaml.Node:
 _RecipeDumper.add_representer(list, _flow_list)
 
 
-def _write(path: Path, data: str, content: JsonView) -> None:
+def _text(data: str, content: JsonView) -> str:
     title = f"# Made from {data} by `hf-maskssl pretrain`; `hf-maskssl fields` says what each field means."
     parts = [
         yaml.dump({name: value}, Dumper=_RecipeDumper, sort_keys=False, width=100) for name, value in content.items()
     ]
-    path.write_text("\n".join([f"{title}\n", *parts]), encoding="utf-8")
+    return "\n".join([f"{title}\n", *parts])

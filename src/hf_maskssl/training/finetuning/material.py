@@ -2,12 +2,16 @@
 
 import dataclasses
 import json
+from collections.abc import Collection
 
+from ...checks import changes
 from ...data.arguments import default_fields, fields_of_kinds
 from ...files import JsonObject, JsonView
 from ..digests import rows_digest, weights_digest
 from .arguments import FinetuningArguments, FinetuningRecipe
 from .setup import FinetuningSetup, launched_precision
+
+RECIPE_OF_RUNS = "runs/recipe.json"  # in the output_dir: the material fields of the runs
 
 # Fields that may change between two calls without changing a run's result.
 IMMATERIAL = {"output_dir", "overwrite", "seeds", "learning_rate", "eval_batch_size", "num_workers", "logging_steps"}
@@ -38,6 +42,31 @@ def with_defaults(stored: JsonView, material: JsonView) -> JsonObject:
     defaults |= {f"finetuning.{name}": value for name, value in dataclasses.asdict(FinetuningArguments()).items()}
     known: JsonObject = json.loads(json.dumps({name: defaults[name] for name in material if name in defaults}))
     return known | dict(stored)
+
+
+def changed_since(setup: FinetuningSetup, material: JsonView, searched: Collection[str] = ()) -> list[str]:
+    """The fields that had other values when the stored runs were made; every process must call this, under the folder's lock.
+
+    Args:
+        setup: Setup of the runs.
+        material: `material_fields`.
+        searched: Fields of the finetuning section that a search sets. Another trial may have become the best since: runs with
+            the values of the former one are of no use, and are not worth an error.
+
+    Raises:
+        ValueError: Runs of another recipe are there, and `finetuning.overwrite` does not throw them away.
+    """
+    path = setup.folder / RECIPE_OF_RUNS
+    stored = setup.broadcast(json.loads(path.read_text(encoding="utf-8")) if path.is_file() else dict(material))
+    stored = with_defaults(stored, material)
+    changed = [name for name in {**stored, **material} if stored.get(name) != material.get(name)]
+    if changed and not setup.args.overwrite and not {f"finetuning.{name}" for name in searched}.issuperset(changed):
+        said = "; ".join(changes(stored, material))
+        raise ValueError(
+            f"{setup.folder} holds runs of another recipe ({said}): take back the change, name another "
+            "finetuning.output_dir, or set finetuning.overwrite to throw those runs away."
+        )
+    return changed
 
 
 def material_fields(setup: FinetuningSetup, recipe: FinetuningRecipe) -> JsonObject:

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 
 from ...checks import changes
 from ...evaluation.metrics import LOWER_IS_BETTER
-from ...evaluation.reports import markdown_table
+from ...evaluation.reports import markdown_table, significant
 from ...files import JsonObject, JsonView, remove_folder, write_json, write_whole
 from .arguments import FinetuningArguments, FinetuningRecipe
-from .material import material_fields
+from .material import changed_since, material_fields
 from .results import Run
 from .search_space import (
     Sampler,
@@ -72,7 +72,11 @@ class Search:
         """Run the trials that are missing and choose the best."""
         wanted = self.args.search_trials
         with self.setup.lock:
+            fields = self.setup.broadcast(material_fields(self.setup, self.recipe) if self._is_main else {})
+            changed_since(self.setup, fields, self.space)  # which the runs after the search would be refused for
             trials: list[JsonObject] = self.setup.broadcast(self._stored() if self._is_main else [])
+            if self._is_main:
+                self.setup.write_report()
             logger.info("%d trials (%s) of seed %d, over", wanted, self.sampler, self.args.seeds[0])
             for name, each in self.space.items():
                 logger.info("  %s: %s", name, each)
@@ -84,7 +88,13 @@ class Search:
             ended = trials[:wanted]
             best = (max if self.maximizes else min)(ended, key=lambda trial: trial["score"])
             self._write(trials, best["number"])
-        logger.info("best: trial %d, validation %s %.4f: %s", best["number"], self.metric, best["score"], words(best))
+        logger.info(
+            "best: trial %d, validation %s %s: %s",
+            best["number"],
+            self.metric,
+            significant(best["score"], 4),
+            words(best),
+        )
         found = {
             "trials": wanted,
             "space": space_to_json(self.space),
@@ -201,7 +211,7 @@ def trials_table(trials: Sequence[JsonView], metric: str, best: int | None) -> s
         [
             f"**{trial['number']}**" if trial["number"] == best else str(trial["number"]),
             *(_shown(trial["values"][name]) for name in names),
-            None if trial["score"] is None else f"{trial['score']:.4f}",
+            None if trial["score"] is None else significant(trial["score"], 4),
             trial.get("seconds"),
         ]
         for trial in trials

@@ -92,8 +92,6 @@ class FinetuningSetup:
         scored = {name: one_window_a_row(rows) for name, rows in self.splits().items()}
         check_scored_labels(scored, self.task, self.metric, self.ignore_index, names)
         self._set_labels()
-        if self.state.is_main_process:
-            write_json(self.folder / REPORT_FILE, self.data.report.to_json())
 
     def _check_data(self) -> None:
         if isinstance(self.data.train, IterableDataset):
@@ -175,6 +173,10 @@ class FinetuningSetup:
     def row_counts(self) -> dict[str, int]:
         """Rows of each split, not their windows where these are pooled."""
         return {name: len(one_window_a_row(split)) for name, split in self.splits().items()}
+
+    def write_report(self) -> None:
+        """Write the report of the data; by the main process, once nothing refuses the runs."""
+        write_json(self.folder / REPORT_FILE, self.data.report.to_json())
 
     def broadcast(self, value: T) -> T:
         """The main process's value, in every process: files may appear while others read."""

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from accelerate.state import PartialState
 
-from ...checks import changes
 from ...evaluation.metrics import LOWER_IS_BETTER
 from ...files import (
     JsonObject,
@@ -30,7 +29,7 @@ from .console import say_end, say_start, terminal_report
 from .drawing import PICTURES, Drawing
 from .glue_predictions import FOLDER as PREDICTIONS
 from .glue_predictions import GlueTest
-from .material import material_fields, recipe_sections, with_defaults
+from .material import RECIPE_OF_RUNS, changed_since, material_fields, recipe_sections
 from .results import Run, read_runs, summarise, write_results
 from .search import search
 from .setup import FinetuningSetup
@@ -121,9 +120,9 @@ class Finetuner:
         self.is_announced = True  # whether `run` begins with what it works with
         self.material = self.setup.broadcast(material_fields(setup, recipe) if self.state.is_main_process else {})
         with setup.lock:
-            self._check_recipe_of_runs()
+            throws_away = bool(self._changed())
         self.glue_test = GlueTest(setup) if self.args.predict_test else None
-        self.baselines = self._plan_baselines() if self.args.baselines else None
+        self.baselines = self._plan_baselines(throws_away) if self.args.baselines else None
 
     def run(self) -> JsonObject:
         """Train what is missing, choose the learning rate, score the test split, write results.json and results.md.
@@ -133,7 +132,7 @@ class Finetuner:
             "runs" with every seed and learning rate, "selection" in words, "table", "settings".
         """
         with self.setup.lock:
-            self._check_recipe_of_runs()  # another call may have been here since
+            self.claim_folder()
             if self.is_announced:
                 say_start(self)
             try:
@@ -196,21 +195,18 @@ class Finetuner:
         write_results(self.folder, results)
         logger.warning("%s holds the scores of %d run(s) that had ended.", self.folder / "results.json", len(found))
 
-    def _check_recipe_of_runs(self) -> None:
-        """Refuse stored runs of another recipe, or remove them with `finetuning.overwrite`; under the folder's lock."""
-        path = self.folder / "runs" / "recipe.json"
-        material = self.material
-        stored = self.setup.broadcast(json.loads(path.read_text(encoding="utf-8")) if path.is_file() else material)
-        stored = with_defaults(stored, material)
-        changed = [name for name in {**stored, **material} if stored.get(name) != material.get(name)]
-        # Another trial may have become the best since: runs with the values of the former one are of no use.
-        chosen_anew = {f"finetuning.{name}" for name in (self.searched or {"best": {}})["best"]}
-        if changed and not self.args.overwrite and not chosen_anew.issuperset(changed):
-            said = "; ".join(changes(stored, material))
-            raise ValueError(
-                f"{self.folder} holds runs of another recipe ({said}): take back the change, name another "
-                "finetuning.output_dir, or set finetuning.overwrite to throw those runs away."
-            )
+    def _changed(self) -> list[str]:
+        """The fields that had other values when the stored runs were made (`changed_since`)."""
+        return changed_since(self.setup, self.material, () if self.searched is None else self.searched["best"])
+
+    def claim_folder(self) -> None:
+        """Make the folder this recipe's, under its lock: stored runs of another one are removed, as the recipe asks, and what
+        the runs work with is written. Until then a refused recipe has changed nothing there.
+
+        Raises:
+            ValueError: Runs of another recipe are there.
+        """
+        changed = self._changed()  # another call may have been here since
         if self.state.is_main_process:
             if changed:
                 for name in ("results.json", "results.md"):
@@ -218,11 +214,16 @@ class Finetuner:
                 # The runs last and at once: while they are there, their recipe says that the folder is not this one's.
                 for name in (FROM_SCRATCH, PICTURES, SCRATCH, PREDICTIONS, "runs"):
                     remove_folder(self.folder / name)
-            write_json(path, material)
+            write_json(self.folder / RECIPE_OF_RUNS, self.material)
+            self.setup.write_report()
         self.state.wait_for_everyone()
 
-    def _plan_baselines(self) -> Baselines:
-        """Plan the baselines; the runs without pre-training are checked now, not at the end."""
+    def _plan_baselines(self, throws_away: bool) -> Baselines:
+        """Plan the baselines; the runs without pre-training are checked now, not at the end.
+
+        Args:
+            throws_away: Whether the runs that are there will be removed.
+        """
         from_scratch = None
         if self.setup.checkpoint is not None and not self.args.from_scratch:
             args = dataclasses.replace(
@@ -234,6 +235,7 @@ class Finetuner:
                 predict_test=False,
                 push_to_hub=False,
                 output_dir=str(self.folder / FROM_SCRATCH),
+                overwrite=self.args.overwrite or throws_away,
             )
             with one_voice(quiet=True):  # the log has described its data already
                 from_scratch = Finetuner(dataclasses.replace(self.recipe, finetuning=args))

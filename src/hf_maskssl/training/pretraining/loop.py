@@ -32,6 +32,7 @@ from .saving import finish, save
 from .seeds import mix, seed_device, seed_step
 from .sharding import embeddings_in_root
 from .signals import StopSignals
+from .start_report import START_FILE
 from .starting import find_start, note_start
 from .state import RunState
 from .watching import Watcher, recipe_watchers
@@ -135,12 +136,14 @@ class Pretrainer:
             self._graphs = step_graphs(args, self.accelerator, self.model, self.optimizer)
         note_settings(self)
         note_start(self, start)
-        if args.report_to:
-            self.accelerator.init_trackers(args.project_name, config=flat_settings(self.recipe))
 
-    def _write_recipe(self) -> None:
-        """Write the recipe and the report of the data, after all checks: a refused run leaves the files of an earlier one."""
+    def _begin(self) -> None:
+        """Open the trackers and write what the run works with, once nothing refuses it: until then an earlier run's stay."""
+        if self.args.report_to:
+            self.accelerator.init_trackers(self.args.project_name, config=flat_settings(self.recipe))
         if self.accelerator.is_main_process:
+            if self.state.start is not None:
+                write_json(self.output_dir / START_FILE, self.state.start)
             write_json(self.output_dir / REPORT_FILE, self.prepared.report.to_json())
             text = effective_recipe(self.recipe)
             write_whole(self.output_dir / RECIPE_FILE, lambda path: path.write_text(text, encoding="utf-8"))
@@ -156,7 +159,7 @@ class Pretrainer:
             self._set_up()
             if self.args.resume:
                 resume(self)
-            self._write_recipe()
+            self._begin()
             say_start(self)
             state = self._train()
             say_end(self)

@@ -10,7 +10,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from ...checkpoint_folders import checkpoint_folder
 from ...data.kept_statistics import KeptStatistics
 from ...data.processors import Processor, load_processor
-from ...files import nearest_path, write_json
+from ...files import nearest_path
 from ...methods import METHODS
 from ...models.pretraining import pretraining_hooks
 from ...models.task_balancing import TaskPretraining
@@ -18,7 +18,7 @@ from ...recipes import build_config
 from .arguments import PretrainingArguments
 from .checkpoints import newest_sound_checkpoint, read_state
 from .continuing import check_encoder, names_of, take_weights
-from .start_report import START_FILE, StartReport, StartWeight
+from .start_report import StartReport, StartWeight
 
 if TYPE_CHECKING:
     from .loop import Pretrainer
@@ -187,14 +187,12 @@ def find_start(run: "Pretrainer") -> Start | None:
 
 
 def note_start(run: "Pretrainer", start: Start | None) -> None:
-    """Log what a run began with, and write it into its state and `start_report.json`."""
+    """Log what a run began with, and write it into its state."""
     if start is None:
         return
     start.tell(run.prepared.statistics)
     if start.report is not None:
         run.state.start = start.report.to_json()
-        if run.accelerator.is_main_process:
-            write_json(run.output_dir / START_FILE, run.state.start)
 
 
 def freeze(model: PreTrainedModel, names: list[str], report: StartReport) -> None:
