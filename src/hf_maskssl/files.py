@@ -7,7 +7,8 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,44 @@ def incomplete_folder(final: Path) -> Path:
 def _aside(final: Path) -> Path:
     """A name beside `final` that nothing has."""
     return final.with_name(f"{final.name}.{secrets.token_hex(4)}{INCOMPLETE}")
+
+
+def refuse_full_folder(folder: Path, field: str) -> None:
+    """Refuse to write a new folder where something is.
+
+    Args:
+        folder: Folder for results, which may be absent or empty.
+        field: Name of the field or option that asks for it, for the error: "--output".
+
+    Raises:
+        ValueError: The folder holds something, or is none.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{field} {folder} is not an empty folder: name a new one.")
+
+
+@contextmanager
+def whole_folder(final: Path, field: str) -> Iterator[Path]:
+    """An empty folder that is called `final` once the block has ended; after an error it is removed.
+
+    Args:
+        final: Folder for results, which may be absent or empty.
+        field: Name of the field or option that asks for it, for the error: "--output".
+
+    Raises:
+        ValueError: The folder holds something, is none, or cannot be made.
+    """
+    refuse_full_folder(final, field)
+    try:
+        folder = incomplete_folder(final.absolute())
+    except OSError as error:
+        raise ValueError(f"{field} {final} cannot be written: {error}. Name a folder you may write to.") from error
+    try:
+        yield folder
+        os.replace(folder, final)
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
 
 
 def replace_folder(new: Path, final: Path) -> None:

@@ -35,6 +35,26 @@ def test_recipe_in_front_by_name_or_none(run: Run, tmp_path: Path) -> None:
         run("both", recipe, "--recipe", recipe)
 
 
+def test_the_folder_appears_whole_or_not_at_all(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = str(tmp_path / "recipe.yaml")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", interrupt)  # the last file
+        with pytest.raises(SystemExit):
+            run("folder", recipe)
+    assert not list(tmp_path.glob("folder*"))
+    run("folder", recipe)
+    written = {path.name: path.read_bytes() for path in (tmp_path / "folder").iterdir()}
+    with pytest.raises(ValueError, match=r"--output_dir .*folder is not an empty folder: name a new one"):
+        run("folder", recipe)
+    assert written == {path.name: path.read_bytes() for path in (tmp_path / "folder").iterdir()}
+
+
+def interrupt(path: Path, *arguments: object, **options: object) -> None:
+    if path.name == "vocab.txt":
+        raise KeyboardInterrupt
+    path.write_bytes(str(arguments[0]).encode())
+
+
 def test_a_misspelt_column_is_told_before_training(run: Run, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"data.input_column: the training split has no column 'txt'; .*\['text'\]"):
         run("folder", str(tmp_path / "recipe.yaml"), "--input_column", "txt")

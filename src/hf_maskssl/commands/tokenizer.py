@@ -18,6 +18,7 @@ from ..data import DataArguments, build_bert_tokenizer, load_recipe, load_splits
 from ..data.masked_text.arguments import MaskedTextArguments
 from ..data.tables.columns import require_columns
 from ..data.text.tokenizers import train_wordpiece_on
+from ..files import refuse_full_folder, whole_folder
 from ..scripts import OneLineErrors
 
 
@@ -35,7 +36,7 @@ def main() -> None:
         type=int,
         help="number of pieces, special tokens included; default: the recipe's",
     )
-    parser.add_argument("--output_dir", type=Path, required=True, help="folder to write")
+    parser.add_argument("--output_dir", type=Path, required=True, help="folder to write, new or empty")
     parser.add_argument("--cased", action="store_true", help="whether to keep capitals and accents")
     parser.add_argument("--max_length", type=int, default=512, help="number of tokens that truncation leaves at most")
     options, words = parser.parse_known_args()
@@ -47,14 +48,14 @@ def main() -> None:
     size = options.vocab_size or (data.wordpiece_size if isinstance(data, MaskedTextArguments) else None)
     if size is None or not isinstance(data.input_column, str):
         parser.error(f"--vocab_size and one --input_column are needed, got {size} and {data.input_column}")
-    if (options.output_dir / "tokenizer.json").exists():
-        parser.error(f"--output_dir {options.output_dir} holds a tokenizer already: name another folder")
+    refuse_full_folder(options.output_dir, "--output_dir")
     train = load_splits(data)["train"]
     require_columns(train, [("input_column", data.input_column)], "training")
     vocabulary = train_wordpiece_on(train, data.input_column, size, lowercase=not options.cased)
     tokenizer = build_bert_tokenizer(vocabulary, options.max_length, lowercase=not options.cased)
-    tokenizer.save_pretrained(options.output_dir)
-    (options.output_dir / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    with whole_folder(options.output_dir, "--output_dir") as folder:
+        tokenizer.save_pretrained(folder)
+        (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
     print(f"{len(vocabulary)} pieces: {options.output_dir}")
 
 

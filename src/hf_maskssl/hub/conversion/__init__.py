@@ -1,14 +1,12 @@
 """Official checkpoints into folders of this package: `python -m hf_maskssl.hub.conversion METHOD CHECKPOINT OUT`."""
 
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
 
-from ...files import incomplete_folder
+from ...files import refuse_full_folder, whole_folder
 from ...methods import METHODS
 from ...scripts import OneLineErrors
 from ..cards import write_converted_card
@@ -30,24 +28,18 @@ def convert(method: str, checkpoint: Path, output: Path, **fields: Any) -> PreTr
         ValueError: The method has no converter, the checkpoint cannot be read or converted, or the folder holds
             something or cannot be written.
     """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ValueError(f"output {output} is not an empty folder: name a new one.")
+    refuse_full_folder(output, "output")
     converter = METHODS[method].load_converter() if method in METHODS else None
     if converter is None:
         known = [name for name, record in METHODS.items() if record.converter is not None]
         raise ValueError(f"method '{method}' has no converter: expected one of {known}.")
     converted = converter(checkpoint, **fields)
     try:
-        folder = incomplete_folder(output)
-        try:
+        with whole_folder(output, "output") as folder:
             converted.model.save_pretrained(folder)
             if converted.processor is not None:
                 converted.processor.save_pretrained(folder)
             write_converted_card(folder, checkpoint.resolve().name, converted)
-            os.replace(folder, output)
-        except BaseException:
-            shutil.rmtree(folder)
-            raise
     except OSError as error:
         raise ValueError(f"output {output} cannot be written: {error}. Name a folder you may write to.") from error
     return converted.model

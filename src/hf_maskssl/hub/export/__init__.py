@@ -1,6 +1,5 @@
 """Checkpoints as ONNX, as a torch.export program or as a plain ViT: files that run without this package."""
 
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import get_args
 from ...checkpoint_folders import checkpoint_folder
 from ...data.arguments import checkpoint_name
 from ...data.processors import load_processor
-from ...files import JsonObject, did_you_mean, incomplete_folder
+from ...files import JsonObject, did_you_mean, refuse_full_folder, whole_folder
 from .checking import TOLERANCE, ExportDiffers, check_difference, largest_difference, outputs_of
 from .description import FORMATS, ExportFormat, describe, write_description
 from .heads import OpenedModel, open_model
@@ -76,8 +75,7 @@ def export(model: str, output: Path, options: ExportOptions | None = None) -> Js
         raise ValueError(
             f"--format: expected one of {list(FORMATS)}, got {options.format!r}{did_you_mean(options.format, FORMATS)}."
         )
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ValueError(f"--output {output} is not an empty folder: name a new one.")
+    refuse_full_folder(output, "--output")
     if options.format != "vit":
         check_packages(options.format)
     source = checkpoint_folder(model, "MODEL")
@@ -85,17 +83,8 @@ def export(model: str, output: Path, options: ExportOptions | None = None) -> Js
         opened = open_model(source, options.head)
     if options.format == "vit":
         check_vit_request(opened, options.inputs, options.observed_mask)
-    try:
-        folder = incomplete_folder(output)
-    except OSError as error:
-        raise ValueError(f"--output {output} cannot be written: {error}. Name a folder you may write to.") from error
-    try:
-        description = _fill(folder, source, checkpoint_name(model), opened, options)
-        os.replace(folder, output)
-    except BaseException:
-        shutil.rmtree(folder)
-        raise
-    return description
+    with whole_folder(output, "--output") as folder:
+        return _fill(folder, source, checkpoint_name(model), opened, options)
 
 
 def _fill(folder: Path, source: Path, name: str, opened: OpenedModel, options: ExportOptions) -> JsonObject:
