@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_tables import fill_tables, main, update_tables
 
-from hf_maskssl.evaluation.reports import markdown_table, text_table
+from hf_maskssl.evaluation.reports import markdown_table, significant, text_table
 from hf_maskssl.files import write_json
 
 TABLE: dict[str, Any] = {
@@ -75,7 +75,34 @@ def test_write_json_refuses_objects(tmp_path: Path) -> None:
 def test_markdown_table_of_every_kind_of_cell() -> None:
     assert markdown_table(TABLE["rows"], TABLE["columns"]) == DRAWN
     rows = [["x", 3, 0.126, True, {"mean": 2.0, "half_width": None}]]
-    assert markdown_table(rows, list("abcde")).splitlines()[2] == "| x | 3 | 0.13 | yes | 2.00 |"
+    assert markdown_table(rows, list("abcde")).splitlines()[2] == "| x | 3 | 0.126 | yes | 2.00 |"
+
+
+@pytest.mark.parametrize(
+    ("mean", "half_width", "cell"),
+    [
+        (0.012345, None, "0.0123"),
+        (0.012545, 0.00021, "0.0125 ± 0.0002"),
+        (0.1, 0.0, "0.100 ± 0.000"),
+        (-0.0512, 0.43, "-0.05 ± 0.43"),  # no more digits than the half width warrants
+        (0.0, 0.0042, "0.0000 ± 0.0042"),
+        (0.0, None, "0.00"),
+        (0.05, None, "0.05"),
+        (0.5, None, "0.50"),
+        (91.254, 0.001, "91.25 ± 0.00"),
+        (math.nan, None, "nan"),
+    ],
+)
+def test_small_numbers_keep_their_digits(mean: float, half_width: float | None, cell: str) -> None:
+    assert markdown_table([[{"mean": mean, "half_width": half_width}]], ["c"]).splitlines()[2] == f"| {cell} |"
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [(12345.6, 3, "12346"), (0.000123456, 4, "0.0001235"), (-0.5, 3, "-0.500"), (0.0, 3, "0")],
+)
+def test_significant_digits_need_no_exponent(value: float, digits: int, text: str) -> None:
+    assert significant(value, digits) == text
 
 
 @settings(max_examples=20, deadline=None)

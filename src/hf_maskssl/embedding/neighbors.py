@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ..checks import AT_LEAST_1
 from ..data.tables.pictures import read_image
-from ..evaluation.reports import markdown_table
+from ..evaluation.reports import markdown_table, significant
 from ..files import write_whole
 from ..models.image_processing_array import upright
 from ..pictures.figures import grid_axes, new_figure, save_figure
@@ -182,9 +182,9 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 def _cells(row: Sequence[Any]) -> list[Any]:
     plain = [value.item() if isinstance(value, np.generic) else value for value in row]
-    # Two decimals, which tables of scores have, do not tell similarities apart.
+    # Three digits, which tables of scores have, do not tell similarities apart.
     return [
-        f"{value:.4f}" if isinstance(value, float) else value if isinstance(value, int) else str(value)
+        significant(value, 4) if isinstance(value, float) else value if isinstance(value, int) else str(value)
         for value in plain
     ]
 

@@ -1,14 +1,19 @@
 """Tables of results, for Markdown and for terminals."""
 
+import math
 from collections.abc import Mapping, Sequence
+
+FEWEST_DECIMALS, FEWEST_DIGITS, DIGITS_OF_HALF_WIDTH = 2, 3, 2
 
 
 def markdown_table(rows: Sequence[Sequence[object]], columns: Sequence[str]) -> str:
     """A Markdown table, without a final line break.
 
     Args:
-        rows: Rows of cells: text, integers (as they are), floats (two decimals), None (a dash), or
-            {"mean": float, "half_width": float | None} (91.25 ± 0.50). Columns of numbers are aligned to the right.
+        rows: Rows of cells: text, integers (as they are), floats, None (a dash), or {"mean": float, "half_width": float |
+            None} (91.25 ± 0.50). Numbers have two decimals, small ones as many as three significant digits need (0.0123), but
+            not more than two significant digits of the half width need (0.05 ± 0.43, 0.0123 ± 0.0045). Columns of numbers are
+            aligned to the right.
         columns: The head, one name a column.
 
     Raises:
@@ -61,16 +66,37 @@ def text_table(rows: Sequence[Sequence[object]], columns: Sequence[str], width: 
     return "\n\n".join(tables)
 
 
+def significant(value: float, digits: int = FEWEST_DIGITS) -> str:
+    """A number with so many significant digits at least, and no exponent."""
+    return f"{value:.{max(0, _decimals(value, digits))}f}"
+
+
+def _decimals(value: float, digits: int) -> int:
+    """The number of decimals that show so many significant digits; below 0 before the decimal point."""
+    return digits - 1 - math.floor(math.log10(abs(value))) if value and math.isfinite(value) else 0
+
+
+def _format_numbers(mean: float, half_width: float | None) -> str:
+    decimals = _decimals(mean, FEWEST_DIGITS)
+    if half_width:
+        of_half_width = _decimals(half_width, DIGITS_OF_HALF_WIDTH)
+        decimals = min(decimals, of_half_width) if mean else of_half_width
+    decimals = max(FEWEST_DECIMALS, decimals)
+    if half_width is not None:
+        return f"{mean:.{decimals}f} ± {half_width:.{decimals}f}"
+    text = f"{mean:.{decimals}f}"  # of a number by itself, such as 0.05, zeros at the end say nothing
+    return text[: len(text) - decimals + FEWEST_DECIMALS] + text[len(text) - decimals + FEWEST_DECIMALS :].rstrip("0")
+
+
 def _format_cell(cell: object) -> str:
     if cell is None:
         return "–"
     if isinstance(cell, Mapping) and set(cell) == {"mean", "half_width"}:
-        mean, half_width = cell["mean"], cell["half_width"]
-        return f"{mean:.2f}" if half_width is None else f"{mean:.2f} ± {half_width:.2f}"
+        return _format_numbers(cell["mean"], cell["half_width"])
     if isinstance(cell, bool):
         return "yes" if cell else "no"
     if isinstance(cell, float):
-        return f"{cell:.2f}"
+        return _format_numbers(cell, None)
     if isinstance(cell, int | str):
         return str(cell).replace("|", "\\|").replace("\n", " ")
     raise ValueError(

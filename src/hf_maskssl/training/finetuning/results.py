@@ -1,13 +1,12 @@
 """Fine-tuning runs on disk: one record for each seed and learning rate, and the summary over seeds."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...evaluation.metrics import LOWER_IS_BETTER
-from ...evaluation.reports import markdown_table
+from ...evaluation.reports import markdown_table, significant
 from ...evaluation.statistics import mean_interval
 from ...files import JsonObject, JsonView, write_json, write_whole
 
@@ -146,14 +145,8 @@ def _shown(interval: Mapping[str, float | None] | None, metric: str) -> dict[str
     if interval is None:
         return None
     if metric in LOWER_IS_BETTER:
-        return " ± ".join(_three_digits(value) for value in interval.values() if value is not None)
+        return " ± ".join(significant(value) for value in interval.values() if value is not None)
     return {name: None if value is None else 100 * value for name, value in interval.items()}
-
-
-def _three_digits(value: float) -> str:
-    """A number with three significant digits at least, and no exponent; labels may be of any size."""
-    before_the_point = 0 if value == 0 else math.floor(math.log10(abs(value))) + 1
-    return f"{value:.{max(0, 3 - before_the_point)}f}"
 
 
 def _markdown(title: str, results: JsonView) -> str:
@@ -244,7 +237,7 @@ def _outliers_lines(outliers: JsonView | None) -> list[str]:
     rows = []
     for row in outliers["shown"]:
         text = [_shortened(row["input"] or "")] if with_input else []
-        rows.append([row["row"], *text, *(_three_digits(row[name]) for name in ("true", "predicted", "residual"))])
+        rows.append([row["row"], *text, *(significant(row[name]) for name in ("true", "predicted", "residual"))])
     return [*lines, markdown_table(rows, columns), ""]
 
 
@@ -252,7 +245,9 @@ def outliers_sentence(outliers: JsonView) -> str:
     """The number of outliers and their definition."""
     count, shown = outliers["count"], len(outliers["shown"])
     mean = f" (of the mean of {outliers['runs']} runs)" if outliers["runs"] > 1 else ""
-    rule = f"{outliers['rule']}: {_three_digits(outliers['median_residual'])}, with {_three_digits(outliers['robust_std'])}"
+    rule = (
+        f"{outliers['rule']}: {significant(outliers['median_residual'])}, with {significant(outliers['robust_std'])}"
+    )
     rule = f"{rule} as one robust standard deviation"
     number = f"{count} of {outliers['rows']:,} {outliers['split']} rows"
     return f"Outliers: {number}{'' if shown == count else f', of which the farthest {shown} follow'}{mean}: {rule}."
@@ -270,7 +265,7 @@ def _runs_table(records: Sequence[JsonObject], metric: str) -> str:
     rows = []
     for record in records:
         found = [None if record[split] is None else record[split][metric] for split in splits]
-        scores = [score if score is None else _three_digits(score) if is_error else 100 * score for score in found]
+        scores = [score if score is None else significant(score) if is_error else 100 * score for score in found]
         counts = [f"{record['parameters']['trained']:,}" if "parameters" in record else None] if counted else []
         rows.append(
             [f"{record['learning_rate']:g}", record["seed"], record["epoch"], *scores, *counts, record["seconds"]]

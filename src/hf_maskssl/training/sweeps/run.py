@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from ...checks import changes
+from ...evaluation.reports import significant
 from ...files import JsonObject, remove_folder, write_json
 from ...locks import FolderLock
 from ...terminal import counted, duration
@@ -118,7 +119,7 @@ def say_end(run: SweepRun, output: Path, code: int, number: str) -> None:
     if code == 0:
         result = stored(folder / RESULT)
         assert result is not None, "a run that ends well has written its result"
-        words = ", ".join(f"{name} {result['scores'][name]:.4f}" for name in result["headline"])
+        words = ", ".join(f"{name} {significant(result['scores'][name], 4)}" for name in result["headline"])
         logger.info("%s: %s: %s, %s", number, run.title, words, duration(result["seconds"]))
         shutil.rmtree(folder / "finetune", ignore_errors=True)  # its scores are in the result
     elif code == STOPPED or code in (-2, -15):
