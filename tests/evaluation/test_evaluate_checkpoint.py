@@ -283,11 +283,15 @@ def test_baselines_are_measured_once_for_checkpoints_of_one_configuration(
     words = [checkpoints[0], recipe, "--cache", "false", "--baselines", "false", "--output", str(tmp_path / "one")]
     main(words)
     assert len(calls) == 1
-    main([*words, "--k", "5"])  # the same model on the same data, probed anew
+    main([*words, "--every_steps", "5"])  # the same settings, but for the online probe: measured anew
     written = (tmp_path / "one" / "result.json").read_bytes()
-    assert json.loads(written)["probe"]["k"] == 5
+    assert json.loads(written)["probe"]["every_steps"] == 5
     for other, changed in (
         ([checkpoints[1], *words[1:]], "models was .*seed-0'], is now .*seed-1']"),
+        (
+            [*words, "--k", "5", "--seeds", "[1, 2]"],
+            r"probe.k was 20, is now 5; probe.seeds was \[0\], is now \[1, 2\]",
+        ),
         ([*words, "--max_train_samples", "50"], "data.max_train_samples was 300, is now 50"),
     ):
         with pytest.raises(ValueError, match=f"--output .*one holds result.json of other .*{changed}.*--overwrite"):
@@ -304,14 +308,15 @@ def test_results_of_others_are_left_where_they_are(tmp_path: Path, caplog: pytes
     def folder(model: str, named: Path | None = None) -> Path:
         def check(folder: Path) -> None:
             files = (folder / "result.json", folder / "result.json")
-            refuse_other_results(*files, [model], data, "--output", overwrite=False)
+            refuse_other_results(*files, described([model], data), "--output", overwrite=False)
 
         found = folder_of_results(named, default, check)
         write_json(found / "result.json", described([model], data))
         return found
 
     assert [folder(model).name for model in "aab"] == ["linear_probe", "linear_probe", "linear_probe-2"]
-    assert f"{default} holds results of other models or data: these go to {default}-2" in caplog.text
+    told = f"{default} holds result.json of other models, data or settings (models was ['a'], is now ['b'])"
+    assert f"--output {told}: these go to {default}-2" in caplog.text
     assert [folder(model).name for model in "cba"] == ["linear_probe-3", "linear_probe-2", "linear_probe"]
     with pytest.raises(OtherResultsError, match="--output .*linear_probe holds result.json of other models"):
         folder("b", default)
@@ -325,17 +330,21 @@ def test_results_of_others_are_left_where_they_are(tmp_path: Path, caplog: pytes
         ('{"data": {"kind": "image"}, "results": [{"model": "a"}]}', None),  # as version 0.2.0 wrote it
         ('{"data": {"kind": "image"}, "results": [{"model": "b"}]}', r"models was \['b'\], is now \['a'\]"),
         ('{"data": {"kind": "series", "num_proc": 9}, "models": ["a"]}', "data.kind was 'series', is now 'image'"),
+        ('{"data": {}, "models": ["a"], "probe": {"k": 5, "max_samples": 9}, "counts": [1, 5]}', None),
+        ('{"data": {}, "models": ["a"], "probe": {"k": 20}}', "probe.k was 20, is now 5"),
+        ('{"data": {}, "models": ["a"], "counts": [1, null]}', r"counts was \[1, None\], is now \[1, 5\]"),
     ],
 )
 def test_former_results_are_known_by_their_report(report: str | None, message: str | None, tmp_path: Path) -> None:
-    data, results, file = digits_arguments(), tmp_path / "result.png", tmp_path / "result.json"
-    refuse_other_results(results, file, ["a"], data, "--output", overwrite=False)  # there are none yet
+    results, file = tmp_path / "result.png", tmp_path / "result.json"
+    now = described(["a"], digits_arguments(), probe=ProbeArguments(k=5, max_samples=7), counts=[1, 5])
+    refuse_other_results(results, file, now, "--output", overwrite=False)  # there are none yet
     results.write_bytes(b"")
     if report is not None:
         file.write_text(report)
     with nullcontext() if message is None else pytest.raises(ValueError, match=message):
-        refuse_other_results(results, file, ["a"], data, "--output", overwrite=False)
-    refuse_other_results(results, file, ["a"], data, "--output", overwrite=True)
+        refuse_other_results(results, file, now, "--output", overwrite=False)
+    refuse_other_results(results, file, now, "--output", overwrite=True)
 
 
 def test_online_probe_reports_three_numbers_and_leaves_the_run_alone(digits: PreparedData) -> None:

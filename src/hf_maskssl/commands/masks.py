@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
     def check(folder: Path) -> None:
         files = (folder / f"{name}.png", folder / f"{name}.json")
-        refuse_other_results(*files, [options.checkpoint], args, "--output_dir", options.overwrite)
+        refuse_other_results(*files, described([options.checkpoint], args), "--output_dir", options.overwrite)
 
     path = folder_of_results(options.output_dir, OUTPUT, check) / f"{name}.png"
     prepared = prepare_data(args, model.config, processor)

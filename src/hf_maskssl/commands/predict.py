@@ -47,7 +47,7 @@ from ..scripts import OneLineErrors
 OUTPUT = Path("outputs/multimae_predict")
 PICTURES = ("masked", "single_inputs", "repainted")
 WHOLE, PARTIAL = "depth", "rgb"
-ROWS = ("max_train_samples", "num_scenes")  # fields of `data` that --num_samples sets
+ROWS = ("data.max_train_samples", "data.num_scenes")  # fields of `data` that --num_samples sets
 
 
 def make_parser() -> OneLineErrors:
@@ -95,7 +95,8 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
     def check(folder: Path) -> None:
         for name in pictures:
             files = (folder / f"{name}.png", folder / f"{name}.json")
-            refuse_other_results(*files, [options.checkpoint], args, "--output", options.overwrite, ROWS)
+            now = described([options.checkpoint], args)
+            refuse_other_results(*files, now, "--output", options.overwrite, ROWS)
 
     output = folder_of_results(options.output, OUTPUT, check)
     paths = [output / f"{name}.png" for name in pictures]

@@ -508,15 +508,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     recipe = load_recipe(recipe_path, overrides, sections, primary="probe")
     name = "few_shot.json" if options.labels_per_class else "result.json"
 
+    settings: JsonObject = {"probe": recipe["probe"]}
+    if options.labels_per_class:
+        from .few_shot import draw_and_report, with_draws  # which imports this module
+
+        settings = {"probe": with_draws(recipe["probe"]), "counts": options.labels_per_class}
+    now = described(models, recipe["data"], **settings)
+
     def check(folder: Path) -> None:
-        refuse_other_results(folder / name, folder / name, models, recipe["data"], "--output", options.overwrite)
+        refuse_other_results(folder / name, folder / name, now, "--output", options.overwrite)
 
     with one_voice():
         options.output = folder_of_results(options.output, OUTPUT, check)
     with one_voice(), FolderLock(options.output, "--output"):
         if options.labels_per_class:
-            from .few_shot import draw_and_report  # here, because that module imports this one
-
             draw_and_report(models, recipe["data"], recipe["probe"], options, recipe_path)
         else:
             measure_and_report(models, recipe["data"], recipe["probe"], options, recipe_path)
@@ -558,8 +563,7 @@ def measure_and_report(
         output / "result.json",
         {
             "recipe": recipe_path,
-            **described(models, data_args),
-            "probe": dataclasses.asdict(probe_args),
+            **described(models, data_args, probe=probe_args),
             "results": [one.result for one in measured],
             "differences": differences,
             "table": table,
@@ -599,7 +603,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> tuple[argparse.Namespace
     parser.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default here: %(default)s"
     )
-    parser.add_argument("--overwrite", action="store_true", help="write over results of other models or data")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="write over results of other models, data or settings"
+    )
     parser.add_argument("--keep_features", action="store_true", help="stream the features to OUTPUT/features")
     parser.add_argument(
         "--labels_per_class", nargs="+", metavar="N", help='labelled rows of each class, or "all", such as 1 5 20 all'

@@ -240,11 +240,9 @@ def draw_and_report(
         output / "few_shot.json",
         {
             "recipe": recipe_path,
-            **described(models, data_args),
-            "probe": dataclasses.asdict(args),
+            **described(models, data_args, probe=args, counts=counts),
             "metric": metric,
             "split": split,
-            "counts": counts,
             "curves": [
                 {
                     "name": curve.name,
