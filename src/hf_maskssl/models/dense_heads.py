@@ -265,37 +265,56 @@ class DPTClassHead(DPTMaps):
         return F.interpolate(logits, size=image_size, mode="bilinear", align_corners=True)
 
 
-def dense_regression_loss(prediction: torch.Tensor, target: torch.Tensor, squared: bool = False) -> torch.Tensor:
+def dense_regression_loss(
+    prediction: torch.Tensor,
+    target: torch.Tensor,
+    squared: bool = False,
+    num_items: torch.Tensor | int | None = None,
+) -> torch.Tensor:
     """Mean absolute, or squared, error over the known values of all processes, as MultiMAE's Taskonomy transfers have it.
 
     Args:
         prediction: (B, C, H, W) float.
         target: (B, C, H, W); values that are NaN or infinite are not known and have no gradient.
         squared: Whether errors are squared.
+        num_items: Number of known values in all accumulated batches and processes, which then divides the sum.
 
     Returns:
         A scalar whose average over processes is the loss; 0 where no value is known.
     """
-    is_known = torch.isfinite(target)
+    is_known = known_values(target)
     # Unknown values are replaced before the difference: 0 * NaN is NaN in the backward pass, too.
     error = (prediction - target.to(prediction.dtype).masked_fill(~is_known, 0.0)).masked_fill(~is_known, 0.0)
-    return mean_over_scored(error.pow(2) if squared else error.abs(), is_known)
+    return mean_over_scored(error.pow(2) if squared else error.abs(), is_known, num_items)
 
 
-def reverse_huber_loss(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+def known_values(target: torch.Tensor) -> torch.Tensor:
+    """Bool, of the shape of `target`: which values `dense_regression_loss` scores."""
+    return torch.isfinite(target)
+
+
+def valid_depths(target: torch.Tensor) -> torch.Tensor:
+    """Bool, of the shape of `target`: which pixels `reverse_huber_loss` scores."""
+    return torch.isfinite(target) & (target > 0)
+
+
+def reverse_huber_loss(
+    prediction: torch.Tensor, target: torch.Tensor, num_items: torch.Tensor | int | None = None
+) -> torch.Tensor:
     """Reverse Huber loss of depth maps (berHu; Laina et al. 2016, Eq. 1): the mean over the valid pixels of all processes.
 
     |e| up to a threshold c, (e^2 + c^2) / 2c above it; c is a fifth of the largest |e| of all processes' batches and
-    carries no gradient.
+    carries no gradient. Accumulated batches have each their own c, as the largest error of the later ones is not known.
 
     Args:
         prediction: (B, H, W) float.
         target: (B, H, W); pixels that are 0 or less, NaN or infinite are not valid and have no gradient.
+        num_items: Number of valid pixels in all accumulated batches and processes, which then divides the sum.
 
     Returns:
         A scalar whose average over processes is the loss; 0 where no pixel is valid.
     """
-    is_valid = torch.isfinite(target) & (target > 0)
+    is_valid = valid_depths(target)
     # Invalid pixels are replaced before the difference: 0 * NaN is NaN in the backward pass, too.
     error = (prediction - target.to(prediction.dtype).masked_fill(~is_valid, 0.0)).masked_fill(~is_valid, 0.0).abs()
     threshold = error.detach().amax() if error.numel() else error.new_zeros(())
@@ -303,4 +322,4 @@ def reverse_huber_loss(prediction: torch.Tensor, target: torch.Tensor) -> torch.
         dist.all_reduce(threshold, op=dist.ReduceOp.MAX)
     threshold = (0.2 * threshold).clamp(min=1e-8)
     values = torch.where(error <= threshold, error, (error.pow(2) + threshold.pow(2)) / (2 * threshold))
-    return mean_over_scored(values, is_valid)
+    return mean_over_scored(values, is_valid, num_items)

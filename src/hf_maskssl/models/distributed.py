@@ -88,10 +88,23 @@ def global_mean_denominator(count: torch.Tensor) -> torch.Tensor:
     return (all_reduce_sum(count.detach()) / world_size()).clamp(min=1e-8)
 
 
-def mean_over_scored(values: torch.Tensor, is_scored: torch.Tensor) -> torch.Tensor:
-    """Mean of `values` over the entries of all processes that `is_scored`, of the same shape, marks True."""
+def mean_over_scored(
+    values: torch.Tensor, is_scored: torch.Tensor, num_items: torch.Tensor | int | None = None
+) -> torch.Tensor:
+    """Mean of `values` over the entries of all processes that `is_scored`, of the same shape, marks True.
+
+    Args:
+        values, is_scored: Tensors of one shape, float and bool.
+        num_items: Number of such entries in all accumulated batches and processes, which then divides this process's sum.
+    """
     weight = is_scored.to(values.dtype)
-    return (values * weight).sum() / global_mean_denominator(weight.sum())
+    total = (values * weight).sum()
+    return total / (global_mean_denominator(weight.sum()) if num_items is None else items_divisor(num_items, total))
+
+
+def items_divisor(num_items: torch.Tensor | int, total: torch.Tensor) -> torch.Tensor:
+    """A Trainer's `num_items_in_batch` as the divisor of a sum, at least 1."""
+    return torch.as_tensor(num_items, device=total.device).clamp(min=1)
 
 
 def with_all_parameters(loss: torch.Tensor, model: nn.Module) -> torch.Tensor:

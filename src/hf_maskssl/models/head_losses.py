@@ -112,6 +112,14 @@ def several_labels_loss(
     return losses.masked_fill(~is_there, 0.0).sum() / count.clamp(min=1)
 
 
+def scored_values(labels: torch.Tensor) -> torch.Tensor:
+    """Bool, of the shape of `labels`: which values of a regression `num_items_in_batch` counts for the exact mean.
+
+    NaN is a gap. Values of -100 are none, but a loss adds its own to the number, which Trainer's lacks.
+    """
+    return ~labels.isnan() & (labels != IGNORED)
+
+
 def token_classification_loss(
     model: PreTrainedModel, logits: torch.Tensor, labels: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
 ) -> torch.Tensor:

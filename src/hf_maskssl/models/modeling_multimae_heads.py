@@ -27,9 +27,11 @@ from .dense_heads import (
     LinearHead,
     SegmenterHead,
     dense_regression_loss,
+    known_values,
     reverse_huber_loss,
+    valid_depths,
 )
-from .distributed import global_mean_denominator, with_all_parameters
+from .distributed import global_mean_denominator, items_divisor, with_all_parameters
 from .head_losses import sequence_classification_loss
 from .input_checks import values_are_readable
 from .layers import at_least_float32, linear_in_full_precision, masked_mean
@@ -124,8 +126,13 @@ class MultiMAEForImageClassification(MultiMAEHead):
 class MultiMAEDenseHead(MultiMAEHead):
     """The base of the heads that predict a map: they read the tokens of `head_modalities`, concatenated on channels."""
 
-    # Trainer must divide by the accumulated batches: these losses are means over one.
+    # A plain Trainer counts pixels without a label, too, so that its number is no divisor of these losses: it divides by the
+    # accumulated batches. One that counts by `scored_labels` may give `num_items_in_batch`.
     accepts_loss_kwargs = False
+
+    def scored_labels(self, labels: torch.Tensor) -> torch.Tensor:
+        """Bool, of the shape of `labels`: what the loss is a mean of."""
+        raise NotImplementedError
 
     def __init__(self, config: MultiMAEConfig) -> None:
         super().__init__(config)
@@ -255,19 +262,24 @@ class MultiMAEForSemanticSegmentation(MultiMAEDenseHead):
             outputs = self.multimae(images=images, return_dict=True, **kwargs)
             tokens = self._head_tokens(outputs.last_hidden_state, images)
             logits = self.segmentation_head(tokens, self._grid_shape(images))
-        loss = None if labels is None else self._reach_all(self._loss(logits, labels), images)
+        loss = None
+        if labels is not None:
+            loss = self._reach_all(self._loss(logits, labels, kwargs.get("num_items_in_batch")), images)
         return SemanticSegmenterOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
 
-    def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def scored_labels(self, labels: torch.Tensor) -> torch.Tensor:
+        return labels != self.config.semantic_loss_ignore_index
+
+    def _loss(self, logits: torch.Tensor, labels: torch.Tensor, num_items: torch.Tensor | int | None) -> torch.Tensor:
         ignored = self.config.semantic_loss_ignore_index
         if labels.dim() != 3 or len(labels) != len(logits) or labels.dtype not in (torch.int64, torch.int32):
             raise ValueError(
                 f"`labels` must be integers of the shape ({len(logits)}, height, width), got {labels.dtype} of "
                 f"{tuple(labels.shape)}."
             )
-        is_scored = labels != ignored
+        is_scored = self.scored_labels(labels)
         if values_are_readable(labels):
             wrong = labels[is_scored & ((labels < 0) | (labels >= self.num_labels))]
             if len(wrong):
@@ -278,7 +290,8 @@ class MultiMAEForSemanticSegmentation(MultiMAEDenseHead):
         (logits,) = at_least_float32(logits)
         logits = F.interpolate(logits, size=tuple(labels.shape[1:]), mode="bilinear", align_corners=False)
         total = F.cross_entropy(logits, labels.long(), ignore_index=ignored, reduction="sum")
-        return total / global_mean_denominator(is_scored.sum().to(total.dtype))
+        count = is_scored.sum().to(total.dtype)
+        return total / (global_mean_denominator(count) if num_items is None else items_divisor(num_items, total))
 
 
 class MultiMAEForDepthEstimation(MultiMAEDenseHead):
@@ -318,18 +331,23 @@ class MultiMAEForDepthEstimation(MultiMAEDenseHead):
         images = self._cut(inputs, pixel_values, presence, observed_mask)
         outputs, layers = self._encode_layers(images, **kwargs)
         depth = self.depth_head(layers, self._grid_shape(images), images.image_size)
-        loss = None if labels is None else self._reach_all(self._loss(depth, labels), images)
+        loss = None
+        if labels is not None:
+            loss = self._reach_all(self._loss(depth, labels, kwargs.get("num_items_in_batch")), images)
         return DepthEstimatorOutput(
             loss=loss, predicted_depth=depth, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
 
-    def _loss(self, depth: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def scored_labels(self, labels: torch.Tensor) -> torch.Tensor:
+        return valid_depths(labels)
+
+    def _loss(self, depth: torch.Tensor, labels: torch.Tensor, num_items: torch.Tensor | int | None) -> torch.Tensor:
         if labels.shape != depth.shape or not labels.is_floating_point():
             raise ValueError(
                 f"`labels` must be floating point of the shape {tuple(depth.shape)}, the image's, got {labels.dtype} of "
                 f"{tuple(labels.shape)}: resize or convert them."
             )
-        return reverse_huber_loss(*at_least_float32(depth, labels))
+        return reverse_huber_loss(*at_least_float32(depth, labels), num_items)
 
 
 class MultiMAEForDenseRegression(MultiMAEDenseHead):
@@ -375,12 +393,17 @@ class MultiMAEForDenseRegression(MultiMAEDenseHead):
         images = self._cut(inputs, pixel_values, presence, observed_mask)
         outputs, layers = self._encode_layers(images, **kwargs)
         values = self.regression_head(layers, self._grid_shape(images), images.image_size)
-        loss = None if labels is None else self._reach_all(self._loss(values, labels), images)
+        loss = None
+        if labels is not None:
+            loss = self._reach_all(self._loss(values, labels, kwargs.get("num_items_in_batch")), images)
         return ImageSuperResolutionOutput(
             loss=loss, reconstruction=values, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
 
-    def _loss(self, values: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def scored_labels(self, labels: torch.Tensor) -> torch.Tensor:
+        return known_values(labels)
+
+    def _loss(self, values: torch.Tensor, labels: torch.Tensor, num_items: torch.Tensor | int | None) -> torch.Tensor:
         if labels.dim() == 3:
             labels = labels.unsqueeze(1)
         if labels.shape != values.shape or not labels.is_floating_point():
@@ -390,7 +413,7 @@ class MultiMAEForDenseRegression(MultiMAEDenseHead):
             )
         squared = self.config.dense_regression_loss == "mse"
         values, labels = at_least_float32(values, labels)
-        return dense_regression_loss(values, labels, squared)
+        return dense_regression_loss(values, labels, squared, num_items)
 
 
 def selected_states(states: tuple[torch.Tensor, ...], wanted: bool | int | list[int] | None) -> tuple[Any, ...] | None:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ...files import JsonObject, write_json
+from ...models.head_losses import IGNORED
 from ..pretraining.checkpoints import find_damage, write_manifest
 from ..pretraining.signals import PatientWorkers, StopSignals
 from .mixing import Mixing
@@ -40,10 +41,13 @@ class StoppableTrainer(Trainer):
     Attributes:
         patience: Behaviour of the workers at a signal; `end` is called when the run is over.
         mixing: How batches of training are mixed; None leaves them.
+        scored_labels: Function that says of labels which ones the loss is a mean of, bool of their shape; None where they are
+            those that Trainer counts itself, all but -100.
     """
 
     patience: PatientWorkers
     mixing: Mixing | None = None
+    scored_labels: Callable[[torch.Tensor], torch.Tensor] | None = None
     _mixed: tuple[int, int] = (-1, 0)  # the step of the last batch, and its number within the step
 
     def training_step(
@@ -61,6 +65,17 @@ class StoppableTrainer(Trainer):
             self._mixed = (step, number)
             inputs = self.mixing(inputs, [self.args.seed, step, number, self.args.process_index])
         return super().training_step(model, inputs, num_items_in_batch)
+
+    def _get_num_items_in_batch(
+        self, batch_samples: list[dict[str, torch.Tensor]], device: torch.device
+    ) -> torch.Tensor | int | None:
+        """The number of labels that the loss is a mean of, over all accumulated batches and processes."""
+        if self.scored_labels is not None:
+            # In the form in which Trainer counts.
+            batch_samples = [
+                {"labels": torch.where(self.scored_labels(batch["labels"]), 0, IGNORED)} for batch in batch_samples
+            ]
+        return super()._get_num_items_in_batch(batch_samples, device)
 
     def get_train_dataloader(self) -> DataLoader:
         return self._patient(super().get_train_dataloader())

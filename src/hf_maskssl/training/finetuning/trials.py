@@ -29,6 +29,7 @@ from ...data.tables.rows import TransformedRows
 from ...data.tables.windows import pooled_owners
 from ...evaluation.metrics import LOWER_IS_BETTER
 from ...files import JsonObject, incomplete_folder, replace_folder, write_json
+from ...models.head_losses import scored_values
 from ...terminal import errors_alone
 from ..cost import EnergyMeter, device_name
 from ..pretraining.signals import PatientWorkers, StopSignals
@@ -197,10 +198,7 @@ class Trials:
         trainer.mixing = self.args.mixing(self.setup.num_labels)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(EpochTeller(rows))
-        if self.task == "regression":
-            # This loss is a mean over the batch and knows no `num_items_in_batch`: Trainer must divide it by the
-            # accumulated batches. Dense heads say so themselves.
-            trainer.model_accepts_loss_kwargs = False
+        count_labels(trainer, self.task)
         return trainer
 
     def _optimizer(
@@ -372,6 +370,18 @@ class Trials:
         if self.state.is_main_process:
             shutil.rmtree(self._scratch(), ignore_errors=True)
         self.state.wait_for_everyone()
+
+
+def count_labels(trainer: StoppableTrainer, task: str) -> None:
+    """Let a Trainer divide the loss by the labels of all accumulated batches, of which some may have more than others.
+
+    Args:
+        trainer: Trainer of a head.
+        task: Task of the head.
+    """
+    trainer.scored_labels = scored_values if task == "regression" else getattr(trainer.model, "scored_labels", None)
+    if task in DENSE_TASKS and trainer.scored_labels is not None:
+        trainer.model_accepts_loss_kwargs = True  # a dense head denies it, for the sake of what a plain Trainer counts
 
 
 def finish_wandb(trainer: Trainer) -> None:
