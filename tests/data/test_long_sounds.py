@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import wave
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from window_cases import IMPOSSIBLE_WINDOWS
 from hf_maskssl.data import PreparedData, data_arguments, prepare_data
 from hf_maskssl.data.tables.preparing import plain_rows
 from hf_maskssl.data.tables.sound_windows import KEPT_BYTES, SoundReader, SoundWindows
+from hf_maskssl.data.tables.sounds import read_part, read_waveform
 from hf_maskssl.data.tables.windows import WindowedRows, window_starts
 from hf_maskssl.models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 
@@ -210,6 +212,57 @@ def test_no_sound_has_no_length() -> None:
     windows = SoundWindows(("audio",), 6, 6, sampling_rate=RATE, wanted_rate=RATE)
     reader = windows.reader(Dataset.from_dict({"audio": [[0.5]]}).select([]), "train")
     assert len(reader.lengths()) == len(reader.holed()) == 0
+
+
+@pytest.mark.parametrize("channels", [0, 2])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "float32", "float64"])
+def test_a_window_of_a_wav_file_is_read_without_the_rest(
+    dtype: str, channels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit = np.random.default_rng(0).uniform(-0.9, 0.9, (651, channels) if channels else 651)
+    largest = 1.0 if dtype.startswith("f") else np.iinfo(dtype).max
+    path = tmp_path / "a.wav"
+    wavfile.write(path, RATE, (unit * largest + (largest / 2 if dtype == "uint8" else 0)).astype(dtype))
+    whole = read_waveform(str(path), RATE, RATE)
+    reader = SoundWindows(
+        ("audio",), 6, 6, sampling_rate=RATE, wanted_rate=RATE, frame_length=FRAME, hop_length=HOP
+    ).reader(Dataset.from_dict({"audio": [str(path)]}), "train")
+    monkeypatch.setattr("hf_maskssl.data.tables.sound_windows.read_waveform", None)
+    for start, stop in ((0, 6), (3, 9), (11, 13), (12, 18)):
+        expected = whole[start * HOP : (stop - 1) * HOP + FRAME]
+        found = reader.steps("audio", 0, start, stop)["array"]
+        assert isinstance(found, np.ndarray) and not isinstance(found, np.memmap)
+        np.testing.assert_array_equal(found, expected)
+        assert reader.seen(0, start, stop).all()
+
+
+def test_a_part_that_needs_the_rest_is_left_to_the_whole(tmp_path: Path) -> None:
+    samples = (sounds()[0] * 2**15).astype(np.int16)
+    path, unknown = tmp_path / "a.wav", tmp_path / "unknown.wav"
+    wavfile.write(path, RATE, samples)
+    content = path.read_bytes()
+    unknown.write_bytes(content[:40] + b"\xff\xff\xff\xff" + content[44:])  # written before its end was known
+    (tmp_path / "a.flac").write_bytes(b"fLaC")
+    deep = tmp_path / "deep.wav"
+    with wave.open(str(deep), "wb") as file:
+        file.setparams((1, 3, RATE, 0, "NONE", ""))
+        file.writeframes(bytes(300))
+    assert read_part(str(path), RATE, 5, 9) is not None
+    for value, rate in (
+        (str(path), 2 * RATE),
+        (str(unknown), RATE),
+        (str(deep), RATE),
+        (str(tmp_path / "a.flac"), RATE),
+        (str(tmp_path / "absent.wav"), RATE),
+        ({"bytes": content, "path": None}, RATE),
+        ([0.5, 0.25], RATE),
+        (None, RATE),
+    ):
+        assert read_part(value, rate, 5, 9) is None
+    (tmp_path / "cut.wav").write_bytes(content[:-100])
+    for read in (lambda path: read_waveform(path, RATE, RATE), lambda path: read_part(path, RATE, 5, 9)):
+        with pytest.raises(ValueError, match=r"cut\.wav: the file is cut: .* promises 1800 bytes of samples, 1700"):
+            read(str(tmp_path / "cut.wav"))
 
 
 def test_few_sounds_are_kept_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from .caching import cached_map
 from .columns import undecoded
 from .raw_files import Cell, holds_files, with_files
 from .rows import Column, Rows
-from .sounds import native_waveform, read_waveform
+from .sounds import native_waveform, read_part, read_waveform
 from .step_readers import StepReader
 from .windows import Windows
 
@@ -87,7 +87,8 @@ class SoundFacts:
 
 
 class SoundReader(StepReader):
-    """The samples of windows of sounds. A sound is opened whole; those that were read last are kept.
+    """The samples of windows of sounds. Of a WAV file at the wanted rate only these are read; other sounds are opened whole, and
+    those that were read last are kept.
 
     Args:
         dataset: Raw rows, one a sound.
@@ -123,16 +124,14 @@ class SoundReader(StepReader):
 
     def steps(self, name: str, row: int, start: int, stop: int) -> dict[str, object]:
         """The samples of the frames from `start` to before `stop`, {"array": (samples,) float64, "sampling_rate"}."""
-        hop, frame = self.windows.hop_length, self.windows.frame_length
-        part = self._waveform(row)[start * hop : (stop - 1) * hop + frame]
-        return {"array": part, "sampling_rate": self.windows.wanted_rate}
+        return {"array": self._part(row, start, stop), "sampling_rate": self.windows.wanted_rate}
 
     def seen(self, row: int, start: int, stop: int) -> np.ndarray:
         """(stop - start,) bool, whether no sample of each frame is missing."""
-        waveform = self._waveform(row)
-        missing = np.concatenate([[0], np.cumsum(np.isnan(without_invalid(waveform, self.windows.invalid_value)))])
-        firsts = np.minimum(np.arange(start, stop) * self.windows.hop_length, len(waveform))
-        ends = np.minimum(firsts + self.windows.frame_length, len(waveform))
+        part = self._part(row, start, stop)
+        missing = np.concatenate([[0], np.cumsum(np.isnan(without_invalid(part, self.windows.invalid_value)))])
+        firsts = np.minimum(np.arange(stop - start) * self.windows.hop_length, len(part))
+        ends = np.minimum(firsts + self.windows.frame_length, len(part))
         return np.asarray(missing[ends] == missing[firsts])
 
     def _fact(self, name: str) -> np.ndarray:
@@ -143,12 +142,19 @@ class SoundReader(StepReader):
             self._facts = cached_map(self.rows, facts, facts.description(), self.windows.num_proc)
         return np.asarray(self._facts.with_format("numpy")[name][:])
 
-    def _waveform(self, row: int) -> np.ndarray:
-        """(samples,) float64 at the wanted rate."""
+    def _part(self, row: int, start: int, stop: int) -> np.ndarray:
+        """(samples,) float64 of the frames from `start` to before `stop`, at the wanted rate."""
+        first = start * self.windows.hop_length
+        end = (stop - 1) * self.windows.hop_length + self.windows.frame_length
         if row in self._kept:
             self._kept.move_to_end(row)
-            return self._kept[row]
+            return self._kept[row][first:end]
         cell: Cell = self.rows[row][self.column]
+        part = read_part(cell, self.windows.wanted_rate, first, end)
+        return self._whole(row, cell)[first:end] if part is None else part
+
+    def _whole(self, row: int, cell: Cell) -> np.ndarray:
+        """(samples,) float64 at the wanted rate, which are kept."""
         waveform = read_waveform(cell, self.windows.sampling_rate, self.windows.wanted_rate)
         self._kept[row] = waveform
         self._kept_bytes += waveform.nbytes

@@ -3,7 +3,9 @@
 import io
 import logging
 import math
-from typing import Any, Literal
+import os
+from types import ModuleType
+from typing import Any, BinaryIO, Literal
 
 import datasets
 import numpy as np
@@ -71,6 +73,38 @@ def native_waveform(value: Cell) -> tuple[np.ndarray, int]:
     return _decoded(file)
 
 
+def read_part(value: Cell, wanted_rate: int, first: int, end: int) -> np.ndarray | None:
+    """Samples `first` to before `end` of a WAV file, as slicing `read_waveform` gives them, of which no other one is read.
+
+    Args:
+        value: As of `read_waveform`.
+        wanted_rate: Samples per second of the result.
+        first, end: Places at that rate; those behind the end of the sound are left out.
+
+    Returns:
+        (samples,) float64 array; None where a part cannot be had without the rest: the cell holds more than a path on this
+        machine, the file is no WAV file or one of 24 bits, its rate is another one, or its header does not know its length.
+
+    Raises:
+        ValueError: A WAV file that cannot be read.
+    """
+    file = encoded(value, "sound") if isinstance(value, str | dict) and "array" not in value else None
+    path = "" if file is None or file.content is not None else str(file.path)
+    if not os.path.isfile(path):
+        return None
+    with reading("sound", path):
+        with open(path, "rb") as stream:
+            if stream.read(4) not in WAV_STARTS or not _knows_its_length(stream):
+                return None
+        try:
+            rate, samples = _wav_reader().read(path, mmap=True)
+        except ValueError:
+            return None  # what is wrong is found when it is read whole
+    if rate != wanted_rate or not len(samples):
+        return None
+    return _of_one_channel(np.array(samples[first:end]), path)
+
+
 def _of_file(file: Encoded, wanted_rate: int) -> np.ndarray:
     samples, rate = _decoded(file)
     with reading("sound", file.path):
@@ -92,20 +126,30 @@ def _decoded(file: Encoded) -> tuple[np.ndarray, int]:
 
 
 def _read_wav(content: bytes, path: str | None) -> tuple[np.ndarray, int]:
-    # Imported here, as below: only sounds need it, and it is an extra.
+    wavfile = _wav_reader()
+    with reading("WAV file", path):
+        _knows_its_length(io.BytesIO(content))
+        rate, samples = wavfile.read(io.BytesIO(content))
+        return _of_one_channel(samples, path), rate
+
+
+def _wav_reader() -> ModuleType:
+    """SciPy's module, imported here, as below: only sounds need it, and it is an extra."""
     try:
         from scipy.io import wavfile
     except ImportError as error:
         raise missing_extra("Reading WAV files", "train", error) from error
-    with reading("WAV file", path):
-        _refuse_cut(content)
-        rate, samples = wavfile.read(io.BytesIO(content))
-        unit = unit_range(samples)
+    return wavfile
+
+
+def _of_one_channel(samples: np.ndarray, path: str | None) -> np.ndarray:
+    """Samples (n,) or (n, channels) of a file as (n,) float64 in [-1, 1)."""
+    unit = unit_range(samples)
     _warn_of_scale(samples, path)
     if unit.ndim == 2:
         # Floats are averaged in their own type, as they always were.
-        return (samples.mean(axis=1).astype(np.float64) if samples.dtype.kind == "f" else unit.mean(axis=1)), rate
-    return unit, rate
+        return samples.mean(axis=1).astype(np.float64) if samples.dtype.kind == "f" else unit.mean(axis=1)
+    return unit
 
 
 def _warn_of_scale(samples: np.ndarray, path: str | None) -> None:
@@ -122,17 +166,24 @@ def _warn_of_scale(samples: np.ndarray, path: str | None) -> None:
         )
 
 
-def _refuse_cut(content: bytes) -> None:
-    """SciPy gives the samples that a cut file still has, without a word."""
-    order: Literal["big", "little"] = "big" if content[:4] == b"RIFX" else "little"
+def _knows_its_length(stream: BinaryIO) -> bool:
+    """Whether the header of a WAV file says how many bytes of samples follow; of its samples nothing is read.
+
+    Raises:
+        ValueError: The file is cut: SciPy gives the samples that it still has, without a word.
+    """
+    length = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    order: Literal["big", "little"] = "big" if stream.read(4) == b"RIFX" else "little"
     place = 12
-    while place + 8 <= len(content):
-        size = int.from_bytes(content[place + 4 : place + 8], order)
-        left = len(content) - place - 8
-        if content[place : place + 4] == b"data":
+    while place + 8 <= length:
+        stream.seek(place)
+        name, size = stream.read(4), int.from_bytes(stream.read(4), order)
+        left = length - place - 8
+        if name == b"data":
             if size not in UNKNOWN_LENGTHS and size > left:
                 raise ValueError(f"the file is cut: its header promises {size} bytes of samples, {left} are there")
-            return
+            return size not in UNKNOWN_LENGTHS
         place += 8 + size + size % 2
     raise ValueError("the file is empty or cut: it has a header and no samples")
 
