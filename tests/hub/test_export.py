@@ -185,6 +185,31 @@ def test_the_card_of_a_vit_runs(case: str, tmp_path: Path) -> None:
     assert run_card(tmp_path / "out", tmp_path) == ["torch.Size([2, 16])"]
 
 
+def test_an_export_is_checked_with_another_number_of_choices(tmp_path: Path) -> None:
+    model = save_model(tmp_path, "pos_minimax_bert", "multiple_choice")
+    inputs = export_inputs(model, METHODS["pos_minimax_bert"], "multiple_choice", None)
+    assert {tuple(axes.values()) for axes in inputs.axes.values()} == {("batch", "choices", "length")}
+    assert [check["input_ids"].shape for check in inputs.checks()] == [(3, 3, 6), (1, 2, 12)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_multiple_choice_model_takes_any_number_of_choices(kind: Any, tmp_path: Path) -> None:
+    model = save_model(tmp_path / "model", "pos_minimax_bert", "multiple_choice")
+    found = export(str(tmp_path / "model"), tmp_path / "out", ExportOptions(kind))
+    assert {tuple(entry["shape"]) for entry in found["inputs"]} == {("batch", "choices", "length")}
+    assert found["labels"] is None and [entry["name"] for entry in found["outputs"]] == ["logits"]
+    draws = torch.Generator().manual_seed(3)
+    for batch, choices, length in ((4, 5, 7), (1, 1, 12)):
+        ids = torch.randint(1, 30, (batch, choices, length), generator=draws)
+        given = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
+        given["attention_mask"][:, 0, length // 2 :] = 0
+        logits = programs.run_program(tmp_path / "out", kind, given)["logits"]
+        torch.testing.assert_close(logits, model(**given).logits, rtol=1e-4, atol=1e-5)
+    assert "`batch` and `choices` are free." in (tmp_path / "out" / "README.md").read_text()
+    assert run_card(tmp_path / "out", tmp_path) == ["(2,)"]
+
+
 def test_rows_of_a_table_keep_their_columns(tmp_path: Path) -> None:
     model = save_model(tmp_path, "metamae tabular")
     processor = SeriesFeatureExtractor(1, 6, statistics_axis="feature")

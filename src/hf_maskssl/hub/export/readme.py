@@ -203,7 +203,8 @@ def _output_lines(description: JsonView, config: PreTrainedConfig, name: str) ->
         if description["labels"] is None:
             return [f"values = {logits}[:, 0]  # in the labels' unit", "print(values)"]
         return [f'names = [export["labels"][number] for number in {logits}.argmax(-1)]', "print(names)"]
-    return [f"chosen = {logits}.argmax(-1)", "print(chosen.shape)"]
+    note = "  # the number of each row's choice" if head == "multiple_choice" else ""
+    return [f"chosen = {logits}.argmax(-1){note}", "print(chosen.shape)"]
 
 
 def _feature_lines(description: JsonView, config: PreTrainedConfig, outputs: JsonView) -> list[str]:
@@ -223,9 +224,12 @@ def _tables(description: JsonView) -> list[str]:
     for entry in description["inputs"]:
         lines.append(f"| `{entry['name']}` | {entry['dtype']} | {', '.join(map(str, entry['shape']))} |")
     length = description["length"]
+    sizes = dict.fromkeys(size for entry in description["inputs"] for size in entry["shape"] if size in SIZES)
+    free = " and ".join(f"`{size}`" for size in sizes) + (" is free" if len(sizes) == 1 else " are free")
     if length is not None:
         step = "" if length["multiple_of"] == 1 else f", a multiple of {length['multiple_of']}"
-        lines += ["", f"`length` is at most {length['max']}{step}; `batch` is free."]
+        free = f"`length` is at most {length['max']}{step}; {free}"
+    lines += ["", f"{free}."] if sizes else []
     names = ", ".join(f"`{entry['name']}`" for entry in description["outputs"])
     return [*lines, "", f"It gives {names}."]
 

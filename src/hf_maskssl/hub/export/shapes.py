@@ -71,11 +71,13 @@ class ExportInputs:
         return arguments_of(shapes)  # type: ignore[arg-type]  # the same names, of shapes
 
     def checks(self) -> list[Tensors]:
-        """Inputs of other sizes: three rows, of another length where that is free, and one row."""
+        """Inputs of other sizes: three rows, of another length where that is free, and one row, with a choice less where it has
+        choices."""
         more = {name: torch.cat([value, _varied(name, value)]) for name, value in self.example.items()}
         if self.length is not None:
             more = shortened(more, self.axes, self.length.other)
-        return [more, {name: value[:1] for name, value in self.example.items()}]
+        one = {name: value[:1] for name, value in self.example.items()}
+        return [more, shortened(one, self.axes, NUM_CHOICES - 1, CHOICES)]
 
     def with_observed_mask(self, config: PreTrainedConfig) -> "ExportInputs":
         """The same inputs, each continuous one with its mask, 1 = observed, which has holes and leaves a token of each row.
@@ -172,11 +174,11 @@ def free_length(config: PreTrainedConfig, example: Tensors) -> Length | None:
     return Length(high, step) if high // step > 2 else None
 
 
-def shortened(inputs: Tensors, axes: FreeAxes, length: int) -> Tensors:
-    """Inputs cut to a length."""
+def shortened(inputs: Tensors, axes: FreeAxes, length: int, free: str = LENGTH) -> Tensors:
+    """Inputs cut to a length, or to a size of the axis `free`, as far as they have it."""
     found = {}
     for name, value in inputs.items():
-        axis = next((axis for axis, kind in axes[name].items() if kind == LENGTH), None)
+        axis = next((axis for axis, kind in axes[name].items() if kind == free), None)
         found[name] = value if axis is None else value.narrow(axis, 0, length).contiguous()
     return found
 
