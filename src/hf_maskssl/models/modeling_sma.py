@@ -377,6 +377,10 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
         if self.config.mask_schedule != "none":
             self.random_share.fill_(random_share_at(self.config, fraction))
 
+    def loss_terms(self, outputs: ModelOutput) -> torch.Tensor | None:
+        """The masked tokens; None with `reconstruct_visible`, whose loss is one of all tokens."""
+        return None if self.config.reconstruct_visible else outputs.mask.sum()
+
     @can_return_tuple
     def forward(
         self,

@@ -2,8 +2,10 @@
 
 from typing import Literal
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
 
 
 class MaskedPretraining:
@@ -47,6 +49,15 @@ class MaskedPretraining:
 
         The changes must lie in tensors that it fills in place, so that a replayed step sees them.
         """
+
+    def loss_terms(self, outputs: ModelOutput) -> torch.Tensor | None:
+        """The number of this process's terms, a scalar, of those of all processes that `loss` is the mean of; None where each
+        batch of a step counts alike.
+
+        Args:
+            outputs: Output of `forward`, with a loss.
+        """
+        return None
 
     def warm_start(self, name: str, positions: Literal["same", "drop"]) -> PreTrainedModel | None:
         """Start from the weights of another model instead of random ones.

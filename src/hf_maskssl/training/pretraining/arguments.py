@@ -43,8 +43,9 @@ class PretrainingArguments:
         max_steps: Number of optimiser steps.
         batch_size: Number of samples per process and forward pass; the effective batch is this times processes times
             `gradient_accumulation_steps`.
-        gradient_accumulation_steps: Number of forward passes per optimiser step. The task contrastive loss sees the negatives of
-            one forward pass (of all processes) only.
+        gradient_accumulation_steps: Number of forward passes per optimiser step, which is that of one large batch: a mean over
+            the terms of all of them. Only what is of one forward pass (of all processes) stays so: the negatives of the task
+            contrastive loss, MetaMAE's adaptation and DABS's objectives, whose passes count alike.
         learning_rate, weight_decay, adam_beta1, adam_beta2, adam_epsilon: Options of AdamW.
         decay_norm_and_bias: Whether to decay biases, norms and single tokens too, as the MetaMAE authors do.
         lr_scheduler_type: Shape of the learning rate's schedule after the warm-up.

@@ -20,6 +20,7 @@ from ...models.pretraining import pretraining_hooks
 from ...recipes import build_config
 from ...terminal import MovingLine, one_voice
 from ..cost import EnergyMeter
+from .accumulating import AccumulatedMean
 from .arguments import PretrainingArguments, PretrainingRecipe, effective_recipe, flat_settings
 from .balancing import balance_tasks
 from .batches import Batch, endless_batches, training_loader
@@ -215,7 +216,8 @@ class Pretrainer:
         if self._graphs is not None:
             self._replay(self._graphs, step, taken[0], rows_taken[0])
             taken, rows_taken = [], []  # the graph has taken the whole step
-        balancer = balance_tasks(self, step, taken)
+        balancer, mean = balance_tasks(self, step, taken), AccumulatedMean(self.accelerator, len(taken))
+        hooks = pretraining_hooks(self.bare_model)
         for part, (batch, rows) in enumerate(zip(taken, rows_taken, strict=True)):
             self.seed(step, part)
             if rows is not None:
@@ -223,8 +225,9 @@ class Pretrainer:
             with self.accelerator.accumulate(self.model):
                 outputs = self.model(**batch)
                 self.window.add(step, rows, {"loss": outputs.loss.detach(), **(outputs.loss_parts or {})})
-                self.accelerator.backward(outputs.loss)
+                self.accelerator.backward(mean.weighed(outputs.loss, hooks.loss_terms(outputs)))
                 if self.accelerator.sync_gradients:
+                    mean.finish(self.model.parameters())
                     self._clip_gradients(step)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
