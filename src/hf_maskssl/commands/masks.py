@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         )
     processor = load_processor(folder)
     args = load_recipe(options.recipe, overrides, {"data": DataArguments})["data"]
-    rows_are_table = args.kind == "tabular" or (args.kind == "series" and is_table(model, processor))
+    rows_are_table = args.ROWS_OF_CELLS or (model.config.modality == "series" and is_table(model, processor))
     name = "columns" if rows_are_table else "masks"
 
     def check(folder: Path) -> None:

@@ -145,6 +145,7 @@ class DataArguments(ChosenSection):
     TASKS: ClassVar[tuple[str, ...]] = ("classification", "multi_label_classification", "regression")
     INPUT_FORMS: ClassVar[tuple[type, ...]] = (str,)  # types of `input_column`: str, list, dict, type(None)
     CACHES: ClassVar[bool] = True  # `cache` when it is left out
+    ROWS_OF_CELLS: ClassVar[bool] = False  # whether a sample is the cells of a row, one number or category each
     RANGES: ClassVar[dict[str, Range]] = {
         **dict.fromkeys(("max_train_samples", "max_validation_samples", "max_test_samples", "num_proc"), AT_LEAST_1),
         **dict.fromkeys(("split_seed", "scenes_seed"), SEED),

@@ -214,7 +214,7 @@ def _add_spelling(guess: Guess, rows: AnyDataset, label: str | None) -> None:
     given = guess.data.get("missing_words", [])
     if given:
         guess.remarks.append(f"missing: cells that hold {', '.join(map(repr, given))}; --data.missing_words")
-    if guess.data["kind"] == "tabular":
+    if KINDS[guess.data["kind"]].arguments.ROWS_OF_CELLS:
         guess.remarks += _words_among_numbers(rows, guess.data, label)
 
 

@@ -72,6 +72,7 @@ class TabularArguments(NumericArguments):
     quantile_columns: list[str] | None = None
 
     INPUT_FORMS: ClassVar[tuple[type, ...]] = (str, list, type(None))
+    ROWS_OF_CELLS: ClassVar[bool] = True
     RANGES: ClassVar[dict[str, Range]] = {**NumericArguments.RANGES, "max_categories": AT_LEAST_1}
 
     def __post_init__(self) -> None:

@@ -158,7 +158,7 @@ def _load(args: DataArguments, source: str, split: str, data_dir: str | None, da
 
     rows = load()
     if source == "json":
-        refuse_whole_table(rows, _place(args), is_tabular=args.kind == "tabular")
+        refuse_whole_table(rows, _place(args), is_tabular=args.ROWS_OF_CELLS)
     if source != "csv":
         return rows
     _check_csv(rows, args, _csv_files(options, split))
