@@ -16,7 +16,7 @@ from test_stopped_finetuning import raise_in_step
 from hf_maskssl.training.finetuning.arguments import FinetuningRecipe, load_finetuning_recipe
 from hf_maskssl.training.finetuning.search_space import draw_values, parse_space
 from hf_maskssl.training.finetuning.stopping import RunStopped
-from hf_maskssl.training.finetuning.sweep import finetune, finetune_from_command_line
+from hf_maskssl.training.finetuning.sweep import Finetuner, finetune, finetune_from_command_line
 from hf_maskssl.training.finetuning.trials import Trials
 
 SPACE: dict[str, Any] = {"learning_rate": [1e-4, 1e-2, "log"], "weight_decay": [0, 0.1], "batch_size": [4, 8]}
@@ -90,6 +90,15 @@ def test_trials_can_be_added_and_those_of_another_recipe_are_refused(tmp_path: P
         ValueError, match=r"holds trials of another recipe \(finetuning.adam_beta2 was 0.999, is now 0.9"
     ):
         finetune(recipe_of(tmp_path, search_trials=2, seeds=[0], adam_beta2=0.9))
+
+
+def test_runs_of_another_recipe_are_refused_before_the_trials(tmp_path: Path, random_draws: None) -> None:
+    Finetuner(recipe_of(tmp_path, weight_decay=0.02)).claim_folder()
+    with pytest.raises(
+        ValueError, match=r"run holds runs of another recipe \(finetuning.adam_beta2 was 0.999, is now 0.9\)"
+    ):
+        finetune(recipe_of(tmp_path, adam_beta2=0.9))
+    assert not (tmp_path / "run" / "search").exists()
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -15,6 +15,7 @@ Without one the hits are printed.
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from ..embedding.encoders import chosen_device
 from ..embedding.feature_files import FeatureTable, read_features
 from ..embedding.neighbors import TABLE_ENDINGS, draw_hits, hits_table, nearest_rows, write_table
 from ..embedding.rows import PATH, ROW, SPLIT
+from ..evaluation.reports import significant
 from ..recipes import nearest
 from ..scripts import OneLineErrors
 
@@ -100,7 +102,10 @@ def main() -> None:
         if output is None:
             hidden = [f"{side}_{name}" for side in ("query", "hit") for name in (ROW, SPLIT, PATH)]
             hits = hits.drop(columns=hidden, errors="ignore")
-            print(hits.head(PRINTED).to_string(index=False, max_colwidth=24, line_width=WIDTH, float_format="%.4f"))
+            four_digits = partial(significant, digits=4)
+            print(
+                hits.head(PRINTED).to_string(index=False, max_colwidth=24, line_width=WIDTH, float_format=four_digits)
+            )
             return
         write_table(hits, output)
     print(f"{options.k} hits of {len(numbers):,} rows among {len(table):,}, written to {output}")

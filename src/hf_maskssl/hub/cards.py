@@ -20,6 +20,7 @@ from ..data import find_kind
 from ..data.arguments import DataArguments, checkpoint_name, is_hub_name
 from ..data.tables.report import REPORT_FILE, share_words
 from ..evaluation.reports import markdown_table
+from ..files import write_whole
 from ..methods import Description, find_method
 from ..methods.optional_fields import modality, word_tasks
 from ..models.configuration_pos_minimax_bert import NEXT_SENTENCE
@@ -200,7 +201,8 @@ def complete_card(text: str, repo_id: str) -> str:
 def _save(folder: Path, header: ModelCardData, title: str, introduction: str, sections: Sequence[Section]) -> None:
     body = [f"# {title}", introduction, *(f"## {name}\n\n{text}" for name, text in sections if text)]
     text = "\n\n".join(part.strip() for part in body)
-    ModelCard(f"---\n{header.to_yaml()}\n---\n\n{text}\n").save(folder / CARD)
+    card = ModelCard(f"---\n{header.to_yaml()}\n---\n\n{text}\n")
+    write_whole(folder / CARD, card.save)
 
 
 def _header(

@@ -294,7 +294,7 @@ class MetaMAEForPretraining(MaskedPretraining, MetaMAEPreTrainedModel):
     def loss_terms(self, outputs: ModelOutput) -> torch.Tensor | None:
         """The masked tokens of a plain MAE of one kind of input. What adapts or contrasts within a batch has no such mean."""
         is_plain = self.dabs is None and self.projector is None and self.config.num_adaptation_steps == 0
-        return outputs.mask.sum() if is_plain and self.config.modality != "vision_language" else None
+        return outputs["mask"].sum() if is_plain and self.config.modality != "vision_language" else None
 
     def reason_against_fsdp(self) -> str | None:
         if self.config.num_adaptation_steps == 0 or self.dabs is not None:

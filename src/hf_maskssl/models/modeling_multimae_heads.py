@@ -347,7 +347,8 @@ class MultiMAEForDepthEstimation(MultiMAEDenseHead):
                 f"`labels` must be floating point of the shape {tuple(depth.shape)}, the image's, got {labels.dtype} of "
                 f"{tuple(labels.shape)}: resize or convert them."
             )
-        return reverse_huber_loss(*at_least_float32(depth, labels), num_items)
+        depth, labels = at_least_float32(depth, labels)
+        return reverse_huber_loss(depth, labels, num_items)
 
 
 class MultiMAEForDenseRegression(MultiMAEDenseHead):

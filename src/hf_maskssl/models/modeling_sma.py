@@ -379,7 +379,7 @@ class SMAForMaskedModeling(MaskedPretraining, SMAPreTrainedModel):
 
     def loss_terms(self, outputs: ModelOutput) -> torch.Tensor | None:
         """The masked tokens; None with `reconstruct_visible`, whose loss is one of all tokens."""
-        return None if self.config.reconstruct_visible else outputs.mask.sum()
+        return None if self.config.reconstruct_visible else outputs["mask"].sum()
 
     @can_return_tuple
     def forward(

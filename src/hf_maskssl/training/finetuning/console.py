@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ...evaluation.reports import text_table
+from ...evaluation.reports import significant, text_table
 from ...files import JsonView
 from ...terminal import VOICE, WIDTH, MovingLine, counted, say_json, shell_line
 from ..pretraining.console import PRECISIONS, device_words, number
@@ -116,8 +116,8 @@ class RunLine(TrainerCallback):
         **kwargs: object,
     ) -> None:
         if state.is_world_process_zero and metrics is not None:
-            score = metrics[f"eval_{self.metric}"]
-            logger.info("%s, epoch %.4g: validation %s %.4f", self.run.title, state.epoch or 0, self.metric, score)
+            score = significant(metrics[f"eval_{self.metric}"], 4)
+            logger.info("%s, epoch %.4g: validation %s %s", self.run.title, state.epoch or 0, self.metric, score)
 
     def close(self) -> None:
         """End the line, however the run ended."""

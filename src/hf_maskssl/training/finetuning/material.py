@@ -60,8 +60,10 @@ def changed_since(setup: FinetuningSetup, material: JsonView, searched: Collecti
     stored = setup.broadcast(json.loads(path.read_text(encoding="utf-8")) if path.is_file() else dict(material))
     stored = with_defaults(stored, material)
     changed = [name for name in {**stored, **material} if stored.get(name) != material.get(name)]
-    if changed and not setup.args.overwrite and not {f"finetuning.{name}" for name in searched}.issuperset(changed):
-        said = "; ".join(changes(stored, material))
+    others = [name for name in changed if name not in {f"finetuning.{name}" for name in searched}]
+    if others and not setup.args.overwrite:
+        before, after = ({name: each.get(name) for name in others} for each in (stored, material))
+        said = "; ".join(changes(before, after))
         raise ValueError(
             f"{setup.folder} holds runs of another recipe ({said}): take back the change, name another "
             "finetuning.output_dir, or set finetuning.overwrite to throw those runs away."

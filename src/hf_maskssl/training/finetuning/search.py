@@ -72,9 +72,9 @@ class Search:
         """Run the trials that are missing and choose the best."""
         wanted = self.args.search_trials
         with self.setup.lock:
-            fields = self.setup.broadcast(material_fields(self.setup, self.recipe) if self._is_main else {})
-            changed_since(self.setup, fields, self.space)  # which the runs after the search would be refused for
             trials: list[JsonObject] = self.setup.broadcast(self._stored() if self._is_main else [])
+            fields = self.setup.broadcast(material_fields(self.setup, self.recipe) if self._is_main else {})
+            changed_since(self.setup, fields, self.space)  # for which the runs would be refused after all trials
             if self._is_main:
                 self.setup.write_report()
             logger.info("%d trials (%s) of seed %d, over", wanted, self.sampler, self.args.seeds[0])

@@ -212,8 +212,8 @@ def said_changes(
         former, now: Field -> its value as JSON.
         section: Words before the names.
     """
-    values = [{name: json.loads(texts[name]) for name in names if name in texts} for texts in (former, now)]
-    return changes(*values, section)
+    before, after = ({name: json.loads(texts[name]) for name in names if name in texts} for texts in (former, now))
+    return changes(before, after, section)
 
 
 def warn_of_changed_data(folder: Path, former: Mapping[str, str], now: Mapping[str, str]) -> None:

@@ -178,7 +178,8 @@ def _without_former_scheduler(folder: Path) -> Iterator[Path]:
 def _check_layout(folder: Path, former: dict[str, int], now: dict[str, int]) -> None:
     """Refuse what would change the order of the data; a checkpoint of version 0.1 does not know all of a stream's."""
     titles = {name: name if name == "num_processes" else f"training.{name}" for name in former}  # that is no field
-    changed = changes(*({title: layout.get(name) for name, title in titles.items()} for layout in (former, now)))
+    before, after = ({title: layout.get(name) for name, title in titles.items()} for layout in (former, now))
+    changed = changes(before, after)
     if changed:
         raise ValueError(
             f"{folder} was written with other settings ({'; '.join(changed)}), on which the order of the data depends: resume "
