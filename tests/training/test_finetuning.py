@@ -163,7 +163,7 @@ def test_the_best_epoch_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture
     scores = [float(record.args[3]) for record in caplog.records if "validation" in record.msg]  # type: ignore
     run = results["runs"][0]
     assert len(scores) == run["validations"] == 6
-    assert run["validation"]["rmse"] == pytest.approx(min(scores))
+    assert run["validation"]["rmse"] == pytest.approx(min(scores), rel=1e-3)  # the log has four digits
     assert run["epoch"] == 1 + int(np.argmin(scores))
 
 

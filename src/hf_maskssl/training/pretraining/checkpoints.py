@@ -231,7 +231,7 @@ def warn_of_changed_data(folder: Path, former: Mapping[str, str], now: Mapping[s
         if former.get(name, unsaid.get(name)) != now.get(name, unsaid.get(name))
     ]
     if changed and former:
-        values = "; ".join(said_changes(changed, former, now, "data."))
+        values = "; ".join(said_changes(changed, {**unsaid, **former}, {**unsaid, **now}, "data."))
         logger.warning(
             "%s was written with other data (%s): the run goes on with what the recipe says now.", folder, values
         )
