@@ -13,7 +13,7 @@ import pytest
 import hf_maskssl
 
 EXTRAS = ("sklearn", "scikit_learn", "scipy", "matplotlib", "nltk", "rdkit", "tensorboard", "onnx", "peft", "optuna")
-EXTRAS += ("xgboost", "rtdl_revisiting_models")
+EXTRAS += ("xgboost", "rtdl_revisiting_models", "pytorch_tabnet")
 FEATURES = """
 import json, sys, torch
 from transformers import AutoModel

@@ -15,6 +15,7 @@ EXTRA_OF = dict.fromkeys(("matplotlib", "scipy", "sklearn"), "train") | {
     "gradio": "demo",
     "rtdl_revisiting_models": "baselines",
     "xgboost": "baselines",
+    "pytorch_tabnet": "baselines",
     "h5py": "prepare",
     "tifffile": "prepare",
 }

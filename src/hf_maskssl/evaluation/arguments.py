@@ -1,9 +1,9 @@
 """The `probe` section of a recipe."""
 
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeAlias
 
 from ..checks import ABOVE_0, AT_LEAST_0, AT_LEAST_1, SEED, Range, check_numbers, check_seeds
 from ..extras import missing_extra
@@ -12,12 +12,16 @@ from ..recipes import coerce
 Protocol = Literal["standard", "paper"]
 Solver = Literal["adam", "exact"]
 # Supervised baselines of fine-tuning (`library_baselines`).
-LibraryModel = Literal["mlp", "hist_gradient_boosting", "random_forest", "xgboost", "resnet", "ft_transformer"]
+LibraryModel = Literal[
+    "mlp", "hist_gradient_boosting", "random_forest", "xgboost", "resnet", "ft_transformer", "tabnet"
+]
+Settings: TypeAlias = Mapping[str, float]  # hyper-parameters of one, by their names in its library; whole ones are int
 # Those of the extra `baselines`, and the packages that they are from.
 PACKAGES: dict[LibraryModel, str] = {
     "xgboost": "xgboost",
     "resnet": "rtdl_revisiting_models",
     "ft_transformer": "rtdl_revisiting_models",
+    "tabnet": "pytorch_tabnet",
 }
 MetricName = Literal["accuracy", "weighted_f1", "mean_roc_auc", "spearman", "token_accuracy"]
 # MetaMAE paper, appendix A; the batch size is the data set's (Table 16).

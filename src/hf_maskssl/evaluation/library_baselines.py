@@ -1,7 +1,8 @@
-"""Supervised models of the raw inputs: what SMA's Tables 3b and 6 put beside a pre-trained encoder.
+"""Supervised models of the raw inputs: what SMA's Tables 3 and 6 put beside a pre-trained encoder.
 
-MLP, XGBoost, ResNet and FT-Transformer are these tables' models; histogram gradient boosting is scikit-learn's own. Their
-hyper-parameters are the libraries' and those below, not tuned for a data set as the tables' are (Gorishniy et al. 2021).
+MLP, XGBoost, ResNet, FT-Transformer and TabNet are these tables' models; histogram gradient boosting and the random forest are
+scikit-learn's own. Their hyper-parameters are the libraries' and those below, unless `settings` say otherwise: the tables' models
+are tuned for each data set (Gorishniy et al. 2021), which `training.finetuning.baseline_search` does.
 """
 
 import importlib
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 
 from ..extras import missing_extra
-from .arguments import LibraryModel, check_library_models
+from .arguments import LibraryModel, Settings, check_library_models
 from .baselines import MAX_DENSE_NUMBERS, RawInputs, raw_tables, row_limit
 from .deep_baselines import TITLES, HeldOut, TabularNetwork
 from .features import draw_indices
@@ -38,7 +39,7 @@ XGBOOST = {"n_estimators": 2000, "early_stopping_rounds": 50}  # Gorishniy et al
 XGBOOST_ROUNDS = 100  # the library's own, where nothing can stop it
 FEWEST_ROWS = 50  # from here on a tenth of the rows can be kept apart
 # Stopped by the validation split; the others keep rows apart themselves, or need none.
-WATCHED = ("xgboost", "resnet", "ft_transformer")
+WATCHED = ("xgboost", "resnet", "ft_transformer", "tabnet")
 Matrix: TypeAlias = "np.ndarray | sparse.csr_matrix"
 
 
@@ -84,6 +85,7 @@ def library_probe(
     *,
     validation: RawInputs | None = None,
     device: str | torch.device = "cpu",
+    settings: Settings | None = None,
 ) -> tuple[ProbeRun, str]:
     """Fit one of the models to the raw inputs, as columns that are standardised and counted like those of
     `raw_inputs_probe`, and score it.
@@ -94,9 +96,11 @@ def library_probe(
         test: Rows to score.
         task: "classification" or "regression".
         seed: Seed of initial weights, held-out rows, trees and drawn rows.
-        validation: Rows by which "xgboost", "resnet" and "ft_transformer" stop; None keeps a tenth of the training rows apart.
-            Nothing is fitted to them.
-        device: Device of "resnet" and "ft_transformer".
+        validation: Rows by which "xgboost", "resnet", "ft_transformer" and "tabnet" stop; None keeps a tenth of the training rows
+            apart. Nothing is fitted to them.
+        device: Device of "resnet", "ft_transformer" and "tabnet".
+        settings: Hyper-parameters that take the place of the defaults: arguments of the library's model, of "mlp" with `n_layers`
+            layers of `layer_size` units, and of the networks those of `TabularNetwork`.
 
     Returns:
         The run (of a classification `outputs` are the logarithms of the classes' probabilities), and the model in words.
@@ -116,7 +120,7 @@ def library_probe(
     if name not in WATCHED:
         validation = None
     elif validation is None:
-        train, validation = _kept_apart(train, seed)
+        train, validation = kept_apart(train, seed)
     tables, what = raw_tables([train, test, *([] if validation is None else [validation])])
     inputs: list[Matrix] = [table.values for table in tables]
     if name == "hist_gradient_boosting" or name in TITLES:
@@ -125,7 +129,7 @@ def library_probe(
     mean, std = (train.labels.mean(), train.labels.std() or 1.0) if task == "regression" else (0.0, 1.0)
     labels = [(table.labels - mean) / std if task == "regression" else table.labels for table in tables]
     held_out = (inputs[2], labels[2]) if len(inputs) > 2 else None
-    model, title, converged = _fit(name, _Rows(inputs[0], labels[0], held_out), task, seed, device)
+    model, title, converged = _fit(name, _Rows(inputs[0], labels[0], held_out), task, seed, device, settings or {})
     said = model.predict(inputs[1])
     outputs = None
     if task == "regression":
@@ -137,8 +141,8 @@ def library_probe(
     return run, f"{title} on {what}{thinned}"
 
 
-def _kept_apart(train: RawInputs, seed: int) -> tuple[RawInputs, RawInputs | None]:
-    """The training rows without a tenth of them, and that tenth; all and None where they are few."""
+def kept_apart(train: RawInputs, seed: int) -> tuple[RawInputs, RawInputs | None]:
+    """The training rows without a tenth of them, which the seed draws, and that tenth; all and None where they are few."""
     if len(train) < FEWEST_ROWS:
         return train, None
     is_kept = np.zeros(len(train), dtype=bool)
@@ -147,38 +151,43 @@ def _kept_apart(train: RawInputs, seed: int) -> tuple[RawInputs, RawInputs | Non
 
 
 def _fit(
-    name: LibraryModel, rows: _Rows, task: str, seed: int, device: str | torch.device
+    name: LibraryModel, rows: _Rows, task: str, seed: int, device: str | torch.device, settings: Settings
 ) -> tuple[_Model, str, bool]:
     """A fitted model, its name in words, and whether its training converged."""
     if name in WATCHED and task == "classification" and len(np.unique(rows.labels)) < 2:
         raise ValueError(f"{name} tells classes apart, and all training rows are of one: leave it out")
-    if name == "resnet" or name == "ft_transformer":
-        network = TabularNetwork(name, task, seed, device)
+    if name == "resnet" or name == "ft_transformer" or name == "tabnet":
+        network = TabularNetwork(name, task, seed, device, settings)
         inputs = cast(np.ndarray, rows.inputs)
         converged = fit_converges(lambda: network.fit(inputs, rows.labels, cast("HeldOut | None", rows.held_out)))
         return network, TITLES[name], converged
     if name == "xgboost":
-        return _fit_xgboost(rows, task, seed)
+        return _fit_xgboost(rows, task, seed, settings)
     # A class of one row cannot be in both parts of a hold-out.
     rarest = len(rows.labels) if task == "regression" else int(np.unique(rows.labels, return_counts=True)[1].min())
-    model = _estimator(name, task, len(rows.labels) >= FEWEST_ROWS and rarest > 1, seed)
+    model = _estimator(name, task, len(rows.labels) >= FEWEST_ROWS and rarest > 1, seed, settings)
     converged = fit_converges(lambda: model.fit(rows.inputs, rows.labels))
     return model, type(model).__name__, converged
 
 
-def _estimator(name: LibraryModel, task: str, holds_rows_out: bool, seed: int) -> _Estimator:
+def _estimator(name: LibraryModel, task: str, holds_rows_out: bool, seed: int, settings: Settings) -> _Estimator:
     is_regression = task == "regression"
+    chosen = dict(settings)
     if name == "random_forest":
         forest = RandomForestRegressor if is_regression else RandomForestClassifier
-        model: _Estimator = forest(random_state=seed, **FOREST)
+        model: _Estimator = forest(random_state=seed, **FOREST | chosen)
         return model
     holds_out = {"early_stopping": holds_rows_out}
     if name == "mlp":
-        model = (MLPRegressor if is_regression else MLPClassifier)(random_state=seed, **MLP | holds_out)
+        layers = {}
+        if "n_layers" in chosen:
+            layers = {"hidden_layer_sizes": (int(chosen.pop("layer_size")),) * int(chosen.pop("n_layers"))}
+        perceptron = MLPRegressor if is_regression else MLPClassifier
+        model = perceptron(random_state=seed, **MLP | holds_out | layers | chosen)
     else:
         boosting = HistGradientBoostingRegressor if is_regression else HistGradientBoostingClassifier
         rounds = {} if holds_rows_out else {"max_iter": 100}  # scikit-learn's own, where nothing can stop it
-        model = boosting(random_state=seed, **BOOSTING | holds_out | rounds)
+        model = boosting(random_state=seed, **BOOSTING | holds_out | rounds | chosen)
     return model
 
 
@@ -196,7 +205,7 @@ class _Renumbered:
         return self.model.predict_proba(inputs)
 
 
-def _fit_xgboost(rows: _Rows, task: str, seed: int) -> tuple[_Model, str, bool]:
+def _fit_xgboost(rows: _Rows, task: str, seed: int, chosen: Settings) -> tuple[_Model, str, bool]:
     check_library_models(["xgboost"])
     xgboost: Any = importlib.import_module("xgboost")
     inputs, labels, held_out = rows.inputs, rows.labels, rows.held_out
@@ -209,7 +218,7 @@ def _fit_xgboost(rows: _Rows, task: str, seed: int) -> tuple[_Model, str, bool]:
     watches = held_out is not None and len(held_out[1]) > 0
     settings = XGBOOST if watches else {"n_estimators": XGBOOST_ROUNDS}
     kind = xgboost.XGBRegressor if task == "regression" else xgboost.XGBClassifier
-    model = kind(random_state=seed, **settings).fit(
+    model = kind(random_state=seed, **settings, **chosen).fit(
         inputs, labels, eval_set=[held_out] if watches else None, verbose=False
     )
     return model if task == "regression" else _Renumbered(model, classes), kind.__name__, True

@@ -174,6 +174,7 @@ def _describe_finetuning(recipe: FinetuningRecipe, steps: int) -> Description:
                 labelled_samples=None,
                 baselines=False,
                 baseline_models=[],
+                baseline_trials=0,
                 report_to=[],
                 json_log=False,
             )

@@ -103,8 +103,12 @@ class FinetuningArguments:
             pre-training (the same seeds, and the same learning rates to choose from; in `output_dir`/from_scratch), the most
             frequent class or the mean label, and a plain model on the raw inputs. Differences are paired by seed.
         baseline_models: Names of further baselines of `baselines`, supervised models of the raw inputs, one a seed: "mlp",
-            "hist_gradient_boosting", "random_forest", and with the extra `baselines` "xgboost", "resnet", "ft_transformer"
-            (`evaluation.library_baselines`). For classification and regression.
+            "hist_gradient_boosting", "random_forest", and with the extra `baselines` "xgboost", "resnet", "ft_transformer",
+            "tabnet" (`evaluation.library_baselines`). For classification and regression.
+        baseline_trials: Number of trials by which each of `baseline_models` is tuned: hyper-parameters drawn at random with the
+            first seed (`baseline_search`), of which those with the best `metric` on the validation split, or on a tenth of the
+            training rows where that split is scored or absent, are fitted with every seed. The first trial is the untuned model.
+            Trials that have ended are never repeated. 0 means no tuning.
     """
 
     checkpoint: str | None = None
@@ -160,11 +164,12 @@ class FinetuningArguments:
     compare_with: dict[str, str] | None = None
     baselines: bool = False
     baseline_models: list[LibraryModel] = field(default_factory=list)
+    baseline_trials: int = 0
 
     RANGES: ClassVar[dict[str, Range]] = {
         **dict.fromkeys(("batch_size", "eval_batch_size", "gradient_accumulation_steps", "logging_steps"), AT_LEAST_1),
         **dict.fromkeys(("max_steps", "eval_steps", "weight_decay", "warmup_steps"), AT_LEAST_0),
-        **dict.fromkeys(("early_stopping_patience", "num_workers", "search_trials"), AT_LEAST_0),
+        **dict.fromkeys(("early_stopping_patience", "num_workers", "search_trials", "baseline_trials"), AT_LEAST_0),
         **dict.fromkeys(("num_train_epochs", "max_grad_norm", "labelled_samples", "adam_epsilon"), ABOVE_0),
         **dict.fromkeys(("warmup_ratio", "adam_beta1", "adam_beta2"), SHARE_BELOW_1),
         **dict.fromkeys(("mixup", "cutmix"), AT_LEAST_0),
@@ -221,6 +226,11 @@ class FinetuningArguments:
             raise ValueError(
                 "finetuning.baseline_models: expected different names, and finetuning.baselines true, got "
                 f"{self.baseline_models} and {self.baselines}."
+            )
+        if self.baseline_trials and not self.baseline_models:
+            raise ValueError(
+                f"finetuning.baseline_trials={self.baseline_trials} tunes finetuning.baseline_models, of which there are none: "
+                "name some, or set it to 0."
             )
         if self.metric is not None and self.metric not in METRICS:
             raise ValueError(f"finetuning.metric: expected one of {list(METRICS)} or nothing, got {self.metric!r}.")

@@ -13,12 +13,13 @@ from accelerate.utils import broadcast_object_list
 
 from ...data.arguments import DENSE_TASKS
 from ...data.preparation import PreparedData
-from ...evaluation.arguments import METRICS_OF_TASK, LibraryModel, ProbeArguments
+from ...evaluation.arguments import METRICS_OF_TASK, LibraryModel, ProbeArguments, Settings
 from ...evaluation.dense_baselines import dense_baseline_scores
 from ...evaluation.metrics import score_outputs
 from ...evaluation.statistics import mean_interval, paired_interval
 from ...files import JsonObject, JsonView, write_json
 from .arguments import FinetuningArguments
+from .baseline_search import BaselineSearch
 from .results import baselines_table
 from .scores import FinetuningRows
 
@@ -37,6 +38,7 @@ TITLES = {
     "xgboost": "XGBoost of the raw inputs",
     "resnet": "ResNet of the raw inputs",
     "ft_transformer": "FT-Transformer of the raw inputs",
+    "tabnet": "TabNet of the raw inputs",
 }
 
 # Task -> what is said of all rows alike, where that is no class.
@@ -83,9 +85,10 @@ class Baselines:
 
         Returns:
             {"baselines": {"split", "missing": baselines that there are not, in words, "models": [{"name", "title", "runs":
-            [{"seed", "scores"}], "scores" {metric: interval}, "differences" {metric: interval}}]}, "tables": {"baselines":
-            a table for reports}}. A difference is the fine-tuned score minus the baseline's, paired by seed, with its 95 %
-            interval (Student's t). A model that depends on no seed has one run, of seed None, and no interval.
+            [{"seed", "scores"}], "scores" {metric: interval}, "differences" {metric: interval}, and where it was tuned "search":
+            what `BaselineSearch.run` gives}]}, "tables": {"baselines": a table for reports}}. A difference is the fine-tuned
+            score minus the baseline's, paired by seed, with its 95 % interval (Student's t). A model that depends on no seed has
+            one run, of seed None, and no interval.
         """
         split = "test" if "test" in results["scores"] else "validation"
         models, missing = [], []
@@ -96,18 +99,20 @@ class Baselines:
             models.append(("from_scratch", _runs_of(self.from_scratch.run(), split)))
         for name, runs in self._simple_models().items():
             models.append((name, runs))
-        of_library, reasons = self._library_models()
+        of_library, searches, reasons = self._library_models()
         models += of_library.items()
         missing += reasons
         own = {run["seed"]: run["scores"] for run in _runs_of(results, split)}
-        described = [self._describe(name, runs, own) for name, runs in models]
+        described = [self._describe(name, runs, own, searches.get(name)) for name, runs in models]
         table = baselines_table(results["scores"][split], described, self.metric, split, len(own))
         return {
             "baselines": {"split": split, "missing": missing, "models": described},
             "tables": {"baselines": table},
         }
 
-    def _describe(self, name: str, runs: list[JsonObject], own: Mapping[int, Mapping[str, float]]) -> JsonObject:
+    def _describe(
+        self, name: str, runs: list[JsonObject], own: Mapping[int, Mapping[str, float]], search: JsonObject | None
+    ) -> JsonObject:
         by_seed = {run["seed"]: run["scores"] for run in runs}
         scores, differences = {}, {}
         for metric in runs[0]["scores"]:
@@ -115,10 +120,11 @@ class Baselines:
             scores[metric] = _interval(mean_interval(values))
             theirs = [by_seed.get(seed, by_seed.get(None, {}))[metric] for seed in own]
             differences[metric] = _interval(paired_interval(theirs, [entry[metric] for entry in own.values()]))
-        title = self._title(name)
+        title = self._title(name) + (", tuned" if search is not None else "")
         if not all(run.get("converged", True) for run in runs):
             title += " (not converged)"
-        return {"name": name, "title": title, "runs": runs, "scores": scores, "differences": differences}
+        found = {"name": name, "title": title, "runs": runs, "scores": scores, "differences": differences}
+        return found if search is None else found | {"search": search}
 
     def _title(self, name: str) -> str:
         return CONSTANTS.get(str(self.data.task), TITLES[name]) if name == "constant" else TITLES[name]
@@ -142,44 +148,97 @@ class Baselines:
                 found.setdefault(name, []).append({"seed": seed, **entry})
         return found
 
-    def _library_models(self) -> tuple[dict[str, list[JsonObject]], list[str]]:
-        """Runs of the models of `baseline_models`, one a seed, by the main process; and why there are none of some, in words."""
-        found: list[tuple[dict[str, list[JsonObject]], list[str]] | None] = [
+    def _library_models(self) -> tuple[dict[str, list[JsonObject]], dict[str, JsonObject], list[str]]:
+        """Runs of the models of `baseline_models`, one a seed, by the main process; how those were tuned that were; and why there
+        are none of some, in words."""
+        found: list[tuple[dict[str, list[JsonObject]], dict[str, JsonObject], list[str]] | None] = [
             self._scored_library_models() if _is_main_process() and self.args.baseline_models else None
         ]
         broadcast_object_list(found)
-        return found[0] or ({}, [])
+        return found[0] or ({}, {}, [])
 
-    def _scored_library_models(self) -> tuple[dict[str, list[JsonObject]], list[str]]:
+    def _scored_library_models(self) -> tuple[dict[str, list[JsonObject]], dict[str, JsonObject], list[str]]:
         found: dict[str, list[JsonObject]] = {}
+        searches: dict[str, JsonObject] = {}
         reasons: list[str] = []
         for name in self.args.baseline_models:
             try:
-                found[name] = [self._library_run(name, seed) for seed in self.args.seeds]
+                if str(self.data.task) in DENSE_TASKS:
+                    task = self.data.task
+                    raise ValueError(f"{name} is for classification and regression, not for {task}: leave it out")
+                search = self._tune(name) if self.args.baseline_trials else None
+                settings = {} if search is None else search["settings"]
+                found[name] = [self._library_run(name, seed, settings) for seed in self.args.seeds]
+                if search is not None:
+                    searches[name] = search
             except ValueError as error:
                 logger.warning("No baseline %s: %s", name, error)
                 reasons.append(f"with {name}: {error}")
-        return found, reasons
+        return found, searches, reasons
 
-    def _library_run(self, name: LibraryModel, seed: int) -> JsonObject:
+    def _tune(self, name: LibraryModel) -> JsonObject:
+        """What a search for the hyper-parameters of a model has found; the rows that are scored have no part in it.
+
+        Raises:
+            ValueError: There are neither rows that choose nor enough to keep some apart, or the untuned model does not work.
+        """
+        from ...evaluation import baselines
+        from ...evaluation.library_baselines import FEWEST_ROWS, kept_apart
+
+        seed = self.args.seeds[0]
+        inputs = self._raw_inputs(None if self.args.labelled_samples is None else seed)
+        train, rows = inputs["train"], "the validation split"
+        _, choosing = baselines.held_out(inputs)
+        if choosing is None:
+            rows = "a tenth of the training rows"
+            train, choosing = kept_apart(train, seed)
+        if choosing is None:
+            raise ValueError(
+                f"there is no split but the scored one to choose hyper-parameters by, and {len(train)} training rows are too few "
+                f"to keep a tenth apart ({FEWEST_ROWS} are not): set data.validation_fraction, or finetuning.baseline_trials to 0"
+            )
+        path = self.folder / "runs" / f"baseline_{name}-trials-seed_{seed}.json"
+        logger.info("Baseline %s: %d trials on %s", name, self.args.baseline_trials, rows)
+
+        splits = {"train": train, "validation": choosing, "test": choosing}
+
+        def fit(settings: Settings) -> dict[str, float]:
+            scores: dict[str, float] = self._fit(name, splits, seed, settings)["scores"]
+            return scores
+
+        return BaselineSearch(name, self.args.baseline_trials, seed, self.metric, rows, path, fit).run()
+
+    def _library_run(self, name: LibraryModel, seed: int, settings: Settings) -> JsonObject:
         """The run of a model with a seed; stored, so that it is made once."""
-        path = self.folder / "runs" / f"baseline_{name}-seed_{seed}.json"
-        if not path.is_file():
-            from ...evaluation import baselines
-            from ...evaluation.library_baselines import library_probe
-
+        path = self.folder / "runs" / f"baseline_{name}{'-tuned' if settings else ''}-seed_{seed}.json"
+        # Another trial may have been the best when the file was written.
+        if not path.is_file() or json.loads(path.read_text(encoding="utf-8")).get("settings", {}) != settings:
             logger.info("Baseline %s, seed %d", name, seed)
-            task = str(self.data.task)
-            if task in DENSE_TASKS:
-                raise ValueError(f"{name} is for classification and regression, not for {task}: leave it out")
             inputs = self._raw_inputs(None if self.args.labelled_samples is None else seed)
-            test, validation = baselines.held_out(inputs)
-            device = PartialState().device
-            run, what = library_probe(name, inputs["train"], test, task, seed, validation=validation, device=device)
-            scores = score_outputs(_outputs(run, task, int(self.data.num_labels or 0)), test.labels, task)
-            write_json(path, {"seed": seed, "scores": scores, "what": what, "converged": run.converged})
+            made = self._fit(name, inputs, seed, settings)
+            write_json(path, {"seed": seed, **made, **({"settings": settings} if settings else {})})
         entry: JsonObject = json.loads(path.read_text(encoding="utf-8"))
         return entry
+
+    def _fit(self, name: LibraryModel, inputs: "Mapping[str, RawInputs]", seed: int, settings: Settings) -> JsonObject:
+        """Fit a model to the training rows and score it: {"scores", "what", "converged"}."""
+        from ...evaluation import baselines
+        from ...evaluation.library_baselines import library_probe
+
+        task = str(self.data.task)
+        test, validation = baselines.held_out(inputs)
+        run, what = library_probe(
+            name,
+            inputs["train"],
+            test,
+            task,
+            seed,
+            validation=validation,
+            device=PartialState().device,
+            settings=settings,
+        )
+        scores = score_outputs(_outputs(run, task, int(self.data.num_labels or 0)), test.labels, task)
+        return {"scores": scores, "what": what, "converged": run.converged}
 
     def _score_simple_models(self, seed: int | None) -> JsonObject:
         """{name: {"scores", "what", "converged"}} of the models that are no networks."""

@@ -15,7 +15,7 @@ from ...files import JsonView
 from ...terminal import VOICE, WIDTH, MovingLine, counted, say_json, shell_line
 from ..pretraining.console import PRECISIONS, device_words, number
 from .adapters import described, is_adapter, parameter_counts
-from .results import Run, adapter_lines, outliers_sentence, search_lines
+from .results import Run, adapter_lines, baseline_search_lines, outliers_sentence, search_lines
 from .setup import launched_precision
 
 if TYPE_CHECKING:
@@ -160,6 +160,7 @@ def terminal_report(results: JsonView, width: int = WIDTH) -> str:
         columns = [*compared["columns"][:2], "difference", compared["columns"][-1]]
         rows = [[*row[:2], *row[-2:]] for row in compared["rows"]]
         blocks.append(text_table(rows, columns, width))
+    blocks += [textwrap.fill(line, width) for line in baseline_search_lines(results)]
     if results.get("outliers") is not None:
         blocks.append(textwrap.fill(outliers_sentence(results["outliers"]), width))
     return "\n\n".join(blocks)

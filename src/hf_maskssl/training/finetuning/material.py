@@ -28,6 +28,7 @@ IMMATERIAL |= {
     "compare_with",
     "predict_test",
     "baseline_models",
+    "baseline_trials",
 }
 
 

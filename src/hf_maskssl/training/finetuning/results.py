@@ -199,11 +199,35 @@ def search_lines(results: JsonView) -> list[str]:
     found = results.get("search")
     if found is None:
         return []
-    values = ", ".join(
-        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in found["best"].items()
-    )
+    values = settings_words(found["best"])
     return [f"Chosen by {found['trials']} trials on the validation split (search/trials.md): {values}."]
+
+
+def settings_words(values: JsonView) -> str:
+    """Hyper-parameters by name in a line."""
+    return ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
+    )
+
+
+def baseline_search_lines(results: JsonView) -> list[str]:
+    """What tuning has chosen of each baseline that was tuned, a line each."""
+    lines = []
+    for model in results.get("baselines", {}).get("models", []):
+        found = model.get("search")
+        if found is None:
+            continue
+        metric = found["metric"]
+        scale, unit = (1, "") if metric in LOWER_IS_BETTER else (100, " %")
+        score, untuned = (f"{_three_digits(scale * found[name])}{unit}" for name in ("score", "untuned_score"))
+        trials = f"of {found['trials']} trials on {found['rows']} ({metric})"
+        failed = f"; {found['failed']} of them failed" if found["failed"] else ""
+        if found["settings"]:
+            what = f"the best {trials} has {score}, untuned {untuned}{failed}: {settings_words(found['settings'])}"
+        else:
+            what = f"none {trials} is better than untuned, {untuned}{failed}"
+        lines.append(f"{model['title']}: {what}.")
+    return lines
 
 
 def _baselines_lines(results: JsonView) -> list[str]:
@@ -218,6 +242,8 @@ def _baselines_lines(results: JsonView) -> list[str]:
         for model in baselines["models"]
         if model["name"] == "raw" and "what" in model["runs"][0]
     ]
+    tuned = [f"- {line}" for line in baseline_search_lines(results)]
+    lines += ["", *tuned, ""] if tuned else []
     lines += [f"Not compared {reason}." for reason in baselines["missing"]]
     return [*lines, ""]
 

@@ -12,7 +12,7 @@ from ...evaluation.reports import markdown_table, significant
 from ...files import JsonObject, JsonView, remove_folder, write_json, write_whole
 from .arguments import FinetuningArguments, FinetuningRecipe
 from .material import changed_since, material_fields
-from .results import Run
+from .results import Run, settings_words
 from .search_space import (
     Sampler,
     SearchRange,
@@ -129,6 +129,7 @@ class Search:
             push_to_hub=False,
             baselines=False,
             baseline_models=[],
+            baseline_trials=0,
             report_to=[],
         )
         setup.folder = self.folder / f"trial_{number}"
@@ -222,7 +223,7 @@ def trials_table(trials: Sequence[JsonView], metric: str, best: int | None) -> s
 
 def words(trial: Mapping[str, JsonObject]) -> str:
     """The values of a trial in a line."""
-    return ", ".join(f"{name} {_shown(value)}" for name, value in trial["values"].items())
+    return settings_words(trial["values"])
 
 
 def _shown(value: object) -> str:

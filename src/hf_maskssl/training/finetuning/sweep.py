@@ -231,6 +231,7 @@ class Finetuner:
                 from_scratch=True,
                 baselines=False,
                 baseline_models=[],
+                baseline_trials=0,
                 save_model=False,
                 predict_test=False,
                 push_to_hub=False,

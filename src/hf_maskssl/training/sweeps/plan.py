@@ -33,6 +33,7 @@ OWN_FIELDS = {
 LONGEST_NAME = 60  # characters of a setting in the name of its folder
 # A sweep keeps scores, not models, and compares its settings with each other.
 _QUIET_FINETUNING = {"finetuning.save_model": False, "finetuning.baselines": False, "finetuning.baseline_models": []}
+_QUIET_FINETUNING |= {"finetuning.baseline_trials": 0}
 
 
 @dataclass(frozen=True, eq=False)  # two runs are never the same, and their sections cannot be hashed
