@@ -220,18 +220,7 @@ class FinetuningArguments:
         self._check_search()
         if self.inputs is not None and (not self.inputs or len(set(self.inputs)) != len(self.inputs)):
             raise ValueError(f"finetuning.inputs: expected different modalities, at least one, got {self.inputs}.")
-        if self.baseline_models and (
-            not self.baselines or len(set(self.baseline_models)) != len(self.baseline_models)
-        ):
-            raise ValueError(
-                "finetuning.baseline_models: expected different names, and finetuning.baselines true, got "
-                f"{self.baseline_models} and {self.baselines}."
-            )
-        if self.baseline_trials and not self.baseline_models:
-            raise ValueError(
-                f"finetuning.baseline_trials={self.baseline_trials} tunes finetuning.baseline_models, of which there are none: "
-                "name some, or set it to 0."
-            )
+        _check_baselines(self)
         if self.metric is not None and self.metric not in METRICS:
             raise ValueError(f"finetuning.metric: expected one of {list(METRICS)} or nothing, got {self.metric!r}.")
 
@@ -328,6 +317,20 @@ class FinetuningArguments:
                 f"one of {list(known)} or nothing."
             )
         return self.metric or known[0]
+
+
+def _check_baselines(args: FinetuningArguments) -> None:
+    names = args.baseline_models
+    if names and (not args.baselines or len(set(names)) != len(names)):
+        raise ValueError(
+            f"finetuning.baseline_models: expected different names, and finetuning.baselines true, got {names} and "
+            f"{args.baselines}."
+        )
+    if args.baseline_trials and not names:
+        raise ValueError(
+            f"finetuning.baseline_trials={args.baseline_trials} tunes finetuning.baseline_models, of which there are none: "
+            "name some, or set it to 0."
+        )
 
 
 @dataclass
