@@ -4,8 +4,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
+from pandas.compat._optional import VERSIONS
 
 from hf_maskssl import SeriesFeatureExtractor
 from hf_maskssl.data import data_arguments
@@ -139,3 +141,11 @@ def test_cells_that_keep_a_column_from_being_one_of_numbers_are_said(
 def test_fields_that_cannot_work(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         data_arguments(**{"source": "csv", "data_files": "a", "kind": "tabular", "input_column": ["x"], **fields})
+
+
+def test_addresses_are_read_with_every_version_of_fsspec(monkeypatch: pytest.MonkeyPatch) -> None:
+    with fsspec.open("memory://numbers/a.csv.gz", "wt", compression="gzip") as file:
+        file.write("price\n" + "1,250.5\n?\n12\n" * 5)
+    monkeypatch.setitem(VERSIONS, "fsspec", "9999")  # pandas takes newer ones alone
+    found = source_values("memory://numbers/a.csv.gz")
+    assert found["thousands"] == "," and found["missing_words"] == ["?"]

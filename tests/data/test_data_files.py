@@ -21,7 +21,9 @@ from PIL import Image
 
 from hf_maskssl.data import prepare_data
 from hf_maskssl.data.arguments import data_arguments
+from hf_maskssl.data.looking import first_look, source_values
 from hf_maskssl.data.tables.files import as_pattern, is_literal
+from hf_maskssl.data.tables.json_tables import look_for_whole_table
 from hf_maskssl.data.tables.report import DataReport
 from hf_maskssl.data.tables.splits import load_splits, read_splits
 
@@ -109,6 +111,58 @@ def test_endings_that_are_not_read_are_told(tmp_path: Path, caplog: pytest.LogCa
     assert report.files_left_out == {".heic": 3} and "are left out: 3 of .heic" in caplog.text
 
 
+TABLES_IN_A_FOLDER: dict[str, Callable[[Path], None]] = {
+    "csv": lambda path: pd.DataFrame({"n": [1, 2]}).to_csv(path, index=False),
+    "parquet": lambda path: pd.DataFrame({"n": [1, 2]}).to_parquet(path),
+    "json": lambda path: pd.DataFrame({"n": [1, 2]}).to_json(path, orient="records", lines=True),
+}
+
+
+@pytest.mark.parametrize("source", TABLES_IN_A_FOLDER)
+@pytest.mark.parametrize("streaming", [False, True])
+def test_what_a_folder_has_beside_tables_is_told(
+    source: str, streaming: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in ("train", "test", "extra"):
+        TABLES_IN_A_FOLDER[source](folder / f"{name} [1].{source}")
+    for name in ("train notes.txt", "codebook.xlsx"):
+        (folder / name).write_text("no table")
+    report = DataReport()
+    args = data_arguments(source, data_dir=str(folder), input_column="n", test_split="test", streaming=streaming)
+    splits = read_splits(args, report)
+    assert {name: [row["n"] for row in rows] for name, rows in splits.items()} == {"train": [1, 2], "test": [1, 2]}
+    assert report.files_left_out == {".txt": 1, "(in no split)": 1, ".xlsx": 1}
+    assert "files become splits where a part of their names" in caplog.text
+
+
+def test_tables_of_unusual_endings_and_texts_of_any_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "a.dat").write_text("n\n1\n")
+    (folder / "b.md").write_text("n\n1\n")
+    for source in ("csv", "text"):
+        report = DataReport()
+        args = data_arguments(source, data_dir=str(folder), input_column="text")
+        assert len(read_splits(args, report)["train"]) == (4 if source == "text" else 2) and not report.files_left_out
+
+
+def test_folders_of_sequences_and_arrays_have_splits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sequences, arrays = tmp_path / "sequences", tmp_path / "arrays"
+    sequences.mkdir()
+    arrays.mkdir()
+    for name in ("train", "test", "extra"):
+        (sequences / f"{name}.fasta").write_text(">a\nACD\n")
+    found = source_values(str(sequences))
+    files = {name: [str(sequences / f"{name}.fasta")] for name in ("train", "test")}
+    assert found == {"source": "fasta", "data_files": files, "test_split": "test"}
+    assert "1 of (in no split)" in caplog.text
+    for name in ("x", "x_test"):
+        np.save(arrays / f"{name}.npy", np.zeros(3))
+    assert source_values(str(arrays))["data_files"] == [str(arrays / "x.npy"), str(arrays / "x_test.npy")]
+
+
 def test_what_a_folder_has_beside_pictures_is_told(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     write_pictures(folder, "a/1.png", "a/2.png", "b/3.png", ".ipynb_checkpoints/4.png")
@@ -189,12 +243,16 @@ def test_a_name_that_reads_as_an_address_is_told(tmp_path: Path) -> None:
 
 
 TABLE = pd.DataFrame({"a": [1.5, 2.5, 3.5], "b": [1, 2, 3]})
+NAMED = TABLE.set_axis(["x", "y", "z"])
 WHOLE_TABLES: dict[str, tuple[Any, str]] = {
-    "columns": (TABLE.to_dict(), r"an object for each of \['a', 'b'\] .*'columns' or 'index'"),
-    "index": (TABLE.to_dict("index"), r"an object for each of \['0', '1', '2'\]"),
+    "columns": (TABLE.to_dict(), r"an object for each of \['a', 'b'\] .*'columns'\)"),
+    "columns, one": (TABLE[["a"]].to_dict(), r"an object for each of \['a'\] .*'columns'\)"),
+    "columns, named rows": (NAMED.to_dict(), r"an object for each of \['a', 'b'\] .*'columns' or 'index'\)"),
+    "index": (TABLE.to_dict("index"), r"an object for each of \['0', '1', '2'\] .*'index'\)"),
+    "index, one": (TABLE[:1].to_dict("index"), r"an object for each of \['0'\] .*'index'\)"),
     "split": (TABLE.to_dict("split"), "all rows below 'data', beside 'columns' .*orient 'split'"),
     "table": (json.loads(TABLE.to_json(orient="table")), "all rows below 'data', beside 'schema' .*orient 'table'"),
-    "records below a field": ({"items": TABLE.to_dict("records")}, "all rows below 'items'"),
+    "records below a field": ({"n": 3, "items": TABLE.to_dict("records")}, "all rows below 'items'"),
     "lists": (TABLE.to_dict("list"), r"a list for each of \['a', 'b'\]"),
 }
 
@@ -206,8 +264,51 @@ def test_a_json_file_of_one_object_is_refused(form: str, streaming: bool, tmp_pa
     path = tmp_path / "table.json"
     path.write_text(json.dumps(content))
     args = data_arguments("json", data_files=str(path), kind="tabular", streaming=streaming)
-    with pytest.raises(ValueError, match=f"table.json.: the file is one object with {words}.*write a list of rows"):
+    with pytest.raises(ValueError, match=f"table.json.*: the file is one object with {words}.*write a list of rows"):
         load_splits(args)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (TABLE.to_json(orient="values"), r"a list of lists without names of columns \(pandas' orient 'values'\)"),
+        ('[["CCO"], ["CC"]]', "a list of lists"),
+        ("[1.5, 2, 3.5]", "a list of numbers"),
+        ("[1.5, 2]\n[3, 4.5]\n", "a list of numbers"),
+    ],
+)
+def test_lists_without_names_are_refused(content: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "table.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=f"table.json: the file begins with {words}.*: write a list of rows"):
+        first_look(source_values(str(path)))
+
+
+@pytest.mark.parametrize("orient", ["index", "columns", "split", "table", "values"])
+def test_the_beginning_of_a_long_json_table_tells(orient: str, tmp_path: Path) -> None:
+    table = pd.DataFrame({name: np.linspace(0, 1, 4000) for name in ("a", 'b "[{,', "c")})
+    path = tmp_path / "long.json.gz"
+    table.to_json(path, orient=orient)  # type: ignore[call-overload]
+    words = look_for_whole_table(str(path))
+    assert words is not None and f"'{orient}'" in words
+
+
+def test_rows_of_json_are_no_whole_table(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    rows = [json.dumps({"x": {"a": 1, "b": number}, "y": {"a": 1, "b": 2}}) for number in range(3)]
+    for content in (
+        "\n".join(rows),
+        f"[{','.join(rows)}]",
+        '["CC", "CCO"]',
+        '"CC"',
+        "[]",
+        "{}",
+        "",
+        '{"a": [1, 2',
+        "}{",
+    ):
+        path.write_text(content)
+        assert look_for_whole_table(str(path)) is None, content
 
 
 def test_rows_of_json_may_hold_objects_and_lists(tmp_path: Path) -> None:

@@ -18,13 +18,13 @@ from .builtin import SOURCES
 from .tables.columns import undecoded
 from .tables.csv_numbers import CsvNumbers, numbers_of_csv
 from .tables.csv_shape import shape_of_csv
-from .tables.fasta_files import ENDINGS as FASTA_ENDINGS
 from .tables.files import (
     FOLDER_ENDINGS,
     READING_ERRORS,
     SPLIT_ADVICE,
     LinkedFiles,
-    as_pattern,
+    ending_of,
+    files_by_split,
     followed_links,
     reading_error,
 )
@@ -32,23 +32,12 @@ from .tables.json_cells import with_lists_read
 from .tables.multimodal_folder import EXTENSIONS as PICTURE_ENDINGS
 from .tables.raw_files import path_of
 from .tables.sources import AnyDataset, column_names, read_split
+from .tables.unread_files import TABLES, tell_unread, unread_endings
 
 logger = logging.getLogger(__name__)
 
 # Ending of a file -> the source that reads it.
-READERS = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".parquet": "parquet",
-    ".json": "json",
-    ".jsonl": "json",
-    ".txt": "text",
-    ".npy": "numpy",
-    ".npz": "numpy",
-    **dict.fromkeys(FASTA_ENDINGS, "fasta"),
-    **dict.fromkeys(FOLDER_ENDINGS["imagefolder"], "imagefolder"),
-    **dict.fromkeys(FOLDER_ENDINGS["audiofolder"], "audiofolder"),
-}
+READERS = {ending: source for source, endings in (*TABLES.items(), *FOLDER_ENDINGS.items()) for ending in endings}
 # The same for errors: all endings of pictures and sounds are about a hundred.
 FILES_READ = (
     "a table (.csv, .tsv, .parquet, .json, .jsonl, .npy, .npz), texts (.txt), sequences (.fasta, .fa, .faa, .fna), "
@@ -56,7 +45,6 @@ FILES_READ = (
 )
 SAVED_SPLITS = "dataset_dict.json"
 TRAIN, VALIDATION_NAMES, TEST_NAMES = "train", ("validation", "valid", "val", "dev"), ("test",)
-COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 # Folders of aligned pictures, by which a folder of them is told from one of classes.
 MODALITY_NAMES = ("rgb", "depth", "semseg", "normals", "thermal", "infrared")
 # Names that a column of labels usually has.
@@ -143,18 +131,33 @@ def _folder_values(folder: Path, kind: str | None) -> JsonObject:
         return values | (split_values(splits, str(folder)) if has_splits else {})
     with followed_links():
         names = [os.path.basename(name) for name in LinkedFiles().find(str(folder.resolve()))[:NAMED_FILES]]
-    names = [name for name in names if not name.startswith(".") and _ending(name) in READERS]
+    names = [name for name in names if not name.startswith(".") and ending_of(name) in READERS]
     source = _reader(names, str(folder)) if names else None
     if source is None:
         raise ValueError(f"DATA {str(folder)!r}: the folder holds none of {FILES_READ}")
+    root = os.path.abspath(folder)
+    by_split = {
+        split: [str(folder / os.path.relpath(path, root)) for path in paths if READERS.get(ending_of(path)) == source]
+        for split, paths in files_by_split(str(folder)).items()
+    }
+    by_split = {split: sorted(paths) for split, paths in by_split.items() if paths}
     if source in ("numpy", "fasta"):
-        names = [name for name in names if READERS[_ending(name)] == source]
-        return {"source": source, "data_files": sorted(str(folder / name) for name in names)}
-    with followed_links():
-        files = datasets.load_dataset_builder(source, data_dir=as_pattern(str(folder))).config.data_files
-    found = {"source": source, "data_dir": str(folder), **split_values(list(map(str, files or ())), str(folder))}
-    tables = sorted(folder / name for name in names if READERS[_ending(name)] == "csv") if source == "csv" else []
-    return found | (_csv_values(str(tables[0])) if tables and tables[0].is_file() else {})
+        return _named_files(by_split, source, folder)
+    found = {"source": source, "data_dir": str(folder), **split_values(list(by_split), str(folder))}
+    tables = next(iter(by_split.values()), [])
+    return found | (_csv_values(tables[0]) if source == "csv" and tables else {})
+
+
+def _named_files(by_split: Mapping[str, Sequence[str]], source: str, folder: Path) -> JsonObject:
+    """The fields that name the files of a folder, for readers that take no folder; what is left out is said."""
+    arrays = sorted(map(str, folder.rglob("*.npy")))
+    columns = [{Path(path).stem for path in paths} for paths in by_split.values()]
+    if arrays and (len(columns) == 1 or columns[1:] != columns[:-1]):  # x_train.npy names a column and no split
+        return {"source": source, "data_files": arrays}
+    tell_unread(source, str(folder), unread_endings(source, str(folder)))
+    if list(by_split) == [TRAIN]:
+        return {"source": source, "data_files": by_split[TRAIN]}
+    return {"source": source, "data_files": by_split, **split_values(list(by_split), str(folder))}
 
 
 def split_values(names: Sequence[str], data: str) -> JsonObject:
@@ -192,14 +195,9 @@ def _holds_pictures(folder: Path) -> bool:
     return any(os.path.splitext(name)[1].lower() in PICTURE_ENDINGS for name in found[:NAMED_FILES])
 
 
-def _ending(name: str) -> str:
-    stem, ending = os.path.splitext(name.lower())
-    return os.path.splitext(stem)[1] if ending in COMPRESSED else ending
-
-
 def _reader(names: Sequence[str], data: str) -> str:
     """The source of the most frequent ending; files that describe others (metadata.csv) are few."""
-    counts = Counter(READERS[_ending(name)] for name in names if _ending(name) in READERS)
+    counts = Counter(READERS[ending_of(name)] for name in names if ending_of(name) in READERS)
     if not counts:
         raise ValueError(f"DATA {data!r}: expected {FILES_READ}")
     return counts.most_common(1)[0][0]
@@ -234,7 +232,11 @@ def is_text(feature: Feature) -> bool:
 
 def is_list_of_numbers(feature: Feature) -> bool:
     """Whether a cell is a list of numbers, or of lists of them."""
-    return isinstance(feature, datasets.List | datasets.LargeList) and not is_text(feature)
+    if not isinstance(feature, datasets.List | datasets.LargeList):
+        return False
+    while isinstance(feature, datasets.List | datasets.LargeList):
+        feature = feature.feature
+    return isinstance(feature, datasets.Value) and feature.dtype not in ("string", "large_string")
 
 
 def is_array(feature: Feature) -> bool:

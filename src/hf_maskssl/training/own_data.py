@@ -23,7 +23,7 @@ from ..data.tables.csv_numbers import cells_beside_numbers
 from ..data.tables.csv_shape import POINT
 from ..data.tables.csv_words import MISSING_WORDS
 from ..data.tables.first_rows import first_rows
-from ..data.tables.json_tables import refuse_whole_table
+from ..data.tables.json_tables import refuse_lists
 from ..data.tables.sources import AnyDataset, column_names
 from ..data.tables.splits import cut_rows
 from ..data.tables.table_columns import count_categories
@@ -186,7 +186,7 @@ def guessed(rows: AnyDataset, values: JsonView, kind: str | None, label_column: 
     guesses = {name: guess for name, one in asked.items() if (guess := one.guess(rows, label)) is not None}
     if not guesses:
         if values["source"] == "json":
-            refuse_whole_table(rows, "DATA", is_tabular=True)
+            refuse_lists(rows, "DATA: ")
         raise ValueError("; ".join([_no_kind(rows, kind), *_words_among_numbers(rows, values, label)]))
     name = max(guesses, key=lambda one: guesses[one].certainty)
     guess = guesses[name]

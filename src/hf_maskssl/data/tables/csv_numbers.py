@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import fsspec
 import pandas as pd
 import pyarrow as pa
 from datasets import Dataset
@@ -80,9 +81,9 @@ def numbers_of_csv(path: str, shape: CsvShape) -> CsvNumbers:
         path: File or address, compressed or not.
         shape: How its cells are cut.
     """
-    cells = pd.read_csv(
-        path, sep=shape.delimiter, dtype=str, keep_default_na=False, nrows=LOOKED_AT, encoding="utf-8-sig"
-    )
+    # pandas would refuse addresses with versions of fsspec that datasets takes.
+    with fsspec.open(path, "rt", encoding="utf-8-sig", newline="", compression="infer") as file:
+        cells = pd.read_csv(file, sep=shape.delimiter, dtype=str, keep_default_na=False, nrows=LOOKED_AT)
     looks = [_Look(cells[name].value_counts(sort=False).to_dict(), shape.decimal) for name in cells.columns]
     looks = [look for look in looks if look.are_mostly_numbers and not look.strange]
     marks = sorted({look.mark for look in looks if look.mark}, key=MARKS[shape.decimal].index)

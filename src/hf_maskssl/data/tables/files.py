@@ -56,6 +56,9 @@ READING_ERRORS = (
 )
 # Sources whose reader takes the files of some endings alone -> those endings, and names of files that describe others.
 FOLDER_ENDINGS = {"imagefolder": ImageFolder.EXTENSIONS, "audiofolder": AudioFolder.EXTENSIONS}
+# The same of sources of tables and texts, whose reader takes every file of a folder for one of its own.
+TABLE_ENDINGS = {"csv": (".csv", ".tsv"), "json": (".json", ".jsonl"), "parquet": (".parquet",), "text": (".txt",)}
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 # Words by which files of a folder become splits; beside such files those without one are not read.
 SPLIT_WORDS = tuple(word for words in SPLIT_KEYWORDS.values() for word in words)
 SPLIT_ADVICE = (
@@ -91,6 +94,19 @@ def as_pattern(path: str, folder: str = "") -> str:
 def is_literal(pattern: str) -> bool:
     """Whether a pattern names one folder or file."""
     return glob.escape(_unescaped(pattern)) == pattern
+
+
+def ending_of(name: str) -> str:
+    """The ending of a file, in small letters; of a compressed one that of what is in it."""
+    stem, ending = os.path.splitext(name.lower())
+    return os.path.splitext(stem)[1] if ending in COMPRESSED else ending
+
+
+def files_by_split(folder: str) -> dict[str, list[str]]:
+    """The files of a folder, of any ending, by the splits that `datasets` makes of their names; "train" where it makes none."""
+    with followed_links():
+        found = datasets.load_dataset_builder("text", data_dir=as_pattern(folder)).config.data_files
+    return {str(split): [str(path) for path in paths] for split, paths in (found or {}).items()}
 
 
 def is_hidden(path: str) -> bool:

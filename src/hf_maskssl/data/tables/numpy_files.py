@@ -13,6 +13,8 @@ from .files import READING_ERRORS, file_words, reading_error
 
 ARRAY_FEATURES = {3: datasets.Array2D, 4: datasets.Array3D, 5: datasets.Array4D, 6: datasets.Array5D}
 
+ENDINGS = (".npy", ".npz")
+
 
 def read_numpy(data_files: DataFiles, split: str, streaming: bool) -> Dataset | IterableDataset:
     """The rows of a split's `.npz` or `.npy` files.

@@ -20,9 +20,7 @@ from .csv_words import with_words_kept
 from .fasta_files import read_fasta
 from .files import (
     READING_ERRORS,
-    SPLIT_ADVICE,
     as_pattern,
-    ending_words,
     file_words,
     followed_links,
     is_literal,
@@ -30,21 +28,21 @@ from .files import (
 )
 from .first_rows import first_rows
 from .json_cells import with_lists_read
-from .json_tables import refuse_whole_table
+from .json_tables import look_for_whole_table, refuse_lists
 from .multimodal_folder import read_multimodal_folder
 from .numpy_files import read_numpy
 from .report import DataReport
 from .rows import Row
 from .sound_folder import SoundFolder
 from .stream_errors import named_errors
-from .unread_files import IN_NO_SPLIT, chained_names, unread_endings
+from .unread_files import chained_names, files_read, tell_unread, unread_endings
 
 AnyDataset: TypeAlias = Dataset | IterableDataset
 
 COMMON_CSV = {"sep": ",", "decimal": "."}
 PARQUET_BATCH_ROWS = 1000
 OWN_READERS: dict[str, Callable[[DataFiles, str, bool], AnyDataset]] = {"numpy": read_numpy, "fasta": read_fasta}
-FILES_LOOKED_AT = 20  # CSV files of a split whose beginnings are looked at
+FILES_LOOKED_AT = 20  # CSV and JSON files of a split whose beginnings are looked at
 PICKLES = ("pandas",)  # readers of `datasets` that some of its versions run a file's code with
 
 logger = logging.getLogger(__name__)
@@ -78,7 +76,7 @@ def read_split(args: DataArguments, split: str, report: DataReport | None = None
     if source == "multimodal_folder":
         dataset = read_multimodal_folder(Path(str(data_dir)), split, args)
         if report is not None:
-            _tell_unread(source, data_dir, report)
+            _count_unread(source, data_dir, report)
         return dataset.to_iterable_dataset() if args.streaming else dataset
     folder = data_dir if data_files is None else None
     try:
@@ -94,25 +92,20 @@ def read_split(args: DataArguments, split: str, report: DataReport | None = None
     except READING_ERRORS as error:
         raise reading_error(f"{_place(args)}: split {split!r}", error, unread_endings(source, folder)) from error
     if report is not None:
-        _tell_unread(source, folder, report)
+        _count_unread(source, folder, report)
     return dataset
 
 
-def _tell_unread(source: str, folder: str | None, report: DataReport) -> None:
+def _count_unread(source: str, folder: str | None, report: DataReport) -> None:
     """Count the files of a folder that its reader leaves out, and warn of them."""
     report.files_left_out = unread_endings(source, folder)
-    if report.files_left_out:
-        logger.warning(
-            "data.data_dir %s: files that data.source %r does not read are left out: %s%s",
-            folder,
-            source,
-            ending_words(report.files_left_out),
-            f"; {SPLIT_ADVICE}" if IN_NO_SPLIT in report.files_left_out else "",
-        )
+    tell_unread(source, folder, report.files_left_out)
 
 
 def _load(args: DataArguments, source: str, split: str, data_dir: str | None, data_files: DataFiles) -> AnyDataset:
     """One split, read by `datasets`."""
+    if data_dir is not None and data_files is None and (kept := files_read(source, data_dir)):
+        data_dir, data_files = None, kept
     options: dict[str, Any] = {"data_dir": data_dir, "data_files": data_files}
     if source in LOCAL_SOURCES:
         options = {
@@ -156,12 +149,16 @@ def _load(args: DataArguments, source: str, split: str, data_dir: str | None, da
             return named_errors(loaded, f"data.source {source!r}", _file_names(args), split)
         return loaded
 
-    rows = load()
     if source == "json":
-        refuse_whole_table(rows, _place(args), is_tabular=args.ROWS_OF_CELLS)
+        for file in _files_of(source, options, split)[:FILES_LOOKED_AT]:
+            if (fault := look_for_whole_table(file)) is not None:
+                raise ValueError(f"{file}: {fault}")
+    rows = load()
+    if source == "json" and args.ROWS_OF_CELLS:
+        refuse_lists(rows, "")
     if source != "csv":
         return rows
-    _check_csv(rows, args, _csv_files(options, split))
+    _check_csv(rows, args, _files_of(source, options, split))
     rows = with_words_kept(rows, args, load)
     return with_lists_read(rows, args.input_columns(), split) if args.reads_lists else rows
 
@@ -198,9 +195,9 @@ def _check_csv(rows: AnyDataset, args: DataArguments, files: Sequence[str]) -> N
             )
 
 
-def _csv_files(options: dict[str, Any], split: str) -> list[str]:
+def _files_of(source: str, options: dict[str, Any], split: str) -> list[str]:
     with followed_links():
-        files = datasets.load_dataset_builder("csv", **options).config.data_files
+        files = datasets.load_dataset_builder(source, **options).config.data_files
     return [str(file) for file in (files or {}).get(split, [])]
 
 
