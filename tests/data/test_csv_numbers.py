@@ -145,7 +145,7 @@ def test_fields_that_cannot_work(fields: dict[str, Any], message: str) -> None:
 
 def test_addresses_are_read_with_every_version_of_fsspec(monkeypatch: pytest.MonkeyPatch) -> None:
     with fsspec.open("memory://numbers/a.csv.gz", "wt", compression="gzip") as file:
-        file.write("price\n" + "1,250.5\n?\n12\n" * 5)
+        file.write("price\n" + '"1,250.5"\n?\n12\n' * 5)
     monkeypatch.setitem(VERSIONS, "fsspec", "9999")  # pandas takes newer ones alone
     found = source_values("memory://numbers/a.csv.gz")
     assert found["thousands"] == "," and found["missing_words"] == ["?"]

@@ -129,9 +129,9 @@ def test_audio_folder_is_listed_without_decoding(tmp_path: Path) -> None:
 
 def test_folder_of_save_to_disk(tmp_path: Path) -> None:
     both = DatasetDict({"train": Dataset.from_dict({"n": [1]}), "test": Dataset.from_dict({"n": [2]})})
-    both.save_to_disk(tmp_path / "saved")
+    both.with_format("torch").save_to_disk(tmp_path / "saved")
     args = data_arguments(str(tmp_path / "saved"), input_column="n", test_split="test")
-    assert numbers(load_splits(args)["test"]) == [2]
+    assert numbers(load_splits(args)["test"]) == [2] and load_splits(args)["test"].format["type"] is None
     with pytest.raises(ValueError, match=r"no split 'dev'; there are \['test', 'train'\]"):
         load_splits(data_arguments(str(tmp_path / "saved"), input_column="n", test_split="dev"))
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from datasets import Dataset, load_dataset
+from datasets import Dataset, DatasetDict, load_dataset
 from kinds import CASES, Made, assert_same_features
 from PIL import Image
 from scipy.io import wavfile
@@ -58,7 +58,8 @@ def test_tables_arrays_and_data_sets(made: Get) -> None:
     table = made("tabular")
     frame = pd.read_csv(table.data)
     expected = hf_maskssl.embed(table.model, table.data)
-    for data in (frame, Dataset.from_pandas(frame), frame[list("abcdef")].to_numpy()):
+    rows = Dataset.from_pandas(frame)
+    for data in (frame, rows, rows.with_format("torch"), rows.with_format("pandas"), frame[list("abcdef")].to_numpy()):
         np.testing.assert_array_equal(hf_maskssl.embed(table.model, data), expected)
     series = made("series")
     np.testing.assert_array_equal(
@@ -101,6 +102,13 @@ def test_rows_may_lack_modalities(made: Get) -> None:
     [
         ("tabular", [{"a": 1.0, "b": 2.0}], "row 0 has no 'c'"),
         ("tabular", [], "expected at least one row"),
+        (
+            "tokens",
+            DatasetDict({"test": Dataset.from_dict({"text": ["a"]})}),
+            r"a DatasetDict of the splits \['test'\]",
+        ),
+        ("tabular", {"a": 1.0, "b": 2.0, "c": 3.0}, "expected a path, .* got dict .*: put one row in a list"),
+        ("tokens", None, "expected a path, .* got NoneType"),
         ("multimodal", [{"rbg": None}], "the model has no modality 'rbg'"),
         ("tokens", ["acgt", ""], "drop empty rows"),
         ("tokens", [{"x": "a", "y": "c"}], r"rows have the columns \['x', 'y'\]: say which is the input"),

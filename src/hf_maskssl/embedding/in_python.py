@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias, cast
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from datasets import Dataset, IterableDataset
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from torch.utils.data import Dataset as TorchDataset
 from transformers import PreTrainedModel
 
@@ -153,6 +153,10 @@ def rows_of(encoder: Encoder, data: Data, fields: JsonView) -> tuple[ChosenRows,
     Raises:
         ValueError: Data that do not fit the model.
     """
+    if isinstance(data, DatasetDict | IterableDatasetDict):
+        raise ValueError(
+            f"data: expected the rows of one split, got a {type(data).__name__} of the splits {list(data)}: pass one of them"
+        )
     if isinstance(data, pd.DataFrame):
         try:
             data = Dataset.from_pandas(data, preserve_index=False)
@@ -163,6 +167,11 @@ def rows_of(encoder: Encoder, data: Data, fields: JsonView) -> tuple[ChosenRows,
     if isinstance(data, Dataset):
         return _of_dataset(encoder, data, fields)
     assert not isinstance(data, str | Path)  # names have been read
+    if isinstance(data, Mapping) or not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
+        raise ValueError(
+            f"data: expected a path, a data set, a DataFrame, an array or a list of rows, got {type(data).__name__} "
+            f"{data!r:.60}: put one row in a list, make a list of an iterator"
+        )
     if len(data) == 0:
         raise ValueError("data: expected at least one row, got none")
     if "window" in fields:  # by which one row becomes several
@@ -175,6 +184,7 @@ def rows_of(encoder: Encoder, data: Data, fields: JsonView) -> tuple[ChosenRows,
 
 def _of_dataset(encoder: Encoder, data: Dataset, fields: JsonView) -> tuple[ChosenRows, BatchCollator]:
     values = {"source": INPUT, **fields}
+    data = data.with_format(None)  # cells as datasets stores them
     if "input_column" not in values:
         values |= find_kind(encoder.kind).find_input(data, encoder.config, encoder.processor)
         values |= fields

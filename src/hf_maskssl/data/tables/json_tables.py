@@ -10,6 +10,7 @@ import fsspec
 from datasets import Dataset, IterableDataset
 
 from ...checks import shown
+from .files import READING_ERRORS
 from .first_rows import first_rows
 from .rows import Row
 
@@ -36,13 +37,12 @@ def look_for_whole_table(path: str) -> str | None:
 
     Args:
         path: File or address, compressed or not.
-
-    Raises:
-        OSError: The file cannot be read.
-        UnicodeDecodeError: It is not UTF-8.
     """
-    with fsspec.open(path, "rt", encoding="utf-8-sig", compression="infer") as file:
-        value = _beginning(file.read(CHARACTERS).lstrip())
+    try:
+        with fsspec.open(path, "rt", encoding="utf-8-sig", compression="infer") as file:
+            value = _beginning(file.read(CHARACTERS).lstrip())
+    except READING_ERRORS:  # reading the rows says what is wrong
+        return None
     if isinstance(value, dict):
         form = _form(value)
         return form and f"the file is one object with {form}, which would be one row: {WRITE_ROWS}"

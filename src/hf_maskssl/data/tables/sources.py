@@ -268,6 +268,7 @@ def _read_saved(source: str, split: str, streaming: bool) -> AnyDataset:
         saved = saved[split]
     elif split != "train":
         raise ValueError(f"data.source {source}: holds one data set, read as 'train'; there is no split {split!r}")
+    saved = saved.with_format(None)  # a format, such as torch's, is saved, too
     return saved.to_iterable_dataset() if streaming else saved
 
 
