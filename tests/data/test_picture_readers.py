@@ -318,6 +318,32 @@ def test_a_tiff_of_bands_is_an_array_of_them(layout: str, tmp_path: Path) -> Non
     ).all()
 
 
+def test_bands_of_several_types_and_unmeasured_values_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    (tmp_path / "a").mkdir()
+    for name, kind in (("1", np.uint16), ("2", np.uint16), ("3", np.float32)):
+        nothing = [(42113, "s", 0, "-9999", True)] if name == "3" else []  # as GDAL writes it
+        bands = np.arange(6 * 64).reshape(6, 8, 8).astype(kind)
+        tifffile.imwrite(tmp_path / "a" / f"{name}.tif", bands, photometric="minisblack", extratags=nothing)
+    fields: dict[str, Any] = {
+        "source": "imagefolder",
+        "data_dir": str(tmp_path),
+        "input_column": "image",
+        "kind": "image",
+    }
+    prepare_data(data_arguments(**fields), image_config(6, 8, 8))
+    assert f"several types, 2 of uint16 ({tmp_path}/a/1.tif), 1 of float32 ({tmp_path}/a/3.tif); all" in caplog.text
+    assert (
+        "nothing was measured, -9999 (1 of 3 pictures), which are read as measured: set data.invalid_value"
+        in caplog.text
+    )
+    caplog.clear()
+    prepare_data(data_arguments(**fields, invalid_value=-9999.0), image_config(6, 8, 8))
+    assert "nothing was measured" not in caplog.text
+
+
 def test_several_frames_are_no_bands_to_a_model_of_one_channel(tmp_path: Path) -> None:
     frames = [Image.fromarray(greys(seed)) for seed in range(3)]
     frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])

@@ -451,6 +451,14 @@ class ModelBehaviours(ContractBehaviours):
         with pytest.raises(ValueError, match="must have at least one row, got the shape"):
             self._models(shape)[1](**batch)
 
+    def test_what_is_no_tensor_is_refused(self, shape: str) -> None:
+        name, value = next(iter(self.kit.make_batch(shape).items()))
+        lists = {key: part.tolist() for key, part in value.items()} if isinstance(value, dict) else value.tolist()
+        with pytest.raises(
+            ValueError, match="must be a tensor, got a list: call the processor with return_tensors='pt'"
+        ):
+            self._models(shape)[1](**{name: lists})
+
     @classmethod
     @functools.cache
     def _models(cls, case: str) -> tuple[Any, ...]:

@@ -15,9 +15,10 @@ from scipy.io import wavfile
 
 from hf_maskssl.commands import main
 from hf_maskssl.commands.pretrain import is_data
-from hf_maskssl.data import build_config
+from hf_maskssl.data import build_config, data_arguments
 from hf_maskssl.data.kinds.guesses import Guess
 from hf_maskssl.data.looking import first_look, source_values, split_values
+from hf_maskssl.data.tables.splits import read_splits
 from hf_maskssl.scripts import UserError
 from hf_maskssl.training import load_pretraining_recipe
 from hf_maskssl.training.own_data import SIZES, guessed, recipe_from_data, rows_to_train_on, sections
@@ -53,17 +54,51 @@ def test_numbers_to_predict_are_a_regression() -> None:
     assert guess.data["task"] == "regression" and guess.model["series_length"] == 2
 
 
-@pytest.mark.parametrize(
-    ("labels", "task"),
-    [
-        ([0.0, math.nan, 1.0, 0.0], None),
-        ([0.5, math.nan, 1.0, 2.0], "regression"),
-        ([0.5, math.inf, 1.0, 2.0], "regression"),
-    ],
-)
-def test_labels_may_be_missing_or_infinite(labels: list[float], task: str | None) -> None:
-    """The run says what to do about them."""
-    assert guess_of(columns(a=numbers(4), b=numbers(4), target=labels)).data.get("task") == task
+def test_infinite_labels_are_left_to_the_run() -> None:
+    assert guess_of(columns(a=numbers(4), b=numbers(4), target=[0.5, math.inf, 1.0, 2.0])).data["task"] == "regression"
+
+
+@pytest.mark.parametrize("labels", [[0.0, math.nan, 1.0, 0.0], [0.5, None, 1.0, 2.0]])
+def test_rows_without_a_label_are_kept_unless_the_label_is_named(labels: list[float]) -> None:
+    rows = columns(a=numbers(4), b=numbers(4), target=labels)
+    guess = guess_of(rows)
+    assert guess.data["input_column"] == ["a", "b"] and "label_column" not in guess.data
+    assert "labels: none, as 1 of 4 rows lack target; --label_column target probes" in "\n".join(guess.remarks)
+    named = guess_of(rows, label="target")
+    assert named.data["label_column"] == "target" and named.data["drop_missing_labels"]
+    assert "left out: 1 row without target" in "\n".join(named.remarks)
+
+
+def test_labels_of_one_class_or_many_are_no_features() -> None:
+    guess = guess_of(columns(a=numbers(4), b=numbers(4), label=[1, 1, 1, 1]))
+    assert guess.data["input_column"] == ["a", "b"] and "as label has 1 value" in "\n".join(guess.remarks)
+    many = guess_of(columns(a=numbers(150), b=numbers(150), target=list(range(150))))
+    assert many.data["task"] == "regression" and many.model["series_length"] == 2
+    with pytest.raises(ValueError, match="150 different values in 150 rows are no classes"):
+        guess_of(columns(a=numbers(150), b=numbers(150), c=[f"c{row}" for row in range(150)]), label="c")
+
+
+def test_the_batch_of_a_recipe_leaves_empty_rows_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    records = [f">p{row}\n{'ACDEFGHIKL' if row % 3 else ''}\n" for row in range(30)]
+    Path("p.fasta").write_text("".join(records))
+    recipe = yaml.safe_load(recipe_from_data("p.fasta", "p", max_steps=3, say=lambda _: None).read_text())
+    read = read_splits(data_arguments(**recipe["data"]))["train"]
+    assert recipe["training"]["batch_size"] == sum(bool(row["sequence"]) for row in read) < 27
+
+
+def test_what_holds_nothing_or_is_packed_is_said(tmp_path: Path) -> None:
+    (tmp_path / "blank.txt").write_text("\n\n")
+    values = source_values(str(tmp_path / "blank.txt"))
+    with pytest.raises(ValueError, match="its 2 rows hold nothing: every cell is empty"):
+        guessed(first_look(values), values, None, None)
+    for name, advice in (
+        ("a.csv.zip", ".zip is not read: unpack it"),
+        ("a.XLSX", ".xlsx is not read: save each sheet"),
+    ):
+        (tmp_path / name).write_bytes(b"PK")
+        with pytest.raises(ValueError, match=advice):
+            source_values(str(tmp_path / name))
 
 
 def test_a_series_of_three_steps_keeps_one_to_read() -> None:
@@ -87,9 +122,10 @@ def test_lists_are_series(channels: int) -> None:
     assert guess_of(columns(values=RANDOM.normal(size=(4, 9)).tolist()), "tabular").model["series_length"] == 9
 
 
-def test_texts_are_tokens() -> None:
-    guess = guess_of(columns(smiles=["CCO", "c1ccccc1O"] * 40, weight=numbers(80)))
-    assert guess.data["kind"] == "tokens" and guess.data["input_column"] == "smiles"
+@pytest.mark.parametrize("name", ["smiles", "SMILES", " Sequence"])
+def test_texts_are_tokens(name: str) -> None:
+    guess = guess_of(columns(**{name: ["CCO", "c1ccccc1O"] * 40}, weight=numbers(80), dose=numbers(80)))
+    assert guess.data["kind"] == "tokens" and guess.data["input_column"] == name
     assert guess.model["max_position_embeddings"] == 16
 
 
@@ -320,6 +356,18 @@ def test_other_tables_with_times_are_tables(change: dict[str, Any]) -> None:
     rows = logged([60]).remove_columns(["run", *change])
     guess = guess_of(columns(**rows.to_dict(), **change))
     assert guess.data["kind"] == "tabular"
+    assert "time: time does not rise in mostly equal steps, with one row a time" in "\n".join(guess.remarks)
+
+
+def test_what_keeps_a_table_from_being_a_loggers_is_said() -> None:
+    rows = logged([60]).remove_columns(["run", "time"]).to_dict()
+    for times, words in (
+        ([0.0, None] * 30, "is missing in 30 rows"),
+        (["1.2.2024 8:00"] * 60, "holds no numbers, dates"),
+    ):
+        assert f"time: time {words}" in "\n".join(guess_of(columns(**rows, time=times)).remarks)
+    guess = guess_of(logged([60], note=["20 °C"] * 60))
+    assert guess.data["kind"] == "series" and "left out: the columns note;" in "\n".join(guess.remarks)
 
 
 def test_lists_of_unequal_length_and_wide_tables() -> None:

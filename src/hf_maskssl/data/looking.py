@@ -43,6 +43,13 @@ FILES_READ = (
     "a table (.csv, .tsv, .parquet, .json, .jsonl, .npy, .npz), texts (.txt), sequences (.fasta, .fa, .faa, .fna), "
     "pictures (.png, .jpg, .tif and others) or sounds (.wav, .flac, .mp3 and others)"
 )
+# Endings of files that hold data all the same -> what to do.
+UNREAD = {
+    **dict.fromkeys(
+        (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar"), "unpack it, and give what was in it"
+    ),
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "save each sheet as CSV"),
+}
 SAVED_SPLITS = "dataset_dict.json"
 TRAIN, VALIDATION_NAMES, TEST_NAMES = "train", ("validation", "valid", "val", "dev"), ("test",)
 # Folders of aligned pictures, by which a folder of them is told from one of classes.
@@ -199,7 +206,9 @@ def _reader(names: Sequence[str], data: str) -> str:
     """The source of the most frequent ending; files that describe others (metadata.csv) are few."""
     counts = Counter(READERS[ending_of(name)] for name in names if ending_of(name) in READERS)
     if not counts:
-        raise ValueError(f"DATA {data!r}: expected {FILES_READ}")
+        packed = next((ending for name in names for ending in UNREAD if name.lower().endswith(ending)), None)
+        advice = "" if packed is None else f"; {packed} is not read: {UNREAD[packed]}"
+        raise ValueError(f"DATA {data!r}: expected {FILES_READ}{advice}")
     return counts.most_common(1)[0][0]
 
 

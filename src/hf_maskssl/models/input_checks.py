@@ -4,6 +4,8 @@ Shapes and types are always checked. Values are checked on the CPU only, where t
 step wait for the device, and the data collator has checked them already.
 """
 
+from collections.abc import Mapping
+
 import torch
 
 
@@ -52,12 +54,26 @@ def check_class_ids(labels: torch.Tensor, num_labels: int, ignored: int) -> torc
     return labels
 
 
+def check_tensors(given: Mapping[str, object]) -> None:
+    """Refuse inputs that are no tensors, such as the lists of a processor; None is none.
+
+    Raises:
+        ValueError: One is not.
+    """
+    for name, value in given.items():
+        if value is not None and not isinstance(value, torch.Tensor):
+            raise ValueError(
+                f"`{name}` must be a tensor, got a {type(value).__name__}: call the processor with return_tensors='pt'."
+            )
+
+
 def check_given(given: dict[str, torch.Tensor | None], expected: tuple[str, ...], model: str) -> None:
     """Refuse other inputs than those that the model takes.
 
     Raises:
-        ValueError: An input is missing, or another one came.
+        ValueError: An input is missing, another one came, or one that is no tensor.
     """
+    check_tensors(given)
     present = [name for name, tensor in given.items() if tensor is not None]
     if set(present) != set(expected):
         raise ValueError(f"{model} takes {' and '.join(expected)}, got {present or 'none of them'}.")

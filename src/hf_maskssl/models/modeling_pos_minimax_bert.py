@@ -46,7 +46,7 @@ from .distributed import with_all_parameters
 from .dropout import Dropout
 from .guided_masking import AttentionReceived, ChosenQueries, GuidedMasking
 from .head_losses import class_loss, sequence_classification_loss, token_classification_loss
-from .input_checks import check_attention_mask, check_ids, values_are_readable
+from .input_checks import check_attention_mask, check_ids, check_tensors, values_are_readable
 from .layers import at_least_float32, padding_mask
 from .layers_pos_minimax_bert import (
     PoSMinimaxBertAttention,
@@ -157,6 +157,7 @@ class PoSMinimaxBertModel(PoSMinimaxBertPreTrainedModel, BertModel):
             ValueError: Neither or both of `input_ids` and `inputs_embeds`; ids or token types of another type, shape or range;
                 sequences longer than the position table; or an attention mask of another shape or with rows of padding alone.
         """
+        check_tensors({"input_ids": input_ids, "inputs_embeds": inputs_embeds})
         if input_ids is not None:
             check_ids(input_ids, self.config.vocab_size, self.config.max_position_embeddings)
         shape = _shape_of(input_ids, inputs_embeds)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 
 from .configuration_multimae import Modality, MultiMAEConfig
-from .input_checks import check_observed_tokens, check_signal, values_are_readable
+from .input_checks import check_observed_tokens, check_signal, check_tensors, values_are_readable
 from .layers import patchify
 from .observed_values import fill_missing
 
@@ -105,6 +105,7 @@ def cut_images(
     unknown = [name for name in given if name not in table]
     if unknown or not given:
         raise ValueError(f"`inputs` must be modalities of the configuration, {list(table)}, got {unknown or 'none'}.")
+    check_tensors({f"inputs['{name}']" if inputs else "pixel_values": image for name, image in given.items()})
     lacking = _check_presence(given, presence or {})
     _check_observed(given, observed_mask or {}, table)
     patches: dict[str, torch.Tensor] = {}

@@ -14,22 +14,25 @@ import yaml
 from datasets import Dataset
 from transformers import CONFIG_MAPPING
 
-from ..data.arguments import DataArguments
+from ..data.arguments import DataArguments, data_arguments
 from ..data.kinds import KINDS
 from ..data.kinds.guesses import Guess
+from ..data.kinds.series_guesses import why_no_logger
 from ..data.looking import columns_of, first_look, is_string, source_values, usual_label
-from ..data.tables.columns import undecoded
+from ..data.tables.columns import numeric_columns, undecoded
 from ..data.tables.csv_numbers import cells_beside_numbers
 from ..data.tables.csv_shape import POINT
 from ..data.tables.csv_words import MISSING_WORDS
+from ..data.tables.empty_rows import empty_rows, missing_values
 from ..data.tables.first_rows import first_rows
 from ..data.tables.json_tables import refuse_lists
+from ..data.tables.labels import missing_labels
 from ..data.tables.sources import AnyDataset, column_names
 from ..data.tables.splits import cut_rows
 from ..data.tables.table_columns import count_categories
 from ..files import JsonObject, JsonView, write_whole
 from ..recipes import nearest, overridden
-from ..terminal import looking_ahead, one_voice
+from ..terminal import counted, looking_ahead, one_voice
 from .needs import describe
 
 # Fields of the data section by which the columns of a CSV file become what they are.
@@ -121,10 +124,14 @@ def _size_for(count: int | None) -> Size:
 
 
 def _rows_of_each(guess: Guess, rows: AnyDataset) -> np.ndarray | None:
-    """How many training rows (rows,) int64 each row of the data is; None of a stream."""
-    if guess.rows_of_each is None and isinstance(rows, Dataset):
-        return np.ones(rows.num_rows, dtype=np.int64)
-    return guess.rows_of_each
+    """How many training rows (rows,) int64 each row of the data is, 0 of those that are left out; None of a stream."""
+    if guess.rows_of_each is not None or not isinstance(rows, Dataset):
+        return guess.rows_of_each
+    args: DataArguments = data_arguments(**guess.data)
+    left_out = empty_rows(rows, KINDS[args.kind].inputs(args))
+    if args.drop_missing_labels:
+        left_out[missing_labels(rows, args)] = True
+    return (~left_out).astype(np.int64)
 
 
 def _fitted(
@@ -215,6 +222,7 @@ def _add_spelling(guess: Guess, rows: AnyDataset, label: str | None) -> None:
     if given:
         guess.remarks.append(f"missing: cells that hold {', '.join(map(repr, given))}; --data.missing_words")
     if KINDS[guess.data["kind"]].arguments.ROWS_OF_CELLS:
+        guess.remarks += why_no_logger(rows, label)
         guess.remarks += _words_among_numbers(rows, guess.data, label)
 
 
@@ -237,6 +245,8 @@ def _no_kind(rows: AnyDataset, kind: str | None) -> str:
     recipe = None if kind is None else KINDS[kind].own_data_recipe
     if recipe is not None:
         return f"--kind {kind}: its columns have to be named; start from `hf-maskssl recipes copy {recipe}`"
+    if isinstance(rows, Dataset) and empty_rows(rows, [rows.column_names]).all():
+        return f"DATA: its {counted(len(rows), 'row')} hold nothing: every cell is empty"
     seen = {name: _type_name((rows.features or {}).get(name)) for name in column_names(rows)}
     wanted = f"kind {kind!r}" if kind else "any kind: name it by --kind, or its columns in a recipe of your own"
     return f"DATA: no column fits {wanted}; seen: {seen}"
@@ -254,18 +264,41 @@ def _add_label(guess: Guess, rows: AnyDataset, label: str | None, is_named: bool
         looked_at = looked_at.select(range(0, len(looked_at), -(-len(looked_at) // LABELS_LOOKED_AT)))
     found = first_rows(looked_at, LABELS_LOOKED_AT)
     values = [row[label] for row in found if row[label] is not None and row[label] == row[label]]
-    is_number = any(isinstance(value, float) and not value.is_integer() for value in values)
     distinct = len(set(map(str, values)))
-    if is_number:
-        guess.data |= {"label_column": label, "task": "regression", **guess.with_label}
-    elif 2 <= distinct <= MOST_CLASSES:
-        guess.data |= {"label_column": label, **guess.with_label}
-    elif is_named:
-        raise ValueError(f"--label_column {label}: {distinct} different values in {len(values)} rows are no classes")
-    else:
-        return
+    are_numbers = all(isinstance(value, int | float) for value in values)
+    is_number = are_numbers and (distinct > MOST_CLASSES or not all(float(value).is_integer() for value in values))
     words = "numbers to predict" if is_number else f"{distinct} classes"
+    if not is_number and not 2 <= distinct <= MOST_CLASSES:
+        if is_named:
+            raise ValueError(
+                f"--label_column {label}: {distinct} different values in {len(values)} rows are no classes"
+            )
+        _leave_out_label(guess, rows, label)
+        guess.remarks.append(f"labels: none, as {label} has {counted(distinct, 'value')}; --label_column names others")
+        return
+    lacking = 0
+    if isinstance(rows, Dataset) and guess.rows_of_each is None:  # windows have labels of their own
+        lacking = missing_values(rows, [label]).get(label, 0)
+    if lacking and not is_named:
+        _leave_out_label(guess, rows, label)
+        guess.remarks.append(
+            f"labels: none, as {lacking} of {len(rows)} rows lack {label}; --label_column {label} probes on the way, and leaves "
+            "such rows out"
+        )
+        return
+    guess.data |= {"label_column": label, **({"task": "regression"} if is_number else {}), **guess.with_label}
     guess.remarks.append(f"labels: {label}, {words}, for probes on the way and not for training; --label_column")
+    if lacking:
+        guess.data["drop_missing_labels"] = True
+        guess.remarks.append(
+            f"left out: {counted(lacking, 'row')} without {label}; without --label_column all are read"
+        )
+
+
+def _leave_out_label(guess: Guess, rows: AnyDataset, label: str) -> None:
+    """Keep a column of labels that the recipe does not name from becoming a feature."""
+    if guess.data["kind"] == "tabular" and "input_column" not in guess.data:
+        guess.data["input_column"] = numeric_columns(rows, {"label_column": label})[0]
 
 
 # ---- the recipe -------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from ..processors import Processor, split_processor
 from ..tables.columns import undecoded
 from ..tables.draws import RowDraws
 from ..tables.first_rows import first_rows
-from ..tables.picture_survey import surveyed_bit_depth
+from ..tables.picture_survey import surveyed_bit_depth, tell_of_bands
 from ..tables.pictures import read_image
 from ..tables.preparing import PreparedSplit, RawSplit, prepare_split
 from ..tables.sources import AnyDataset
@@ -91,12 +91,14 @@ class ImageInputs(NumericKind[Arguments]):
         return {"input_column": only_column(file_like_columns(rows), rows, self.name, ("image", "path", "file"))}
 
     def unmeasured(self, args: Arguments, config: PreTrainedConfig, train_split: AnyDataset) -> SampleProcessor:
+        column = str(args.input_column)
+        tell_of_bands(args, train_split, column, config.num_channels, args.invalid_value)
         return ArrayImageProcessor(
             num_channels=config.num_channels,
             image_size=image_size(config),
             scale=args.scale,
             standardize=args.standardize,
-            bit_depth=surveyed_bit_depth(args, train_split, str(args.input_column), config.num_channels),
+            bit_depth=surveyed_bit_depth(args, train_split, column, config.num_channels),
             invalid_value=args.invalid_value,
         )
 

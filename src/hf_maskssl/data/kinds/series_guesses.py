@@ -123,6 +123,30 @@ def find_logger(rows: object, label: str | None, channels: Sequence[str] | None 
     return None
 
 
+def why_no_logger(rows: object, label: str | None) -> list[str]:
+    """A remark on a table with a column of times that is taken for no logger's; none where there is no such column.
+
+    Args:
+        rows: Rows as they come, of which `find_logger` makes nothing.
+        label: Column of labels, or None.
+    """
+    if not isinstance(rows, Dataset) or len(rows) < FEWEST_ROWS:
+        return []
+    names = [name for name in rows.column_names if name != label]
+    found = sorted((name for name in names if name.lower() in TIME_NAMES), key=_rank_of_time)
+    if not found:
+        return []
+    values = rows.data.column(found[0])
+    missing = pc.sum(pc.is_null(values, nan_is_null=True)).as_py()
+    if clock_of(values) is None:
+        reason = f"{found[0]} holds no numbers, dates or texts such as 2024-05-01T12:00:00"
+    elif missing:
+        reason = f"{found[0]} is missing in {counted(missing, 'row')}"
+    else:
+        reason = f"{found[0]} does not rise in mostly equal steps, with one row a time"
+    return [f"time: {reason}, so each row is a sample by itself and no step of a series"]
+
+
 def _could_be_time(rows: Dataset, name: str) -> bool:
     kind = rows.data.schema.field(name).type
     is_date = pa.types.is_timestamp(kind) or pa.types.is_date(kind)

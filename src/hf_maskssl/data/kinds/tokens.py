@@ -107,7 +107,8 @@ class TokensKind(Kind[TokenArguments]):
     def guess(self, rows: AnyDataset, label: str | None) -> Guess | None:
         """A column of texts with a usual name, or the only one where hardly another column holds numbers: bytes."""
         found = [name for name in columns_of(rows, is_text) if name != label]
-        usual = [name for name in TEXT_NAMES if name in found]
+        plain = {name.strip().lower(): name for name in found}
+        usual = [plain[name] for name in TEXT_NAMES if name in plain]
         if not usual and (len(found) != 1 or len(columns_of(rows, is_feature)) > 1):
             return None
         column = usual[0] if usual else found[0]

@@ -12,7 +12,7 @@ from ...models.image_processing_array import PILLOW_MODES
 from ..arguments import DataArguments
 from .caching import BATCH_ROWS, cached_map
 from .columns import is_column_of_files, undecoded
-from .pictures import PictureHeader, picture_header
+from .pictures import PictureHeader, picture_header, tiff_header
 from .raw_files import encoded, path_of
 from .rows import Rows
 from .sources import AnyDataset, choose_rows
@@ -50,6 +50,69 @@ def _header(value: object) -> PictureHeader:
         return PictureHeader("", 0, False, False, False)
 
 
+@dataclass(frozen=True)
+class BandsOfBatch:
+    """Maps a batch of cells to the type of the numbers of each TIFF and to what it says of missing ones; "" of other files."""
+
+    column: str
+
+    def __call__(self, batch: Rows, indices: Sequence[int]) -> dict[str, list[Any]]:
+        headers = [_bands(value) for value in batch[self.column]]
+        paths = [path_of(value) or "one without a file name" for value in batch[self.column]]
+        return {"type": [kind for kind, _ in headers], "nothing": [nothing for _, nothing in headers], "path": paths}
+
+    def description(self) -> str:
+        """All that decides the result."""
+        return f"bands {SURVEY_VERSION} {self.column}"
+
+
+def _bands(value: object) -> tuple[str, str]:
+    try:
+        file = encoded(value, "image")
+        header = None if file is None else tiff_header(file)
+    except ValueError:  # preparing the row refuses it, with its number
+        header = None
+    return ("", "") if header is None else (header[0], header[1] or "")
+
+
+def tell_of_bands(
+    args: DataArguments, train_split: AnyDataset, column: str, channels: int, invalid_value: float | None
+) -> None:
+    """Warn of TIFF files of bands whose numbers are of several types, and of values that they name as not measured.
+
+    Args:
+        args, train_split, column, channels: Arguments of `surveyed_bit_depth`, which looks at pictures that are no bands.
+        invalid_value: Value that the recipe names as not measured; None where it names none.
+    """
+    if channels in PILLOW_MODES or args.builtin is not None or not is_column_of_files(train_split, column):
+        return
+    seen = [row for row in _looked_at(args, train_split, BandsOfBatch(column)) if row["type"]]
+    examples = {row["type"]: row["path"] for row in reversed(seen)}
+    if len(examples) > 1:
+        types = Counter(row["type"] for row in seen)
+        counts = ", ".join(f"{count} of {kind} ({examples[kind]})" for kind, count in types.most_common())
+        logger.warning(
+            "train split, column %r: pictures hold numbers of several types, %s; all are read as they are",
+            *(column, counts),
+        )
+    nothing = Counter(row["nothing"] for row in seen if row["nothing"].lower() not in ("", "nan"))
+    unknown = {value: count for value, count in nothing.most_common() if not _is_number(value, invalid_value)}
+    if unknown:
+        counts = ", ".join(f"{value} ({count} of {len(seen)} pictures)" for value, count in unknown.items())
+        logger.warning(
+            "train split, column %r: files name values that stand where nothing was measured, %s, which are read as measured: "
+            "set data.invalid_value to one",
+            *(column, counts),
+        )
+
+
+def _is_number(text: str, number: float | None) -> bool:
+    try:
+        return number is not None and float(text) == number
+    except ValueError:
+        return False
+
+
 def surveyed_bit_depth(args: DataArguments, train_split: AnyDataset, column: str, channels: int) -> int | None:
     """The depth that pictures of a column are to be brought to: of greys the one that most have, of colours 8.
 
@@ -69,7 +132,7 @@ def surveyed_bit_depth(args: DataArguments, train_split: AnyDataset, column: str
     """
     if channels not in PILLOW_MODES or args.builtin is not None or not is_column_of_files(train_split, column):
         return None
-    seen = [row for row in _headers(args, train_split, column) if row["mode"]]
+    seen = [row for row in _looked_at(args, train_split, HeadersOfBatch(column)) if row["mode"]]
     depths = Counter(row["bits"] for row in seen)
     if not depths:
         return None
@@ -85,8 +148,10 @@ def surveyed_bit_depth(args: DataArguments, train_split: AnyDataset, column: str
     return depth
 
 
-def _headers(args: DataArguments, train_split: AnyDataset, column: str) -> list[dict[str, Any]]:
-    look = HeadersOfBatch(column)
+def _looked_at(
+    args: DataArguments, train_split: AnyDataset, look: HeadersOfBatch | BandsOfBatch
+) -> list[dict[str, Any]]:
+    column = look.column
     rows = undecoded(train_split.select_columns([column]), [column])
     if isinstance(rows, IterableDataset):
         columns: dict[str, list[Any]] = {}

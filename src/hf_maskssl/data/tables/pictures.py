@@ -1,6 +1,7 @@
 """Pictures of cells: the one way in which all kinds of data, and the makers of labels, open them."""
 
-from typing import BinaryIO, NamedTuple
+from types import ModuleType
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -15,7 +16,7 @@ NPY_START = b"\x93NUMPY"
 PNG_START = b"\x89PNG\r\n\x1a\n"
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 TIFF_ENDINGS = (".tif", ".tiff")
-BITS_OF_SAMPLES = 258  # tag of TIFF
+BITS_OF_SAMPLES, GDAL_NODATA = 258, 42113  # tags of TIFF
 PILLOW_OF_TIFF = "PIL.TiffImagePlugin"  # which logs an error for each file that tifffile reads here in its place
 # Formats whose EXIF data stands in front of the pixels, so that it is read without them.
 EXIF_IN_FRONT = ("JPEG", "MPO", "TIFF", "WEBP")
@@ -159,11 +160,7 @@ def bands_of_tiff(stream: BinaryIO) -> np.ndarray:
         ValueError: It holds something else.
         ImportError: tifffile is not installed.
     """
-    try:
-        import tifffile
-    except ImportError as error:
-        raise missing_extra("Reading TIFF files of several bands", "prepare", error) from error
-    with tifffile.TiffFile(stream) as opened:
+    with _tifffile().TiffFile(stream) as opened:
         first = opened.series[0]
         pixels, axes = np.asarray(first.asarray()), first.axes
     if len(axes) not in (2, 3) or not {"Y", "X"} <= set(axes):
@@ -171,6 +168,31 @@ def bands_of_tiff(stream: BinaryIO) -> np.ndarray:
     if len(axes) == 2:
         return pixels[..., None]
     return np.ascontiguousarray(np.moveaxis(pixels, 3 - axes.index("Y") - axes.index("X"), -1))
+
+
+def tiff_header(file: Encoded) -> tuple[str, str | None] | None:
+    """The type of the numbers of a TIFF, and the value that stands where nothing was measured (GDAL's tag); None of other files.
+
+    Raises:
+        ValueError: It cannot be read.
+        ImportError: tifffile is not installed.
+    """
+    with reading("image", file.path), file.open() as stream:
+        if stream.read(4) not in TIFF_STARTS:
+            return None
+        stream.seek(0)
+        with _tifffile().TiffFile(stream) as opened:
+            page = opened.pages[0]
+            nothing = page.tags.get(GDAL_NODATA)
+            return str(page.dtype), None if nothing is None else str(nothing.value).strip("\0 ")
+
+
+def _tifffile() -> ModuleType:
+    try:
+        import tifffile
+    except ImportError as error:
+        raise missing_extra("Reading TIFF files of several bands", "prepare", error) from error
+    return cast(ModuleType, tifffile)
 
 
 def map_bits(picture: Pictures) -> int:
