@@ -18,6 +18,7 @@ from hf_maskssl.commands.pretrain import is_data
 from hf_maskssl.data import build_config, data_arguments
 from hf_maskssl.data.kinds.guesses import Guess
 from hf_maskssl.data.looking import first_look, source_values, split_values
+from hf_maskssl.data.tables.report import first_names
 from hf_maskssl.data.tables.splits import read_splits
 from hf_maskssl.scripts import UserError
 from hf_maskssl.training import load_pretraining_recipe
@@ -85,6 +86,22 @@ def test_the_batch_of_a_recipe_leaves_empty_rows_out(tmp_path: Path, monkeypatch
     recipe = yaml.safe_load(recipe_from_data("p.fasta", "p", max_steps=3, say=lambda _: None).read_text())
     read = read_splits(data_arguments(**recipe["data"]))["train"]
     assert recipe["training"]["batch_size"] == sum(bool(row["sequence"]) for row in read) < 27
+
+
+def test_wide_tables_take_no_time_squared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`Dataset.features` is a copy of the types of all columns."""
+    asked: list[int] = []
+    types = vars(Dataset)["features"].fget
+
+    def features(rows: Dataset) -> Any:
+        asked.append(1)
+        return types(rows)
+
+    rows = columns(**{f"g{number}": numbers(3) for number in range(200)}, note=["a", "b", "c"])
+    monkeypatch.setattr(Dataset, "features", property(features))
+    guess = guess_of(rows)
+    assert guess.model["series_length"] == 200 and len(asked) < 100
+    assert first_names([f"g{number}" for number in range(200)]).endswith("g58, g59, ... (200 in all)")
 
 
 def test_what_holds_nothing_or_is_packed_is_said(tmp_path: Path) -> None:
@@ -290,6 +307,8 @@ def test_splits_that_no_field_names_are_told(caplog: pytest.LogCaptureFixture) -
     assert split_values(["train", "test", "unlabelled"], "here") == {"test_split": "test"}
     assert "here: the splits ['unlabelled'] are not read" in caplog.text
     assert split_values(["all"], "here") == {"train_split": "all"} and split_values([], "here") == {}
+    assert split_values(["test"], "there") == {"train_split": "test"}
+    assert "there: there is one split, 'test', which is read for training" in caplog.text
     with pytest.raises(ValueError, match="has the splits .*'a', 'b'.*, none of which is 'train'"):
         split_values(["a", "b"], "here")
 

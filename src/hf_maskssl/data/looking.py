@@ -178,6 +178,8 @@ def split_values(names: Sequence[str], data: str) -> JsonObject:
         ValueError: There are several splits, none of which is for training.
     """
     if len(names) == 1:
+        if names[0] in (*VALIDATION_NAMES, *TEST_NAMES):
+            logger.warning("%s: there is one split, %r, which is read for training", data, names[0])
         return {} if names[0] == TRAIN else {"train_split": names[0]}
     if names and TRAIN not in names:
         is_found = Path(data).is_dir() and not (Path(data) / SAVED_SPLITS).is_file()

@@ -172,8 +172,11 @@ def rows_of(encoder: Encoder, data: Data, fields: JsonView) -> tuple[ChosenRows,
             f"data: expected a path, a data set, a DataFrame, an array or a list of rows, got {type(data).__name__} "
             f"{data!r:.60}: put one row in a list, make a list of an iterator"
         )
-    if len(data) == 0:
-        raise ValueError("data: expected at least one row, got none")
+    _refuse_none(len(data))
+    if data[0] is None or isinstance(data[0], int | float | np.number):
+        raise ValueError(
+            f"data: expected a list of rows, but row 0 is {data[0]!r}: drop empty rows, and put one row in a list"
+        )
     if "window" in fields:  # by which one row becomes several
         values = {INPUT: list(data)} if not isinstance(data[0], Mapping) else RawRows(encoder).columns(data)
         columns = {} if isinstance(data[0], Mapping) else {"input_column": INPUT}
@@ -182,7 +185,13 @@ def rows_of(encoder: Encoder, data: Data, fields: JsonView) -> tuple[ChosenRows,
     return InMemoryRows(raw.columns(data), len(data), raw.prepare), raw.collator
 
 
+def _refuse_none(rows: int) -> None:
+    if rows == 0:
+        raise ValueError("data: expected at least one row, got none")
+
+
 def _of_dataset(encoder: Encoder, data: Dataset, fields: JsonView) -> tuple[ChosenRows, BatchCollator]:
+    _refuse_none(len(data))
     values = {"source": INPUT, **fields}
     data = data.with_format(None)  # cells as datasets stores them
     if "input_column" not in values:

@@ -14,6 +14,7 @@ import yaml
 from datasets import Dataset
 from transformers import CONFIG_MAPPING
 
+from ..checks import shown
 from ..data.arguments import DataArguments, data_arguments
 from ..data.kinds import KINDS
 from ..data.kinds.guesses import Guess
@@ -247,9 +248,10 @@ def _no_kind(rows: AnyDataset, kind: str | None) -> str:
         return f"--kind {kind}: its columns have to be named; start from `hf-maskssl recipes copy {recipe}`"
     if isinstance(rows, Dataset) and empty_rows(rows, [rows.column_names]).all():
         return f"DATA: its {counted(len(rows), 'row')} hold nothing: every cell is empty"
-    seen = {name: _type_name((rows.features or {}).get(name)) for name in column_names(rows)}
+    features = rows.features or {}
+    seen = {name: _type_name(features.get(name)) for name in column_names(rows)}
     wanted = f"kind {kind!r}" if kind else "any kind: name it by --kind, or its columns in a recipe of your own"
-    return f"DATA: no column fits {wanted}; seen: {seen}"
+    return f"DATA: no column fits {wanted}; seen: {shown(seen)}"
 
 
 def _type_name(feature: object) -> str:

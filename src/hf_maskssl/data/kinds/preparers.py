@@ -72,7 +72,8 @@ class NumericInput(ABC):
         return dataset
 
     def _features(self, dataset: Dataset) -> list[object]:
-        return [dataset.features.get(name) for name in self.columns]
+        features = dataset.features
+        return [features.get(name) for name in self.columns]
 
 
 class ArrayInput(NumericInput):

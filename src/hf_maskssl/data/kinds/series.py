@@ -19,7 +19,7 @@ from ..processors import Processor
 from ..tables.first_rows import first_rows
 from ..tables.loggers import LabelRule, LoggerTable, Resampling, cut_in_time, label_rule, read_logger
 from ..tables.preparing import RawSplit
-from ..tables.report import DataReport
+from ..tables.report import DataReport, first_names
 from ..tables.sources import AnyDataset, column_names
 from ..tables.statistics import MomentsOfBatch
 from ..tables.step_readers import SeriesReader
@@ -250,10 +250,10 @@ class SeriesKind(WindowedKind[SeriesArguments], SeriesInputs[SeriesArguments]):
         lengths = found.lengths
         sizes, data, counts = sizes_by_lengths(lengths)
         size: JsonObject = {**sizes, "num_channels": len(found.channels)}
-        remarks = [f"channels: {', '.join(found.channels)}; --data.input_column names others"]
+        remarks = [f"channels: {first_names(found.channels)}; --data.input_column names others"]
         read = {*found.channels, found.time, found.group, label}
         if unread := [name for name in column_names(rows) if name not in read]:
-            remarks.append(f"left out: the columns {', '.join(unread)}; --data.input_column names those to read")
+            remarks.append(f"left out: the columns {first_names(unread)}; --data.input_column names those to read")
         if found.period is not None:
             remarks.append(
                 f"rates: series have several, brought to {found.period:.4g} a step by their means; --data.sampling_period, "

@@ -22,7 +22,7 @@ from ..tables.columns import INDEX_COLUMN, left_out_words, no_feature_reasons, n
 from ..tables.empty_rows import Inputs, number_columns, observed_values
 from ..tables.first_rows import first_rows
 from ..tables.preparing import PreparedSplit, RawSplit
-from ..tables.report import DataReport
+from ..tables.report import DataReport, first_names
 from ..tables.sources import AnyDataset
 from ..tables.sources import column_names as columns_of_rows
 from ..tables.table_columns import holds_categories, unseen_categories
@@ -188,10 +188,13 @@ class TabularKind(SeriesInputs[TabularArguments]):
             return None
         others = [name for name in read if not (isinstance(rows, Dataset) and numbers_rows(rows, name))]
         read = others if len(others) >= FEWEST_GUESSED else read
-        dropped = [*left_out, *(name for name in columns if name not in read)]
+        kept = set(read)
+        dropped = [*left_out, *(name for name in columns if name not in kept)]
         dropped = [name for name in dropped if name != label]
         remarks = (
-            [f"left out: the columns {', '.join(dropped)}; --data.input_column names those to read"] if dropped else []
+            [f"left out: the columns {first_names(dropped)}; --data.input_column names those to read"]
+            if dropped
+            else []
         )
         data: JsonObject = {} if len(read) == len(columns) and not counts else {"input_column": read}
         if not counts:
@@ -299,14 +302,16 @@ class TabularKind(SeriesInputs[TabularArguments]):
             left_out = _features(args, train)[1]
         else:
             left_out = dict.fromkeys(train.features, "data.input_column does not name it") | no_feature_reasons(named)
+        kept = set(report.features)
         report.features_left_out = {
             name: left_out.get(name, "the checkpoint was trained without it")
             for name in train.features
-            if name not in report.features
+            if name not in kept
         }
         unexpected = {name: why for name, why in report.features_left_out.items() if name not in named.values()}
         if unexpected and args.input_column is None:
-            logger.warning("%d features: %s%s", len(report.features), report.features, left_out_words(unexpected))
+            read = first_names(report.features)
+            logger.warning("%d features: %s%s", len(report.features), read, left_out_words(unexpected))
         if isinstance(train, Dataset):
             _warn_of_row_numbers(train, report.features)
 
@@ -395,7 +400,8 @@ def feature_columns(args: TabularArguments, processor: Processor, train_split: A
         return tuple(args.input_columns())
     columns = tuple(raw_columns(processor) or ())
     if columns and train_split.column_names:
-        missing = [name for name in columns if name not in train_split.column_names]
+        present = set(train_split.column_names)  # which datasets lists anew each time
+        missing = [name for name in columns if name not in present]
         if missing:
             raise ValueError(
                 f"data: the checkpoint was trained on the columns {list(columns)}, of which {missing} are not there; the columns "

@@ -122,8 +122,9 @@ def _is_number(dtype: str) -> bool:
 
 def undecoded(dataset: AnyDataset, columns: Sequence[str]) -> AnyDataset:
     """Leave images and sounds as bytes, so that the preparer, which knows the row number, meets an unreadable one."""
+    features = dataset.features or {}  # a copy of all, each time
     for name in columns:
-        feature = (dataset.features or {}).get(name)
+        feature = features.get(name)
         if isinstance(feature, datasets.Image):
             dataset = dataset.cast_column(name, datasets.Image(mode=feature.mode, decode=False))
         elif isinstance(feature, datasets.Audio):

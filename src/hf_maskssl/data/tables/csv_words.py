@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 
+import datasets
 from datasets import Dataset, IterableDataset
 
 from ..arguments import DataArguments
@@ -37,7 +38,10 @@ def with_words_kept(
     ]
     if isinstance(split, Dataset):
         names = split.column_names
-        words = [name for name in dict.fromkeys(named) if name in names and _lacks_words(split, name)]
+        features = split.features
+        words = [
+            name for name in dict.fromkeys(named) if name in features and _lacks_words(split, name, features[name])
+        ]
     else:
         rows = first_rows(split, LOOKED_AT)
         names = list(rows[0]) if rows else []
@@ -59,8 +63,8 @@ def with_words_kept(
     return load(na_values=missing, keep_default_na=False)
 
 
-def _lacks_words(split: Dataset, column: str) -> bool:
+def _lacks_words(split: Dataset, column: str, feature: datasets.Value) -> bool:
     """Whether a column holds texts, or nothing at all, and some of them are missing."""
     values = split.data.column(column)
-    is_text = split.features[column].dtype in ("string", "large_string") or values.null_count == len(values)
+    is_text = feature.dtype in ("string", "large_string") or values.null_count == len(values)
     return bool(is_text and values.null_count)

@@ -107,8 +107,9 @@ def read_logger(rows: Dataset, table: LoggerTable, split: str, tells: bool = Tru
 
 def _with_former_types(found: Dataset, rows: Dataset, table: LoggerTable) -> Dataset:
     """The joined rows with the types that columns had, such as the names of classes."""
+    made = found.features
     for name, feature in rows.features.items():
-        if name not in found.column_names or name in table.channels or found.features[name] == feature:
+        if name not in made or name in table.channels or made[name] == feature:
             continue
         if name == table.label and table.keeps_labels:
             feature = LargeList(feature)

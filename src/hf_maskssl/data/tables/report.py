@@ -2,7 +2,7 @@
 
 import logging
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ from ...terminal import counted
 
 REPORT_FILE = "data_report.json"  # beside the run
 NAMED_CLASSES = 20
+NAMED_COLUMNS = 60
 
 logger = logging.getLogger(__name__)
 
@@ -142,16 +143,25 @@ class DataReport:
             if split.unseen:
                 found.append(f"  categories that training lacks: {count_words(split.unseen, split.rows)}")
         if self.features is None and self.columns:
-            unread = f"; not read: {', '.join(self.columns_left_out)}" if self.columns_left_out else ""
-            found.append(f"columns: {', '.join(self.columns)}{unread}")
+            unread = f"; not read: {first_names(self.columns_left_out)}" if self.columns_left_out else ""
+            found.append(f"columns: {first_names(self.columns)}{unread}")
         if self.features is not None:
-            found.append(f"features ({len(self.features)}): {', '.join(self.features)}")
+            found.append(f"features ({len(self.features)}): {first_names(self.features)}")
         if self.categories:
             found.append(f"  categories: {count_words(self.categories)}")
-        found += [f"  no feature: {name!r}, {reason}" for name, reason in self.features_left_out.items()]
+        left_out = list(self.features_left_out.items())
+        found += [f"  no feature: {name!r}, {reason}" for name, reason in left_out[:NAMED_CLASSES]]
+        if len(left_out) > NAMED_CLASSES:
+            found.append(f"  no feature: {len(left_out) - NAMED_CLASSES} more, which {REPORT_FILE} of a run names")
         if self.files_left_out:
             found.append(f"files not read, by ending: {count_words(self.files_left_out)}")
         return [line for words in found for line in _wrapped(words, width)]
+
+
+def first_names(names: Sequence[str]) -> str:
+    """The first of some columns, and how many there are where that is not all."""
+    more = f", ... ({len(names):,} in all)" if len(names) > NAMED_COLUMNS else ""
+    return ", ".join(names[:NAMED_COLUMNS]) + more
 
 
 def share_words(share: float) -> str:

@@ -196,9 +196,8 @@ class WindowedRows(TransformedRows):
         self.total = len(self.starts)
         self.left_out = cut.left_out
         named = (*windows.columns, *([windows.label_column] if windows.label_column else []))
-        self._others = dataset.remove_columns([name for name in named if name in dataset.column_names]).with_format(
-            None
-        )
+        present = set(dataset.column_names)
+        self._others = dataset.remove_columns([name for name in named if name in present]).with_format(None)
 
     def cut(self) -> CutWindows:
         """The windows of all rows."""
