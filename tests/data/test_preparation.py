@@ -338,6 +338,21 @@ def test_a_class_unknown_to_training_is_named(write_parquet: Callable[..., str])
         prepare_data(args, series_config(1, 1))
 
 
+@pytest.mark.parametrize("labels", [["a", "b", "c"], [0, 1, 2], [2, 0, 5]])
+@pytest.mark.parametrize(
+    "cut", [{"validation_fraction": 0.34}, {"split": "random", "split_fractions": [0.34, 0.33, 0.33]}]
+)
+def test_a_cut_may_leave_classes_without_a_training_row(
+    labels: list[Any], cut: dict[str, Any], write_parquet: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_parquet("all", x=[1.0, 2.0, 3.0], label=labels)
+    args = data_arguments("parquet", data_files=path, kind="tabular", input_column=["x"], label_column="label", **cut)
+    data = prepare_data(args, series_config(1, 1))
+    assert data.label_names == sorted(map(str, labels))
+    assert data.validation is not None and data.validation[0]["labels"] in range(3)
+    assert "train split, column 'label': no row of" in caplog.text
+
+
 def tabular(path: str, **fields: Any) -> DataArguments:
     """Arguments of a small tabular set."""
     return data_arguments("parquet", data_files=path, kind="tabular", **fields)

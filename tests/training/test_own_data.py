@@ -73,9 +73,11 @@ def test_rows_without_a_label_are_kept_unless_the_label_is_named(labels: list[fl
 def test_labels_of_one_class_or_many_are_no_features() -> None:
     guess = guess_of(columns(a=numbers(4), b=numbers(4), label=[1, 1, 1, 1]))
     assert guess.data["input_column"] == ["a", "b"] and "as label has 1 value" in "\n".join(guess.remarks)
+    hot = columns(a=numbers(4), b=numbers(4), label=[[0, 1], [1, 0]] * 2)
+    assert "as label has 2 values that are no words and no numbers" in "\n".join(guess_of(hot).remarks)
     many = guess_of(columns(a=numbers(150), b=numbers(150), target=list(range(150))))
     assert many.data["task"] == "regression" and many.model["series_length"] == 2
-    with pytest.raises(ValueError, match="150 different values in 150 rows are no classes"):
+    with pytest.raises(ValueError, match="150 values in 150 rows are no classes: name another column"):
         guess_of(columns(a=numbers(150), b=numbers(150), c=[f"c{row}" for row in range(150)]), label="c")
 
 

@@ -21,7 +21,7 @@ from .tables.preparing import PreparedSplit, RawSplit
 from .tables.report import DataReport
 from .tables.rows import ChosenRows
 from .tables.sources import AnyDataset
-from .tables.splits import read_splits
+from .tables.splits import cut_names, read_splits
 from .unified.arguments import errors_of_part
 from .unified.rows import UnifiedCollator, UnifiedRows
 
@@ -120,7 +120,9 @@ def read_data(
     for name, split in splits.items():
         refuse_missing_labels(split.rows, args, name, split.numbers)
     labels = kind.labels(args, config, whole["train"], splits["train"].rows)
-    labels = complete_classes(labels, args, [rows for name, rows in whole.items() if name != "train"])
+    others = {name: rows for name, rows in whole.items() if name != "train"}
+    cut_off = [rows for name, rows in others.items() if name in cut_names(args)]
+    labels = complete_classes(labels, args, list(others.values()), cut_off)
     for name, split in splits.items():
         if isinstance(split.rows, Dataset):
             report.leave_out(name, len(whole[name]) - len(taken[name]), f"data.max_{name}_samples")

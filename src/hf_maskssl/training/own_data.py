@@ -6,6 +6,7 @@ import statistics
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 import datasets
@@ -267,16 +268,18 @@ def _add_label(guess: Guess, rows: AnyDataset, label: str | None, is_named: bool
     found = first_rows(looked_at, LABELS_LOOKED_AT)
     values = [row[label] for row in found if row[label] is not None and row[label] == row[label]]
     distinct = len(set(map(str, values)))
-    are_numbers = all(isinstance(value, int | float) for value in values)
+    are_numbers = all(isinstance(value, int | float | Decimal) for value in values)
+    are_classes = are_numbers or all(isinstance(value, str) for value in values)  # no lists, no times
     is_number = are_numbers and (distinct > MOST_CLASSES or not all(float(value).is_integer() for value in values))
     words = "numbers to predict" if is_number else f"{distinct} classes"
-    if not is_number and not 2 <= distinct <= MOST_CLASSES:
+    if not is_number and not (are_classes and 2 <= distinct <= MOST_CLASSES):
+        kind = f"{counted(distinct, 'value')}{'' if are_classes else ' that are no words and no numbers'}"
         if is_named:
             raise ValueError(
-                f"--label_column {label}: {distinct} different values in {len(values)} rows are no classes"
+                f"--label_column {label}: {kind} in {len(values)} rows are no classes: name another column"
             )
         _leave_out_label(guess, rows, label)
-        guess.remarks.append(f"labels: none, as {label} has {counted(distinct, 'value')}; --label_column names others")
+        guess.remarks.append(f"labels: none, as {label} has {kind}; --label_column names others")
         return
     lacking = 0
     if isinstance(rows, Dataset) and guess.rows_of_each is None:  # windows have labels of their own

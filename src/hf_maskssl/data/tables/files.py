@@ -234,6 +234,8 @@ def reading_error(place: str, error: BaseException, unread: dict[str, int] | Non
         )
     if "Unknown split" in str(cause):
         advice = f" Name one of these in the recipe; {SPLIT_ADVICE}"
+    if "Error tokenizing data" in str(cause):
+        advice = ". A row has more cells than the first one: put quotes around cells that hold the delimiter"
     if "Multiple matches for FieldRef" in str(cause):
         advice = ". Several columns have the same name: give each a name of its own"
     reason = str(cause) or type(cause).__name__

@@ -1,6 +1,7 @@
 """The labels of a data set: their names and their numbers."""
 
 import bisect
+import dataclasses
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -210,22 +211,35 @@ def _warn_of_blanks(column: str, names: Sequence[str]) -> None:
 
 
 def complete_classes(
-    space: LabelSpace | None, args: DataArguments, held_out: Sequence[AnyDataset]
+    space: LabelSpace | None,
+    args: DataArguments,
+    held_out: Sequence[AnyDataset],
+    cut_off: Sequence[AnyDataset] = (),
 ) -> LabelSpace | None:
-    """Give classes to ids that only other splits have and that lie between those of the training split; warns of ids that are
-    not 0, 1, 2, ...
+    """Give classes to labels that only other splits have; warns of ids that are not 0, 1, 2, ...
 
-    A cut by chance may leave a rare class without a training row. Ids beyond those of training, such as the -1 of rows without
-    a label, stay errors.
+    A cut by chance may leave a rare class without a training row, so all labels of splits that were cut off the training rows are
+    classes. Of other splits only ids that lie between those of the training split are: ids beyond, such as the -1 of rows without
+    a label, and new names stay errors.
 
     Args:
-        space: Labels of the training split; anything but whole numbers with gaps, or from 1, stays as it is.
+        space: Labels of the training split; the names of a `ClassLabel` stay as they are.
         args: `label_column` is read.
-        held_out: The other splits, streams left out.
+        held_out: The other splits; streams are left out.
+        cut_off: Those of them that were cut off the training rows.
     """
-    if space is None or not space.values or not isinstance(args.label_column, str):
+    column = args.label_column
+    if space is None or not space.names or args.task in DENSE_TASKS or not isinstance(column, str):
         return space
-    ids, lowest, highest = set(space.values), min(space.values), max(space.values)
+    found = {value for split in cut_off if isinstance(split, Dataset) for value in _unique_values(split, column)}
+    if space.are_strings:
+        names = {*space.names, *(value for value in found if isinstance(value, str))}
+        return dataclasses.replace(space, names=tuple(sorted(names)))
+    if not space.values and space.names != tuple(map(str, range(len(space.names)))):  # of a `ClassLabel`
+        return space
+    ids = set(space.values or range(len(space.names)))
+    lowest, highest = min(ids), max(ids)
+    ids |= {int(value) for value in found if _is_whole(value)}
     for split in held_out:
         if isinstance(split, Dataset):
             numbers = {int(value) for value in _unique_values(split, args.label_column) if _is_whole(value)}

@@ -68,6 +68,13 @@ def read_splits(args: DataArguments, report: DataReport | None = None) -> dict[s
     return splits
 
 
+def cut_names(args: DataArguments) -> list[str]:
+    """The splits that are cut off the training rows by chance or by a rule, and not the source's own."""
+    if args.split != "given":
+        return [name for name in split_names(args) if name != "train"]
+    return ["validation"] if args.validation_fraction else []
+
+
 def split_names(args: DataArguments) -> list[str]:
     """The splits that `read_splits` will give, told without reading anything."""
     if args.split != "given":
