@@ -75,6 +75,8 @@ def test_labels_of_one_class_or_many_are_no_features() -> None:
     assert guess.data["input_column"] == ["a", "b"] and "as label has 1 value" in "\n".join(guess.remarks)
     hot = columns(a=numbers(4), b=numbers(4), label=[[0, 1], [1, 0]] * 2)
     assert "as label has 2 values that are no words and no numbers" in "\n".join(guess_of(hot).remarks)
+    ordered = guess_of(columns(a=numbers(5000), b=numbers(5000), label=["x"] * 4000 + ["y"] * 1000))
+    assert ordered.data["label_column"] == "label"
     many = guess_of(columns(a=numbers(150), b=numbers(150), target=list(range(150))))
     assert many.data["task"] == "regression" and many.model["series_length"] == 2
     with pytest.raises(ValueError, match="150 values in 150 rows are no classes: name another column"):

@@ -263,7 +263,7 @@ def _add_label(guess: Guess, rows: AnyDataset, label: str | None, is_named: bool
     if label is None:
         return
     looked_at = undecoded(rows.select_columns([label]), [label])
-    if isinstance(looked_at, Dataset) and guess.with_label:  # labels of a logger's steps, of which many are alike
+    if isinstance(looked_at, Dataset):  # from all of it: the first rows may be of one class
         looked_at = looked_at.select(range(0, len(looked_at), -(-len(looked_at) // LABELS_LOOKED_AT)))
     found = first_rows(looked_at, LABELS_LOOKED_AT)
     values = [row[label] for row in found if row[label] is not None and row[label] == row[label]]

@@ -139,6 +139,8 @@ def why_no_logger(rows: object, label: str | None) -> list[str]:
     values = rows.data.column(found[0])
     missing = pc.sum(pc.is_null(values, nan_is_null=True)).as_py()
     if clock_of(values) is None:
+        if not any(map(str.isdigit, str(values[0].as_py()))):  # a word
+            return []
         reason = f"{found[0]} holds no numbers, dates or texts such as 2024-05-01T12:00:00"
     elif missing:
         reason = f"{found[0]} is missing in {counted(missing, 'row')}"

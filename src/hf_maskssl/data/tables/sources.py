@@ -1,5 +1,6 @@
 """Raw data sets by name: those that come with the package, local files, saved folders and the Hub."""
 
+import functools
 import glob
 import logging
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from ..arguments import LOCAL_SOURCES, DataArguments, DataFiles, expand_variable
 from ..builtin import SOURCES
 from .csv_numbers import with_thousands_read
 from .csv_shape import look_at_first_line, other_delimiter
+from .csv_types import read_by_all_rows
 from .csv_words import with_words_kept
 from .fasta_files import read_fasta
 from .files import (
@@ -129,19 +131,18 @@ def _load(args: DataArguments, source: str, split: str, data_dir: str | None, da
     if args.missing_words:
         options["na_values"] = list(args.missing_words)
 
+    named = {"name": args.config_name, "revision": args.revision, "split": split, "streaming": args.streaming}
+
     def load(**more: Any) -> AnyDataset:
+        own = options | more
         with followed_links():
             if source == "audiofolder":
                 loaded = _read_sounds(options, split, args.streaming)
+            elif source == "csv" and not args.streaming:
+                read = functools.partial(datasets.load_dataset, source, **named, **own)
+                loaded = read_by_all_rows(read, own, lambda: _files_of(source, options, split))
             else:
-                loaded = datasets.load_dataset(
-                    source,
-                    name=args.config_name,
-                    revision=args.revision,
-                    split=split,
-                    streaming=args.streaming,
-                    **(options | more),
-                )
+                loaded = datasets.load_dataset(source, **named, **own)
         if args.thousands is not None:
             assert isinstance(loaded, Dataset)  # streams are refused
             return with_thousands_read(loaded, args.thousands, args.decimal)
