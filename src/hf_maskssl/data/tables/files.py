@@ -234,6 +234,8 @@ def reading_error(place: str, error: BaseException, unread: dict[str, int] | Non
         )
     if "Unknown split" in str(cause):
         advice = f" Name one of these in the recipe; {SPLIT_ADVICE}"
+    if "column names don't match" in str(cause) or "must have the same columns" in str(cause):
+        advice = ". Give all rows and files the same columns, or name the files that have (data.data_files)"
     if "Error tokenizing data" in str(cause):
         advice = ". A row has more cells than the first one: put quotes around cells that hold the delimiter"
     if "Multiple matches for FieldRef" in str(cause):

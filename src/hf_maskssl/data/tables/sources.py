@@ -15,9 +15,9 @@ from ...files import nearest_path
 from ...recipes import nearest
 from ..arguments import LOCAL_SOURCES, DataArguments, DataFiles, expand_variables
 from ..builtin import SOURCES
+from .column_types import read_by_all_rows
 from .csv_numbers import with_thousands_read
 from .csv_shape import look_at_first_line, other_delimiter
-from .csv_types import read_by_all_rows
 from .csv_words import with_words_kept
 from .fasta_files import read_fasta
 from .files import (
@@ -138,11 +138,9 @@ def _load(args: DataArguments, source: str, split: str, data_dir: str | None, da
         with followed_links():
             if source == "audiofolder":
                 loaded = _read_sounds(options, split, args.streaming)
-            elif source == "csv" and not args.streaming:
-                read = functools.partial(datasets.load_dataset, source, **named, **own)
-                loaded = read_by_all_rows(read, own, lambda: _files_of(source, options, split))
             else:
-                loaded = datasets.load_dataset(source, **named, **own)
+                read = functools.partial(datasets.load_dataset, source, **named, **own)
+                loaded = read_by_all_rows(source, read, own, lambda: _files_of(source, options, split))
         if args.thousands is not None:
             assert isinstance(loaded, Dataset)  # streams are refused
             return with_thousands_read(loaded, args.thousands, args.decimal)

@@ -1,4 +1,4 @@
-"""Columns of CSV files whose type changes below the rows by which `datasets` tells the types."""
+"""Columns of files whose type changes below the rows, or in other files, than those by which `datasets` tells the types."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -7,6 +7,9 @@ from typing import Any
 import datasets
 import fsspec
 import pandas as pd
+import pyarrow as pa
+import pyarrow.json
+import pyarrow.parquet as pq
 from datasets import Dataset
 
 from .files import READING_ERRORS
@@ -23,13 +26,16 @@ logger = logging.getLogger(__name__)
 
 
 def read_by_all_rows(
-    read: Callable[..., Dataset], options: Mapping[str, Any], files: Callable[[], Sequence[str]]
+    source: str, read: Callable[..., Dataset], options: Mapping[str, Any], files: Callable[[], Sequence[str]]
 ) -> Dataset:
-    """The rows of CSV files; where the types of the first 10,000 do not fit later ones, each column has the type of all its rows.
+    """The rows of tables; where the types of the first rows do not fit later ones, each column has the type of all its rows.
+
+    The first rows are 10,000 of CSV, 10 MB of JSON, one file of Parquet.
 
     Args:
+        source: Name of the source, `"csv"`, `"json"` or `"parquet"`; others are read as they are.
         read: Callable that reads the rows with further options of `load_dataset`.
-        options: Options of `pandas.read_csv` among others.
+        options: Options of the reader, which those of `pandas.read_csv` are among.
         files: Callable that gives the files, which are then read once more.
 
     Raises:
@@ -38,16 +44,16 @@ def read_by_all_rows(
     try:
         return read()
     except READING_ERRORS as error:
-        if not any(words in str(error.__cause__ or error) for words in LATER_TYPES):
+        if source not in FINDERS or not any(words in str(error.__cause__ or error) for words in LATER_TYPES):
             raise
         try:
-            features = types_of_csv(files(), options)
+            features = FINDERS[source](files(), options)
             found = None if features is None else read(features=features)
         except READING_ERRORS:  # the first one says more
             found = None
         if found is None:
             raise
-        logger.info("the columns of the CSV files are read by the types of all their rows: %s", found.features)
+        logger.info("the columns of the files are read by the types of all their rows: %s", found.features)
         return found
 
 
@@ -89,3 +95,29 @@ def _joined(before: str | None, own: str) -> str:
     if NULL in kinds:
         return WITH_GAPS[(kinds - {NULL}).pop()]
     return REAL if kinds == {WHOLE, REAL} else TEXT
+
+
+def types_of_json(files: Sequence[str], options: Mapping[str, Any]) -> datasets.Features | None:
+    """The types of all rows of files of JSON lines, which are read whole; columns that some rows lack are among them."""
+    schemas = []
+    for path in files:
+        with fsspec.open(path, "rb", compression="infer") as file:
+            schemas.append(pyarrow.json.read_json(file).schema)
+    return _features(schemas)
+
+
+def types_of_parquet(files: Sequence[str], options: Mapping[str, Any]) -> datasets.Features | None:
+    """The types that the columns of some Parquet files have in common; None where the files have other columns."""
+    schemas = []
+    for path in files:
+        with fsspec.open(path, "rb") as file:
+            schemas.append(pq.read_schema(file).remove_metadata())
+    return _features(schemas) if len({frozenset(one.names) for one in schemas}) == 1 else None
+
+
+def _features(schemas: Sequence[pa.Schema]) -> datasets.Features:
+    whole = pa.unify_schemas(schemas, promote_options="permissive")
+    return datasets.Features.from_arrow_schema(whole)
+
+
+FINDERS = {"csv": types_of_csv, "json": types_of_json, "parquet": types_of_parquet}
