@@ -322,19 +322,20 @@ def test_bands_of_several_types_and_unmeasured_values_are_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     tifffile = pytest.importorskip("tifffile")
-    (tmp_path / "a").mkdir()
+    folder = tmp_path / "data" / "a"
+    folder.mkdir(parents=True)
     for name, kind in (("1", np.uint16), ("2", np.uint16), ("3", np.float32)):
         nothing = [(42113, "s", 0, "-9999", True)] if name == "3" else []  # as GDAL writes it
         bands = np.arange(6 * 64).reshape(6, 8, 8).astype(kind)
-        tifffile.imwrite(tmp_path / "a" / f"{name}.tif", bands, photometric="minisblack", extratags=nothing)
+        tifffile.imwrite(folder / f"{name}.tif", bands, photometric="minisblack", extratags=nothing)
     fields: dict[str, Any] = {
         "source": "imagefolder",
-        "data_dir": str(tmp_path),
+        "data_dir": str(folder.parent),
         "input_column": "image",
         "kind": "image",
     }
     prepare_data(data_arguments(**fields), image_config(6, 8, 8))
-    assert f"several types, 2 of uint16 ({tmp_path}/a/1.tif), 1 of float32 ({tmp_path}/a/3.tif); all" in caplog.text
+    assert f"several types, 2 of uint16 ({folder}/1.tif), 1 of float32 ({folder}/3.tif); all" in caplog.text
     assert (
         "nothing was measured, -9999 (1 of 3 pictures), which are read as measured: set data.invalid_value"
         in caplog.text
