@@ -17,7 +17,18 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "hf_maskssl"
-KINDS = {"auto", "image", "masked_text", "multimodal", "series", "spectrogram", "tabular", "tokens", "unified", "vision_language"}
+KINDS = {
+    "auto",
+    "image",
+    "masked_text",
+    "multimodal",
+    "series",
+    "spectrogram",
+    "tabular",
+    "tokens",
+    "unified",
+    "vision_language",
+}
 
 
 def main() -> None:

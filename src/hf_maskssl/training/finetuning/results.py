@@ -219,7 +219,7 @@ def baseline_search_lines(results: JsonView) -> list[str]:
             continue
         metric = found["metric"]
         scale, unit = (1, "") if metric in LOWER_IS_BETTER else (100, " %")
-        score, untuned = (f"{_three_digits(scale * found[name])}{unit}" for name in ("score", "untuned_score"))
+        score, untuned = (f"{significant(scale * found[name])}{unit}" for name in ("score", "untuned_score"))
         trials = f"of {found['trials']} trials on {found['rows']} ({metric})"
         failed = f"; {found['failed']} of them failed" if found["failed"] else ""
         if found["settings"]:
