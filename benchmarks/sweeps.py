@@ -23,7 +23,17 @@ OUTPUTS = ROOT / "outputs" / "sweeps"
 def run(name: str, workers: int) -> None:
     """Run what is left of a sweep, and keep its results."""
     output = OUTPUTS / name
-    command = [sys.executable, "-m", "hf_maskssl", "sweep", name, "--output_dir", output, "--workers", str(workers)]
+    command = [
+        sys.executable,
+        "-m",
+        "hf_maskssl",
+        "sweep",
+        name,
+        "--output_dir",
+        str(output),
+        "--workers",
+        str(workers),
+    ]
     code = subprocess.run(command, cwd=ROOT, check=False).returncode
     if code:
         raise SystemExit(f"{name}: the sweep ended with {code}; the runs that ended stay in {output}.")
