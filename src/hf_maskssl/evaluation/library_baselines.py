@@ -109,10 +109,7 @@ def library_probe(
         ValueError: Another task, several labels a row, or numbers are asked of more columns of n-grams than can be held.
         ImportError: The model's package is not installed.
     """
-    if task not in ("classification", "regression"):
-        raise ValueError(f"{name} is for classification and regression, not for {task}: leave it out")
-    if train.labels.ndim != 1:
-        raise ValueError(f"{name} reads one label a row, and there are {train.labels.shape[1]}: leave it out")
+    _check_task(name, task, train.labels)
     num_rows, allowed = len(train), max(1, row_limit(train))
     if num_rows > allowed:
         train = train.select(draw_indices(num_rows, allowed, seed))
@@ -130,8 +127,7 @@ def library_probe(
     labels = [(table.labels - mean) / std if task == "regression" else table.labels for table in tables]
     held_out = (inputs[2], labels[2]) if len(inputs) > 2 else None
     model, title, converged = _fit(name, _Rows(inputs[0], labels[0], held_out), task, seed, device, settings or {})
-    said = model.predict(inputs[1])
-    outputs = None
+    said, outputs = model.predict(inputs[1]), None
     if task == "regression":
         said = said * std + mean
     else:
@@ -139,6 +135,13 @@ def library_probe(
         outputs = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
     run = ProbeRun(score_predictions(said, test.labels, task), said, converged, outputs)
     return run, f"{title} on {what}{thinned}"
+
+
+def _check_task(name: LibraryModel, task: str, labels: np.ndarray) -> None:
+    if task not in ("classification", "regression"):
+        raise ValueError(f"{name} is for classification and regression, not for {task}: leave it out")
+    if labels.ndim != 1:
+        raise ValueError(f"{name} reads one label a row, and there are {labels.shape[1]}: leave it out")
 
 
 def kept_apart(train: RawInputs, seed: int) -> tuple[RawInputs, RawInputs | None]:

@@ -139,18 +139,29 @@ def cut_images(
         raise ValueError(
             f"`inputs` must be aligned images of one batch: the same size times stride, the same number of samples; got {shapes}."
         )
-    grids, start = [], 0
     image_size = next(iter(sizes.values()))
+    grids = _input_grids(config, table, patches, image_size)
+    images = ModalityPatches(patches, grids, {name: ~absent for name, absent in lacking.items()}, image_size, observed)
+    _check_something_is_there(images)
+    return images
+
+
+def _input_grids(
+    config: MultiMAEConfig,
+    table: Mapping[str, Modality],
+    patches: Mapping[str, torch.Tensor],
+    image_size: tuple[int, int],
+) -> list[TokenGrid]:
+    """The grids of what is encoded, one behind the other; an error where nothing is."""
+    grids, start = [], 0
     for name in patches:
         if table[name].is_input:
             grids.append(TokenGrid(name, start, *table[name].grid(image_size)))
             start += grids[-1].size
     if not grids:
         names = [modality.name for modality in config.inputs()]
-        raise ValueError(f"`inputs` must hold at least one that is encoded, of {names}, got only {list(given)}.")
-    images = ModalityPatches(patches, grids, {name: ~absent for name, absent in lacking.items()}, image_size, observed)
-    _check_something_is_there(images)
-    return images
+        raise ValueError(f"`inputs` must hold at least one that is encoded, of {names}, got only {list(patches)}.")
+    return grids
 
 
 def _check_something_is_there(images: ModalityPatches) -> None:
