@@ -2,7 +2,7 @@
 
 import logging
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -158,8 +158,9 @@ class DataReport:
         return [line for words in found for line in _wrapped(words, width)]
 
 
-def first_names(names: Sequence[str]) -> str:
+def first_names(columns: Iterable[str]) -> str:
     """The first of some columns, and how many there are where that is not all."""
+    names = list(columns)
     more = f", ... ({len(names):,} in all)" if len(names) > NAMED_COLUMNS else ""
     return ", ".join(names[:NAMED_COLUMNS]) + more
 
