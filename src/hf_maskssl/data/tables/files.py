@@ -12,7 +12,7 @@ import tarfile
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +192,7 @@ def followed_links() -> Iterator[None]:
             fsspec.register_implementation(name, kind, clobber=True)
 
 
-def ending_words(counts: dict[str, int]) -> str:
+def ending_words(counts: Mapping[str, int]) -> str:
     """Endings with their counts, in words."""
     words = [f"{count} of {ending}" for ending, count in list(counts.items())[:NAMED_ENDINGS]]
     return ", ".join(words) + (", ..." if len(counts) > NAMED_ENDINGS else "")

@@ -242,7 +242,7 @@ def complete_classes(
     ids |= {int(value) for value in found if _is_whole(value)}
     for split in held_out:
         if isinstance(split, Dataset):
-            numbers = {int(value) for value in _unique_values(split, args.label_column) if _is_whole(value)}
+            numbers = {int(value) for value in _unique_values(split, column) if _is_whole(value)}
             ids |= {number for number in numbers if lowest < number < highest}
     ids.discard(IGNORED_LABEL)
     space = _by_values(space.task, ids)

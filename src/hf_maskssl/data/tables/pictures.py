@@ -1,7 +1,7 @@
 """Pictures of cells: the one way in which all kinds of data, and the makers of labels, open them."""
 
 from types import ModuleType
-from typing import BinaryIO, NamedTuple, cast
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -192,7 +192,7 @@ def _tifffile() -> ModuleType:
         import tifffile
     except ImportError as error:
         raise missing_extra("Reading TIFF files of several bands", "prepare", error) from error
-    return cast(ModuleType, tifffile)
+    return tifffile
 
 
 def map_bits(picture: Pictures) -> int:

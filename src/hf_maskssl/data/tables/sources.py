@@ -107,7 +107,7 @@ def _count_unread(source: str, folder: str | None, report: DataReport) -> None:
 def _load(args: DataArguments, source: str, split: str, data_dir: str | None, data_files: DataFiles) -> AnyDataset:
     """One split, read by `datasets`."""
     if data_dir is not None and data_files is None and (kept := files_read(source, data_dir)):
-        data_dir, data_files = None, kept
+        data_dir, data_files = None, {**kept}
     options: dict[str, Any] = {"data_dir": data_dir, "data_files": data_files}
     if source in LOCAL_SOURCES:
         options = {
