@@ -79,7 +79,7 @@ def test_validation_rows_say_when_to_stop_and_are_not_learnt(name: LibraryModel)
     parts = [RawInputs(labels[rows], values[rows]) for rows in (slice(60), slice(60, 90), slice(90, 130))]
     parts[1].labels[:3] = 7
     run, _ = library_probe(name, parts[0], parts[2], "classification", 0, validation=parts[1])
-    assert set(run.predictions) <= {0, 2, 5} and run.scores["accuracy"] > 0.55
+    assert set(run.predictions) <= {0, 2, 5} and run.scores["accuracy"] > (0.55 if name == "tabnet" else 0.6)
     assert run.outputs is not None and run.outputs.shape == (40, 3)
     again, _ = library_probe(name, parts[0], parts[2], "classification", 0, validation=parts[1])
     assert np.array_equal(run.outputs, again.outputs), "a seed decides all"
