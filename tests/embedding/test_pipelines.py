@@ -1,6 +1,8 @@
 """transformers' pipelines: ours for every kind of data, and those of transformers that work as they are."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,9 +10,17 @@ import torch
 from kinds import CASES, Made, assert_same_features
 from PIL import Image
 from test_in_python import raw_rows
-from transformers import AutoModel, pipeline
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForAudioClassification,
+    AutoModelForImageClassification,
+    AutoModelForSequenceClassification,
+    pipeline,
+)
 
 import hf_maskssl
+from tiny_models import MODALITIES, SIZES
 
 Get = Callable[[str], Made]
 TASK = "masked-feature-extraction"
@@ -50,3 +60,36 @@ def test_transformers_own_pipelines(made: Get) -> None:
     extractor = pipeline("image-feature-extraction", model=image.model, device="cpu")
     found = np.array(extractor(path, pool=True))
     assert_same_features(found[0], hf_maskssl.embed(image.model, [Image.open(path)])[0])
+
+
+def small_classifier(method: str, folder: Path, processor: Any, **shape: object) -> None:
+    """A classifier of pictures with random weights, saved with its processor."""
+    fields = SIZES[method] | MODALITIES[method]["image"] | {"id2label": {0: "cat", 1: "eel"}} | shape
+    config = AutoConfig.for_model(method, **fields)
+    torch.manual_seed(0)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+@pytest.mark.parametrize("method", ["metamae", "sma"])
+def test_classifiers_of_pictures_and_sounds(method: str, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    picture = Image.fromarray(random.integers(0, 255, (20, 24, 3), dtype=np.uint8))
+    processor = hf_maskssl.ArrayImageProcessor(3, 16, scale=1 / 255)
+    small_classifier(method, tmp_path / "pictures", processor, image_size=16, num_channels=3, patch_size=4)
+    # Without an answer transformers asks whether a video processor's code may run, which there is not.
+    pipe = pipeline("image-classification", tmp_path / "pictures", device="cpu", trust_remote_code=False)
+    model = AutoModelForImageClassification.from_pretrained(tmp_path / "pictures").eval()
+    expected = model(**processor(picture, return_tensors="pt")).logits.softmax(-1)[0].tolist()
+    assert {one["label"]: one["score"] for one in pipe(picture)} == pytest.approx(
+        dict(zip(("cat", "eel"), expected, strict=True)), abs=1e-6
+    )
+    sounds = hf_maskssl.SpectrogramFeatureExtractor(8000, num_mel_bins=16, num_frames=16)
+    small_classifier(method, tmp_path / "sounds", sounds, image_size=16, num_channels=1, patch_size=4)
+    wave = random.normal(size=2000)
+    found = pipeline("audio-classification", tmp_path / "sounds", device="cpu")(wave)
+    model = AutoModelForAudioClassification.from_pretrained(tmp_path / "sounds").eval()
+    expected = model(**sounds(wave, sampling_rate=8000, return_tensors="pt")).logits.softmax(-1)[0].tolist()
+    assert {one["label"]: one["score"] for one in found} == pytest.approx(
+        dict(zip(("cat", "eel"), expected, strict=True)), abs=1e-6
+    )

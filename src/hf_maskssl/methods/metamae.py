@@ -2,6 +2,8 @@
 
 from transformers import (
     AutoModel,
+    AutoModelForAudioClassification,
+    AutoModelForImageClassification,
     AutoModelForPreTraining,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -96,6 +98,8 @@ METHOD = Method(
         AutoModel: MetaMAEModel,
         AutoModelForPreTraining: MetaMAEForPretraining,
         AutoModelForSequenceClassification: MetaMAEForSequenceClassification,
+        AutoModelForImageClassification: MetaMAEForSequenceClassification,
+        AutoModelForAudioClassification: MetaMAEForSequenceClassification,
         AutoModelForTokenClassification: MetaMAEForTokenClassification,
     },
     describe=describe,

@@ -5,6 +5,8 @@ from typing import Literal
 
 from transformers import (
     AutoModel,
+    AutoModelForAudioClassification,
+    AutoModelForImageClassification,
     AutoModelForPreTraining,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -68,6 +70,8 @@ METHOD = Method(
         AutoModel: SMAModel,
         AutoModelForPreTraining: SMAForMaskedModeling,
         AutoModelForSequenceClassification: SMAForSequenceClassification,
+        AutoModelForImageClassification: SMAForSequenceClassification,
+        AutoModelForAudioClassification: SMAForSequenceClassification,
         AutoModelForTokenClassification: SMAForTokenClassification,
     },
     describe=describe,

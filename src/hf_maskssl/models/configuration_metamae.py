@@ -24,6 +24,8 @@ AUTO_MAP = {
     "AutoModel": "modeling_metamae.MetaMAEModel",
     "AutoModelForPreTraining": "modeling_metamae.MetaMAEForPretraining",
     "AutoModelForSequenceClassification": "modeling_metamae.MetaMAEForSequenceClassification",
+    "AutoModelForImageClassification": "modeling_metamae.MetaMAEForSequenceClassification",
+    "AutoModelForAudioClassification": "modeling_metamae.MetaMAEForSequenceClassification",
     "AutoModelForTokenClassification": "modeling_metamae.MetaMAEForTokenClassification",
 }
 

@@ -24,6 +24,8 @@ AUTO_MAP = {
     "AutoModel": "modeling_sma.SMAModel",
     "AutoModelForPreTraining": "modeling_sma.SMAForMaskedModeling",
     "AutoModelForSequenceClassification": "modeling_sma.SMAForSequenceClassification",
+    "AutoModelForImageClassification": "modeling_sma.SMAForSequenceClassification",
+    "AutoModelForAudioClassification": "modeling_sma.SMAForSequenceClassification",
     "AutoModelForTokenClassification": "modeling_sma.SMAForTokenClassification",
 }
 
