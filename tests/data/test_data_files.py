@@ -429,6 +429,12 @@ def test_objects_are_refused_without_running_what_they_hold(tmp_path: Path, endi
     assert not (tmp_path / "touched").exists()
 
 
+def test_numpy_files_are_read_from_a_disk_alone() -> None:
+    values = {"data_files": "https://example.org/x.npy", "kind": "series", "input_column": "x"}
+    with pytest.raises(ValueError, match=r"https://example.org/x.npy is an address, .* download it first"):
+        load_splits(data_arguments("numpy", **values))
+
+
 def test_numpy_files_that_do_not_go_together_are_named(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

@@ -3,6 +3,7 @@
 import gzip
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from hf_maskssl.data import build_config, prepare_data
@@ -93,3 +94,12 @@ def test_a_recipe_from_the_file_alone(tmp_path: Path, monkeypatch: pytest.Monkey
     report = prepare_data(recipe.data, build_config(recipe.model)).report
     left_out = [split.left_out.get("nothing in column 'sequence'", 0) for split in report.splits.values()]
     assert sum(left_out) == 1 and sum(split.rows or 0 for split in report.splits.values()) == 40
+
+
+def test_a_file_at_an_address() -> None:
+    with fsspec.open("memory://proteins/p.fasta.gz", "wb") as file:
+        file.write(gzip.compress(FASTA))
+    values = {"data_files": "memory://proteins/p.fasta.gz", "kind": "tokens", "input_column": "sequence"}
+    assert list(load_splits(data_arguments("fasta", **values))["train"]) == ROWS
+    with pytest.raises(ValueError, match="memory://proteins/other.fa"):
+        load_splits(data_arguments("fasta", **values | {"data_files": "memory://proteins/other.fa"}))

@@ -1,15 +1,13 @@
 """FASTA files as rows: every record an `id`, a `description` and a `sequence`."""
 
-import bz2
-import gzip
 import lzma
 import re
 import zlib
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, BinaryIO, cast
+from collections.abc import Iterator
+from typing import Any
 
 import datasets
+import fsspec
 from datasets import Dataset, IterableDataset
 
 from ..arguments import DataFiles
@@ -17,7 +15,6 @@ from .files import READING_ERRORS, file_words, reading_error
 
 ENDINGS = (".fasta", ".fa", ".faa", ".fna")
 COLUMNS = ("id", "description", "sequence")
-OPENERS: dict[str, Callable[[str, str], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 # Letters of residues and bases, gaps of alignments, and the stop of a translation.
 RESIDUES = re.compile(r"[A-Za-z*.-]*")
 SHOWN = 40
@@ -29,7 +26,7 @@ def read_fasta(data_files: DataFiles, split: str, streaming: bool) -> Dataset | 
 
     The first word behind `>` is the `id`, what follows it the `description`; the lines below, joined, are the `sequence`, in the
     case in which they are written. Blank lines and lines that begin with `;` are left out. A record without a sequence is a row
-    whose sequence is empty. Files may be compressed (.gz, .bz2, .xz).
+    whose sequence is empty. Files may be compressed (.gz, .bz2, .xz) and lie at an address.
 
     Args:
         data_files: File, files, or those of each split.
@@ -44,11 +41,11 @@ def read_fasta(data_files: DataFiles, split: str, streaming: bool) -> Dataset | 
         raise ValueError(f"data.data_files: no files for split {split!r}; there are {sorted(by_split)}")
     named = by_split[split]
     files = [named] if isinstance(named, str) else list(named)
-    # Size and time of the files belong to the fingerprint: a file written anew is read anew.
-    stamps = [(name, Path(name).stat().st_size, Path(name).stat().st_mtime_ns) for name in files]
     features = datasets.Features({name: datasets.Value("string") for name in COLUMNS})
     kind = IterableDataset if streaming else Dataset
     try:
+        # What a file system tells of the files, as size and time, belongs to the fingerprint: a file written anew is read anew.
+        stamps = [system.ukey(path) for system, path in map(fsspec.core.url_to_fs, files)]
         return kind.from_generator(_rows, features=features, gen_kwargs={"files": files, "stamps": stamps})
     except READING_ERRORS as error:
         if str(error.__cause__).startswith(FIELD):  # `_error`, which names file and line
@@ -56,7 +53,7 @@ def read_fasta(data_files: DataFiles, split: str, streaming: bool) -> Dataset | 
         raise reading_error(f"{FIELD} {file_words(files)}", error) from error
 
 
-def _rows(files: list[str], stamps: list[tuple[str, int, int]]) -> Iterator[dict[str, Any]]:
+def _rows(files: list[str], stamps: list[str]) -> Iterator[dict[str, Any]]:
     for name in files:
         yield from records_of(name)
 
@@ -93,10 +90,9 @@ def _record(header: tuple[str, str], parts: list[str]) -> dict[str, str]:
 
 def _lines(path: str) -> Iterator[tuple[int, str]]:
     """Number, from 1, and text of each line, without white space around it."""
-    opener = OPENERS.get(Path(path).suffix.lower(), open)
     number = 0
     try:
-        with cast(BinaryIO, opener(path, "rb")) as file:
+        with fsspec.open(path, "rb", compression="infer") as file:
             for number, line in enumerate(file, start=1):
                 yield number, line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
     # Without the causes, which a stream's errors would name in place of these.

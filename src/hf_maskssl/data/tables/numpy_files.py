@@ -30,6 +30,10 @@ def read_numpy(data_files: DataFiles, split: str, streaming: bool) -> Dataset | 
         raise ValueError(f"data.data_files: no files for split {split!r}; there are {sorted(by_split)}")
     named = by_split[split]
     files = [named] if isinstance(named, str) else named
+    if far := [name for name in files if "://" in name]:
+        raise ValueError(
+            f"data.data_files: {far[0]} is an address, and NumPy files are mapped from a disk: download it first"
+        )
     groups = _groups(files)
     features = _features(groups[0])
     # Size and time of the files belong to the fingerprint: a file written anew is read anew.

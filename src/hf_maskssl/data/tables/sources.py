@@ -283,7 +283,7 @@ def _expand_files(args: DataArguments, source: str) -> DataFiles:
         if is_plain and not (Path(folder) / path).exists():
             hint = nearest_path(Path(folder) / path)
             raise FileNotFoundError(f"data.data_files: {Path(folder) / path} does not exist{hint}")
-        return str(Path(folder) / path) if source in OWN_READERS else path
+        return str(Path(folder) / path) if source in OWN_READERS and "://" not in path else path
 
     return map_files(expand, args.data_files)
 
