@@ -150,6 +150,7 @@ def words_for_two(tmp_path: Path) -> dict[str, dict[str, Any]]:
     [
         pytest.param(["bert"], id="bert"),
         pytest.param(["image", "text", "sma", "multimae", "sma_tied", "guided"], id="others", marks=pytest.mark.slow),
+        pytest.param(["accumulated"], id="accumulated", marks=pytest.mark.slow),
     ],
 )
 def test_fsdp_trains_saves_resumes_and_its_model_loads(
@@ -175,6 +176,8 @@ def test_fsdp_trains_saves_resumes_and_its_model_loads(
     multimae = {"model": NO_KEY_BIAS | {"task_balancing": "uncertainty"}, "data": FEW_SCENES, "picture_steps": 2}
     guided = {"model": PLAIN_MAE | {"masking": "guided", "initializer_range": 0.3}}
     cases = {"image": image, "text": text, "sma": sma, "multimae": multimae, "guided": guided}
+    # Texts of several lengths: batches are weighed by their masked tokens.
+    cases |= {"accumulated": text | {"gradient_accumulation_steps": 2}}
     cases |= words_for_two(tmp_path)
     cases = {name: cases[name] for name in names}
     files = []

@@ -130,10 +130,6 @@ class MultiMAEDenseHead(MultiMAEHead):
     # accumulated batches. One that counts by `scored_labels` may give `num_items_in_batch`.
     accepts_loss_kwargs = False
 
-    def scored_labels(self, labels: torch.Tensor) -> torch.Tensor:
-        """Bool, of the shape of `labels`: what the loss is a mean of."""
-        raise NotImplementedError
-
     def __init__(self, config: MultiMAEConfig) -> None:
         super().__init__(config)
         table = config.modality_table()
@@ -270,6 +266,7 @@ class MultiMAEForSemanticSegmentation(MultiMAEDenseHead):
         )
 
     def scored_labels(self, labels: torch.Tensor) -> torch.Tensor:
+        """Bool, of the shape of `labels`, True = what the loss is a mean of: labels other than `semantic_loss_ignore_index`."""
         return labels != self.config.semantic_loss_ignore_index
 
     def _loss(self, logits: torch.Tensor, labels: torch.Tensor, num_items: torch.Tensor | int | None) -> torch.Tensor:
@@ -339,6 +336,7 @@ class MultiMAEForDepthEstimation(MultiMAEDenseHead):
         )
 
     def scored_labels(self, labels: torch.Tensor) -> torch.Tensor:
+        """Bool, of the shape of `labels`, True = what the loss is a mean of: pixels with a valid depth."""
         return valid_depths(labels)
 
     def _loss(self, depth: torch.Tensor, labels: torch.Tensor, num_items: torch.Tensor | int | None) -> torch.Tensor:
@@ -402,6 +400,7 @@ class MultiMAEForDenseRegression(MultiMAEDenseHead):
         )
 
     def scored_labels(self, labels: torch.Tensor) -> torch.Tensor:
+        """Bool, of the shape of `labels`, True = what the loss is a mean of: known values."""
         return known_values(labels)
 
     def _loss(self, values: torch.Tensor, labels: torch.Tensor, num_items: torch.Tensor | int | None) -> torch.Tensor:

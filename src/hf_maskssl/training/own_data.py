@@ -302,7 +302,7 @@ def _add_label(guess: Guess, rows: AnyDataset, label: str | None, is_named: bool
 
 def _leave_out_label(guess: Guess, rows: AnyDataset, label: str) -> None:
     """Keep a column of labels that the recipe does not name from becoming a feature."""
-    if guess.data["kind"] == "tabular" and "input_column" not in guess.data:
+    if KINDS[guess.data["kind"]].arguments.ROWS_OF_CELLS and "input_column" not in guess.data:
         guess.data["input_column"] = numeric_columns(rows, {"label_column": label})[0]
 
 
